@@ -1,0 +1,243 @@
+"""
+The calls of csrc/support.c with Python's types and exceptions.
+
+Everything here works on descriptors and processes; libcriu's own functions are in `_native`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py._ffi import ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from libcriu_py._libcriu import CData
+
+NS_USER: int = lib.LCP_NS_USER
+NS_PID: int = lib.LCP_NS_PID
+DIE_WITH_CALLER: int = lib.LCP_DIE_WITH_CALLER
+MAX_FDS = 250
+"""Descriptors that fit in one message (SCM_MAX_FD of the kernel is 253)."""
+
+
+class CriuService(NamedTuple):
+    """A criu that a supervisor starts when its program asks for one."""
+
+    name: str
+    """The abstract socket to connect to."""
+    criu: str
+    env: Mapping[bytes, bytes]
+
+
+class Event(NamedTuple):
+    """What a supervisor tells of its program."""
+
+    kind: int
+    value: int
+    error: int
+    stage: int
+    pidfd: int | None
+
+
+FAILED: int = lib.LCP_EVENT_FAILED
+STARTED: int = lib.LCP_EVENT_STARTED
+STOPPED: int = lib.LCP_EVENT_STOPPED
+CONTINUED: int = lib.LCP_EVENT_CONTINUED
+ENDED: int = lib.LCP_EVENT_ENDED
+SUPERVISED: int = lib.LCP_EVENT_SUPERVISED
+
+STAGE_UNSHARE: int = lib.LCP_STAGE_UNSHARE
+STAGE_PROC: int = lib.LCP_STAGE_PROC
+STAGE_RESTORE: int = lib.LCP_STAGE_RESTORE
+
+STAGES: dict[int, str] = {
+    lib.LCP_STAGE_UNSHARE: "making the namespaces",
+    lib.LCP_STAGE_IDMAP: "mapping the user and group id",
+    lib.LCP_STAGE_FORK: "starting a process",
+    lib.LCP_STAGE_PROC: "mounting /proc",
+    lib.LCP_STAGE_LAST_PID: "setting the first pid of the namespace",
+    lib.LCP_STAGE_CAPABILITIES: "handing criu its capability",
+    lib.LCP_STAGE_EXEC: "executing the program",
+    lib.LCP_STAGE_RESTORE: "restoring",
+    lib.LCP_STAGE_SERVICE: "listening for the program's checkpoint",
+}
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+def _strings(items: Sequence[bytes]) -> tuple[CData, list[CData]]:
+    """Make a NULL-terminated array of C strings; the list keeps these alive."""
+    kept = [ffi.new("char[]", item) for item in items]
+    return ffi.new("char *[]", [*kept, ffi.NULL]), kept
+
+
+def environment_block(env: Mapping[bytes, bytes]) -> list[bytes]:
+    """Give the NAME=VALUE strings of an environment."""
+    return [name + b"=" + value for name, value in env.items()]
+
+
+def supervise(
+    *,
+    namespaces: int,
+    flags: int,
+    ambient: int,
+    last_pid: int = 0,
+    inherit: Sequence[int] = (),
+    restore: CData | None = None,
+    argv: Sequence[bytes] = (),
+    env: Mapping[bytes, bytes],
+    service: CriuService | None = None,
+) -> int:
+    """
+    Start the supervisor of a restore, or of a program.
+
+    Args:
+        namespaces: NS_USER and NS_PID, or 0.
+        flags: DIE_WITH_CALLER, or 0.
+        ambient: bits of the capabilities for criu or the program.
+        last_pid: pids of a new namespace begin after it; 0 leaves them alone.
+        inherit: descriptors that criu must be given.
+        restore: a `criu_opts *`; else the program `argv` is executed.
+        argv: the program.
+        env: the environment of criu, or of the program.
+        service: the criu that the program may ask for.
+
+    Returns:
+        The socket on which events arrive.
+
+    Raises:
+        OSError: no process could be made.
+    """
+    arguments, _kept_arguments = _strings(argv)  # alive as long as the job points into them
+    variables, _kept_variables = _strings(environment_block(env))
+    fds = ffi.new("int[]", list(inherit))
+    job = ffi.new("struct lcp_job *")
+    job.namespaces = namespaces
+    job.flags = flags
+    job.ambient = ambient
+    job.last_pid = last_pid
+    job.inherit = fds
+    job.inherit_count = len(inherit)
+    job.restore = ffi.NULL if restore is None else restore
+    job.argv = arguments
+    job.env = variables
+    if service is not None:
+        name = ffi.new("char[]", service.name.encode("ascii"))
+        command, _kept_command = _strings([os.fsencode(service.criu), b"swrk"])
+        criu_env, _kept_criu_env = _strings(environment_block(service.env))
+        job.service, job.criu_argv, job.criu_env = name, command, criu_env
+    channel = ffi.new("int *")
+    _check(lib.lcp_supervise(job, channel))
+    return int(channel[0])
+
+
+def next_event(channel: int, timeout: float | None) -> Event | None:
+    """
+    Wait for the next event.
+
+    Args:
+        channel: what `supervise` returned.
+        timeout: seconds; None waits for ever.
+
+    Returns:
+        The event, or None when the time is up.
+
+    Raises:
+        BrokenPipeError: the supervisor is gone.
+        InterruptedError: a signal arrived.
+    """
+    event = ffi.new("struct lcp_event *")
+    pidfd = ffi.new("int *")
+    milliseconds = -1 if timeout is None else max(0, -int(-timeout * 1000 // 1))
+    if _check(lib.lcp_next_event(channel, milliseconds, event, pidfd)) == 0:
+        return None
+    given = int(pidfd[0])
+    return Event(event.kind, event.value, event.error, event.stage, given if given >= 0 else None)
+
+
+def mirror(channel: int, pidfd: int, *, terminal: bool) -> int:
+    """
+    Behave as the program of `pidfd` until it ends, and return its wait status.
+
+    Raises:
+        BrokenPipeError: the supervisor is gone.
+    """
+    status = ffi.new("int *")
+    _check(lib.lcp_mirror(channel, pidfd, terminal, status))
+    return int(status[0])
+
+
+def keep_fds(fds: Sequence[int]) -> str:
+    """Hold descriptors open in a process outside this one's tree; the name gets them back."""
+    name = ffi.new("char[]", 108)
+    keeper = ffi.new("int *")
+    _check(lib.lcp_keep_fds(list(fds), len(fds), name, 108, keeper))
+    return ffi.string(name).decode("ascii")
+
+
+def take_fds(name: str, count: int) -> list[int]:
+    """Get back the descriptors held under a name; the holder ends."""
+    fds = ffi.new("int[]", max(1, count))
+    got = _check(lib.lcp_take_fds(name.encode("ascii"), fds, count))
+    return list(fds)[:got]
+
+
+def connect(name: str) -> int:
+    """Connect to an abstract socket of this user by name."""
+    return _check(lib.lcp_connect(name.encode("ascii")))
+
+
+def random_name() -> str:
+    """Make a name for an abstract socket that nobody can guess."""
+    name = ffi.new("char[]", 108)
+    _check(lib.lcp_random_name(name, 108))
+    return ffi.string(name).decode("ascii")
+
+
+def socketpair() -> tuple[int, int]:
+    """Make a pair of SOCK_SEQPACKET sockets, closed on exec."""
+    pair = ffi.new("int[2]")
+    _check(lib.lcp_socketpair(pair))
+    return int(pair[0]), int(pair[1])
+
+
+def send_fds(sock: int, fds: Sequence[int]) -> None:
+    """Send descriptors as one message."""
+    _check(lib.lcp_send_fds(sock, list(fds), len(fds)))
+
+
+def receive_fds(sock: int) -> list[int]:
+    """Receive the descriptors of one message."""
+    fds = ffi.new("int[]", MAX_FDS)
+    count = _check(lib.lcp_receive_fds(sock, fds, MAX_FDS))
+    return list(fds)[:count]
+
+
+def send(sock: int, data: bytes) -> None:
+    """Send one message, without SIGPIPE where nobody reads any more."""
+    _check(lib.lcp_send(sock, data, len(data)))
+
+
+def probe_namespaces(namespaces: int) -> tuple[int, int]:
+    """Try to make namespaces in a child: (0, 0) where that works, else the errno and the stage."""
+    stage = ffi.new("int *")
+    result = lib.lcp_probe_namespaces(namespaces, stage)
+    return (0, 0) if result == 0 else (-result, int(stage[0]))
+
+
+def trim_heap() -> None:
+    """Give free memory of the C heap back to the kernel."""
+    lib.lcp_trim_heap()
+
+
+def replace_environ(env: Mapping[bytes, bytes]) -> None:
+    """Make these variables the C environment of the process."""
+    block = b"".join(entry + b"\0" for entry in environment_block(env))
+    _check(lib.lcp_replace_environ(block, len(block)))

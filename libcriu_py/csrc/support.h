@@ -1,0 +1,99 @@
+/*
+ * What the self-checkpoint and the restore need beyond libcriu: a keeper for
+ * parked descriptors, and a supervisor that restores (or starts) a program in
+ * namespaces of its own and reports what becomes of it.
+ */
+#ifndef LIBCRIU_PY_SUPPORT_H
+#define LIBCRIU_PY_SUPPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <criu/criu.h>
+
+/* cdef: begin */
+
+/* Namespaces of a job; 0 runs it where the caller is. */
+#define LCP_NS_USER 1
+#define LCP_NS_PID 2
+
+/* Kill the program when the process that asked for it is gone. */
+#define LCP_DIE_WITH_CALLER 1
+
+/* What an event tells. */
+#define LCP_EVENT_FAILED 1
+#define LCP_EVENT_STARTED 2
+#define LCP_EVENT_STOPPED 3
+#define LCP_EVENT_CONTINUED 4
+#define LCP_EVENT_ENDED 5
+#define LCP_EVENT_SUPERVISED 6
+
+/* Where a job failed. */
+#define LCP_STAGE_UNSHARE 1
+#define LCP_STAGE_IDMAP 2
+#define LCP_STAGE_FORK 3
+#define LCP_STAGE_PROC 4
+#define LCP_STAGE_LAST_PID 5
+#define LCP_STAGE_CAPABILITIES 6
+#define LCP_STAGE_EXEC 7
+#define LCP_STAGE_RESTORE 8
+#define LCP_STAGE_SERVICE 9
+
+struct lcp_event {
+	int32_t kind;   /* LCP_EVENT_* */
+	int32_t value;  /* pid, signal, wait status, or libcriu's return value */
+	int32_t error;  /* errno of a failure */
+	int32_t stage;  /* LCP_STAGE_* of a failure */
+};
+
+struct lcp_job {
+	int namespaces;          /* LCP_NS_* */
+	int flags;               /* LCP_DIE_WITH_CALLER */
+	uint64_t ambient;        /* capability bits that criu, or the program, is given */
+	int last_pid;            /* pids of a new pid namespace begin after it; 0: leave */
+	const int *inherit;      /* descriptors to be kept over an exec */
+	int inherit_count;
+	criu_opts *restore;      /* options of a restore, or NULL to exec */
+	char *const *argv;       /* program to exec, without any capability */
+	char *const *env;        /* its environment, or criu's */
+	const char *service;     /* abstract socket on which that program is served a criu, or NULL */
+	char *const *criu_argv;  /* command of that criu but the last word, the descriptor */
+	char *const *criu_env;
+};
+
+/* Start the supervisor of a job; 0 or -errno. `channel` gets the socket on which its events arrive. */
+int lcp_supervise(const struct lcp_job *job, int *channel);
+
+/* Next event: 1 got, 0 time is up, -EPIPE the supervisor is gone, -errno. `pidfd` is set by LCP_EVENT_STARTED. */
+int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pidfd);
+
+/*
+ * Behave as the program that `pidfd` is until it ends; its wait status in `status`.
+ * `terminal`: it has a session of its own, so the terminal's signals are passed on too.
+ */
+int lcp_mirror(int channel, int pidfd, int terminal, int *status);
+
+/* Hold `fds` open in a process outside this one's tree; the abstract socket name to get them back is written to `name`. */
+int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper);
+int lcp_take_fds(const char *name, int *fds, int count);
+/* Connect to an abstract SOCK_SEQPACKET socket of this user; the descriptor or -errno. */
+int lcp_connect(const char *name);
+/* A name for such a socket that nobody can guess. */
+int lcp_random_name(char *name, size_t size);
+
+/* One message with descriptors on a SOCK_SEQPACKET socket. */
+int lcp_send_fds(int socket, const int *fds, int count);
+int lcp_receive_fds(int socket, int *fds, int limit);
+int lcp_socketpair(int *pair);
+/* One message without: 0 or -errno, and never a SIGPIPE. */
+int lcp_send(int socket, const char *data, size_t size);
+
+/* May this process make user + pid + mount namespaces with a /proc? 0, or -errno and the stage. */
+int lcp_probe_namespaces(int namespaces, int *stage);
+
+void lcp_trim_heap(void);
+/* Make NUL-terminated NAME=VALUE strings, `size` bytes in all, the C environment. */
+int lcp_replace_environ(const char *block, size_t size);
+
+/* cdef: end */
+#endif
