@@ -1,0 +1,216 @@
+"""
+Measure how long programs take to their first output and to their end.
+
+Only the standard library is used, and little of it: the measuring process
+should be small and quiet.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import statistics
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+T = TypeVar("T")
+
+TIMEOUT = 120.0  # seconds without any output after which a run has failed
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+
+class RunError(Exception):
+    """
+    A measured program did not do what it should.
+    """
+
+
+class Sample(NamedTuple):
+    """
+    One run: milliseconds since just before the process was made.
+    """
+
+    first: float
+    """Until the first byte of output could be read."""
+    end: float
+    """Until the process was reaped."""
+
+
+class Summary(NamedTuple):
+    """
+    What several measurements of the same thing say, in the samples' unit.
+    """
+
+    median: float
+    low: float
+    """The first quartile: a quarter of the samples is below."""
+    high: float
+    """The third quartile: a quarter of the samples is above."""
+    least: float
+    greatest: float
+    runs: int
+
+    @property
+    def spread(self) -> float:
+        """
+        Return the distance between the quartiles.
+        """
+        return self.high - self.low
+
+
+def summarize(samples: Sequence[float]) -> Summary:
+    """
+    Boil samples down to their median, quartiles and extremes.
+
+    The median and not the mean: a machine that is busy for a moment makes some
+    runs much slower and none faster.
+
+    Args:
+        samples: One measurement or more, in any order and unit.
+
+    Raises:
+        ValueError: There are no samples.
+
+    """
+    if not samples:
+        message = "no samples to summarize"
+        raise ValueError(message)
+    if len(samples) == 1:
+        low = median = high = samples[0]
+    else:
+        low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return Summary(median, low, high, min(samples), max(samples), len(samples))
+
+
+def ratio(slow: Summary, fast: Summary) -> float:
+    """
+    Tell how many times faster one thing is than another, by their medians.
+
+    Args:
+        slow: The thing to be beaten.
+        fast: The thing that is to beat it.
+
+    Raises:
+        ValueError: The median of ``fast`` is not above zero.
+
+    """
+    if fast.median <= 0:
+        message = f"no ratio to a median of {fast.median}"
+        raise ValueError(message)
+    return slow.median / fast.median
+
+
+def round_robin(items: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
+    """
+    Yield every item once in each round, beginning with the next one each time.
+
+    What disturbs the machine for a while then hits all items alike, and none
+    of them always follows the same other.
+
+    Args:
+        items: What to measure in turns.
+        rounds: How often each.
+
+    """
+    for number in range(rounds):
+        for offset in range(len(items)):
+            yield number, items[(number + offset) % len(items)]
+
+
+def milliseconds(since: int) -> float:
+    """
+    Return the time that has passed.
+
+    Args:
+        since: An earlier ``time.clock_gettime_ns(time.CLOCK_MONOTONIC)``.
+
+    """
+    return (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - since) / 1e6
+
+
+def measure(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    copies: Sequence[tuple[int, int]] = (),
+    expect: str = "",
+) -> Sample:
+    """
+    Run a program and time its first byte of output and its end.
+
+    The first byte is seen by the read end of a pipe becoming readable. Standard
+    input is the null device; standard error is kept for the error message.
+
+    Args:
+        argv: The command; the first item is a path.
+        env: Its environment; this process' by default.
+        copies: More fds for the program as pairs of an fd and its number there.
+            They are copied in order and after the standard ones, so that an fd
+            of 0, 1 or 2 means the program's own.
+        expect: What the output must begin with.
+
+    Raises:
+        RunError: The program failed, printed something else, or hung.
+
+    """
+    with ExitStack() as stack:
+        output, write_end = os.pipe()
+        stack.callback(os.close, output)
+        errors = os.memfd_create("stderr")
+        stack.callback(os.close, errors)
+        null = os.open(os.devnull, os.O_RDONLY)
+        stack.callback(os.close, null)
+        pairs = [(null, STDIN), (write_end, STDOUT), (errors, STDERR), *copies]
+        actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in pairs]
+        environ = dict(os.environ if env is None else env)
+        start = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        try:
+            pid = os.posix_spawn(argv[0], list(argv), environ, file_actions=actions)
+        finally:
+            os.close(write_end)
+        first, text = read_all(output, pid, start)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        end = milliseconds(start)
+        if status != 0 or first is None or not text.startswith(expect.encode()):
+            said = os.pread(errors, 4000, 0).decode(errors="replace").strip()
+            message = (
+                f"{' '.join(argv)}: status {status}, output {text[:200]!r}"
+                f" instead of {expect!r}; stderr: {said or 'empty'}"
+            )
+            raise RunError(message)
+        return Sample(first, end)
+
+
+def read_all(fd: int, pid: int, start: int) -> tuple[float | None, bytes]:
+    """
+    Read a pipe to its end and time the first byte.
+
+    Args:
+        fd: The pipe's read end.
+        pid: The process to kill when nothing comes for ``TIMEOUT`` seconds.
+        start: When the process was started, as for ``milliseconds``.
+
+    Returns:
+        Milliseconds until the first byte, None if there was none, and all
+        bytes.
+
+    """
+    first = None
+    text = bytearray()
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    while True:
+        if not poller.poll(TIMEOUT * 1000):
+            os.kill(pid, signal.SIGKILL)
+            return first, bytes(text)
+        chunk = os.read(fd, 65536)
+        if first is None and chunk:
+            first = milliseconds(start)
+        if not chunk:
+            return first, bytes(text)
+        text += chunk
