@@ -1,0 +1,184 @@
+"""
+Describe the C extension `libcriu_py._libcriu` to cffi.
+
+The declarations are read from the criu.h that is compiled against, so a newer
+CRIU is bound in full without a change here, and an older one builds: what its
+header lacks is absent from the module, and `_native` names the CRIU version
+that has it.  Constants are left to the compiler.
+
+Where CRIU is looked for, first match wins:
+
+1. ``LIBCRIU_CFLAGS`` and ``LIBCRIU_LIBS``: flags for the compiler and linker.
+2. ``LIBCRIU_PY_PREFIX``, else the prefix that scripts/install-criu uses by
+   default: its static library is linked, so that nothing has to be found at
+   run time.
+3. ``pkg-config criu``: the distribution's package.
+
+``LIBCRIU_PY_WERROR=1`` turns compiler warnings into errors.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent
+CSRC = Path("libcriu_py/csrc")
+
+_NO_CRIU = (
+    "no CRIU to build against: run scripts/install-criu, or install criu and libcriu-dev 3.18 or newer "
+    "with libprotobuf-c-dev and pkg-config, or set LIBCRIU_CFLAGS and LIBCRIU_LIBS"
+)
+
+# Written by hand: opaque types, and what criu.h leaves out or what a pattern cannot read.
+_TYPES = """
+typedef struct criu_opts criu_opts;
+typedef ... CriuNotify;
+typedef CriuNotify *criu_notify_arg_t;
+typedef void *criu_predump_info;
+void criu_local_set_unprivileged(criu_opts *opts, bool unprivileged);
+extern "Python+C" int lcp_notify(char *action, criu_notify_arg_t na);
+extern "Python+C" int lcp_more(criu_predump_info pi);
+"""
+
+_MACRO = re.compile(r"^#define\s+(CRIU_\w+)\s+\(?-?\d", re.MULTILINE)
+_ENUM = re.compile(r"enum\s+(criu_\w+)\s*\{([^}]*)\}\s*;")
+_STRUCT = re.compile(r"struct\s+(criu_\w+)\s*\{([^}]*)\}\s*;")
+_FUNCTION = re.compile(r"^(?:int|void)\s+(criu_\w+)\s*\([^;{}]*\)\s*;", re.MULTILINE)
+_CDEF = re.compile(r"/\* cdef: begin \*/(.*?)/\* cdef: end \*/", re.DOTALL)
+
+
+class Criu(NamedTuple):
+    """
+    A CRIU to build against.
+
+    Attributes:
+        cflags: Flags for the compiler.
+        libs: Flags for the linker.
+        prefix: The installation prefix, empty where it is not known.
+    """
+
+    cflags: list[str]
+    libs: list[str]
+    prefix: str
+
+
+def default_prefix() -> Path:
+    """
+    Return the prefix that scripts/install-criu installs into by default.
+    """
+    data = os.environ.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
+    return Path(data) / "libcriu_py" / "criu"
+
+
+def _from_prefix() -> Criu | None:
+    named = os.environ.get("LIBCRIU_PY_PREFIX")
+    prefix = (Path(named) if named else default_prefix()).absolute()
+    archives = sorted(prefix.glob("lib*/**/libcriu.a"))
+    headers = prefix / "include" / "criu"
+    if not archives or not (headers / "criu.h").exists():
+        if named:
+            sys.exit(f"LIBCRIU_PY_PREFIX={named} holds no libcriu.a and criu.h: run scripts/install-criu --prefix {named}")
+        return None
+    return Criu([f"-I{headers}", f"-I{headers.parent}"], [str(archives[0]), *_pkg_config("--libs", "libprotobuf-c", ["-lprotobuf-c"])], str(prefix))
+
+
+def _pkg_config(flag: str, package: str, default: list[str] | None = None) -> list[str]:
+    try:
+        output = subprocess.run(["pkg-config", flag, package], check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        if default is None:
+            raise
+        return default
+    return shlex.split(output)
+
+
+def find_criu() -> Criu:
+    """
+    Find the CRIU to build against, or end with a message that says what to do.
+    """
+    cflags, libs = os.environ.get("LIBCRIU_CFLAGS"), os.environ.get("LIBCRIU_LIBS")
+    if cflags is not None or libs is not None:
+        return Criu(shlex.split(cflags or ""), shlex.split(libs or "-lcriu -lprotobuf-c"), "")
+    found = _from_prefix()
+    if found is not None:
+        return found
+    try:
+        return Criu(_pkg_config("--cflags", "criu"), _pkg_config("--libs", "criu"), _pkg_config("--variable=prefix", "criu", [""])[0])
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        sys.exit(_NO_CRIU)
+
+
+def read_header(cflags: list[str]) -> str:
+    """
+    Return the text of the criu.h that these compiler flags select.
+    """
+    directories = [flag[2:] for flag in cflags if flag.startswith("-I")]
+    for directory in (*directories, "/usr/include/criu", "/usr/local/include/criu"):
+        header = Path(directory) / "criu.h"
+        if header.exists():
+            return header.read_text(encoding="utf-8")
+    sys.exit(_NO_CRIU)
+
+
+def declarations(header: str) -> str:
+    """
+    Turn the text of criu.h into a cdef.
+
+    Args:
+        header: The header.
+
+    Returns:
+        Its constants, enums, structs and functions, with every value and the
+        layout of every struct left to the compiler.
+    """
+    text = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    parts = [_TYPES]
+    parts += [f"#define {name} ..." for name in _MACRO.findall(text)]
+    for name, body in _ENUM.findall(text):
+        members = [member.split("=")[0].strip() for member in body.split(",")]
+        parts.append(f"enum {name} {{ {', '.join(f'{member} = ...' for member in members if member)} }};")
+    parts += [f"struct {name} {{ {body} ...; }};" for name, body in _STRUCT.findall(text)]
+    declared = {}
+    for match in _FUNCTION.finditer(text):
+        if match.group(1) != "criu_local_set_unprivileged":
+            declared[match.group(1)] = match.group(0)
+    return "\n".join([*parts, *declared.values()])
+
+
+def make_ffi() -> FFI:
+    """
+    Return the builder that setuptools compiles.
+    """
+    criu = find_criu()
+    units = [unit for unit in ("native", "support") if (ROOT / CSRC / f"{unit}.c").exists()]
+    builder = FFI()
+    builder.cdef(declarations(read_header(criu.cflags)))
+    builder.cdef("static char *const LCP_PREFIX;")
+    for unit in units:
+        for block in _CDEF.findall((ROOT / CSRC / f"{unit}.h").read_text(encoding="utf-8")):
+            builder.cdef(block)
+    warnings = ["-Wall", "-Wextra", "-Werror"] if os.environ.get("LIBCRIU_PY_WERROR") else []
+    # cffi's generated wrappers leave parameters unused and compare them in ways -Wextra dislikes; ours do not.
+    relaxed = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"] if warnings else []
+    includes = "\n".join(f'#include "{unit}.h"' for unit in units)
+    builder.set_source(
+        "libcriu_py._libcriu",
+        f'{includes}\nstatic char *const LCP_PREFIX = "{criu.prefix}";\n',
+        sources=[str(CSRC / f"{unit}.c") for unit in units],
+        depends=["build_ffi.py", *(str(CSRC / f"{unit}.h") for unit in units)],
+        include_dirs=[str(CSRC)],
+        extra_compile_args=[*criu.cflags, "-std=gnu11", *warnings, *relaxed],
+        extra_link_args=criu.libs,
+    )
+    return builder
+
+
+ffibuilder = make_ffi()

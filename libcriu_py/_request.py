@@ -1,0 +1,171 @@
+"""
+One operation on its way to criu: directories, native options, log.
+"""
+
+from __future__ import annotations
+
+import os
+
+from libcriu_py import _native
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from libcriu_py._libcriu import CData
+    from libcriu_py.options import Options
+
+__all__ = ["Request", "render_config"]
+
+_DEFAULT_LOG = "criu.log"  # DEFAULT_LOG_FILENAME, criu/include/log.h
+
+
+class Request:
+    """
+    The options of one operation, opened and translated.
+
+    A context manager that yields the `criu_opts *` for libcriu.
+
+    Attributes:
+        native: The native options; `native.child` is what the criu process gets.
+        values: The options that are set, by name.
+        log_path: Where criu's log will be, None when there is no directory for it.
+    """
+
+    def __init__(
+        self,
+        options: Options | Mapping[str, object] | None,
+        binary: str | None,
+        env: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.values = _values(options)
+        self.log_path: str | None = None
+        self._fds: list[int] = []
+        self._stamp: tuple[int, int, int] | None = None
+        try:
+            passed = self._with_directories()
+            passed["config"] = render_config(passed.get("config"), passed.pop("timeout", None))
+            self.native = _native.NativeOptions(passed, binary, env)
+        except BaseException:
+            self._close_fds()
+            raise
+
+    def __enter__(self) -> CData:
+        return self.native.opts
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """
+        Free the options and close the directories.  A second call does nothing.
+        """
+        self.native.close()
+        self._close_fds()
+
+    def open_directory(self, directory: object) -> int:
+        """
+        Return a descriptor of a directory, open until the request is closed.
+
+        Args:
+            directory: A path, or a descriptor, which stays the caller's.
+
+        Returns:
+            The descriptor.
+        """
+        if isinstance(directory, int):
+            return directory
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # type: ignore[arg-type]
+        self._fds.append(fd)
+        return fd
+
+    def written_log(self) -> str | None:
+        """
+        Return the path of the log if this operation wrote it, and not an earlier one.
+        """
+        if self.log_path is None or _stamp(self.log_path) == self._stamp:
+            return None
+        return self.log_path
+
+    def watch_log(self, directory: int) -> None:
+        """
+        Expect criu's log in this directory.
+        """
+        try:
+            where = os.readlink(f"/proc/self/fd/{directory}")
+        except OSError:
+            self.log_path = None
+            return
+        self.log_path = os.path.join(where, os.fspath(self.values.get("log_file") or _DEFAULT_LOG))  # type: ignore[arg-type]
+        self._stamp = _stamp(self.log_path)
+
+    def _with_directories(self) -> dict[str, object]:
+        passed = dict(self.values)
+        for name in ("images_dir", "work_dir"):
+            directory = passed.pop(name, None)
+            if directory is not None:
+                fd = passed[f"{name}_fd"] = self.open_directory(directory)
+                self.watch_log(fd)
+        return passed
+
+    def _close_fds(self) -> None:
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+def render_config(config: object, timeout: object) -> str | None:
+    """
+    Write a configuration file of criu.
+
+    Args:
+        config: Long options of criu(8) without dashes, as a mapping; underscores
+            stand for dashes.  True gives an option without a value, None and
+            False leave it out, a sequence repeats it.
+        timeout: The value of the option `timeout`, None for none.
+
+    Returns:
+        The text, None when it would be empty.
+
+    Raises:
+        ValueError: A name or value cannot be written in such a file.
+    """
+    entries = dict(config) if config else {}  # type: ignore[call-overload]
+    if timeout is not None:
+        entries["timeout"] = timeout
+    lines = []
+    for name, value in entries.items():
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        lines += [_config_line(name.replace("_", "-"), item) for item in values if item is not None and item is not False]
+    return "".join(lines) or None
+
+
+def _config_line(name: str, value: object) -> str:
+    if value is True:
+        text = name
+    else:
+        quoted = str(value).replace('"', '\\"')
+        text = f'{name} "{quoted}"' if " " in quoted or not quoted else f"{name} {quoted}"
+    # criu cuts a line at '#' even inside quotes (criu/config.c, parse_statement).
+    if any(character in text for character in "\n#\0"):
+        message = f"the option {name!r} cannot be written in a configuration file of criu: {value!r}"
+        raise ValueError(message)
+    return text + "\n"
+
+
+def _values(options: Options | Mapping[str, object] | None) -> dict[str, object]:
+    if options is None:
+        return {}
+    translate = getattr(options, "to_native", None)
+    if translate is not None:
+        values: dict[str, object] = translate()
+        return values
+    return {name: value for name, value in options.items() if value is not None}  # type: ignore[union-attr]
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
