@@ -1,0 +1,187 @@
+"""
+Make an interpreter ready for a program, and stop just before the program's main module would start.
+
+``python -m libcriu_py.prepare PLAN`` is what ``libcriu-py snapshot`` starts; PLAN is JSON (see `Plan`). The
+process imports what the main module will import, takes a snapshot of itself, and runs the main module afresh in each
+copy that is restored.
+
+Whatever this process loads is part of the snapshot and is paid for at every restore, about 2.5 microseconds for each page of 4 kB.
+So reading the source of the main module, and the trial runs, are left to forked children that pass on names only.
+"""
+
+import os
+import sys
+import time
+from typing import Any, NamedTuple, NoReturn
+
+from libcriu_py import preload
+from libcriu_py.program import Program, parse_program, path0, run_main, set_path0
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE = 2
+"""
+Exit status where the command line of a restored interpreter is wrong.
+"""
+
+
+class Plan(NamedTuple):
+    """
+    What is to be made ready.
+
+    Attributes:
+        dir: The snapshot directory.
+        program: What runs in the restored copies; None for an interpreter that is told at each restore.
+        argv: sys.argv[1:] while modules are imported, and for a program that checkpoints itself.
+        preload: Modules to import; failing to is an error.
+        learn: Arguments of trial runs; what these import is imported too.
+        own: Whether the program checkpoints itself; None to find out from its source.
+    """
+
+    dir: str
+    program: Program | None = None
+    argv: "Sequence[str]" = ()
+    preload: "Sequence[str]" = ()
+    learn: "Sequence[Sequence[str]]" = ()
+    own: bool | None = None
+
+    def to_json(self) -> str:
+        """
+        Write the plan for the command line.
+
+        Returns:
+            One line of ASCII; bytes of names that are not UTF-8 survive.
+        """
+        import json
+
+        program = None if self.program is None else self.program._asdict()
+        return json.dumps({**self._asdict(), "program": program})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """
+        Read what `to_json` wrote.
+
+        Args:
+            text: The JSON; keys that are missing get their defaults.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: It is not JSON.
+            TypeError: It has no dir, or unknown keys.
+        """
+        import json
+
+        values: dict[str, Any] = json.loads(text)
+        if values.get("program") is not None:
+            values["program"] = Program(**values["program"])
+        values["learn"] = values.get("learn") or ()
+        return cls(**values)
+
+
+def main() -> None:
+    """
+    Carry out the plan that is the first argument; in a restored copy, run the program.
+
+    Raises:
+        SystemExit: Nothing could be made ready, or the program ended this way.
+    """
+    plan = Plan.from_json(sys.argv[1])
+    program = plan.program
+    set_path0(None if program is None else path0(program))
+    sys.argv = [program.value if program is not None and program.kind == "script" else "", *plan.argv]
+    details = make_ready(plan)
+    # What a conventional start of the same program would show; it is also what is started instead of a copy when a
+    # restore is impossible.
+    sys.argv[1:] = []
+    sys.orig_argv = [sys.executable, *(program.arguments() if program is not None else [])]
+
+    from libcriu_py.checkpoint import checkpoint_here
+
+    here = checkpoint_here(plan.dir, then="exit", program=program, details=details)
+    asked = here.request.main if here.request is not None else None
+    _run(asked or program, details.get("path"))
+
+
+def _run(program: Program | None, path: object) -> None:
+    """
+    Run a program in the restored copy, with the arguments of the restore.
+    """
+    if program is not None:
+        run_main(program, sys.argv[1:], path=path if isinstance(path, str) else None)
+        return
+    try:
+        program, args = parse_program(sys.argv[1:])
+    except ValueError as error:
+        _fail(str(error), USAGE)
+    run_main(program, args)
+
+
+def make_ready(plan: Plan) -> "dict[str, object]":
+    """
+    Import what the plan asks for and what its program will import.
+
+    A program that checkpoints itself takes this process over instead, and the function does not return.
+
+    Args:
+        plan: The plan.
+
+    Returns:
+        What ``libcriu-py inspect`` shows: "preloaded", the modules whose import was asked for and did something;
+        "modules", how many there are now that were not there before; "seconds"; "path", what comes first in sys.path of
+        the copies, where that is not their own working directory as for any other ``python -m``.
+
+    Raises:
+        SystemExit: A module of the plan's preload list, or the main module, cannot be loaded.
+    """
+    start = time.monotonic()
+    details: dict[str, object] = {}
+    wanted: list[preload.Wanted] = []
+    if plan.program is not None:
+        if plan.own:
+            _become(plan.program, plan)
+        for args in plan.learn:
+            wanted += preload.learn(plan.program, args)
+        reading = preload.read(plan.program)
+        if reading.error:
+            _fail(reading.error)
+        if reading.checkpoints_itself and plan.own is None:
+            _become(plan.program, plan)
+        if reading.found_here:
+            details["path"] = path0(plan.program)
+        wanted += reading.wanted
+    before = set(sys.modules)
+    try:
+        preloaded = preload.bring([(name, ()) for name in plan.preload], strict=True)
+    except ImportError as error:
+        _fail(f"cannot preload: {error}")
+    preloaded += preload.bring(wanted)
+    modules = len(set(sys.modules) - before)
+    seconds = round(time.monotonic() - start, 3)
+    preload.say(f"imported {modules} modules in {seconds:.1f} s")
+    return {**details, "preloaded": preloaded, "modules": modules, "seconds": seconds}
+
+
+def _become(program: Program, plan: Plan) -> NoReturn:
+    """
+    Start the program in this process, conventionally; it finds the name of the directory in its environment.
+    """
+    preload.say("the program checkpoints itself; it is started as it is")
+    os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
+    os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])
+
+
+def _fail(problem: str, status: int = 1) -> NoReturn:
+    """
+    Say on stderr what is wrong, and end.
+    """
+    sys.stderr.write(f"libcriu-py: {problem}\n")
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()
