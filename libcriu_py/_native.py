@@ -113,7 +113,7 @@ def built_prefix() -> str:
     """
     Return the prefix of the CRIU that the extension was built against, empty if unknown.
     """
-    return ffi.string(lib.LCP_PREFIX).decode()
+    return _text(lib.LCP_PREFIX)
 
 
 def has_function(name: str) -> bool:
@@ -155,7 +155,13 @@ class NativeOptions:
         binary: The criu program.
     """
 
-    def __init__(self, values: Mapping[str, object], binary: str | None, env: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, object],
+        binary: str | None,
+        env: Mapping[str, str | None] | None = None,
+        output_fd: int = -1,
+    ) -> None:
         self.opts: CData = ffi.NULL
         self.binary = binary
         self._fds: list[int] = []
@@ -177,7 +183,7 @@ class NativeOptions:
                 env = {**(env or {}), "CRIU_CONFIG_FILE": f"/proc/self/fd/{config_fd}"}
             self._keep = ffi.new("int[]", keep)
             self._environment, self._strings = _environment(env)
-            self.child = ffi.new("struct lcp_child *", (self._environment, self._keep, len(keep)))
+            self.child = ffi.new("struct lcp_child *", (self._environment, self._keep, len(keep), output_fd))
         except BaseException:
             self.close()
             raise
@@ -211,7 +217,7 @@ class NativeOptions:
 
     def _apply(self, name: str, value: object, keep: list[int]) -> None:
         if name == "exec_cmd":
-            self._set_exec_cmd(value)
+            self._set_exec_cmd(value)  # type: ignore[arg-type]
         elif name in _ADDERS:
             add = function(_ADDERS[name])
             for item in value:  # type: ignore[attr-defined]
@@ -229,7 +235,7 @@ class NativeOptions:
             message = f"there is no CRIU option {name!r}"
             raise TypeError(message)
 
-    def _set_exec_cmd(self, command: Sequence[str]) -> None:  # type: ignore[misc]
+    def _set_exec_cmd(self, command: Sequence[str]) -> None:
         strings = [ffi.new("char[]", _argument(word)) for word in command]
         _accepted("exec_cmd", lib.criu_local_set_exec_cmd(self.opts, len(strings), ffi.new("char *[]", strings)))
 
@@ -258,7 +264,7 @@ class Call:
     def __init__(
         self,
         native: NativeOptions,
-        on_notify: Callable[[str, int | None, int | None], None] | None = None,
+        on_notify: Callable[[str, int | None, int | None], object] | None = None,
         on_more: Callable[[], bool] | None = None,
     ) -> None:
         self.native = native
@@ -356,17 +362,18 @@ def reap_service(pid: int) -> int | None:
     return None if status < 0 else status
 
 
-def new_features() -> CData:
+def feature_request() -> tuple[CData, list[str]]:
     """
-    Return a `struct criu_feature_check *` that asks for everything.
+    Return a `struct criu_feature_check *` that asks for everything, and the names of its members.
     """
     features = ffi.new("struct criu_feature_check *")
-    for name, _ in ffi.typeof("struct criu_feature_check").fields or ():
+    names = [name for name, _ in ffi.typeof("struct criu_feature_check").fields or ()]
+    for name in names:
         setattr(features, name, True)
-    return features
+    return features, names
 
 
-@ffi.def_extern(error=-errno.ECANCELED)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=-errno.ECANCELED)  # type: ignore[untyped-decorator, func-returns-value, misc]
 def lcp_notify(action: CData, argument: CData) -> int:
     """
     Hand a notification of criu to the operation under way.
@@ -375,7 +382,7 @@ def lcp_notify(action: CData, argument: CData) -> int:
     if call is None or call.on_notify is None:
         return 0
     try:
-        name = ffi.string(action).decode()
+        name = _text(action)
         fd = lib.criu_get_orphan_pts_master_fd() if name == "orphan-pts-master" else -1
         call.on_notify(name, lib.criu_notify_pid(argument) or None, fd if fd >= 0 else None)
     except BaseException as error:  # noqa: BLE001 - nothing may unwind through libcriu; run() raises it
@@ -384,7 +391,7 @@ def lcp_notify(action: CData, argument: CData) -> int:
     return 0
 
 
-@ffi.def_extern(error=-errno.ECANCELED)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=-errno.ECANCELED)  # type: ignore[untyped-decorator, func-returns-value, misc]
 def lcp_more(_info: CData) -> int:
     """
     Ask the operation under way whether another pre-dump is wanted.
@@ -397,6 +404,11 @@ def lcp_more(_info: CData) -> int:
     except BaseException as error:  # noqa: BLE001 - nothing may unwind through libcriu; run() raises it
         call.error = error
         return -errno.ECANCELED
+
+
+def _text(string: CData) -> str:
+    raw = ffi.string(string)
+    return raw.decode() if isinstance(raw, bytes) else raw
 
 
 def _argument(value: object) -> object:

@@ -27,6 +27,12 @@ class Request:
 
     A context manager that yields the `criu_opts *` for libcriu.
 
+    Args:
+        options: The options.
+        binary: The criu program, None for a service.
+        env: Variables to set (None: remove) in the environment of criu.
+        capture: Keep what criu prints for `output`.
+
     Attributes:
         native: The native options; `native.child` is what the criu process gets.
         values: The options that are set, by name.
@@ -38,15 +44,18 @@ class Request:
         options: Options | Mapping[str, object] | None,
         binary: str | None,
         env: Mapping[str, str | None] | None = None,
+        *,
+        capture: bool = False,
     ) -> None:
         self.values = _values(options)
+        self._output = os.memfd_create("criu.output", os.MFD_CLOEXEC) if capture else -1
         self.log_path: str | None = None
-        self._fds: list[int] = []
+        self._fds: list[int] = [self._output] if capture else []
         self._stamp: tuple[int, int, int] | None = None
         try:
             passed = self._with_directories()
             passed["config"] = render_config(passed.get("config"), passed.pop("timeout", None))
-            self.native = _native.NativeOptions(passed, binary, env)
+            self.native = _native.NativeOptions(passed, binary, env, self._output)
         except BaseException:
             self._close_fds()
             raise
@@ -80,6 +89,14 @@ class Request:
         self._fds.append(fd)
         return fd
 
+    def output(self) -> str:
+        """
+        Return what criu has printed, where that was captured.
+        """
+        if self._output < 0:
+            return ""
+        return os.pread(self._output, os.fstat(self._output).st_size, 0).decode("utf-8", "replace")
+
     def written_log(self) -> str | None:
         """
         Return the path of the log if this operation wrote it, and not an earlier one.
@@ -97,7 +114,7 @@ class Request:
         except OSError:
             self.log_path = None
             return
-        self.log_path = os.path.join(where, os.fspath(self.values.get("log_file") or _DEFAULT_LOG))  # type: ignore[arg-type]
+        self.log_path = os.path.join(where, str(self.values.get("log_file") or _DEFAULT_LOG))
         self._stamp = _stamp(self.log_path)
 
     def _with_directories(self) -> dict[str, object]:

@@ -13,7 +13,7 @@ from libcriu_py import _native
 from libcriu_py._ffi import lib
 from libcriu_py._request import Request
 from libcriu_py.binary import find_criu, require_executable
-from libcriu_py.errors import CriuError, OperationRefused, TransportError, VersionError, refusal
+from libcriu_py.errors import OperationRefused, TransportError, VersionError, refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,6 +244,53 @@ class Criu:
                 _reap(_children() - before)
                 raise
 
+    def check(self, *, unprivileged: bool | None = None) -> None:
+        """
+        Ask criu whether this kernel has what it needs.
+
+        Args:
+            unprivileged: Ask for work with CAP_CHECKPOINT_RESTORE alone; unset, that
+                is what every user but root is asked about.
+
+        Raises:
+            OperationRefused: It has not; the reason says what is missing.
+            TransportError: criu could not be started or broke off.
+        """
+        self._ask("check", lib.LCP_CHECK, unprivileged)
+
+    def version(self) -> Version:
+        """
+        Return the version of the criu program, which need not be that of the library.
+
+        Raises:
+            TransportError: criu could not be started or broke off.
+            VersionError: criu is older than 3.14 and cannot tell.
+        """
+        from libcriu_py.options import Version
+
+        number = self._ask("tell its version", lib.LCP_VERSION, unprivileged=False)
+        return Version(number // 10000, number // 100 % 100, number % 100)
+
+    def features(self, *, unprivileged: bool | None = None) -> Features:
+        """
+        Ask which optional features criu, the kernel and the architecture have.
+
+        Args:
+            unprivileged: As for `check`.
+
+        Returns:
+            The features.
+
+        Raises:
+            OperationRefused: criu cannot find out.
+            TransportError: criu could not be started or broke off.
+        """
+        from libcriu_py.options import Features
+
+        request, names = _native.feature_request()
+        self._ask("tell its features", lib.LCP_FEATURES, unprivileged, request)
+        return Features(**{name: bool(getattr(request, name)) for name in names if name in Features._fields})
+
     def native_options(self, options: Options | Values, env: Environment | None = None) -> Request:
         """
         Build the `criu_opts *` for code in C that calls libcriu itself.
@@ -257,6 +304,15 @@ class Criu:
             for `lcp_restore_child`, without which `env` and `config` have no effect.
         """
         return self._request(options, env)
+
+    def _ask(self, question: str, code: int, unprivileged: bool | None, features: object = None) -> int:
+        if unprivileged is None:
+            unprivileged = os.geteuid() != 0
+        # libcriu sends no options with a check, so they go through a configuration file. A service has its own.
+        options = {"config": {"unprivileged": True}} if unprivileged and self._binary else None
+        request = Request(options, self._binary, None, capture=True)
+        with request:
+            return self._run(question, code, request, features=features)
 
     def _request(self, options: Options | Values | None, env: Environment | None) -> Request:
         return Request(options, self._binary, env)
@@ -325,13 +381,13 @@ class Criu:
         if result >= 0:
             return result
         if result == -errno.EBADE:
-            raise refusal(operation, result, error, request.written_log())
+            raise refusal(operation, result, error, request.written_log(), request.output())
         if result in {-errno.EINVAL, -errno.EBADMSG}:
             message = f"{self!r} does not understand the request to {operation}; it is too old for this libcriu"
             raise VersionError(message)
         if result == -errno.ENOMEM:
             raise MemoryError
-        raise _broken(operation, self, error, status, request.written_log())
+        raise _broken(self, status, refusal(operation, result, error, request.written_log(), request.output()))
 
 
 def _connect_service(path: str) -> int:
@@ -346,17 +402,16 @@ def _connect_service(path: str) -> int:
         return connection.detach()
 
 
-def _broken(operation: str, criu: Criu, error: int, status: int | None, log_path: str | None) -> TransportError:
-    told = refusal(operation, -errno.ECOMM, error, log_path)
+def _broken(criu: Criu, status: int | None, told: OperationRefused) -> TransportError:
     if status is not None and os.WIFSIGNALED(status):
         how = f"it was killed by signal {os.WTERMSIG(status)}"
     elif status:
         how = f"it ended with status {os.waitstatus_to_exitcode(status)}"
     else:
-        how = os.strerror(error) if error else "the connection was closed"
-    message = f"{criu!r} did not answer the request to {operation}: {how}"
+        how = os.strerror(told.errno) if told.errno else "the connection was closed"
+    message = f"{criu!r} did not answer the request to {told.operation}: {how}"
     if told.reason:
-        message = f"{message}; its log says: {told.reason}"
+        message = f"{message}; it wrote: {told.reason}"
     return TransportError(f"{message}; {told.hint}" if told.hint else message)
 
 

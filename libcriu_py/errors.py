@@ -153,7 +153,9 @@ class HookError(CriuError, RuntimeError):
     """
 
 
-def refusal(operation: str, returncode: int, errno_: int, log_path: str | None) -> OperationRefused:
+def refusal(
+    operation: str, returncode: int, errno_: int, log_path: str | None, output: str = ""
+) -> OperationRefused:
     """
     Build the exception for an operation that criu refused.
 
@@ -162,11 +164,12 @@ def refusal(operation: str, returncode: int, errno_: int, log_path: str | None) 
         returncode: What libcriu returned.
         errno_: The errno that criu reported, 0 for none.
         log_path: criu's log of this operation, None if it wrote none.
+        output: What criu wrote instead of a log.
 
     Returns:
         The exception, with reason, log tail and hint taken from the log.
     """
-    log = read_log(log_path)
+    log = read_log(log_path) or output
     errors = log_errors(log)
     reason = errors[0] if errors else ""
 

@@ -50,12 +50,16 @@ static void reset_signals(const sigset_t *mask)
 }
 
 /* The table of descriptors is the child's own copy: nothing leaks to other children of the caller. */
-static void keep_over_exec(const struct lcp_child *child)
+static void arrange_fds(const struct lcp_child *child)
 {
 	size_t i;
 
 	for (i = 0; i < child->keep_count; i++)
 		fcntl(child->keep_fds[i], F_SETFD, 0);
+	if (child->output_fd >= 0) {
+		dup2(child->output_fd, STDOUT_FILENO);
+		dup2(child->output_fd, STDERR_FILENO);
+	}
 }
 
 /*
@@ -70,7 +74,7 @@ static void __attribute__((noreturn)) exec_service(struct launch *launch)
 
 	snprintf(number, sizeof(number), "%d", launch->fd);
 	fcntl(launch->fd, F_SETFD, 0);
-	keep_over_exec(launch->child);
+	arrange_fds(launch->child);
 	reset_signals(&launch->mask);
 	execve(launch->binary, argv, environment);
 	launch->error = errno;
@@ -195,7 +199,7 @@ static void after_fork_in_child(void)
 	in_call.child = NULL;
 	if (child->environment)
 		environ = child->environment;
-	keep_over_exec(child);
+	arrange_fds(child);
 	reset_signals(&in_call.mask);
 }
 

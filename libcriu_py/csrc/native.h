@@ -37,6 +37,7 @@ struct lcp_child {
 	char **environment;  /* NULL: the caller's */
 	const int *keep_fds; /* kept open over the exec, whatever their close-on-exec flag */
 	size_t keep_count;
+	int output_fd; /* becomes its stdout and stderr; -1: the caller's */
 };
 
 /*
