@@ -1,0 +1,106 @@
+"""
+Describe the machine and the software that a measurement was made with.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PACKAGES = (
+    "libcriu_py",
+    "cffi",
+    "fastapi",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "scikit-learn",
+    "torch",
+    "transformers",
+)
+# Settings of the environment that change how fast numeric packages are.
+TUNING = ("OMP_", "MKL_", "OPENBLAS_", "NVPL_", "MALLOC_", "PYTHON")
+
+
+def field(path: str, name: str) -> str:
+    """
+    Read a value from a file of ``name: value`` lines.
+
+    Args:
+        path: The file, for instance ``/proc/meminfo``.
+        name: What stands before the colon.
+
+    Returns:
+        The first value of that name, empty if there is none.
+
+    """
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def criu_version(binary: str) -> str:
+    """
+    Ask a criu binary for its version.
+
+    Args:
+        binary: Its path.
+
+    """
+    done = subprocess.run(  # noqa: S603 - the criu that was found
+        [binary, "--version"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.partition(":")[2].split()[0]
+
+
+def package_versions() -> dict[str, str]:
+    """
+    Return the versions of the packages that matter, of those installed.
+    """
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe(criu: str | None, env: Mapping[str, str]) -> dict[str, object]:
+    """
+    Describe machine and software in a form that JSON can hold.
+
+    Args:
+        criu: Path of the criu binary, None where there is none.
+        env: The environment that the measured programs are given.
+
+    """
+    memory = int(field("/proc/meminfo", "MemTotal").split()[0])  # kB
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "processor": field("/proc/cpuinfo", "model name"),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": memory * 1024,
+        "hypervisor": "hypervisor" in field("/proc/cpuinfo", "flags").split(),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", ""),
+        "python": platform.python_version(),
+        "virtual_environment": sys.prefix != sys.base_prefix,
+        "criu": criu_version(criu) if criu else None,
+        "uid": os.getuid(),
+        "load": list(os.getloadavg()),
+        "packages": package_versions(),
+        "tuning": {k: v for k, v in env.items() if k.startswith(TUNING)},
+    }

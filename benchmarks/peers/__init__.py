@@ -1,0 +1,3 @@
+"""
+Other ways to restore the same images, to compare with.
+"""

@@ -1,0 +1,304 @@
+"""
+Show what was measured: a table, JSON and a plot.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.table import Table
+
+from benchmarks.common import Sample, Summary, ratio, summarize
+from benchmarks.scenarios import LABELS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from benchmarks.variants import Snapshot
+
+CONVENTIONAL, RUN, RAW, PYCRIU = (
+    "conventional",
+    "libcriu-py run",
+    "criu restore",
+    "pycriu",
+)
+COLORS = {
+    CONVENTIONAL: "#9aa3ad",
+    RUN: "#1f6fb2",
+    RAW: "#e0a030",
+    PYCRIU: "#b65d4e",
+}
+MEGA = 1_000_000
+
+
+class Outcome(NamedTuple):
+    """
+    All that was measured of one scenario.
+    """
+
+    name: str
+    samples: dict[str, list[Sample]]
+    """The runs of each variant."""
+    snapshot: Snapshot | None
+
+    def first(self, variant: str) -> Summary | None:
+        """
+        Return the times to the first output, None if there are none.
+
+        Args:
+            variant: The way to start.
+
+        """
+        runs = self.samples.get(variant)
+        return summarize([run.first for run in runs]) if runs else None
+
+    def end(self, variant: str) -> Summary | None:
+        """
+        Return the times to the end, None if there are none.
+
+        Args:
+            variant: The way to start.
+
+        """
+        runs = self.samples.get(variant)
+        return summarize([run.end for run in runs]) if runs else None
+
+    def speed_up(self) -> tuple[float, float] | None:
+        """
+        Return how many times faster ``run`` is, to first output and to the end.
+        """
+        slow = self.first(CONVENTIONAL), self.end(CONVENTIONAL)
+        fast = self.first(RUN), self.end(RUN)
+        if slow[0] is None or slow[1] is None or fast[0] is None or fast[1] is None:
+            return None
+        return ratio(slow[0], fast[0]), ratio(slow[1], fast[1])
+
+    def launcher(self) -> float | None:
+        """
+        Return the ms that ``run`` needs more than criu alone, to first output.
+        """
+        run, raw = self.first(RUN), self.first(RAW)
+        return run.median - raw.median if run and raw else None
+
+
+def cell(summary: Summary | None) -> str:
+    """
+    Write a median and the distance to the quartiles.
+
+    Args:
+        summary: Milliseconds, or None for what was not measured.
+
+    """
+    if summary is None:
+        return "-"
+    digits = 1 if summary.median < 100 else 0
+    return (
+        f"{summary.median:.{digits}f}"
+        f" [dim]{summary.low:.{digits}f}..{summary.high:.{digits}f}[/dim]"
+    )
+
+
+def table(outcomes: list[Outcome]) -> Table:
+    """
+    Make the table of the scenarios: a row for each way to start.
+
+    Args:
+        outcomes: What was measured.
+
+    """
+    result = Table(title="Start of a program, ms: median, quartiles")
+    result.add_column("program", max_width=15)
+    result.add_column("started by", no_wrap=True)
+    for name in ("first output", "", "end", ""):
+        result.add_column(name, justify="right", no_wrap=True)
+    for outcome in outcomes:
+        for row in rows(outcome):
+            result.add_row(*row)
+        result.add_section()
+    return result
+
+
+def rows(outcome: Outcome) -> list[list[str]]:
+    """
+    Make a scenario's rows of the table.
+
+    Args:
+        outcome: What was measured.
+
+    """
+    speed, launcher = outcome.speed_up(), outcome.launcher()
+    label = LABELS.get(outcome.name, outcome.name)
+    if outcome.snapshot is not None:
+        label += f"\n[dim]image {outcome.snapshot.image_bytes / MEGA:.1f} MB[/dim]"
+    made = []
+    for name in outcome.samples:
+        faster = [f"{x:.1f}x" for x in speed] if speed and name == RUN else ["", ""]
+        first, end = cell(outcome.first(name)), cell(outcome.end(name))
+        made.append(["", name, first, faster[0], end, faster[1]])
+    if launcher is not None:
+        what = [f"{launcher:.1f}", "", "", ""]
+        made.append(["", "[dim]run minus criu restore[/dim]", *what])
+    made[0][0] = label
+    return made
+
+
+def launcher_table(parts: dict[str, list[Sample]]) -> Table:
+    """
+    Make the table of what the launcher in Python costs by itself.
+
+    Args:
+        parts: Runs of the bare interpreter, and with the launcher's imports.
+
+    """
+    result = Table(title="The launcher's own cost, ms: median, quartiles")
+    result.add_column("what")
+    result.add_column("start to end", justify="right")
+    for name, runs in parts.items():
+        result.add_row(name, cell(summarize([run.end for run in runs])))
+    return result
+
+
+def summary_json(summary: Summary | None) -> dict[str, float] | None:
+    """
+    Turn a summary into what JSON can hold, in ms rounded to microseconds.
+
+    Args:
+        summary: The summary, or None.
+
+    """
+    if summary is None:
+        return None
+    return {key: round(value, 3) for key, value in summary._asdict().items()}
+
+
+def as_json(
+    outcomes: list[Outcome],
+    launcher: dict[str, list[Sample]],
+    machine: dict[str, object],
+    skipped: list[str],
+) -> str:
+    """
+    Write everything as JSON, each single run included.
+
+    Args:
+        outcomes: The scenarios.
+        launcher: The parts of the launcher's cost.
+        machine: What ``machine.describe`` returned.
+        skipped: What was not measured, and why.
+
+    """
+    scenarios = {}
+    for outcome in outcomes:
+        speed = outcome.speed_up()
+        snapshot = outcome.snapshot
+        scenarios[outcome.name] = {
+            "variants": {
+                name: {
+                    "first_output_ms": summary_json(outcome.first(name)),
+                    "end_ms": summary_json(outcome.end(name)),
+                    "runs_ms": [[round(t, 3) for t in run] for run in runs],
+                }
+                for name, runs in outcome.samples.items()
+            },
+            "speed_up_first_output": round(speed[0], 2) if speed else None,
+            "speed_up_end": round(speed[1], 2) if speed else None,
+            "launcher_ms": outcome.launcher(),
+            "image_bytes": snapshot.image_bytes if snapshot else None,
+            "snapshot_seconds": round(snapshot.seconds, 2) if snapshot else None,
+            "mode": snapshot.mode if snapshot else None,
+        }
+    parts = {
+        name: summary_json(summarize([run.end for run in runs]))
+        for name, runs in launcher.items()
+    }
+    values = {
+        "machine": machine,
+        "scenarios": scenarios,
+        "launcher_end_ms": parts,
+        "skipped": skipped,
+    }
+    return json.dumps(values, indent=1) + "\n"
+
+
+def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
+    """
+    Draw the times to the first output as bars.
+
+    Args:
+        outcomes: The scenarios.
+        path: The PNG file to write.
+        subtitle: Machine and versions in a line.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow, only for --plot
+
+    names = [name for name in COLORS if any(o.samples.get(name) for o in outcomes)]
+    figure = Figure(figsize=(8, 1.2 + 0.24 * len(outcomes) * (len(names) + 1)))
+    axes = figure.add_subplot()
+    height = 1 / (len(names) + 1)
+    for place, name in enumerate(names):
+        offset = (place - (len(names) - 1) / 2) * height
+        draw_bars(axes, outcomes, name, offset, height)
+    axes.set_yticks(
+        range(len(outcomes)),
+        [LABELS.get(o.name, o.name).replace(" + ", "\n+ ") for o in outcomes],
+    )
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("time to first output, ms (log scale; median, quartiles)")
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right * 2.2)  # room for the numbers at the bars' ends
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper right", frameon=False)
+    axes.set_title(f"Start of a Python program\n{subtitle}", fontsize=9, loc="left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+
+
+def draw_bars(
+    axes: Axes, outcomes: list[Outcome], name: str, offset: float, height: float
+) -> None:
+    """
+    Draw the bars of one variant, one for each scenario.
+
+    Args:
+        axes: Where to draw.
+        outcomes: The scenarios.
+        name: The variant.
+        offset: Distance of its bars from the middle of the scenario's place.
+        height: Thickness of a bar.
+
+    """
+    shown = [(row, o, o.first(name)) for row, o in enumerate(outcomes)]
+    bars = [(row, o, first) for row, o, first in shown if first is not None]
+    axes.barh(
+        [row + offset for row, _, _ in bars],
+        [first.median for _, _, first in bars],
+        height=height * 0.92,
+        xerr=[
+            [first.median - first.low for _, _, first in bars],
+            [first.high - first.median for _, _, first in bars],
+        ],
+        error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
+        color=COLORS[name],
+        label=name,
+    )
+    for row, outcome, first in bars:
+        speed = outcome.speed_up() if name == RUN else None
+        text = f"{first.median:.0f}" + (f"  ({speed[0]:.1f}x)" if speed else "")
+        axes.text(
+            first.high * 1.06,
+            row + offset,
+            text,
+            va="center",
+            fontsize=7,
+            fontweight="bold" if speed else "normal",
+        )
