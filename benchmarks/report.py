@@ -5,8 +5,10 @@ Show what was measured: a table, JSON and a plot.
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.common import Sample, Summary, ratio, summarize
@@ -109,11 +111,15 @@ def table(outcomes: list[Outcome]) -> Table:
         outcomes: What was measured.
 
     """
-    result = Table(title="Start of a program, ms: median, quartiles")
-    result.add_column("program", max_width=15)
-    result.add_column("started by", no_wrap=True)
+    result = Table(
+        title="Start of a program, ms: median, quartiles",
+        box=SIMPLE_HEAD,
+        show_edge=False,  # everything fits into 80 columns then
+    )
+    result.add_column("program / started by", no_wrap=True)
     for name in ("first output", "", "end", ""):
-        result.add_column(name, justify="right", no_wrap=True)
+        width = None if name else len("10.0x")
+        result.add_column(name, justify="right", no_wrap=True, min_width=width)
     for outcome in outcomes:
         for row in rows(outcome):
             result.add_row(*row)
@@ -130,18 +136,16 @@ def rows(outcome: Outcome) -> list[list[str]]:
 
     """
     speed, launcher = outcome.speed_up(), outcome.launcher()
-    label = LABELS.get(outcome.name, outcome.name)
+    head = [f"[bold]{LABELS.get(outcome.name, outcome.name)}[/bold]"]
     if outcome.snapshot is not None:
-        label += f"\n[dim]image {outcome.snapshot.image_bytes / MEGA:.1f} MB[/dim]"
-    made = []
+        head.append(f"[dim]image {outcome.snapshot.image_bytes / MEGA:.1f} MB[/dim]")
+    made = [head]
     for name in outcome.samples:
         faster = [f"{x:.1f}x" for x in speed] if speed and name == RUN else ["", ""]
         first, end = cell(outcome.first(name)), cell(outcome.end(name))
-        made.append(["", name, first, faster[0], end, faster[1]])
+        made.append([f" {name}", first, faster[0], end, faster[1]])
     if launcher is not None:
-        what = [f"{launcher:.1f}", "", "", ""]
-        made.append(["", "[dim]run minus criu restore[/dim]", *what])
-    made[0][0] = label
+        made.append([" [dim]run minus criu restore[/dim]", f"{launcher:.1f}"])
     return made
 
 
@@ -247,13 +251,17 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
         draw_bars(axes, outcomes, name, offset, height)
     axes.set_yticks(
         range(len(outcomes)),
-        [LABELS.get(o.name, o.name).replace(" + ", "\n+ ") for o in outcomes],
+        [LABELS.get(o.name, o.name).replace("+", "\n+ ") for o in outcomes],
     )
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("time to first output, ms (log scale; median, quartiles)")
-    left, right = axes.get_xlim()
-    axes.set_xlim(left, right * 2.2)  # room for the numbers at the bars' ends
+    firsts = [outcome.first(name) for outcome in outcomes for name in names]
+    least = min(first.median for first in firsts if first is not None)
+    # A power of ten, and room for the numbers at the bars' ends.
+    axes.set_xlim(10 ** math.floor(math.log10(least)), axes.get_xlim()[1] * 2.2)
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.margins(y=0.01)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -95,4 +95,4 @@ def stack() -> Scenario:
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     make.__name__: make for make in (empty, fastapi, pandas, sklearn, torch, stack)
 }
-LABELS = {"sklearn": "scikit-learn", "stack": "torch + transformers + pandas"}
+LABELS = {"sklearn": "scikit-learn", "stack": "torch+transformers+pandas"}
