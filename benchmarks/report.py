@@ -114,7 +114,8 @@ def table(outcomes: list[Outcome]) -> Table:
     result = Table(
         title="Start of a program, ms: median, quartiles",
         box=SIMPLE_HEAD,
-        show_edge=False,  # everything fits into 80 columns then
+        show_edge=False,  # with this and the padding it fits into 80 columns
+        padding=(0, 1, 0, 0),
     )
     result.add_column("program / started by", no_wrap=True)
     for name in ("first output", "", "end", ""):
