@@ -1,0 +1,3 @@
+"""
+The tests: `unit` needs neither root nor criu, `system` does the real thing.
+"""

@@ -1,0 +1,3 @@
+"""
+Tests that dump and restore real processes.
+"""

@@ -1,0 +1,3 @@
+"""
+Tests that need neither root nor criu.
+"""
