@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <criu/criu.h>
+#include "criu.h"
 
 /* cdef: begin */
 

@@ -1,0 +1,90 @@
+"""
+Checkpoint and restore for Python programs, by CRIU, without root.
+
+The names below are imported when they are used: a launcher must not pay for what it does not need.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from libcriu_py.aio import restore_async
+    from libcriu_py.binary import find_criu
+    from libcriu_py.checkpoint import Checkpoint, checkpoint, checkpoint_here
+    from libcriu_py.criu import Criu
+    from libcriu_py.errors import (
+        BinaryNotFound,
+        CheckpointError,
+        CriuError,
+        HookError,
+        ImageError,
+        OperationRefused,
+        RestoreError,
+        SnapshotError,
+        SnapshotMismatch,
+        SnapshotUnsafe,
+        TransportError,
+        UnsupportedFeature,
+        VersionError,
+    )
+    from libcriu_py.hooks import Resource, after_restore, before_checkpoint, register, unregister
+    from libcriu_py.lifecycle import Outcome
+    from libcriu_py.options import DumpOptions, DumpOutcome, InheritFd, PreDumpOptions, RestoreOptions
+    from libcriu_py.privilege import Privilege
+    from libcriu_py.process import RestoredProcess
+    from libcriu_py.program import Program
+    from libcriu_py.restore import DEVNULL, PIPE, STDOUT, restore
+    from libcriu_py.snapshot import Mismatch, Snapshot
+
+_MODULES = {
+    "aio": ("restore_async",),
+    "binary": ("find_criu",),
+    "checkpoint": ("Checkpoint", "checkpoint", "checkpoint_here"),
+    "criu": ("Criu",),
+    "errors": (
+        "BinaryNotFound",
+        "CheckpointError",
+        "CriuError",
+        "HookError",
+        "ImageError",
+        "OperationRefused",
+        "RestoreError",
+        "SnapshotError",
+        "SnapshotMismatch",
+        "SnapshotUnsafe",
+        "TransportError",
+        "UnsupportedFeature",
+        "VersionError",
+    ),
+    "hooks": ("Resource", "after_restore", "before_checkpoint", "register", "unregister"),
+    "lifecycle": ("Outcome",),
+    "options": ("DumpOptions", "DumpOutcome", "InheritFd", "PreDumpOptions", "RestoreOptions"),
+    "privilege": ("Privilege",),
+    "process": ("RestoredProcess",),
+    "program": ("Program",),
+    "restore": ("DEVNULL", "PIPE", "STDOUT", "restore"),
+    "snapshot": ("Mismatch", "Snapshot"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 - the names above, which __getattr__ serves
+    *sorted(_HOME)
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the module of a public name and give the name."""
+    if name not in _HOME:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Give the public names."""
+    return sorted({*globals(), *_HOME})

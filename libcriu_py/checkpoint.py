@@ -1,0 +1,246 @@
+"""
+The self-checkpoint: `with checkpoint(dir): ...`, its decorator and its function form.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+
+from libcriu_py import lifecycle
+from libcriu_py.lifecycle import Outcome, Return
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from libcriu_py.handover import Request
+    from libcriu_py.program import Program
+
+    Then = Literal["exit", "continue"]
+    EngineName = Literal["criu", "simulate"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DIRECTORY_VARIABLE = "LIBCRIU_PY_SNAPSHOT"
+"""Overrides the directory that a program names, so that `libcriu-py snapshot -o` can."""
+
+
+class Checkpoint:
+    """
+    One checkpoint of this process; `checkpoint` makes it.
+
+    Usable once as a context manager (`with`, or `async with` where hooks are async), or any number of
+    times as a decorator.
+
+    Thread safety: the thread that leaves the block takes the checkpoint; others are frozen
+    wherever they are, and go on from there in each copy.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """Take the arguments of `checkpoint_here`."""
+        self._settings = settings
+        self._engine = _make_engine(**settings)
+        self._entered = False
+        self.outcome: Outcome | None = None
+        """Which side of the checkpoint this process is; None until the block is left."""
+        self.request: Request | None = None
+        """What the restoring side asked for, in a restored process."""
+        self.downtime: float | None = None
+        """Seconds from dump to restore by the wall clock, in a restored process."""
+
+    def __repr__(self) -> str:
+        """Tell directory and outcome."""
+        outcome = "not taken" if self.outcome is None else self.outcome.value
+        return f"<Checkpoint {self._settings['dir']!r}, {outcome}>"
+
+    @property
+    def restored(self) -> bool:
+        """Whether this process is a restored copy."""
+        return self.outcome is Outcome.RESTORED
+
+    @property
+    def stats(self) -> Mapping[str, int]:
+        """
+        CRIU's statistics of the dump (times in microseconds, counts of pages); empty when simulated.
+
+        Raises:
+            ImageError: they cannot be read.
+        """
+        if self.outcome is None or self.outcome is Outcome.SIMULATED:
+            return {}
+        from libcriu_py.images import dump_stats
+
+        path = self.request.snapshot if self.request is not None else _directory(self._settings["dir"])
+        return dump_stats(os.path.join(path, "images"))
+
+    def __enter__(self) -> Checkpoint:
+        """Check that a dump can work, and reserve the directory."""
+        if self._entered:
+            message = "a checkpoint can be taken once; make another one"
+            raise RuntimeError(message)
+        self._entered = True
+        self._engine.prepare()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the checkpoint, unless the block was left by an exception."""
+        if kind is not None:
+            self._engine.abandon()
+            return
+        lifecycle.drive(lifecycle.run(self._engine, in_loop=False, on_return=self._note))
+
+    async def __aenter__(self) -> Checkpoint:
+        """Do what `__enter__` does."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the checkpoint, with async hooks in the running event loop."""
+        if kind is not None:
+            self._engine.abandon()
+            return
+        await lifecycle.run(self._engine, in_loop=True, on_return=self._note)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Make a function the warm-up: each call runs it, takes a checkpoint and returns its result."""
+        settings = self._settings
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+                async with Checkpoint(**settings):
+                    return await function(*args, **kwargs)
+
+            return wrapper  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def plain_wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            with Checkpoint(**settings):
+                return function(*args, **kwargs)
+
+        return plain_wrapper
+
+    def _note(self, returned: Return) -> None:
+        self.outcome = returned.outcome
+        self.request = returned.request
+        self.downtime = returned.downtime
+
+
+def _directory(given: str | os.PathLike[str] | None) -> str:
+    path = os.environ.get(DIRECTORY_VARIABLE) or given
+    if path is None:
+        message = (
+            f"no directory for the snapshot: give one to checkpoint(), or set {DIRECTORY_VARIABLE}, "
+            "which `libcriu-py snapshot -o DIR` does"
+        )
+        raise ValueError(message)
+    return os.fspath(path)
+
+
+def _make_engine(
+    dir: str | os.PathLike[str] | None,  # noqa: A002
+    then: str,
+    engine: str,
+    replace: bool,  # noqa: FBT001
+    program: Program | None,
+    details: Mapping[str, object] | None,
+    options: Mapping[str, object] | None,
+) -> lifecycle.Engine:
+    from libcriu_py import engines
+
+    if then not in {"exit", "continue"}:
+        message = f'then must be "exit" or "continue", not {then!r}'
+        raise ValueError(message)
+    if engine == "simulate":
+        return engines.SimulateEngine()
+    if engine != "criu":
+        message = f'engine must be "criu" or "simulate", not {engine!r}'
+        raise ValueError(message)
+    replace = replace or bool(os.environ.get("LIBCRIU_PY_REPLACE"))
+    return engines.CriuEngine(
+        _directory(dir), then=then, replace=replace, program=program, details=details, options=options
+    )
+
+
+def checkpoint(
+    dir: str | os.PathLike[str] | None = None,  # noqa: A002 - the name it has everywhere here
+    *,
+    then: Then = "exit",
+    engine: EngineName = "criu",
+    replace: bool = False,
+    options: Mapping[str, object] | None = None,
+) -> Checkpoint:
+    """
+    Checkpoint this process when a block of code, its warm-up, is left.
+
+        with checkpoint("snap"):
+            model = load_model()
+        main(sys.argv[1:])          # in each copy restored from "snap"
+
+    An exception in the block means that no dump is taken. A dump that fails leaves the process as it
+    was, and no directory.
+
+    Args:
+        dir: the snapshot's directory, which must not exist or be empty; LIBCRIU_PY_SNAPSHOT
+            in the environment goes before it.
+        then: "exit" ends the original with status 0 after the dump, without its atexit and finally
+            code, which belongs to the copies; "continue" lets it go on.
+        engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU.
+        replace: whether a snapshot that is there is replaced, in one step, when the new one is complete.
+        options: options for criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`.
+
+    Returns:
+        A context manager and decorator; see `Checkpoint` for its attributes.
+
+    Raises:
+        ValueError: there is no directory, or an argument is not one of the above.
+    """
+    return Checkpoint(
+        dir=dir, then=then, engine=engine, replace=replace, program=None, details=None, options=options
+    )
+
+
+def checkpoint_here(
+    dir: str | os.PathLike[str] | None = None,  # noqa: A002
+    *,
+    then: Then = "exit",
+    engine: EngineName = "criu",
+    replace: bool = False,
+    program: Program | None = None,
+    details: Mapping[str, object] | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Checkpoint:
+    """
+    Checkpoint this process right here: `with checkpoint(dir): pass` as a call.
+
+    Args:
+        dir: as for `checkpoint`.
+        then: as for `checkpoint`.
+        engine: as for `checkpoint`.
+        replace: as for `checkpoint`.
+        program: the main program that the copies run, where it is not the one of this process.
+        details: what is to be noted in the manifest.
+        options: as for `checkpoint`.
+
+    Returns:
+        What came of it, in each copy, and in the original unless that has ended.
+
+    Raises:
+        OperationRefused: criu refused; nothing has changed.
+        HookError: a hook failed.
+        FileExistsError: the directory is not empty.
+        UnsupportedFeature: this process may not be dumped.
+    """
+    taken = Checkpoint(
+        dir=dir, then=then, engine=engine, replace=replace, program=program, details=details, options=options
+    )
+    with taken:
+        pass
+    return taken

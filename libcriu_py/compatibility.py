@@ -1,0 +1,107 @@
+"""
+What must be as it was at the dump for a restore to be sound, compared without starting anything.
+
+CRIU checks some of it itself, late and in its own words; some of it (a file of the same size with
+other content, a processor without an instruction that the program has already chosen to use) it
+does not see.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.snapshot import Mismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from libcriu_py.snapshot import Snapshot
+
+_FIRST_PROCESSOR = 8192
+"""Bytes of /proc/cpuinfo that hold its first processor; a read of all is slow on large machines."""
+
+
+def cpu_flags() -> list[str]:
+    """Give the feature flags of the first processor, as the kernel names them."""
+    with open("/proc/cpuinfo", "rb", buffering=0) as file:
+        head = file.read(_FIRST_PROCESSOR)
+    for line in head.split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name.strip() in {b"flags", b"Features"}:
+            return sorted(value.decode("ascii").split())
+    return []
+
+
+def machine_identity() -> dict[str, object]:
+    """Describe the machine and its kernel."""
+    system = os.uname()
+    return {
+        "arch": system.machine,
+        "kernel": system.release,
+        "hostname": system.nodename,
+        "cpu_flags": cpu_flags(),
+        "libc": os.confstr("CS_GNU_LIBC_VERSION"),
+    }
+
+
+def mismatches(snapshot: Snapshot) -> list[Mismatch]:
+    """Name what differs from the machine, user and files of the dump."""
+    manifest = snapshot.manifest
+    return [
+        *_machine(manifest["machine"]),
+        *_identity(manifest),
+        *_snapshot_files(snapshot),
+        *_mapped(manifest["mapped"]),
+    ]
+
+
+def _machine(recorded: Mapping[str, Any]) -> Iterator[Mismatch]:
+    system = os.uname()
+    if system.machine != recorded["arch"]:
+        yield Mismatch(f"the snapshot is for {recorded['arch']} processors, this is a {system.machine}", fatal=True)
+        return
+    missing = sorted(set(recorded["cpu_flags"]) - set(cpu_flags()))
+    if missing:
+        yield Mismatch(
+            f"this processor lacks {' '.join(missing)}, which the program may have chosen to use; "
+            "make the snapshot on the oldest of your machines",
+            fatal=True,
+        )
+    if system.release != recorded["kernel"]:
+        yield Mismatch(f"the kernel is {system.release}, at the dump it was {recorded['kernel']}", fatal=False)
+
+
+def _identity(manifest: Mapping[str, Any]) -> Iterator[Mismatch]:
+    me = os.geteuid()
+    if me not in {0, manifest["uid"]}:
+        yield Mismatch(f"the program ran as uid {manifest['uid']}, this is uid {me}", fatal=True)
+
+
+def _snapshot_files(snapshot: Snapshot) -> Iterator[Mismatch]:
+    for name, recorded in snapshot.manifest["files"].items():
+        path = os.path.join(snapshot.path, name)
+        try:
+            size = os.stat(path).st_size
+        except OSError as error:
+            yield Mismatch(f"{path} cannot be read ({error.strerror}); make the snapshot anew", fatal=True)
+            continue
+        if size != recorded["size"]:
+            yield Mismatch(
+                f"{path} has {size} bytes instead of {recorded['size']}; make the snapshot anew", fatal=True
+            )
+
+
+def _mapped(recorded: list[dict[str, Any]]) -> Iterator[Mismatch]:
+    for entry in recorded:
+        path = entry["path"]
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            yield Mismatch(f"{path}, which the program has mapped, is not there ({error.strerror})", fatal=True)
+            continue
+        if status.st_size != entry["size"] or status.st_mtime_ns != entry["mtime_ns"]:
+            yield Mismatch(
+                f"{path}, which the program has mapped, was changed after the dump; make the snapshot anew",
+                fatal=True,
+            )

@@ -1,0 +1,316 @@
+"""
+The two engines of a checkpoint: CRIU, and a rehearsal without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.errors import CheckpointError
+from libcriu_py.lifecycle import Outcome, Return
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from libcriu_py.draft import Draft
+    from libcriu_py.handover import Handover
+    from libcriu_py.privilege import Privilege
+    from libcriu_py.program import Program
+    from libcriu_py.stdio import Parking
+
+_LOG_LEVEL = 4
+# Options of a dump that criu wants to be told again on restore (criu/cr-service.c, setup_opts_from_req).
+_ALSO_ON_RESTORE = (
+    "tcp_established",
+    "tcp_close",
+    "file_locks",
+    "ext_unix_sk",
+    "skip_file_rwx_check",
+    "weak_sysctls",
+    "orphan_pts_master",
+    "ext_sharing",
+    "ext_masters",
+    "cpu_cap",
+)
+
+
+class SimulateEngine:
+    """The same lifecycle without CRIU: for tests of hooks, anywhere."""
+
+    def prepare(self) -> None:
+        """Nothing is needed."""
+
+    def abandon(self) -> None:
+        """Nothing was reserved."""
+
+    def dump(self) -> Return:
+        """Go through the quiescing only."""
+        gc.collect()
+        return Return(Outcome.SIMULATED)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Nobody waits."""
+
+
+class CriuEngine:
+    """
+    The dump of this very process by CRIU.
+
+    Thread safety: one dump at a time; other threads are frozen with the process, wherever they are.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        then: str,
+        replace: bool,
+        program: Program | None,
+        details: Mapping[str, object] | None,
+        options: Mapping[str, object] | None,
+    ) -> None:
+        """Take what `checkpoint_here` was given."""
+        self._path = path
+        self._then = then
+        self._replace = replace
+        self._program = program
+        self._details = dict(details or {})
+        self._options = dict(options or {})
+        self._draft: Draft | None = None
+        self._mode: Privilege | None = None
+        self._handover: Handover | None = None
+
+    # ---- before the block --------------------------------------------------
+
+    def prepare(self) -> None:
+        """
+        Check that a dump can work and reserve the directory.
+
+        Raises:
+            BinaryNotFound: there is no criu.
+            UnsupportedFeature: this process may not be dumped, with what to do.
+            FileExistsError: the directory is not empty.
+        """
+        from libcriu_py.binary import find_criu
+        from libcriu_py.draft import Draft
+        from libcriu_py.privilege import decide_dump
+
+        self._criu = find_criu()
+        self._mode = decide_dump(self._criu)
+        _load_for_restore()
+        self._draft = Draft(self._path, replace=self._replace)
+
+    def abandon(self) -> None:
+        """Remove the directory."""
+        if self._draft is not None:
+            self._draft.discard()
+            self._draft = None
+
+    # ---- the dump ----------------------------------------------------------
+
+    def dump(self) -> Return:
+        """
+        Dump this process.
+
+        Returns:
+            In the original, with `then="continue"`, and in each restored copy.
+
+        Raises:
+            OperationRefused: criu refused; the process is as it was.
+            TransportError: criu could not be reached.
+        """
+        from libcriu_py import handover
+        from libcriu_py.options import DumpOutcome
+
+        draft = self._reserved()
+        draft.populate()
+        facts = self._facts(draft)
+        dumped_at = time.time()
+        original = _Original(draft)
+        try:
+            slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
+            images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                outcome = self._ask_criu(images)
+            except BaseException:
+                os.close(slot)
+                raise
+            finally:
+                os.close(images)
+            if outcome is DumpOutcome.RESTORED:
+                self._handover = handover.Handover(slot, facts["command"])
+                return self._arrive(dumped_at)
+            os.close(slot)
+        except BaseException:
+            original.come_back()
+            raise
+        original.come_back()
+        return self._stay(draft, {**facts, "created": dumped_at})
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell the restoring side that the after-hooks are through."""
+        if outcome is Outcome.RESTORED and self._handover is not None:
+            self._handover.ready()
+
+    def _reserved(self) -> Draft:
+        if self._draft is None:
+            message = "the checkpoint was not prepared"
+            raise CheckpointError(message)
+        return self._draft
+
+    def _facts(self, draft: Draft) -> dict[str, Any]:
+        """Collect for the manifest what is not to be told later."""
+        from libcriu_py.compatibility import machine_identity
+        from libcriu_py.handover import command_prefix
+        from libcriu_py.privilege import bounding_is_reduced
+        from libcriu_py.snapshot import FORMAT, python_identity
+
+        program = self._program
+        command = command_prefix()[1:] if program is None else program.arguments()
+        return {
+            "format": FORMAT,
+            "machine": machine_identity(),
+            "python": python_identity(),
+            "command": [sys.executable, *command],
+            "program": None if program is None else {"kind": program.kind, "value": program.value},
+            "argv": sys.argv[1:],
+            "orig_argv": list(sys.orig_argv),
+            "cwd": _cwd(),
+            "uid": os.geteuid(),
+            "gid": os.getegid(),
+            "groups": sorted(os.getgroups()),
+            "mode": self._mode.value if self._mode is not None else None,
+            "reduced_bounding": bounding_is_reduced(),
+            "session_leader": os.getsid(0) == os.getpid(),
+            "slots": {name: _key(draft.slot(name)) for name in ("stdin", "stdout", "stderr", "request")},
+            "images_key": _key(draft.images),
+            "restore_options": {
+                name: value for name, value in self._options.items() if name in _ALSO_ON_RESTORE
+            },
+            "details": self._details,
+        }
+
+    def _ask_criu(self, images: int) -> Any:
+        from libcriu_py import _support
+        from libcriu_py.criu import Criu
+        from libcriu_py.errors import OperationRefused
+        from libcriu_py.privilege import SERVICE_VARIABLE
+        from libcriu_py.scratch import criu_environment
+        from libcriu_py.snapshot import DUMP_LOG
+
+        options: dict[str, object] = {
+            "images_dir": images,
+            "log_file": DUMP_LOG,
+            "log_level": _LOG_LEVEL,
+            "leave_running": True,
+            "shell_job": True,
+            "unprivileged": True,
+            **self._options,
+        }
+        service = os.environ.get(SERVICE_VARIABLE)
+        if service is not None:
+            return Criu(service_fd=_support.connect(service)).dump(options)
+        env = {os.fsdecode(name): os.fsdecode(value) for name, value in criu_environment(self._criu).items()}
+        try:
+            return Criu(self._criu).dump(options, env=env)
+        except OperationRefused as error:
+            # The directory is going to be removed; the log's tail is in the exception.
+            error.args = (str(error.args[0]).replace(f" [{error.log_path}]", ""),)
+            error.log_path = None
+            raise
+
+    # ---- after the dump ----------------------------------------------------
+
+    def _arrive(self, dumped_at: float) -> Return:
+        """Be a restored copy: what the original did for its dump is not undone but replaced."""
+        from libcriu_py import stdio
+
+        if self._handover is None:
+            message = "the hand-over is missing"
+            raise CheckpointError(message)
+        request = self._handover.receive(before_start=stdio.reopen)
+        return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
+
+    def _stay(self, draft: Draft, facts: dict[str, Any]) -> Return:
+        """Be the original: publish the snapshot, and end or go on."""
+        from libcriu_py import tree
+        from libcriu_py.snapshot import mapped_files
+
+        processes = tree.processes()
+        facts["pids"] = sorted({task for pid in processes for task in tree.threads(pid)})
+        facts["mapped"] = mapped_files(processes, without=[draft.path])
+        facts["criu_version"] = str(_criu_version(self._criu))
+        draft.publish(facts)
+        if self._then == "exit":
+            # What cleans up at exit (atexit, finally, temporary directories) belongs to the copies.
+            tree.end_descendants()
+            os._exit(0)
+        return Return(Outcome.CONTINUED)
+
+
+class _Original:
+    """What the original gives up for its dump, and gets back after it."""
+
+    def __init__(self, draft: Draft) -> None:
+        from libcriu_py import _support, stdio, tree
+
+        gc.collect()
+        _support.trim_heap()
+        # The working directory would have to exist at each restore: "/" does.
+        cwd = _open_cwd()
+        slots = [draft.slot(name) for name in ("stdin", "stdout", "stderr")]
+        self._parking: Parking = stdio.Parking(slots, [] if cwd is None else [cwd])
+        os.chdir("/")
+        self._left_group = tree.leave_group()
+
+    def come_back(self) -> None:
+        """Be again as before the dump."""
+        if self._left_group:
+            os.setpgid(0, 0)
+        others = self._parking.leave()
+        for fd in others:
+            os.fchdir(fd)
+            os.close(fd)
+
+
+def _open_cwd() -> int | None:
+    try:
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _key(path: str) -> str:
+    """Give the key of a file for `inherit_fd`: its path without the leading slash (criu/files-reg.c)."""
+    return path[1:]
+
+
+def _criu_version(binary: str) -> object:
+    from libcriu_py.criu import Criu
+
+    return Criu(binary).version()
+
+
+def _load_for_restore() -> None:
+    """Import before the dump what a restored copy needs at once."""
+    import importlib
+
+    needed = ("json", "signal", "resource", "_locale", "select", "libcriu_py.handover", "libcriu_py.stdio")
+    for name in (*needed, "libcriu_py.criu", "libcriu_py.options", "libcriu_py.tree"):
+        importlib.import_module(name)
+    with contextlib.suppress(ImportError):  # an optional package: without it `ps` shows the old title
+        setproctitle = importlib.import_module("setproctitle")
+        setproctitle.getproctitle()
+

@@ -1,0 +1,336 @@
+"""
+What a restored process is given by the process that restores it.
+
+Both sides are here. The dumped process has four *slots* open: placeholder files at descriptors 0, 1,
+2 and at one more, the *request*. On restore, criu puts descriptors of the restoring side in their
+place (`--inherit-fd`). That of the request is a SOCK_SEQPACKET socket:
+
+1. restoring side to restored process: one message with the descriptors of the request (a memfd with
+   JSON) and of whatever else it passes on;
+2. back: `S` when the request has been applied and the program's own code is about to run, or `E` and
+   a text when that failed; then `R` when the after-hooks are through.
+
+Bytes of arguments and environment are mapped to the code points 0 to 255, so that every byte survives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from libcriu_py import _support
+from libcriu_py.errors import RestoreError
+from libcriu_py.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+PROTOCOL = 1
+SLOTS = ("stdin", "stdout", "stderr", "request")
+
+STARTED = b"S"
+READY = b"R"
+ERROR = b"E"
+
+
+class Request(NamedTuple):
+    """What the restoring side asks for."""
+
+    argv: list[bytes]
+    """Arguments, without the program's name."""
+    env: dict[bytes, bytes]
+    cwd: bytes
+    umask: int
+    launched: float
+    """Wall-clock time at which the restore was asked for, in seconds since 1970."""
+    snapshot: str
+    """The snapshot's directory, as the restoring side sees it."""
+    main: Program | None = None
+    """What is to run instead of the program's own main module."""
+    closed: list[int] = []  # noqa: RUF012 - never changed
+    """Those of descriptors 0 to 2 that the restoring side had closed."""
+    pass_fds: list[int] = []  # noqa: RUF012
+    """The numbers under which the passed descriptors are to be open."""
+    pgid: int | None = None
+    """The process group to join, where the process would be in one of its own."""
+    ignored: list[int] = []  # noqa: RUF012
+    """Signals that the restoring side ignores, as `nohup` makes its programs do."""
+    limits: dict[str, list[int]] = {}  # noqa: RUF012
+    """Soft and hard resource limits by number."""
+
+    def encode(self) -> bytes:
+        """Give the JSON text of the request."""
+        values = self._asdict()
+        values["argv"] = [_text(item) for item in self.argv]
+        values["env"] = [[_text(name), _text(value)] for name, value in self.env.items()]
+        values["cwd"] = _text(self.cwd)
+        values["protocol"] = PROTOCOL
+        return json.dumps(values).encode("ascii")
+
+    @classmethod
+    def decode(cls, text: bytes) -> Request:
+        """
+        Read the JSON text of a request.
+
+        Raises:
+            RestoreError: it is of another protocol.
+        """
+        values: dict[str, Any] = json.loads(text)
+        protocol = values.pop("protocol", None)
+        if protocol != PROTOCOL:
+            message = (
+                f"the restoring side speaks protocol {protocol}, this snapshot {PROTOCOL}: "
+                "make the snapshot anew with the installed version of libcriu_py"
+            )
+            raise RestoreError(message)
+        values["argv"] = [_bytes(item) for item in values["argv"]]
+        values["env"] = {_bytes(name): _bytes(value) for name, value in values["env"]}
+        values["cwd"] = _bytes(values["cwd"])
+        main = values["main"]
+        values["main"] = None if main is None else Program(*main)
+        return cls(**values)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("latin-1")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("latin-1")
+
+
+# ---- restoring side --------------------------------------------------------
+
+
+def current_limits() -> dict[str, list[int]]:
+    """Give the resource limits of this process."""
+    import resource
+
+    numbers = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
+    return {str(number): list(resource.getrlimit(number)) for number in sorted(numbers)}
+
+
+def ignored_signals() -> list[int]:
+    """Give the signals that this process ignores, but those that Python itself ignores."""
+    import signal
+
+    pythons_own = {signal.SIGPIPE, signal.SIGXFSZ}
+    with open("/proc/self/status", "rb") as status:
+        line = next(line for line in status if line.startswith(b"SigIgn:"))
+    mask = int(line.split()[1], 16)
+    return [number for number in range(1, 65) if mask >> (number - 1) & 1 and number not in pythons_own]
+
+
+def send_request(request: Request, pass_fds: Sequence[int]) -> tuple[int, int]:
+    """
+    Make a request ready for a restored process to be picked up.
+
+    Args:
+        request: what is asked for.
+        pass_fds: the descriptors to pass, in the order of `request.pass_fds`.
+
+    Returns:
+        The restoring side's end of the socket, and the end for the request's slot.
+
+    Raises:
+        ValueError: there are too many descriptors.
+    """
+    if len(pass_fds) >= _support.MAX_FDS:
+        message = f"{len(pass_fds)} descriptors in pass_fds; at most {_support.MAX_FDS - 1} can be passed"
+        raise ValueError(message)
+    ours, theirs = _support.socketpair()
+    memory = os.memfd_create("libcriu_py-request", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(memory, "wb", closefd=False) as file:
+            file.write(request.encode())
+        _support.send_fds(ours, [memory, *pass_fds])
+    finally:
+        os.close(memory)
+    return ours, theirs
+
+
+# ---- restored process ------------------------------------------------------
+
+
+class Handover:
+    """
+    The restored side of a hand-over.
+
+    Thread safety: none; it is used by the thread that took the checkpoint.
+    """
+
+    def __init__(self, slot: int, prefix: Sequence[str]) -> None:
+        """
+        Take up the hand-over.
+
+        Args:
+            slot: the descriptor of the request's slot.
+            prefix: the command line of the process up to its arguments.
+        """
+        self._socket: int | None = slot
+        self._prefix = list(prefix)
+
+    def receive(self, *, before_start: Callable[[Sequence[int], Mapping[str, str]], None]) -> Request:
+        """
+        Receive and apply the request.
+
+        A failure is told to the restoring side, which can still start the program otherwise, and ends
+        this process: nothing of the program has run in it yet.
+
+        Args:
+            before_start: makes Python's stdio fit; called with the closed descriptors and the environment.
+
+        Returns:
+            The request.
+        """
+        try:
+            request, fds = self._read()
+            apply(request, self._prefix)
+            self._place(fds, request.pass_fds)
+            before_start(request.closed, os.environ)
+        except (OSError, ValueError, RestoreError) as error:
+            self._tell(ERROR + str(error).encode("utf-8", "backslashreplace"))
+            os._exit(125)
+        self._tell(STARTED)
+        return request
+
+    def ready(self) -> None:
+        """Tell the restoring side that the after-hooks are through; done twice it does nothing."""
+        if self._socket is not None:
+            self._tell(READY)
+            os.close(self._socket)
+            self._socket = None
+
+    def _read(self) -> tuple[Request, list[int]]:
+        if self._socket is None:
+            message = "the hand-over is over"
+            raise ValueError(message)
+        memory, *fds = _support.receive_fds(self._socket)
+        with os.fdopen(memory, "rb") as file:
+            file.seek(0)
+            return Request.decode(file.read()), fds
+
+    def _place(self, fds: Sequence[int], numbers: Sequence[int]) -> None:
+        """Give passed descriptors their numbers, whatever was open there; none may be lost on the way."""
+        high = max([*fds, *numbers, 2]) + 1
+        if self._socket in numbers:
+            moved = os.dup2(self._socket, high, inheritable=False)  # type: ignore[type-var]
+            os.close(self._socket)
+            self._socket, high = moved, high + 1
+        for offset, fd in enumerate(fds):
+            os.dup2(fd, high + offset, inheritable=False)
+            os.close(fd)
+        for offset, number in enumerate(numbers):
+            os.dup2(high + offset, number, inheritable=True)
+            os.close(high + offset)
+
+    def _tell(self, message: bytes) -> None:
+        try:
+            _support.send(self._socket if self._socket is not None else -1, message)
+        except BrokenPipeError:
+            return  # the restoring side does not wait for news
+
+
+def command_prefix() -> list[str]:
+    """Give the command line of this process up to the arguments of its program."""
+    arguments = sys.argv[1:]
+    count = len(arguments)
+    if count and sys.orig_argv[-count:] != arguments:
+        return list(sys.orig_argv)  # the program changed sys.argv: what was given is not to be told
+    return sys.orig_argv[: len(sys.orig_argv) - count]
+
+
+def apply(request: Request, prefix: Sequence[str]) -> None:
+    """
+    Make the arguments, environment and process attributes of a request those of this process.
+
+    Args:
+        request: what the restoring side asks for.
+        prefix: the command line up to the arguments.
+
+    Raises:
+        OSError: the working directory cannot be entered.
+    """
+    arguments = [os.fsdecode(item) for item in request.argv]
+    sys.orig_argv[:] = [*prefix, *arguments]
+    sys.argv[1:] = arguments
+    _replace_environment(request.env)
+    os.chdir(request.cwd)
+    os.umask(request.umask)
+    _join_group(request.pgid)
+    _ignore(request.ignored)
+    _limit(request.limits)
+    time.tzset()
+    set_locale()
+    set_title()
+
+
+def _replace_environment(env: Mapping[bytes, bytes]) -> None:
+    # One call for all: putenv() searches the environment each time, which for 10,000 variables is felt.
+    _support.replace_environ(env)
+    data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
+    data.clear()
+    data.update(env)
+
+
+def _join_group(pgid: int | None) -> None:
+    """Leave a process group of our own for the launcher's, so that the terminal's signals arrive."""
+    if pgid is None or os.getpgrp() == pgid or os.getsid(0) == os.getpid():
+        return
+    try:
+        os.setpgid(0, pgid)
+    except PermissionError:
+        return  # of another session or pid namespace, where there is no terminal to share
+
+
+def _ignore(signals: Sequence[int]) -> None:
+    import signal
+
+    untouched = (signal.SIG_DFL, signal.default_int_handler)
+    for number in signals:
+        if signal.getsignal(number) in untouched:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _limit(limits: Mapping[str, Sequence[int]]) -> None:
+    """Take over resource limits as far as that is permitted: a hard limit can only be lowered."""
+    import resource
+
+    for name, (soft, hard) in limits.items():
+        number = int(name)
+        have = resource.getrlimit(number)
+        if have == (soft, hard):
+            continue
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (ValueError, PermissionError):
+            ceiling = have[1]
+            allowed = soft if ceiling == resource.RLIM_INFINITY or 0 <= soft <= ceiling else ceiling
+            resource.setrlimit(number, (allowed, ceiling))
+
+
+def set_locale() -> None:
+    """Take LC_CTYPE from the environment, as Python does when it starts (PEP 538 for the C locale)."""
+    import _locale
+
+    try:
+        name = _locale.setlocale(_locale.LC_CTYPE, "")
+    except _locale.Error:
+        name = _locale.setlocale(_locale.LC_CTYPE, "C")
+    if name in {"C", "POSIX"} and not os.environ.get("LC_ALL"):
+        for coerced in ("C.UTF-8", "C.utf8", "UTF-8"):
+            try:
+                _locale.setlocale(_locale.LC_CTYPE, coerced)
+            except _locale.Error:
+                continue
+            break
+
+
+def set_title() -> None:
+    """Show the new command line in `ps`, where `setproctitle` was loaded before the dump."""
+    setproctitle = sys.modules.get("setproctitle")
+    if setproctitle is not None:
+        setproctitle.setproctitle(" ".join(sys.orig_argv))

@@ -1,0 +1,173 @@
+"""
+The order of things in a checkpoint, and what happens when one of them fails.
+
+    before-hooks -> engine: quiesce, dump -> after-hooks
+
+Written as coroutines that are suspended by `async` hooks only, so that `with checkpoint()` and
+`async with checkpoint()` share it: the former runs it to its end in one step.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from libcriu_py.errors import HookError
+from libcriu_py.hooks import Entry, befores, registry
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from libcriu_py.handover import Request
+
+
+class Outcome(enum.Enum):
+    """Which side of a checkpoint this process is."""
+
+    RESTORED = "restored"
+    """A copy, restored from the snapshot."""
+    CONTINUED = "continued"
+    """The original, which goes on after its dump."""
+    SIMULATED = "simulated"
+    """The original, after a rehearsal without CRIU."""
+
+
+class Return(NamedTuple):
+    """What an engine comes back with."""
+
+    outcome: Outcome
+    request: Request | None = None
+    downtime: float | None = None
+    """Seconds between dump and restore, by the wall clock."""
+
+
+class Engine(Protocol):
+    """What dumps the process."""
+
+    def prepare(self) -> None:
+        """Check at the beginning that a dump can work, and reserve what it needs; raise if not."""
+
+    def abandon(self) -> None:
+        """Give back what was reserved: there will be no dump, or it failed."""
+
+    def dump(self) -> Return:
+        """Dump; raise with the process as it was before if that fails."""
+
+    def settle(self, outcome: Outcome) -> None:
+        """Be told that the after-hooks are through."""
+
+
+async def run(engine: Engine, *, in_loop: bool, on_return: Callable[[Return], None]) -> None:
+    """
+    Take the checkpoint: hooks, dump, hooks.
+
+    Args:
+        engine: what dumps.
+        in_loop: whether the caller awaits this in an event loop.
+        on_return: is told the outcome before the after-hooks run.
+
+    Raises:
+        HookError: a hook failed; after a dump, in the process that the hook ran in.
+        ExceptionGroup: there are several causes.
+    """
+    entries = registry.begin()
+    try:
+        await _run_befores(entries, in_loop=in_loop)
+        try:
+            returned = engine.dump()
+        except BaseException as error:
+            undone = await _run_afters(entries, in_loop=in_loop)
+            if undone and isinstance(error, Exception):
+                raise_all([error, *undone], "the checkpoint failed, and so did undoing its hooks")
+            raise
+    except BaseException:
+        registry.end()
+        engine.abandon()
+        raise
+    on_return(returned)
+    errors = await _run_afters(entries, in_loop=in_loop)
+    registry.end()
+    engine.settle(returned.outcome)
+    raise_all(errors, "after-restore hooks failed")
+
+
+def drive(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    message = "a checkpoint without an event loop was suspended"
+    raise RuntimeError(message)
+
+
+async def _run_befores(entries: tuple[Entry, ...], *, in_loop: bool) -> None:
+    for position, entry in _positions(entries):
+        try:
+            await _call(entry, entry.before, "before-checkpoint", in_loop=in_loop)
+        except HookError as error:
+            # What was registered later has run already, in this reverse order.
+            undone = await _run_afters(entries[position + 1 :], in_loop=in_loop)
+            raise_all([error, *undone], "a before-checkpoint hook failed, and so did undoing others")
+
+
+def _positions(entries: tuple[Entry, ...]) -> Iterable[tuple[int, Entry]]:
+    places = {entry.sequence: position for position, entry in enumerate(entries)}
+    return ((places[entry.sequence], entry) for entry in befores(entries))
+
+
+async def _run_afters(entries: Iterable[Entry], *, in_loop: bool) -> list[Exception]:
+    """Run every after-hook, whatever others do; returns what failed."""
+    errors: list[Exception] = []
+    for entry in entries:
+        try:
+            await _call(entry, entry.after, "after-restore", in_loop=in_loop)
+        except HookError as error:
+            errors.append(error)
+    return errors
+
+
+async def _call(entry: Entry, function: Callable[[], object] | None, kind: str, *, in_loop: bool) -> None:
+    if function is None:
+        return
+    try:
+        result = function()
+        if inspect.isawaitable(result):
+            await _await(result, in_loop=in_loop)
+    except Exception as error:
+        message = f"{kind} hook {entry.name} failed: {type(error).__name__}: {error}"
+        raise HookError(message) from error
+
+
+async def _await(awaitable: Any, *, in_loop: bool) -> None:
+    import asyncio
+
+    if in_loop:
+        await awaitable
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(_as_coroutine(awaitable))
+        return
+    awaitable.close()
+    message = "an async hook cannot run in `with checkpoint()` inside a running event loop; use `async with checkpoint()`"
+    raise RuntimeError(message)
+
+
+async def _as_coroutine(awaitable: Any) -> None:
+    await awaitable
+
+
+def raise_all(errors: list[Exception], message: str) -> None:
+    """Raise one exception as it is, several as a group; return when there is none."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExceptionGroup(message, errors)

@@ -1,0 +1,95 @@
+"""
+Where a program or a restore runs: the caller's own namespaces, or new ones.
+
+A pid can be in use by one process of a pid namespace only, and a restored process must have the
+pid it was dumped with. So a restore whose pid is taken moves to a pid namespace, where that is
+allowed; a rootless one is in its own from the beginning.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py import _support
+from libcriu_py.privilege import (
+    CAP_CHECKPOINT_RESTORE,
+    CAP_SETPCAP,
+    FIRST_PID,
+    Privilege,
+    namespace_obstacle,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Place(NamedTuple):
+    """Where to run something, and what criu is given there."""
+
+    namespaces: int
+    """NS_USER and NS_PID of `_support`, or 0."""
+    ambient: int
+    """Bits of the ambient capabilities, of use in a user namespace."""
+    last_pid: int
+    """Pids begin after this one; 0 leaves them alone."""
+
+    @property
+    def has_own_pids(self) -> bool:
+        """Tell whether pids of the caller cannot collide with those of an image."""
+        return bool(self.namespaces & _support.NS_PID)
+
+
+HERE = Place(0, 0, 0)
+
+
+def place_of_program(mode: Privilege) -> Place:
+    """Give the place for a program that is going to checkpoint itself."""
+    if mode is not Privilege.ROOTLESS:
+        return HERE
+    return Place(_support.NS_USER | _support.NS_PID, 1 << CAP_CHECKPOINT_RESTORE, FIRST_PID)
+
+
+def place_of_restore(mode: Privilege, pids: Sequence[int], *, reduced_bounding: bool, isolate: bool) -> Place:
+    """
+    Give the place for a restore.
+
+    Args:
+        mode: how the restore is allowed.
+        pids: those of the image.
+        reduced_bounding: whether the image's capability bounding set is reduced, so that restoring it
+            needs CAP_SETPCAP.
+        isolate: whether a pid namespace is wanted even where the pids look free.
+
+    Returns:
+        The place.
+    """
+    if mode is not Privilege.ROOTLESS and not isolate and not taken(pids):
+        return HERE
+    if mode is Privilege.ROOT:
+        return Place(_support.NS_PID, 0, _clear_of(pids))
+    if mode is Privilege.CAPABILITY and namespace_obstacle() is not None:
+        return HERE  # criu is to say that the pid is taken
+    ambient = 1 << CAP_CHECKPOINT_RESTORE
+    if reduced_bounding:
+        ambient |= 1 << CAP_SETPCAP
+    return Place(_support.NS_USER | _support.NS_PID, ambient, _clear_of(pids))
+
+
+def _clear_of(pids: Sequence[int]) -> int:
+    """Pids of a restore's helper processes come from low numbers, unless the image has such itself."""
+    helpers = 20
+    return 0 if not pids or min(pids) > helpers else max(pids) + 1
+
+
+def taken(pids: Sequence[int]) -> int | None:
+    """Give the first pid (or thread id, which is of the same kind) that is in use, or None."""
+    for pid in pids:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            return pid
+        return pid
+    return None

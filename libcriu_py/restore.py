@@ -1,0 +1,371 @@
+"""
+Restoring a snapshot as a process of one's own.
+
+    snapshot, mode -> place -> request and slots -> supervisor -> criu -> RestoredProcess
+
+Nothing is written into the snapshot, so that any number of processes can be restored from it, also from a
+read-only one. Nothing heavy is imported here: this is the path whose milliseconds count.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from libcriu_py import _support, handover, namespace, privilege
+from libcriu_py.criu import Criu
+from libcriu_py.errors import OperationRefused, RestoreError, SnapshotMismatch, refusal
+from libcriu_py.handover import Request
+from libcriu_py.process import RestoredProcess
+from libcriu_py.scratch import LOG_NAME, WorkDirectory, criu_environment
+from libcriu_py.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from libcriu_py.namespace import Place
+    from libcriu_py.privilege import Privilege
+    from libcriu_py.program import Program
+
+    Argument = str | bytes | os.PathLike[str]
+    Stream = int | IO[Any] | None
+
+PIPE = -1
+STDOUT = -2
+DEVNULL = -3
+"""As in `subprocess`, which is not imported for them."""
+
+_LOG_LEVEL = 2  # warnings: hints need some of them
+
+
+class Streams:
+    """The three descriptors for a restored process, and our ends of its pipes."""
+
+    def __init__(self, stdin: Stream, stdout: Stream, stderr: Stream) -> None:
+        """Open what is asked for, as `subprocess.Popen` understands it."""
+        self.given: list[int] = []
+        """Descriptors above 2, which is what criu wants of those it inherits."""
+        self.ours: list[int | None] = [None, None, None]
+        self.closed: list[int] = []
+        try:
+            for number, wanted in enumerate((stdin, stdout, stderr)):
+                self.given.append(self._open(number, wanted))
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, number: int, wanted: Stream) -> int:
+        if wanted == PIPE:
+            reading, writing = os.pipe()
+            ours, theirs = (writing, reading) if number == 0 else (reading, writing)
+            self.ours[number] = ours
+            return theirs
+        if wanted == STDOUT and number == 2:  # noqa: PLR2004
+            return _high(self.given[1])
+        if wanted == DEVNULL:
+            return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if wanted is None:
+            return self._inherited(number)
+        return _high(wanted if isinstance(wanted, int) else wanted.fileno())
+
+    def _inherited(self, number: int) -> int:
+        try:
+            return _high(number)
+        except OSError:
+            self.closed.append(number)
+            return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+    def files(self, encoding: str | None, errors: str | None) -> list[IO[Any] | None]:
+        """Make file objects of our ends of the pipes."""
+        files: list[IO[Any] | None] = []
+        for number, fd in enumerate(self.ours):
+            if fd is None:
+                files.append(None)
+                continue
+            mode = "w" if number == 0 else "r"
+            if encoding is None:
+                files.append(os.fdopen(fd, mode + "b"))
+            else:
+                files.append(os.fdopen(fd, mode, encoding=encoding, errors=errors))
+        self.ours = [None, None, None]
+        return files
+
+    def close_given(self) -> None:
+        """Close what the restored process has now."""
+        while self.given:
+            os.close(self.given.pop())
+
+    def close(self) -> None:
+        """Close everything."""
+        self.close_given()
+        for fd in self.ours:
+            if fd is not None:
+                os.close(fd)
+        self.ours = [None, None, None]
+
+
+def _high(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
+    dir: str | os.PathLike[str] | Snapshot,  # noqa: A002 - the name it has everywhere here
+    argv: Sequence[Argument] = (),
+    *,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    stdin: Stream = None,
+    stdout: Stream = None,
+    stderr: Stream = None,
+    pass_fds: Sequence[int] = (),
+    wait_ready: bool = False,
+    main: Program | None = None,
+    mode: Privilege | str | None = None,
+    isolate: bool = False,
+    die_with_caller: bool = False,
+    encoding: str | None = None,
+    errors: str | None = None,
+) -> RestoredProcess:
+    """
+    Restore a snapshot, with arguments, environment and stdio of its own.
+
+    Args:
+        dir: the snapshot, or its directory.
+        argv: arguments of the program, without its name.
+        env: its environment; None gives it ours.
+        cwd: its working directory; None gives it ours.
+        stdin: as for `subprocess.Popen`: None (ours), PIPE, DEVNULL, a descriptor or a file.
+        stdout: the same.
+        stderr: the same, or STDOUT.
+        pass_fds: descriptors that it gets under the same numbers.
+        wait_ready: return only when its after-hooks are through.
+        main: what it is to run instead of its own main program.
+        mode: how it is allowed; None decides (see `Privilege`).
+        isolate: restore in a pid namespace also where the pids of the image look free.
+        die_with_caller: kill it when this process ends.
+        encoding: of the pipes; None makes them binary.
+        errors: how encoding errors are handled.
+
+    Returns:
+        The process.
+
+    Raises:
+        SnapshotError: `dir` is not a snapshot that can be restored here.
+        SnapshotMismatch: something is not as it was at the dump.
+        OperationRefused: criu refused; nothing is left behind.
+        UnsupportedFeature: there is no way to be allowed.
+        RestoreError: the process ended before it was ready.
+    """
+    snapshot = dir if isinstance(dir, Snapshot) else Snapshot.open(dir)
+    refuse_mismatches(snapshot)
+    streams = Streams(stdin, stdout, stderr)
+    try:
+        request = make_request(snapshot, argv, env=env, cwd=cwd, main=main)
+        request = request._replace(closed=streams.closed, pass_fds=list(pass_fds))
+        launched = launch(
+            snapshot,
+            request,
+            streams.given,
+            pass_fds=pass_fds,
+            mode=mode,
+            isolate=isolate,
+            flags=_support.DIE_WITH_CALLER if die_with_caller else 0,
+        )
+    except BaseException:
+        streams.close()
+        raise
+    streams.close_given()
+    process = RestoredProcess(
+        args=[*snapshot.command, *map(os.fsdecode, argv)],
+        channel=launched.channel,
+        control=launched.control,
+        pidfd=launched.pidfd,
+        pid=launched.pid,
+        pipes=streams.files(encoding, errors),
+    )
+    if wait_ready:
+        process.wait_ready()
+    return process
+
+
+def refuse_mismatches(snapshot: Snapshot) -> None:
+    """
+    Refuse a snapshot whose restore would fail or not be sound.
+
+    Raises:
+        SnapshotMismatch: with every reason.
+    """
+    reasons = [mismatch.text for mismatch in snapshot.check() if mismatch.fatal]
+    if reasons:
+        more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""  # noqa: PLR2004
+        message = f"{snapshot.path} cannot be restored here: {'; '.join(reasons[:3])}{more}"
+        raise SnapshotMismatch(message)
+
+
+def make_request(
+    snapshot: Snapshot,
+    argv: Sequence[Argument],
+    *,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None,
+    cwd: str | os.PathLike[str] | None,
+    main: Program | None,
+) -> Request:
+    """Describe what a restored process is to be given; what is not said is as in this process."""
+    variables = os.environb if env is None else env
+    umask = os.umask(0o77)
+    os.umask(umask)
+    return Request(
+        argv=[os.fsencode(item) for item in argv],
+        env={os.fsencode(name): os.fsencode(value) for name, value in variables.items()},
+        cwd=os.getcwdb() if cwd is None else os.fsencode(os.path.abspath(cwd)),
+        umask=umask,
+        launched=time.time(),
+        snapshot=snapshot.path,
+        main=main,
+        pgid=os.getpgrp(),
+        ignored=handover.ignored_signals(),
+        limits=handover.current_limits(),
+    )
+
+
+class Launched(NamedTuple):
+    """The descriptors of a restored process."""
+
+    channel: int
+    """Events of the supervisor."""
+    control: int
+    """The hand-over's socket."""
+    pidfd: int
+    pid: int
+    """As seen from here; that of its own namespace if it has ended already."""
+
+
+def launch(
+    snapshot: Snapshot,
+    request: Request,
+    stdio: Sequence[int],
+    *,
+    pass_fds: Sequence[int] = (),
+    mode: Privilege | str | None = None,
+    isolate: bool = False,
+    flags: int = 0,
+) -> Launched:
+    """
+    Restore a snapshot for a request.
+
+    Args:
+        snapshot: what to restore.
+        request: what to hand over.
+        stdio: three descriptors above 2.
+        pass_fds: the descriptors that belong to `request.pass_fds`.
+        mode: how it is allowed.
+        isolate: whether a pid namespace is wanted in any case.
+        flags: of the supervisor.
+
+    Returns:
+        The descriptors of the restored process.
+
+    Raises:
+        OperationRefused: criu refused.
+        RestoreError: the place for the restore could not be made.
+    """
+    criu = Criu()
+    decision = privilege.decide(mode, criu=criu.binary)
+    control, slot = handover.send_request(request, pass_fds)
+    try:
+        for attempt in (isolate, True):
+            place = namespace.place_of_restore(
+                decision.mode,
+                snapshot.pids,
+                reduced_bounding=bool(snapshot.manifest.get("reduced_bounding")),
+                isolate=attempt,
+            )
+            try:
+                channel, pidfd, pid = _restore_at(place, snapshot, criu, [*stdio, slot], flags)
+            except OperationRefused as error:
+                # A pid that was taken meanwhile: in a namespace of its own it is free.
+                if error.errno != errno.EEXIST or place.has_own_pids or attempt:
+                    raise
+                continue
+            return Launched(channel, control, pidfd, pid)
+    except BaseException:
+        os.close(control)
+        raise
+    finally:
+        os.close(slot)
+    message = "not reached: the second attempt returns or raises"
+    raise AssertionError(message)
+
+
+def _restore_at(
+    place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[int], flags: int
+) -> tuple[int, int, int]:
+    """Restore in a place; returns the channel, the pidfd and the pid."""
+    images = os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with WorkDirectory() as work:
+            keys = [snapshot.manifest["slots"][name] for name in handover.SLOTS]
+            options: dict[str, object] = {
+                "images_dir": images,
+                "work_dir": work.path,
+                "log_file": LOG_NAME,
+                "log_level": _LOG_LEVEL,
+                "unprivileged": True,
+                "shell_job": True,
+                "inherit_fds": [*zip(slots, keys, strict=True), (images, snapshot.manifest["images_key"])],
+                **snapshot.manifest.get("restore_options", {}),
+            }
+            with criu.native_options(options) as native:
+                channel = _support.supervise(
+                    namespaces=place.namespaces,
+                    flags=flags,
+                    ambient=place.ambient,
+                    last_pid=place.last_pid,
+                    inherit=[*slots, images],
+                    restore=native,
+                    env=criu_environment(criu.binary or ""),
+                )
+            try:
+                return channel, *_await_start(channel, work.log)
+            except BaseException:
+                os.close(channel)
+                raise
+    finally:
+        os.close(images)
+
+
+def _await_start(channel: int, log: str) -> tuple[int, int]:
+    """Wait until the process runs, and return its pidfd and pid."""
+    while True:
+        try:
+            event = _support.next_event(channel, None)
+        except InterruptedError:
+            continue
+        except BrokenPipeError:
+            message = "the supervisor of the restore was killed before it could restore anything"
+            raise RestoreError(message) from None
+        if event is None or event.kind == _support.SUPERVISED:
+            continue
+        if event.kind == _support.STARTED and event.pidfd is not None:
+            return event.pidfd, _pid_of(event.pidfd) or event.value
+        if event.stage == _support.STAGE_RESTORE:
+            refused = refusal("restore", event.value, event.error, log if os.path.exists(log) else None)
+            # The log is removed with its directory; its tail is in the exception.
+            refused.args = (str(refused.args[0]).replace(f" [{log}]", ""),)
+            refused.log_path = None
+            raise refused
+        message = f"{_support.STAGES.get(event.stage, 'starting')} for the restore failed: {os.strerror(event.error)}"
+        raise RestoreError(message)
+
+
+def _pid_of(pidfd: int) -> int | None:
+    """Give the pid in our pid namespace (fs/pidfs.c, pidfd_show_fdinfo); None when it has ended."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as info:
+        for line in info:
+            if line.startswith(b"Pid:"):
+                pid = int(line.split()[1])
+                return pid if pid > 0 else None
+    return None

@@ -1,0 +1,68 @@
+"""
+The tree of processes below this one, which is dumped with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+def processes() -> list[int]:
+    """Give this process and all its descendants, parents first."""
+    found = [os.getpid()]
+    for pid in found:  # grows meanwhile
+        found.extend(_children(pid))
+    return found
+
+
+def threads(pid: int) -> list[int]:
+    """Give the thread ids of a process, its own pid among them."""
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except FileNotFoundError:
+        return []
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    for thread in threads(pid):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                children.extend(int(child) for child in file.read().split())
+        except FileNotFoundError:
+            continue  # the thread has ended
+    return children
+
+
+def end_descendants() -> None:
+    """Kill all descendants, whose copies are in an image, and reap those that are our children."""
+    for pid in processes()[1:]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def leave_group() -> bool:
+    """
+    Leave the process group that this process leads, where nobody else of its tree is in it.
+
+    The leader of a group is restored as one, outside the foreground group of the restoring side's
+    terminal; a member joins that group (`shell_job`, prepare_pstree_ids in criu/pstree.c).
+
+    Returns:
+        Whether it was left; `os.setpgid(0, 0)` is the way back.
+    """
+    if os.getpgrp() != os.getpid() or os.getsid(0) == os.getpid() or processes()[1:]:
+        return False
+    try:
+        os.setpgid(0, os.getpgid(os.getppid()))
+    except (PermissionError, ProcessLookupError):
+        return False
+    return True
