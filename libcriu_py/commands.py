@@ -5,12 +5,17 @@ A command that ``pip`` installs is a small script with the interpreter in its fi
 (an install without scripts, ``--no-scripts`` wheels, zipped environments) the entry point itself is called.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from libcriu_py.errors import SnapshotError
 from libcriu_py.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FIRST_LINES = 512
 """

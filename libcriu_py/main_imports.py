@@ -2,19 +2,24 @@
 Read what a main module will import, and whether it checkpoints itself, from its source and without running it.
 
 Only statements that run whenever the module runs are of interest: what is imported inside functions, under
-``if TYPE_CHECKING:`` or ``if __name__ == "__main__":``, or under a condition that cannot be told beforehand, is left out.
+``if TYPE_CHECKING:`` or ``if __name__ == "__main__":``, or under a condition that cannot be told beforehand, is left
+out.
 """
+
+from __future__ import annotations
 
 import ast
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from importlib.machinery import ModuleSpec
 from importlib.util import decode_source, find_spec
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 from zipimport import ZipImportError, zipimporter
 
 from libcriu_py.program import STDIN, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from importlib.machinery import ModuleSpec
 
 
 class Import(NamedTuple):
@@ -182,9 +187,8 @@ def _from_statements(body: Iterable[ast.stmt], package: str) -> Iterator[Import]
             yield from _from_import(node, package)
         elif isinstance(node, (ast.With, ast.AsyncWith)):
             yield from _from_statements(node.body, package)
-        elif isinstance(node, ast.Try) or type(node).__name__ == "TryStar":
-            assert isinstance(node, ast.Try)  # noqa: S101  # TryStar has the same fields
-            yield from _from_try(node, package)
+        elif type(node).__name__ in {"Try", "TryStar"}:
+            yield from _from_try(cast("ast.Try", node), package)  # TryStar (3.11) has the same fields
         elif isinstance(node, ast.If):
             holds = _holds(node.test)
             if holds is not None:
@@ -207,11 +211,12 @@ def _from_import(node: ast.ImportFrom, package: str) -> Iterator[Import]:
 
 def _from_try(node: ast.Try, package: str) -> Iterator[Import]:
     """
-    Yield the imports of a ``try`` statement; the handlers' only where the body's would fail.
+    Yield the imports of a ``try`` statement that can succeed; the handlers' only where one of the body's cannot.
     """
     attempted = list(_from_statements(node.body, package))
-    yield from attempted
-    if all(_exists(wanted.module) for wanted in attempted):
+    found = [wanted for wanted in attempted if not node.handlers or _exists(wanted.module)]
+    yield from found
+    if len(found) == len(attempted):
         yield from _from_statements(node.orelse, package)
     else:
         for handler in node.handlers:

@@ -5,6 +5,8 @@ Finding out happens in forked children, so that neither the trial runs of the pr
 source leave anything behind in the process that is going to be checkpointed. They answer through an anonymous file.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from libcriu_py.program import Program, path0, run_main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 Wanted = tuple[str, tuple[str, ...]]
 """
@@ -32,7 +34,7 @@ class Reading(NamedTuple):
         error: Why it cannot be read; empty if it can.
     """
 
-    wanted: "list[Wanted]"
+    wanted: list[Wanted]
     checkpoints_itself: bool = False
     found_here: bool = False
     error: str = ""
@@ -72,7 +74,7 @@ def read(program: Program) -> Reading:
     return Reading(_wanted(lines[1:]), "self" in flags, "here" in flags)
 
 
-def _read(program: Program) -> "list[Sequence[str]]":
+def _read(program: Program) -> list[Sequence[str]]:
     """
     Return what is known of a main module: a line of flags, then a line for each import.
     """
@@ -91,7 +93,7 @@ def _read(program: Program) -> "list[Sequence[str]]":
     return [flags, *parents, *((wanted.module, *wanted.names) for wanted in found)]
 
 
-def learn(program: Program, args: "Sequence[str]") -> "list[Wanted]":
+def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
     """
     Run a program once, in a child, and see what it imports.
 
@@ -123,19 +125,18 @@ def learn(program: Program, args: "Sequence[str]") -> "list[Wanted]":
     return _wanted(lines)
 
 
-def _loaded() -> "list[Sequence[str]]":
+def _loaded() -> list[Sequence[str]]:
     """
     Return the names of the modules that can be imported again under the same name.
     """
     return [
         (name,)
         for name, module in list(sys.modules.items())
-        if name not in {"__main__", "__mp_main__"}
-        and getattr(getattr(module, "__spec__", None), "name", None) == name
+        if name not in {"__main__", "__mp_main__"} and getattr(getattr(module, "__spec__", None), "name", None) == name
     ]
 
 
-def bring(wanted: "Iterable[Wanted]", *, strict: bool = False) -> list[str]:
+def bring(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:
     """
     Import modules.
 
@@ -156,7 +157,7 @@ def bring(wanted: "Iterable[Wanted]", *, strict: bool = False) -> list[str]:
         before = len(sys.modules)
         try:
             __import__(module, fromlist=names)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # module code raises anything
+        except (Exception, SystemExit) as error:  # module code raises anything
             problem = f"{module}: {type(error).__name__}: {error}"
             if strict:
                 raise ImportError(problem, name=module) from error
@@ -178,7 +179,7 @@ class _Answer:
         """
         self._fd = os.memfd_create("libcriu_py-answer")
 
-    def write(self, lines: "Iterable[Sequence[str]]") -> None:
+    def write(self, lines: Iterable[Sequence[str]]) -> None:
         """
         Write all lines; words may not hold tabs or line ends.
         """
@@ -196,7 +197,7 @@ class _Answer:
         return [line.split("\t") for line in text.split("\n")] if text else []
 
 
-def _wanted(lines: "Iterable[Sequence[str]]") -> "list[Wanted]":
+def _wanted(lines: Iterable[Sequence[str]]) -> list[Wanted]:
     """
     Turn lines into what is to be imported.
     """

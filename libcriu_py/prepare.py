@@ -5,9 +5,12 @@ Make an interpreter ready for a program, and stop just before the program's main
 process imports what the main module will import, takes a snapshot of itself, and runs the main module afresh in each
 copy that is restored.
 
-Whatever this process loads is part of the snapshot and is paid for at every restore, about 2.5 microseconds for each page of 4 kB.
-So reading the source of the main module, and the trial runs, are left to forked children that pass on names only.
+Whatever this process loads is part of the snapshot and is paid for at every restore, about 2.5 microseconds for each
+page of 4 kB. So reading the source of the main module, and the trial runs, are left to forked children that pass on
+names only.
 """
+
+from __future__ import annotations
 
 import os
 import sys
@@ -42,9 +45,9 @@ class Plan(NamedTuple):
 
     dir: str
     program: Program | None = None
-    argv: "Sequence[str]" = ()
-    preload: "Sequence[str]" = ()
-    learn: "Sequence[Sequence[str]]" = ()
+    argv: Sequence[str] = ()
+    preload: Sequence[str] = ()
+    learn: Sequence[Sequence[str]] = ()
     own: bool | None = None
 
     def to_json(self) -> str:
@@ -60,7 +63,7 @@ class Plan(NamedTuple):
         return json.dumps({**self._asdict(), "program": program})
 
     @classmethod
-    def from_json(cls, text: str) -> "Plan":
+    def from_json(cls, text: str) -> Plan:
         """
         Read what `to_json` wrote.
 
@@ -121,7 +124,7 @@ def _run(program: Program | None, path: object) -> None:
     run_main(program, args)
 
 
-def make_ready(plan: Plan) -> "dict[str, object]":
+def make_ready(plan: Plan) -> dict[str, object]:
     """
     Import what the plan asks for and what its program will import.
 
@@ -172,7 +175,7 @@ def _become(program: Program, plan: Plan) -> NoReturn:
     """
     preload.say("the program checkpoints itself; it is started as it is")
     os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
-    os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])
+    os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])  # noqa: S606  # no shell is wanted
 
 
 def _fail(problem: str, status: int = 1) -> NoReturn:

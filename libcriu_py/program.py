@@ -7,6 +7,8 @@ checkpointed. `run_main` puts the three right, runs the program in a new ``__mai
 conventional start.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from types import CodeType, FrameType, ModuleType, TracebackType
@@ -71,7 +73,7 @@ class _State:
     mains: list[ModuleType] = []  # noqa: RUF012  # nothing derives from this class
 
 
-def parse_program(args: "Sequence[str]") -> tuple[Program, list[str]]:
+def parse_program(args: Sequence[str]) -> tuple[Program, list[str]]:
     """
     Read program and arguments from what is put after ``python`` on a command line.
 
@@ -120,7 +122,7 @@ def path0(program: Program) -> str:
     if program.kind == "command" or program.value in STDIN:
         return ""
     if _is_importable(program.value):
-        return os.path.abspath(program.value)
+        return _absolute(program.value)
     return os.path.dirname(os.path.realpath(program.value))
 
 
@@ -144,7 +146,7 @@ def set_path0(entry: str | None) -> None:
     _State.path0 = entry
 
 
-def run_main(program: Program, args: "Sequence[str]", *, path: str | None = None) -> None:
+def run_main(program: Program, args: Sequence[str], *, path: str | None = None) -> None:
     """
     Run a program in a fresh ``__main__``, as if ``python`` had just been started with it.
 
@@ -183,7 +185,7 @@ def _start(program: Program) -> None:
     if program.kind == "module" or _is_importable(program.value):
         # What the interpreter itself calls for -m, and for a directory or zip file with the second argument False
         # (Modules/main.c, pymain_run_module): only this gives the same messages, warnings and frames.
-        run_as_main: Any = __import__("runpy")._run_module_as_main
+        run_as_main: Any = __import__("runpy")._run_module_as_main  # noqa: SLF001
         fresh_main()
         if program.kind == "module":
             run_as_main(program.value, True)
@@ -191,7 +193,7 @@ def _start(program: Program) -> None:
             run_as_main("__main__", False)
     else:
         code = _load(program)
-        exec(code, sys.modules["__main__"].__dict__)
+        exec(code, sys.modules["__main__"].__dict__)  # noqa: S102  # that is what a main program is
 
 
 def _load(program: Program) -> CodeType:
@@ -202,26 +204,33 @@ def _load(program: Program) -> CodeType:
 
     if program.kind == "command" or program.value in STDIN:
         main = fresh_main()
-        main.__loader__ = BuiltinImporter  # type: ignore[assignment]  # the class, as in a real start
+        main.__loader__ = BuiltinImporter  # the class, as in a real start
         if program.kind == "command":
             return _compile_command(program.value)
         main.__file__ = "<stdin>"
         main.__dict__["__cached__"] = None
         return _read_stdin()
-    filename = os.path.abspath(program.value)
+    filename = _absolute(program.value)
     loader: Any = SourcelessFileLoader if filename.endswith(".pyc") else SourceFileLoader
     main = fresh_main()
-    main.__loader__ = loader("__main__", filename)
+    loading = main.__loader__ = loader("__main__", filename)
     main.__file__ = filename
     main.__dict__["__cached__"] = None
     try:
         if loader is SourcelessFileLoader:
-            code: CodeType = main.__loader__.get_code("__main__")
+            code: CodeType = loading.get_code("__main__")
             return code
         # A script may carry a source encoding cookie and a null byte is an error: compile() does both on bytes.
         return compile(_read(filename), filename, "exec", dont_inherit=True)
     except OSError as error:
         _cannot_open(filename, error)
+
+
+def _absolute(path: str) -> str:
+    """
+    Return an absolute path, with "./" kept as the interpreter keeps it (``Python/fileutils.c``, _Py_abspath).
+    """
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _read_stdin() -> CodeType:

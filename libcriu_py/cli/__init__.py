@@ -1,0 +1,37 @@
+"""
+The command ``libcriu-py``: one module per subcommand.
+
+Each has ``HELP`` (one line), ``build_parser`` and ``main(argv) -> int``. Only the module of the subcommand in use is
+imported, and ``run`` gets by without argparse: what is imported here delays every restored program.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SUBCOMMANDS = ("snapshot", "run", "inspect", "check", "completion")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Run the command.
+
+    Args:
+        argv: What follows the command's name; None means sys.argv[1:].
+
+    Returns:
+        The exit status; each subcommand's help lists them. A successful ``run`` does not return: it ends as the
+        restored program ended.
+    """
+    args = sys.argv[1:] if argv is None else argv
+    if args and args[0] in SUBCOMMANDS:
+        subcommand: Callable[[list[str]], int] = import_module(f"libcriu_py.cli.{args[0]}").main
+        return subcommand(args[1:])
+    from libcriu_py.cli import _overview
+
+    return _overview.main(args)

@@ -1,0 +1,104 @@
+"""
+Show the contents of a snapshot to people, as a tree.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from libcriu_py.cli._arguments import size
+
+PIPE_WIDTH = 1000
+"""
+Columns where there is no terminal: in a pipe, a line is a line.
+"""
+
+PROGRAMS = {"script": "script", "module": "module", "command": "command given with -c"}
+
+
+def show(contents: dict[str, Any]) -> None:
+    """
+    Print the contents.
+
+    Args:
+        contents: What `_contents.read` returned.
+    """
+    tree = Tree(Text(contents["path"], style="bold"), highlight=False)
+    _origin(tree, contents)
+    _sizes(tree, contents["size"])
+    _preloaded(tree, contents)
+    _mismatches(tree, contents)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    console.print(tree)
+
+
+def _origin(tree: Tree, contents: dict[str, Any]) -> None:
+    """
+    Add what the snapshot is, when, where and by what it was made.
+    """
+    program = contents["program"]
+    if program is not None:
+        what = (
+            f"{PROGRAMS[program['kind']]} {program['value'].splitlines()[0]}, made ready and stopped before its start"
+        )
+    elif contents["kind"] == "interpreter":
+        what = "an interpreter without a program"
+    else:
+        what = f"{shlex.join(contents['command'])}, which checkpointed itself"
+    tree.add(Text(what))
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(contents["created"]))
+    tree.add(Text(f"made {when} ({_age(contents['age'])} ago) by uid {contents['uid']}, mode {contents['mode']}"))
+    python, machine = contents["python"], contents["machine"]
+    tree.add(Text(f"Python {python['version']} at {python['executable']}, CRIU {contents['criu']}"))
+    tree.add(Text(", ".join(f"{name} {value}" for name, value in machine.items() if isinstance(value, str))))
+
+
+def _sizes(tree: Tree, sizes: dict[str, int]) -> None:
+    """
+    Add what it takes on disk.
+    """
+    branch = tree.add(Text(f"{size(sizes['total'])} in {sizes['files']} files"))
+    branch.add(Text(f"{size(sizes['pages'])} memory pages"))
+    branch.add(Text(f"{size(sizes['images'])} other images"))
+    branch.add(Text(f"{size(sizes['other'])} logs and placeholders"))
+
+
+def _preloaded(tree: Tree, contents: dict[str, Any]) -> None:
+    """
+    Add the modules that were imported beforehand.
+    """
+    names = contents["preloaded"]
+    if names is None:
+        return
+    branch = tree.add(Text(f"{contents['modules']} modules preloaded in {contents['preparation']} s, by importing"))
+    branch.add(Text(", ".join(names) or "nothing"))
+
+
+def _mismatches(tree: Tree, contents: dict[str, Any]) -> None:
+    """
+    Add what is wrong, or that nothing is.
+    """
+    if not contents["mismatches"]:
+        verified = " and its files are unchanged" if contents["verified"] else ""
+        tree.add(Text(f"fits this machine{verified}", style="green"))
+        return
+    for mismatch in contents["mismatches"]:
+        tree.add(Text(mismatch["text"], style="bold red" if mismatch["fatal"] else "yellow"))
+
+
+def _age(seconds: float) -> str:
+    """
+    Write an age for people.
+    """
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

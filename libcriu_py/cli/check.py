@@ -1,0 +1,78 @@
+"""
+``libcriu-py check``: ask CRIU whether it works here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from libcriu_py.cli._arguments import build, parse, report
+from libcriu_py.errors import CriuError
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "ask CRIU whether this kernel has what it needs"
+
+EPILOG = """\
+examples:
+  libcriu-py check                  as the user who asks
+  libcriu-py check --unprivileged   as root: is CAP_CHECKPOINT_RESTORE alone enough?
+
+exit status:
+  0  CRIU works here
+  1  it does not, or it is not installed; the reason is on stderr
+  2  wrong command line
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """
+    Describe the command line.
+
+    Returns:
+        The parser.
+    """
+    parser = build(
+        "check",
+        usage="[--unprivileged]",
+        description="Run CRIU's own check of this kernel, and say which CRIU is used.",
+        epilog=EPILOG,
+    )
+    parser.add_argument(
+        "--unprivileged",
+        action="store_true",
+        default=None,
+        help="what CRIU needs without root (default for every user but root)",
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """
+    Run the subcommand.
+
+    Args:
+        argv: Its arguments.
+
+    Returns:
+        The exit status.
+    """
+    options = parse(build_parser(), argv)
+    if isinstance(options, int):
+        return options
+    try:
+        from libcriu_py.criu import Criu
+
+        criu = Criu()
+        version = criu.version()
+        print(f"criu {'.'.join(map(str, version))}: {criu.binary}", flush=True)
+        criu.check(unprivileged=options.unprivileged)
+        features = criu.features(unprivileged=options.unprivileged)
+    except CriuError as error:
+        report(error)
+        return 1
+    print("CRIU works here.")
+    names = [name for name, there in features._asdict().items() if there]
+    print(f"optional features: {', '.join(names) or 'none'}")
+    return 0

@@ -1,0 +1,63 @@
+"""
+``libcriu-py completion``: print the shell's completion script.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from libcriu_py.cli._arguments import build, parse
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "print a completion script for bash or zsh"
+
+EPILOG = """\
+examples:
+  libcriu-py completion bash > ~/.local/share/bash-completion/completions/libcriu-py
+  libcriu-py completion zsh > "${fpath[1]}/_libcriu-py"
+  eval "$(libcriu-py completion bash)"     for this shell only
+
+exit status:
+  0  the script is on stdout
+  2  wrong command line
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """
+    Describe the command line.
+
+    Returns:
+        The parser.
+    """
+    parser = build(
+        "completion",
+        usage="bash|zsh",
+        description="Print the script that completes libcriu-py's command lines.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("shell", choices=["bash", "zsh"], help="the shell")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """
+    Run the subcommand.
+
+    Args:
+        argv: Its arguments.
+
+    Returns:
+        The exit status.
+    """
+    options = parse(build_parser(), argv)
+    if isinstance(options, int):
+        return options
+    import shtab
+
+    from libcriu_py.cli._overview import build_parser as build_whole
+
+    print(shtab.complete(build_whole(), options.shell))
+    return 0

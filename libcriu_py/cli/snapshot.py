@@ -1,0 +1,279 @@
+"""
+``libcriu-py snapshot``: make a program ready, or let it make itself ready, and save it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import time
+
+from libcriu_py.cli._arguments import MODE_HELP, MODES, USAGE, build, parse, report, size
+from libcriu_py.commands import find_command
+from libcriu_py.errors import CriuError, SnapshotError
+from libcriu_py.prepare import Plan
+from libcriu_py.program import STDIN, Program
+from libcriu_py.snapshot import MANIFEST, Snapshot
+
+HELP = "make a program ready and save it"
+
+EPILOG = """\
+A program that calls libcriu_py.checkpoint() itself is run with its arguments and DIR in place of its own directory.
+Any other is stopped just before its main module would start, with its imports done:
+  - the modules that the main module imports at top level, read from its source
+  - those of --preload
+  - those that a trial run with the arguments of --learn imports
+In each restored copy the main module then runs from its start, with the arguments of the restore.
+
+examples:
+  libcriu-py snapshot -o snap report.py
+  libcriu-py snapshot -o snap --learn "--year 2024 in.csv" report.py
+  libcriu-py snapshot -o snap -m http.server
+  libcriu-py snapshot -o snap black                   a command on PATH
+  libcriu-py snapshot -o py --preload pandas,torch    no program: run DIR script.py names one
+
+exit status:
+  0  the snapshot is there
+  1  it is not, and what to do is on stderr
+  2  wrong command line
+"""
+
+WITH_VALUE = {"-o", "--output", "--preload", "--learn", "--mode", "--python"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """
+    Describe the command line.
+
+    Returns:
+        The parser of everything up to the program; what follows is the program's.
+    """
+    parser = build(
+        "snapshot",
+        usage="-o DIR [OPTIONS] [-m MODULE | SCRIPT | COMMAND] [ARGUMENTS ...]",
+        description="Start a program, make it ready, and save it in DIR for `libcriu-py run`.",
+        epilog=EPILOG,
+    )
+    output = parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the snapshot to make")
+    output.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
+    parser.add_argument("--preload", metavar="A,B", action="append", default=[], help="modules to import; repeatable")
+    parser.add_argument(
+        "--learn",
+        metavar='"ARGS"',
+        action="append",
+        default=[],
+        help="run the program with these arguments first and import what it imported; repeatable",
+    )
+    parser.add_argument(
+        "--self", action="store_true", dest="own", help="the program checkpoints itself, although it does not look so"
+    )
+    parser.add_argument("--replace", action="store_true", help="replace a snapshot that is there already")
+    parser.add_argument("--mode", choices=MODES, help=MODE_HELP)
+    python = parser.add_argument(
+        "--python", metavar="PATH", default=sys.executable, help="the interpreter (default: the one of this command)"
+    )
+    python.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
+    parser.add_argument("-m", metavar="MODULE", dest="module", help="a module, as for python -m")
+    target = parser.add_argument("target", metavar="SCRIPT | COMMAND", nargs="?", help="a file, directory or command")
+    target.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
+    # Never filled by argparse, which would take the program's options for ours; here for help and completion.
+    parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="arguments of the program")
+    return parser
+
+
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """
+    Separate what is for this command from the program's arguments.
+
+    Args:
+        argv: The arguments of the subcommand.
+
+    Returns:
+        Everything up to the module of -m or the script, and the rest.
+    """
+    place = 0
+    while place < len(argv) and argv[place].startswith("-") and argv[place] != "-":
+        word = argv[place]
+        if word.startswith("-m"):
+            place += 1 if word == "-m" else 0
+            break
+        if word == "--":
+            place += 1
+            break
+        place += 2 if word in WITH_VALUE else 1
+    return argv[: place + 1], argv[place + 1 :]
+
+
+def main(argv: list[str]) -> int:
+    """
+    Run the subcommand.
+
+    Args:
+        argv: Its arguments.
+
+    Returns:
+        The exit status.
+    """
+    own, arguments = split(argv)
+    options = parse(build_parser(), own)
+    if isinstance(options, int):
+        return options
+    preload = [name.strip() for names in options.preload for name in names.split(",") if name.strip()]
+    if options.module is None and options.target is None:
+        if not preload:
+            sys.stderr.write(
+                "libcriu-py snapshot: name a program (-m MODULE, SCRIPT or COMMAND), or --preload modules\n"
+            )
+            return USAGE
+        if options.learn or options.own:
+            sys.stderr.write("libcriu-py snapshot: --learn and --self need a program\n")
+            return USAGE
+    try:
+        plan = Plan(
+            dir=os.path.abspath(options.output),
+            program=find_program(options.module, options.target, options.python),
+            argv=arguments,
+            preload=preload,
+            learn=[shlex.split(args) for args in options.learn],
+            own=options.own or None,
+        )
+        return take(plan, options)
+    except (CriuError, OSError) as error:
+        report(error)
+        return 1
+
+
+def find_program(module: str | None, target: str | None, python: str) -> Program | None:
+    """
+    Work out what is to run.
+
+    Args:
+        module: The module of -m.
+        target: Path of a script, directory or zip file, or the name of a command.
+        python: The interpreter that is to run it.
+
+    Returns:
+        The program, scripts with their absolute path so that it can be run from anywhere; None if nothing is given.
+
+    Raises:
+        SnapshotError: There is no such file or command, or it is nothing that Python can run.
+    """
+    if module is not None:
+        return Program("module", module)
+    if target is None:
+        return None
+    if target in STDIN:
+        message = "a program on standard input cannot be run again; save it in a file"
+        raise SnapshotError(message)
+    if os.path.exists(target):
+        return Program("script", os.path.abspath(target))
+    if os.sep in target or target.endswith(".py"):
+        message = f"{target}: there is no such file"
+        raise SnapshotError(message)
+    return find_command(target, python=python)
+
+
+def take(plan: Plan, options: argparse.Namespace) -> int:
+    """
+    Run the program until it has been saved, and say what came out.
+
+    Args:
+        plan: What to make ready.
+        options: The command line.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        SnapshotError: There is something else at the place of the snapshot.
+        CriuError: The program cannot be started where it could be saved.
+    """
+    from libcriu_py import launcher
+
+    start = time.monotonic()
+    aside = set_aside(plan.dir, replace=options.replace)
+    done = False
+    try:
+        command = [options.python, "-m", "libcriu_py.prepare", plan.to_json()]
+        status = launcher.spawn_for_snapshot(command, env=dict(os.environ), mode=options.mode)
+        done = os.path.exists(os.path.join(plan.dir, MANIFEST))
+    finally:
+        if aside is not None:
+            if done:
+                shutil.rmtree(aside)
+            elif not os.path.exists(plan.dir):
+                os.rename(aside, plan.dir)
+    if not done:
+        sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
+        return 1
+    summarize(Snapshot.open(plan.dir), options.output, time.monotonic() - start)
+    return 0
+
+
+def set_aside(directory: str, *, replace: bool) -> str | None:
+    """
+    Make room for a snapshot.
+
+    Args:
+        directory: Where it is to be.
+        replace: Whether an old one may go.
+
+    Returns:
+        Where the old one is until the new one is complete; None if there was none.
+
+    Raises:
+        SnapshotError: There is an old one and it may not go, or there is something that is no snapshot.
+    """
+    if not os.path.lexists(directory) or (os.path.isdir(directory) and not os.listdir(directory)):
+        return None
+    if not os.path.exists(os.path.join(directory, MANIFEST)):
+        message = f"{directory} exists and is no snapshot; remove it, or give another directory to -o"
+        raise SnapshotError(message)
+    if not replace:
+        message = f"{directory} is a snapshot already; give --replace to make it anew"
+        raise SnapshotError(message)
+    aside = f"{directory}.old-{os.getpid()}"
+    os.rename(directory, aside)
+    return aside
+
+
+def _why_not(status: int, plan: Plan) -> str:
+    """Say what probably kept the program from being saved, and what helps."""
+    if status < 0:
+        return f"the program died of signal {-status}"
+    if status > 0:
+        return f"the program ended with status {status}; see its messages above"
+    if plan.own:
+        return (
+            "the program ended with status 0 and did not checkpoint itself; "
+            "leave out --self, or give it the arguments that lead to its checkpoint()"
+        )
+    return (
+        "the program ended with status 0 before its checkpoint(); give it the arguments that lead there, "
+        "or take that call out of it to have it made ready from outside"
+    )
+
+
+def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
+    """
+    Print what was made.
+
+    Args:
+        snapshot: The snapshot.
+        directory: Its path as the user gave it.
+        seconds: How long it took.
+    """
+    total = sum(entry["size"] for entry in snapshot.manifest["files"].values())
+    modules = snapshot.details.get("modules")
+    print(f"snapshot: {snapshot.path} ({size(total)}, made in {seconds:.1f} s)")
+    if modules is not None:
+        print(f"preloaded: {modules} modules (libcriu-py inspect {shlex.quote(directory)} lists them)")
+    what = (
+        "[SCRIPT | -m MODULE] [ARGUMENTS ...]"
+        if modules is not None and snapshot.program is None
+        else "[ARGUMENTS ...]"
+    )
+    print(f"run it: libcriu-py run {shlex.quote(directory)} {what}")

@@ -1,0 +1,223 @@
+"""
+The command lines of ``libcriu-py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libcriu_py.cli import SUBCOMMANDS, main, run, snapshot
+from libcriu_py.cli._arguments import parse, size
+from libcriu_py.errors import SnapshotError
+from libcriu_py.program import Program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORDS = st.sampled_from(
+    [
+        "-q",
+        "--quiet",
+        "--no-fallback",
+        "--mode",
+        "root",
+        "rootless",
+        "bad",
+        "--mode=root",
+        "-x",
+        "--",
+        "snap",
+        "-",
+        "",
+        "-h",
+    ]
+)
+
+
+@given(st.lists(WORDS, max_size=7))
+def test_run_reads_its_options_as_argparse_would(words: list[str]) -> None:
+    """
+    The quick way of reading a command line gives what argparse gives, or leaves it to argparse.
+    """
+    own, rest = run.split(words)
+    assert len(words) - len(own) - len(rest) in {0, 1}
+    quick = run.quick_parse(own)
+    if quick is not None:
+        slow = parse(run.build_parser(), own)
+        assert isinstance(slow, argparse.Namespace)
+        assert quick == {name: value for name, value in vars(slow).items() if name != "arguments"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "own", "rest"),
+    [
+        (["snap"], ["snap"], []),
+        (["snap", "--", "--help"], ["snap"], ["--help"]),
+        (["snap", "--help", "--", "x"], ["snap"], ["--help", "--", "x"]),
+        (["snap", "--", "--", "x"], ["snap"], ["--", "x"]),
+        (["-q", "snap", "-q"], ["-q", "snap"], ["-q"]),
+        (["--mode", "root", "snap", ""], ["--mode", "root", "snap"], [""]),
+        (["--mode=root", "snap", "a"], ["--mode=root", "snap"], ["a"]),
+        (["--", "-dir", "a"], ["--", "-dir"], ["a"]),
+        ([], [], []),
+    ],
+)
+def test_run_leaves_everything_after_the_directory_to_the_program(
+    argv: list[str], own: list[str], rest: list[str]
+) -> None:
+    """
+    Only a first -- is dropped.
+    """
+    assert run.split(argv) == (own, rest)
+
+
+@pytest.mark.parametrize(
+    ("argv", "own", "rest"),
+    [
+        (["-o", "d", "s.py", "-o", "x"], ["-o", "d", "s.py"], ["-o", "x"]),
+        (["-o", "d", "-m", "mod", "--flag"], ["-o", "d", "-m", "mod"], ["--flag"]),
+        (["-o", "d", "-mmod", "--flag"], ["-o", "d", "-mmod"], ["--flag"]),
+        (["--preload=a", "--learn", "-x", "s.py", "a"], ["--preload=a", "--learn", "-x", "s.py"], ["a"]),
+        (["--self", "-o", "d", "--", "s.py", "a"], ["--self", "-o", "d", "--", "s.py"], ["a"]),
+        (["-o", "d"], ["-o", "d"], []),
+    ],
+)
+def test_snapshot_leaves_everything_after_the_program_to_it(argv: list[str], own: list[str], rest: list[str]) -> None:
+    """
+    Options of the program are not taken for ours.
+    """
+    assert snapshot.split(argv) == (own, rest)
+
+
+@pytest.mark.parametrize("words", [[name, "--help"] for name in SUBCOMMANDS] + [["--help"], ["--version"], []])
+def test_help_is_printed_and_does_not_exit(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Every subcommand has examples and exit statuses in its help.
+    """
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "libcriu-py" in out
+    if len(words) == 2:
+        assert "examples:\n" in out
+        assert "exit status:\n" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nosuch"],
+        ["--nosuch"],
+        ["run"],
+        ["run", "--mode", "bad", "snap"],
+        ["run", "--nosuch", "snap"],
+        ["snapshot", "s.py"],
+        ["snapshot", "-o", "d"],
+        ["snapshot", "-o", "d", "--preload", "a", "--learn", "x"],
+        ["snapshot", "-o", "d", "--preload", "a", "--self"],
+        ["inspect"],
+        ["inspect", "a", "b"],
+        ["check", "x"],
+        ["completion", "fish"],
+    ],
+)
+def test_wrong_command_line_is_reported_with_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The complaint names the command, goes to stderr, and nothing exits.
+    """
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith("libcriu-py")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_covers_all_subcommands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The script is one that the shell accepts, and knows every subcommand and its options.
+    """
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in (*SUBCOMMANDS, "--no-fallback", "--preload", "--verify"):
+        assert word in script
+    if shell == "bash" or shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True)
+
+
+def test_completion_completes(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    bash, asked for the completions of a half-typed subcommand and option, gives them.
+    """
+    main(["completion", "bash"])
+    ask = (
+        capsys.readouterr().out
+        + """
+        complete_line() {
+            COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+            $(complete -p libcriu-py | sed 's/.*-F \\([^ ]*\\).*/\\1/') libcriu-py "${COMP_WORDS[COMP_CWORD]}" ""
+            printf '%s\\n' "${COMPREPLY[@]}"
+        }
+        complete_line libcriu-py sna
+        complete_line libcriu-py run --no
+        """
+    )
+    done = subprocess.run(["/bin/bash"], input=ask, text=True, capture_output=True, check=True)
+    assert done.stdout.split() == ["snapshot", "--no-fallback"]
+
+
+def test_run_imports_little() -> None:
+    """
+    Reading a good command line costs no import that the restore itself does not need.
+    """
+    source = (
+        "import sys; before = set(sys.modules)\n"
+        "from libcriu_py.cli import run\n"
+        "run.quick_parse(run.split(['-q', 'snap', 'a'])[0])\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", source], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {
+        "argparse",
+        "re",
+        "json",
+        "dataclasses",
+        "inspect",
+        "subprocess",
+        "rich",
+        "shtab",
+        "importlib.metadata",
+    }
+
+
+def test_programs_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A file is a script with its absolute path, another word a command, and -m a module.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.py").write_text("")
+    assert snapshot.find_program(None, "app.py", sys.executable) == Program("script", f"{tmp_path}/app.py")
+    assert snapshot.find_program("app", None, sys.executable) == Program("module", "app")
+    assert snapshot.find_program(None, None, sys.executable) is None
+    for missing in ("none.py", "./none", "nosuch-command-anywhere", "-"):
+        with pytest.raises(SnapshotError):
+            snapshot.find_program(None, missing, sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123_456_789, "123 MB"), (2_500_000_000, "2.50 GB")],
+)
+def test_sizes_are_written_for_people(number: int, text: str) -> None:
+    """
+    Three digits and a unit are enough.
+    """
+    assert size(number) == text
