@@ -162,6 +162,22 @@ def next_event(channel: int, timeout: float | None) -> Event | None:
     return Event(event.kind, event.value, event.error, event.stage, given if given >= 0 else None)
 
 
+def first_news(channel: int) -> Event:
+    """
+    Wait until a supervisor tells that its program runs, or that it could not be started.
+
+    Raises:
+        BrokenPipeError: the supervisor was killed before.
+    """
+    while True:
+        try:
+            event = next_event(channel, None)
+        except InterruptedError:
+            continue  # the signal's handler has run
+        if event is not None and event.kind != SUPERVISED:
+            return event
+
+
 def mirror(channel: int, pidfd: int, *, terminal: bool) -> int:
     """
     Behave as the program of `pidfd` until it ends, and return its wait status.

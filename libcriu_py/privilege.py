@@ -119,13 +119,16 @@ def has_file_capability(criu: str) -> bool:
     return bool(permitted >> CAP_CHECKPOINT_RESTORE & 1 or permitted >> CAP_SYS_ADMIN & 1)
 
 
-def decide(mode: Privilege | str | None = None, *, criu: str | None = None) -> Decision:
+def decide(
+    mode: Privilege | str | None = None, *, criu: str | None = None, dumped_in: str | None = None
+) -> Decision:
     """
     Choose how to be allowed.
 
     Args:
         mode: a mode, or its name; None and AUTO choose the first that works.
         criu: the criu program; None finds it.
+        dumped_in: the mode of the dump, which is tried first: the image's capabilities are those of it.
 
     Returns:
         The mode and the reason for it.
@@ -142,10 +145,12 @@ def decide(mode: Privilege | str | None = None, *, criu: str | None = None) -> D
             raise UnsupportedFeature(message)
         return Decision(wanted, "it was asked for")
     obstacles = []
-    for candidate in (Privilege.ROOT, Privilege.ROOTLESS, Privilege.CAPABILITY):
+    candidates = [Privilege.ROOT, Privilege.ROOTLESS, Privilege.CAPABILITY]
+    candidates.sort(key=lambda candidate: candidate.value != dumped_in)
+    for candidate in candidates:
         reason = _obstacle(candidate, criu)
         if reason is None:
-            why = "; ".join(obstacles) or "this process is root"
+            why = "; ".join(obstacles) or ("the snapshot was made so" if dumped_in else "this process is root")
             return Decision(candidate, why)
         obstacles.append(f"{candidate.value}: {reason}")
     message = "neither dump nor restore is allowed here: " + "; ".join(obstacles)

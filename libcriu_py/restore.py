@@ -72,11 +72,10 @@ class Streams:
         return _high(wanted if isinstance(wanted, int) else wanted.fileno())
 
     def _inherited(self, number: int) -> int:
-        try:
+        if not is_closed(number):
             return _high(number)
-        except OSError:
-            self.closed.append(number)
-            return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self.closed.append(number)
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
     def files(self, encoding: str | None, errors: str | None) -> list[IO[Any] | None]:
         """Make file objects of our ends of the pipes."""
@@ -105,6 +104,14 @@ class Streams:
             if fd is not None:
                 os.close(fd)
         self.ours = [None, None, None]
+
+
+def is_closed(fd: int) -> bool:
+    """Tell whether a descriptor is closed, or only held by a placeholder (O_PATH) of the launcher."""
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
+    except OSError:
+        return True
 
 
 def _high(fd: int) -> int:
@@ -273,7 +280,7 @@ def launch(
         RestoreError: the place for the restore could not be made.
     """
     criu = Criu()
-    decision = privilege.decide(mode, criu=criu.binary)
+    decision = privilege.decide(mode, criu=criu.binary, dumped_in=snapshot.manifest.get("mode"))
     control, slot = handover.send_request(request, pass_fds)
     try:
         for attempt in (isolate, True):
@@ -339,26 +346,21 @@ def _restore_at(
 
 def _await_start(channel: int, log: str) -> tuple[int, int]:
     """Wait until the process runs, and return its pidfd and pid."""
-    while True:
-        try:
-            event = _support.next_event(channel, None)
-        except InterruptedError:
-            continue
-        except BrokenPipeError:
-            message = "the supervisor of the restore was killed before it could restore anything"
-            raise RestoreError(message) from None
-        if event is None or event.kind == _support.SUPERVISED:
-            continue
-        if event.kind == _support.STARTED and event.pidfd is not None:
-            return event.pidfd, _pid_of(event.pidfd) or event.value
-        if event.stage == _support.STAGE_RESTORE:
-            refused = refusal("restore", event.value, event.error, log if os.path.exists(log) else None)
-            # The log is removed with its directory; its tail is in the exception.
-            refused.args = (str(refused.args[0]).replace(f" [{log}]", ""),)
-            refused.log_path = None
-            raise refused
-        message = f"{_support.STAGES.get(event.stage, 'starting')} for the restore failed: {os.strerror(event.error)}"
-        raise RestoreError(message)
+    try:
+        event = _support.first_news(channel)
+    except BrokenPipeError:
+        message = "the supervisor of the restore was killed before it could restore anything"
+        raise RestoreError(message) from None
+    if event.kind == _support.STARTED and event.pidfd is not None:
+        return event.pidfd, _pid_of(event.pidfd) or event.value
+    if event.stage == _support.STAGE_RESTORE:
+        refused = refusal("restore", event.value, event.error, log if os.path.exists(log) else None)
+        # The log is removed with its directory; its tail is in the exception.
+        refused.args = (str(refused.args[0]).replace(f" [{log}]", ""),)
+        refused.log_path = None
+        raise refused
+    message = f"{_support.STAGES.get(event.stage, 'starting')} for the restore failed: {os.strerror(event.error)}"
+    raise RestoreError(message)
 
 
 def _pid_of(pidfd: int) -> int | None:

@@ -73,8 +73,8 @@ class Snapshot:
         directory = os.path.realpath(os.fspath(path))
         manifest_path = os.path.join(directory, MANIFEST)
         try:
-            _refuse_unsafe(directory)
-            _refuse_unsafe(manifest_path)
+            refuse_unsafe(directory)
+            refuse_unsafe(manifest_path)
             with open(manifest_path, "rb") as file:
                 manifest = json.load(file)
         except (FileNotFoundError, NotADirectoryError):
@@ -146,7 +146,8 @@ class Snapshot:
         return found
 
 
-def _refuse_unsafe(path: str) -> None:
+def refuse_unsafe(path: str) -> None:
+    """Raise SnapshotUnsafe for a file or directory that another ordinary user could have written."""
     status = os.stat(path)
     me = os.geteuid()
     if status.st_uid not in {me, 0}:

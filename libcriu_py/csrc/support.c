@@ -564,10 +564,11 @@ static void serve_criu(const struct lcp_job *job, int listener)
 		return;
 	pid = same_user(sock) ? fork() : -1;
 	if (pid == 0) {
+		/* Our own stdio is closed: the connection may be one of 0 to 2. */
+		sock = fcntl(sock, F_DUPFD, 10);
 		null = open("/dev/null", O_RDWR);
 		for (int fd = 0; fd < 3; fd++)
 			dup2(null, fd);
-		sock = fcntl(sock, F_DUPFD, 10);
 		while (job->criu_argv[count] && count < 6) {
 			argv[count] = job->criu_argv[count];
 			count++;
