@@ -4,6 +4,7 @@
 # A script sets `log` to the file that its steps write to, and sources this.
 
 program=${0##*/}
+: "${log:?}"
 
 # Say in one line what is being done.
 say() { printf '%s: %s\n' "$program" "$*"; }
