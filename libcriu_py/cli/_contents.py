@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libcriu_py.snapshot import IMAGES, Snapshot
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def read(path: str, *, verify: bool = False) -> dict[str, object]:
+def read(path: str, *, verify: bool = False) -> dict[str, Any]:
     """
     Read a snapshot.
 

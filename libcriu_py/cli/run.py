@@ -7,7 +7,8 @@ for help and for complaints.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+from typing import TYPE_CHECKING, NamedTuple
+
 if TYPE_CHECKING:
     import argparse
 
@@ -16,6 +17,24 @@ HELP = "run a snapshot's program, restored"
 FLAGS = {"--no-fallback": "no_fallback", "--quiet": "quiet", "-q": "quiet"}
 
 MODES = {"auto", "root", "capability", "rootless"}
+
+
+class Options(NamedTuple):
+    """
+    The options of the command line.
+
+    Attributes:
+        dir: The snapshot.
+        mode: How to be allowed to; None for the first way that works.
+        no_fallback: Whether to fail where a conventional start would be tried.
+        quiet: Whether to be silent about a conventional start.
+    """
+
+    dir: str
+    mode: str | None
+    no_fallback: bool
+    quiet: bool
+
 
 EPILOG = """\
 The program gets the arguments, environment, working directory, standard streams and terminal of this command, and the
@@ -86,7 +105,7 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
     return own, rest[1:] if rest[:1] == ["--"] else rest
 
 
-def quick_parse(own: list[str]) -> dict[str, str | bool | None] | None:
+def quick_parse(own: list[str]) -> Options | None:
     """
     Read a command line that has nothing wrong with it.
 
@@ -96,20 +115,21 @@ def quick_parse(own: list[str]) -> dict[str, str | bool | None] | None:
     Returns:
         What argparse would make of it, or None to ask argparse.
     """
-    options: dict[str, str | bool | None] = {"no_fallback": False, "quiet": False, "mode": None}
+    flags = {"no_fallback": False, "quiet": False}
+    mode: str | None = None
     words = iter(own[:-1])
     for word in words:
         if word in FLAGS:
-            options[FLAGS[word]] = True
+            flags[FLAGS[word]] = True
         elif word == "--mode":
-            options["mode"] = next(words, "")
-            if options["mode"] not in MODES:
+            mode = next(words, "")
+            if mode not in MODES:
                 return None
         else:
             return None
     if not own or own[-1].startswith("-"):
         return None
-    return {**options, "dir": own[-1]}
+    return Options(dir=own[-1], mode=mode, **flags)
 
 
 def main(argv: list[str]) -> int:
@@ -130,13 +150,7 @@ def main(argv: list[str]) -> int:
         parsed = parse(build_parser(), own)
         if isinstance(parsed, int):
             return parsed
-        options = vars(parsed)
-    from libcriu_py import launcher
+        options = Options(dir=parsed.dir, mode=parsed.mode, no_fallback=parsed.no_fallback, quiet=parsed.quiet)
+    from libcriu_py.launcher import run
 
-    return launcher.run(
-        str(options["dir"]),
-        rest,
-        mode=options["mode"],
-        fallback=not options["no_fallback"],
-        quiet=bool(options["quiet"]),
-    )
+    return run(options.dir, rest, mode=options.mode, fallback=not options.no_fallback, quiet=options.quiet)

@@ -191,14 +191,14 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
         SnapshotError: There is something else at the place of the snapshot.
         CriuError: The program cannot be started where it could be saved.
     """
-    from libcriu_py import launcher
+    from libcriu_py.launcher import spawn_for_snapshot
 
     start = time.monotonic()
     aside = set_aside(plan.dir, replace=options.replace)
     done = False
     try:
         command = [options.python, "-m", "libcriu_py.prepare", plan.to_json()]
-        status = launcher.spawn_for_snapshot(command, env=dict(os.environ), mode=options.mode)
+        status = spawn_for_snapshot(command, env=dict(os.environ), mode=options.mode)
         done = os.path.exists(os.path.join(plan.dir, MANIFEST))
     finally:
         if aside is not None:
