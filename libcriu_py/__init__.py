@@ -37,6 +37,48 @@ if TYPE_CHECKING:
     from libcriu_py.restore import DEVNULL, PIPE, STDOUT, restore
     from libcriu_py.snapshot import Mismatch, Snapshot
 
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "BinaryNotFound",
+    "Checkpoint",
+    "CheckpointError",
+    "Criu",
+    "CriuError",
+    "DumpOptions",
+    "DumpOutcome",
+    "HookError",
+    "ImageError",
+    "InheritFd",
+    "Mismatch",
+    "OperationRefused",
+    "Outcome",
+    "PreDumpOptions",
+    "Privilege",
+    "Program",
+    "Resource",
+    "RestoreError",
+    "RestoreOptions",
+    "RestoredProcess",
+    "Snapshot",
+    "SnapshotError",
+    "SnapshotMismatch",
+    "SnapshotUnsafe",
+    "TransportError",
+    "UnsupportedFeature",
+    "VersionError",
+    "after_restore",
+    "before_checkpoint",
+    "checkpoint",
+    "checkpoint_here",
+    "find_criu",
+    "register",
+    "restore",
+    "restore_async",
+    "unregister",
+]
+
 _MODULES = {
     "aio": ("restore_async",),
     "binary": ("find_criu",),
@@ -67,10 +109,6 @@ _MODULES = {
     "snapshot": ("Mismatch", "Snapshot"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = [  # noqa: PLE0604 - the names above, which __getattr__ serves
-    *sorted(_HOME)
-]
 
 
 def __getattr__(name: str) -> object:

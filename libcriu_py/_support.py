@@ -72,6 +72,10 @@ def _check(result: int) -> int:
     return result
 
 
+def _ascii(text: CData) -> str:
+    return bytes(ffi.string(text)).decode("ascii")  # type: ignore[arg-type]
+
+
 def _strings(items: Sequence[bytes]) -> tuple[CData, list[CData]]:
     """Make a NULL-terminated array of C strings; the list keeps these alive."""
     kept = [ffi.new("char[]", item) for item in items]
@@ -83,7 +87,7 @@ def environment_block(env: Mapping[bytes, bytes]) -> list[bytes]:
     return [name + b"=" + value for name, value in env.items()]
 
 
-def supervise(
+def supervise(  # noqa: PLR0913 - one argument for each field of the job
     *,
     namespaces: int,
     flags: int,
@@ -118,7 +122,7 @@ def supervise(
     arguments, _kept_arguments = _strings(argv)  # alive as long as the job points into them
     variables, _kept_variables = _strings(environment_block(env))
     fds = ffi.new("int[]", list(inherit))
-    job = ffi.new("struct lcp_job *")
+    job: CData = ffi.new("struct lcp_job *")
     job.namespaces = namespaces
     job.flags = flags
     job.ambient = ambient
@@ -153,7 +157,7 @@ def next_event(channel: int, timeout: float | None) -> Event | None:
         BrokenPipeError: the supervisor is gone.
         InterruptedError: a signal arrived.
     """
-    event = ffi.new("struct lcp_event *")
+    event: CData = ffi.new("struct lcp_event *")
     pidfd = ffi.new("int *")
     milliseconds = -1 if timeout is None else max(0, -int(-timeout * 1000 // 1))
     if _check(lib.lcp_next_event(channel, milliseconds, event, pidfd)) == 0:
@@ -195,7 +199,7 @@ def keep_fds(fds: Sequence[int]) -> str:
     name = ffi.new("char[]", 108)
     keeper = ffi.new("int *")
     _check(lib.lcp_keep_fds(list(fds), len(fds), name, 108, keeper))
-    return ffi.string(name).decode("ascii")
+    return _ascii(name)
 
 
 def take_fds(name: str, count: int) -> list[int]:
@@ -214,7 +218,7 @@ def random_name() -> str:
     """Make a name for an abstract socket that nobody can guess."""
     name = ffi.new("char[]", 108)
     _check(lib.lcp_random_name(name, 108))
-    return ffi.string(name).decode("ascii")
+    return _ascii(name)
 
 
 def socketpair() -> tuple[int, int]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from typing_extensions import Self
+
     from libcriu_py.process import RestoredProcess
     from libcriu_py.snapshot import Snapshot
 
@@ -86,7 +88,7 @@ class AsyncRestoredProcess:
         """Send SIGKILL."""
         self.process.kill()
 
-    async def __aenter__(self) -> AsyncRestoredProcess:
+    async def __aenter__(self) -> Self:
         """Return itself."""
         return self
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from libcriu_py.handover import Request
     from libcriu_py.program import Program
 
@@ -77,7 +79,7 @@ class Checkpoint:
         path = self.request.snapshot if self.request is not None else _directory(self._settings["dir"])
         return dump_stats(os.path.join(path, "images"))
 
-    def __enter__(self) -> Checkpoint:
+    def __enter__(self) -> Self:
         """Check that a dump can work, and reserve the directory."""
         if self._entered:
             message = "a checkpoint can be taken once; make another one"
@@ -95,7 +97,7 @@ class Checkpoint:
             return
         lifecycle.drive(lifecycle.run(self._engine, in_loop=False, on_return=self._note))
 
-    async def __aenter__(self) -> Checkpoint:
+    async def __aenter__(self) -> Self:
         """Do what `__enter__` does."""
         return self.__enter__()
 
@@ -202,9 +204,7 @@ def checkpoint(
     Raises:
         ValueError: there is no directory, or an argument is not one of the above.
     """
-    return Checkpoint(
-        dir=dir, then=then, engine=engine, replace=replace, program=None, details=None, options=options
-    )
+    return Checkpoint(dir=dir, then=then, engine=engine, replace=replace, program=None, details=None, options=options)
 
 
 def checkpoint_here(

@@ -87,9 +87,7 @@ def _snapshot_files(snapshot: Snapshot) -> Iterator[Mismatch]:
             yield Mismatch(f"{path} cannot be read ({error.strerror}); make the snapshot anew", fatal=True)
             continue
         if size != recorded["size"]:
-            yield Mismatch(
-                f"{path} has {size} bytes instead of {recorded['size']}; make the snapshot anew", fatal=True
-            )
+            yield Mismatch(f"{path} has {size} bytes instead of {recorded['size']}; make the snapshot anew", fatal=True)
 
 
 def _mapped(recorded: list[dict[str, Any]]) -> Iterator[Mismatch]:

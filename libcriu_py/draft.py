@@ -46,7 +46,7 @@ class Draft:
             self._made = self._reserve()
         except FileExistsError:
             if not replace:
-                message = f"{path} exists and is not empty; choose another directory, or replace it (replace=True, --replace)"
+                message = f"{path} is not empty; choose another directory, or replace it (replace=True, --replace)"
                 raise FileExistsError(errno.EEXIST, message) from None
             if not os.path.isdir(self.target):
                 message = f"{path} exists and is not a directory; remove it"

@@ -189,9 +189,7 @@ class CriuEngine:
             "session_leader": os.getsid(0) == os.getpid(),
             "slots": {name: _key(draft.slot(name)) for name in ("stdin", "stdout", "stderr", "request")},
             "images_key": _key(draft.images),
-            "restore_options": {
-                name: value for name, value in self._options.items() if name in _ALSO_ON_RESTORE
-            },
+            "restore_options": {name: value for name, value in self._options.items() if name in _ALSO_ON_RESTORE},
             "details": self._details,
         }
 
@@ -313,4 +311,3 @@ def _load_for_restore() -> None:
     with contextlib.suppress(ImportError):  # an optional package: without it `ps` shows the old title
         setproctitle = importlib.import_module("setproctitle")
         setproctitle.getproctitle()
-

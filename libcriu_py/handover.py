@@ -216,8 +216,8 @@ class Handover:
     def _place(self, fds: Sequence[int], numbers: Sequence[int]) -> None:
         """Give passed descriptors their numbers, whatever was open there; none may be lost on the way."""
         high = max([*fds, *numbers, 2]) + 1
-        if self._socket in numbers:
-            moved = os.dup2(self._socket, high, inheritable=False)  # type: ignore[type-var]
+        if self._socket is not None and self._socket in numbers:
+            moved = os.dup2(self._socket, high, inheritable=False)
             os.close(self._socket)
             self._socket, high = moved, high + 1
         for offset, fd in enumerate(fds):
@@ -316,15 +316,16 @@ def set_locale() -> None:
     """Take LC_CTYPE from the environment, as Python does when it starts (PEP 538 for the C locale)."""
     import _locale
 
+    failure: type[Exception] = vars(_locale)["Error"]  # the stubs do not have it
     try:
         name = _locale.setlocale(_locale.LC_CTYPE, "")
-    except _locale.Error:
+    except failure:
         name = _locale.setlocale(_locale.LC_CTYPE, "C")
     if name in {"C", "POSIX"} and not os.environ.get("LC_ALL"):
         for coerced in ("C.UTF-8", "C.utf8", "UTF-8"):
             try:
                 _locale.setlocale(_locale.LC_CTYPE, coerced)
-            except _locale.Error:
+            except failure:
                 continue
             break
 

@@ -151,7 +151,7 @@ def befores(entries: tuple[Entry, ...]) -> Iterator[Entry]:
     return (entry for entry in reversed(entries) if entry.before is not None)
 
 
-def _bind(function: Hook, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], object]:
+def _bind(function: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], object]:
     if not callable(function):
         message = f"a hook must be callable, not {function!r}"
         raise TypeError(message)
@@ -234,7 +234,8 @@ def register(resource: R, *, priority: int = 0) -> R:
         TypeError: a method is missing, or the object cannot be referred to weakly.
         HookError: hooks are running.
     """
-    if not isinstance(resource, Resource):
+    candidate: object = resource
+    if not isinstance(candidate, Resource):
         message = f"{resource!r} lacks before_checkpoint() or after_restore()"
         raise TypeError(message)
     reference: weakref.ref[Any] = weakref.ref(resource, registry.discard_reference)

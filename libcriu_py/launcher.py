@@ -126,7 +126,9 @@ def _open_missing_stdio() -> None:
 
 
 def _conventional(
-    snapshot: Snapshot | None, dir: str | os.PathLike[str], main: Program | None  # noqa: A002
+    snapshot: Snapshot | None,
+    dir: str | os.PathLike[str],
+    main: Program | None,  # noqa: A002
 ) -> list[str] | None:
     """Give the conventional command line up to the arguments, as far as it is known."""
     command = snapshot.command if snapshot is not None else _command_of_damaged(dir)
@@ -185,9 +187,7 @@ def _say(message: str) -> None:
 # ---- snapshots -------------------------------------------------------------
 
 
-def spawn_for_snapshot(
-    argv: Sequence[str], *, env: Mapping[str, str], mode: Privilege | str | None = None
-) -> int:
+def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Privilege | str | None = None) -> int:
     """
     Run a program where it may checkpoint itself, and wait for it.
 

@@ -157,7 +157,7 @@ async def _await(awaitable: Any, *, in_loop: bool) -> None:
         asyncio.run(_as_coroutine(awaitable))
         return
     awaitable.close()
-    message = "an async hook cannot run in `with checkpoint()` inside a running event loop; use `async with checkpoint()`"
+    message = "an async hook cannot run in `with checkpoint()` inside a running event loop; use `async with`"
     raise RuntimeError(message)
 
 

@@ -119,9 +119,7 @@ def has_file_capability(criu: str) -> bool:
     return bool(permitted >> CAP_CHECKPOINT_RESTORE & 1 or permitted >> CAP_SYS_ADMIN & 1)
 
 
-def decide(
-    mode: Privilege | str | None = None, *, criu: str | None = None, dumped_in: str | None = None
-) -> Decision:
+def decide(mode: Privilege | str | None = None, *, criu: str | None = None, dumped_in: str | None = None) -> Decision:
     """
     Choose how to be allowed.
 
@@ -144,7 +142,7 @@ def decide(
             message = f"mode {wanted.value} does not work here: {reason}"
             raise UnsupportedFeature(message)
         return Decision(wanted, "it was asked for")
-    obstacles = []
+    obstacles: list[str] = []
     candidates = [Privilege.ROOT, Privilege.ROOTLESS, Privilege.CAPABILITY]
     candidates.sort(key=lambda candidate: candidate.value != dumped_in)
     for candidate in candidates:
@@ -244,7 +242,7 @@ def decide_dump(criu: str) -> Privilege:
     if SERVICE_VARIABLE in os.environ:
         return Privilege.ROOTLESS
     wanted = Privilege.of(None)
-    obstacles = []
+    obstacles: list[str] = []
     for mode in (Privilege.ROOT, Privilege.CAPABILITY):
         if wanted not in {Privilege.AUTO, mode}:
             continue

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from typing_extensions import Self
+
 
 class RestoredProcess:
     """
@@ -58,7 +60,7 @@ class RestoredProcess:
         state = "running" if self.returncode is None else f"returncode {self.returncode}"
         return f"<RestoredProcess pid {self.pid}, {state}>"
 
-    def __enter__(self) -> RestoredProcess:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 
@@ -78,8 +80,7 @@ class RestoredProcess:
 
     def poll(self) -> int | None:
         """Return the exit status if the process has ended (negative: killed by that signal), else None."""
-        self._watch(0)
-        return self.returncode
+        return self._watch(0)
 
     def wait(self, timeout: float | None = None) -> int:
         """
@@ -95,17 +96,18 @@ class RestoredProcess:
             subprocess.TimeoutExpired: it has not ended in time.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self.returncode is None:
+        while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._watch(left)
-            if self.returncode is None and left == 0:
+            returncode = self._watch(left)
+            if returncode is not None:
+                return returncode
+            if left == 0:
                 from subprocess import TimeoutExpired
 
                 raise TimeoutExpired(self.args, timeout if timeout is not None else 0.0)
-        return self.returncode
 
-    def _watch(self, timeout: float | None) -> None:
-        """Take in events until there is none in time, or the process has ended."""
+    def _watch(self, timeout: float | None) -> int | None:
+        """Take in events until there is none in time, or the process has ended; returns its status."""
         while self.returncode is None:
             try:
                 event = _support.next_event(self.channel, timeout)
@@ -113,12 +115,13 @@ class RestoredProcess:
                 continue  # the signal's handler has run
             except BrokenPipeError:
                 self._end(-signal.SIGKILL)  # somebody killed the supervisor, and that its program
-                return
+                break
             if event is None:
-                return
+                break
             self._take(event)
             if timeout is not None:
                 timeout = 0.0
+        return self.returncode
 
     def _take(self, event: _support.Event) -> None:
         if event.kind == _support.SUPERVISED:
@@ -132,7 +135,7 @@ class RestoredProcess:
         for fd in (self.channel, self._control, self.pidfd):
             os.close(fd)
         self.channel = self._control = self.pidfd = -1
-        if os.getpid() == 1 and self._supervisor:
+        if self._supervisor and os.getpid() == 1:
             os.waitpid(self._supervisor, 0)  # orphans come to pid 1
 
     def __del__(self) -> None:

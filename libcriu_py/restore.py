@@ -63,7 +63,7 @@ class Streams:
             ours, theirs = (writing, reading) if number == 0 else (reading, writing)
             self.ours[number] = ours
             return theirs
-        if wanted == STDOUT and number == 2:  # noqa: PLR2004
+        if wanted == STDOUT and number == 2:
             return _high(self.given[1])
         if wanted == DEVNULL:
             return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -207,7 +207,7 @@ def refuse_mismatches(snapshot: Snapshot) -> None:
     """
     reasons = [mismatch.text for mismatch in snapshot.check() if mismatch.fatal]
     if reasons:
-        more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""  # noqa: PLR2004
+        more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
         message = f"{snapshot.path} cannot be restored here: {'; '.join(reasons[:3])}{more}"
         raise SnapshotMismatch(message)
 
@@ -307,9 +307,7 @@ def launch(
     raise AssertionError(message)
 
 
-def _restore_at(
-    place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[int], flags: int
-) -> tuple[int, int, int]:
+def _restore_at(place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[int], flags: int) -> tuple[int, int, int]:
     """Restore in a place; returns the channel, the pidfd and the pid."""
     images = os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -17,6 +17,8 @@ from libcriu_py.errors import CriuError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from typing_extensions import Self
+
 _TMPFS = "/dev/shm"  # noqa: S108 - the name below it is verified to be ours
 LOG_NAME = "criu.log"
 _PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,7 +74,7 @@ class WorkDirectory:
         self.path = os.path.join(private_directory(), f"work-{os.getpid()}-{os.urandom(6).hex()}")
         os.mkdir(self.path, 0o700)
 
-    def __enter__(self) -> WorkDirectory:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 

@@ -78,7 +78,7 @@ class Snapshot:
             with open(manifest_path, "rb") as file:
                 manifest = json.load(file)
         except (FileNotFoundError, NotADirectoryError):
-            message = f"{path} is not a snapshot: it has no {MANIFEST}; make one with: libcriu-py snapshot -o {path} ..."
+            message = f"{path} is no snapshot: it has no {MANIFEST}; make one with: libcriu-py snapshot -o {path} ..."
             raise SnapshotError(message) from None
         except PermissionError as error:
             if isinstance(error, SnapshotUnsafe):
@@ -219,7 +219,7 @@ def mapped_files(pids: Iterable[int], without: Sequence[str] = ()) -> list[dict[
         with open(f"/proc/{pid}/maps", "rb") as maps:
             for line in maps:
                 fields = line.rstrip(b"\n").split(None, 5)
-                if len(fields) == 6 and fields[5].startswith(b"/"):  # noqa: PLR2004 - the columns of maps
+                if len(fields) == 6 and fields[5].startswith(b"/"):
                     paths.add(os.fsdecode(fields[5]))
     entries: list[dict[str, object]] = []
     for path in sorted(paths):

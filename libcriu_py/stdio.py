@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 NAMES = ("stdin", "stdout", "stderr")
 
 # `sys.flags` does not tell; unbuffered without the variable of the dumping side is -u.
-_DASH_U = isinstance(getattr(sys.__stdout__, "buffer", None), io.FileIO) and not os.environ.get(
-    "PYTHONUNBUFFERED"
-)
+_DASH_U = isinstance(getattr(sys.__stdout__, "buffer", None), io.FileIO) and not os.environ.get("PYTHONUNBUFFERED")
 
 
 def flush() -> None:
@@ -201,7 +199,7 @@ def _renew(stream: TextIO | None, fd: int, name: str, errors: str, *, unbuffered
         encoding=name,
         errors=errors,
         newline="\n" if writing else None,
-        line_buffering=not direct and (fd == 2 or (writing and raw.isatty())),  # noqa: PLR2004
+        line_buffering=not direct and (fd == 2 or (writing and raw.isatty())),
         write_through=direct,
     )
     text.mode = "w" if writing else "r"  # type: ignore[misc]
