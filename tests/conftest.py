@@ -1,0 +1,124 @@
+"""
+What all tests share: no silent skips, CRIU's logs beside a failure, no inherited descriptors.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+LOG_LINES = 25
+log_roots: pytest.StashKey[list[Path]] = pytest.StashKey()
+"""
+Directories, beside tmp_path, below which a failed test's logs lie.
+"""
+_system_tests_ran: pytest.StashKey[int] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """
+    Add --no-skips, which CI always has.
+    """
+    parser.addoption(
+        "--no-skips",
+        action="store_true",
+        default=os.environ.get("CI") == "true",
+        help="a skipped test has failed, and system tests must have run (always on where CI=true)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Close what the shell or a build tool left open.
+
+    A test that forks and dumps itself would have such a descriptor in its image. Python's own, and
+    pytest's, are not inheritable (PEP 446); what is inheritable and above 2 has come from outside.
+    """
+    config.stash[_system_tests_ran] = 0
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            if fd > 2 and os.get_inheritable(fd):
+                os.close(fd)
+        except OSError:  # the descriptor of the listing itself is closed by now
+            continue
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, *, expected: bool) -> None:
+    if report.skipped and not expected:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as failed here (--no-skips): {reason}"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """
+    Count a skip as a failure where skips are refused, and attach the tails of CRIU's logs to a failure.
+    """
+    report = yield
+    if item.config.option.no_skips:
+        _refuse_skip(report, expected=hasattr(report, "wasxfail"))
+    if call.when == "call" and not report.skipped and "tests/system/" in item.nodeid:
+        item.config.stash[_system_tests_ran] += 1
+    if report.failed:
+        roots = [*item.stash.get(log_roots, []), item.funcargs.get("tmp_path")]  # type: ignore[attr-defined]
+        for path in _logs(roots):
+            report.sections.append((f"tail of {path}", _tail(path)))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """
+    Refuse the skip of a whole module too.
+    """
+    report = yield
+    if collector.config.option.no_skips:
+        _refuse_skip(report, expected=False)
+    return report
+
+
+def _logs(roots: list[Path | None]) -> Iterator[Path]:
+    for root in roots:
+        if root is not None:
+            yield from sorted(path for path in root.rglob("*.log") if path.is_file())
+
+
+def _tail(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-LOG_LINES:])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """
+    Fail a run that was to include the system tests and ran none of them.
+    """
+    config = session.config
+    wanted = any("system" in Path(argument.split("::")[0]).parts for argument in config.args)
+    collect_only = config.option.collectonly or config.option.keyword or config.option.markexpr
+    if config.option.no_skips and wanted and not collect_only and not config.stash[_system_tests_ran]:
+        config.issue_config_time_warning(pytest.PytestWarning("no system test ran"), stacklevel=1)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    yield
+
+
+@pytest.fixture(scope="session")
+def criu_binary() -> Path:
+    """
+    The criu program that the package finds.
+    """
+    from libcriu_py.binary import find_criu
+
+    return Path(find_criu())

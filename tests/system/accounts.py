@@ -1,0 +1,185 @@
+"""
+An account without any rights, and what it needs to run the package.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.system.leaks import MARKER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ("cffi", "exceptiongroup", "pandas", "rich", "setproctitle", "shtab")
+"""
+What the package, its extras and its examples import.
+"""
+
+
+class Account:
+    """
+    A user that programs are run as.
+
+    Args:
+        name: Its name.
+        criu: The criu program of the test run; the account gets a copy where it cannot reach it.
+    """
+
+    def __init__(self, name: str, criu: Path) -> None:
+        entry = pwd.getpwnam(name)
+        self.name = name
+        self.uid = entry.pw_uid
+        self.gid = entry.pw_gid
+        self.home = Path(entry.pw_dir)
+        self._criu = criu
+
+    @property
+    def is_self(self) -> bool:
+        """
+        Tell whether it is the account of the test run itself, which then has no rights either.
+        """
+        return self.uid == os.geteuid()
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """
+        Give the environment of a fresh login, and what finds criu.
+
+        Args:
+            more: Further variables.
+        """
+        return {
+            "HOME": str(self.home),
+            "USER": self.name,
+            "LOGNAME": self.name,
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "LIBCRIU_PY_CRIU": str(self.criu),
+            MARKER: os.environ[MARKER],
+            **more,
+        }
+
+    @cached_property
+    def criu(self) -> Path:
+        """
+        A criu program that the account can run, without file capabilities.
+        """
+        if self._reaches(self._criu, "--version"):
+            return self._criu
+        copy = self.home / "criu"
+        shutil.copy(self._criu, copy)
+        copy.chmod(0o755)
+        return copy
+
+    @cached_property
+    def python(self) -> Path:
+        """
+        An interpreter that has the package and that the account can run.
+        """
+        here = Path(sys.executable)
+        if self._reaches(here, "-c", "import libcriu_py._ffi, pandas"):
+            return here
+        return self._install()
+
+    def _reaches(self, program: Path, *arguments: str) -> bool:
+        # Started through env, since a program that cannot be reached fails the start itself.
+        argv = ["/usr/bin/env", str(program), *arguments]
+        done = subprocess.run(argv, check=False, capture_output=True, cwd="/", **self.identity)
+        return done.returncode == 0
+
+    def _install(self) -> Path:
+        base = Path("/usr/bin/python3")
+        if not base.exists():
+            message = f"{sys.executable} is out of reach for {self.name}, and there is no {base} to take instead"
+            raise RuntimeError(message)
+        venv = self.home / "venv"
+        python = venv / "bin" / "python"
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--disable-pip-version-check"]
+        for argv in ([str(base), "-m", "venv", "--without-pip", str(venv)], [*pip, *REQUIREMENTS]):
+            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+        (packages,) = venv.glob("lib/python3*/site-packages")
+        shutil.copytree(ROOT / "libcriu_py", packages / "libcriu_py", ignore=shutil.ignore_patterns("__pycache__"))
+        return python
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """
+        What makes `subprocess` start a program as the account, without any group but its own.
+        """
+        return {} if self.is_self else {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def directory(self) -> Path:
+        """
+        Make an empty directory that is the account's own, 0700.
+        """
+        path = Path(tempfile.mkdtemp(prefix="test-", dir=self.home))
+        self.give(path)
+        return path
+
+    def give(self, path: Path) -> None:
+        """
+        Make the account the owner of a file or directory.
+        """
+        if not self.is_self:
+            os.chown(path, self.uid, self.gid)
+
+
+def popen_as(
+    account: Account, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.Popen[Any]:
+    """
+    Start a program as an account, in its home directory unless told otherwise.
+
+    Args:
+        account: Who runs it.
+        argv: The program and its arguments.
+        env: Variables beside those of a fresh login.
+        options: As of `subprocess.Popen`.
+    """
+    options.setdefault("cwd", account.home)
+    return subprocess.Popen(
+        [str(word) for word in argv], env=account.environment(**(env or {})), **account.identity, **options
+    )
+
+
+def run_as(
+    account: Account,
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    check: bool = False,
+    **options: Any,
+) -> subprocess.CompletedProcess[Any]:
+    """
+    Run a program as an account to its end, its output captured as text unless told otherwise.
+
+    Args:
+        account: Who runs it.
+        argv: The program and its arguments.
+        env: Variables beside those of a fresh login.
+        check: Whether a status other than 0 is an error.
+        options: As of `subprocess.run`.
+    """
+    options.setdefault("cwd", account.home)
+    options.setdefault("text", True)
+    options.setdefault("timeout", 60)
+    if not {"stdout", "stderr"} & options.keys():
+        options.setdefault("capture_output", True)
+    if "input" not in options:
+        options.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run(
+        [str(word) for word in argv],
+        env=account.environment(**(env or {})),
+        check=check,
+        **account.identity,
+        **options,
+    )

@@ -1,0 +1,142 @@
+"""
+Fixtures of the tests that dump and restore: accounts, modes, and the check that nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tests.conftest import log_roots
+from tests.system import leaks
+from tests.system.accounts import Account, run_as
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+MODES = ("root", "rootless-as-root", "rootless") if os.geteuid() == 0 else ("rootless",)
+"""
+The ways to be allowed that this test run can try; without rights there is but one.
+"""
+
+
+class Mode(NamedTuple):
+    """
+    A way to be allowed, and who uses it.
+
+    Attributes:
+        name: The name in the test's id.
+        value: What LIBCRIU_PY_MODE is set to.
+        account: Who runs the programs.
+    """
+
+    name: str
+    value: str
+    account: Account
+
+    def run(self, argv: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[Any]:
+        """
+        Run a program in this mode; the options are those of `run_as`.
+        """
+        env = {"LIBCRIU_PY_MODE": self.value, **(options.pop("env", None) or {})}
+        return run_as(self.account, argv, env=env, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def test_session() -> Iterator[None]:
+    """
+    Mark all processes of this run, and look for any that is left at its end.
+    """
+    os.environ[leaks.MARKER] = secrets.token_hex(8)
+    yield
+    leaks.kill(set(leaks.observe().processes))
+    del os.environ[leaks.MARKER]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(test_session: None) -> Iterator[None]:
+    """
+    Fail a test that leaves a descriptor, a zombie, a process or a temporary file.
+    """
+    before = leaks.observe()
+    yield
+    left = leaks.left_behind(before)
+    if left:
+        pytest.fail("the test has left something behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def own_account(criu_binary: Path) -> Account:
+    """
+    The account that runs the tests.
+    """
+    return Account(pwd.getpwuid(os.geteuid()).pw_name, criu_binary)
+
+
+@pytest.fixture(scope="session")
+def account(own_account: Account, criu_binary: Path) -> Iterator[Account]:
+    """
+    An account without any rights: one made for this run, or the one that runs it where that is no root.
+    """
+    if os.geteuid() != 0:
+        yield own_account
+        return
+    name = f"lcp-test-{os.getpid()}"
+    subprocess.run(["/usr/sbin/useradd", "--create-home", "--shell", "/bin/sh", name], check=True)
+    try:
+        made = Account(name, criu_binary)
+        yield made
+        shutil.rmtree(f"/dev/shm/libcriu_py-{made.uid}", ignore_errors=True)
+    finally:
+        # It says on stderr that there was no mail to remove.
+        subprocess.run(["/usr/sbin/userdel", "--force", "--remove", name], check=True, capture_output=True)
+
+
+@pytest.fixture
+def directory_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Account], Path]]:
+    """
+    Make empty directories that are an account's own; a failed test prints the logs in them.
+    """
+    made: list[Path] = []
+
+    def make(account: Account) -> Path:
+        made.append(account.directory())
+        request.node.stash.setdefault(log_roots, []).append(made[-1])
+        return made[-1]
+
+    yield make
+    for path in made:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest, own_account: Account) -> Mode:
+    """
+    Each way to be allowed: root, rootless by root, rootless by an account without rights.
+    """
+    name: str = request.param
+    account = request.getfixturevalue("account") if name == "rootless" else own_account
+    return Mode(name, name.removesuffix("-as-root"), account)
+
+
+@pytest.fixture
+def capability_criu(account: Account, criu_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """
+    A copy of criu with CAP_CHECKPOINT_RESTORE, which nobody but the account and root can run.
+    """
+    directory = Path("/usr/local/lib") / f"{account.name}-criu"
+    directory.mkdir(mode=0o750)
+    try:
+        os.chown(directory, 0, account.gid)
+        copy = shutil.copy(criu_binary, directory / "criu")
+        subprocess.run(["/usr/sbin/setcap", "cap_checkpoint_restore+eip", copy], check=True)
+        yield Path(copy)
+    finally:
+        shutil.rmtree(directory)
