@@ -177,13 +177,25 @@ def measure(
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         end = milliseconds(start)
         if status != 0 or first is None or not text.startswith(expect.encode()):
-            said = os.pread(errors, 4000, 0).decode(errors="replace").strip()
-            message = (
-                f"{' '.join(argv)}: status {status}, output {text[:200]!r}"
-                f" instead of {expect!r}; stderr: {said or 'empty'}"
-            )
-            raise RunError(message)
+            raise RunError(failure(status, text, expect, errors))
         return Sample(first, end)
+
+
+def failure(status: int, text: bytes, expect: str, errors: int) -> str:
+    """
+    Say what a program did instead of what it should.
+
+    Args:
+        status: Its exit status, negative for a signal.
+        text: Its output.
+        expect: What the output should begin with.
+        errors: A file that holds what it wrote to standard error.
+
+    """
+    size = os.fstat(errors).st_size
+    said = os.pread(errors, 1000, max(0, size - 1000)).decode(errors="replace")
+    lines = said.strip().splitlines() or ["nothing"]
+    return f"status {status}, output {text[:80]!r} instead of {expect!r}, on stderr: {lines[-1]}"
 
 
 def read_all(fd: int, pid: int, start: int) -> tuple[float | None, bytes]:

@@ -97,10 +97,7 @@ def cell(summary: Summary | None) -> str:
     if summary is None:
         return "-"
     digits = 1 if summary.median < 100 else 0
-    return (
-        f"{summary.median:.{digits}f}"
-        f" [dim]{summary.low:.{digits}f}..{summary.high:.{digits}f}[/dim]"
-    )
+    return f"{summary.median:.{digits}f} [dim]{summary.low:.{digits}f}..{summary.high:.{digits}f}[/dim]"
 
 
 def table(outcomes: list[Outcome]) -> Table:
@@ -215,10 +212,7 @@ def as_json(
             "snapshot_seconds": round(snapshot.seconds, 2) if snapshot else None,
             "mode": snapshot.mode if snapshot else None,
         }
-    parts = {
-        name: summary_json(summarize([run.end for run in runs]))
-        for name, runs in launcher.items()
-    }
+    parts = {name: summary_json(summarize([run.end for run in runs])) for name, runs in launcher.items()}
     values = {
         "machine": machine,
         "scenarios": scenarios,
@@ -241,7 +235,7 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
         ImportError: matplotlib is not installed.
 
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - slow, only for --plot
+    from matplotlib.figure import Figure
 
     names = [name for name in COLORS if any(o.samples.get(name) for o in outcomes)]
     figure = Figure(figsize=(8, 1.2 + 0.24 * len(outcomes) * (len(names) + 1)))
@@ -272,9 +266,7 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
     figure.savefig(path, dpi=100)
 
 
-def draw_bars(
-    axes: Axes, outcomes: list[Outcome], name: str, offset: float, height: float
-) -> None:
+def draw_bars(axes: Axes, outcomes: list[Outcome], name: str, offset: float, height: float) -> None:
     """
     Draw the bars of one variant, one for each scenario.
 

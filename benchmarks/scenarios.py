@@ -30,11 +30,7 @@ class Scenario(NamedTuple):
         """
         Return the names of the packages that are not installed.
         """
-        return [
-            name
-            for name, module in self.packages.items()
-            if importlib.util.find_spec(module) is None
-        ]
+        return [name for name, module in self.packages.items() if importlib.util.find_spec(module) is None]
 
 
 def empty() -> Scenario:
@@ -48,19 +44,15 @@ def fastapi() -> Scenario:
     """
     Build a web application and answer one request in-process.
     """
-    packages = {"fastapi": "fastapi", "pydantic": "pydantic"}
-    return Scenario(
-        "fastapi", PROGRAMS / "fastapi_request.py", packages, "ready 200"
-    )
+    packages = {"fastapi": "fastapi"}
+    return Scenario("fastapi", PROGRAMS / "fastapi_request.py", packages, "ready 200")
 
 
 def pandas() -> Scenario:
     """
     Read and group a small table.
     """
-    return Scenario(
-        "pandas", PROGRAMS / "pandas_group.py", {"pandas": "pandas"}, "ready {"
-    )
+    return Scenario("pandas", PROGRAMS / "pandas_group.py", {"pandas": "pandas"}, "ready {")
 
 
 def sklearn() -> Scenario:
@@ -75,9 +67,7 @@ def torch() -> Scenario:
     """
     Run a small network forward on the CPU.
     """
-    return Scenario(
-        "torch", PROGRAMS / "torch_forward.py", {"torch": "torch"}, "ready (8, 2)"
-    )
+    return Scenario("torch", PROGRAMS / "torch_forward.py", {"torch": "torch"}, "ready (8, 2)")
 
 
 def stack() -> Scenario:

@@ -67,9 +67,7 @@ def parse(argv: list[str] | None) -> Options:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     """
-    parser = argparse.ArgumentParser(
-        prog="spawn.py", description="Count the copies that can be spawned a second."
-    )
+    parser = argparse.ArgumentParser(prog="spawn.py", description="Count the copies that can be spawned a second.")
     for flag, default, text in (
         ("--runs", 5, "batches of each kind"),
         ("--count", 16, "copies in a batch"),
@@ -87,8 +85,7 @@ def parse(argv: list[str] | None) -> Options:
         action="append",
         default=[],
         choices=SCENARIOS,
-        help="measure this program; may be given more than once"
-        " (default: empty and pandas)",
+        help="measure this program; may be given more than once (default: empty and pandas)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON")
     options = parser.parse_args(argv, namespace=Options())
@@ -99,9 +96,7 @@ def parse(argv: list[str] | None) -> Options:
     return options
 
 
-def rates(
-    ways: Sequence[Spawner], options: Options, console: Console
-) -> dict[str, Rate]:
+def rates(ways: Sequence[Spawner], options: Options, console: Console) -> dict[str, Rate]:
     """
     Measure batches of all ways in turns.
 
@@ -131,10 +126,7 @@ def rates(
         key = name, together
         return None if key in failed else summarize(found[key])
 
-    return {
-        way.name: Rate(summary(way.name, 1), summary(way.name, options.together))
-        for way in ways
-    }
+    return {way.name: Rate(summary(way.name, 1), summary(way.name, options.together)) for way in ways}
 
 
 def show(name: str, measured: dict[str, Rate], together: int) -> Table:

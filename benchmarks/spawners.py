@@ -83,9 +83,7 @@ class Restores(Spawner):
         for _ in range(0, count, together):
             with ExitStack() as stack:
                 try:
-                    copies = [
-                        stack.enter_context(self.start()) for _ in range(together)
-                    ]
+                    copies = [stack.enter_context(self.start()) for _ in range(together)]
                     statuses = [copy.wait() for copy in copies]
                 except CriuError as error:
                     message = str(error)
@@ -115,7 +113,7 @@ class Commands(Spawner):
         """
         Start one copy.
         """
-        return subprocess.Popen(  # noqa: S603 - our own programs
+        return subprocess.Popen(
             self.argv,
             env=variants.environment(),
             stdin=subprocess.DEVNULL,
@@ -153,7 +151,7 @@ class ForkServer(Spawner):
 
         """
         self.process = stack.enter_context(
-            subprocess.Popen(  # noqa: S603 - our own program
+            subprocess.Popen(
                 [
                     sys.executable,
                     str(PEERS / "forkserver.py"),
@@ -211,9 +209,7 @@ def check(name: str, statuses: Sequence[int | None]) -> None:
         raise RunError(message)
 
 
-def spawners(
-    scenario: Scenario, directory: Path, stack: ExitStack
-) -> list[Spawner]:
+def spawners(scenario: Scenario, directory: Path, stack: ExitStack) -> list[Spawner]:
     """
     Make ready the ways to spawn a scenario's program.
 

@@ -35,6 +35,7 @@ LAUNCHER_PARTS = {
     "python -I -S -c pass": ["-I", "-S", "-c", "print()"],
     "python -c pass": ["-c", "print()"],
     "python, importing what run imports": [
+        "-I",  # the installed package, not one in the working directory
         "-c",
         "import libcriu_py.launcher; print()",
     ],
@@ -87,10 +88,7 @@ class Session:
         scenario = SCENARIOS[name]()
         missing = scenario.missing()
         if missing:
-            self.skip(
-                f"{LABELS.get(name, name)}: not installed: {', '.join(missing)}"
-                " (pip install -e '.[bench]')"
-            )
+            self.skip(f"{LABELS.get(name, name)}: not installed: {', '.join(missing)} (pip install -e '.[bench]')")
             return None
         ways = [variants.conventional(scenario)]
         snapshot = None
@@ -192,9 +190,7 @@ def parse(argv: list[str] | None) -> Options:
         prog="startup.py",
         description="Compare a conventional start with a restored one.",
     )
-    parser.add_argument(
-        "--runs", type=int, default=15, metavar="N", help="rounds (default: 15)"
-    )
+    parser.add_argument("--runs", type=int, default=15, metavar="N", help="rounds (default: 15)")
     parser.add_argument(
         "--only",
         action="append",
@@ -210,9 +206,7 @@ def parse(argv: list[str] | None) -> Options:
         metavar="DIR",
         help="built lib directory of CRIU's source, to have pycriu from",
     )
-    parser.add_argument(
-        "--keep", type=Path, metavar="DIR", help="leave the snapshots in DIR"
-    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the snapshots in DIR")
     options = parser.parse_args(argv, namespace=Options())
     if options.runs < 1:
         parser.error("--runs must be at least 1")

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,14 +27,16 @@ PEERS = Path(__file__).resolve().parent / "peers"
 # The fds of a peer's process: far from those that it opens itself.
 SLOT_FDS = {"stdin": 200, "stdout": 201, "stderr": 202, "request": 203}
 IMAGES_FD = 204
-# A pid that was free a moment ago may be taken by a process of somebody else.
+# A pid that was free a moment ago may be taken, and a failed restore can hold it
+# for a while.
 TRIES = 3
+PAUSE = 0.5  # seconds
 # Set by build services and container images, and felt by every start: bytecode
 # that is not kept is compiled each time.
 UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
 
 
-class Unavailable(Exception):  # noqa: N818 - the word that is printed
+class Unavailable(Exception):
     """
     Say by name what is missing for a way to start.
     """
@@ -106,8 +109,8 @@ def take_snapshot(scenario: Scenario, directory: Path) -> Snapshot:
         RunError: The command failed.
 
     """
-    start = os.times().elapsed
-    done = subprocess.run(  # noqa: S603 - our own command
+    start = time.monotonic()
+    done = subprocess.run(
         [
             command(),
             "snapshot",
@@ -118,6 +121,7 @@ def take_snapshot(scenario: Scenario, directory: Path) -> Snapshot:
             str(scenario.program),
         ],
         env=environment(),
+        cwd=directory.parent,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -126,7 +130,7 @@ def take_snapshot(scenario: Scenario, directory: Path) -> Snapshot:
     if done.returncode != 0:
         message = f"no snapshot of {scenario.program.name}: {done.stderr.strip()}"
         raise RunError(message)
-    seconds = os.times().elapsed - start
+    seconds = time.monotonic() - start
     manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     files = [path for path in directory.rglob("*") if path.is_file()]
     return Snapshot(
@@ -310,12 +314,11 @@ def start_peer(
         ]
         try:
             variables = {**env, **(extra or {})}
-            return measure(
-                argv, env=variables, copies=copies, expect=scenario.expect
-            )
+            return measure(argv, env=variables, copies=copies, expect=scenario.expect)
         except RunError:
             if left == 0:
                 raise
+            time.sleep(PAUSE)
         finally:
             for fd in (ours, theirs, images):
                 os.close(fd)

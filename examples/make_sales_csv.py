@@ -63,9 +63,7 @@ def chunks(rows: int, seed: int) -> Iterator[str]:
         when = rng.choices(days, weights, k=count)
         where = rng.choices(list(REGIONS), list(REGIONS.values()), k=count)
         what = rng.choices(lines, k=count)
-        yield "".join(
-            f"{d},{r},{g}\n" for d, r, g in zip(when, where, what, strict=True)
-        )
+        yield "".join(f"{d},{r},{g}\n" for d, r, g in zip(when, where, what, strict=True))
 
 
 def write(path: Path, rows: int, seed: int) -> None:

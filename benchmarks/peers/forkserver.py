@@ -33,9 +33,7 @@ def job(module: str) -> None:
     importlib.import_module(module).main()
 
 
-def spawn(
-    context: ForkServerContext, module: str, count: int, together: int
-) -> None:
+def spawn(context: ForkServerContext, module: str, count: int, together: int) -> None:
     """
     Spawn processes and wait for them.
 
@@ -47,9 +45,7 @@ def spawn(
 
     """
     for _ in range(0, count, together):
-        processes = [
-            context.Process(target=job, args=(module,)) for _ in range(together)
-        ]
+        processes = [context.Process(target=job, args=(module,)) for _ in range(together)]
         for process in processes:
             process.start()
         for process in processes:

@@ -40,9 +40,7 @@ def summary_of(median: float) -> Summary:
         ([1.0, 2.0, 3.0, 4.0], 2.5, 1.75, 3.25),
     ],
 )
-def test_summary_holds_median_and_quartiles(
-    samples: Sequence[float], median: float, low: float, high: float
-) -> None:
+def test_summary_holds_median_and_quartiles(samples: Sequence[float], median: float, low: float, high: float) -> None:
     """
     The quartiles are those of the inclusive method, whatever the order.
     """
