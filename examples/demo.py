@@ -1,0 +1,249 @@
+"""
+Show what the package is for, with a pandas program on a CSV file of real size.
+
+``sales.py`` is snapshotted after its imports.  Then it runs with several
+command lines, once through a pipe, each of them started conventionally and
+restored in turns; the outputs must be the same, and a table of the times ends
+it.  It works as root and for a user without any rights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from libcriu_py.binary import find_criu
+from libcriu_py.errors import CriuError
+from libcriu_py.privilege import decide
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HERE = Path(__file__).resolve().parent
+PROGRAM = HERE / "sales.py"
+LIBCRIU_PY = [sys.executable, "-m", "libcriu_py"]
+
+
+class DemoError(Exception):
+    """
+    Say in one sentence what went wrong.
+    """
+
+
+class Case(NamedTuple):
+    """
+    A command line to run both ways.
+
+    Attributes:
+        arguments: What stands behind the program's name; CSV is replaced by the file.
+        piped: Whether the file comes through a pipe.
+    """
+
+    arguments: str
+    piped: bool = False
+
+    @property
+    def title(self) -> str:
+        """
+        What a person would type.
+        """
+        return f"{'cat CSV | ' if self.piped else ''}sales.py {self.arguments}"
+
+
+CASES = (
+    Case("CSV --by region"),
+    Case("CSV --by product --top 5"),
+    Case("- --by month", piped=True),
+    Case("--help"),
+)
+"""
+The last one does nothing: what it takes is the start alone.
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """
+    Read the command line.
+    """
+    parser = argparse.ArgumentParser(description="Run a pandas program conventionally and restored, and compare.")
+    parser.add_argument("--rows", type=int, default=200_000, metavar="N", help="lines of the CSV file (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each kind (%(default)s)")
+    args = parser.parse_args(argv)
+    if args.rows < 1 or args.rounds < 1:
+        parser.error("--rows and --rounds must be at least 1")
+    return args
+
+
+def make_csv(rows: int) -> Path:
+    """
+    Make the CSV file, or take the one that an earlier run has made.
+
+    Args:
+        rows: How many lines of data it has.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "libcriu_py"
+    path = cache / f"sales-{rows}.csv"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        execute([sys.executable, HERE / "make_sales_csv.py", partial, "--rows", str(rows)])
+        partial.replace(path)
+    return path
+
+
+def execute(argv: Sequence[str | Path], source: Path | None = None) -> str:
+    """
+    Run a program to its end and return what it printed.
+
+    Args:
+        argv: The program and its arguments.
+        source: A file that `cat` sends to it through a pipe.
+
+    Raises:
+        DemoError: It failed.
+    """
+    command = [str(word) for word in argv]
+    if source is None:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    else:
+        with subprocess.Popen(["cat", str(source)], stdout=subprocess.PIPE) as cat:
+            done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=cat.stdout)
+    if done.returncode != 0:
+        message = f"{shlex.join(command)} ended with status {done.returncode}:\n{(done.stderr or done.stdout).strip()}"
+        raise DemoError(message)
+    return done.stdout
+
+
+def run_both(case: Case, csv: Path, snapshot: Path) -> tuple[tuple[float, str], tuple[float, str]]:
+    """
+    Run one command line conventionally, then restored.
+
+    Args:
+        case: The command line.
+        csv: The file.
+        snapshot: The program's snapshot.
+
+    Returns:
+        Seconds and output of each.
+    """
+    arguments = [str(csv) if word == "CSV" else word for word in case.arguments.split()]
+    commands: tuple[list[str | Path], list[str | Path]] = (
+        [sys.executable, PROGRAM, *arguments],
+        # Without a fallback: a conventional start must not pass for a restore.
+        [*LIBCRIU_PY, "run", "--no-fallback", snapshot, "--", *arguments],
+    )
+    measured = []
+    for command in commands:
+        begin = time.perf_counter()
+        output = execute(command, csv if case.piped else None)
+        measured.append((time.perf_counter() - begin, output))
+    return measured[0], measured[1]
+
+
+def measure(rounds: int, csv: Path, snapshot: Path, console: Console) -> dict[Case, list[tuple[float, float]]]:
+    """
+    Run every case both ways in turns.
+
+    Args:
+        rounds: How many times.
+        csv: The file.
+        snapshot: The program's snapshot.
+        console: Where the progress is shown.
+
+    Returns:
+        The seconds, conventional and restored, of each case's rounds.
+
+    Raises:
+        DemoError: A restored program printed something else than the conventional one.
+    """
+    times: dict[Case, list[tuple[float, float]]] = {case: [] for case in CASES}
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("running", total=(rounds + 1) * len(CASES))
+        for turn in range(rounds + 1):
+            for case in CASES:
+                (conventional, expected), (restored, printed) = run_both(case, csv, snapshot)
+                if printed != expected:
+                    message = f"{case.title} printed, restored:\n{printed}\nand conventionally:\n{expected}"
+                    raise DemoError(message)
+                if turn:  # the first round warms the caches
+                    times[case].append((conventional, restored))
+                progress.advance(task)
+    return times
+
+
+def table_of(times: dict[Case, list[tuple[float, float]]]) -> Table:
+    """
+    Lay out the medians.
+    """
+    table = Table(title="median time from start to exit, ms")
+    table.add_column("command line", overflow="fold")
+    for heading in ("conventional", "restored", "speed-up"):
+        table.add_column(heading, justify="right")
+    for case, pairs in times.items():
+        conventional, restored = (statistics.median(column) * 1000 for column in zip(*pairs, strict=True))
+        table.add_row(case.title, f"{conventional:.0f}", f"{restored:.0f}", f"{conventional / restored:.1f} x")
+    return table
+
+
+def demonstrate(args: argparse.Namespace, console: Console) -> None:
+    """
+    Do one step after the other, and say so.
+
+    Args:
+        args: The command line.
+        console: Where to say it.
+    """
+    decision = decide()
+    console.print(f"using {find_criu()}, mode {decision.mode.value}: {decision.why}", highlight=False, soft_wrap=True)
+    console.print(f"making a CSV file of {args.rows:,} sales, unless an earlier run has ...", highlight=False)
+    csv = make_csv(args.rows)
+    with tempfile.TemporaryDirectory(prefix="libcriu_py-demo-") as directory:
+        snapshot = Path(directory) / "snap"
+        console.print("taking a snapshot of sales.py, its imports done ...", highlight=False)
+        learn = shlex.join([str(csv), "--by", "region"])
+        execute([*LIBCRIU_PY, "snapshot", "-o", snapshot, "--learn", learn, PROGRAM])
+        case = CASES[1]
+        console.print(f"restoring it once, with new arguments: {case.title}", highlight=False)
+        console.print(run_both(case, csv, snapshot)[1][1].rstrip(), highlight=False)
+        console.print(
+            f"running {len(CASES)} command lines, one through a pipe, {args.rounds} times each way in turns ...",
+            highlight=False,
+        )
+        times = measure(args.rounds, csv, snapshot, console)
+    console.print("every restored run printed what the conventional one did", highlight=False)
+    console.print(table_of(times))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the demonstration.
+
+    Args:
+        argv: Arguments without the program's name; `sys.argv` by default.
+
+    Returns:
+        The exit status.
+    """
+    args = parse_arguments(argv)
+    try:
+        demonstrate(args, Console())
+    except (DemoError, CriuError) as error:
+        print(f"demo.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
