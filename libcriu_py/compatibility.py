@@ -74,8 +74,15 @@ def _machine(recorded: Mapping[str, Any]) -> Iterator[Mismatch]:
 
 def _identity(manifest: Mapping[str, Any]) -> Iterator[Mismatch]:
     me = os.geteuid()
-    if me not in {0, manifest["uid"]}:
+    if me == 0:
+        return  # root can become whoever the program was; whether this one can, `privilege` finds out
+    if me != manifest["uid"]:
         yield Mismatch(f"the program ran as uid {manifest['uid']}, this is uid {me}", fatal=True)
+    elif manifest.get("gid", os.getegid()) != os.getegid():
+        yield Mismatch(
+            f"the program ran with gid {manifest['gid']}, this is gid {os.getegid()}; change it with newgrp or sg",
+            fatal=True,
+        )
 
 
 def _snapshot_files(snapshot: Snapshot) -> Iterator[Mismatch]:
@@ -98,6 +105,13 @@ def _mapped(recorded: list[dict[str, Any]]) -> Iterator[Mismatch]:
         except OSError as error:
             yield Mismatch(f"{path}, which the program has mapped, is not there ({error.strerror})", fatal=True)
             continue
+        # criu compares the mode of each file with that of the dump (`validate_file` in criu/files-reg.c).
+        if status.st_mode != entry.get("mode", status.st_mode):
+            yield Mismatch(
+                f"{path}, which the program has mapped, has mode {status.st_mode & 0o7777:04o}, and at the dump "
+                f"{entry['mode'] & 0o7777:04o}; chmod {entry['mode'] & 0o7777:04o} {path}, or make the snapshot anew",
+                fatal=True,
+            )
         if status.st_size != entry["size"] or status.st_mtime_ns != entry["mtime_ns"]:
             yield Mismatch(
                 f"{path}, which the program has mapped, was changed after the dump; make the snapshot anew",

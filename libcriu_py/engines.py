@@ -100,8 +100,9 @@ class CriuEngine:
         from libcriu_py.draft import Draft
         from libcriu_py.privilege import decide_dump
 
-        self._criu = find_criu()
-        self._mode = decide_dump(self._criu)
+        decision = decide_dump(find_criu())
+        self._criu = decision.criu
+        self._mode = decision.mode
         _load_for_restore()
         self._draft = Draft(self._path, replace=self._replace)
 
@@ -165,9 +166,9 @@ class CriuEngine:
 
     def _facts(self, draft: Draft) -> dict[str, Any]:
         """Collect for the manifest what is not to be told later."""
+        from libcriu_py.capabilities import bounding_is_reduced
         from libcriu_py.compatibility import machine_identity
         from libcriu_py.handover import command_prefix
-        from libcriu_py.privilege import bounding_is_reduced
         from libcriu_py.snapshot import FORMAT, python_identity
 
         program = self._program

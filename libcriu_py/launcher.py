@@ -127,8 +127,8 @@ def _open_missing_stdio() -> None:
 
 def _conventional(
     snapshot: Snapshot | None,
-    dir: str | os.PathLike[str],
-    main: Program | None,  # noqa: A002
+    dir: str | os.PathLike[str],  # noqa: A002
+    main: Program | None,
 ) -> list[str] | None:
     """Give the conventional command line up to the arguments, as far as it is known."""
     command = snapshot.command if snapshot is not None else _command_of_damaged(dir)
@@ -211,8 +211,8 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     from libcriu_py.namespace import place_of_program
     from libcriu_py.scratch import criu_environment
 
-    criu = find_criu()
-    decision = privilege.decide(mode, criu=criu)
+    decision = privilege.decide(mode, criu=find_criu())
+    criu = decision.criu
     place = place_of_program(decision.mode)
     variables = {**env, privilege.MODE_VARIABLE: decision.mode.value, "LIBCRIU_PY_CRIU": criu}
     variables.pop(privilege.SERVICE_VARIABLE, None)

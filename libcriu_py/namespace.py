@@ -9,19 +9,14 @@ allowed; a rootless one is in its own from the beginning.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py import _support
-from libcriu_py.privilege import (
-    CAP_CHECKPOINT_RESTORE,
-    CAP_SETPCAP,
-    FIRST_PID,
-    Privilege,
-    namespace_obstacle,
-)
+from libcriu_py.capabilities import CAP_CHECKPOINT_RESTORE, CAP_SETPCAP, CAP_SYS_ADMIN, capabilities
+from libcriu_py.privilege import FIRST_PID, Privilege, differs_harmlessly, namespace_obstacle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class Place(NamedTuple):
@@ -39,6 +34,11 @@ class Place(NamedTuple):
         """Tell whether pids of the caller cannot collide with those of an image."""
         return bool(self.namespaces & _support.NS_PID)
 
+    @property
+    def is_rootless(self) -> bool:
+        """Tell whether it is a user namespace, where file capabilities are not needed."""
+        return bool(self.namespaces & _support.NS_USER)
+
 
 HERE = Place(0, 0, 0)
 
@@ -50,28 +50,31 @@ def place_of_program(mode: Privilege) -> Place:
     return Place(_support.NS_USER | _support.NS_PID, 1 << CAP_CHECKPOINT_RESTORE, FIRST_PID)
 
 
-def place_of_restore(mode: Privilege, pids: Sequence[int], *, reduced_bounding: bool, isolate: bool) -> Place:
+def place_of_restore(mode: Privilege, manifest: Mapping[str, Any], criu: str, *, isolate: bool) -> Place:
     """
     Give the place for a restore.
 
     Args:
         mode: how the restore is allowed.
-        pids: those of the image.
-        reduced_bounding: whether the image's capability bounding set is reduced, so that restoring it
-            needs CAP_SETPCAP.
+        manifest: that of the snapshot.
+        criu: the criu program that would run in a user namespace.
         isolate: whether a pid namespace is wanted even where the pids look free.
 
     Returns:
-        The place.
+        The place; where a pid namespace is wanted but not allowed, the caller's, where criu will say
+        which pid is taken.
     """
-    if mode is not Privilege.ROOTLESS and not isolate and not taken(pids):
-        return HERE
-    if mode is Privilege.ROOT:
-        return Place(_support.NS_PID, 0, _clear_of(pids))
-    if mode is Privilege.CAPABILITY and namespace_obstacle() is not None:
-        return HERE  # criu is to say that the pid is taken
+    pids: list[int] = manifest["pids"]
+    if mode is not Privilege.ROOTLESS:
+        if not isolate and taken(pids) is None:
+            return HERE
+        if mode is Privilege.ROOT and capabilities().has(CAP_SYS_ADMIN):
+            return Place(_support.NS_PID, 0, _clear_of(pids))
+        same = differs_harmlessly(Privilege.ROOTLESS, manifest)
+        if not same or namespace_obstacle(criu, manifest) is not None:
+            return HERE
     ambient = 1 << CAP_CHECKPOINT_RESTORE
-    if reduced_bounding:
+    if manifest.get("reduced_bounding"):
         ambient |= 1 << CAP_SETPCAP
     return Place(_support.NS_USER | _support.NS_PID, ambient, _clear_of(pids))
 

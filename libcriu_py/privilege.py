@@ -15,23 +15,33 @@ from __future__ import annotations
 
 import enum
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py import _support
+from libcriu_py import _support, scratch
+from libcriu_py.capabilities import (
+    CAP_CHECKPOINT_RESTORE,
+    CAP_SETGID,
+    CAP_SETPCAP,
+    CAP_SETUID,
+    CAP_SYS_ADMIN,
+    bounding_is_reduced,
+    capabilities,
+    file_capabilities,
+    has_file_capability,
+)
 from libcriu_py.errors import UnsupportedFeature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CAP_SETPCAP = 8
-CAP_SYS_ADMIN = 21
-CAP_CHECKPOINT_RESTORE = 40
 FIRST_PID = 10_000
 """Where pids of a program in a namespace begin, clear of the helper processes of a restore."""
 
 SERVICE_VARIABLE = "LIBCRIU_PY_SERVICE"
 """Names the socket on which the supervisor of a rootless program serves it a criu."""
 MODE_VARIABLE = "LIBCRIU_PY_MODE"
+CAPABLE_CRIU = "/usr/local/lib/libcriu_py/criu"
+"""Where `libcriu-py setup` puts the criu with file capabilities, beside the one without any."""
 
 
 class Privilege(enum.Enum):
@@ -65,168 +75,209 @@ class Privilege(enum.Enum):
             raise ValueError(message) from None
 
 
+class Obstacle(NamedTuple):
+    """Why a mode does not work, and what puts that right."""
+
+    text: str
+    """One sentence without its full stop."""
+    command: str = ""
+    """What to type; empty where nothing can be done on this machine."""
+    who: str = ""
+    """Who has to type it."""
+
+    def __str__(self) -> str:
+        """Give the sentence and, in parentheses, the command."""
+        return f"{self.text} ({self.who}: {self.command})" if self.command else self.text
+
+
 class Decision(NamedTuple):
     """A mode that works, and why it was taken."""
 
     mode: Privilege
     why: str
+    criu: str
+    """The criu program of this mode."""
 
 
-class Capabilities(NamedTuple):
-    """The capability sets of a process, as bit masks."""
-
-    effective: int
-    bounding: int
-
-    def has(self, number: int) -> bool:
-        """Tell whether a capability is in effect."""
-        return bool(self.effective >> number & 1)
+def capable_criu(criu: str) -> str:
+    """Give the program for the capability mode: this one if it carries the capability, else that of `setup`."""
+    if not has_file_capability(criu) and has_file_capability(CAPABLE_CRIU):
+        return CAPABLE_CRIU
+    return criu
 
 
-def capabilities() -> Capabilities:
-    """Read the capabilities of this process from /proc/self/status."""
-    sets: dict[bytes, int] = {}
-    with open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"Cap"):
-                name, _, mask = line.partition(b":")
-                sets[name] = int(mask, 16)
-    return Capabilities(sets.get(b"CapEff", 0), sets.get(b"CapBnd", 0))
-
-
-def bounding_is_reduced() -> bool:
-    """
-    Tell whether the capability bounding set lacks something this kernel knows.
-
-    Such a set is in the image, and a restore must reduce it again, which needs CAP_SETPCAP
-    (`restore_creds` in CRIU's pie/restorer.c).
-    """
-    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
-        full = (1 << (int(file.read()) + 1)) - 1
-    return capabilities().bounding & full != full
-
-
-def has_file_capability(criu: str) -> bool:
-    """Tell whether a criu program carries CAP_CHECKPOINT_RESTORE (or CAP_SYS_ADMIN) as a file capability."""
-    try:
-        data = os.getxattr(criu, "security.capability")
-    except OSError:
-        return False
-    # struct vfs_cap_data, include/uapi/linux/capability.h: magic, then (permitted, inheritable) words.
-    low = int.from_bytes(data[4:8], "little")
-    high = int.from_bytes(data[12:16], "little")
-    permitted = low | high << 32
-    return bool(permitted >> CAP_CHECKPOINT_RESTORE & 1 or permitted >> CAP_SYS_ADMIN & 1)
-
-
-def decide(mode: Privilege | str | None = None, *, criu: str | None = None, dumped_in: str | None = None) -> Decision:
+def decide(
+    mode: Privilege | str | None = None, *, criu: str | None = None, manifest: Mapping[str, Any] | None = None
+) -> Decision:
     """
     Choose how to be allowed.
 
     Args:
         mode: a mode, or its name; None and AUTO choose the first that works.
         criu: the criu program; None finds it.
-        dumped_in: the mode of the dump, which is tried first: the image's capabilities are those of it.
+        manifest: that of the snapshot to be restored, whose mode is tried first; None is about a dump.
 
     Returns:
-        The mode and the reason for it.
+        The mode, the reason for it, and its criu.
 
     Raises:
         UnsupportedFeature: none works, with what stops each.
         ValueError: there is no such mode.
     """
-    wanted = Privilege.of(mode)
-    if wanted is not Privilege.AUTO:
-        reason = _obstacle(wanted, criu)
-        if reason is not None:
-            message = f"mode {wanted.value} does not work here: {reason}"
-            raise UnsupportedFeature(message)
-        return Decision(wanted, "it was asked for")
-    obstacles: list[str] = []
-    candidates = [Privilege.ROOT, Privilege.ROOTLESS, Privilege.CAPABILITY]
-    candidates.sort(key=lambda candidate: candidate.value != dumped_in)
-    for candidate in candidates:
-        reason = _obstacle(candidate, criu)
-        if reason is None:
-            why = "; ".join(obstacles) or ("the snapshot was made so" if dumped_in else "this process is root")
-            return Decision(candidate, why)
-        obstacles.append(f"{candidate.value}: {reason}")
-    message = "neither dump nor restore is allowed here: " + "; ".join(obstacles)
-    raise UnsupportedFeature(message)
-
-
-def _obstacle(mode: Privilege, criu: str | None) -> str | None:
-    """Give the first thing that stops a mode, or None."""
-    if mode is Privilege.ROOT:
-        return _root_obstacle()
-    if mode is Privilege.ROOTLESS:
-        return namespace_obstacle()
-    return _capability_obstacle(criu)
-
-
-def _root_obstacle() -> str | None:
-    if os.geteuid() != 0:
-        return "this process is not root (run it with sudo)"
-    held = capabilities()
-    if not held.has(CAP_CHECKPOINT_RESTORE) and not held.has(CAP_SYS_ADMIN):
-        return (
-            "root has neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN here "
-            "(start the container with --cap-add CHECKPOINT_RESTORE)"
-        )
-    return None
-
-
-def _capability_obstacle(criu: str | None) -> str | None:
     if criu is None:
         from libcriu_py.binary import find_criu
 
         criu = find_criu()
-    if not has_file_capability(criu):
-        return (
-            f"{criu} carries no file capability (a root user can give it: "
-            f"setcap cap_checkpoint_restore+eip {criu}, on a copy that only a trusted group may execute)"
-        )
-    return None
+    wanted = Privilege.of(mode)
+    if wanted is not Privilege.AUTO:
+        obstacle = find_obstacle(wanted, criu, manifest)
+        if obstacle is not None:
+            message = f"mode {wanted.value} does not work here: {obstacle}"
+            raise UnsupportedFeature(message)
+        return Decision(wanted, "it was asked for", _criu_of(wanted, criu))
+    dumped_in = manifest.get("mode") if manifest is not None else None
+    candidates = [Privilege.ROOT, Privilege.ROOTLESS, Privilege.CAPABILITY]
+    candidates.sort(key=lambda candidate: candidate.value != dumped_in)
+    obstacles: list[str] = []
+    for candidate in candidates:
+        obstacle = find_obstacle(candidate, criu, manifest)
+        if obstacle is None:
+            why = "; ".join(obstacles) or ("the snapshot was made so" if dumped_in else "this process is root")
+            return Decision(candidate, why, _criu_of(candidate, criu))
+        obstacles.append(f"{candidate.value}: {obstacle}")
+    message = "neither dump nor restore is allowed here: " + "; ".join(obstacles)
+    raise UnsupportedFeature(message)
 
 
-def namespace_obstacle() -> str | None:
-    """Give what stops a user + pid + mount namespace with a /proc of its own, or None."""
-    if SERVICE_VARIABLE in os.environ:
-        return None  # inside of one already
+def _criu_of(mode: Privilege, criu: str) -> str:
+    return capable_criu(criu) if mode is Privilege.CAPABILITY else criu
+
+
+def find_obstacle(mode: Privilege, criu: str, manifest: Mapping[str, Any] | None = None) -> Obstacle | None:
+    """
+    Find what stops a mode, by what costs little to ask.
+
+    Args:
+        mode: root, capability or rootless.
+        criu: the criu program.
+        manifest: that of the snapshot to be restored; None is about a dump.
+
+    Returns:
+        The first thing that stops it, or None.
+    """
+    if mode is Privilege.ROOT:
+        obstacle = _root_obstacle()
+    elif mode is Privilege.ROOTLESS:
+        obstacle = namespace_obstacle(criu, manifest)
+    else:
+        obstacle = _capability_obstacle(capable_criu(criu), manifest)
+    if obstacle is None and manifest is not None and not differs_harmlessly(mode, manifest):
+        from libcriu_py.obstacles import other_identity
+
+        obstacle = other_identity(mode, manifest)
+    return obstacle
+
+
+def _root_obstacle() -> Obstacle | None:
+    held = capabilities()
+    if os.geteuid() == 0 and (held.has(CAP_CHECKPOINT_RESTORE) or held.has(CAP_SYS_ADMIN)):
+        return None
+    from libcriu_py.obstacles import no_root
+
+    return no_root(held)
+
+
+def _capability_obstacle(criu: str, manifest: Mapping[str, Any] | None) -> Obstacle | None:
+    held = capabilities()
+    carried = file_capabilities(criu)
+    needed = 1 << CAP_CHECKPOINT_RESTORE
+    if _is_reduced(manifest):
+        needed |= 1 << CAP_SETPCAP
+    usable = carried & needed == needed and not carried & ~held.bounding and not held.no_new_privs
+    if usable and os.access(criu, os.X_OK) and not os.statvfs(criu).f_flag & os.ST_NOSUID:
+        return None
+    from libcriu_py.obstacles import no_capability
+
+    return no_capability(criu, needed, held)
+
+
+def _is_reduced(manifest: Mapping[str, Any] | None) -> bool:
+    """Tell whether an image has a reduced bounding set; without one, whether an image of this process would."""
+    return bounding_is_reduced() if manifest is None else bool(manifest.get("reduced_bounding"))
+
+
+def namespace_obstacle(criu: str, manifest: Mapping[str, Any] | None = None) -> Obstacle | None:
+    """
+    Find what stops a user + pid + mount namespace with a /proc of its own, and a criu in it.
+
+    A good answer is remembered until the next boot, since making namespaces to find out takes longer
+    than the rest of the preparations of a restore.
+    """
+    carried = file_capabilities(criu)
+    ambient = 1 << CAP_CHECKPOINT_RESTORE
+    if manifest is not None and manifest.get("reduced_bounding"):
+        ambient |= 1 << CAP_SETPCAP
+    if carried and ambient & ~carried:
+        # File capabilities take the place of ambient ones (capabilities(7), transformation during execve).
+        from libcriu_py.obstacles import too_few_file_capabilities
+
+        return too_few_file_capabilities(criu, ambient)
+    if SERVICE_VARIABLE in os.environ or os.path.exists(_namespaces_work()):
+        return None  # inside of one already, or found to work
     error, stage = _support.probe_namespaces(_support.NS_USER | _support.NS_PID)
     if error == 0:
+        os.close(os.open(_namespaces_work(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         return None
-    return f"{_support.STAGES.get(stage, 'starting')} fails with {os.strerror(error)}{_namespace_advice(stage)}"
+    from libcriu_py.obstacles import no_namespace
+
+    return no_namespace(error, stage)
 
 
-_SWITCHES: Mapping[str, tuple[str, str]] = {
-    "/proc/sys/kernel/unprivileged_userns_clone": ("0", "sysctl -w kernel.unprivileged_userns_clone=1"),
-    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
-        "1",
-        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-    ),
-    "/proc/sys/user/max_user_namespaces": ("0", "sysctl -w user.max_user_namespaces=15000"),
-}
+def _namespaces_work() -> str:
+    """Name the file that says that namespaces can be made from this process's ones, under its filters."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        boot = file.read(8).decode("ascii")
+    places = [os.stat(f"/proc/self/ns/{name}").st_ino for name in ("user", "mnt", "pid")]
+    identity = "-".join(map(str, [boot, os.getegid(), *places, capabilities().seccomp_filters]))
+    return os.path.join(scratch.private_directory(), f"namespaces-{identity}")
 
 
-def _namespace_advice(stage: int) -> str:
-    for path, (bad, command) in _SWITCHES.items():
-        try:
-            with open(path, encoding="ascii") as file:
-                value = file.read().strip()
-        except OSError:
-            continue
-        if value == bad:
-            return f" (root can allow it: {command})"
-    if stage == _support.STAGE_PROC:
-        return (
-            " (parts of /proc are covered, as container engines do: "
-            "start the container with --security-opt systempaths=unconfined)"
-        )
-    return " (a container's seccomp profile may forbid it: start the container with --security-opt seccomp=unconfined)"
+def forget_namespaces() -> None:
+    """Forget that namespaces could be made: it was tried, and they could not."""
+    try:
+        os.unlink(_namespaces_work())
+    except FileNotFoundError:
+        return
 
 
-def decide_dump(criu: str) -> Privilege:
+def differs_harmlessly(mode: Privilege, manifest: Mapping[str, Any]) -> bool:
+    """
+    Tell whether a restored process can get the user, group and supplementary groups of the dumped one.
+
+    criu sets them where they differ, which takes CAP_SETUID and CAP_SETGID; it leaves the supplementary
+    groups alone where the image has none (`restore_creds` in CRIU's pie/restorer.c).
+    """
+    if mode is Privilege.ROOT:
+        held = capabilities()
+        if held.has(CAP_SETUID) and held.has(CAP_SETGID):
+            return True
+    ids = (manifest["uid"], manifest.get("gid", os.getegid()))
+    groups = manifest.get("groups")
+    return ids == (os.geteuid(), os.getegid()) and (not groups or groups == groups_in(mode))
+
+
+def groups_in(mode: Privilege) -> list[int]:
+    """Give the supplementary groups of this process as a process in this mode's namespace sees them."""
+    groups = os.getgroups()
+    if mode is Privilege.ROOTLESS and SERVICE_VARIABLE not in os.environ:
+        # Only one's own group is mapped (user_namespaces(7)).
+        with open("/proc/sys/kernel/overflowgid", "rb") as file:
+            unmapped = int(file.read())
+        groups = [group if group == os.getegid() else unmapped for group in groups]
+    return sorted(groups)
+
+
+def decide_dump(criu: str) -> Decision:
     """
     Choose how this process may dump itself, where it is.
 
@@ -234,22 +285,22 @@ def decide_dump(criu: str) -> Privilege:
         criu: the criu program.
 
     Returns:
-        The mode.
+        The mode, the reason for it, and its criu.
 
     Raises:
         UnsupportedFeature: it may not, with what to do.
     """
     if SERVICE_VARIABLE in os.environ:
-        return Privilege.ROOTLESS
+        return Decision(Privilege.ROOTLESS, "this is a namespace made for it", criu)
     wanted = Privilege.of(None)
     obstacles: list[str] = []
     for mode in (Privilege.ROOT, Privilege.CAPABILITY):
         if wanted not in {Privilege.AUTO, mode}:
             continue
-        reason = _obstacle(mode, criu)
-        if reason is None:
-            return mode
-        obstacles.append(f"{mode.value}: {reason}")
+        obstacle = find_obstacle(mode, criu)
+        if obstacle is None:
+            return Decision(mode, "; ".join(obstacles) or "it is allowed where this process is", _criu_of(mode, criu))
+        obstacles.append(f"{mode.value}: {obstacle}")
     message = (
         "this process may not be dumped where it runs; start the program with: libcriu-py snapshot -o DIR PROGRAM, "
         "which gives it a namespace where it may"

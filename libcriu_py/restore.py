@@ -16,6 +16,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py import _support, handover, namespace, privilege
+from libcriu_py.binary import find_criu
 from libcriu_py.criu import Criu
 from libcriu_py.errors import OperationRefused, RestoreError, SnapshotMismatch, refusal
 from libcriu_py.handover import Request
@@ -279,17 +280,13 @@ def launch(
         OperationRefused: criu refused.
         RestoreError: the place for the restore could not be made.
     """
-    criu = Criu()
-    decision = privilege.decide(mode, criu=criu.binary, dumped_in=snapshot.manifest.get("mode"))
+    plain = find_criu()
+    decision = privilege.decide(mode, criu=plain, manifest=snapshot.manifest)
     control, slot = handover.send_request(request, pass_fds)
     try:
         for attempt in (isolate, True):
-            place = namespace.place_of_restore(
-                decision.mode,
-                snapshot.pids,
-                reduced_bounding=bool(snapshot.manifest.get("reduced_bounding")),
-                isolate=attempt,
-            )
+            place = namespace.place_of_restore(decision.mode, snapshot.manifest, plain, isolate=attempt)
+            criu = Criu(plain if place.is_rootless else decision.criu)
             try:
                 channel, pidfd, pid = _restore_at(place, snapshot, criu, [*stdio, slot], flags)
             except OperationRefused as error:
@@ -357,7 +354,10 @@ def _await_start(channel: int, log: str) -> tuple[int, int]:
         refused.args = (str(refused.args[0]).replace(f" [{log}]", ""),)
         refused.log_path = None
         raise refused
-    message = f"{_support.STAGES.get(event.stage, 'starting')} for the restore failed: {os.strerror(event.error)}"
+    from libcriu_py.obstacles import no_namespace
+
+    privilege.forget_namespaces()
+    message = f"there is no place for the restore: {no_namespace(event.error, event.stage)}"
     raise RestoreError(message)
 
 

@@ -1,0 +1,127 @@
+"""
+The capabilities of this process and of programs, as the kernel keeps them (capabilities(7)).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+CAP_SETGID = 6
+CAP_SETUID = 7
+CAP_SETPCAP = 8
+CAP_SYS_ADMIN = 21
+CAP_CHECKPOINT_RESTORE = 40
+
+NAMES = (
+    "cap_chown",
+    "cap_dac_override",
+    "cap_dac_read_search",
+    "cap_fowner",
+    "cap_fsetid",
+    "cap_kill",
+    "cap_setgid",
+    "cap_setuid",
+    "cap_setpcap",
+    "cap_linux_immutable",
+    "cap_net_bind_service",
+    "cap_net_broadcast",
+    "cap_net_admin",
+    "cap_net_raw",
+    "cap_ipc_lock",
+    "cap_ipc_owner",
+    "cap_sys_module",
+    "cap_sys_rawio",
+    "cap_sys_chroot",
+    "cap_sys_ptrace",
+    "cap_sys_pacct",
+    "cap_sys_admin",
+    "cap_sys_boot",
+    "cap_sys_nice",
+    "cap_sys_resource",
+    "cap_sys_time",
+    "cap_sys_tty_config",
+    "cap_mknod",
+    "cap_lease",
+    "cap_audit_write",
+    "cap_audit_control",
+    "cap_setfcap",
+    "cap_mac_override",
+    "cap_mac_admin",
+    "cap_syslog",
+    "cap_wake_alarm",
+    "cap_block_suspend",
+    "cap_audit_read",
+    "cap_perfmon",
+    "cap_bpf",
+    "cap_checkpoint_restore",
+)
+"""By number, include/uapi/linux/capability.h."""
+
+
+class Capabilities(NamedTuple):
+    """What the kernel lets a process do: its capability sets as bit masks, and what limits an exec."""
+
+    effective: int
+    bounding: int
+    no_new_privs: bool = False
+    """Whether file capabilities and set-user-id bits are switched off for what it executes."""
+    seccomp_filters: int = 0
+    """How many seccomp filters it is under."""
+
+    def has(self, number: int) -> bool:
+        """Tell whether a capability is in effect."""
+        return bool(self.effective >> number & 1)
+
+
+def capabilities() -> Capabilities:
+    """Read the capabilities of this process from /proc/self/status."""
+    found: dict[bytes, bytes] = {}
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            name, _, value = line.partition(b":")
+            found[name] = value
+    return Capabilities(
+        effective=int(found.get(b"CapEff", b"0"), 16),
+        bounding=int(found.get(b"CapBnd", b"0"), 16),
+        no_new_privs=int(found.get(b"NoNewPrivs", b"0")) == 1,
+        seccomp_filters=int(found.get(b"Seccomp_filters", b"0")),
+    )
+
+
+def all_capabilities() -> int:
+    """Give the mask of all capabilities that this kernel knows."""
+    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
+        return int((1 << (int(file.read()) + 1)) - 1)
+
+
+def bounding_is_reduced() -> bool:
+    """
+    Tell whether the capability bounding set lacks something this kernel knows.
+
+    Such a set is in the image, and a restore must reduce it again, which needs CAP_SETPCAP
+    (`restore_creds` in CRIU's pie/restorer.c).
+    """
+    full = all_capabilities()
+    return capabilities().bounding & full != full
+
+
+def file_capabilities(program: str) -> int:
+    """Give the permitted file capabilities of a program, as a bit mask."""
+    try:
+        data = os.getxattr(program, "security.capability")
+    except OSError:
+        return 0
+    # struct vfs_cap_data, include/uapi/linux/capability.h: magic, then (permitted, inheritable) words.
+    return int.from_bytes(data[4:8], "little") | int.from_bytes(data[12:16], "little") << 32
+
+
+def has_file_capability(criu: str) -> bool:
+    """Tell whether a criu program carries CAP_CHECKPOINT_RESTORE (or CAP_SYS_ADMIN) as a file capability."""
+    carried = file_capabilities(criu)
+    return bool(carried >> CAP_CHECKPOINT_RESTORE & 1 or carried >> CAP_SYS_ADMIN & 1)
+
+
+def names(mask: int) -> str:
+    """Name the capabilities of a mask as setcap(8) takes them, joined by commas."""
+    return ",".join(NAMES[number] if number < len(NAMES) else f"{number}" for number in range(64) if mask >> number & 1)
