@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Further arguments for pytest, such as ARGS="-k restore -x".
 ARGS ?=
+# Arguments of the demo, such as DEMO="--rounds 20".
+DEMO ?=
 
 python = $(VENV)/bin/python
 make_venv = scripts/make-venv --python $(PYTHON)
@@ -26,7 +28,7 @@ build: venv ## build the C extension in place, with warnings as errors
 
 demo: criu ## show what it does: a pandas program, conventional and restored
 	@$(make_venv) --extra demo $(VENV)
-	@$(python) examples/demo.py
+	@$(python) examples/demo.py $(DEMO)
 
 test: venv ## lint, types, all tests; what is missing is installed
 	@scripts/install-test-tools
