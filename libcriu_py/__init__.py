@@ -6,6 +6,8 @@ The names below are imported when they are used: a launcher must not pay for wha
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -109,6 +111,18 @@ _MODULES = {
     "snapshot": ("Mismatch", "Snapshot"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+class _Package(ModuleType):
+    """A package whose functions are not hidden by the modules of the same names (restore, checkpoint)."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and _HOME.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:
