@@ -9,6 +9,7 @@ import pwd
 import secrets
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,14 +51,16 @@ class Mode(NamedTuple):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def test_session() -> Iterator[None]:
+def test_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """
-    Mark all processes of this run, and look for any that is left at its end.
+    Mark all processes of this run, and give it a directory of its own for temporary files.
     """
-    os.environ[leaks.MARKER] = secrets.token_hex(8)
+    tempfile.tempdir = str(tmp_path_factory.mktemp("tmp"))
+    os.environ.update({leaks.MARKER: secrets.token_hex(8), "TMPDIR": tempfile.tempdir})
     yield
     leaks.kill(set(leaks.observe().processes))
-    del os.environ[leaks.MARKER]
+    del os.environ[leaks.MARKER], os.environ["TMPDIR"]
+    tempfile.tempdir = None
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +95,7 @@ def account(own_account: Account, criu_binary: Path) -> Iterator[Account]:
     subprocess.run(["/usr/sbin/useradd", "--create-home", "--shell", "/bin/sh", name], check=True)
     try:
         made = Account(name, criu_binary)
+        leaks.uids.add(made.uid)
         yield made
         shutil.rmtree(f"/dev/shm/libcriu_py-{made.uid}", ignore_errors=True)
     finally:

@@ -21,9 +21,18 @@ MARKER = "LCP_TEST_SESSION"
 """
 The environment variable that marks the processes of one test run.
 """
+CACHES = ("kdat-", "namespaces-")
+"""
+How the names of files begin that the package keeps on a tmpfs from one start to the next.
+"""
 GRACE = 5.0
 """
 Seconds in which processes may end by themselves once their test is over.
+"""
+
+uids = {os.geteuid()}
+"""
+The users whose files are looked at.
 """
 
 
@@ -99,11 +108,11 @@ def _command(pid: int) -> str:
 
 
 def _files() -> set[Path]:
-    found = set(Path(tempfile.gettempdir()).glob("libcriu_py*"))
-    for own in Path("/dev/shm").glob("libcriu_py-*"):
-        with contextlib.suppress(OSError):  # another user's, or removed with its account
-            # criu's cache of kernel features stays, that is what it is for.
-            found |= {path for path in own.iterdir() if not path.name.startswith("kdat-") and not _in_use(path)}
+    found = set(Path(tempfile.gettempdir()).iterdir())
+    for uid in uids:
+        own = Path(f"/dev/shm/libcriu_py-{uid}")
+        if own.exists():
+            found |= {path for path in own.iterdir() if not path.name.startswith(CACHES) and not _in_use(path)}
     return found
 
 
