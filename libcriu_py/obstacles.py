@@ -19,7 +19,7 @@ from libcriu_py.capabilities import (
     file_capabilities,
     names,
 )
-from libcriu_py.privilege import CAPABLE_CRIU, Obstacle, Privilege, groups_in
+from libcriu_py.privilege import Obstacle, Privilege, groups_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,14 +56,9 @@ def in_container() -> bool:
 
 
 def setup_command() -> str:
-    """Give the command that installs a criu with file capabilities for this process's group."""
-    import grp
-
-    try:
-        group = grp.getgrgid(os.getegid()).gr_name
-    except KeyError:
-        group = str(os.getegid())
-    return f"{own_command()} setup --group {shlex.quote(group)}"
+    """Give the command that lets this user execute a criu with file capabilities."""
+    account = _account(os.geteuid())
+    return f"{own_command()} setup" if os.geteuid() == 0 else f"{own_command()} setup --user {account}"
 
 
 def own_command() -> str:
@@ -108,8 +103,6 @@ def no_capability(criu: str, needed: int, held: Capabilities) -> Obstacle:
     """
     carried = file_capabilities(criu)
     if not carried >> CAP_CHECKPOINT_RESTORE & 1 and not carried >> CAP_SYS_ADMIN & 1:
-        if os.path.exists(os.path.dirname(CAPABLE_CRIU)) and not os.access(os.path.dirname(CAPABLE_CRIU), os.X_OK):
-            return _other_group(os.path.dirname(CAPABLE_CRIU))
         return Obstacle(f"{criu} carries no file capability", setup_command(), ROOT)
     if carried & needed != needed:
         return Obstacle(
@@ -149,20 +142,15 @@ def _not_gained(criu: str, carried: int, held: Capabilities) -> Obstacle:
 
 def _other_group(path: str) -> Obstacle:
     import grp
-    import pwd
 
     owner = os.stat(path).st_gid
     try:
         group = grp.getgrgid(owner).gr_name
     except KeyError:
         group = str(owner)
-    try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        user = str(os.geteuid())
     return Obstacle(
-        f"{path} may be used by members of the group {group}, and this process is none",
-        f"usermod -aG {shlex.quote(group)} {shlex.quote(user)}, then log in again",
+        f"{path} may be executed by members of the group {group}, and this process is none",
+        f"usermod -aG {shlex.quote(group)} {_account(os.geteuid())}, then log in again",
         ROOT,
     )
 

@@ -1,0 +1,74 @@
+"""
+Show the doctor's report to people.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from libcriu_py.doctor import Diagnosis, Report
+    from libcriu_py.privilege import Obstacle
+
+_PIPE_WIDTH = 1000
+
+
+def show(report: Report) -> None:
+    """
+    Print the modes, the notes and the facts that people look for.
+
+    Args:
+        report: What the doctor found.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    for diagnosis in report.modes:
+        _mode(console, diagnosis)
+    for note in report.notes:
+        _obstacle(console, Text("note        ", style="yellow"), note)
+    console.print()
+    for name, text in _lines(report.facts):
+        console.print(Text(f"{name:<12}", style="bold").append(text, style="not bold"))
+
+
+def _mode(console: Console, diagnosis: Diagnosis) -> None:
+    name = Text(f"{diagnosis.mode.value:<12}", style="bold")
+    if diagnosis.obstacle is not None:
+        _obstacle(console, name, diagnosis.obstacle)
+        return
+    restore = 0.0 if diagnosis.restore is None else diagnosis.restore * 1000
+    console.print(name.append("works", style="green").append(f" (a process was restored in {restore:.0f} ms)"))
+
+
+def _obstacle(console: Console, name: Text, obstacle: Obstacle) -> None:
+    console.print(name.append(obstacle.text, style="not bold"))
+    if obstacle.command:
+        console.print(Text(f"{'':<12}{obstacle.who}: ").append(obstacle.command, style="cyan"))
+
+
+def _lines(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    criu, process, spaces = facts["criu"], facts["process"], facts["namespaces"]
+    static = {True: "static", False: "with shared libraries", None: "of unknown kind"}[criu["static"]]
+    rights = "all" if not process["missing_from_bounding"] else f"without {process['missing_from_bounding']}"
+    rootless = "allowed" if spaces["rootless_works"] else f"{spaces['rootless_stage']}: {spaces['rootless_error']}"
+    place = [name for name in ("container", "chroot", "in_user_namespace") if spaces[name]]
+    lines = [
+        ("criu", f"{criu['version']}, {criu['path']}, {static}" if criu["path"] else "none"),
+        ("kernel", f"{facts['kernel']['release']} {facts['kernel']['arch']}"),
+        (
+            "user",
+            f"uid {process['uid']}, gid {process['gid']}, groups {','.join(map(str, process['groups'])) or 'none'}",
+        ),
+        ("effective", process["effective"] or "no capabilities"),
+        ("bounding set", f" {rights}"),
+        ("namespaces", rootless + (f" (this is a {', a '.join(place)})".replace("_", " ") if place else "")),
+        ("filters", f"seccomp {process['seccomp']}, NO_NEW_PRIVS {'set' if process['no_new_privs'] else 'not set'}"),
+        ("yama", facts["security"]["yama"] or "not there"),
+        ("/proc", f"hidepid {facts['proc']['hidepid']}, {len(facts['proc']['covered'])} parts covered"),
+        ("cache", f"{facts['storage']['cache']}{'' if facts['storage']['cache_on_tmpfs'] else ' (not on a tmpfs)'}"),
+    ]
+    return [(name, text if len(text) < 200 else text[:197] + "...") for name, text in lines]

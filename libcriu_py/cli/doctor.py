@@ -1,0 +1,122 @@
+"""
+``libcriu-py doctor``: find out what is allowed here, and what to do about the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from libcriu_py.cli._arguments import build, parse
+
+if TYPE_CHECKING:
+    import argparse
+
+    from libcriu_py.doctor import Report
+
+HELP = "find out which modes work here, and what to type where one does not"
+
+EPILOG = """\
+examples:
+  libcriu-py doctor                        what works for this user in this place
+  libcriu-py doctor --mode rootless && ... go on if that mode works
+  libcriu-py doctor --json | jq .facts     everything that was looked at
+  sudo libcriu-py doctor --fix             also run the commands that are for root, after asking
+
+A mode works when a tiny process was dumped and restored in it. Nothing is left behind by that.
+
+exit status:
+  0  a mode works (with --mode: each of those named)
+  1  none does (with --mode: one of those named does not)
+  2  wrong command line
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """
+    Describe the command line.
+
+    Returns:
+        The parser.
+    """
+    parser = build(
+        "doctor",
+        usage="[--json] [--fix [--yes]] [--mode MODE ...]",
+        description="Look at CRIU, kernel, capabilities, namespaces, filters and mounts, and try each mode.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--json", action="store_true", help="print everything that was found, as JSON")
+    parser.add_argument("--fix", action="store_true", help="run the commands that this user may run, after asking")
+    parser.add_argument("-y", "--yes", action="store_true", help="with --fix: do not ask")
+    parser.add_argument(
+        "--mode",
+        action="append",
+        choices=("root", "capability", "rootless"),
+        help="try only this one; may be given more than once: %(choices)s",
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """
+    Run the subcommand.
+
+    Args:
+        argv: Its arguments.
+
+    Returns:
+        The exit status.
+    """
+    options = parse(build_parser(), argv)
+    if isinstance(options, int):
+        return options
+    from libcriu_py.doctor import MODES, doctor
+
+    wanted = options.mode or MODES
+    report = doctor(wanted)
+    if options.fix and _fix(report, yes=options.yes):
+        report = doctor(wanted)
+    if options.json:
+        json.dump(report.as_dict(), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        from libcriu_py.cli import _diagnosis
+
+        _diagnosis.show(report)
+    enough = len(options.mode) if options.mode else 1
+    return 0 if len(report.works) >= enough else 1
+
+
+def _fix(report: Report, *, yes: bool) -> bool:
+    """
+    Run the commands that this user may run; True when one was.
+    """
+    from libcriu_py.doctor import can_run
+
+    obstacles = [diagnosis.obstacle for diagnosis in report.modes if diagnosis.obstacle is not None]
+    commands = {item.command: item for item in (*obstacles, *report.notes) if can_run(item)}
+    done = False
+    for command, obstacle in commands.items():
+        sys.stderr.write(f"{obstacle.text}.\n  {command}\n")
+        if yes or confirm("Run this?"):
+            said_yes = f"{command} --yes" if " setup " in command else command
+            subprocess.run(said_yes, shell=True, check=False)  # noqa: S602 - a command of our own, with quoted words
+            done = True
+    return done
+
+
+def confirm(question: str) -> bool:
+    """
+    Ask at the terminal; without one the answer is no.
+
+    Args:
+        question: What to ask.
+
+    Returns:
+        Whether the answer was yes.
+    """
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -1,0 +1,123 @@
+"""
+``libcriu-py setup``: what one machine needs once for the capability mode.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from libcriu_py.cli._arguments import build, parse, report
+from libcriu_py.errors import CriuError
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "install a criu with file capabilities for one group, or remove it"
+
+EPILOG = """\
+The rootless mode needs none of this. The capability mode is for machines where ordinary users may not make namespaces.
+
+Whoever may execute a criu with file capabilities can give these capabilities to any process, because those of a
+restored process come from its image. So setup makes a copy that only one group may execute, and tells what it is
+about to do before it does it.
+
+examples:
+  sudo libcriu-py setup --user alice   alice may use the capability mode, after her next login
+  sudo libcriu-py setup --group dev    all members of an existing group may
+  sudo libcriu-py setup --undo         remove the copy, and the group if it was made here
+
+exit status:
+  0  done
+  1  not done; the reason is on stderr
+  2  wrong command line
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """
+    Describe the command line.
+
+    Returns:
+        The parser.
+    """
+    from libcriu_py.capable import GROUP
+    from libcriu_py.privilege import CAPABLE_CRIU
+
+    parser = build(
+        "setup",
+        usage="[--group GROUP] [--user USER ...] [--path FILE] [--yes] | --undo",
+        description="Install a copy of criu with file capabilities that only the members of a group may execute.",
+        epilog=EPILOG,
+    )
+    parser.add_argument(
+        "--group", default=GROUP, help="who may execute it; made if it is not there (default: %(default)s)"
+    )
+    parser.add_argument("--user", action="append", default=[], help="make this account a member; may be given again")
+    parser.add_argument(
+        "--path", default=CAPABLE_CRIU, metavar="FILE", help="where the copy goes (default: %(default)s)"
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("--undo", action="store_true", help="remove what setup has made")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """
+    Run the subcommand.
+
+    Args:
+        argv: Its arguments.
+
+    Returns:
+        The exit status.
+    """
+    options = parse(build_parser(), argv)
+    if isinstance(options, int):
+        return options
+    try:
+        return _undo(options) if options.undo else _install(options)
+    except CriuError as error:
+        report(error)
+        return 1
+
+
+def _install(options: argparse.Namespace) -> int:
+    """
+    Tell what is going to be done, ask, and do it.
+    """
+    from libcriu_py import capable
+    from libcriu_py.cli.doctor import confirm
+
+    plan = capable.plan(target=options.path, group=options.group, users=options.user)
+    print("This is going to:")
+    for step in plan.steps():
+        print(f"  {step}")
+    print(f"Members of {plan.group} can then give these capabilities to any process of theirs.", flush=True)
+    if os.geteuid() != 0:
+        raise CriuError("only root can do this: run it with sudo")
+    if not options.yes and not confirm("Go on?"):
+        sys.stderr.write("nothing was done\n")
+        return 1
+    capable.install(plan)
+    print("Done. Undo it with: libcriu-py setup --undo")
+    if plan.users:
+        print(f"{', '.join(plan.users)} must log in again to be a member of {plan.group}.")
+    return 0
+
+
+def _undo(options: argparse.Namespace) -> int:
+    """
+    Ask, and take back what was done.
+    """
+    from libcriu_py import capable
+    from libcriu_py.cli.doctor import confirm
+
+    if not options.yes and not confirm(f"Remove {options.path} and what setup has made with it?"):
+        sys.stderr.write("nothing was done\n")
+        return 1
+    done = capable.undo(options.path)
+    for step in done or ["there was nothing to undo"]:
+        print(step)
+    return 0

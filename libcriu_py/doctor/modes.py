@@ -1,0 +1,201 @@
+"""
+What stops a mode: first by the facts, in the order in which they matter, then by trying it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import libcriu_py
+from libcriu_py.obstacles import ROOT, STARTER, YOU, own_command
+from libcriu_py.privilege import Obstacle, Privilege
+from libcriu_py.privilege import find_obstacle as find_cheap_obstacle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    Facts = Mapping[str, Mapping[str, Any]]
+
+OLDEST_CRIU = (3, 18)
+"""The first with the unprivileged mode."""
+_PATIENCE = 60.0  # seconds for a dump and restore that take less than one
+_FEW_FILES = 256
+
+
+class Proof(NamedTuple):
+    """The outcome of a dump and restore."""
+
+    obstacle: Obstacle | None
+    dump: float | None
+    """Seconds for the start of a tiny process and its dump."""
+    restore: float | None
+    """Seconds from the wish to restore it to its first output."""
+
+
+def find_obstacle(mode: Privilege, facts: Facts) -> Obstacle | None:
+    """
+    Find the first thing that stops a mode, without dumping anything.
+
+    Args:
+        mode: root, capability or rootless.
+        facts: what `facts.gather` found.
+
+    Returns:
+        The obstacle; None when nothing is known to be in the way.
+    """
+    for check in (_criu, _kernel, _filters, _ptrace, _storage):
+        obstacle = check(facts)
+        if obstacle is not None:
+            return obstacle
+    return find_cheap_obstacle(mode, facts["criu"]["path"])
+
+
+def _criu(facts: Facts) -> Obstacle | None:
+    criu = facts["criu"]
+    install = os.path.join(os.path.dirname(os.path.dirname(libcriu_py.__file__)), "scripts", "install-criu")
+    command = install if os.path.exists(install) else "apt-get install criu"
+    who = YOU if command == install else ROOT
+    if criu["path"] is None:
+        return Obstacle("there is no criu program", command, who)
+    if criu["version"] is None:
+        return Obstacle(f"{criu['path']} does not run: {criu['problem']}", command, who)
+    version = tuple(map(int, criu["version"].split(".")))
+    if version[:2] < OLDEST_CRIU:
+        return Obstacle(
+            f"{criu['path']} is version {criu['version']}, and 3.18 is the oldest that will do", command, who
+        )
+    return None
+
+
+def _kernel(facts: Facts) -> Obstacle | None:
+    if not facts["kernel"]["checkpoint_restore"]:
+        return Obstacle(
+            "this kernel was built without CONFIG_CHECKPOINT_RESTORE, or /proc/sys is hidden",
+            "install a kernel of a distribution, which has it",
+            ROOT if not facts["namespaces"]["container"] else "whoever runs the host",
+        )
+    return None
+
+
+def _filters(facts: Facts) -> Obstacle | None:
+    calls = facts["kernel"]["system_calls"]
+    needed = ("ptrace", "kcmp", "process_vm_readv", "clone3", "prctl")
+    refused = [f"{name} ({calls[name]})" for name in needed if calls.get(name, "ok") != "ok"]
+    if not refused:
+        return None
+    return Obstacle(
+        f"a seccomp filter forbids what criu cannot do without: {', '.join(refused)}",
+        "docker run --security-opt seccomp=PROFILE ..., where PROFILE allows them (docs/containers.md), or unconfined",
+        STARTER,
+    )
+
+
+def _ptrace(facts: Facts) -> Obstacle | None:
+    """Yama: 1 is dealt with where a program is started; 2 and 3 forbid it."""
+    scope = facts["security"]["yama"]
+    if scope == "2" and facts["process"]["uid"] != 0:
+        return Obstacle(
+            "Yama lets only processes with CAP_SYS_PTRACE look at others (kernel.yama.ptrace_scope is 2)",
+            "sysctl -w kernel.yama.ptrace_scope=1",
+            ROOT,
+        )
+    if scope == "3":
+        return Obstacle(
+            "Yama lets no process look at others until the next boot (kernel.yama.ptrace_scope is 3)",
+            "remove kernel.yama.ptrace_scope=3 from /etc/sysctl.d, then reboot",
+            ROOT,
+        )
+    return None
+
+
+def _storage(facts: Facts) -> Obstacle | None:
+    problem = facts["storage"]["problem"]
+    return None if problem is None else Obstacle(problem, f"rm -r {problem.partition(' ')[0]}", ROOT)
+
+
+def notes(facts: Facts) -> Iterator[Obstacle]:
+    """
+    Name what stops no mode and yet matters.
+
+    Args:
+        facts: what `facts.gather` found.
+
+    Yields:
+        Each as an obstacle.
+    """
+    if not facts["storage"]["cache_on_tmpfs"]:
+        yield Obstacle(
+            f"{facts['storage']['cache']} is not on a tmpfs, where alone criu keeps what it found out about the "
+            "kernel: each restore takes 8 to 20 ms longer",
+            "mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm",
+            STARTER if facts["namespaces"]["container"] else ROOT,
+        )
+    if facts["process"]["pid"] == 1:
+        yield Obstacle(
+            "this is pid 1, and a program that is pid 1 cannot dump itself: it would have to adopt its criu",
+            "docker run --init ... (Kubernetes: shareProcessNamespace: true)",
+            STARTER,
+        )
+    if facts["process"]["no_new_privs"]:
+        yield Obstacle("NO_NEW_PRIVS is set, and programs that are dumped here keep it when they are restored")
+    if facts["criu"]["static"] is False:
+        yield Obstacle(
+            f"{facts['criu']['path']} loads shared libraries: a static one starts about 3 ms sooner",
+            "scripts/install-criu",
+            YOU,
+        )
+    soft = facts["limits"]["nofile"][0]
+    if soft is not None and soft < _FEW_FILES:
+        yield Obstacle(f"only {soft} files may be open at once", "ulimit -n 1024", YOU)
+
+
+# ---- the proof -------------------------------------------------------------
+
+
+def prove(mode: Privilege) -> Proof:
+    """
+    Dump and restore a tiny process in a mode.
+
+    Args:
+        mode: root, capability or rootless.
+
+    Returns:
+        How long it took, or what stopped it.
+    """
+    # In a process of its own, so that nothing of the caller (descriptors, threads, signals) plays a part.
+    package = os.path.dirname(os.path.dirname(libcriu_py.__file__))
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    env = {name: value for name, value in os.environ.items() if name != "LIBCRIU_PY_SNAPSHOT"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "libcriu_py.doctor.proof", mode.value],
+            env={**env, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Proof(_failed(f"a dump and restore did not end within {_PATIENCE:.0f} seconds", mode), None, None)
+    try:
+        told = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        return Proof(
+            _failed(f"the process that tries it ended with status {done.returncode}: {last}", mode), None, None
+        )
+    if told["error"] is not None:
+        return Proof(_failed(told["error"], mode), told["dump"], None)
+    return Proof(None, told["dump"], told["restore"])
+
+
+def _failed(reason: str, mode: Privilege) -> Obstacle:
+    return Obstacle(
+        f"the trial failed: {reason}",
+        f"LIBCRIU_PY_MODE={mode.value} {own_command()} snapshot -o DIR PROGRAM, and read DIR/dump.log",
+        YOU,
+    )

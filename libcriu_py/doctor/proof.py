@@ -1,0 +1,93 @@
+"""
+The trial of a mode: `python -m libcriu_py.doctor.proof MODE` dumps and restores a tiny process.
+
+It prints one line of JSON: the error or null, and the seconds for dump and restore.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+
+_PROGRAM = """\
+import sys
+from libcriu_py import checkpoint
+try:
+    with checkpoint(sys.argv[1]):
+        value = 6 * 7
+except Exception as error:
+    sys.stderr.write(str(error))
+    sys.exit(1)
+print(value, *sys.argv[1:])
+"""
+_TOKEN = "from-the-other-side"  # noqa: S105 - no secret
+_SCRATCH_STDERR = "stderr"
+
+
+def main(mode: str) -> int:
+    """
+    Try a mode.
+
+    Args:
+        mode: its name.
+
+    Returns:
+        The exit status: 0 also when the mode does not work.
+    """
+    told: dict[str, object] = {"error": None, "dump": None, "restore": None}
+    with tempfile.TemporaryDirectory(prefix="libcriu_py-doctor-") as directory:
+        snapshot = os.path.join(directory, "snapshot")
+        begun = time.monotonic()
+        told["error"] = _dump(mode, snapshot, os.path.join(directory, _SCRATCH_STDERR))
+        told["dump"] = time.monotonic() - begun
+        if told["error"] is None:
+            begun = time.monotonic()
+            told["error"] = _restore(mode, snapshot)
+            told["restore"] = time.monotonic() - begun
+    print(json.dumps(told))  # noqa: T201 - this is a program
+    return 0
+
+
+def _dump(mode: str, snapshot: str, errors: str) -> str | None:
+    """Start the tiny process where it can dump itself; returns what went wrong."""
+    from libcriu_py import launcher
+    from libcriu_py.errors import CriuError
+
+    saved = os.dup(2)
+    fd = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.dup2(fd, 2)
+    os.close(fd)
+    argv = [sys.executable, "-c", _PROGRAM, snapshot]
+    try:
+        status = launcher.spawn_for_snapshot(argv, env=os.environ, mode=mode)
+    except (CriuError, OSError) as error:
+        return str(error)
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+    if status == 0:
+        return None
+    with open(errors, encoding="utf-8", errors="replace") as file:
+        return file.read().strip() or f"the program that was to be dumped ended with status {status}"
+
+
+def _restore(mode: str, snapshot: str) -> str | None:
+    """Restore it with another argument; returns what went wrong."""
+    from libcriu_py import PIPE, restore
+    from libcriu_py.errors import CriuError
+
+    try:
+        with restore(snapshot, [_TOKEN], mode=mode, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+            output, errors = process.communicate()
+    except (CriuError, OSError) as error:
+        return str(error)
+    if output.decode() == f"42 {_TOKEN}\n":
+        return None
+    return f"the restored process printed {output!r} and {errors!r}, and ended with status {process.returncode}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
