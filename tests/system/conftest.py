@@ -83,6 +83,18 @@ def own_account(criu_binary: Path) -> Account:
     return Account(pwd.getpwuid(os.geteuid()).pw_name, criu_binary)
 
 
+def _change_accounts(program: str, *arguments: str) -> None:
+    """
+    Run useradd or userdel, which wait 15 s for each other; another test run on this machine may take longer.
+    """
+    for _ in range(5):
+        done = subprocess.run([f"/usr/sbin/{program}", *arguments], check=False, capture_output=True, text=True)
+        if "cannot lock" not in done.stderr:
+            break
+    # userdel says on stderr that there was no mail to remove.
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="session")
 def account(own_account: Account, criu_binary: Path) -> Iterator[Account]:
     """
@@ -92,15 +104,14 @@ def account(own_account: Account, criu_binary: Path) -> Iterator[Account]:
         yield own_account
         return
     name = f"lcp-test-{os.getpid()}"
-    subprocess.run(["/usr/sbin/useradd", "--create-home", "--shell", "/bin/sh", name], check=True)
+    _change_accounts("useradd", "--create-home", "--shell", "/bin/sh", name)
     try:
         made = Account(name, criu_binary)
         leaks.uids.add(made.uid)
         yield made
         shutil.rmtree(f"/dev/shm/libcriu_py-{made.uid}", ignore_errors=True)
     finally:
-        # It says on stderr that there was no mail to remove.
-        subprocess.run(["/usr/sbin/userdel", "--force", "--remove", name], check=True, capture_output=True)
+        _change_accounts("userdel", "--force", "--remove", name)
 
 
 @pytest.fixture

@@ -1,0 +1,176 @@
+"""
+scripts/install-criu: what it finds, what it says, and how it reads apt's sources.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def install_criu(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """
+    Run the script with a home directory of its own.
+    """
+    env = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    argv = [str(SCRIPTS / "install-criu"), *map(str, arguments)]
+    return subprocess.run(argv, check=False, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+
+
+def make_prefix(prefix: Path, version: str) -> Path:
+    """
+    Make a prefix whose criu program says that it is of a version.
+    """
+    (prefix / "include" / "criu").mkdir(parents=True)
+    (prefix / "include" / "criu" / "criu.h").touch()
+    (prefix / "sbin").mkdir()
+    criu = prefix / "sbin" / "criu"
+    criu.write_text(f"#!/bin/sh\necho 'Version: {version}'\n", encoding="ascii")
+    criu.chmod(0o755)
+    return prefix
+
+
+def sources(form: str, text: str, suite: str = "trixie") -> str:
+    """
+    Let the script's own function turn a bookworm machine's apt sources into those of another suite.
+    """
+    code = f'. "{SCRIPTS}/apt-sources.sh"; {form}_sources bookworm {suite}'
+    return subprocess.run(["bash", "-euc", code], check=True, capture_output=True, text=True, input=text).stdout
+
+
+@pytest.mark.parametrize("version", ["3.18", "3.19", "4.1.1", "4.10", "10.0"])
+def test_new_enough_criu_in_prefix_is_used(tmp_path: Path, version: str) -> None:
+    """
+    A CRIU of 3.18 or newer that somebody has put into the prefix is reported, and nothing is done.
+    """
+    prefix = make_prefix(tmp_path / "criu", version)
+    for arguments in (("--check",), ()):
+        done = install_criu(tmp_path, "--prefix", prefix, *arguments)
+        assert (done.returncode, done.stdout) == (0, f"install-criu: CRIU {version} is in {prefix}\n"), done.stderr
+
+
+def test_old_criu_in_prefix_will_not_do(tmp_path: Path) -> None:
+    """
+    One that is too old counts as none, and the message names the command that gets another.
+    """
+    prefix = make_prefix(tmp_path / "criu", "3.17.1")
+    done = install_criu(tmp_path, "--check", "--from-source", "--prefix", prefix)
+    assert done.returncode == 1
+    assert f"no CRIU 3.18 or newer with headers in {prefix}" in done.stderr
+    assert "get one: scripts/install-criu" in done.stderr
+
+
+def test_default_prefix_follows_xdg(tmp_path: Path) -> None:
+    """
+    Without --prefix it is the user's data directory.
+    """
+    prefix = make_prefix(tmp_path / ".local" / "share" / "libcriu_py" / "criu", "4.2.1")
+    assert f"CRIU 4.2.1 is in {prefix}" in install_criu(tmp_path, "--check").stdout
+
+
+def test_foreign_directory_is_left_alone(tmp_path: Path) -> None:
+    """
+    A prefix that holds something else is not replaced by a build.
+    """
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    done = install_criu(tmp_path, "--from-source", "--prefix", tmp_path / "precious")
+    assert done.returncode == 1
+    assert "was not made by this script" in done.stderr
+    assert (tmp_path / "precious" / "file").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--frob",), ("--prefix",), ("x",)])
+def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """
+    A mistake on the command line ends with status 2 and one sentence.
+    """
+    done = install_criu(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "see scripts/install-criu --help" in done.stderr
+
+
+def test_help_names_every_option(tmp_path: Path) -> None:
+    """
+    --help tells what there is.
+    """
+    text = install_criu(tmp_path, "--help").stdout
+    assert all(option in text for option in ("--prefix DIR", "--from-source", "--suite NAME", "--check"))
+
+
+@pytest.mark.parametrize(
+    ("line", "turned"),
+    [
+        ("deb http://m/debian bookworm main", "deb-src http://m/debian trixie main\n"),
+        ("deb http://m/debian/ bookworm contrib main # c", "deb-src http://m/debian/ trixie main\n"),
+        (
+            "deb [arch=amd64 signed-by=/k.gpg] http://m/debian bookworm main",
+            "deb-src [ signed-by=/k.gpg] http://m/debian trixie main\n",
+        ),
+        ("deb http://m/debian bookworm-updates main", ""),
+        ("deb http://m/debian-security bookworm main", ""),
+        ("deb http://other/apt bookworm main", ""),
+        ("deb http://m/debian bookworm contrib", ""),
+        ("# deb http://m/debian bookworm main", ""),
+        ("deb-src http://m/debian bookworm main", ""),
+    ],
+)
+def test_one_line_sources(line: str, turned: str) -> None:
+    """
+    The mirror and its options are kept; what is not Debian's main archive is left out.
+    """
+    assert sources("one_line", line + "\n") == turned
+
+
+def test_deb822_sources() -> None:
+    """
+    The mirror and its key are kept, an embedded one too; other paragraphs are left out.
+    """
+    text = """\
+# comment
+Types: deb deb-src
+# comment
+URIs: http://m/debian
+Suites: bookworm bookworm-updates
+Components: main contrib
+Architectures: amd64
+Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ xyz
+ -----END PGP PUBLIC KEY BLOCK-----
+
+Types: deb
+URIs: http://m/debian-security
+Suites: bookworm-security
+Components: main
+
+Enabled: no
+Types: deb
+URIs: http://disabled/debian
+Suites: bookworm
+Components: main
+
+Types: deb
+URIs: http://other/debian
+Suites: nodistro
+Components: main
+"""
+    assert sources("deb822", text, "sid") == (
+        "Types: deb-src\n"
+        "Suites: sid\n"
+        "Components: main\n"
+        "URIs: http://m/debian\n"
+        "Signed-By:\n"
+        " -----BEGIN PGP PUBLIC KEY BLOCK-----\n"
+        " .\n"
+        " xyz\n"
+        " -----END PGP PUBLIC KEY BLOCK-----\n"
+        "\n"
+    )
