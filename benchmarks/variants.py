@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks.common import RunError, Sample, measure
 from libcriu_py.binary import find_criu
 from libcriu_py.handover import Request, send_request
+from libcriu_py.scratch import criu_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,7 +191,7 @@ def raw(scenario: Scenario, snapshot: Snapshot) -> Variant:
 
     """
     require_plain(snapshot, "criu restore")
-    argv = [find_criu(), "restore", "--shell-job", "--verbosity=1"]
+    argv = [find_criu(), "restore", "--unprivileged", "--shell-job", "--verbosity=1"]
     argv += ["--images-dir", str(snapshot.images)]
     argv += ["--work-dir", str(work_dir(snapshot)), "--log-file", "raw.log"]
     for fd, key in inherited(snapshot).items():
@@ -281,7 +282,8 @@ def start_peer(
     """
     Run a command that restores the images, with the fds of the hand-over.
 
-    What is asked of the restored program is prepared before the time is taken.
+    criu has the settings that it has under ``libcriu-py run``, its cache of kernel features included, so that only the
+    way there differs. What is asked of the restored program is prepared before the time is taken.
 
     Args:
         argv: The command.
@@ -302,6 +304,7 @@ def start_peer(
         launched=0.0,
         snapshot=str(snapshot.directory),
     )
+    settings = {os.fsdecode(k): os.fsdecode(v) for k, v in criu_environment(find_criu()).items()}
     for left in reversed(range(TRIES)):
         ours, theirs = send_request(request, [])
         images = os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY)
@@ -313,8 +316,7 @@ def start_peer(
             (images, IMAGES_FD),
         ]
         try:
-            variables = {**env, **(extra or {})}
-            return measure(argv, env=variables, copies=copies, expect=scenario.expect)
+            return measure(argv, env={**env, **settings, **(extra or {})}, copies=copies, expect=scenario.expect)
         except RunError:
             if left == 0:
                 raise

@@ -31,6 +31,7 @@ def main(argv: list[str]) -> int:
     criu.opts.log_file = "pycriu.log"
     criu.opts.log_level = 1
     criu.opts.shell_job = True
+    criu.opts.unprivileged = True
     # A child of this process and not of criu, so that it can be waited for.
     criu.opts.rst_sibling = True
     for item in inherited:
