@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from libcriu_py.hooks import Resource, after_restore, before_checkpoint, register, unregister
     from libcriu_py.lifecycle import Outcome
     from libcriu_py.options import DumpOptions, DumpOutcome, InheritFd, PreDumpOptions, RestoreOptions
+    from libcriu_py.pool import RestorePool, restore_many
     from libcriu_py.privilege import Privilege
     from libcriu_py.process import RestoredProcess
     from libcriu_py.program import Program
@@ -104,6 +105,7 @@ _MODULES = {
     "hooks": ("Resource", "after_restore", "before_checkpoint", "register", "unregister"),
     "lifecycle": ("Outcome",),
     "options": ("DumpOptions", "DumpOutcome", "InheritFd", "PreDumpOptions", "RestoreOptions"),
+    "pool": ("RestorePool", "restore_many"),
     "privilege": ("Privilege",),
     "process": ("RestoredProcess",),
     "program": ("Program",),
