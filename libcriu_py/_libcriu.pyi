@@ -5,11 +5,11 @@ An older or newer libcriu has fewer or more functions; `_native.function` is the
 way to those.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import cffi
 
-CData = Any
+CData: TypeAlias = Any
 ffi: cffi.FFI
 lib: Lib
 
@@ -68,6 +68,7 @@ class Lib:
     LCP_STAGE_EXEC: int
     LCP_STAGE_RESTORE: int
     LCP_STAGE_SERVICE: int
+    LCP_STAGE_LINGERING: int
     def lcp_supervise(self, job: CData, channel: CData, /) -> int: ...
     def lcp_next_event(self, channel: int, timeout_ms: int, event: CData, pidfd: CData, /) -> int: ...
     def lcp_mirror(self, channel: int, pidfd: int, terminal: bool, status: CData, /) -> int: ...

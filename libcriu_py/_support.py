@@ -52,6 +52,8 @@ SUPERVISED: int = lib.LCP_EVENT_SUPERVISED
 STAGE_UNSHARE: int = lib.LCP_STAGE_UNSHARE
 STAGE_PROC: int = lib.LCP_STAGE_PROC
 STAGE_RESTORE: int = lib.LCP_STAGE_RESTORE
+STAGE_LINGERING: int = lib.LCP_STAGE_LINGERING
+"""Of an ENDED event: the supervisor stays for what the program left running."""
 
 STAGES: dict[int, str] = {
     lib.LCP_STAGE_UNSHARE: "making the namespaces",
@@ -166,20 +168,53 @@ def next_event(channel: int, timeout: float | None) -> Event | None:
     return Event(event.kind, event.value, event.error, event.stage, given if given >= 0 else None)
 
 
-def first_news(channel: int) -> Event:
+def first_news(channel: int) -> tuple[Event, int]:
     """
     Wait until a supervisor tells that its program runs, or that it could not be started.
+
+    Returns:
+        What it tells, and the supervisor's pid, 0 where there is none.
 
     Raises:
         BrokenPipeError: the supervisor was killed before.
     """
-    while True:
+    supervisor = 0
+    news: Event | None = None
+    # The pid may come after the news: another process tells it.
+    while news is None or supervisor == 0:
         try:
             event = next_event(channel, None)
         except InterruptedError:
             continue  # the signal's handler has run
-        if event is not None and event.kind != SUPERVISED:
-            return event
+        except BrokenPipeError:
+            if news is None:
+                if supervisor:
+                    reap(supervisor, wait=True)
+                raise
+            break  # there never was a supervisor
+        if event is not None and event.kind == SUPERVISED:
+            supervisor = event.value
+        elif event is not None:
+            news = event
+    return news, supervisor
+
+
+def reap(supervisor: int, *, wait: bool) -> bool:
+    """
+    Reap a supervisor, a child of this process.
+
+    Args:
+        supervisor: its pid.
+        wait: whether to wait for its end.
+
+    Returns:
+        Whether it is gone.
+    """
+    try:
+        pid, _ = os.waitpid(supervisor, 0 if wait else os.WNOHANG)
+    except ChildProcessError:
+        return True  # SIGCHLD is ignored here, or somebody waited for every child
+    return pid != 0
 
 
 def mirror(channel: int, pidfd: int, *, terminal: bool) -> int:

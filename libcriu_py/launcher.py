@@ -231,15 +231,19 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
         service=service,
     )
     try:
-        event = _support.first_news(channel)
+        event, supervisor = _support.first_news(channel)
         if event.pidfd is None:
             stage = _support.STAGES.get(event.stage, "starting")
+            if supervisor:
+                _support.reap(supervisor, wait=True)
             raise OSError(event.error, f"{stage} failed for {argv[0]}: {os.strerror(event.error)}")
         pidfd = event.pidfd
         try:
             status = _support.mirror(channel, pidfd, terminal=place.has_own_pids)
         finally:
             os.close(pidfd)
+        # It may stay for what the program left running; then it is reaped by whoever gets it after us.
+        _support.reap(supervisor, wait=False)
     finally:
         os.close(channel)
     return os.waitstatus_to_exitcode(status)

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_lingering: list[int] = []
+"""Supervisors that outlive their program for the sake of what that left running."""
+
+
 class RestoredProcess:
     """
     A process restored from a snapshot; it behaves like `subprocess.Popen`.
 
     `wait`, `poll`, `communicate` and the signals work as there, and so does the context manager:
-    leaving it closes the pipes and waits. The process is not a direct child: a supervisor, its parent, reports
-    its end, so no SIGCHLD arrives and `os.wait` does not see it.
+    leaving it closes the pipes and waits. The process itself is no child of ours but its supervisor is, which
+    reports its end: that is the pid which `os.wait` would see.
 
     Thread safety: methods may be called from any thread, but only one may wait at a time.
     """
@@ -39,9 +43,11 @@ class RestoredProcess:
         control: int,
         pidfd: int,
         pid: int,
+        supervisor: int,
         pipes: Sequence[IO[Any] | None] = (None, None, None),
     ) -> None:
         """Take over the descriptors of a restore; `restore` is the way to make one."""
+        _lingering[:] = [other for other in _lingering if not _support.reap(other, wait=False)]
         self.args = list(args)
         self.stdin, self.stdout, self.stderr = pipes
         self.returncode: int | None = None
@@ -50,7 +56,7 @@ class RestoredProcess:
         self.channel = channel
         """The socket on which news of the process arrives; closed when its end is known."""
         self._control = control
-        self._supervisor = 0
+        self._supervisor = supervisor
         self._told = b""
         self._exchange: Any = None
         self.pid = pid
@@ -124,19 +130,20 @@ class RestoredProcess:
         return self.returncode
 
     def _take(self, event: _support.Event) -> None:
-        if event.kind == _support.SUPERVISED:
-            self._supervisor = event.value
-        elif event.kind == _support.ENDED:
-            self._end(os.waitstatus_to_exitcode(event.value))
+        if event.kind == _support.ENDED:
+            lingering = event.stage == _support.STAGE_LINGERING
+            self._end(os.waitstatus_to_exitcode(event.value), lingering=lingering)
 
-    def _end(self, returncode: int) -> None:
+    def _end(self, returncode: int, *, lingering: bool = False) -> None:
         self.returncode = returncode
         self._read_control(wait=False)
         for fd in (self.channel, self._control, self.pidfd):
             os.close(fd)
         self.channel = self._control = self.pidfd = -1
-        if self._supervisor and os.getpid() == 1:
-            os.waitpid(self._supervisor, 0)  # orphans come to pid 1
+        if lingering:
+            _lingering.append(self._supervisor)
+        else:
+            _support.reap(self._supervisor, wait=True)
 
     def __del__(self) -> None:
         """Close what is open; the process goes on."""

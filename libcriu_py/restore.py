@@ -192,6 +192,7 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
         control=launched.control,
         pidfd=launched.pidfd,
         pid=launched.pid,
+        supervisor=launched.supervisor,
         pipes=streams.files(encoding, errors),
     )
     if wait_ready:
@@ -249,6 +250,8 @@ class Launched(NamedTuple):
     pidfd: int
     pid: int
     """As seen from here; that of its own namespace if it has ended already."""
+    supervisor: int
+    """The pid of its parent, a child of ours."""
 
 
 def launch(
@@ -288,13 +291,13 @@ def launch(
             place = namespace.place_of_restore(decision.mode, snapshot.manifest, plain, isolate=attempt)
             criu = Criu(plain if place.is_rootless else decision.criu)
             try:
-                channel, pidfd, pid = _restore_at(place, snapshot, criu, [*stdio, slot], flags)
+                channel, *pids = _restore_at(place, snapshot, criu, [*stdio, slot], flags)
             except OperationRefused as error:
                 # A pid that was taken meanwhile: in a namespace of its own it is free.
                 if error.errno != errno.EEXIST or place.has_own_pids or attempt:
                     raise
                 continue
-            return Launched(channel, control, pidfd, pid)
+            return Launched(channel, control, *pids)
     except BaseException:
         os.close(control)
         raise
@@ -304,8 +307,8 @@ def launch(
     raise AssertionError(message)
 
 
-def _restore_at(place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[int], flags: int) -> tuple[int, int, int]:
-    """Restore in a place; returns the channel, the pidfd and the pid."""
+def _restore_at(place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[int], flags: int) -> tuple[int, int, int, int]:
+    """Restore in a place; returns the channel, the pidfd, the pid and the supervisor's."""
     images = os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with WorkDirectory() as work:
@@ -339,15 +342,17 @@ def _restore_at(place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[in
         os.close(images)
 
 
-def _await_start(channel: int, log: str) -> tuple[int, int]:
-    """Wait until the process runs, and return its pidfd and pid."""
+def _await_start(channel: int, log: str) -> tuple[int, int, int]:
+    """Wait until the process runs, and return its pidfd, its pid and that of its supervisor."""
     try:
-        event = _support.first_news(channel)
+        event, supervisor = _support.first_news(channel)
     except BrokenPipeError:
         message = "the supervisor of the restore was killed before it could restore anything"
         raise RestoreError(message) from None
     if event.kind == _support.STARTED and event.pidfd is not None:
-        return event.pidfd, _pid_of(event.pidfd) or event.value
+        return event.pidfd, _pid_of(event.pidfd) or event.value, supervisor
+    if supervisor:
+        _support.reap(supervisor, wait=True)
     if event.stage == _support.STAGE_RESTORE:
         refused = refusal("restore", event.value, event.error, log if os.path.exists(log) else None)
         # The log is removed with its directory; its tail is in the exception.

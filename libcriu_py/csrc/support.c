@@ -599,10 +599,18 @@ static pid_t restore_program(const struct lcp_job *job, int channel)
 	return pid;
 }
 
-/* Report on `pid` until it has ended; true when it has. */
+/* Whether a process is left that pid 1 must stay for. */
+static int has_children(void)
+{
+	siginfo_t info;
+
+	return !waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
+}
+
+/* Report on `pid`; true when it has ended. */
 static int report_children(int channel, pid_t pid)
 {
-	int status, ended = 0;
+	int status, last = 0, ended = 0;
 	pid_t child;
 
 	while ((child = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
@@ -613,10 +621,12 @@ static int report_children(int channel, pid_t pid)
 		} else if (WIFCONTINUED(status)) {
 			tell(channel, LCP_EVENT_CONTINUED, 0, 0, 0, -1);
 		} else {
-			tell(channel, LCP_EVENT_ENDED, status, 0, 0, -1);
+			last = status;
 			ended = 1;
 		}
 	}
+	if (ended)
+		tell(channel, LCP_EVENT_ENDED, last, 0, getpid() == 1 && has_children() ? LCP_STAGE_LINGERING : 0, -1);
 	return ended;
 }
 
@@ -691,7 +701,12 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	_exit(0);
 }
 
-/* The process between: it enters the namespaces, and its child is pid 1 there. */
+/*
+ * The process between: it enters the namespaces, and the supervisor is pid 1
+ * there. CLONE_PARENT makes that one a child of the caller, who reaps it: an
+ * orphan would be left to pid 1, which in a container may not reap at all. A
+ * bare clone is a safe fork here, where there is one thread.
+ */
 static void middle_main(const struct lcp_job *job, int channel, const sigset_t *mask)
 {
 	int stage, result = make_namespaces(job->namespaces, &stage);
@@ -699,7 +714,7 @@ static void middle_main(const struct lcp_job *job, int channel, const sigset_t *
 
 	if (result)
 		fail(channel, 0, -result, stage);
-	pid = fork();
+	pid = (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
 	if (pid == 0)
 		supervisor_main(job, channel, mask);
 	if (pid < 0)
@@ -710,7 +725,7 @@ static void middle_main(const struct lcp_job *job, int channel, const sigset_t *
 
 int lcp_supervise(const struct lcp_job *job, int *channel)
 {
-	int pair[2], result = lcp_socketpair(pair), subreaper = 0, status;
+	int pair[2], result = lcp_socketpair(pair), status;
 	sigset_t all, old;
 	pid_t middle;
 
@@ -718,10 +733,6 @@ int lcp_supervise(const struct lcp_job *job, int *channel)
 		return result;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	/* The supervisor is nobody's child here: no SIGCHLD, no zombie for the caller. */
-	prctl(PR_GET_CHILD_SUBREAPER, &subreaper);
-	if (subreaper)
-		prctl(PR_SET_CHILD_SUBREAPER, 0);
 	middle = fork();
 	if (middle == 0) {
 		close(pair[0]);
@@ -731,8 +742,6 @@ int lcp_supervise(const struct lcp_job *job, int *channel)
 	if (middle > 0)
 		while (waitpid(middle, &status, 0) < 0 && errno == EINTR)
 			;
-	if (subreaper)
-		prctl(PR_SET_CHILD_SUBREAPER, 1);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	close(pair[1]);
 	if (result) {

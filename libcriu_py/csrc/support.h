@@ -38,12 +38,14 @@
 #define LCP_STAGE_EXEC 7
 #define LCP_STAGE_RESTORE 8
 #define LCP_STAGE_SERVICE 9
+/* Of LCP_EVENT_ENDED: the supervisor stays for what the program left running. */
+#define LCP_STAGE_LINGERING 10
 
 struct lcp_event {
 	int32_t kind;   /* LCP_EVENT_* */
 	int32_t value;  /* pid, signal, wait status, or libcriu's return value */
 	int32_t error;  /* errno of a failure */
-	int32_t stage;  /* LCP_STAGE_* of a failure */
+	int32_t stage;  /* LCP_STAGE_* */
 };
 
 struct lcp_job {
@@ -61,7 +63,10 @@ struct lcp_job {
 	char *const *criu_env;
 };
 
-/* Start the supervisor of a job; 0 or -errno. `channel` gets the socket on which its events arrive. */
+/*
+ * Start the supervisor of a job, a child of the caller; 0 or -errno. `channel` gets the socket on
+ * which its events arrive; LCP_EVENT_SUPERVISED tells its pid.
+ */
 int lcp_supervise(const struct lcp_job *job, int *channel);
 
 /* Next event: 1 got, 0 time is up, -EPIPE the supervisor is gone, -errno. `pidfd` is set by LCP_EVENT_STARTED. */
