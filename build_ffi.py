@@ -85,14 +85,20 @@ def _from_prefix() -> Criu | None:
     headers = prefix / "include" / "criu"
     if not archives or not (headers / "criu.h").exists():
         if named:
-            sys.exit(f"LIBCRIU_PY_PREFIX={named} holds no libcriu.a and criu.h: run scripts/install-criu --prefix {named}")
+            sys.exit(f"LIBCRIU_PY_PREFIX={named} holds no CRIU library: run scripts/install-criu --prefix {named}")
         return None
-    return Criu([f"-I{headers}", f"-I{headers.parent}"], [str(archives[0]), *_pkg_config("--libs", "libprotobuf-c", ["-lprotobuf-c"])], str(prefix))
+    protobuf = _pkg_config("--libs", "libprotobuf-c", ["-lprotobuf-c"])
+    return Criu([f"-I{headers}", f"-I{headers.parent}"], [str(archives[0]), *protobuf], str(prefix))
 
 
 def _pkg_config(flag: str, package: str, default: list[str] | None = None) -> list[str]:
     try:
-        output = subprocess.run(["pkg-config", flag, package], check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(
+            ["pkg-config", flag, package],  # noqa: S607 - found on PATH, as by make
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         if default is None:
             raise
@@ -111,8 +117,8 @@ def find_criu() -> Criu:
     if found is not None:
         return found
     try:
-        return Criu(_pkg_config("--cflags", "criu"), _pkg_config("--libs", "criu"), _pkg_config("--variable=prefix", "criu", [""])[0])
-    except (OSError, subprocess.CalledProcessError, IndexError):
+        return Criu(_pkg_config("--cflags", "criu"), _pkg_config("--libs", "criu"), "")
+    except (OSError, subprocess.CalledProcessError):
         sys.exit(_NO_CRIU)
 
 
@@ -166,8 +172,8 @@ def make_ffi() -> FFI:
         for block in _CDEF.findall((ROOT / CSRC / f"{unit}.h").read_text(encoding="utf-8")):
             builder.cdef(block)
     warnings = ["-Wall", "-Wextra", "-Werror"] if os.environ.get("LIBCRIU_PY_WERROR") else []
-    # cffi's generated wrappers leave parameters unused and compare them in ways -Wextra dislikes; ours do not.
-    relaxed = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"] if warnings else []
+    # These are for the wrappers that cffi generates; there is one set of flags for all sources.
+    relaxed = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
     includes = "\n".join(f'#include "{unit}.h"' for unit in units)
     builder.set_source(
         "libcriu_py._libcriu",
@@ -175,7 +181,7 @@ def make_ffi() -> FFI:
         sources=[str(CSRC / f"{unit}.c") for unit in units],
         depends=["build_ffi.py", *(str(CSRC / f"{unit}.h") for unit in units)],
         include_dirs=[str(CSRC)],
-        extra_compile_args=[*criu.cflags, "-std=gnu11", *warnings, *relaxed],
+        extra_compile_args=[*criu.cflags, "-std=gnu11", *warnings, *(relaxed if warnings else ())],
         extra_link_args=criu.libs,
     )
     return builder

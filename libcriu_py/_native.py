@@ -61,15 +61,61 @@ ADDED_IN = {
 The CRIU release that brought each function which an accepted libcriu may lack.
 """
 
-_SET = (
-    "pid images_dir_fd work_dir_fd log_level cpu_cap ghost_limit manage_cgroups_mode pre_dump_mode network_lock "
-    "pidfd_store_sk empty_ns leave_running ext_unix_sk tcp_established tcp_skip_in_flight tcp_close weak_sysctls "
-    "evasive_devices shell_job skip_file_rwx_check unprivileged orphan_pts_master file_locks track_mem auto_dedup "
-    "force_irmap link_remap manage_cgroups auto_ext_mnt ext_sharing ext_masters mntns_compat_mode "
-    "lazy_pages leave_stopped display_stats log_to_stderr stream compress decompress_threads image_io_mode tls "
-    "tls_no_cn_verify parent_images log_file root freeze_cgroup lsm_profile lsm_mount_context config_file "
-    "tls_cacert tls_cacrl tls_cert tls_key"
-).split()
+_SET = [
+    "pid",
+    "images_dir_fd",
+    "work_dir_fd",
+    "log_level",
+    "cpu_cap",
+    "ghost_limit",
+    "manage_cgroups_mode",
+    "pre_dump_mode",
+    "network_lock",
+    "pidfd_store_sk",
+    "empty_ns",
+    "leave_running",
+    "ext_unix_sk",
+    "tcp_established",
+    "tcp_skip_in_flight",
+    "tcp_close",
+    "weak_sysctls",
+    "evasive_devices",
+    "shell_job",
+    "skip_file_rwx_check",
+    "unprivileged",
+    "orphan_pts_master",
+    "file_locks",
+    "track_mem",
+    "auto_dedup",
+    "force_irmap",
+    "link_remap",
+    "manage_cgroups",
+    "auto_ext_mnt",
+    "ext_sharing",
+    "ext_masters",
+    "mntns_compat_mode",
+    "lazy_pages",
+    "leave_stopped",
+    "display_stats",
+    "log_to_stderr",
+    "stream",
+    "compress",
+    "decompress_threads",
+    "image_io_mode",
+    "tls",
+    "tls_no_cn_verify",
+    "parent_images",
+    "log_file",
+    "root",
+    "freeze_cgroup",
+    "lsm_profile",
+    "lsm_mount_context",
+    "config_file",
+    "tls_cacert",
+    "tls_cacrl",
+    "tls_cert",
+    "tls_key",
+]
 
 _SETTERS = {name: f"criu_local_set_{name}" for name in _SET} | {
     "cgroup_props": "criu_local_add_cg_props",
@@ -138,7 +184,8 @@ def function(name: str) -> Callable[..., int | None]:
     """
     found: Callable[..., int | None] | None = getattr(lib, name, None)
     if found is None:
-        message = f"{name} needs CRIU {ADDED_IN.get(name, 'of a newer release')} or newer at build time; rebuild libcriu_py against it"
+        version = ADDED_IN.get(name, "of a newer release")
+        message = f"{name} needs CRIU {version} or newer at build time; rebuild libcriu_py against it"
         raise UnsupportedFeature(message)
     return found
 
@@ -191,7 +238,9 @@ class NativeOptions:
     def __enter__(self) -> CData:
         return self.opts
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class Request:
         options: The options.
         binary: The criu program, None for a service.
         env: Variables to set (None: remove) in the environment of criu.
-        capture: Keep what criu prints for `output`.
+        capture: Keep what criu prints for `output`, unless an option is there to make it print.
 
     Attributes:
         native: The native options; `native.child` is what the criu process gets.
@@ -48,11 +48,14 @@ class Request:
         capture: bool = False,
     ) -> None:
         self.values = _values(options)
-        self._output = os.memfd_create("criu.output", os.MFD_CLOEXEC) if capture else -1
+        self._output = -1
         self.log_path: str | None = None
-        self._fds: list[int] = [self._output] if capture else []
+        self._fds: list[int] = []
         self._stamp: tuple[int, int, int] | None = None
         try:
+            if capture and not self._prints():
+                self._output = os.memfd_create("criu.output", os.MFD_CLOEXEC)
+                self._fds.append(self._output)
             passed = self._with_directories()
             passed["config"] = render_config(passed.get("config"), passed.pop("timeout", None))
             self.native = _native.NativeOptions(passed, binary, env, self._output)
@@ -63,7 +66,9 @@ class Request:
     def __enter__(self) -> CData:
         return self.native.opts
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -117,6 +122,16 @@ class Request:
         self.log_path = os.path.join(where, str(self.values.get("log_file") or _DEFAULT_LOG))
         self._stamp = _stamp(self.log_path)
 
+    def _prints(self) -> bool:
+        # Whether what is printed is wanted by the caller: scripts and commands print to the standard error of criu.
+        config = self.values.get("config") or {}
+        return bool(
+            self.values.get("log_to_stderr")
+            or self.values.get("exec_cmd")
+            or self.values.get("config_file")
+            or {"action-script", "action_script", "log-to-stderr", "log_to_stderr"} & set(config)  # type: ignore[call-overload]
+        )
+
     def _with_directories(self) -> dict[str, object]:
         passed = dict(self.values)
         for name in ("images_dir", "work_dir"):
@@ -153,7 +168,9 @@ def render_config(config: object, timeout: object) -> str | None:
     lines = []
     for name, value in entries.items():
         values = value if isinstance(value, (list, tuple)) else (value,)
-        lines += [_config_line(name.replace("_", "-"), item) for item in values if item is not None and item is not False]
+        lines += [
+            _config_line(name.replace("_", "-"), item) for item in values if item is not None and item is not False
+        ]
     return "".join(lines) or None
 
 

@@ -116,9 +116,9 @@ class Criu:
         """
         from libcriu_py.options import DumpOutcome
 
-        request = self._request(options, env)
+        request = self._request(options, env, capture=_pid_of(options) is not None)
         with request:
-            itself = request.values.get("pid") is None
+            itself = _pid_of(options) is None
             if itself:
                 self._check_self_dump(notify)
             elif request.values.get("pid") == os.getpid():
@@ -143,7 +143,7 @@ class Criu:
             TransportError: criu could not be started or broke off.
             ValueError: There is no pid in the options.
         """
-        request = self._request(options, env)
+        request = self._request(options, env, capture=True)
         with request:
             _require_pid("pre_dump", request)
             self._run("pre-dump", lib.LCP_PRE_DUMP, request, notify)
@@ -171,7 +171,7 @@ class Criu:
             TransportError: criu could not be started or broke off.
             ValueError: There is no pid in the options.
         """
-        request = self._request(options, env)
+        request = self._request(options, env, capture=True)
         done = 0
 
         def more() -> bool:
@@ -207,7 +207,7 @@ class Criu:
             OperationRefused: criu refused.
             TransportError: criu could not be started or broke off.
         """
-        request = self._request(options, env)
+        request = self._request(options, env, capture=True)
         with request:
             return self._run("restore", lib.LCP_RESTORE, request, notify)
 
@@ -235,7 +235,7 @@ class Criu:
         if self._binary is None:
             message = "restore_child needs a criu program, not a service: only a child of ours can restore our children"
             raise ValueError(message)
-        request = self._request(options, env)
+        request = self._request(options, env, capture=True)
         with request:
             before = _children()
             try:
@@ -256,7 +256,7 @@ class Criu:
             OperationRefused: It has not; the reason says what is missing.
             TransportError: criu could not be started or broke off.
         """
-        self._ask("check", lib.LCP_CHECK, unprivileged)
+        self._ask("check", lib.LCP_CHECK, unprivileged=unprivileged)
 
     def version(self) -> Version:
         """
@@ -288,7 +288,7 @@ class Criu:
         from libcriu_py.options import Features
 
         request, names = _native.feature_request()
-        self._ask("tell its features", lib.LCP_FEATURES, unprivileged, request)
+        self._ask("tell its features", lib.LCP_FEATURES, unprivileged=unprivileged, features=request)
         return Features(**{name: bool(getattr(request, name)) for name in names if name in Features._fields})
 
     def native_options(self, options: Options | Values, env: Environment | None = None) -> Request:
@@ -305,7 +305,7 @@ class Criu:
         """
         return self._request(options, env)
 
-    def _ask(self, question: str, code: int, unprivileged: bool | None, features: object = None) -> int:
+    def _ask(self, question: str, code: int, *, unprivileged: bool | None, features: object = None) -> int:
         if unprivileged is None:
             unprivileged = os.geteuid() != 0
         # libcriu sends no options with a check, so they go through a configuration file. A service has its own.
@@ -314,8 +314,8 @@ class Criu:
         with request:
             return self._run(question, code, request, features=features)
 
-    def _request(self, options: Options | Values | None, env: Environment | None) -> Request:
-        return Request(options, self._binary, env)
+    def _request(self, options: Options | Values, env: Environment | None, *, capture: bool = False) -> Request:
+        return Request(options, self._binary, env, capture=capture and self._binary is not None)
 
     def _check_self_dump(self, notify: Notify | None) -> None:
         if notify is not None:
@@ -328,9 +328,7 @@ class Criu:
             )
             raise OperationRefused(message, operation="dump")
 
-    def _call(
-        self, request: Request, notify: Notify | None, more: Callable[[], bool] | None = None
-    ) -> _native.Call:
+    def _call(self, request: Request, notify: Notify | None, more: Callable[[], bool] | None = None) -> _native.Call:
         if notify is None:
             return _native.Call(request.native, None, more)
         from libcriu_py.notify import make_notification
@@ -413,6 +411,10 @@ def _broken(criu: Criu, status: int | None, told: OperationRefused) -> Transport
     if told.reason:
         message = f"{message}; it wrote: {told.reason}"
     return TransportError(f"{message}; {told.hint}" if told.hint else message)
+
+
+def _pid_of(options: DumpOptions | Values) -> object:
+    return options.get("pid") if hasattr(options, "get") else options.pid
 
 
 def _require_pid(method: str, request: Request) -> None:

@@ -42,7 +42,7 @@ _HARMLESS = (
 )
 
 # Consequences of an error that was printed before; a reason only when there is nothing else.
-_CONSEQUENCES = ("Dumping FAILED", "Pre-dumping FAILED", "Restoring FAILED", "Aborting")
+_CONSEQUENCES = ("Dumping FAILED", "Pre-dumping FAILED", "Restoring FAILED", "Aborting", "Unable to detach from")
 
 
 class CriuError(Exception):
@@ -153,9 +153,7 @@ class HookError(CriuError, RuntimeError):
     """
 
 
-def refusal(
-    operation: str, returncode: int, errno_: int, log_path: str | None, output: str = ""
-) -> OperationRefused:
+def refusal(operation: str, returncode: int, errno_: int, log_path: str | None, output: str = "") -> OperationRefused:
     """
     Build the exception for an operation that criu refused.
 
@@ -170,12 +168,13 @@ def refusal(
         The exception, with reason, log tail and hint taken from the log.
     """
     log = read_log(log_path) or output
-    errors = log_errors(log)
+    # Where criu prints but does not log, its first words are the reason (check_caps in criu/cr-check.c).
+    errors = log_errors(log) or [line.strip(" :") for line in output.splitlines() if line.strip()][:1]
     reason = errors[0] if errors else ""
 
     from libcriu_py.hints import find_hint
 
-    hint = find_hint(operation, errors, log, errno_)
+    hint = find_hint(errors, errno_)
     message = f"criu refused to {operation}: {reason or _without_reason(errno_)}"
     if hint:
         message = f"{message}; {hint}"
