@@ -1,0 +1,90 @@
+"""
+The check that a test leaves nothing behind sees what is left.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.system import leaks
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_nothing_left_nothing_said() -> None:
+    """
+    A test that cleans up passes.
+    """
+    before = leaks.observe()
+    subprocess.run(["true"], check=True)
+    assert leaks.left_behind(before) == []
+
+
+def test_descriptor_is_seen() -> None:
+    """
+    An open descriptor is named with what it is open on.
+    """
+    before = leaks.observe()
+    fd = os.open("/dev/zero", os.O_RDONLY)
+    try:
+        assert leaks.left_behind(before) == [f"fd {fd} is open on /dev/zero"]
+    finally:
+        os.close(fd)
+
+
+def test_zombie_is_seen_and_reaped() -> None:
+    """
+    A child that nobody has waited for is named, and waited for.
+    """
+    before = leaks.observe()
+    pid = os.posix_spawn("/bin/true", ["true"], os.environ)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert leaks.left_behind(before) == [f"child {pid} is a zombie: nobody has waited for it"]
+    assert leaks.left_behind(before) == []
+
+
+def test_orphan_is_seen_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A process whose parent has gone is known by its environment.
+    """
+    monkeypatch.setattr(leaks, "GRACE", 0.2)
+    before = leaks.observe()
+    script = "sleep 600 >/dev/null 2>&1 & echo $!"
+    pid = int(subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True).stdout)
+    assert leaks.left_behind(before) == [f"process {pid} is still running: sleep 600"]
+    assert leaks.left_behind(before) == []
+
+
+def test_process_that_ends_in_time_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A process that is about to end is given the time to.
+    """
+    monkeypatch.setattr(leaks, "GRACE", 30)
+    before = leaks.observe()
+    subprocess.run(["sh", "-c", "sleep 0.2 >/dev/null 2>&1 &"], check=True)
+    assert leaks.left_behind(before) == []
+
+
+def test_temporary_file_is_seen() -> None:
+    """
+    A file in the directory for temporary files, or in the package's own on a tmpfs, is named.
+    """
+    own = Path(f"/dev/shm/libcriu_py-{os.geteuid()}")
+    made_own = not own.exists()
+    own.mkdir(mode=0o700, exist_ok=True)
+    before = leaks.observe()
+    paths = [Path(tempfile.gettempdir()) / "left", own / "work-left"]
+    try:
+        for path in paths:
+            path.touch()
+        assert sorted(leaks.left_behind(before)) == sorted(f"{path} is left" for path in paths)
+    finally:
+        for path in paths:
+            path.unlink()
+        if made_own:
+            own.rmdir()
