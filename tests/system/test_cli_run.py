@@ -1,0 +1,293 @@
+"""
+``libcriu-py run`` without a terminal: every test is made with the restored and with the conventionally started program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.system.cli_start import LIBCRIU_PY, PROGRAM, TIMEOUT, WAYS, command, make_snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module", name="snapshot")
+def snapshot_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    Give a snapshot of the test program.
+    """
+    return make_snapshot(tmp_path_factory.mktemp("run") / "snap")
+
+
+@pytest.fixture(params=WAYS, name="start")
+def start_fixture(request: pytest.FixtureRequest, snapshot: Path) -> list[str]:
+    """
+    Give what starts the program, once for each way.
+    """
+    return command(request.param, snapshot)
+
+
+def run(argv: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+    """
+    Run a command with its output captured.
+    """
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        argv, **{"capture_output": True, "text": True, "check": False, "timeout": TIMEOUT, **settings}
+    )
+    return done
+
+
+def test_program_sees_no_difference(snapshot: Path, tmp_path: Path) -> None:
+    """
+    Arguments, names, working directory, umask, environment, streams and descriptors are those of a conventional start.
+    """
+    settings = {
+        "cwd": tmp_path,
+        "umask": 0o27,
+        "env": {**os.environ, "CLI_TEST": "ä", "PYTHONIOENCODING": "", os.fsdecode(b"CLI_BYTES"): os.fsdecode(b"\xff")},
+        "input": "",
+    }
+    conventional, restored = (
+        run([*command(way, snapshot), "report", "--", "-x", "ö", "", "a\nb"], **settings) for way in WAYS
+    )
+    assert json.loads(restored.stdout) == json.loads(conventional.stdout)
+    assert json.loads(restored.stdout)["argv"] == ["report", "--", "-x", "ö", "", "a\nb"]
+    assert (restored.returncode, restored.stderr) == (conventional.returncode, conventional.stderr) == (0, "")
+
+
+def test_arguments_that_are_not_utf8(start: list[str]) -> None:
+    """
+    Any bytes but null reach the program.
+    """
+    done = run([*map(os.fsencode, start), b"report", b"\xff\xfe"])  # type: ignore[list-item]
+    assert os.fsencode(json.loads(done.stdout)["argv"][1]) == b"\xff\xfe"
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 42, 125, 126, 255])
+def test_exit_status(start: list[str], status: int) -> None:
+    """
+    The status of the program is the status of the command.
+    """
+    done = run([*start, "fail", str(status)])
+    assert (done.returncode, done.stdout, done.stderr) == (status, "failing\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGABRT])
+def test_death_by_signal(start: list[str], number: signal.Signals) -> None:
+    """
+    The command dies of the signal that the program died of.
+    """
+    done = run([*start, "die", str(int(number))])
+    assert (done.returncode, done.stdout) == (-number, "dying\n")
+
+
+def test_uncaught_exception(snapshot: Path) -> None:
+    """
+    The traceback has the program's frames and no others; the status is 1.
+    """
+    conventional, restored = (run([*command(way, snapshot), "crash"]) for way in WAYS)
+    assert restored.stderr == conventional.stderr
+    assert restored.stderr.endswith("RuntimeError: no reason\n")
+    assert restored.returncode == conventional.returncode == 1
+
+
+def test_exit_message(start: list[str]) -> None:
+    """
+    A message given to sys.exit() goes to stderr, with status 1.
+    """
+    done = run([*start, "message"])
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "that was it\n")
+
+
+def test_standard_input_through_a_pipe(start: list[str]) -> None:
+    """
+    Megabytes come through, to the end.
+    """
+    data = os.urandom(1 << 14) * 300
+    done = run([*start, "digest"], input=data, text=False)
+    assert done.stdout.decode() == f"{len(data)} {hashlib.sha256(data).hexdigest()}\n"
+
+
+def test_streams_are_files(start: list[str], tmp_path: Path) -> None:
+    """
+    Reading goes on where the caller left off, and output is appended where the caller was.
+    """
+    (tmp_path / "in").write_text("skipped\nread\n")
+    with (tmp_path / "in").open() as source, (tmp_path / "out").open("w") as target:
+        os.lseek(source.fileno(), 8, os.SEEK_SET)
+        os.write(target.fileno(), b"before\n")
+        done = run([*start, "copy"], stdin=source, stdout=target, stderr=subprocess.PIPE, capture_output=False)
+        os.write(target.fileno(), b"after\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out").read_text() == "before\nread\nafter\n"
+
+
+def test_stdout_and_stderr_on_the_same_pipe(start: list[str]) -> None:
+    """
+    As with 2>&1, both arrive.
+    """
+    done = run([*start, "crash"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, capture_output=False)
+    assert done.stdout.endswith("RuntimeError: no reason\n")
+
+
+def test_reader_that_goes_away(snapshot: Path) -> None:
+    """
+    A program that prints into a pipe without a reader ends as it would conventionally.
+    """
+    ends = []
+    for way in WAYS:
+        with subprocess.Popen([*command(way, snapshot), "flood"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.read(5) == b"xxxxx"
+            process.stdout.close()
+            ends.append((process.stderr.read(), process.wait(TIMEOUT)))
+    assert ends[0] == ends[1]
+    assert b"BrokenPipeError" in ends[1][0]
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams(start: list[str], closed: str) -> None:
+    """
+    A stream that is closed is closed for the program, and sys has None for it.
+    """
+    done = run(["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *start, "quiet"], stdin=subprocess.DEVNULL)
+    open_ones = sum(1 << fd for fd in range(3) if str(fd) not in closed.replace("&-", ""))
+    assert done.returncode == open_ones * 9
+
+
+def test_sigterm_reaches_the_program(start: list[str]) -> None:
+    """
+    Its handler runs, and its exit status is the command's.
+    """
+    with subprocess.Popen([*start, "graceful"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.stdout.read() == "leaving\n"
+        assert process.wait(TIMEOUT) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2])
+def test_signal_without_a_handler_ends_both(start: list[str], number: signal.Signals) -> None:
+    """
+    The command dies of the signal it was sent, because the program did.
+    """
+    with subprocess.Popen([*start, "wait"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.read() == ""
+        assert process.wait(TIMEOUT) == -number
+
+
+def test_each_signal_arrives_once(start: list[str]) -> None:
+    """
+    Signals to the command are passed on, each once.
+    """
+    names = ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "SIGCONT"]
+    with subprocess.Popen(
+        [*start, "count", *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for name in names:
+            process.send_signal(signal.Signals[name])
+            assert process.stdout.readline() == f"caught {name}\n"
+        out, _ = process.communicate("\n", TIMEOUT)
+    assert out == "counts " + " ".join(f"{name}=1" for name in names) + "\n"
+
+
+def test_killed_command_leaves_no_program_behind(start: list[str]) -> None:
+    """
+    When the command is killed, which it cannot pass on, the program ends too.
+    """
+    with subprocess.Popen([*start, "wait"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        assert process.stdout.read() == ""  # the end of file comes when nobody holds the pipe any more
+
+
+def test_many_at_once_one_after_the_other(snapshot: Path) -> None:
+    """
+    A pipeline of three restored copies of one snapshot works.
+    """
+    start = command("restored", snapshot)
+    line = " | ".join(f"{' '.join(map(repr, start))} copy" for _ in range(3))
+    done = run(["/bin/sh", "-c", line], input="through three\n")
+    assert (done.stdout, done.stderr) == ("through three\n", "")
+
+
+def test_fallback_starts_the_program_conventionally(tmp_path: Path) -> None:
+    """
+    With a damaged snapshot the program still runs, with its arguments and one line that says why.
+    """
+    snapshot = make_snapshot(tmp_path / "snap")
+    for image in (snapshot / "images").glob("core-*.img"):
+        image.write_bytes(b"nothing")
+    done = run([*LIBCRIU_PY, "run", str(snapshot), "fail", "3"])
+    assert (done.returncode, done.stdout) == (3, "failing\n")
+    assert len(done.stderr.splitlines()) == 1
+    quiet = run([*LIBCRIU_PY, "run", "--quiet", str(snapshot), "report", "a"])
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert json.loads(quiet.stdout)["argv"] == ["report", "a"]
+    refused = run([*LIBCRIU_PY, "run", "--no-fallback", str(snapshot), "report"])
+    assert (refused.returncode, refused.stdout) == (126, "")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_directory_without_a_snapshot(tmp_path: Path) -> None:
+    """
+    There is nothing to fall back to: status 126 and a line that says how to make one.
+    """
+    done = run([*LIBCRIU_PY, "run", str(tmp_path / "none")])
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "libcriu-py snapshot -o" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_program_changed_since_the_snapshot_runs_as_it_is_now(tmp_path: Path) -> None:
+    """
+    The main module is read afresh in every copy.
+    """
+    script = tmp_path / "app.py"
+    script.write_text("print('old')")
+    snapshot = make_snapshot(tmp_path / "snap", str(script))
+    script.write_text("print('new')")
+    done = run([*LIBCRIU_PY, "run", "--no-fallback", str(snapshot)])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "new\n", "")
+
+
+def test_interpreter_runs_any_program(tmp_path: Path) -> None:
+    """
+    A snapshot of preloaded modules alone takes what python takes: a script, -m, -c, or a program on standard input.
+    """
+    snapshot = make_snapshot(tmp_path / "py", "--preload", "json.tool,decimal")
+    start = [*LIBCRIU_PY, "run", "--no-fallback", str(snapshot)]
+    (tmp_path / "say.py").write_text("import sys; print(sys.argv, sys.path[0], sorted({'decimal', 'json.tool'} & {*sys.modules}))")
+    for args in (["say.py", "-x"], ["-m", "say", "-x"], ["-c", (tmp_path / "say.py").read_text(), "-x"], ["-", "-x"], []):
+        settings = {"cwd": tmp_path, "input": (tmp_path / "say.py").read_text()}
+        restored = run([*start, "--", *args], **settings)
+        conventional = run([sys.executable, *args], **settings)
+        assert restored.stdout == conventional.stdout.replace("[]", "['decimal', 'json.tool']")
+        assert (restored.returncode, restored.stderr) == (0, "")
+    wrong = run([*start, "--", "-x"])
+    assert wrong.returncode == 2
+    assert "-x: not an option" in wrong.stderr
+
+
+def test_conventional_program_is_the_same_file() -> None:
+    """
+    Both ways start the program that lies next to the tests.
+    """
+    assert command("conventional", None)[-1] == PROGRAM  # type: ignore[arg-type]
