@@ -10,7 +10,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from libcriu_py.snapshot import DUMP_LOG, IMAGES, SLOTS_DIRECTORY, files_of, write_manifest
+from libcriu_py.snapshot import DUMP_LOG, IMAGES, MEMORY, SLOTS_DIRECTORY, files_of, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +72,11 @@ class Draft:
         """Where criu writes."""
         return os.path.join(self.path, IMAGES)
 
+    @property
+    def memory(self) -> str:
+        """Where the memory is that copies map."""
+        return os.path.join(self.path, MEMORY)
+
     def slot(self, name: str) -> str:
         """Give the path of a slot."""
         return os.path.join(self.path, SLOTS_DIRECTORY, name)
@@ -97,7 +102,7 @@ class Draft:
         self._tidy()
         write_manifest(self.path, {**manifest, "files": files_of(self.path)})
         if self.path != self.target:
-            _exchange(self.path, self.target)
+            exchange(self.path, self.target)
             shutil.rmtree(self.path)
             self.path = self.target
 
@@ -109,7 +114,8 @@ class Draft:
         os.chmod(self.images, 0o700)
         for base, _, names in os.walk(self.path):
             for name in names:
-                os.chmod(os.path.join(base, name), 0o600)
+                # Restored copies have memory.img mapped: a change would change them.
+                os.chmod(os.path.join(base, name), 0o400 if name == MEMORY else 0o600)
 
     def discard(self) -> None:
         """Remove what was made; a directory that was there before stays, empty as it was."""
@@ -124,7 +130,7 @@ class Draft:
                 os.unlink(path)
 
 
-def _exchange(one: str, other: str) -> None:
+def exchange(one: str, other: str) -> None:
     """Swap two directories in one step (renameat2), so that there is a whole snapshot at any time."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):

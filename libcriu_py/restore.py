@@ -309,10 +309,15 @@ def launch(
 
 def _restore_at(place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[int], flags: int) -> tuple[int, int, int, int]:
     """Restore in a place; returns the channel, the pidfd, the pid and the supervisor's."""
+    keys = [snapshot.manifest["slots"][name] for name in handover.SLOTS]
     images = os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    inherited = [images]
     try:
+        inherit = [*zip(slots, keys, strict=True), (images, snapshot.manifest["images_key"])]
+        if snapshot.memory_key is not None:
+            inherited.append(snapshot.open_memory())
+            inherit.append((inherited[-1], snapshot.memory_key))
         with WorkDirectory() as work:
-            keys = [snapshot.manifest["slots"][name] for name in handover.SLOTS]
             options: dict[str, object] = {
                 "images_dir": images,
                 "work_dir": work.path,
@@ -320,7 +325,7 @@ def _restore_at(place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[in
                 "log_level": _LOG_LEVEL,
                 "unprivileged": True,
                 "shell_job": True,
-                "inherit_fds": [*zip(slots, keys, strict=True), (images, snapshot.manifest["images_key"])],
+                "inherit_fds": inherit,
                 **snapshot.manifest.get("restore_options", {}),
             }
             with criu.native_options(options) as native:
@@ -329,7 +334,7 @@ def _restore_at(place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[in
                     flags=flags,
                     ambient=place.ambient,
                     last_pid=place.last_pid,
-                    inherit=[*slots, images],
+                    inherit=[*slots, *inherited],
                     restore=native,
                     env=criu_environment(criu.binary or ""),
                 )
@@ -339,7 +344,8 @@ def _restore_at(place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[in
                 os.close(channel)
                 raise
     finally:
-        os.close(images)
+        for fd in inherited:
+            os.close(fd)
 
 
 def _await_start(channel: int, log: str) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@ The snapshot directory and its manifest.
 
     snap/manifest.json   written last, atomically: without it there is no snapshot
     snap/images/         what criu wrote
+    snap/memory.img      memory that copies map instead of having it copied; not always there
     snap/slots/          placeholders for stdin, stdout, stderr and the request
     snap/dump.log        criu's log
 
@@ -27,6 +28,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 IMAGES = "images"
 SLOTS_DIRECTORY = "slots"
+MEMORY = "memory.img"
 DUMP_LOG = "dump.log"
 GROUP_OR_OTHERS_WRITE = 0o022
 
@@ -116,6 +118,33 @@ class Snapshot:
         """What the maker of the snapshot noted."""
         details: Mapping[str, Any] = self.manifest.get("details") or {}
         return details
+
+    @property
+    def memory_key(self) -> str | None:
+        """The name of `memory.img` in the images, where memory is mapped from it; None where all is copied."""
+        memory = self.manifest.get("memory") or {}
+        key: str | None = memory.get("key")
+        return key
+
+    def open_memory(self) -> int:
+        """
+        Open `memory.img`, from which the memory of each copy is mapped.
+
+        Raises:
+            SnapshotError: it is not the file of this snapshot: criu would not notice (criu/files-reg.c, open_path).
+        """
+        memory = self.manifest["memory"]
+        path = os.path.join(self.path, memory["file"])
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            message = f"{path}, the memory of the snapshot, cannot be opened: {error.strerror}; make the snapshot anew"
+            raise SnapshotError(message) from None
+        if (size := os.fstat(fd).st_size) != memory["size"]:
+            os.close(fd)
+            message = f"{path} has {size} bytes instead of {memory['size']}; make the snapshot anew"
+            raise SnapshotError(message)
+        return fd
 
     def check(self) -> list[Mismatch]:
         """
