@@ -150,27 +150,31 @@ class Account:
             os.chown(path, self.uid, self.gid)
 
 
+def _words(argv: Sequence[object]) -> list[str]:
+    return [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in argv]
+
+
 def popen_as(
-    account: Account, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **options: Any
+    account: Account, argv: Sequence[object], *, env: Mapping[str, str] | None = None, **options: Any
 ) -> subprocess.Popen[Any]:
     """
     Start a program as an account, in its home directory unless told otherwise.
 
     Args:
         account: Who runs it.
-        argv: The program and its arguments.
+        argv: The program and its arguments: strings, bytes, paths or numbers.
         env: Variables beside those of a fresh login.
         options: As of `subprocess.Popen`.
     """
     options.setdefault("cwd", account.home)
     return subprocess.Popen(
-        [str(word) for word in argv], env=account.environment(**(env or {})), **account.identity, **options
+        _words(argv), env=account.environment(**(env or {})), **account.identity, **options
     )
 
 
 def run_as(
     account: Account,
-    argv: Sequence[str | Path],
+    argv: Sequence[object],
     *,
     env: Mapping[str, str] | None = None,
     check: bool = False,
@@ -181,7 +185,7 @@ def run_as(
 
     Args:
         account: Who runs it.
-        argv: The program and its arguments.
+        argv: The program and its arguments: strings, bytes, paths or numbers.
         env: Variables beside those of a fresh login.
         check: Whether a status other than 0 is an error.
         options: As of `subprocess.run`.
@@ -194,7 +198,7 @@ def run_as(
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
     return subprocess.run(
-        [str(word) for word in argv],
+        _words(argv),
         env=account.environment(**(env or {})),
         check=check,
         **account.identity,

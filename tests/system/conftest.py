@@ -42,7 +42,7 @@ class Mode(NamedTuple):
     value: str
     account: Account
 
-    def run(self, argv: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[Any]:
+    def run(self, argv: Sequence[object], **options: Any) -> subprocess.CompletedProcess[Any]:
         """
         Run a program in this mode; the options are those of `run_as`.
         """
@@ -87,12 +87,18 @@ def _change_accounts(program: str, *arguments: str) -> None:
     """
     Run useradd or userdel, which wait 15 s for each other; another test run on this machine may take longer.
     """
+    argv = [f"/usr/sbin/{program}", *arguments]
+    complaint = ""
     for _ in range(5):
-        done = subprocess.run([f"/usr/sbin/{program}", *arguments], check=False, capture_output=True, text=True)
-        if "cannot lock" not in done.stderr:
+        # userdel says on stderr that there was no mail to remove.
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        complaint = done.stderr.strip()
+        if "cannot lock" not in complaint:
             break
-    # userdel says on stderr that there was no mail to remove.
-    assert done.returncode == 0, done.stderr
+    message = f"{' '.join(argv)} failed: {complaint}"
+    raise RuntimeError(message)
 
 
 @pytest.fixture(scope="session")
