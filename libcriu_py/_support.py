@@ -55,6 +55,9 @@ STAGE_RESTORE: int = lib.LCP_STAGE_RESTORE
 STAGE_LINGERING: int = lib.LCP_STAGE_LINGERING
 """Of an ENDED event: the supervisor stays for what the program left running."""
 
+STAGES_OF_NAMESPACES = frozenset(
+    {lib.LCP_STAGE_UNSHARE, lib.LCP_STAGE_IDMAP, lib.LCP_STAGE_PROC, lib.LCP_STAGE_LAST_PID, lib.LCP_STAGE_CAPABILITIES}
+)
 STAGES: dict[int, str] = {
     lib.LCP_STAGE_UNSHARE: "making the namespaces",
     lib.LCP_STAGE_IDMAP: "mapping the user and group id",

@@ -208,7 +208,7 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     """
     from libcriu_py import privilege
     from libcriu_py.binary import find_criu
-    from libcriu_py.namespace import place_of_program
+    from libcriu_py.namespace import avoid_low_pids, place_of_program
     from libcriu_py.scratch import criu_environment
 
     decision = privilege.decide(mode, criu=find_criu())
@@ -220,6 +220,8 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     if place.has_own_pids:
         service = _support.CriuService(_support.random_name(), criu, criu_environment(criu))
         variables[privilege.SERVICE_VARIABLE] = service.name
+    else:
+        avoid_low_pids()
     sys.stdout.flush()
     channel = _support.supervise(
         namespaces=place.namespaces,
@@ -236,6 +238,8 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
             stage = _support.STAGES.get(event.stage, "starting")
             if supervisor:
                 _support.reap(supervisor, wait=True)
+            if event.stage in _support.STAGES_OF_NAMESPACES:
+                raise privilege.namespaces_failed(event.error, event.stage)
             raise OSError(event.error, f"{stage} failed for {argv[0]}: {os.strerror(event.error)}")
         pidfd = event.pidfd
         try:

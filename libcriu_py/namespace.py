@@ -41,6 +41,8 @@ class Place(NamedTuple):
 
 
 HERE = Place(0, 0, 0)
+_LOW_PIDS = 1000
+"""Above what a container has in use soon after its start."""
 
 
 def place_of_program(mode: Privilege) -> Place:
@@ -48,6 +50,33 @@ def place_of_program(mode: Privilege) -> Place:
     if mode is not Privilege.ROOTLESS:
         return HERE
     return Place(_support.NS_USER | _support.NS_PID, 1 << CAP_CHECKPOINT_RESTORE, FIRST_PID)
+
+
+def avoid_low_pids() -> None:
+    """
+    Let the next program have a pid that is free also in the next container.
+
+    In a pid namespace with few processes, programs get the lowest pids, which are taken by others as soon as
+    the container is started the next time. Elsewhere nothing is done.
+    """
+    if os.getpid() >= _LOW_PIDS:
+        return
+    try:
+        with open("/proc/sys/kernel/ns_last_pid", "wb", buffering=0) as file:
+            file.write(str(FIRST_PID).encode("ascii"))
+    except OSError:
+        _use_up_pids()
+
+
+def _use_up_pids() -> None:
+    """Make processes until the low pids have been given out, where /proc/sys cannot be written."""
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        if pid >= _LOW_PIDS:
+            return
 
 
 def place_of_restore(mode: Privilege, manifest: Mapping[str, Any], criu: str, *, isolate: bool) -> Place:

@@ -69,6 +69,30 @@ def own_command() -> str:
     return f"{shlex.quote(sys.executable)} -m libcriu_py"
 
 
+# ---- dumps ------------------------------------------------------------------
+
+
+def no_dump(*, outside: bool) -> Obstacle:
+    """
+    Say why nothing that this process starts can be dumped.
+
+    Args:
+        outside: whether its session began outside of its pid namespace; else it is under a seccomp filter.
+    """
+    if outside:
+        return Obstacle(
+            "the session of this process began outside of its pid namespace, and criu dumps no such session",
+            "setsid --wait COMMAND",
+            YOU,
+        )
+    return Obstacle(
+        "this process is under a seccomp filter, which criu would have to suspend for a dump, and the kernel lets only "
+        "an unfiltered process with CAP_SYS_ADMIN do so (ptrace_check_options in kernel/ptrace.c)",
+        "docker run --security-opt seccomp=unconfined ..., for making the snapshot; restores may run under a filter",
+        STARTER,
+    )
+
+
 # ---- root ------------------------------------------------------------------
 
 

@@ -165,6 +165,9 @@ def find_obstacle(mode: Privilege, criu: str, manifest: Mapping[str, Any] | None
     Returns:
         The first thing that stops it, or None.
     """
+    obstacle = None if manifest is not None else _dump_obstacle(mode)
+    if obstacle is not None:
+        return obstacle
     if mode is Privilege.ROOT:
         obstacle = _root_obstacle()
     elif mode is Privilege.ROOTLESS:
@@ -176,6 +179,16 @@ def find_obstacle(mode: Privilege, criu: str, manifest: Mapping[str, Any] | None
 
         obstacle = other_identity(mode, manifest)
     return obstacle
+
+
+def _dump_obstacle(mode: Privilege) -> Obstacle | None:
+    """Find what stops a dump of anything that this process starts, but no restore."""
+    outside = mode is not Privilege.ROOTLESS and os.getsid(0) == 0
+    if not outside and not capabilities().seccomp_filters:
+        return None
+    from libcriu_py.obstacles import no_dump
+
+    return no_dump(outside=outside)
 
 
 def _root_obstacle() -> Obstacle | None:
@@ -238,8 +251,27 @@ def _namespaces_work() -> str:
     with open("/proc/sys/kernel/random/boot_id", "rb") as file:
         boot = file.read(8).decode("ascii")
     places = [os.stat(f"/proc/self/ns/{name}").st_ino for name in ("user", "mnt", "pid")]
-    identity = "-".join(map(str, [boot, os.getegid(), *places, capabilities().seccomp_filters]))
+    # Numbers of namespaces are used again; with the start of their pid 1 they tell one container from the next.
+    identity = "-".join(map(str, [boot, os.getegid(), *places, _start_of_init(), capabilities().seccomp_filters]))
     return os.path.join(scratch.private_directory(), f"namespaces-{identity}")
+
+
+def namespaces_failed(error: int, stage: int) -> UnsupportedFeature:
+    """Make the exception for namespaces that could not be made, and forget that they once could."""
+    from libcriu_py.obstacles import no_namespace
+
+    forget_namespaces()
+    message = f"mode {Privilege.ROOTLESS.value} does not work here: {no_namespace(error, stage)}"
+    return UnsupportedFeature(message)
+
+
+def _start_of_init() -> int:
+    """Give the start of pid 1, in clock ticks after the boot; 0 where /proc hides it."""
+    try:
+        with open("/proc/1/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return 0
 
 
 def forget_namespaces() -> None:

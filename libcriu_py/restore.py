@@ -365,10 +365,9 @@ def _await_start(channel: int, log: str) -> tuple[int, int, int]:
         refused.args = (str(refused.args[0]).replace(f" [{log}]", ""),)
         refused.log_path = None
         raise refused
-    from libcriu_py.obstacles import no_namespace
-
-    privilege.forget_namespaces()
-    message = f"there is no place for the restore: {no_namespace(event.error, event.stage)}"
+    if event.stage in _support.STAGES_OF_NAMESPACES:
+        raise privilege.namespaces_failed(event.error, event.stage)
+    message = f"{_support.STAGES.get(event.stage, 'starting')} for the restore failed: {os.strerror(event.error)}"
     raise RestoreError(message)
 
 

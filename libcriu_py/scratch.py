@@ -12,6 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from libcriu_py.capabilities import capabilities
 from libcriu_py.errors import CriuError
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def criu_environment(criu: str) -> Mapping[bytes, bytes]:
     """
     status = os.stat(criu)
     build = f"kdat-{status.st_dev:x}-{status.st_ino:x}-{status.st_mtime_ns:x}"
+    if capabilities().seccomp_filters:
+        build += "-filtered"  # what criu finds out about the kernel is what a filter lets through
     cache = _own_directory(os.path.join(private_directory(), build))
     return {b"XDG_RUNTIME_DIR": os.fsencode(cache), b"PATH": _PATH}
 

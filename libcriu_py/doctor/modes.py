@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import libcriu_py
 from libcriu_py.obstacles import ROOT, STARTER, YOU, own_command
-from libcriu_py.privilege import Obstacle, Privilege
+from libcriu_py.privilege import Obstacle, Privilege, forget_namespaces
 from libcriu_py.privilege import find_obstacle as find_cheap_obstacle
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ def find_obstacle(mode: Privilege, facts: Facts) -> Obstacle | None:
     Returns:
         The obstacle; None when nothing is known to be in the way.
     """
-    for check in (_criu, _kernel, _filters, _ptrace, _storage):
+    for check in (_criu, _kernel, _ptrace, _storage):
         obstacle = check(facts)
         if obstacle is not None:
             return obstacle
+    if mode is Privilege.ROOTLESS:
+        forget_namespaces()  # it is to be found out, not remembered
     return find_cheap_obstacle(mode, facts["criu"]["path"])
 
 
@@ -79,19 +81,6 @@ def _kernel(facts: Facts) -> Obstacle | None:
             ROOT if not facts["namespaces"]["container"] else "whoever runs the host",
         )
     return None
-
-
-def _filters(facts: Facts) -> Obstacle | None:
-    calls = facts["kernel"]["system_calls"]
-    needed = ("ptrace", "kcmp", "process_vm_readv", "clone3", "prctl")
-    refused = [f"{name} ({calls[name]})" for name in needed if calls.get(name, "ok") != "ok"]
-    if not refused:
-        return None
-    return Obstacle(
-        f"a seccomp filter forbids what criu cannot do without: {', '.join(refused)}",
-        "docker run --security-opt seccomp=PROFILE ..., where PROFILE allows them (docs/containers.md), or unconfined",
-        STARTER,
-    )
 
 
 def _ptrace(facts: Facts) -> Obstacle | None:
@@ -138,6 +127,14 @@ def notes(facts: Facts) -> Iterator[Obstacle]:
         yield Obstacle(
             "this is pid 1, and a program that is pid 1 cannot dump itself: it would have to adopt its criu",
             "docker run --init ... (Kubernetes: shareProcessNamespace: true)",
+            STARTER,
+        )
+    refused = [f"{name} ({answer})" for name, answer in facts["kernel"]["system_calls"].items() if answer != "ok"]
+    if refused:
+        yield Obstacle(
+            f"a seccomp filter refuses {', '.join(refused)}: restores need ptrace and kcmp, and clone3 or a writable "
+            "/proc/sys/kernel/ns_last_pid; the rootless mode needs unshare and mount as well",
+            "docker run --security-opt seccomp=PROFILE ... with a profile that allows them (docs/containers.md)",
             STARTER,
         )
     if facts["process"]["no_new_privs"]:

@@ -1,0 +1,101 @@
+"""
+Containers for tests, made of namespaces, mounts, capabilities and a seccomp filter.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.capabilities import NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tests.system.accounts import Account
+
+DEFAULT = (
+    "chown",
+    "dac_override",
+    "fsetid",
+    "fowner",
+    "mknod",
+    "net_raw",
+    "setgid",
+    "setuid",
+    "setfcap",
+    "setpcap",
+    "net_bind_service",
+    "sys_chroot",
+    "kill",
+    "audit_write",
+)
+"""
+The capabilities that Docker leaves to root in a container.
+"""
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    account: Account,
+    capabilities: Iterable[str] | None = DEFAULT,
+    seccomp: str | None = None,
+    masked: bool = False,
+    hostname: str = "container",
+    instead: Mapping[str, Path] | None = None,
+    no_new_privs: bool = False,
+    pid_1: bool = False,
+    busy_pids: int = 0,
+    own_session: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | str = "/",
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run a command in a new container to its end.
+
+    Args:
+        argv: The command; its first word is a path.
+        account: Whose environment it has, and who runs it.
+        capabilities: The bounding set, without "cap_"; None leaves it as it is.
+        seccomp: "docker" or "podman": a filter like the default one of that engine.
+        masked: Cover parts of /proc and make others read-only.
+        hostname: The host name.
+        instead: Directories to be seen instead of others: {"/run": ...}.
+        no_new_privs: Set NO_NEW_PRIVS.
+        pid_1: Whether the command itself is pid 1; else it is pid 2.
+        busy_pids: How many further pids have been used before.
+        own_session: Whether a session begins in the container, as it does under an engine.
+        env: Variables beside those of a fresh login.
+        cwd: Working directory.
+    """
+    names = None if capabilities is None else list(capabilities)
+    spec: dict[str, Any] = {
+        "argv": [str(word) for word in argv],
+        "uid": account.uid,
+        "gid": account.gid,
+        "capabilities": None if names is None else [NAMES.index(f"cap_{name}") for name in names],
+        "capability_names": [] if names is None else names,
+        "last_capability": int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii")),
+        "seccomp": seccomp,
+        "masked": masked,
+        "hostname": hostname,
+        "instead": {place: str(path) for place, path in (instead or {}).items()},
+        "no_new_privs": no_new_privs,
+        "pid_1": pid_1,
+        "busy_pids": busy_pids,
+        "own_session": own_session,
+        "cwd": str(cwd),
+    }
+    return subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("container_main.py")), json.dumps(spec)],
+        env=account.environment(**(env or {})),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
