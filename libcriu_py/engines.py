@@ -73,6 +73,7 @@ class CriuEngine:
         program: Program | None,
         details: Mapping[str, object] | None,
         options: Mapping[str, object] | None,
+        memory: str = "auto",
     ) -> None:
         """Take what `checkpoint_here` was given."""
         self._path = path
@@ -81,6 +82,7 @@ class CriuEngine:
         self._program = program
         self._details = dict(details or {})
         self._options = dict(options or {})
+        self._memory = memory
         self._draft: Draft | None = None
         self._mode: Privilege | None = None
         self._handover: Handover | None = None
@@ -212,10 +214,10 @@ class CriuEngine:
             **self._options,
         }
         service = os.environ.get(SERVICE_VARIABLE)
-        if service is not None:
-            return Criu(service_fd=_support.connect(service)).dump(options)
-        env = {os.fsdecode(name): os.fsdecode(value) for name, value in criu_environment(self._criu).items()}
         try:
+            if service is not None:
+                return Criu(service_fd=_support.connect(service)).dump(options)
+            env = {os.fsdecode(name): os.fsdecode(value) for name, value in criu_environment(self._criu).items()}
             return Criu(self._criu).dump(options, env=env)
         except OperationRefused as error:
             # The directory is going to be removed; the log's tail is in the exception.
@@ -238,12 +240,15 @@ class CriuEngine:
     def _stay(self, draft: Draft, facts: dict[str, Any]) -> Return:
         """Be the original: publish the snapshot, and end or go on."""
         from libcriu_py import tree
-        from libcriu_py.snapshot import mapped_files
+        from libcriu_py.mapped.optimize import map_memory
+        from libcriu_py.snapshot import MEMORY, mapped_files
 
         processes = tree.processes()
         facts["pids"] = sorted({task for pid in processes for task in tree.threads(pid)})
         facts["mapped"] = mapped_files(processes, without=[draft.path])
         facts["criu_version"] = str(_criu_version(self._criu))
+        key = _key(os.path.join(draft.target, MEMORY))
+        facts["memory"] = map_memory(draft.images, draft.memory, key, wanted=self._memory).describe()
         draft.publish(facts)
         if self._then == "exit":
             # What cleans up at exit (atexit, finally, temporary directories) belongs to the copies.

@@ -334,4 +334,5 @@ def set_title() -> None:
     """Show the new command line in `ps`, where `setproctitle` was loaded before the dump."""
     setproctitle = sys.modules.get("setproctitle")
     if setproctitle is not None:
-        setproctitle.setproctitle(" ".join(sys.orig_argv))
+        line = os.fsencode(" ".join(sys.orig_argv))
+        setproctitle.setproctitle(line.decode("utf-8", "replace"))

@@ -90,6 +90,21 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ),
     (r"Can't open cwd|Can't chdir", "the working directory of the dumped process is gone; create it again"),
     (
+        r"Can't open mapped \[.*/sem\..* \(deleted\)\]",
+        (
+            "criu may not read a POSIX semaphore without CAP_CHECKPOINT_RESTORE outside of a user namespace; "
+            "make locks, queues and pools of multiprocessing after the checkpoint, or dump as root or with a "
+            "file-capable criu"
+        ),
+    ),
+    (
+        r"Can't open mapped \[(.*) \(deleted\)\]",
+        (
+            "{0} is deleted but mapped, which criu may not read without CAP_CHECKPOINT_RESTORE outside of a user "
+            "namespace; map it after the checkpoint, or dump as root or with a file-capable criu"
+        ),
+    ),
+    (
         r"Can't dump ghost file (\S+) of (\d+) size",
         "{0} is deleted but open, and larger than ghost_limit; raise that to {1} or more, or close the file",
     ),
@@ -205,8 +220,8 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ),
     # Kernel and machine.
     (
-        r"Tracking memory is not available",
-        "this kernel does not track memory changes (CONFIG_MEM_SOFT_DIRTY); leave track_mem out",
+        r"Tracking memory is not available|BUG at criu/mem\.c",
+        "this kernel does not track memory changes (CONFIG_MEM_SOFT_DIRTY): no pre-dumps, and no track_mem",
     ),
     (
         r"[Cc][Pp][Uu].*(?:mismatch|not (?:match|support)|capabilit|incompat)|cpu(?:info)?: ",

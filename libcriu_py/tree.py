@@ -4,6 +4,7 @@ The tree of processes below this one, which is dumped with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -36,17 +37,19 @@ def _children(pid: int) -> list[int]:
 
 
 def end_descendants() -> None:
-    """Kill all descendants, whose copies are in an image, and reap those that are our children."""
-    for pid in processes()[1:]:
-        try:
+    """
+    Kill all descendants, whose copies are in an image, and reap those that are our children.
+
+    Only those: a thread of ours, as that of a `multiprocessing.Pool`, may start new ones in their place
+    after a while, and this process is about to end.
+    """
+    killed = processes()[1:]
+    for pid in killed:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+    for pid in killed:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
 
 def leave_group() -> bool:

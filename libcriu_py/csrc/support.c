@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -549,6 +550,20 @@ static pid_t start_program(const struct lcp_job *job, int channel, const sigset_
 }
 
 /*
+ * criu puts its own descriptors below RLIMIT_NOFILE (criu/servicefd.c) and
+ * fails under a low soft limit; the restored process has one of its own.
+ */
+static void raise_nofile(void)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/*
  * A program that asks for it is served a criu of its own: the program has no
  * capability, neither when it runs nor in the image, and this process has the
  * one that criu needs. criu takes the pid to dump from the socket's credentials.
@@ -576,6 +591,7 @@ static void serve_criu(const struct lcp_job *job, int listener)
 		snprintf(number, sizeof(number), "%d", sock);
 		argv[count++] = number;
 		argv[count] = NULL;
+		raise_nofile();
 		sigemptyset(&none);
 		pthread_sigmask(SIG_SETMASK, &none, NULL);
 		execve(argv[0], argv, job->criu_env);
@@ -590,6 +606,7 @@ static pid_t restore_program(const struct lcp_job *job, int channel)
 
 	for (int i = 0; i < job->inherit_count; i++)
 		fcntl(job->inherit[i], F_SETFD, 0);
+	raise_nofile();
 	/* libcriu's child runs execlp("criu", ...) with our environment. */
 	environ = (char **)job->env;
 	errno = 0;
