@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
     Then = Literal["exit", "continue"]
     EngineName = Literal["criu", "simulate"]
+    MemoryKind = Literal["auto", "map", "copy"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 DIRECTORY_VARIABLE = "LIBCRIU_PY_SNAPSHOT"
 """Overrides the directory that a program names, so that `libcriu-py snapshot -o` can."""
+MEMORY_VARIABLE = "LIBCRIU_PY_MEMORY"
+"""Overrides `memory` of a program, so that `libcriu-py snapshot --memory` can."""
 
 
 class Checkpoint:
@@ -154,6 +157,7 @@ def _make_engine(
     program: Program | None,
     details: Mapping[str, object] | None,
     options: Mapping[str, object] | None,
+    memory: str,
 ) -> lifecycle.Engine:
     from libcriu_py import engines
 
@@ -165,9 +169,19 @@ def _make_engine(
     if engine != "criu":
         message = f'engine must be "criu" or "simulate", not {engine!r}'
         raise ValueError(message)
+    memory = os.environ.get(MEMORY_VARIABLE) or memory
+    if memory not in {"auto", "map", "copy"}:
+        message = f'memory must be "auto", "map" or "copy", not {memory!r}'
+        raise ValueError(message)
     replace = replace or bool(os.environ.get("LIBCRIU_PY_REPLACE"))
     return engines.CriuEngine(
-        _directory(dir), then=then, replace=replace, program=program, details=details, options=options
+        _directory(dir),
+        then=then,
+        replace=replace,
+        program=program,
+        details=details,
+        options=options,
+        memory=memory,
     )
 
 
@@ -178,6 +192,7 @@ def checkpoint(
     engine: EngineName = "criu",
     replace: bool = False,
     options: Mapping[str, object] | None = None,
+    memory: MemoryKind = "auto",
 ) -> Checkpoint:
     """
     Checkpoint this process when a block of code, its warm-up, is left.
@@ -197,6 +212,9 @@ def checkpoint(
         engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU.
         replace: whether a snapshot that is there is replaced, in one step, when the new one is complete.
         options: options for criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`.
+        memory: "copy" has each copy's memory read at its start; "map" has it mapped from one file, page by page
+            as it is used, where that is known to be safe; "auto" does so where it is worth it and no other
+            allocator could get in the way. LIBCRIU_PY_MEMORY in the environment goes before it.
 
     Returns:
         A context manager and decorator; see `Checkpoint` for its attributes.
@@ -204,7 +222,16 @@ def checkpoint(
     Raises:
         ValueError: there is no directory, or an argument is not one of the above.
     """
-    return Checkpoint(dir=dir, then=then, engine=engine, replace=replace, program=None, details=None, options=options)
+    return Checkpoint(
+        dir=dir,
+        then=then,
+        engine=engine,
+        replace=replace,
+        program=None,
+        details=None,
+        options=options,
+        memory=memory,
+    )
 
 
 def checkpoint_here(
@@ -216,6 +243,7 @@ def checkpoint_here(
     program: Program | None = None,
     details: Mapping[str, object] | None = None,
     options: Mapping[str, object] | None = None,
+    memory: MemoryKind = "auto",
 ) -> Checkpoint:
     """
     Checkpoint this process right here: `with checkpoint(dir): pass` as a call.
@@ -228,6 +256,7 @@ def checkpoint_here(
         program: the main program that the copies run, where it is not the one of this process.
         details: what is to be noted in the manifest.
         options: as for `checkpoint`.
+        memory: as for `checkpoint`.
 
     Returns:
         What came of it, in each copy, and in the original unless that has ended.
@@ -239,7 +268,14 @@ def checkpoint_here(
         UnsupportedFeature: this process may not be dumped.
     """
     taken = Checkpoint(
-        dir=dir, then=then, engine=engine, replace=replace, program=program, details=details, options=options
+        dir=dir,
+        then=then,
+        engine=engine,
+        replace=replace,
+        program=program,
+        details=details,
+        options=options,
+        memory=memory,
     )
     with taken:
         pass

@@ -1,0 +1,14 @@
+"""
+Mapped memory: restoring large private areas by mapping a file instead of copying their pages.
+
+The images that criu wrote are rewritten after the dump, such that these areas become private mappings of
+one immutable file, `memory.img`. See docs/mapped-memory.md.
+
+    wire, imagefile   messages and images, with everything in them that is not known here
+    memory            the memory of a process, as its images describe it
+    owners            whose memory it is, and so whether a mapping can take its place
+    allocators        allocators among the mapped files
+    plan, rewrite     which memory is mapped from where in the file; the new images
+    check             comparing both sets of images
+    optimize          all of it, for a directory of images and for a snapshot
+"""

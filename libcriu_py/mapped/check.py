@@ -1,0 +1,237 @@
+"""
+Checking that rewritten images describe the same memory as those that criu wrote, byte for byte.
+
+This reads both sets from disk and knows nothing of the plan: what it takes for equal is derived from the
+images alone. It runs before any rewritten snapshot is published.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py.errors import ImageError
+from libcriu_py.mapped import imagefile
+from libcriu_py.mapped.memory import (
+    END,
+    FD,
+    FDFLAGS,
+    FILE_PRIVATE,
+    FLAGS,
+    HEAP,
+    MADV,
+    MAP_ANONYMOUS,
+    MM_VMAS,
+    PAGE,
+    PGOFF,
+    PROT_EXEC,
+    SHMID,
+    START,
+    STATUS,
+    Area,
+    Memory,
+    processes,
+)
+from libcriu_py.mapped.rewrite import FILES_NAME
+
+if TYPE_CHECKING:
+    from libcriu_py.mapped.wire import Message
+
+_BLOCK = 4 << 20
+_HUGEPAGE = 1 << 14
+_MAY_CHANGE = {START, END, PGOFF, SHMID, FLAGS, STATUS, FD, MADV, FDFLAGS}
+
+
+class Checked(NamedTuple):
+    """What was compared."""
+
+    processes: int
+    mapped: int
+    """Bytes of memory, over all processes."""
+    copied: int
+
+
+def same_memory(original: str, rewritten: str, memory_file: str, key: str) -> Checked:
+    """
+    Compare two directories of images.
+
+    Args:
+        original: as criu wrote it.
+        rewritten: the other one.
+        memory_file: path of `memory.img`.
+        key: its name in the images.
+
+    Returns:
+        How much was compared.
+
+    Raises:
+        ImageError: they differ in anything but where the content of private memory lies.
+    """
+    pids = processes(original)
+    _require(pids == processes(rewritten), "the processes differ")
+    changed = {FILES_NAME} | {f"mm-{pid}.img" for pid in pids} | {f"pagemap-{pid}.img" for pid in pids}
+    fd = os.open(memory_file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        ids = _compare_files(original, rewritten, key, os.fstat(fd).st_size)
+        mapped = copied = 0
+        used: list[int] = []
+        for pid in pids:
+            with Memory(original, pid) as before, Memory(rewritten, pid) as after:
+                _require(before.pages_name == after.pages_name, "the pages are in files of other names")
+                changed.add(before.pages_name)
+                here, there = _Comparison(before, after, fd, ids).run()
+                mapped += here
+                copied += there
+                used += {area.message.number(SHMID) for area in after.areas if area.message.number(SHMID) in ids}
+        _require(len(used) == len(set(used)), "two processes share an entry for memory.img, which CRIU misunderstands")
+    finally:
+        os.close(fd)
+    _compare_rest(original, rewritten, changed)
+    return Checked(len(pids), mapped, copied)
+
+
+def _require(truth: object, difference: str) -> None:
+    if not truth:
+        message = f"rewriting the images would have changed the snapshot ({difference}); the memory stays copied"
+        raise ImageError(message)
+
+
+def _compare_rest(original: str, rewritten: str, changed: set[str]) -> None:
+    names = set(os.listdir(original))
+    _require(names == set(os.listdir(rewritten)), "there are other files")
+    for name in names - changed:
+        one, other = os.path.join(original, name), os.path.join(rewritten, name)
+        _require(os.path.samefile(one, other) or filecmp.cmp(one, other, shallow=False), f"{name} differs")
+
+
+def _compare_files(original: str, rewritten: str, key: str, size: int) -> set[int]:
+    """Compare the files images; returns the numbers of the entries for `memory.img`."""
+    before = imagefile.read(os.path.join(original, FILES_NAME), imagefile.FILES_MAGIC)
+    after = imagefile.read(os.path.join(rewritten, FILES_NAME), imagefile.FILES_MAGIC)
+    old, new = after[: len(before)], after[len(before) :]
+    _require([m.fields for m in before] == [m.fields for m in old], "an open file differs")
+    ids = set()
+    for message in new:
+        (reg,) = map(message.parse, message.all_bytes(3))
+        _require(
+            (message.number(1), reg.number(1), reg.text(6), reg.number(8))
+            == (1, message.number(2), "/" + os.fsdecode(key), size),
+            "the entry for memory.img does not fit it",
+        )
+        ids.add(message.number(2))
+    _require(len(ids) == len(new) and not ids & {m.number(2) for m in before}, "file numbers are used twice")
+    return ids
+
+
+class _Comparison:
+    """The comparison of one process's memory before and after."""
+
+    def __init__(self, before: Memory, after: Memory, fd: int, ids: set[int]) -> None:
+        self.before = before
+        self.after = after
+        self.fd = fd
+        self.size = os.fstat(fd).st_size
+        self.ids = ids
+
+    def run(self) -> tuple[int, int]:
+        """Return how many bytes of memory were found equal, mapped and copied."""
+        plain = self.before.mm.copy(), self.after.mm.copy()
+        for mm in plain:
+            mm.replace_all(MM_VMAS, [])
+        _require(plain[0].fields == plain[1].fields, "the description of the memory differs")
+        mapped = copied = 0
+        parts = iter(self.after.areas)
+        for area in self.before.areas:
+            at = area.start
+            while at < area.end:
+                piece = next(parts, None)
+                _require(piece is not None and piece.start == at and at < piece.end <= area.end, "areas differ")
+                if piece is None:  # _require has raised
+                    break
+                if piece.message.number(SHMID) in self.ids and piece.status & FILE_PRIVATE:
+                    self._compare_mapped(area, piece)
+                    mapped += piece.end - piece.start
+                else:
+                    copied += self._compare_copied(area, piece)
+                at = piece.end
+        _require(next(parts, None) is None, "there are more areas")
+        _require(self._outside() == 0, "there are pages outside of all areas")
+        return mapped, copied
+
+    def _outside(self) -> int:
+        """Count the stored bytes of the rewritten images that no area has."""
+        stored = sum(run.end - run.start for run in self.after.runs)
+        inside = sum(
+            high - low for area in self.after.areas for low, high, _ in self.after.pieces(area.start, area.end)
+        )
+        return stored - inside
+
+    def _compare_mapped(self, area: Area, piece: Area) -> None:
+        self._compare_kind(area, piece)
+        offset = piece.message.number(PGOFF)
+        _require(offset % PAGE == 0 and offset + piece.end - piece.start <= self.size, "a mapping ends after its file")
+        if area.status & FILE_PRIVATE:
+            stored = sum(high - low for low, high, _ in self.before.pieces(piece.start, piece.end))
+            _require(stored == piece.end - piece.start, "pages that are in a library's file would be in memory.img")
+        for at in range(piece.start, piece.end, _BLOCK):
+            size = min(_BLOCK, piece.end - at)
+            wanted = self.before.read(at, size)
+            found = self._mapped_content(at, size, offset + at - piece.start)
+            _require(wanted == found, f"the memory at {at:#x} of process {self.before.pid} differs")
+
+    def _mapped_content(self, at: int, size: int, offset: int) -> bytes:
+        """Give what a restore would have at an address: pages of the pages file go before the mapping."""
+        content = os.pread(self.fd, size, offset)
+        stored = list(self.after.pieces(at, at + size))
+        if not stored:
+            return content
+        out = bytearray(content)
+        for low, high, _ in stored:
+            out[low - at : high - at] = self.after.read(low, high - low)
+        return bytes(out)
+
+    @staticmethod
+    def _compare_kind(area: Area, piece: Area) -> None:
+        """See that a mapping is the same area in all but where its content comes from."""
+        kept = ([item for item in one.message.fields if item[0] not in _MAY_CHANGE] for one in (area, piece))
+        _require(next(kept) == next(kept), "an area has changed")
+        anonymous = area.flags & MAP_ANONYMOUS
+        _require(piece.flags == area.flags & ~MAP_ANONYMOUS, "the flags of an area have changed")
+        _require(piece.status & ~FILE_PRIVATE == 1 and not area.prot & PROT_EXEC, "an area is of another kind")
+        # Ordinary anonymous memory, the heap, or a private file mapping (criu/include/image.h).
+        _require(area.status & ~HEAP in ({0x201} if anonymous else {0x41}), "a special area would be mapped")
+        _require(not area.madvice & ~_HUGEPAGE and not piece.madvice, "advice on an area would be lost")
+
+    def _compare_copied(self, area: Area, piece: Area) -> int:
+        """See that a part of an area is what it was; returns how much of it is stored."""
+        _require(_shifted(area, piece.start, piece.end) == piece.message.fields, "an area has changed")
+        stored = _joined(self.before, piece)
+        _require(stored == _joined(self.after, piece), "other pages are stored")
+        total = 0
+        for low, high in stored:
+            for at in range(low, high, _BLOCK):
+                size = min(_BLOCK, high - at)
+                _require(self.before.read(at, size) == self.after.read(at, size), f"the memory at {at:#x} differs")
+            total += high - low
+        return total
+
+
+def _shifted(area: Area, start: int, end: int) -> list[tuple[int, int, int | bytes]]:
+    message: Message = area.message.copy()
+    message.set(START, start)
+    message.set(END, end)
+    if area.status & FILE_PRIVATE:
+        message.set(PGOFF, message.number(PGOFF) + start - area.start)
+    return message.fields
+
+
+def _joined(memory: Memory, area: Area) -> list[tuple[int, int]]:
+    """Give the stored ranges of an area, without borders between neighbouring runs."""
+    joined: list[tuple[int, int]] = []
+    for low, high, _ in memory.pieces(area.start, area.end):
+        if joined and joined[-1][1] == low:
+            joined[-1] = joined[-1][0], high
+        else:
+            joined.append((low, high))
+    return joined

@@ -1,0 +1,288 @@
+"""
+Whose memory is it? Recognising areas whose owner never gives pages back with madvise(2) and counts on zeros.
+
+Mapped memory is not like anonymous memory: after MADV_DONTNEED it has the snapshot's bytes again instead of
+zeros, MADV_FREE fails, and when mremap(2) grows it, what is added is the next part of the file or nothing (SIGBUS).
+So an area is mapped only where its own content proves that it belongs to an owner for whom that is right:
+
+malloc heap
+    glibc's main arena in [heap]. Shrinks and grows by brk(2). malloc_trim(3) purges free chunks with MADV_DONTNEED,
+    and nothing expects zeros there: calloc skips clearing for memory that brk has just added only (glibc,
+    malloc/malloc.c: mtrim, MORECORE_CLEARS).
+malloc arena
+    glibc's heaps for threads, aligned to 64 MB. shrink_heap purges with MADV_DONTNEED, and calloc clears up to
+    `mprotect_size`, below which everything may be dirty (malloc/arena.c; malloc.c: __libc_calloc).
+malloc block
+    glibc's large chunks, each a mapping of its own. free() unmaps them. realloc() grows them with mremap, which
+    fails over two areas, whereupon it moves the data by copying (malloc.c: mremap_chunk, __libc_realloc). So the first
+    page of each stays anonymous: every range that begins there and can be grown is anonymous.
+pymalloc
+    CPython's arenas for small objects, unmapped when empty, never purged (Objects/obmalloc.c).
+library data
+    Written pages of the data segments of libraries, which nobody purges.
+
+Everything else, whatever it is, stays copied.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py.mapped.memory import (
+    ANON_PRIVATE,
+    FILE_PRIVATE,
+    HEAP,
+    MAP_ANONYMOUS,
+    MAP_PRIVATE,
+    PAGE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    REGULAR,
+    SHMID,
+    Area,
+    Memory,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MALLOC_HEAP = "malloc heap"
+MALLOC_ARENA = "malloc arena"
+MALLOC_BLOCK = "malloc block"
+PYMALLOC = "pymalloc"
+LIBRARY_DATA = "library data"
+
+_MAP_NORESERVE = 0x4000
+_HUGEPAGE = 1 << 14  # MADV_HUGEPAGE, as a bit of Area.madvice
+
+_WORDS = struct.Struct("<QQ")
+_SIZE_FLAGS = 7
+_PREV_INUSE, _IS_MMAPPED, _NON_MAIN_ARENA = 1, 2, 4
+_MIN_CHUNK = 32
+_HEAP_SAMPLE = 20_000  # chunks that are followed in [heap]: other content would have gone astray after two
+
+_ARENA_HEAP = 64 << 20  # HEAP_MAX_SIZE of 64-bit glibc (malloc/arena.c)
+_HEAP_INFO = struct.Struct("<QQQQ")  # ar_ptr, prev, size, mprotect_size
+
+_POOL = 16 << 10  # POOL_SIZE since Python 3.10 (Include/internal/pycore_obmalloc.h)
+_ARENA = 1 << 20
+_POOL_HEADER = struct.Struct("<IIQQQIIII")
+_POOL_OVERHEAD = 48
+_SIZE_CLASSES = 32
+
+
+class Owned(NamedTuple):
+    """A range of addresses whose owner is known."""
+
+    start: int
+    end: int
+    owner: str
+
+
+class _Span(NamedTuple):
+    """Anonymous areas without a gap between them, which mmap(2) may have merged or madvise(2) split."""
+
+    start: int
+    end: int
+    edges: frozenset[int]
+    """Where areas begin and end."""
+
+
+def recognise(memory: Memory, *, blocks: bool = True) -> list[Owned]:
+    """
+    Find the ranges of memory whose owner is known.
+
+    Args:
+        memory: of a process.
+        blocks: whether large chunks of malloc count, which are known by less than the others.
+
+    Returns:
+        Disjoint ranges, in order of addresses.
+    """
+    found = [*_heap(memory), *_library_data(memory)]
+    for span in _spans(memory):
+        arenas = list(_malloc_arenas(memory, span))
+        pools = [owned for start, end in _gaps(span, arenas) for owned in _pymalloc(memory, start, end)]
+        known = sorted([*arenas, *pools])
+        if blocks:
+            edges = span.edges | {owned.start for owned in known}
+            known += [block for gap in _gaps(span, known) for block in _blocks(memory, gap, edges)]
+        found += known
+    return sorted(found)
+
+
+def is_ordinary(area: Area) -> bool:
+    """Tell whether an area is plain anonymous memory: private, readable and writable, without any peculiarity."""
+    return (
+        area.status & ~HEAP == REGULAR | ANON_PRIVATE
+        and area.prot == PROT_READ | PROT_WRITE
+        and area.flags & ~_MAP_NORESERVE == MAP_PRIVATE | MAP_ANONYMOUS
+        and not area.madvice & ~_HUGEPAGE
+    )
+
+
+def _spans(memory: Memory) -> Iterator[_Span]:
+    group: list[Area] = []
+    for area in memory.areas:
+        wanted = is_ordinary(area) and not area.status & HEAP
+        if group and (not wanted or group[-1].end != area.start):
+            yield _span(group)
+            group = []
+        if wanted:
+            group.append(area)
+    if group:
+        yield _span(group)
+
+
+def _span(areas: list[Area]) -> _Span:
+    edges = frozenset(edge for area in areas for edge in (area.start, area.end))
+    return _Span(areas[0].start, areas[-1].end, edges)
+
+
+def _gaps(span: _Span, known: list[Owned]) -> Iterator[tuple[int, int]]:
+    at = span.start
+    for owned in known:
+        if at < owned.start:
+            yield at, owned.start
+        at = max(at, owned.end)
+    if at < span.end:
+        yield at, span.end
+
+
+# ---- glibc -----------------------------------------------------------------
+
+
+def _heap(memory: Memory) -> Iterator[Owned]:
+    areas = [area for area in memory.areas if area.status & HEAP]
+    start, end = memory.brk
+    if not areas or not all(map(is_ordinary, areas)) or areas[0].start > start or areas[-1].end < end:
+        return
+    if _is_malloc_heap(memory, -(-start // 16) * 16, end):
+        yield Owned(areas[0].start, areas[-1].end, MALLOC_HEAP)
+
+
+def _is_malloc_heap(memory: Memory, at: int, end: int) -> bool:
+    """Follow the chunks from the first one on: each begins where the one before ends."""
+    block, base = b"", at
+    for _ in range(_HEAP_SAMPLE):
+        if at == end:
+            return True
+        if not base <= at <= base + len(block) - _WORDS.size:
+            base = at
+            block = memory.read(base, min(1 << 20, end - base))
+            if len(block) < _WORDS.size:
+                return False
+        _, field = _WORDS.unpack_from(block, at - base)
+        size = field & ~_SIZE_FLAGS
+        if field & (_IS_MMAPPED | _NON_MAIN_ARENA) or size < _MIN_CHUNK or size % 16 or at + size > end:
+            return False
+        at += size
+    return True
+
+
+def _malloc_arenas(memory: Memory, span: _Span) -> Iterator[Owned]:
+    for start in range(-(-span.start // _ARENA_HEAP) * _ARENA_HEAP, span.end, _ARENA_HEAP):
+        arena, previous, size, writable = _HEAP_INFO.unpack(memory.read(start, _HEAP_INFO.size))
+        if not size or size % PAGE or not size <= writable <= min(_ARENA_HEAP, span.end - start):
+            continue
+        # The arena itself is right behind the header of its first heap; other heaps point to the one before.
+        first = previous == 0 and 0 < arena - start <= 2 * _HEAP_INFO.size
+        later = previous and previous % _ARENA_HEAP == 0 and 0 < arena % _ARENA_HEAP <= 2 * _HEAP_INFO.size
+        if first or later:
+            yield Owned(start, start + writable, MALLOC_ARENA)
+
+
+def _blocks(memory: Memory, gap: tuple[int, int], edges: frozenset[int]) -> Iterator[Owned]:
+    """
+    Find chains of large chunks that end where something else is known to begin.
+
+    The first page of each is left out.
+    """
+    at, end = gap
+    while at < end:
+        chain = _chain(memory, at, end)
+        while chain and chain[-1][1] != end and chain[-1][1] not in edges:
+            chain.pop()
+        for start, stop in chain:
+            if stop - start > PAGE:
+                yield Owned(start + PAGE, stop, MALLOC_BLOCK)
+        at = chain[-1][1] if chain else _next_stored(memory, at + PAGE, end)
+
+
+def _chain(memory: Memory, at: int, end: int) -> list[tuple[int, int]]:
+    chain = []
+    while at < end and (size := _block_size(memory.read(at, PAGE))) and at + size <= end:
+        chain.append((at, at + size))
+        at += size
+    return chain
+
+
+def _block_size(page: bytes) -> int:
+    """Give the length of the mapping of a large chunk whose first page this is; 0 if it is none."""
+    for lead in range(0, PAGE, 16):
+        before, field = _WORDS.unpack_from(page, lead)
+        if before or field:
+            # Aligned allocations begin later, and tell by how much (malloc.c, _int_memalign).
+            size = (field & ~_SIZE_FLAGS) + lead
+            return size if before == lead and field & _SIZE_FLAGS == _IS_MMAPPED and size % PAGE == 0 else 0
+    return 0
+
+
+def _next_stored(memory: Memory, at: int, end: int) -> int:
+    """Give the next page with content: one that is not stored is zeros, and no chunk."""
+    return next((start for start, _, _ in memory.pieces(at, end)), end)
+
+
+# ---- CPython ---------------------------------------------------------------
+
+
+def _pymalloc(memory: Memory, start: int, end: int) -> Iterator[Owned]:
+    """Find arenas: pools of one arena are at most an arena apart and agree on its index."""
+    first = last = index = None
+    at = -(-start // _POOL) * _POOL
+    while at + _POOL <= end:
+        pool = _pool_arena(memory.read(at, _POOL_OVERHEAD))
+        if pool is not None:
+            if first is not None and last is not None and (pool != index or at + _POOL - first > _ARENA):
+                yield Owned(first, last, PYMALLOC)
+                first = None
+            if first is None:
+                first, index = at, pool
+            last = at + _POOL
+        at += _POOL
+    if first is not None and last is not None:
+        yield Owned(first, last, PYMALLOC)
+
+
+def _pool_arena(header: bytes) -> int | None:
+    """Give the index of the arena that a pool belongs to; None if it is no pool."""
+    count, _, free, following, preceding, index, size_class, offset, limit = _POOL_HEADER.unpack(header)
+    size = (size_class + 1) * 16
+    sound = (
+        size_class < _SIZE_CLASSES
+        and limit == _POOL - size
+        and count <= (_POOL - _POOL_OVERHEAD) // size
+        and _POOL_OVERHEAD < offset <= _POOL
+        and (offset - _POOL_OVERHEAD) % size == 0
+        and following % 8 == 0
+        and preceding % 8 == 0
+        and following
+        and free % 16 == 0
+    )
+    return index if sound else None
+
+
+# ---- libraries -------------------------------------------------------------
+
+
+def _library_data(memory: Memory) -> Iterator[Owned]:
+    libraries = {area.message.number(SHMID) for area in memory.areas if _is_file(area) and area.prot & PROT_EXEC}
+    for area in memory.areas:
+        if _is_file(area) and not area.prot & PROT_EXEC and area.message.number(SHMID) in libraries:
+            yield Owned(area.start, area.end, LIBRARY_DATA)
+
+
+def _is_file(area: Area) -> bool:
+    return area.status == REGULAR | FILE_PRIVATE and area.flags == MAP_PRIVATE and not area.madvice

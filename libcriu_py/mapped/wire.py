@@ -1,0 +1,160 @@
+"""
+Messages of protocol buffers, read and written without their descriptions.
+
+CRIU's images are read here to be changed in a few places. What a newer CRIU adds to a message is unknown to
+us and must survive, so a message stays what it is on the wire: a list of numbered fields in their order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from libcriu_py.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARINT = 0
+FIXED64 = 1
+BYTES = 2
+FIXED32 = 5
+"""Wire types (protobuf.dev, "Encoding")."""
+
+_FIXED = {FIXED64: 8, FIXED32: 4}
+_MAX_VARINT = 10
+
+
+class Message:
+    """
+    One message: its fields in the order in which they were written.
+
+    Integers are kept as they are on the wire: unsigned, of 64 bits.
+    """
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: list[tuple[int, int, int | bytes]] | None = None) -> None:
+        """Take fields: number, wire type, value."""
+        self.fields = [] if fields is None else fields
+
+    @classmethod
+    def parse(cls, data: bytes) -> Message:
+        """
+        Read a message.
+
+        Args:
+            data: its bytes, without a length in front.
+
+        Returns:
+            The message; `encode` gives the very same bytes again.
+
+        Raises:
+            ImageError: this is no message, or one that would not be written again as it was.
+        """
+        message = cls(list(_fields(data)))
+        if message.encode() != data:
+            reason = "a message of an image is not in the canonical encoding, so it cannot be changed safely"
+            raise ImageError(reason)
+        return message
+
+    def encode(self) -> bytes:
+        """Give the bytes of the message."""
+        out = bytearray()
+        for number, kind, value in self.fields:
+            _put_varint(out, number << 3 | kind)
+            if isinstance(value, int):
+                _put_varint(out, value)
+                continue
+            if kind == BYTES:
+                _put_varint(out, len(value))
+            out += value
+        return bytes(out)
+
+    def number(self, field: int, default: int | None = None) -> int:
+        """
+        Give the value of an integer field.
+
+        Raises:
+            ImageError: it is missing and there is no default.
+        """
+        for number, _, value in self.fields:
+            if number == field and isinstance(value, int):
+                return value
+        if default is None:
+            reason = f"an image lacks the field {field} of a message, which CRIU always writes"
+            raise ImageError(reason)
+        return default
+
+    def all_bytes(self, field: int) -> list[bytes]:
+        """Give the values of a repeated field of texts or messages."""
+        return [value for number, _, value in self.fields if number == field and isinstance(value, bytes)]
+
+    def text(self, field: int, default: str = "") -> str:
+        """Give the value of a text field."""
+        found = self.all_bytes(field)
+        return found[-1].decode("utf-8", "surrogateescape") if found else default
+
+    def set(self, field: int, value: int | bytes) -> None:
+        """Change the value of a field, or add it where fields of its number would be."""
+        kind = VARINT if isinstance(value, int) else BYTES
+        for place, (number, _, _) in enumerate(self.fields):
+            if number == field:
+                self.fields[place] = (field, kind, value)
+                return
+        place = sum(number < field for number, _, _ in self.fields)
+        self.fields.insert(place, (field, kind, value))
+
+    def replace_all(self, field: int, values: list[bytes]) -> None:
+        """Put other values in the place of all those of a repeated field."""
+        places = [place for place, (number, _, _) in enumerate(self.fields) if number == field]
+        kept = [item for item in self.fields if item[0] != field]
+        at = places[0] if places else len(kept)
+        self.fields = [*kept[:at], *((field, BYTES, value) for value in values), *kept[at:]]
+
+    def drop(self, field: int) -> None:
+        """Remove a field if it is there."""
+        self.fields = [item for item in self.fields if item[0] != field]
+
+    def copy(self) -> Message:
+        """Give a message of its own with the same fields."""
+        return Message(list(self.fields))
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
+    place = 0
+    while place < len(data):
+        key, place = _get_varint(data, place)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            value, place = _get_varint(data, place)
+            yield number, kind, value
+            continue
+        if kind == BYTES:
+            size, place = _get_varint(data, place)
+        elif kind in _FIXED:
+            size = _FIXED[kind]
+        else:
+            reason = f"an image has a field of the unknown wire type {kind}"
+            raise ImageError(reason)
+        if place + size > len(data):
+            reason = "a message of an image is cut off"
+            raise ImageError(reason)
+        yield number, kind, data[place : place + size]
+        place += size
+
+
+def _get_varint(data: bytes, place: int) -> tuple[int, int]:
+    value = 0
+    for count, byte in enumerate(data[place : place + _MAX_VARINT]):
+        value |= (byte & 0x7F) << 7 * count
+        if byte < 0x80:
+            return value, place + count + 1
+    reason = "a number in an image is cut off or too long"
+    raise ImageError(reason)
+
+
+def _put_varint(out: bytearray, value: int) -> None:
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
