@@ -63,6 +63,7 @@ __all__ = [
     "Resource",
     "RestoreError",
     "RestoreOptions",
+    "RestorePool",
     "RestoredProcess",
     "Snapshot",
     "SnapshotError",
@@ -79,6 +80,7 @@ __all__ = [
     "register",
     "restore",
     "restore_async",
+    "restore_many",
     "unregister",
 ]
 

@@ -67,7 +67,7 @@ class SelfDump(NamedTuple):
         Run a restored copy by the command, without fallback; the options are those of `run_as`.
         """
         command = [self.mode.account.python, "-m", "libcriu_py", "run", "--no-fallback", self.path, "--", *args]
-        return self.mode.run(command, **options)  # type: ignore[arg-type]
+        return self.mode.run(command, **options)
 
     def report(self, *args: str | bytes, **options: Any) -> Any:
         """

@@ -1,0 +1,97 @@
+"""
+The request that a restored process is given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libcriu_py import RestoreError
+from libcriu_py.handover import Handover, Request, command_prefix, ignored_signals, send_request
+from libcriu_py.program import Program
+
+c_strings = st.binary().map(lambda data: data.replace(b"\0", b""))
+
+
+def request(**values: object) -> Request:
+    """
+    Make a request with some values of interest.
+    """
+    plain = Request(argv=[], env={}, cwd=b"/", umask=0o22, launched=1.5, snapshot="/snap")
+    return plain._replace(**values)  # type: ignore[arg-type]
+
+
+@given(st.lists(c_strings), st.dictionaries(c_strings, c_strings), c_strings)
+def test_every_byte_survives(argv: list[bytes], env: dict[bytes, bytes], cwd: bytes) -> None:
+    """
+    Arguments, environment and directory are the same bytes on the other side, in the same order.
+    """
+    sent = request(argv=argv, env=env, cwd=cwd, main=Program("module", "http.server"), closed=[0], pass_fds=[7])
+    received = Request.decode(sent.encode())
+    assert received == sent
+    assert list(received.env) == list(env)
+
+
+def test_other_protocol_is_refused() -> None:
+    """
+    A snapshot of another version says so, instead of misunderstanding.
+    """
+    values = {**json.loads(request().encode()), "protocol": 0}
+    with pytest.raises(RestoreError, match="make the snapshot anew"):
+        Request.decode(json.dumps(values).encode())
+
+
+def test_command_prefix_is_what_stands_before_the_arguments() -> None:
+    """
+    Options of the interpreter and the program's name belong to it, arguments do not.
+    """
+    code = "import sys; from libcriu_py.handover import command_prefix; print(command_prefix()[1:])"
+    for options in (["-X", "dev"], []):
+        command = [sys.executable, *options, "-c", code, "a", "b"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{[*options, '-c', code]}\n"
+    assert command_prefix()
+
+
+def test_too_many_descriptors() -> None:
+    """
+    The kernel's limit for one message is told before anything is made.
+    """
+    with pytest.raises(ValueError, match="at most 249"):
+        send_request(request(), list(range(250)))
+
+
+def test_passed_descriptors_get_their_numbers() -> None:
+    """
+    Descriptors arrive under the numbers asked for, crosswise too, and those of the hand-over move away.
+    """
+    reading, writing = os.pipe()
+    ours, slot = send_request(request(pass_fds=[writing, reading]), [reading, writing])
+    os.close(reading)
+    os.close(writing)
+    handover = Handover(slot, [])
+    received, fds = handover._read()
+    handover._place(fds, received.pass_fds)
+    os.write(reading, b"crossed")
+    assert os.read(writing, 7) == b"crossed"
+    for fd in (reading, writing, ours):
+        os.close(fd)
+    handover.ready()
+    handover.ready()
+
+
+def test_ignored_signals_are_those_of_the_shell() -> None:
+    """
+    What nohup ignores is found; what Python itself ignores is not.
+    """
+    code = "from libcriu_py.handover import ignored_signals; print(ignored_signals())"
+    done = subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[1]\n"
+    assert 13 not in ignored_signals()

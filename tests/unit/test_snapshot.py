@@ -1,0 +1,202 @@
+"""
+The snapshot directory: drafts, manifests, and what is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from libcriu_py import Program, Snapshot, SnapshotError, SnapshotMismatch, SnapshotUnsafe
+from libcriu_py.compatibility import machine_identity
+from libcriu_py.draft import Draft
+from libcriu_py.restore import refuse_mismatches
+from libcriu_py.snapshot import FORMAT, mapped_files, python_identity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def facts() -> dict[str, Any]:
+    """
+    Give a manifest as a dump of this process would write it.
+    """
+    return {
+        "format": FORMAT,
+        "machine": machine_identity(),
+        "python": python_identity(),
+        "command": ["/usr/bin/python3", "program.py"],
+        "program": {"kind": "script", "value": "program.py"},
+        "pids": [12345],
+        "slots": {},
+        "images_key": "snap/images",
+        "mapped": mapped_files([os.getpid()]),
+        "criu_version": "4.2",
+        "uid": os.geteuid(),
+        "details": {"note": "é"},
+    }
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """
+    Give a published snapshot without images of its own.
+    """
+    draft = Draft(tmp_path / "snap", replace=False)
+    draft.populate()
+    (tmp_path / "snap" / "images" / "pages-1.img").write_bytes(b"pages")
+    draft.publish(facts())
+    return tmp_path / "snap"
+
+
+def change(snapshot: Path, **values: Any) -> None:
+    """
+    Change entries of a manifest.
+    """
+    path = snapshot / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest.update(values)
+    path.write_text(json.dumps(manifest))
+
+
+def test_published_snapshot_is_private_and_complete(snapshot: Path) -> None:
+    """
+    Directories are 0700 and files 0600; the manifest names every file with its size and digest.
+    """
+    for path in snapshot.rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)
+    opened = Snapshot.open(snapshot)
+    assert opened.manifest["files"]["images/pages-1.img"]["size"] == 5
+    assert opened.program == Program("script", "program.py")
+    assert opened.command == ["/usr/bin/python3", "program.py"]
+    assert opened.details == {"note": "é"}
+    assert opened.pids == [12345]
+    assert opened.verify() == []
+    assert [mismatch for mismatch in opened.check() if mismatch.fatal] == []
+
+
+def test_directory_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
+    """
+    Nothing, a file, or a dump that was not completed: each is refused with how to make a snapshot.
+    """
+    (tmp_path / "file").touch()
+    Draft(tmp_path / "incomplete", replace=False).populate()
+    for name in ("nothing", "file", "incomplete"):
+        with pytest.raises(SnapshotError, match=f"{name} is no snapshot: .*libcriu-py snapshot -o"):
+            Snapshot.open(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is damaged"), ("[]", "not a manifest"), ('{"format": 99}', "has format 99"), ('{"format": 1}', "lacks")],
+)
+def test_damaged_manifest(snapshot: Path, content: str, message: str) -> None:
+    """
+    A manifest that cannot be used is refused in one sentence.
+    """
+    (snapshot / "manifest.json").write_text(content)
+    with pytest.raises(SnapshotError, match=message):
+        Snapshot.open(snapshot)
+
+
+@pytest.mark.parametrize("name", [".", "manifest.json"])
+def test_snapshot_that_others_can_write_is_refused(snapshot: Path, name: str) -> None:
+    """
+    Restoring is executing: what another user could have written is not restored.
+    """
+    (snapshot / name).chmod(0o777)
+    with pytest.raises(SnapshotUnsafe, match=r"can be written by others .*chmod go-w"):
+        Snapshot.open(snapshot)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_snapshot_of_another_user_is_refused(snapshot: Path) -> None:
+    """
+    The snapshot of another user is not even restored by root.
+    """
+    os.chown(snapshot, 4711, 4711)
+    with pytest.raises(SnapshotUnsafe, match="belongs to uid 4711"):
+        Snapshot.open(snapshot)
+
+
+def test_each_mismatch_is_named(snapshot: Path, tmp_path: Path) -> None:
+    """
+    Architecture, processor, user and files: one sentence each, all in one exception.
+    """
+    manifest = facts()
+    mapped = tmp_path / "library.so"
+    mapped.write_text("changed")
+    machine = {**manifest["machine"], "cpu_flags": [*manifest["machine"]["cpu_flags"], "quantum"], "kernel": "0.99"}
+    entry = {"path": str(mapped), "size": 7, "mtime_ns": 1}
+    change(snapshot, machine=machine, mapped=[entry, {**entry, "path": "/nowhere/lib.so"}])
+    (snapshot / "images" / "pages-1.img").write_bytes(b"page")
+    opened = Snapshot.open(snapshot)
+    texts = [mismatch.text for mismatch in opened.check()]
+    assert [mismatch.text for mismatch in opened.check() if not mismatch.fatal] == [texts[1]]
+    assert "lacks quantum" in texts[0]
+    assert "at the dump it was 0.99" in texts[1]
+    assert "has 4 bytes instead of 5" in texts[2]
+    assert "was changed after the dump" in texts[3]
+    assert "is not there" in texts[4]
+    with pytest.raises(SnapshotMismatch, match=r"quantum.*\(and 1 more\)"):
+        refuse_mismatches(opened)
+
+
+def test_other_architecture(snapshot: Path) -> None:
+    """
+    A snapshot of another kind of machine is refused as such.
+    """
+    change(snapshot, machine={**facts()["machine"], "arch": "riscv128"})
+    assert Snapshot.open(snapshot).check()[0].text.startswith("the snapshot is for riscv128 processors")
+
+
+def test_verify_reads_every_byte(snapshot: Path) -> None:
+    """
+    A changed byte that leaves the size alone is found by the digest.
+    """
+    (snapshot / "images" / "pages-1.img").write_bytes(b"Pages")
+    (snapshot / "slots" / "stdin").unlink()
+    texts = [mismatch.text for mismatch in Snapshot.open(snapshot).verify()]
+    assert len(texts) == 2
+    assert "digest differs" in texts[0]
+    assert "cannot be read" in texts[1]
+
+
+def test_draft_refuses_what_is_there(tmp_path: Path) -> None:
+    """
+    Neither files nor directories that hold something are taken.
+    """
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(FileExistsError, match="is not empty"):
+        Draft(tmp_path / "full", replace=False)
+    with pytest.raises(FileExistsError, match="is not a directory"):
+        Draft(tmp_path / "full" / "file", replace=True)
+
+
+def test_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
+    """
+    A directory that was made is removed, an empty one that was there stays.
+    """
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        draft = Draft(tmp_path / name, replace=False)
+        draft.populate()
+        draft.discard()
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_replaced_snapshot_is_whole_at_any_time(snapshot: Path) -> None:
+    """
+    The old snapshot stays until the new one is published, and goes then.
+    """
+    draft = Draft(snapshot, replace=True)
+    draft.populate()
+    assert Snapshot.open(snapshot).details == {"note": "é"}
+    draft.publish({**facts(), "details": {"new": True}})
+    assert Snapshot.open(snapshot).details == {"new": True}
+    assert os.listdir(snapshot.parent) == ["snap"]
