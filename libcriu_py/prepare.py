@@ -175,7 +175,7 @@ def _become(program: Program, plan: Plan) -> NoReturn:
     """
     preload.say("the program checkpoints itself; it is started as it is")
     os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
-    os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])  # noqa: S606  # no shell is wanted
+    os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])  # no shell is wanted
 
 
 def _fail(problem: str, status: int = 1) -> NoReturn:

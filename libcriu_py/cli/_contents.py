@@ -8,7 +8,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py.snapshot import IMAGES, Snapshot
+from libcriu_py import images
+from libcriu_py.snapshot import IMAGES, MEMORY, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,8 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
         "uid": manifest["uid"],
         "mode": manifest.get("mode"),
         "size": _sizes(manifest["files"]),
+        "processes": [_process(snapshot, process) for process in images.process_tree(snapshot.images)],
+        "dump": images.dump_stats(snapshot.images),
         "preloaded": snapshot.details.get("preloaded"),
         "modules": snapshot.details.get("modules"),
         "preparation": snapshot.details.get("seconds"),
@@ -64,14 +67,62 @@ def _kind(snapshot: Snapshot) -> str:
     return "interpreter" if "preloaded" in snapshot.details else "checkpointed itself"
 
 
+def _process(snapshot: Snapshot, process: images.Process) -> dict[str, Any]:
+    """
+    Describe a process: who it is, its memory and what it has open.
+    """
+    memory: dict[str, int] = {}
+    for area in images.memory(snapshot.images, process.pid):
+        kind = "anonymous, mapped from the snapshot" if _is_memory(snapshot, area.path) else area.kind
+        memory[kind] = memory.get(kind, 0) + area.end - area.start
+    files: list[dict[str, Any]] = []
+    sockets: list[dict[str, Any]] = []
+    for descriptor in images.descriptors(snapshot.images, process.pid):
+        file = descriptor.file
+        entry = {"fd": descriptor.fd, "kind": file.kind, "name": file.name, "position": file.position}
+        entry["replaced"] = _replacement(snapshot, file.name)
+        (sockets if file.kind.endswith("-socket") else files).append(entry)
+    return {
+        "pid": process.pid,
+        "parent": process.ppid,
+        "group": process.pgid,
+        "session": process.sid,
+        "name": process.name,
+        "threads": list(process.threads),
+        "saved": images.saved_memory(snapshot.images, process.pid),
+        "memory": dict(sorted(memory.items(), key=lambda item: -item[1])),
+        "files": files,
+        "sockets": sockets,
+    }
+
+
+def _is_memory(snapshot: Snapshot, path: str) -> bool:
+    """
+    Tell whether an area is mapped from the snapshot's own file.
+    """
+    return snapshot.memory_key is not None and path.removeprefix("/") == snapshot.memory_key
+
+
+def _replacement(snapshot: Snapshot, name: str) -> str | None:
+    """
+    Name what a restore puts in the place of an open file; None for files that stay what they are.
+    """
+    key = name.removeprefix("/")
+    if key == snapshot.manifest["images_key"]:
+        return "images"
+    return next((slot for slot, known in snapshot.manifest["slots"].items() if known == key), None)
+
+
 def _sizes(files: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """
-    Add up the files: memory pages, other images, and the rest.
+    Add up the files: memory that is mapped, memory pages that are copied, other images, and the rest.
     """
-    sizes = {"total": 0, "pages": 0, "images": 0, "other": 0, "files": len(files)}
+    sizes = {"total": 0, "mapped": 0, "pages": 0, "images": 0, "other": 0, "files": len(files)}
     for name, entry in files.items():
         directory, _, base = name.rpartition(os.sep)
-        kind = "other" if directory != IMAGES else "pages" if base.startswith("pages-") else "images"
+        kind = "mapped" if name == MEMORY else "other"
+        if directory == IMAGES:
+            kind = "pages" if base.startswith("pages-") else "images"
         sizes[kind] += entry["size"]
         sizes["total"] += entry["size"]
     return sizes

@@ -31,7 +31,9 @@ def show(contents: dict[str, Any]) -> None:
     """
     tree = Tree(Text(contents["path"], style="bold"), highlight=False)
     _origin(tree, contents)
-    _sizes(tree, contents["size"])
+    _sizes(tree, contents["size"], contents["dump"])
+    for process in contents["processes"]:
+        _process(tree, process)
     _preloaded(tree, contents)
     _mismatches(tree, contents)
     console = Console(highlight=False)
@@ -61,14 +63,46 @@ def _origin(tree: Tree, contents: dict[str, Any]) -> None:
     tree.add(Text(", ".join(f"{name} {value}" for name, value in machine.items() if isinstance(value, str))))
 
 
-def _sizes(tree: Tree, sizes: dict[str, int]) -> None:
+def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
     """
-    Add what it takes on disk.
+    Add what it takes on disk, and what the dump took.
     """
     branch = tree.add(Text(f"{size(sizes['total'])} in {sizes['files']} files"))
-    branch.add(Text(f"{size(sizes['pages'])} memory pages"))
+    if sizes["mapped"]:
+        branch.add(Text(f"{size(sizes['mapped'])} memory that copies share until they write to it"))
+    branch.add(Text(f"{size(sizes['pages'])} memory that is copied at each restore"))
     branch.add(Text(f"{size(sizes['images'])} other images"))
     branch.add(Text(f"{size(sizes['other'])} logs and placeholders"))
+    frozen, written = dump.get("frozen_time", 0) / 1000, dump.get("pages_written", 0)
+    tree.add(Text(f"the dump froze it for {frozen:.1f} ms and wrote {written} pages in {_ms(dump, 'memwrite_time')}"))
+
+
+def _ms(counters: dict[str, int], name: str) -> str:
+    """
+    Write one of CRIU's times, which are in microseconds.
+    """
+    return f"{counters.get(name, 0) / 1000:.1f} ms"
+
+
+def _process(tree: Tree, process: dict[str, Any]) -> None:
+    """
+    Add a process: its threads, memory, files and sockets.
+    """
+    threads = f"{len(process['threads'])} threads" if len(process["threads"]) > 1 else "1 thread"
+    branch = tree.add(Text(f"process {process['pid']} ({process['name']}), {threads}"))
+    memory = branch.add(Text(f"{size(sum(process['memory'].values()))} of memory, {size(process['saved'])} saved"))
+    for kind, number in process["memory"].items():
+        memory.add(Text(f"{size(number)} {kind}"))
+    kept = [file for file in process["files"] if file["replaced"] is None]
+    handed = [f"{file['replaced']} on {file['fd']}" for file in process["files"] if file["replaced"] is not None]
+    if handed:
+        branch.add(Text(f"handed over at each restore: {', '.join(handed)}"))
+    for title, entries in (("files", kept), ("sockets", process["sockets"])):
+        if entries:
+            opened = branch.add(Text(f"{len(entries)} {title if len(entries) > 1 else title[:-1]}"))
+            for entry in entries:
+                position = f", at {entry['position']}" if entry["position"] else ""
+                opened.add(Text(f"{entry['fd']}: {entry['name'] or entry['kind']}{position}"))
 
 
 def _preloaded(tree: Tree, contents: dict[str, Any]) -> None:

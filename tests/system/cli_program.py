@@ -59,7 +59,7 @@ def window() -> None:
     Print the size of the terminal now and each time it changes.
     """
 
-    def changed(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def changed(number: int, frame: FrameType | None) -> None:
         say("changed", *os.get_terminal_size())
 
     signal.signal(signal.SIGWINCH, changed)
@@ -84,7 +84,7 @@ def count(*names: str) -> None:
     """
     counts = dict.fromkeys(names, 0)
 
-    def caught(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def caught(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         counts[name] += 1
         say("caught", name)
@@ -110,7 +110,7 @@ def graceful() -> None:
     End with status 5 when asked to.
     """
 
-    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def end(number: int, frame: FrameType | None) -> None:
         say("leaving")
         sys.exit(5)
 

@@ -36,14 +36,11 @@ def start_fixture(request: pytest.FixtureRequest, snapshot: Path) -> list[str]:
     return command(request.param, snapshot)
 
 
-def run(argv: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+def run(argv: list[str], **settings: Any) -> subprocess.CompletedProcess[Any]:
     """
     Run a command with its output captured.
     """
-    done: subprocess.CompletedProcess[str] = subprocess.run(
-        argv, **{"capture_output": True, "text": True, "check": False, "timeout": TIMEOUT, **settings}
-    )
-    return done
+    return subprocess.run(argv, check=False, **{"capture_output": True, "text": True, "timeout": TIMEOUT, **settings})
 
 
 def test_program_sees_no_difference(snapshot: Path, tmp_path: Path) -> None:
@@ -81,7 +78,9 @@ def test_exit_status(start: list[str], status: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (status, "failing\n", "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGABRT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGABRT]
+)
 def test_death_by_signal(start: list[str], number: signal.Signals) -> None:
     """
     The command dies of the signal that the program died of.
@@ -145,7 +144,9 @@ def test_reader_that_goes_away(snapshot: Path) -> None:
     """
     ends = []
     for way in WAYS:
-        with subprocess.Popen([*command(way, snapshot), "flood"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            [*command(way, snapshot), "flood"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             assert process.stdout.read(5) == b"xxxxx"
@@ -274,8 +275,16 @@ def test_interpreter_runs_any_program(tmp_path: Path) -> None:
     """
     snapshot = make_snapshot(tmp_path / "py", "--preload", "json.tool,decimal")
     start = [*LIBCRIU_PY, "run", "--no-fallback", str(snapshot)]
-    (tmp_path / "say.py").write_text("import sys; print(sys.argv, sys.path[0], sorted({'decimal', 'json.tool'} & {*sys.modules}))")
-    for args in (["say.py", "-x"], ["-m", "say", "-x"], ["-c", (tmp_path / "say.py").read_text(), "-x"], ["-", "-x"], []):
+    (tmp_path / "say.py").write_text(
+        "import sys; print(sys.argv, sys.path[0], sorted({'decimal', 'json.tool'} & {*sys.modules}))"
+    )
+    for args in (
+        ["say.py", "-x"],
+        ["-m", "say", "-x"],
+        ["-c", (tmp_path / "say.py").read_text(), "-x"],
+        ["-", "-x"],
+        [],
+    ):
         settings = {"cwd": tmp_path, "input": (tmp_path / "say.py").read_text()}
         restored = run([*start, "--", *args], **settings)
         conventional = run([sys.executable, *args], **settings)

@@ -86,7 +86,7 @@ def test_lines_are_edited_and_ended_by_the_terminal(start: list[str]) -> None:
         assert terminal.wait() == 0
 
 
-@pytest.mark.parametrize("key,number", [(CTRL_C, signal.SIGINT), (CTRL_BACKSLASH, signal.SIGQUIT)])
+@pytest.mark.parametrize(("key", "number"), [(CTRL_C, signal.SIGINT), (CTRL_BACKSLASH, signal.SIGQUIT)])
 def test_key_that_ends_the_program(start: list[str], key: str, number: signal.Signals) -> None:
     """
     The command dies of the signal of the key, as the shell expects of whatever Ctrl-C was meant for.
@@ -169,7 +169,7 @@ def test_interrupt_after_a_stop(shell: Terminal) -> None:
 
 def test_stopped_program_that_is_terminated(shell: Terminal) -> None:
     """
-    kill %1 on a stopped job ends it once it is continued, as the shell does for a job it kills.
+    Kill %1 on a stopped job ends it once it is continued, as the shell does for a job it kills.
     """
     shell.shell("$START wait")
     shell.expect("ready\n")
@@ -225,7 +225,9 @@ def test_terminal_settings_are_left_as_they_were(shell: Terminal) -> None:
     """
     After the program the terminal is in the state that it was in.
     """
-    shell.shell("before=$(stty -g); echo hello | $START copy; $START report; test \"$before\" = \"$(stty -g)\"; echo same $?")
+    shell.shell(
+        'before=$(stty -g); echo hello | $START copy; $START report; test "$before" = "$(stty -g)"; echo same $?'
+    )
     shell.expect("same 0\n")
 
 
