@@ -117,14 +117,14 @@ _SET = [
     "tls_key",
 ]
 
-_SETTERS = {name: f"criu_local_set_{name}" for name in _SET} | {
+SETTERS = {name: f"criu_local_set_{name}" for name in _SET} | {
     "cgroup_props": "criu_local_add_cg_props",
     "cgroup_props_file": "criu_local_add_cg_props_file",
     "cgroup_yard": "criu_local_add_cg_yard",
     "page_server": "criu_local_set_page_server_address_port",
 }
 
-_ADDERS = {
+ADDERS = {
     "cgroup_controllers": "criu_local_add_cg_dump_controller",
     "cgroup_roots": "criu_local_add_cg_root",
     "enable_fs": "criu_local_add_enable_fs",
@@ -267,17 +267,17 @@ class NativeOptions:
     def _apply(self, name: str, value: object, keep: list[int]) -> None:
         if name == "exec_cmd":
             self._set_exec_cmd(value)  # type: ignore[arg-type]
-        elif name in _ADDERS:
-            add = function(_ADDERS[name])
+        elif name in ADDERS:
+            add = function(ADDERS[name])
             for item in value:  # type: ignore[attr-defined]
                 arguments = item if isinstance(item, tuple) else (item,)
                 if name == "inherit_fds":
                     arguments = (self._inheritable(arguments[0]), arguments[1])
                     keep.append(arguments[0])
                 _accepted(name, add(self.opts, *map(_argument, arguments)))
-        elif name in _SETTERS:
+        elif name in SETTERS:
             arguments = value if isinstance(value, tuple) else (value,)
-            result = function(_SETTERS[name])(self.opts, *map(_argument, arguments))
+            result = function(SETTERS[name])(self.opts, *map(_argument, arguments))
             # Before CRIU 4.3 this one returns -ENOMEM whatever happens (lib/c/criu.c).
             _accepted(name, 0 if name == "page_server" else result)
         else:
@@ -385,8 +385,11 @@ def spawn_service(native: NativeOptions, *, detached: bool) -> tuple[int, int]:
     native.close_fds()
     if fd < 0:
         message = f"cannot start {native.binary}: {os.strerror(-fd)}"
-        kind = BinaryNotFound if -fd in {errno.ENOENT, errno.ENOTDIR} else TransportError
-        raise kind(-fd, message) if kind is BinaryNotFound else kind(message)
+        if -fd in {errno.ENOENT, errno.ENOTDIR}:
+            raise BinaryNotFound(message)
+        if -fd == errno.EPERM:
+            message += "; it may carry file capabilities that are not in the bounding set of this process"
+        raise TransportError(message)
     use_service_fd(native, fd)
     return fd, pid[0]
 

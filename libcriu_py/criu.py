@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Criu"]
 
+_NOT_FOR_A_SERVICE = ("config", "inherit_fds", "timeout")
+"""
+Options that reach criu through its environment or its descriptors.
+"""
+
 
 class Criu:
     """
@@ -116,9 +121,9 @@ class Criu:
         """
         from libcriu_py.options import DumpOutcome
 
-        request = self._request(options, env, capture=_pid_of(options) is not None)
+        request = self._request(options, env, capture=_value(options, "pid") is not None)
         with request:
-            itself = _pid_of(options) is None
+            itself = _value(options, "pid") is None
             if itself:
                 self._check_self_dump(notify)
             elif request.values.get("pid") == os.getpid():
@@ -235,6 +240,8 @@ class Criu:
         if self._binary is None:
             message = "restore_child needs a criu program, not a service: only a child of ours can restore our children"
             raise ValueError(message)
+        # This one is started by libcriu, which calls a missing program a broken connection.
+        require_executable(self._binary)
         request = self._request(options, env, capture=True)
         with request:
             before = _children()
@@ -315,6 +322,10 @@ class Criu:
             return self._run(question, code, request, features=features)
 
     def _request(self, options: Options | Values, env: Environment | None, *, capture: bool = False) -> Request:
+        if self._binary is None and (env or any(_value(options, name) for name in _NOT_FOR_A_SERVICE)):
+            names = ", ".join(_NOT_FOR_A_SERVICE)
+            message = f"env, {names} need a criu program that is started for the operation, not a service"
+            raise ValueError(message)
         return Request(options, self._binary, env, capture=capture and self._binary is not None)
 
     def _check_self_dump(self, notify: Notify | None) -> None:
@@ -413,8 +424,9 @@ def _broken(criu: Criu, status: int | None, told: OperationRefused) -> Transport
     return TransportError(f"{message}; {told.hint}" if told.hint else message)
 
 
-def _pid_of(options: DumpOptions | Values) -> object:
-    return options.get("pid") if hasattr(options, "get") else options.pid
+def _value(options: Options | Values, name: str) -> object:
+    get = getattr(options, "get", None)
+    return get(name) if get is not None else getattr(options, name, None)
 
 
 def _require_pid(method: str, request: Request) -> None:
