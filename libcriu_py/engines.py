@@ -252,8 +252,7 @@ class CriuEngine:
         draft.publish(facts)
         if self._then == "exit":
             # What cleans up at exit (atexit, finally, temporary directories) belongs to the copies.
-            tree.end_descendants()
-            os._exit(0)
+            tree.end_with_descendants()
         return Return(Outcome.CONTINUED)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
+from typing import NoReturn
 
 
 def processes() -> list[int]:
@@ -36,20 +38,19 @@ def _children(pid: int) -> list[int]:
     return children
 
 
-def end_descendants() -> None:
+def end_with_descendants() -> NoReturn:
     """
-    Kill all descendants, whose copies are in an image, and reap those that are our children.
+    End this process with status 0, and all its descendants, whose copies are in an image.
 
-    Only those: a thread of ours, as that of a `multiprocessing.Pool`, may start new ones in their place
-    after a while, and this process is about to end.
+    A thread of ours, as that of a `multiprocessing.Pool`, would start new children in place of killed ones. So no
+    other Python thread gets to run any more: os.kill() and os._exit() keep the interpreter's lock.
     """
-    killed = processes()[1:]
-    for pid in killed:
+    descendants = processes()[1:]
+    sys.setswitchinterval(3600)
+    for pid in descendants:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    for pid in killed:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+    os._exit(0)
 
 
 def leave_group() -> bool:
