@@ -111,7 +111,7 @@ def refused_calls(profile: str, capabilities: set[str]) -> dict[str, int]:
     """
     Name the system calls that a profile refuses whatever their arguments, and with what.
     """
-    tracing = ("kcmp", "process_madvise")
+    tracing: tuple[str, ...] = ("kcmp", "process_madvise")
     mounting = ("unshare", "setns", "mount", "umount2", "mount_setattr", "move_mount", "open_tree", "fsopen")
     refused = dict.fromkeys(("userfaultfd", "keyctl", "add_key", "perf_event_open", "bpf"), errno.EPERM)
     if profile == "podman":

@@ -1,0 +1,167 @@
+"""
+Many copies of one snapshot, by an account without rights.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.accounts import popen_as, run_as
+from tests.system.privileges import write_program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+
+COPIES = 100
+
+MANY = """\
+import json, os, sys
+from libcriu_py import DEVNULL, PIPE, restore_many
+processes = restore_many(sys.argv[1], [["copy", str(n)] for n in range(int(sys.argv[2]))], stdin=PIPE, stdout=PIPE)
+alive = sum(process.poll() is None for process in processes)
+answers = [json.loads(process.communicate(b"")[0]) for process in processes]
+print(json.dumps({"alive": alive, "answers": answers, "codes": [process.returncode for process in processes]}))
+"""
+
+POOL = """\
+import asyncio, json, sys
+from libcriu_py import RestorePool
+
+async def main():
+    answers = []
+    async with RestorePool(sys.argv[1], ["ready"], size=3) as pool:
+        for _ in range(9):
+            process = await pool.take()
+            output, _ = await process.communicate(b"")
+            answers.append(json.loads(output)["argv"])
+        victim = await pool.take()
+        victim.kill()
+        await victim.wait()
+        left = await asyncio.gather(*(pool.take() for _ in range(4)))
+        for process in left:
+            async with process:
+                pass
+    try:
+        await pool.take()
+    except RuntimeError as error:
+        answers.append(str(error))
+    print(json.dumps(answers))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def read_only_snapshot(account: Account, directory_of: Callable[[Account], Path]) -> Path:
+    """
+    A snapshot that nobody can write, made without rights.
+    """
+    directory = directory_of(account)
+    program = write_program(account, directory)
+    snapshot = directory / "snapshot"
+    made = run_as(account, [account.python, "-m", "libcriu_py", "snapshot", "-o", snapshot, program, snapshot])
+    assert made.returncode == 0, made.stderr
+    for path in [*snapshot.rglob("*"), snapshot]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    return snapshot
+
+
+def writable_again(snapshot: Path) -> None:
+    """
+    Let the fixtures remove it.
+    """
+    for path in [snapshot, *snapshot.rglob("*")]:
+        if path.is_dir():
+            path.chmod(0o700)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_hundred_copies_live_at_once_and_answer_each_for_itself(account: Account, read_only_snapshot: Path) -> None:
+    """
+    All of them run at the same time under the same pid, with arguments and pipes of their own.
+    """
+    argv = [account.python, "-c", MANY, read_only_snapshot, COPIES]
+    done = run_as(account, list(map(str, argv)), timeout=300)
+    writable_again(read_only_snapshot)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["alive"] == COPIES
+    assert told["codes"] == [0] * COPIES
+    assert [answer["argv"] for answer in told["answers"]] == [["copy", str(number)] for number in range(COPIES)]
+    assert len({answer["pid"] for answer in told["answers"]}) == 1
+    assert {answer["effective"] for answer in told["answers"]} == {"0" * 16}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_hundred_commands_at_once_answer_each_for_itself(account: Account, read_only_snapshot: Path) -> None:
+    """
+    The command run is used a hundred times in parallel, as a shell would.
+    """
+    run = [account.python, "-m", "libcriu_py", "run", "--no-fallback", read_only_snapshot, "--"]
+    processes = [
+        popen_as(account, [*run, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for n in range(COPIES)
+    ]
+    lines = [process.stdout.readline() for process in processes if process.stdout]
+    for process in processes:
+        process.communicate("", timeout=300)
+    writable_again(read_only_snapshot)
+    assert [json.loads(line)["argv"] for line in lines] == [[str(number)] for number in range(COPIES)]
+    assert [process.returncode for process in processes] == [0] * COPIES
+
+
+def test_nothing_is_written_into_the_snapshot(account: Account, read_only_snapshot: Path) -> None:
+    """
+    Neither names nor times of its files change by a restore.
+    """
+    before = {path: path.stat().st_mtime_ns for path in read_only_snapshot.rglob("*")}
+    done = run_as(account, [account.python, "-m", "libcriu_py", "run", "--no-fallback", read_only_snapshot])
+    after = {path: path.stat().st_mtime_ns for path in read_only_snapshot.rglob("*")}
+    writable_again(read_only_snapshot)
+    assert done.returncode == 0, done.stderr
+    assert after == before
+
+
+def test_a_pool_hands_out_ready_children_and_replaces_them(account: Account, read_only_snapshot: Path) -> None:
+    """
+    More children than its size are taken, one after the other and several at once; the rest ends with the pool.
+    """
+    done = run_as(account, [account.python, "-c", POOL, read_only_snapshot])
+    writable_again(read_only_snapshot)
+    assert done.returncode == 0, done.stderr
+    *answers, refusal = json.loads(done.stdout)
+    assert answers == [["ready"]] * 9
+    assert "closed" in refusal
+
+
+def test_a_pool_needs_a_size() -> None:
+    """
+    Without a child there is nothing to hand out.
+    """
+    from libcriu_py import RestorePool
+
+    with pytest.raises(ValueError, match="at least 1"):
+        RestorePool("snapshot", size=0)
+
+
+def test_a_failed_copy_ends_the_others(account: Account, read_only_snapshot: Path) -> None:
+    """
+    restore_many gives back all copies or none.
+    """
+    script = (
+        "import sys\nfrom libcriu_py import CriuError, PIPE, restore_many\n"
+        "try:\n    restore_many(sys.argv[1], [['a'], ['b']], mode='capability', stdin=PIPE, stdout=PIPE)\n"
+        "except CriuError as error:\n    print(error)\n"
+    )
+    done = run_as(account, [account.python, "-c", script, read_only_snapshot])
+    writable_again(read_only_snapshot)
+    assert "carries no file capability" in done.stdout, done.stderr
