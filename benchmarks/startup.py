@@ -12,6 +12,7 @@ is installed with its extra ``bench``.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -40,6 +41,11 @@ LAUNCHER_PARTS = {
         "import libcriu_py.launcher; print()",
     ],
 }
+
+EDITABLE = (
+    "[yellow]note:[/yellow] an editable installation makes every start of this Python slower, conventional ones too;"
+    " install with: pip install --config-settings editable_mode=compat -e . (or without -e)"
+)
 
 
 class Session:
@@ -265,6 +271,8 @@ def main(argv: list[str] | None = None) -> int:
         directory.mkdir(parents=True, exist_ok=True)
         session = Session(console, directory.resolve(), options)
         described = machine.describe(criu_binary(session), variants.environment())
+        if described["editable_finder"]:
+            console.print(EDITABLE, highlight=False)
         measured = [session.scenario(name) for name in options.only or SCENARIOS]
         outcomes = [outcome for outcome in measured if outcome is not None]
         launcher = session.launcher()
@@ -273,6 +281,7 @@ def main(argv: list[str] | None = None) -> int:
     console.print(report.table(outcomes))
     console.print(report.launcher_table(launcher))
     if options.json is not None:
+        described["load_at_end"] = list(os.getloadavg())
         text = report.as_json(outcomes, launcher, described, session.skipped)
         options.json.write_text(text, encoding="utf-8")
     if options.plot is not None:
