@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+SHARED = "anonymous, mapped from the snapshot"
+"""
+The kind of memory that copies share until they write to it.
+"""
+
+
 def read(path: str, *, verify: bool = False) -> dict[str, Any]:
     """
     Read a snapshot.
@@ -73,7 +79,7 @@ def _process(snapshot: Snapshot, process: images.Process) -> dict[str, Any]:
     """
     memory: dict[str, int] = {}
     for area in images.memory(snapshot.images, process.pid):
-        kind = "anonymous, mapped from the snapshot" if _is_memory(snapshot, area.path) else area.kind
+        kind = SHARED if _is_memory(snapshot, area.path) else area.kind
         memory[kind] = memory.get(kind, 0) + area.end - area.start
     files: list[dict[str, Any]] = []
     sockets: list[dict[str, Any]] = []
@@ -89,7 +95,7 @@ def _process(snapshot: Snapshot, process: images.Process) -> dict[str, Any]:
         "session": process.sid,
         "name": process.name,
         "threads": list(process.threads),
-        "saved": images.saved_memory(snapshot.images, process.pid),
+        "saved": images.saved_memory(snapshot.images, process.pid) + memory.get(SHARED, 0),
         "memory": dict(sorted(memory.items(), key=lambda item: -item[1])),
         "files": files,
         "sockets": sockets,
