@@ -63,6 +63,7 @@ class Capabilities(NamedTuple):
     """What the kernel lets a process do: its capability sets as bit masks, and what limits an exec."""
 
     effective: int
+    permitted: int
     bounding: int
     no_new_privs: bool = False
     """Whether file capabilities and set-user-id bits are switched off for what it executes."""
@@ -83,6 +84,7 @@ def capabilities() -> Capabilities:
             found[name] = value
     return Capabilities(
         effective=int(found.get(b"CapEff", b"0"), 16),
+        permitted=int(found.get(b"CapPrm", b"0"), 16),
         bounding=int(found.get(b"CapBnd", b"0"), 16),
         no_new_privs=int(found.get(b"NoNewPrivs", b"0")) == 1,
         seccomp_filters=int(found.get(b"Seccomp_filters", b"0")),

@@ -168,7 +168,7 @@ class CriuEngine:
 
     def _facts(self, draft: Draft) -> dict[str, Any]:
         """Collect for the manifest what is not to be told later."""
-        from libcriu_py.capabilities import bounding_is_reduced
+        from libcriu_py.capabilities import bounding_is_reduced, capabilities
         from libcriu_py.compatibility import machine_identity
         from libcriu_py.handover import command_prefix
         from libcriu_py.snapshot import FORMAT, python_identity
@@ -189,6 +189,7 @@ class CriuEngine:
             "groups": sorted(os.getgroups()),
             "mode": self._mode.value if self._mode is not None else None,
             "reduced_bounding": bounding_is_reduced(),
+            "capabilities": capabilities().permitted,
             "session_leader": os.getsid(0) == os.getpid(),
             "slots": {name: _key(draft.slot(name)) for name in ("stdin", "stdout", "stderr", "request")},
             "images_key": _key(draft.images),

@@ -96,10 +96,29 @@ def no_dump(*, outside: bool) -> Obstacle:
 # ---- root ------------------------------------------------------------------
 
 
-def no_root(held: Capabilities) -> Obstacle:
-    """Say why this process is not root enough."""
+def no_root(held: Capabilities, wanted: int = 0) -> Obstacle:
+    """
+    Say why this process is not root enough.
+
+    Args:
+        held: what it has.
+        wanted: the capabilities of the program in the image.
+    """
     if os.geteuid() != 0:
         return Obstacle("this process is not root", f"sudo {own_command()} ...", "you, where sudo lets you")
+    allowed = held.has(CAP_CHECKPOINT_RESTORE) or held.has(CAP_SYS_ADMIN)
+    if allowed and wanted & ~held.permitted:
+        return Obstacle(
+            f"the program had {names(wanted & ~held.permitted)} when it was dumped, and this root has not",
+            f"LIBCRIU_PY_MODE=rootless {own_command()} run ..., or make the snapshot with LIBCRIU_PY_MODE=root",
+            YOU,
+        )
+    if allowed:
+        return Obstacle(
+            "root has no cap_setpcap here, which a restore needs to reduce the capability bounding set as it was",
+            "docker run --cap-add SETPCAP ...",
+            STARTER if in_container() else "whoever started this process",
+        )
     if held.bounding >> CAP_CHECKPOINT_RESTORE & 1 or held.bounding >> CAP_SYS_ADMIN & 1:
         return Obstacle(
             "this root has given up CAP_CHECKPOINT_RESTORE and CAP_SYS_ADMIN, though its bounding set has them",

@@ -169,7 +169,7 @@ def find_obstacle(mode: Privilege, criu: str, manifest: Mapping[str, Any] | None
     if obstacle is not None:
         return obstacle
     if mode is Privilege.ROOT:
-        obstacle = _root_obstacle()
+        obstacle = _root_obstacle(manifest)
     elif mode is Privilege.ROOTLESS:
         obstacle = namespace_obstacle(criu, manifest)
     else:
@@ -191,13 +191,16 @@ def _dump_obstacle(mode: Privilege) -> Obstacle | None:
     return no_dump(outside=outside)
 
 
-def _root_obstacle() -> Obstacle | None:
+def _root_obstacle(manifest: Mapping[str, Any] | None) -> Obstacle | None:
     held = capabilities()
-    if os.geteuid() == 0 and (held.has(CAP_CHECKPOINT_RESTORE) or held.has(CAP_SYS_ADMIN)):
+    allowed = held.has(CAP_CHECKPOINT_RESTORE) or held.has(CAP_SYS_ADMIN)
+    wanted: int = 0 if manifest is None else manifest.get("capabilities", 0)
+    setpcap = held.has(CAP_SETPCAP) or not _is_reduced(manifest)
+    if os.geteuid() == 0 and allowed and setpcap and not wanted & ~held.permitted:
         return None
     from libcriu_py.obstacles import no_root
 
-    return no_root(held)
+    return no_root(held, wanted)
 
 
 def _capability_obstacle(criu: str, manifest: Mapping[str, Any] | None) -> Obstacle | None:

@@ -71,8 +71,9 @@ def run_with(
     options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 60, **options}
     if "input" in options:
         del options["stdin"]
+    options.setdefault("cwd", account.home)
     environment = account.environment(**(env or {}))
-    return subprocess.run([*command, *map(str, argv)], env=environment, cwd=account.home, check=False, **options)
+    return subprocess.run([*command, *map(str, argv)], env=environment, check=False, **options)
 
 
 @contextlib.contextmanager
