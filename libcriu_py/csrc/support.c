@@ -769,6 +769,34 @@ int lcp_supervise(const struct lcp_job *job, int *channel)
 	return 0;
 }
 
+int lcp_supervise_directly(const struct lcp_job *job, int *channel, pid_t *supervisor)
+{
+	int pair[2], result = lcp_socketpair(pair), flags = SIGCHLD;
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+
+	if (result)
+		return result;
+	if (job->namespaces & LCP_NS_USER)
+		flags |= CLONE_NEWUSER;
+	if (job->namespaces & LCP_NS_PID)
+		flags |= CLONE_NEWPID | CLONE_NEWNS;
+	*supervisor = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
+	if (*supervisor == 0) {
+		close(pair[0]);
+		if ((job->namespaces & LCP_NS_USER) && map_own_ids(uid, gid))
+			fail(pair[1], 0, errno, LCP_STAGE_IDMAP);
+		supervisor_main(job, pair[1], NULL);
+	}
+	result = *supervisor < 0 ? -errno : 0;
+	close(pair[1]);
+	if (result)
+		close(pair[0]);
+	else
+		*channel = pair[0];
+	return result;
+}
+
 int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pidfd)
 {
 	struct pollfd polled = { channel, POLLIN, 0 };

@@ -1,0 +1,150 @@
+"""
+Build `libcriu-py-run`, the launcher that has no interpreter to start.
+
+It is one executable, compiled with the CRIU that `build_ffi` finds: beside the package, in ``libcriu_py/bin``,
+where `libcriu_py.native_launcher` looks for it, and on PATH, as a script of the distribution. pip copies such scripts
+as they are, from a wheel and for an editable install alike, which is why no stub has to be started first. (After a
+change to its sources an editable install is to be repeated, for the copy on PATH.)
+
+A static executable starts in a third of the time of one whose libraries have to be found; where the archives for
+that are missing, libraries are used.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from setuptools.command.build_ext import build_ext
+
+from distutils.command.build_scripts import build_scripts  # isort: skip  # that of setuptools, once it is imported
+
+from build_ffi import CSRC, ROOT, Criu, find_criu
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NAME = "libcriu-py-run"
+PLACE = Path("libcriu_py", "bin", NAME)
+UNITS = (
+    "launcher",
+    "script",
+    "restore",
+    "reason",
+    "request",
+    "place",
+    "scratch",
+    "compatibility",
+    "manifest",
+    "json",
+    "problem",
+    "support",
+)
+"""
+Its sources in csrc.
+"""
+
+MAIN = str(CSRC / "launcher.c")
+"""
+What the distribution names as its script: it needs one for scripts to be built at all.
+"""
+
+
+def _command(target: Path, criu: Criu, flags: Sequence[str], libs: Sequence[str]) -> list[str]:
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    warnings = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("LIBCRIU_PY_WERROR") else [])]
+    sources = [str(ROOT / CSRC / f"{unit}.c") for unit in UNITS]
+    prefix = f'-DLCP_PREFIX="{criu.prefix}"'
+    return [*compiler, "-std=gnu11", "-O2", *warnings, prefix, *criu.cflags, *flags, "-o", str(target), *sources, *libs]
+
+
+def compile_launcher(target: Path, flags: Sequence[str] = (), *, static: bool = True) -> None:
+    """
+    Compile the launcher.
+
+    Args:
+        target: The executable.
+        flags: Further flags for the compiler.
+        static: Whether to try without libraries to be found at run time.
+
+    Raises:
+        subprocess.CalledProcessError: The compiler has refused, and said why.
+    """
+    criu = find_criu()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A program that runs is not written over: the new one takes its place.
+    new = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        if static:
+            command = _command(new, criu, [*flags, "-s"], [*criu.libs, "-static"])
+            if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0:
+                new.replace(target)
+                return
+        subprocess.run(_command(new, criu, flags, criu.libs), check=True)
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _is_current(target: Path) -> bool:
+    sources = [*(ROOT / CSRC).iterdir(), ROOT / "build_ffi.py", Path(__file__)]
+    return target.exists() and target.stat().st_mtime > max(source.stat().st_mtime for source in sources)
+
+
+class BuildExt(build_ext):
+    """
+    Build the launcher with the extension, in place where that is.
+    """
+
+    def run(self) -> None:
+        """
+        Build both.
+        """
+        super().run()
+        target = self.launcher
+        if self.force or not _is_current(target):
+            print(f"building {target}")
+            compile_launcher(target)
+
+    @property
+    def launcher(self) -> Path:
+        """
+        Where the launcher goes.
+        """
+        return ROOT / PLACE if self.inplace or self.editable_mode else Path(self.build_lib) / PLACE
+
+    def get_outputs(self) -> list[str]:
+        """
+        Name what was built.
+        """
+        return [*super().get_outputs(), str(Path(self.build_lib) / PLACE)]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        """
+        Name what an editable install finds in the source tree.
+        """
+        return {**super().get_output_mapping(), str(Path(self.build_lib) / PLACE): str(ROOT / PLACE)}
+
+
+class BuildScripts(build_scripts):
+    """
+    Put the launcher where scripts are taken from, instead of copying text.
+    """
+
+    def run(self) -> None:
+        """
+        Build and copy it.
+        """
+        self.run_command("build_ext")
+        extension = self.get_finalized_command("build_ext")
+        if not isinstance(extension, BuildExt):
+            sys.exit("setup.py has another build_ext than the launcher's")
+        directory = Path(self.build_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(extension.launcher, directory / NAME)

@@ -1,0 +1,228 @@
+/*
+ * libcriu-py-run: be the program of a snapshot, restored where that is
+ * possible and started conventionally elsewhere.
+ *
+ * It does what libcriu_py/launcher.py does, without an interpreter to start.
+ * One thread, and nothing that has to be given back: the process ends as the
+ * program does, or becomes the program.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "launcher.h"
+#include "manifest.h"
+#include "problem.h"
+#include "restore.h"
+
+extern char **environ;
+
+#define USAGE_ERROR 2
+
+static const char usage[] =
+	"usage: libcriu-py-run [--no-fallback] [-q] [--mode MODE] DIR [--] [ARGUMENTS ...]\n"
+	"       libcriu-py-run --script FILE [ARGUMENTS ...]\n";
+
+static const char help[] =
+	"\n"
+	"Restore a copy of the program in the snapshot DIR and be that program: with its arguments, this\n"
+	"environment, working directory, standard streams and terminal, and with its exit status. If it cannot be\n"
+	"restored it is started conventionally, with one line on stderr that says why.\n"
+	"\n"
+	"  --no-fallback    fail where a conventional start would be tried\n"
+	"  -q, --quiet      do not say why there was a conventional start\n"
+	"  --mode MODE      how to be allowed to: auto, root, capability, rootless\n"
+	"  --script FILE    take DIR, MODE and the conventional command from a launch script, whose interpreter\n"
+	"                   line names this program\n"
+	"\n"
+	"exit status: the program's own; 2 wrong command line; 125 the restore failed, and with it the conventional\n"
+	"start or --no-fallback was given; 126 the snapshot cannot be used, and there was no conventional start.\n";
+
+/* ---- words ------------------------------------------------------------ */
+
+static void say(const char *before, const char *message)
+{
+	char line[sizeof(((struct problem *)NULL)->text) + 128];
+	int size = snprintf(line, sizeof(line), "libcriu-py: %s%s\n", before, message);
+
+	/* stderr may be closed: then nobody wants to know */
+	if (size > 0 && write(2, line, (size_t)size < sizeof(line) ? (size_t)size : sizeof(line) - 1) < 0)
+		return;
+}
+
+/* ---- standard streams ------------------------------------------------- */
+
+int is_closed(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 || flags & O_PATH;
+}
+
+/*
+ * Mark closed descriptors 0 to 2 as taken, or files opened from here on would
+ * get these numbers. O_PATH tells what they are.
+ */
+static void open_missing_stdio(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/", O_PATH | O_CLOEXEC) < 0)
+			return;
+}
+
+/* ---- the conventional start ------------------------------------------- */
+
+static int start_conventionally(const struct json *command, char *const *arguments)
+{
+	size_t count = 0, next = 0;
+	char **argv, why[256];
+
+	while (arguments[count])
+		count++;
+	argv = calloc(command->count + count + 1, sizeof(*argv));
+	if (!argv)
+		return LAUNCHER_FAILED;
+	json_for_each(word, command)
+		argv[next++] = (char *)word->string;
+	memcpy(argv + next, arguments, count * sizeof(*argv));
+	for (int fd = 0; fd < 3; fd++)
+		if (is_closed(fd))
+			close(fd); /* the placeholder */
+	execvp(argv[0], argv);
+	snprintf(why, sizeof(why), " cannot be started either: %s", strerror(errno));
+	say(argv[0], why);
+	return LAUNCHER_FAILED;
+}
+
+/* ---- its end ---------------------------------------------------------- */
+
+/* End as the program did, by the same signal, or with its status. */
+static void end_as(int status)
+{
+	struct rlimit none = { 0, 0 };
+	sigset_t unblocked;
+
+	if (WIFSIGNALED(status)) {
+		int sig = WTERMSIG(status);
+
+		setrlimit(RLIMIT_CORE, &none); /* the core is the program's, not ours */
+		signal(sig, SIG_DFL);
+		sigemptyset(&unblocked);
+		sigaddset(&unblocked, sig);
+		sigprocmask(SIG_UNBLOCK, &unblocked, NULL);
+		kill(getpid(), sig);
+		_exit(128 + sig);
+	}
+	_exit(WEXITSTATUS(status));
+}
+
+/* ---- the command line ------------------------------------------------- */
+
+static int wrong_usage(const char *message, const char *word)
+{
+	fprintf(stderr, "%slibcriu-py-run: error: %s%s\n", usage, message, word);
+	return USAGE_ERROR;
+}
+
+/* Read the options; -1 to go on, else the exit status. */
+static int read_options(struct launch *launch, char **argv)
+{
+	for (argv++; *argv && **argv == '-' && strcmp(*argv, "--"); argv++) {
+		if (!strcmp(*argv, "--no-fallback")) {
+			launch->no_fallback = 1;
+		} else if (!strcmp(*argv, "-q") || !strcmp(*argv, "--quiet")) {
+			launch->quiet = 1;
+		} else if (!strcmp(*argv, "--print-request")) {
+			launch->print_request = 1;
+		} else if (!strcmp(*argv, "--mode")) {
+			launch->mode = *++argv;
+			if (!launch->mode)
+				return wrong_usage("argument --mode: expected one argument", "");
+			if (mode_of(launch->mode) < 0)
+				return wrong_usage("argument --mode: invalid choice: ", launch->mode);
+		} else if (!strcmp(*argv, "--script")) {
+			launch->script = *++argv;
+			if (!launch->script)
+				return wrong_usage("argument --script: expected one argument", "");
+			launch->arguments = argv + 1; /* all of them, as for any script */
+			return -1;
+		} else if (!strcmp(*argv, "-h") || !strcmp(*argv, "--help")) {
+			printf("%s%s", usage, help);
+			return fflush(stdout) ? 1 : 0;
+		} else {
+			return wrong_usage("unrecognized arguments: ", *argv);
+		}
+	}
+	if (*argv && !strcmp(*argv, "--"))
+		argv++; /* DIR may start with a dash */
+	if (!*argv)
+		return wrong_usage("the following arguments are required: DIR", "");
+	launch->directory = *argv++;
+	if (*argv && !strcmp(*argv, "--"))
+		argv++;
+	launch->arguments = argv;
+	return -1;
+}
+
+/* ---- all of it -------------------------------------------------------- */
+
+/* Restore and be the program; returns only with the reason why no code of the program has run. */
+static void try_restored(const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)
+{
+	struct restored restored;
+	int status;
+
+	if (snapshot_check(snapshot, problem) || restore(&restored, launch, snapshot, problem))
+		return;
+	status = restored_mirror(&restored);
+	if (restored_has_started(&restored, status, problem))
+		end_as(status);
+}
+
+static int run(struct launch *launch)
+{
+	struct problem problem = { 0 };
+	struct script script = { 0 };
+	struct snapshot snapshot;
+	const struct json *command;
+
+	if (launch->script && script_read(&script, launch, &problem)) {
+		say("", problem.text);
+		return SNAPSHOT_UNUSABLE;
+	}
+	if (!snapshot_open(&snapshot, launch->directory, &problem)) {
+		if (launch->print_request)
+			return print_request(launch, &snapshot);
+		try_restored(launch, &snapshot, &problem);
+	}
+	command = launch->no_fallback ? NULL : script.command ? script.command : snapshot_command(&snapshot);
+	if (!command) {
+		say("", problem.text);
+		return problem.code;
+	}
+	if (!launch->quiet)
+		say("starting conventionally: ", problem.text);
+	return start_conventionally(command, launch->arguments);
+}
+
+int main(int argc, char **argv)
+{
+	struct launch launch = { 0 };
+	int result;
+
+	if (argc < 1)
+		return USAGE_ERROR;
+	open_missing_stdio();
+	launch.env = environ;
+	result = read_options(&launch, argv);
+	return result < 0 ? run(&launch) : result;
+}

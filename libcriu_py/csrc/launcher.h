@@ -1,0 +1,35 @@
+/*
+ * What the parts of libcriu-py-run share.
+ */
+#ifndef LIBCRIU_PY_LAUNCHER_H
+#define LIBCRIU_PY_LAUNCHER_H
+
+#include "manifest.h"
+#include "place.h"
+#include "problem.h"
+
+struct launch {
+	const char *directory;
+	const char *mode;        /* NULL: the first that works */
+	const char *script;      /* a launch script, or NULL */
+	char *const *arguments;  /* of the program, NULL-terminated */
+	char **env;
+	int no_fallback, quiet;
+	int print_request;       /* only print what would be handed over */
+};
+
+/* A launch script: the options and the conventional command that are in it (libcriu_py/launch_script.py). */
+struct script {
+	char *text;
+	struct json_document document;
+	const struct json *command; /* NULL: that of the snapshot */
+	char directory[2 * PATH_MAX];
+};
+int script_read(struct script *script, struct launch *launch, struct problem *problem);
+
+/* Whether a descriptor is closed, or only held by a placeholder. */
+int is_closed(int fd);
+
+int print_request(const struct launch *launch, const struct snapshot *snapshot);
+
+#endif

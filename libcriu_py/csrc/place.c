@@ -1,0 +1,437 @@
+#define _GNU_SOURCE
+#include "place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "scratch.h"
+#include "support.h"
+
+#ifndef LCP_PREFIX
+#define LCP_PREFIX ""
+#endif
+
+#define CAPABILITY_SETGID 6
+#define CAPABILITY_SETUID 7
+#define CAPABILITY_SETPCAP 8
+#define CAPABILITY_SYS_ADMIN 21
+#define CAPABILITY_CHECKPOINT_RESTORE 40
+
+#define SERVICE_VARIABLE "LIBCRIU_PY_SERVICE"
+#define MODE_VARIABLE "LIBCRIU_PY_MODE"
+/* Where `libcriu-py setup` puts the criu with file capabilities. */
+#define CAPABLE_CRIU "/usr/local/lib/libcriu_py/criu"
+/* Pids of a restore's helper processes come from low numbers. */
+#define HELPER_PIDS 20
+
+static const char *const mode_names[MODES] = { "auto", "root", "capability", "rootless" };
+
+int mode_of(const char *name)
+{
+	for (int mode = 0; mode < MODES; mode++)
+		if (!strcmp(mode_names[mode], name))
+			return mode;
+	return -1;
+}
+
+const char *stage_text(int stage)
+{
+	switch (stage) {
+	case LCP_STAGE_UNSHARE: return "making the namespaces";
+	case LCP_STAGE_IDMAP: return "mapping the user and group id";
+	case LCP_STAGE_FORK: return "starting a process";
+	case LCP_STAGE_PROC: return "mounting /proc";
+	case LCP_STAGE_LAST_PID: return "setting the first pid of the namespace";
+	case LCP_STAGE_CAPABILITIES: return "handing criu its capability";
+	default: return "restoring";
+	}
+}
+
+static uint64_t bit(int capability)
+{
+	return (uint64_t)1 << capability;
+}
+
+static int has(const struct self *self, int capability)
+{
+	return !!(self->effective & bit(capability));
+}
+
+/* A small file of /proc or /sys as text; its length, -1 on failure. */
+static ssize_t slurp(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
+
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return n;
+}
+
+static uint64_t field(const char *status, const char *name, int base)
+{
+	const char *at = strstr(status, name);
+
+	return at ? strtoull(at + strlen(name), NULL, base) : 0;
+}
+
+int self_read(struct self *self, struct problem *problem)
+{
+	char status[8192];
+
+	if (slurp("/proc/self/status", status, sizeof(status)) < 0)
+		return problem_set(problem, LAUNCHER_FAILED, "/proc/self/status cannot be read: %s", strerror(errno));
+	self->effective = field(status, "\nCapEff:", 16);
+	self->bounding = field(status, "\nCapBnd:", 16);
+	self->no_new_privs = field(status, "\nNoNewPrivs:", 10) == 1;
+	self->seccomp_filters = (long)field(status, "\nSeccomp_filters:", 10);
+	self->ignored = field(status, "\nSigIgn:", 16);
+	self->ignored &= ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1));
+	return 0;
+}
+
+/* ---- the criu program ------------------------------------------------- */
+
+static int is_executable(const char *path)
+{
+	struct stat status;
+
+	return !stat(path, &status) && S_ISREG(status.st_mode) && !access(path, X_OK);
+}
+
+/* Take a program if it can be executed, by its absolute path. */
+static int take(char found[PATH_MAX], const char *directory, size_t length, const char *name)
+{
+	char path[2 * PATH_MAX], cwd[PATH_MAX];
+
+	if (length >= PATH_MAX || strlen(name) >= PATH_MAX)
+		return 0;
+	snprintf(path, sizeof(path), "%.*s%s", (int)length, directory, name);
+	if (!is_executable(path))
+		return 0;
+	if (path[0] == '/')
+		return snprintf(found, PATH_MAX, "%s", path) < PATH_MAX;
+	return getcwd(cwd, sizeof(cwd)) && snprintf(found, PATH_MAX, "%s/%s", cwd, path) < PATH_MAX;
+}
+
+static int in_prefix(char found[PATH_MAX], const char *prefix, const char *name)
+{
+	return prefix && *prefix && take(found, prefix, strlen(prefix), name);
+}
+
+static const char *home(void)
+{
+	const char *home = getenv("HOME");
+	struct passwd *entry = NULL;
+	FILE *accounts;
+
+	if (home)
+		return home;
+	accounts = fopen("/etc/passwd", "re");
+	while (accounts && (entry = fgetpwent(accounts)) && entry->pw_uid != getuid())
+		;
+	if (accounts)
+		fclose(accounts);
+	return entry ? entry->pw_dir : NULL;
+}
+
+static int on_path(char found[PATH_MAX], const char *path)
+{
+	if (!path)
+		path = "/bin:/usr/bin";
+	while (*path) {
+		size_t length = strcspn(path, ":");
+
+		if (length && take(found, path, length, "/criu"))
+			return 1;
+		path += length + (path[length] == ':');
+	}
+	return 0;
+}
+
+static int find_criu(char found[PATH_MAX], struct problem *problem)
+{
+	const char *named = getenv("LIBCRIU_PY_CRIU"), *data = getenv("XDG_DATA_HOME");
+
+	if (named && *named) {
+		if (take(found, "", 0, named))
+			return 0;
+		return problem_set(problem, LAUNCHER_FAILED, "LIBCRIU_PY_CRIU=%s is not an executable file", named);
+	}
+	if (in_prefix(found, getenv("LIBCRIU_PY_PREFIX"), "/sbin/criu") || in_prefix(found, LCP_PREFIX, "/sbin/criu") ||
+	    (data && *data ? in_prefix(found, data, "/libcriu_py/criu/sbin/criu") :
+			     in_prefix(found, home(), "/.local/share/libcriu_py/criu/sbin/criu")) ||
+	    on_path(found, getenv("PATH")) || take(found, "", 0, "/usr/sbin/criu") || take(found, "", 0, "/usr/local/sbin/criu"))
+		return 0;
+	return problem_set(problem, LAUNCHER_FAILED, "there is no criu program here: install it with scripts/install-criu, "
+			   "or name it in LIBCRIU_PY_CRIU");
+}
+
+/* The permitted file capabilities of a program. */
+static uint64_t file_capabilities(const char *program)
+{
+	/* struct vfs_cap_data, include/uapi/linux/capability.h: magic, then (permitted, inheritable) words. */
+	uint32_t data[6] = { 0 };
+
+	if (getxattr(program, "security.capability", data, sizeof(data)) < 0)
+		return 0;
+	return data[1] | (uint64_t)data[3] << 32;
+}
+
+static const char *capable_criu(const char *criu)
+{
+	uint64_t wanted = bit(CAPABILITY_CHECKPOINT_RESTORE) | bit(CAPABILITY_SYS_ADMIN);
+
+	return !(file_capabilities(criu) & wanted) && file_capabilities(CAPABLE_CRIU) & wanted ? CAPABLE_CRIU : criu;
+}
+
+/* ---- what stops a mode ------------------------------------------------ */
+
+static int is_reduced(const struct json *manifest)
+{
+	const struct json *reduced = json_get(manifest, "reduced_bounding");
+
+	return reduced && reduced->type == JSON_BOOL && reduced->integer;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	return (*(const gid_t *)a > *(const gid_t *)b) - (*(const gid_t *)a < *(const gid_t *)b);
+}
+
+/* The supplementary groups of this process as a process in this mode's namespace sees them, sorted; their number. */
+static int groups_in(enum mode mode, gid_t *groups, int size)
+{
+	int count = getgroups(size, groups);
+	char text[32];
+
+	if (mode == MODE_ROOTLESS && !getenv(SERVICE_VARIABLE) && slurp("/proc/sys/kernel/overflowgid", text, sizeof(text)) > 0)
+		for (int i = 0; i < count; i++)
+			if (groups[i] != getegid())
+				groups[i] = (gid_t)strtoul(text, NULL, 10); /* only one's own is mapped */
+	if (count > 0)
+		qsort(groups, (size_t)count, sizeof(*groups), by_number);
+	return count;
+}
+
+/* Whether a restored process can get the ids and groups of the dumped one. */
+static int differs_harmlessly(enum mode mode, const struct self *self, const struct json *manifest)
+{
+	const struct json *groups = json_get(manifest, "groups");
+	gid_t have[65536]; /* NGROUPS_MAX of the kernel */
+	int count, i = 0;
+
+	if (mode == MODE_ROOT && has(self, CAPABILITY_SETUID) && has(self, CAPABILITY_SETGID))
+		return 1;
+	if (json_integer(json_get(manifest, "uid"), -1) != geteuid() ||
+	    json_integer(json_get(manifest, "gid"), getegid()) != getegid())
+		return 0;
+	if (!json_typed(groups, JSON_ARRAY) || !groups->count)
+		return 1; /* criu leaves them alone (restore_creds in criu/pie/restorer.c) */
+	count = groups_in(mode, have, 65536);
+	if (count < 0 || (uint32_t)count != groups->count)
+		return 0;
+	json_for_each(group, groups)
+		if (group->integer != have[i++])
+			return 0;
+	return 1;
+}
+
+/* The file that says that namespaces can be made from this process's ones, under its filters. */
+static int namespaces_work(char path[PATH_MAX], const struct self *self, struct problem *problem)
+{
+	static const char *const places[] = { "/proc/self/ns/user", "/proc/self/ns/mnt", "/proc/self/ns/pid" };
+	unsigned long long inodes[3] = { 0 };
+	char boot[9], base[PATH_MAX];
+	struct stat status;
+
+	if (slurp("/proc/sys/kernel/random/boot_id", boot, sizeof(boot)) < 0 || scratch_directory(base, problem))
+		return -1;
+	for (int i = 0; i < 3; i++)
+		if (!stat(places[i], &status))
+			inodes[i] = status.st_ino;
+	return snprintf(path, PATH_MAX, "%s/namespaces-%s-%u-%llu-%llu-%llu-%ld", base, boot, getegid(), inodes[0], inodes[1],
+			inodes[2], self->seccomp_filters) < PATH_MAX ? 0 : -1;
+}
+
+void forget_namespaces(const struct self *self)
+{
+	struct problem ignored;
+	char path[PATH_MAX];
+
+	if (!namespaces_work(path, self, &ignored))
+		unlink(path);
+}
+
+static uint64_t needed_ambient(const struct json *manifest)
+{
+	return bit(CAPABILITY_CHECKPOINT_RESTORE) | (is_reduced(manifest) ? bit(CAPABILITY_SETPCAP) : 0);
+}
+
+/* What stops a user + pid + mount namespace; a good answer is remembered until the next boot. */
+static int rootless_obstacle(const char *criu, const struct self *self, const struct json *manifest, struct problem *problem)
+{
+	uint64_t carried = file_capabilities(criu);
+	char path[PATH_MAX];
+	int stage, error;
+
+	if (carried && needed_ambient(manifest) & ~carried)
+		return problem_set(problem, LAUNCHER_FAILED,
+				   "%s carries file capabilities that take the place of those it would be given", criu);
+	if (getenv(SERVICE_VARIABLE))
+		return 0; /* inside of one already */
+	if (namespaces_work(path, self, problem))
+		return -1;
+	if (!access(path, F_OK))
+		return 0;
+	error = lcp_probe_namespaces(LCP_NS_USER | LCP_NS_PID, &stage);
+	if (error)
+		return problem_set(problem, LAUNCHER_FAILED, "%s failed (%s)", stage_text(stage), strerror(-error));
+	close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	return 0;
+}
+
+static int capability_obstacle(const char *criu, const struct self *self, const struct json *manifest, struct problem *problem)
+{
+	uint64_t carried = file_capabilities(criu), needed = needed_ambient(manifest);
+	struct statvfs system;
+
+	if ((carried & needed) == needed && !(carried & ~self->bounding) && !self->no_new_privs && !access(criu, X_OK) &&
+	    !statvfs(criu, &system) && !(system.f_flag & ST_NOSUID))
+		return 0;
+	return problem_set(problem, LAUNCHER_FAILED, carried ? "the file capabilities of %s are too few or without effect here" :
+							       "%s carries no file capability", criu);
+}
+
+static int root_obstacle(const struct self *self, struct problem *problem)
+{
+	if (geteuid() != 0)
+		return problem_set(problem, LAUNCHER_FAILED, "this process is not root");
+	if (!has(self, CAPABILITY_CHECKPOINT_RESTORE) && !has(self, CAPABILITY_SYS_ADMIN))
+		return problem_set(problem, LAUNCHER_FAILED,
+				   "root has neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN here");
+	return 0;
+}
+
+static int obstacle(enum mode mode, const struct decision *decision, const struct self *self, const struct json *manifest,
+		    struct problem *problem)
+{
+	int result;
+
+	if (mode == MODE_ROOT)
+		result = root_obstacle(self, problem);
+	else if (mode == MODE_ROOTLESS)
+		result = rootless_obstacle(decision->plain, self, manifest, problem);
+	else
+		result = capability_obstacle(capable_criu(decision->plain), self, manifest, problem);
+	if (!result && !differs_harmlessly(mode, self, manifest))
+		result = problem_set(problem, LAUNCHER_FAILED,
+				     "the program ran with another user id, group id or other groups than this process has");
+	return result;
+}
+
+static void take_mode(struct decision *decision, enum mode mode)
+{
+	decision->mode = mode;
+	strcpy(decision->criu, mode == MODE_CAPABILITY ? capable_criu(decision->plain) : decision->plain);
+}
+
+int decide(struct decision *decision, const char *wanted, const struct self *self, const struct json *manifest,
+	   struct problem *problem)
+{
+	enum mode order[] = { MODE_ROOT, MODE_ROOTLESS, MODE_CAPABILITY };
+	const char *dumped_in = json_string(json_get(manifest, "mode"));
+	struct problem one, all;
+	int mode;
+
+	if (find_criu(decision->plain, problem))
+		return -1;
+	if (!wanted || !*wanted)
+		wanted = getenv(MODE_VARIABLE);
+	mode = wanted && *wanted ? mode_of(wanted) : MODE_AUTO;
+	if (mode < 0)
+		return problem_set(problem, LAUNCHER_FAILED,
+				   "there is no mode '%s'; the modes are auto, root, capability, rootless", wanted);
+	if (mode != MODE_AUTO) {
+		if (obstacle((enum mode)mode, decision, self, manifest, &one))
+			return problem_set(problem, LAUNCHER_FAILED, "mode %s does not work here: %s", wanted, one.text);
+		take_mode(decision, (enum mode)mode);
+		return 0;
+	}
+	/* That of the dump first; the others stay in their order. */
+	for (int i = 2; i > 0 && dumped_in; i--) {
+		if (strcmp(mode_names[order[i]], dumped_in))
+			continue;
+		memmove(order + 1, order, sizeof(*order) * (size_t)i);
+		order[0] = (enum mode)mode_of(dumped_in);
+		break;
+	}
+	problem_set(&all, LAUNCHER_FAILED, "neither dump nor restore is allowed here");
+	for (int i = 0; i < 3; i++) {
+		if (!obstacle(order[i], decision, self, manifest, &one)) {
+			take_mode(decision, order[i]);
+			return 0;
+		}
+		problem_add(&all, "%s%s: %s", i ? "; " : ": ", mode_names[order[i]], one.text);
+	}
+	problem_add(&all, "; libcriu-py doctor says what to do");
+	*problem = all;
+	return -1;
+}
+
+/* ---- the place -------------------------------------------------------- */
+
+/* Where pids of the restore's helpers begin, clear of those of the image. */
+static int clear_of(const struct json *pids)
+{
+	int64_t least = INT_MAX, most = 0;
+
+	json_for_each(pid, pids) {
+		least = pid->integer < least ? pid->integer : least;
+		most = pid->integer > most ? pid->integer : most;
+	}
+	return least > HELPER_PIDS || most >= INT_MAX ? 0 : (int)most + 1;
+}
+
+static int any_taken(const struct json *pids)
+{
+	json_for_each(pid, pids)
+		if (pid->integer > 0 && (!kill((pid_t)pid->integer, 0) || errno != ESRCH))
+			return 1;
+	return 0;
+}
+
+void place_of_restore(struct place *place, const struct decision *decision, const struct self *self,
+		     const struct json *manifest, int isolate)
+{
+	const struct json *pids = json_get(manifest, "pids");
+	struct problem ignored;
+
+	memset(place, 0, sizeof(*place));
+	if (decision->mode != MODE_ROOTLESS) {
+		if (!isolate && !any_taken(pids))
+			return;
+		if (decision->mode == MODE_ROOT && has(self, CAPABILITY_SYS_ADMIN)) {
+			place->namespaces = LCP_NS_PID;
+			place->last_pid = clear_of(pids);
+			return;
+		}
+		if (!differs_harmlessly(MODE_ROOTLESS, self, manifest) ||
+		    rootless_obstacle(decision->plain, self, manifest, &ignored))
+			return; /* criu will say which pid is taken */
+	}
+	place->namespaces = LCP_NS_USER | LCP_NS_PID;
+	place->ambient = needed_ambient(manifest);
+	place->last_pid = clear_of(pids);
+}

@@ -1,0 +1,56 @@
+/*
+ * Being allowed to restore, and where: what libcriu_py/privilege.py,
+ * libcriu_py/namespace.py and libcriu_py/binary.py decide, for a restore.
+ */
+#ifndef LIBCRIU_PY_PLACE_H
+#define LIBCRIU_PY_PLACE_H
+
+#include <limits.h>
+#include <stdint.h>
+#include "json.h"
+#include "problem.h"
+
+enum mode { MODE_AUTO, MODE_ROOT, MODE_CAPABILITY, MODE_ROOTLESS, MODES };
+
+/* The mode of that name; -1 for none. */
+int mode_of(const char *name);
+
+/* What a supervisor was at when it failed (LCP_STAGE_*), in words. */
+const char *stage_text(int stage);
+
+/* What this process is, as the kernel tells. */
+struct self {
+	uint64_t effective, bounding;
+	uint64_t ignored;        /* signals, by bit, but those that Python itself ignores */
+	int no_new_privs;
+	long seccomp_filters;
+};
+int self_read(struct self *self, struct problem *problem);
+
+struct decision {
+	enum mode mode;
+	char plain[PATH_MAX];    /* the criu program that is found first */
+	char criu[PATH_MAX];     /* that of the mode */
+};
+
+/*
+ * Choose how a restore is allowed. `wanted` names the mode, NULL leaves it to
+ * LIBCRIU_PY_MODE, else to what works. Returns 0 or -1.
+ */
+int decide(struct decision *decision, const char *wanted, const struct self *self, const struct json *manifest,
+	   struct problem *problem);
+
+struct place {
+	int namespaces;          /* LCP_NS_* */
+	uint64_t ambient;
+	int last_pid;
+};
+
+/* Where to restore; `isolate` asks for a pid namespace even where the pids look free. */
+void place_of_restore(struct place *place, const struct decision *decision, const struct self *self,
+		     const struct json *manifest, int isolate);
+
+/* Forget that namespaces could be made: it was tried, and they could not. */
+void forget_namespaces(const struct self *self);
+
+#endif

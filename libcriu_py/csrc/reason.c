@@ -1,0 +1,69 @@
+#define _GNU_SOURCE
+#include "reason.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "scratch.h"
+
+#define LARGEST_LOG (1 << 20)
+
+/* Printed as errors by runs that succeed, so never the reason of a failure. */
+static const char *const harmless[] = { "Can't setup RLIMIT_NOFILE", "Unexpected error", "Can't get tls handshake",
+					"Unable to open /sys/kernel/debug", NULL };
+/* Consequences of an error that was printed before; a reason only when there is nothing else. */
+static const char *const consequences[] = { "Restoring FAILED", "Aborting", "Unable to detach from", NULL };
+
+static int has_any(const char *line, const char *const *texts)
+{
+	for (; *texts; texts++)
+		if (strstr(line, *texts))
+			return 1;
+	return 0;
+}
+
+/* `file.c:12: message` of the first line that gives a reason, or NULL. The log is cut into lines. */
+static char *first_error(char *log)
+{
+	char *late = NULL, *place = NULL;
+
+	for (char *line = strtok_r(log, "\n", &place); line; line = strtok_r(NULL, "\n", &place)) {
+		char *where = strstr(line, "Error ("), *close;
+
+		close = where ? strstr(where, "): ") : NULL;
+		if (!close || has_any(close, harmless))
+			continue;
+		where += strlen("Error (");
+		if (!strncmp(where, "criu/", 5))
+			where += 5;
+		memmove(close, close + 1, strlen(close)); /* the parenthesis */
+		if (!has_any(close, consequences))
+			return where;
+		if (!late)
+			late = where;
+	}
+	return late;
+}
+
+int reason_of_refusal(int work, int error, struct problem *problem)
+{
+	int fd = openat(work, WORK_LOG, O_RDONLY | O_CLOEXEC);
+	char *log = fd < 0 ? NULL : malloc(LARGEST_LOG);
+	ssize_t size = log ? read(fd, log, LARGEST_LOG - 1) : 0;
+	const char *reason;
+
+	if (log)
+		log[size > 0 ? size : 0] = '\0';
+	reason = log ? first_error(log) : NULL;
+	if (!reason)
+		reason = error ? strerror(error) : "it gave no reason";
+	problem_set(problem, LAUNCHER_FAILED, "criu refused to restore: %s", reason);
+	free(log);
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}

@@ -1,0 +1,36 @@
+/*
+ * The request that a restored process is handed: the restoring side of
+ * libcriu_py/handover.py, whose `Request` this writes.
+ */
+#ifndef LIBCRIU_PY_REQUEST_H
+#define LIBCRIU_PY_REQUEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define REQUEST_PROTOCOL 1
+
+struct text {
+	char *data;
+	size_t size, room;
+	int failed;              /* no memory was left: what is there is not all */
+};
+
+struct request {
+	char *const *argv;       /* without the program's name; NULL-terminated */
+	char *const *env;
+	const char *cwd;
+	mode_t umask;
+	const char *snapshot;
+	unsigned int closed;     /* bit n: descriptor n was closed */
+	pid_t pgid;
+	uint64_t ignored;        /* bit n: signal n + 1 is ignored */
+};
+
+/* Write the request as `Request.encode` does; 0, or -errno. */
+int request_encode(struct text *out, const struct request *request);
+/* The descriptor of a memfd with that text, or -errno. */
+int request_file(const struct request *request);
+
+#endif

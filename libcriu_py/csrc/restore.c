@@ -1,0 +1,416 @@
+#define _GNU_SOURCE
+#include "restore.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "place.h"
+#include "reason.h"
+#include "request.h"
+#include "scratch.h"
+#include "support.h"
+
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+
+#define LOG_LEVEL 2        /* warnings, as restore.py asks for */
+#define PATIENCE_MS 2000   /* for a restore that somebody wants to end */
+
+/* Exported by libcriu, and not declared in criu.h up to 4.3. */
+void criu_local_set_unprivileged(criu_opts *opts, bool unprivileged);
+
+/* ---- what is handed over ---------------------------------------------- */
+
+static int fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
+			const struct self *self, char cwd[PATH_MAX], struct problem *problem)
+{
+	memset(request, 0, sizeof(*request));
+	if (!getcwd(cwd, PATH_MAX))
+		return problem_set(problem, LAUNCHER_FAILED, "the working directory cannot be told: %s", strerror(errno));
+	request->argv = launch->arguments;
+	request->env = launch->env;
+	request->cwd = cwd;
+	request->umask = umask(077);
+	umask(request->umask);
+	request->snapshot = snapshot->path;
+	request->pgid = getpgrp();
+	request->ignored = self->ignored;
+	for (int fd = 0; fd < 3; fd++)
+		request->closed |= is_closed(fd) ? 1u << fd : 0;
+	return 0;
+}
+
+int print_request(const struct launch *launch, const struct snapshot *snapshot)
+{
+	struct text text = { 0 };
+	struct request request;
+	struct problem problem;
+	struct self self;
+	char cwd[PATH_MAX];
+
+	if (self_read(&self, &problem) || fill_request(&request, launch, snapshot, &self, cwd, &problem) ||
+	    request_encode(&text, &request))
+		return LAUNCHER_FAILED;
+	return fwrite(text.data, 1, text.size, stdout) == text.size && !fflush(stdout) ? 0 : LAUNCHER_FAILED;
+}
+
+/* The sockets of the hand-over, with the request on its way in them. */
+static int send_request(const struct request *request, int pair[2], struct problem *problem)
+{
+	int memory = request_file(request), result = memory < 0 ? memory : lcp_socketpair(pair);
+
+	if (!result) {
+		result = lcp_send_fds(pair[0], &memory, 1);
+		if (result) {
+			close(pair[0]);
+			close(pair[1]);
+		}
+	}
+	if (memory >= 0)
+		close(memory);
+	if (result)
+		return problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result));
+	return 0;
+}
+
+/* ---- criu's options --------------------------------------------------- */
+
+#define INHERITED 6 /* stdin, stdout, stderr, request, images, memory */
+
+struct inherited {
+	int fds[INHERITED];
+	const char *keys[INHERITED];
+	int count;
+};
+
+static void inherit(struct inherited *inherited, int fd, const char *key)
+{
+	inherited->fds[inherited->count] = fd;
+	inherited->keys[inherited->count++] = key;
+}
+
+/* Options of the dump that criu is told again (_ALSO_ON_RESTORE of libcriu_py/engines.py). */
+static const struct {
+	const char *name;
+	void (*set)(criu_opts *opts, bool value);
+} switches[] = {
+	{ "tcp_established", criu_local_set_tcp_established },
+	{ "tcp_close", criu_local_set_tcp_close },
+	{ "file_locks", criu_local_set_file_locks },
+	{ "ext_unix_sk", criu_local_set_ext_unix_sk },
+	{ "skip_file_rwx_check", criu_local_set_skip_file_rwx_check },
+	{ "weak_sysctls", criu_local_set_weak_sysctls },
+	{ "orphan_pts_master", criu_local_set_orphan_pts_master },
+	{ "ext_sharing", criu_local_set_ext_sharing },
+	{ "ext_masters", criu_local_set_ext_masters },
+};
+
+static int set_recorded(criu_opts *opts, const struct json *recorded, struct problem *problem)
+{
+	if (!json_typed(recorded, JSON_OBJECT))
+		return 0;
+	json_for_each(option, recorded) {
+		size_t i = 0, count = sizeof(switches) / sizeof(*switches);
+
+		while (i < count && strcmp(switches[i].name, option->name))
+			i++;
+		if (i < count && option->type == JSON_BOOL)
+			switches[i].set(opts, option->integer != 0);
+		else if (!strcmp(option->name, "cpu_cap") && option->type == JSON_INTEGER)
+			criu_local_set_cpu_cap(opts, (unsigned int)option->integer);
+		else if (option->type != JSON_NULL)
+			return problem_set(problem, SNAPSHOT_UNUSABLE, "the manifest has the restore option %s, which this "
+					   "version of libcriu_py does not know; make the snapshot anew", option->name);
+	}
+	return 0;
+}
+
+static int make_options(criu_opts **opts, const char *criu, const struct inherited *inherited, int images, int work,
+			const struct json *recorded, struct problem *problem)
+{
+	int result = 0;
+
+	*opts = NULL;
+	if (criu_local_init_opts(opts) || criu_local_set_service_binary(*opts, criu) || criu_local_set_log_file(*opts, WORK_LOG))
+		return problem_set(problem, LAUNCHER_FAILED, "no memory is left");
+	criu_local_set_images_dir_fd(*opts, images);
+	criu_local_set_work_dir_fd(*opts, work);
+	criu_local_set_log_level(*opts, LOG_LEVEL);
+	criu_local_set_unprivileged(*opts, true);
+	criu_local_set_shell_job(*opts, true);
+	for (int i = 0; i < inherited->count && !result; i++)
+		result = criu_local_add_inherit_fd(*opts, inherited->fds[i], inherited->keys[i]);
+	if (result)
+		return problem_set(problem, LAUNCHER_FAILED, "no memory is left");
+	return set_recorded(*opts, recorded, problem);
+}
+
+/* ---- the start -------------------------------------------------------- */
+
+/* What came of one attempt. */
+struct attempt {
+	struct lcp_event news;
+	int channel, pidfd;
+	pid_t supervisor;
+};
+
+/*
+ * Signals are blocked, and meant for the program: they are passed on when there
+ * is one. A restore that does not come to an end is ended by them.
+ */
+static int await_news(struct attempt *attempt, int signals)
+{
+	int wanted_to_end = 0, result;
+
+	for (;;) {
+		struct pollfd polled[2] = { { attempt->channel, POLLIN, 0 }, { wanted_to_end ? -1 : signals, POLLIN, 0 } };
+		int count = poll(polled, 2, wanted_to_end ? PATIENCE_MS : -1);
+
+		if (count == 0) {
+			kill(attempt->supervisor, SIGKILL);
+			return -ETIMEDOUT;
+		}
+		if (count > 0 && polled[1].revents)
+			wanted_to_end = 1;
+		if (count < 0 || !polled[0].revents)
+			continue;
+		result = lcp_next_event(attempt->channel, -1, &attempt->news, &attempt->pidfd);
+		if (result < 0)
+			return result;
+		if (attempt->news.kind == LCP_EVENT_STARTED || attempt->news.kind == LCP_EVENT_FAILED)
+			return 0;
+	}
+}
+
+static void give_up(struct attempt *attempt)
+{
+	close(attempt->channel);
+	if (attempt->supervisor > 0)
+		while (waitpid(attempt->supervisor, NULL, 0) < 0 && errno == EINTR)
+			;
+}
+
+/* Why there is no restored process. */
+static int explain(const struct attempt *attempt, int result, const struct work *work, const struct self *self,
+		   struct problem *problem)
+{
+	if (result)
+		return problem_set(problem, LAUNCHER_FAILED, "the supervisor of the restore ended before it could restore anything");
+	if (attempt->news.stage == LCP_STAGE_RESTORE)
+		return reason_of_refusal(work->fd, attempt->news.error, problem);
+	forget_namespaces(self);
+	return problem_set(problem, LAUNCHER_FAILED, "there is no place for the restore: %s failed (%s); libcriu-py doctor says "
+			   "what to do", stage_text(attempt->news.stage), strerror(attempt->news.error));
+}
+
+static int supervise(struct attempt *attempt, const struct lcp_job *job, int signals)
+{
+	int result = lcp_supervise_directly(job, &attempt->channel, &attempt->supervisor);
+
+	attempt->pidfd = -1;
+	if (result) {
+		attempt->supervisor = 0;
+		attempt->channel = -1;
+		attempt->news = (struct lcp_event){ LCP_EVENT_FAILED, 0, -result,
+						    job->namespaces ? LCP_STAGE_UNSHARE : LCP_STAGE_FORK };
+		return 0;
+	}
+	return await_news(attempt, signals);
+}
+
+/* Restore in a place; 0, or -1 with `taken` telling whether that was for a pid in use. */
+static int restore_at(struct attempt *attempt, const struct place *place, const struct decision *decision,
+		      const struct snapshot *snapshot, struct inherited *inherited, const struct self *self, int signals,
+		      int *taken, struct problem *problem)
+{
+	const char *criu = place->namespaces & LCP_NS_USER ? decision->plain : decision->criu;
+	int images = inherited->fds[4], result;
+	struct criu_environment environment;
+	struct lcp_job job = { 0 };
+	struct work work;
+
+	*taken = 0;
+	if (scratch_environment(&environment, criu, problem) || work_make(&work, problem))
+		return -1;
+	result = make_options(&job.restore, criu, inherited, images, work.fd,
+			      json_get(snapshot->manifest, "restore_options"), problem);
+	if (!result) {
+		job.namespaces = place->namespaces;
+		job.flags = LCP_DIE_WITH_CALLER;
+		job.ambient = place->ambient;
+		job.last_pid = place->last_pid;
+		job.inherit = inherited->fds;
+		job.inherit_count = inherited->count;
+		job.env = environment.variables;
+		result = supervise(attempt, &job, signals);
+		if (result || attempt->news.kind != LCP_EVENT_STARTED) {
+			*taken = !result && attempt->news.stage == LCP_STAGE_RESTORE && attempt->news.error == EEXIST;
+			give_up(attempt);
+			result = explain(attempt, result, &work, self, problem);
+		}
+	}
+	criu_local_free_opts(job.restore);
+	work_remove(&work);
+	return result;
+}
+
+/* ---- streams ---------------------------------------------------------- */
+
+/* A descriptor above 2, which is what criu wants of those it inherits. */
+static int stream(int number)
+{
+	return is_closed(number) ? open("/dev/null", O_RDWR | O_CLOEXEC) : fcntl(number, F_DUPFD_CLOEXEC, 3);
+}
+
+static int open_inherited(struct inherited *inherited, const struct snapshot *snapshot, int slot, struct problem *problem)
+{
+	static const char *const names[] = { "stdin", "stdout", "stderr" };
+	const struct json *slots = json_get(snapshot->manifest, "slots");
+	int fd;
+
+	inherited->count = 0;
+	for (int i = 0; i < 3; i++) {
+		fd = stream(i);
+		if (fd < 0)
+			return problem_set(problem, LAUNCHER_FAILED, "%s cannot be duplicated: %s", names[i], strerror(errno));
+		inherit(inherited, fd, json_string(json_get(slots, names[i])));
+	}
+	inherit(inherited, slot, json_string(json_get(slots, "request")));
+	fd = openat(snapshot->directory, "images", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return problem_set(problem, LAUNCHER_FAILED, "%s/images cannot be opened: %s", snapshot->path, strerror(errno));
+	inherit(inherited, fd, json_string(json_get(snapshot->manifest, "images_key")));
+	if (snapshot_memory_key(snapshot)) {
+		fd = snapshot_open_memory(snapshot, problem);
+		if (fd < 0)
+			return -1;
+		inherit(inherited, fd, snapshot_memory_key(snapshot));
+	}
+	return 0;
+}
+
+static void close_inherited(struct inherited *inherited)
+{
+	while (inherited->count)
+		close(inherited->fds[--inherited->count]);
+}
+
+/* ---- all of it -------------------------------------------------------- */
+
+static int try_places(struct attempt *attempt, const struct decision *decision, const struct snapshot *snapshot,
+		      struct inherited *inherited, const struct self *self, int signals, struct problem *problem)
+{
+	struct place place;
+	int taken;
+
+	place_of_restore(&place, decision, self, snapshot->manifest, 0);
+	if (!restore_at(attempt, &place, decision, snapshot, inherited, self, signals, &taken, problem))
+		return 0;
+	if (!taken || place.namespaces & LCP_NS_PID)
+		return -1;
+	/* A pid that was taken meanwhile: in a namespace of its own it is free. */
+	place_of_restore(&place, decision, self, snapshot->manifest, 1);
+	return restore_at(attempt, &place, decision, snapshot, inherited, self, signals, &taken, problem);
+}
+
+/* Send what arrived before there was a program to send it to. */
+static void pass_on_early(int signals, int pidfd)
+{
+	struct signalfd_siginfo info;
+
+	while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		syscall(SYS_pidfd_send_signal, pidfd, (int)info.ssi_signo, NULL, 0);
+}
+
+static int restore_blocked(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot,
+			   int signals, struct problem *problem)
+{
+	struct decision decision;
+	struct inherited inherited = { 0 };
+	struct attempt attempt;
+	struct request request;
+	struct self self;
+	char cwd[PATH_MAX];
+	int pair[2], result;
+
+	if (self_read(&self, problem) || decide(&decision, launch->mode, &self, snapshot->manifest, problem) ||
+	    fill_request(&request, launch, snapshot, &self, cwd, problem) || send_request(&request, pair, problem))
+		return -1;
+	result = open_inherited(&inherited, snapshot, pair[1], problem);
+	if (!result)
+		result = try_places(&attempt, &decision, snapshot, &inherited, &self, signals, problem);
+	close_inherited(&inherited);
+	if (result) {
+		close(pair[0]);
+		return -1;
+	}
+	pass_on_early(signals, attempt.pidfd);
+	restored->channel = attempt.channel;
+	restored->pidfd = attempt.pidfd;
+	restored->control = pair[0];
+	restored->own_session = json_get(snapshot->manifest, "session_leader") &&
+				json_get(snapshot->manifest, "session_leader")->integer;
+	return 0;
+}
+
+int restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)
+{
+	static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	sigset_t all, old, wanted;
+	int signals, result;
+
+	sigfillset(&all);
+	sigemptyset(&wanted);
+	for (size_t i = 0; i < sizeof(ending) / sizeof(*ending); i++)
+		sigaddset(&wanted, ending[i]);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	signals = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+	result = signals < 0 ? problem_set(problem, LAUNCHER_FAILED, "signalfd: %s", strerror(errno)) :
+			       restore_blocked(restored, launch, snapshot, signals, problem);
+	if (signals >= 0)
+		close(signals);
+	restored->mask = old;
+	if (result)
+		sigprocmask(SIG_SETMASK, &old, NULL);
+	return result;
+}
+
+int restored_mirror(const struct restored *restored)
+{
+	int status = SIGKILL; /* of somebody who killed the supervisor, and that its program */
+
+	lcp_mirror(restored->channel, restored->pidfd, restored->own_session, &status);
+	return status;
+}
+
+int restored_has_started(const struct restored *restored, int status, struct problem *problem)
+{
+	char told[2048];
+	ssize_t size = recv(restored->control, told, sizeof(told) - 1, MSG_DONTWAIT);
+
+	told[size > 0 ? size : 0] = '\0';
+	if (told[0] == 'S')
+		return 1;
+	sigprocmask(SIG_SETMASK, &restored->mask, NULL);
+	if (told[0] == 'E')
+		problem_set(problem, LAUNCHER_FAILED, "the restored process could not take over: %s", told + 1);
+	else if (WIFSIGNALED(status))
+		problem_set(problem, LAUNCHER_FAILED, "the restored process ended by signal SIG%s before the program could go on",
+			    sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
+	else
+		problem_set(problem, LAUNCHER_FAILED, "the restored process ended with status %d before the program could go on",
+			    WEXITSTATUS(status));
+	return 0;
+}

@@ -1,0 +1,28 @@
+/*
+ * One restore, from the request to the end of the program: libcriu_py/restore.py for the launcher.
+ */
+#ifndef LIBCRIU_PY_RESTORE_H
+#define LIBCRIU_PY_RESTORE_H
+
+#include <signal.h>
+#include <sys/types.h>
+#include "launcher.h"
+#include "manifest.h"
+#include "problem.h"
+
+struct restored {
+	int channel;       /* events of the supervisor */
+	int control;       /* the hand-over's socket */
+	int pidfd;
+	sigset_t mask;     /* of this process before */
+	int own_session;   /* the terminal's signals do not reach it by themselves */
+};
+
+/* Restore a snapshot with this process's arguments, environment and streams; 0 or -1. Signals are blocked after. */
+int restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, struct problem *problem);
+/* Behave as the program until it ends; its wait status. */
+int restored_mirror(const struct restored *restored);
+/* Whether any code of the program has run; if not, why. */
+int restored_has_started(const struct restored *restored, int status, struct problem *problem);
+
+#endif

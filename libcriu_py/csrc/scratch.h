@@ -1,0 +1,30 @@
+/*
+ * This user's private directories on a tmpfs: what libcriu_py/scratch.py makes there.
+ */
+#ifndef LIBCRIU_PY_SCRATCH_H
+#define LIBCRIU_PY_SCRATCH_H
+
+#include <limits.h>
+#include "problem.h"
+
+#define WORK_LOG "criu.log"
+
+/* The user's directory, made where it is missing; 0 or -1. */
+int scratch_directory(char path[PATH_MAX], struct problem *problem);
+
+/* The environment for a criu: its cache of kernel features and a PATH, nothing of the caller's. */
+struct criu_environment {
+	char cache[PATH_MAX + 32];
+	char *variables[3];
+};
+int scratch_environment(struct criu_environment *environment, const char *criu, struct problem *problem);
+
+/* A directory for the log of one restore. */
+struct work {
+	char path[PATH_MAX];
+	int fd;
+};
+int work_make(struct work *work, struct problem *problem);
+void work_remove(struct work *work);
+
+#endif
