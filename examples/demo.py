@@ -206,7 +206,7 @@ def demonstrate(args: argparse.Namespace, console: Console) -> None:
         console: Where to say it.
     """
     decision = decide()
-    console.print(f"using {find_criu()}, mode {decision.mode.value}: {decision.why}", highlight=False, soft_wrap=True)
+    console.print(f"using {find_criu()} in mode {decision.mode.value}", highlight=False, soft_wrap=True)
     console.print(f"making a CSV file of {args.rows:,} sales, unless an earlier run has ...", highlight=False)
     csv = make_csv(args.rows)
     with tempfile.TemporaryDirectory(prefix="libcriu_py-demo-") as directory:
