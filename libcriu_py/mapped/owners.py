@@ -107,7 +107,8 @@ def recognise(memory: Memory, *, blocks: bool = True) -> list[Owned]:
         pools = [owned for start, end in _gaps(span, arenas) for owned in _pymalloc(memory, start, end)]
         known = sorted([*arenas, *pools])
         if blocks:
-            edges = span.edges | {owned.start for owned in known}
+            # The first pool of an arena is up to a pool away from the arena's beginning.
+            edges = span.edges | {owned.start - at for owned in known for at in range(0, _POOL, PAGE)}
             known += [block for gap in _gaps(span, known) for block in _blocks(memory, gap, edges)]
         found += known
     return sorted(found)
