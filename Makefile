@@ -8,10 +8,12 @@ ARGS ?=
 DEMO ?=
 
 python = $(VENV)/bin/python
+# The binding is also tested against the newest CRIU there is.
+newest_criu = $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/libcriu_py/criu-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit system test-clean bench clean
+.PHONY: help criu venv build demo test lint types format unit system test-tools test-clean bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,10 +32,8 @@ demo: criu ## show what it does: a pandas program, conventional and restored
 	@$(make_venv) --extra demo $(VENV)
 	@$(python) examples/demo.py $(DEMO)
 
-test: venv ## lint, types, all tests; what is missing is installed
-	@scripts/install-test-tools
-	@$(MAKE) --no-print-directory lint types
-	@$(python) -m pytest --no-skips $(ARGS)
+test: test-tools lint types ## lint, types, all tests; what is missing is installed
+	@LIBCRIU_PY_TEST_PREFIXES='$(newest_criu)' $(python) -m pytest --no-skips $(ARGS)
 
 lint: venv ## ruff
 	@$(python) -m ruff check .
@@ -47,9 +47,12 @@ format: venv ## let ruff put right what it can
 unit: venv ## the tests that need neither root nor criu
 	@$(python) -m pytest tests/unit $(ARGS)
 
-system: venv ## the tests that dump and restore
+test-tools: venv
 	@scripts/install-test-tools
-	@$(python) -m pytest --no-skips tests/system $(ARGS)
+	@scripts/install-criu --from-source --suite sid --prefix '$(newest_criu)'
+
+system: test-tools ## the tests that dump and restore
+	@LIBCRIU_PY_TEST_PREFIXES='$(newest_criu)' $(python) -m pytest --no-skips tests/system $(ARGS)
 
 test-clean: ## install, build and use it in clean roots of Debian 12 and 13 (root; minutes)
 	@scripts/test-clean
