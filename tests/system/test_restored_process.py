@@ -1,0 +1,259 @@
+"""
+The restored process seen from the process that restored it, in each mode.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.conftest import MODES, Mode
+from tests.system.selfdump import SelfDump, take
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+
+OBEDIENT = """
+import os, signal, sys, threading
+from libcriu_py import after_restore, checkpoint
+after_restore(lambda: os.write(2, b"after hook") if "loud" in sys.argv else None)
+with checkpoint() as snap:
+    pass
+word = sys.argv[1] if len(sys.argv) > 1 else ""
+if word == "exit":
+    sys.exit(int(sys.argv[2]))
+elif word == "die":
+    os.kill(os.getpid(), int(sys.argv[2]))
+elif word == "echo":
+    sys.stdout.write(sys.stdin.read())
+elif word == "both":
+    sys.stdout.write("o" * 300_000)
+    sys.stderr.write("e" * 300_000)
+elif word == "fd":
+    os.write(int(sys.argv[2]), b"passed")
+elif word == "background":
+    import subprocess
+    subprocess.Popen(["sh", "-c", "read line; echo $line > " + sys.argv[2]], stdin=int(sys.argv[3]))
+elif word == "wait":
+    print("ready", flush=True)
+    signal.pause()
+elif word == "kill-me-before-ready":
+    pass
+"""
+
+
+@pytest.fixture(scope="module", params=MODES)
+def obedient(request: pytest.FixtureRequest, own_account: Account) -> Iterator[SelfDump]:
+    """
+    One snapshot of a program that does what its arguments say, for each mode.
+    """
+    name: str = request.param
+    account: Account = request.getfixturevalue("account") if name == "rootless" else own_account
+    directory = account.directory()
+    yield take(Mode(name, name.removesuffix("-as-root"), account), directory, OBEDIENT)
+    shutil.rmtree(directory)
+
+
+PROLOGUE = """
+import os, signal, subprocess, sys, time
+from libcriu_py import DEVNULL, PIPE, STDOUT, CriuError, OperationRefused, RestoreError, Snapshot, restore
+snap = sys.argv[1]
+"""
+
+
+def test_statuses_and_signals(obedient: SelfDump) -> None:
+    """
+    The returncode is the exit status, or minus the number of the signal that killed the process.
+    """
+    code = (
+        PROLOGUE
+        + """
+for args, expected in ((["exit", "0"], 0), (["exit", "200"], 200), (["die", "9"], -9), (["die", "15"], -15)):
+    process = restore(snap, args)
+    assert process.wait() == expected, (args, process.returncode)
+    assert process.poll() == process.returncode == process.wait(1)
+for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1):
+    with restore(snap, ["wait"], stdout=PIPE, encoding="utf-8") as process:
+        assert process.stdout.readline() == "ready\\n"
+        assert process.poll() is None
+        assert str(process.pid) in repr(process)
+        process.send_signal(number)
+    assert process.returncode == -number
+process.terminate()
+process.kill()
+with restore(snap, ["wait"], stdout=PIPE) as process:
+    process.stdout.readline()
+    try:
+        process.wait(0.01)
+    except subprocess.TimeoutExpired:
+        process.kill()
+print("ok")
+"""
+    )
+    assert obedient.call(code).stdout == "ok\n"
+
+
+def test_streams(obedient: SelfDump) -> None:
+    """
+    PIPE, STDOUT, DEVNULL, files and text work as with subprocess; communicate goes on after a timeout.
+    """
+    code = (
+        PROLOGUE
+        + """
+big = "é" * 300_000
+process = restore(snap, ["echo"], stdin=PIPE, stdout=PIPE, encoding="utf-8")
+assert process.communicate(big) == (big, None)
+process = restore(snap, ["both"], stdout=PIPE, stderr=PIPE)
+out, err = process.communicate()
+assert (len(out), len(err)) == (300_000, 300_000)
+process = restore(snap, ["both"], stdout=PIPE, stderr=STDOUT)
+assert len(process.communicate()[0]) == 600_000
+assert restore(snap, ["both"], stdout=DEVNULL, stderr=DEVNULL).wait() == 0
+with open("file", "w+") as file:
+    restore(snap, ["echo"], stdin=open("/etc/hostname"), stdout=file).wait()
+    file.seek(0)
+    assert file.read() == open("/etc/hostname").read()
+process = restore(snap, ["echo"], stdin=PIPE, stdout=PIPE)
+try:
+    # Nobody closes stdin before all is written: the first call runs into its time limit.
+    process.stdin.write(b"first")
+    process.stdout, kept = None, process.stdout
+    process.wait(0.01)
+except subprocess.TimeoutExpired:
+    process.stdout = kept
+    assert process.communicate(b" second")[0] == b"first second"
+try:
+    restore(snap, ["exit", "0"]).communicate(b"x")
+except ValueError as error:
+    assert "stdin=PIPE" in str(error)
+print("ok")
+"""
+    )
+    assert obedient.call(code, env={"PYTHONWARNINGS": "ignore::ResourceWarning"}).stdout == "ok\n"
+
+
+def test_passed_descriptors_and_readiness(obedient: SelfDump) -> None:
+    """
+    pass_fds keep their numbers; wait_ready returns when the after-hooks are through.
+    """
+    code = (
+        PROLOGUE
+        + """
+reading, writing = os.pipe()
+high = os.dup2(writing, 77)
+process = restore(snap, ["fd", "77"], pass_fds=[77])
+assert process.wait() == 0
+assert os.read(reading, 100) == b"passed"
+errors_read, errors_write = os.pipe()
+with restore(snap, ["exit", "3", "loud"], stderr=errors_write, wait_ready=True) as process:
+    os.set_blocking(errors_read, False)
+    assert os.read(errors_read, 100) == b"after hook"
+    assert process.started
+assert process.returncode == 3
+print("ok")
+"""
+    )
+    assert obedient.call(code).stdout == "ok\n"
+
+
+def test_failed_restore_leaves_nothing(obedient: SelfDump, directory_of: Callable[[Account], Path]) -> None:
+    """
+    A refusal by criu carries its reason, and leaves no process, zombie, descriptor or file.
+    """
+    copy = directory_of(obedient.mode.account) / "damaged"
+    obedient.mode.run(["cp", "-a", obedient.path, copy], check=True)
+    image = next((copy / "images").glob("core-*.img"))
+    image.write_bytes(bytes(image.stat().st_size))
+    code = (
+        PROLOGUE
+        + """
+def state():
+    shm = os.listdir(f"/dev/shm/libcriu_py-{os.geteuid()}")
+    return sorted(os.listdir("/proc/self/fd")), [name for name in shm if f"-{os.getpid()}-" in name]
+before = None
+for _ in range(3):
+    try:
+        restore(sys.argv[2], ["exit", "0"], stdin=PIPE, stdout=PIPE)
+    except OperationRefused as error:
+        assert error.operation == "restore" and error.reason and error.log_tail and error.log_path is None, vars(error)
+    before = before or state()
+assert before == state(), (before, state())
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("ok")
+"""
+    )
+    assert obedient.call(code, copy).stdout == "ok\n"
+
+
+def test_background_processes_outlive_the_program(obedient: SelfDump, directory_of: Callable[[Account], Path]) -> None:
+    """
+    What the program left running goes on after its end, in a namespace too, as after a conventional start.
+    """
+    directory = directory_of(obedient.mode.account)
+    code = (
+        PROLOGUE
+        + """
+reading, writing = os.pipe()
+process = restore(snap, ["background", sys.argv[2], "50"], pass_fds=[os.dup2(reading, 50)])
+assert process.wait(20) == 0
+os.close(reading), os.close(50)
+os.write(writing, b"later\\n")
+os.close(writing)
+deadline = time.monotonic() + 20
+while not (os.path.exists(sys.argv[2]) and open(sys.argv[2]).read()) and time.monotonic() < deadline:
+    os.sched_yield()
+print(open(sys.argv[2]).read().strip())
+"""
+    )
+    done = obedient.call(code, directory / "out", env={"PYTHONWARNINGS": "ignore::ResourceWarning"})
+    assert done.stdout == "later\n"
+
+
+def test_asyncio_twin(obedient: SelfDump) -> None:
+    """
+    restore_async does not block the loop, and several copies are awaited at once.
+    """
+    code = """
+    import asyncio, sys
+    from libcriu_py import DEVNULL, PIPE, restore_async
+    async def one(number):
+        async with await restore_async(sys.argv[1], ["exit", str(number)]) as process:
+            return await process.wait()
+    async def main():
+        process = await restore_async(sys.argv[1], ["echo"], stdin=PIPE, stdout=PIPE)
+        assert (await process.communicate(b"text"))[0] == b"text"
+        assert process.returncode == 0
+        waiting = await restore_async(sys.argv[1], ["wait"], stdout=DEVNULL)
+        try:
+            await asyncio.wait_for(waiting.wait(), 0.05)
+        except asyncio.TimeoutError:
+            waiting.terminate()
+        assert await waiting.wait() == -15, repr(waiting)
+        print(await asyncio.gather(*(one(number) for number in range(4))))
+    asyncio.run(main())
+    """
+    assert obedient.call(code).stdout == "[0, 1, 2, 3]\n"
+
+
+def test_threads_restore_at_once(obedient: SelfDump) -> None:
+    """
+    restore() may be called from several threads.
+    """
+    code = (
+        PROLOGUE
+        + """
+from concurrent.futures import ThreadPoolExecutor
+def one(number):
+    return restore(snap, ["exit", str(number)]).wait()
+with ThreadPoolExecutor(4) as executor:
+    print(list(executor.map(one, range(8))))
+"""
+    )
+    assert obedient.call(code).stdout == "[0, 1, 2, 3, 4, 5, 6, 7]\n"
