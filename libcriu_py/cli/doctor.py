@@ -102,7 +102,8 @@ def _fix(report: Report, *, yes: bool) -> bool:
         sys.stderr.write(f"{obstacle.text}.\n  {command}\n")
         if yes or confirm("Run this?"):
             said_yes = f"{command} --yes" if " setup " in command else command
-            subprocess.run(said_yes, shell=True, check=False)  # noqa: S602 - a command of our own, with quoted words
+            # A command of our own, with quoted words; its output would spoil the JSON.
+            subprocess.run(said_yes, shell=True, check=False, stdout=sys.stderr)  # noqa: S602
             done = True
     return done
 

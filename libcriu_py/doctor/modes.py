@@ -62,7 +62,7 @@ def _criu(facts: Facts) -> Obstacle | None:
     command = install if os.path.exists(install) else "apt-get install criu"
     who = YOU if command == install else ROOT
     if criu["path"] is None:
-        return Obstacle("there is no criu program", command, who)
+        return Obstacle(criu["problem"].partition(": install it")[0], command, who)
     if criu["version"] is None:
         return Obstacle(f"{criu['path']} does not run: {criu['problem']}", command, who)
     version = tuple(map(int, criu["version"].split(".")))

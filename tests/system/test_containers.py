@@ -1,0 +1,218 @@
+"""
+What container engines do to a process, each made for real: it works, or is diagnosed before criu is started.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tests.system import containers
+from tests.system.privileges import write_program
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+    from tests.system.accounts import Account
+
+RESTORE = (*containers.DEFAULT, "checkpoint_restore")
+TRACE = (*RESTORE, "sys_ptrace")
+
+
+class Built(NamedTuple):
+    """
+    A snapshot that was made when an image was built.
+
+    Attributes:
+        account: Who made it.
+        path: Where it is.
+        env: What forces the mode it was made in.
+    """
+
+    account: Account
+    path: Path
+    env: dict[str, str]
+
+    def run(self, *arguments: str, **limits: Any) -> subprocess.CompletedProcess[str]:
+        """
+        Start a container with it.
+        """
+        argv = [self.account.python, "-m", "libcriu_py", "run", "--no-fallback", self.path, "--", *arguments]
+        return containers.run([*map(str, argv)], account=self.account, env=self.env, **limits)
+
+
+def build(account: Account, mode: str, **limits: Any) -> Built:
+    """
+    Make a snapshot in a container, as a build would.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="image-", dir=None if account.is_self else account.home))
+    account.give(directory)
+    built = Built(account, directory / "snapshot", {"LIBCRIU_PY_MODE": mode})
+    program = write_program(account, directory)
+    argv = [account.python, "-m", "libcriu_py", "snapshot", "-o", built.path, program, built.path]
+    made = containers.run([*map(str, argv)], account=account, env=built.env, hostname="build", **limits)
+    assert made.returncode == 0, made.stderr
+    return built
+
+
+@pytest.fixture(scope="module")
+def of_root(own_account: Account) -> Iterator[Built]:
+    """
+    A snapshot of root's, built with --cap-add CHECKPOINT_RESTORE and without a seccomp filter.
+    """
+    built = build(own_account, "root", capabilities=RESTORE, masked=True)
+    yield built
+    shutil.rmtree(built.path.parent)
+
+
+@pytest.fixture(scope="module")
+def of_account(account: Account) -> Iterator[Built]:
+    """
+    A snapshot of an account without rights, built with neither filter nor covered /proc.
+    """
+    built = build(account, "rootless")
+    yield built
+    shutil.rmtree(built.path.parent)
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """
+    Read what the restored program told.
+    """
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+# ---- root ------------------------------------------------------------------
+
+ROOT_WORKS = {
+    "no filter": {"capabilities": RESTORE},
+    "covered /proc": {"capabilities": RESTORE, "masked": True},
+    "Docker's filter, /proc/sys writable": {"capabilities": RESTORE, "seccomp": "docker"},
+    "Docker's filter and clone3": {"capabilities": RESTORE, "seccomp": "docker+clone3", "masked": True},
+    "Podman's filter and SYS_PTRACE": {"capabilities": TRACE, "seccomp": "podman", "masked": True},
+    "all capabilities": {"capabilities": None},
+    "no new privileges": {"capabilities": RESTORE, "no_new_privs": True},
+    "pid 1": {"capabilities": RESTORE, "masked": True, "pid_1": True},
+    "many pids used": {"capabilities": RESTORE, "masked": True, "busy_pids": 300},
+}
+
+
+@pytest.mark.parametrize("limits", ROOT_WORKS.values(), ids=ROOT_WORKS)
+def test_roots_snapshot_starts_in_a_container(of_root: Built, limits: dict[str, Any]) -> None:
+    """
+    Built under another host name, with low pids taken by others, it starts with the least that is needed.
+    """
+    told = answer(of_root.run("x", "y", **limits))
+    assert told["argv"] == ["x", "y"]
+    assert told["pid"] >= 1000, "a low pid would be taken in the next container"
+
+
+ROOT_STOPPED = {
+    "default capabilities": ({}, "--cap-add CHECKPOINT_RESTORE"),
+    "Docker's filter": ({"capabilities": RESTORE, "seccomp": "docker", "masked": True}, "ns_last_pid"),
+    "Podman's filter": ({"capabilities": RESTORE, "seccomp": "podman", "masked": True}, "ptrace"),
+    "no SETPCAP": ({"capabilities": [name for name in RESTORE if name != "setpcap"]}, "the program had cap_setpcap"),
+}
+
+
+@pytest.mark.parametrize(("limits", "reason"), ROOT_STOPPED.values(), ids=ROOT_STOPPED)
+def test_roots_container_that_lacks_something_says_what(of_root: Built, limits: dict[str, Any], reason: str) -> None:
+    """
+    Whatever is missing is named.
+    """
+    done = of_root.run(**limits)
+    assert done.returncode in {125, 126}, done.stdout
+    assert reason in done.stderr
+
+
+# ---- an account ------------------------------------------------------------
+
+ACCOUNT_WORKS = {
+    "default capabilities": {},
+    "no capabilities": {"capabilities": ()},
+    "no new privileges": {"no_new_privs": True},
+    "pid 1": {"pid_1": True},
+    "many pids used": {"busy_pids": 300},
+    "Podman's filter and SYS_PTRACE": {"seccomp": "podman", "capabilities": TRACE},
+}
+
+
+@pytest.mark.parametrize("limits", ACCOUNT_WORKS.values(), ids=ACCOUNT_WORKS)
+def test_an_accounts_snapshot_starts_in_a_container(of_account: Built, limits: dict[str, Any]) -> None:
+    """
+    No capability is needed, only that namespaces may be made and /proc is not covered.
+    """
+    told = answer(of_account.run("x", **limits))
+    assert told["argv"] == ["x"]
+    assert told["uid"] == of_account.account.uid
+
+
+ACCOUNT_STOPPED = {
+    "covered /proc": ({"masked": True}, "--security-opt systempaths=unconfined"),
+    "Docker's filter": ({"seccomp": "docker"}, "--security-opt seccomp=unconfined"),
+    "Podman's filter": ({"seccomp": "podman"}, "ptrace"),
+}
+
+
+@pytest.mark.parametrize(("limits", "reason"), ACCOUNT_STOPPED.values(), ids=ACCOUNT_STOPPED)
+def test_an_accounts_container_that_lacks_something_says_what(
+    of_account: Built, limits: dict[str, Any], reason: str
+) -> None:
+    """
+    Whatever is missing is named.
+    """
+    done = of_account.run(**limits)
+    assert done.returncode in {125, 126}, done.stdout
+    assert reason in done.stderr
+
+
+# ---- both ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["of_root", "of_account"])
+def test_neither_run_nor_dev_shm_need_be_a_tmpfs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, who: str
+) -> None:
+    """
+    Without any tmpfs a restore is slower, and works.
+    """
+    built: Built = request.getfixturevalue(who)
+    instead = {}
+    for place in ("/run", "/dev/shm"):
+        instead[place] = tmp_path_factory.mktemp("instead")
+        instead[place].chmod(0o1777)
+    limits: dict[str, Any] = {"capabilities": RESTORE} if who == "of_root" else {}
+    assert answer(built.run("x", instead=instead, **limits))["argv"] == ["x"]
+
+
+@pytest.mark.parametrize("who", ["of_root", "of_account"])
+def test_a_program_that_cannot_be_restored_starts_conventionally(request: pytest.FixtureRequest, who: str) -> None:
+    """
+    Under Docker's defaults there is one line that says why, and the program.
+    """
+    built: Built = request.getfixturevalue(who)
+    marker = "conventional"
+    argv = [built.account.python, "-m", "libcriu_py", "run", built.path, "--", marker]
+    done = containers.run([*map(str, argv)], account=built.account, seccomp="docker", masked=True, cwd="/tmp")
+    assert "starting conventionally: " in done.stderr
+    # The program makes its checkpoint itself, which cannot work here either: that is its own affair.
+    assert "UnsupportedFeature" in done.stderr
+
+
+def test_a_dump_under_a_filter_is_refused_before_criu_is_started(account: Account) -> None:
+    """
+    The kernel lets nobody in a filtered container suspend the filter.
+    """
+    argv = [account.python, "-m", "libcriu_py", "snapshot", "-o", account.home / "never", "-m", "this"]
+    done = containers.run([*map(str, argv)], account=account, seccomp="podman", capabilities=TRACE)
+    assert done.returncode != 0
+    assert "under a seccomp filter" in done.stderr
+    assert "criu refused" not in done.stderr
