@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from libcriu_py import native_launcher
 from libcriu_py.binary import find_criu
 from libcriu_py.errors import CriuError
 from libcriu_py.privilege import decide
@@ -126,6 +127,14 @@ def execute(argv: Sequence[str | Path], source: Path | None = None) -> str:
     return done.stdout
 
 
+def launcher() -> list[str]:
+    """
+    Give what starts a restored copy: libcriu-py-run, which starts no interpreter, where it was built.
+    """
+    native = native_launcher.find()
+    return [native] if native else [*LIBCRIU_PY, "run"]
+
+
 def run_both(case: Case, csv: Path, snapshot: Path) -> tuple[tuple[float, str], tuple[float, str]]:
     """
     Run one command line conventionally, then restored.
@@ -142,7 +151,7 @@ def run_both(case: Case, csv: Path, snapshot: Path) -> tuple[tuple[float, str], 
     commands: tuple[list[str | Path], list[str | Path]] = (
         [sys.executable, PROGRAM, *arguments],
         # Without a fallback: a conventional start must not pass for a restore.
-        [*LIBCRIU_PY, "run", "--no-fallback", snapshot, "--", *arguments],
+        [*launcher(), "--no-fallback", snapshot, "--", *arguments],
     )
     measured = []
     for command in commands:
@@ -206,7 +215,11 @@ def demonstrate(args: argparse.Namespace, console: Console) -> None:
         console: Where to say it.
     """
     decision = decide()
-    console.print(f"using {find_criu()} in mode {decision.mode.value}", highlight=False, soft_wrap=True)
+    console.print(
+        f"using {find_criu()} in mode {decision.mode.value}, started by {Path(launcher()[0]).name}",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(f"making a CSV file of {args.rows:,} sales, unless an earlier run has ...", highlight=False)
     csv = make_csv(args.rows)
     with tempfile.TemporaryDirectory(prefix="libcriu_py-demo-") as directory:
