@@ -13,7 +13,7 @@ from libcriu_py import _native
 from libcriu_py._ffi import lib
 from libcriu_py._request import Request
 from libcriu_py.binary import find_criu, require_executable
-from libcriu_py.errors import OperationRefused, TransportError, VersionError, refusal
+from libcriu_py.errors import BinaryNotFound, OperationRefused, TransportError, VersionError, refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -260,10 +260,35 @@ class Criu:
                 is what every user but root is asked about.
 
         Raises:
-            OperationRefused: It has not; the reason says what is missing.
+            BinaryNotFound: The program is gone.
+            OperationRefused: The kernel has not; the reason says what is missing.
             TransportError: criu could not be started or broke off.
         """
-        self._ask("check", lib.LCP_CHECK, unprivileged=unprivileged)
+        if self._binary is None:
+            self._ask("check", lib.LCP_CHECK, unprivileged=False)
+            return
+        # libcriu sends no options with this request, which CRIU 4.1 then crashes on (cr-service.c, check), and
+        # which makes it fail for all but root.
+        import subprocess
+
+        wanted = os.geteuid() != 0 if unprivileged is None else unprivileged
+        command = [self._binary, "check", *(["--unprivileged"] if wanted else [])]
+        try:
+            ended = subprocess.run(
+                command,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+        except FileNotFoundError as error:
+            raise BinaryNotFound(f"cannot start {self._binary}: {error.strerror}") from error
+        except OSError as error:
+            raise TransportError(f"cannot start {self._binary}: {error.strerror}") from error
+        if ended.returncode != 0:
+            raise refusal("check", ended.returncode, 0, None, ended.stdout)
 
     def version(self) -> Version:
         """
@@ -315,7 +340,7 @@ class Criu:
     def _ask(self, question: str, code: int, *, unprivileged: bool | None, features: object = None) -> int:
         if unprivileged is None:
             unprivileged = os.geteuid() != 0
-        # libcriu sends no options with a check, so they go through a configuration file. A service has its own.
+        # criu ignores the options of these requests, but not those of its configuration file. A service has its own.
         options = {"config": {"unprivileged": True}} if unprivileged and self._binary else None
         request = Request(options, self._binary, None, capture=True)
         with request:
@@ -406,7 +431,7 @@ def _connect_service(path: str) -> int:
         try:
             connection.connect(path)
         except OSError as error:
-            message = f"no criu service answers at {path}: {error.strerror}"
+            message = f"no criu service answers at {path}: {error.strerror or error}"
             raise TransportError(message) from error
         return connection.detach()
 

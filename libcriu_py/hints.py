@@ -228,7 +228,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "this CPU lacks features that the dumped process may use; restore on a like machine",
     ),
     (
-        r"vdso|vDSO|rseq",
+        r"vdso|vDSO|rseq|Can't get \d+:\d+ opt: Operation not supported",
         "this criu is too old for this kernel; install a newer one with scripts/install-criu",
     ),
     (r"seccomp", "the process runs under a seccomp filter that criu cannot suspend; it needs CAP_SYS_ADMIN"),

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from libcriu_py.notify import Notification
+    from tests.system.accounts import Account
 
 WAIT = "wait_for_usr1()"
 
@@ -262,25 +264,21 @@ def test_a_program_that_does_not_answer_is_described(tmp_path: Path, script: str
     assert children() == set()
 
 
-def test_a_program_that_may_not_be_executed_is_no_missing_one(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give file capabilities")
+def test_a_program_that_may_not_be_executed_is_no_missing_one(capability_criu: Path, account: Account) -> None:
     """
     The errno of the exec comes through: criu with a file capability outside the bounding set gives EPERM.
     """
-    binary = shutil.copy(Criu().binary or "", tmp_path / "criu")
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o755)
-    subprocess.run(["/usr/sbin/setcap", "cap_checkpoint_restore=eip", binary], check=True)
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         import ctypes
 
         try:
-            criu = Criu(binary)
             ctypes.CDLL(None).prctl(24, 40, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_CHECKPOINT_RESTORE
-            os.setgid(65534)
-            os.setuid(65534)
-            criu.version()
+            os.setgid(account.gid)
+            os.setuid(account.uid)
+            Criu(capability_criu).version()
         except BaseException as error:  # noqa: BLE001 - told to the test
             os.write(write_end, f"{type(error).__name__}: {error}".encode())
         os._exit(0)
@@ -351,11 +349,20 @@ def test_timeout_ends_a_dump_that_takes_too_long(tmp_path: Path) -> None:
     assert 1 < took < 8, refusal.value
 
 
-def test_a_service_is_another_way_to_reach_criu(tmp_path: Path) -> None:
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """
+    A directory whose path leaves room in the address of a unix socket.
+    """
+    with TemporaryDirectory(prefix="lcp-", dir="/tmp") as directory:
+        yield Path(directory)
+
+
+def test_a_service_is_another_way_to_reach_criu(tmp_path: Path, short_directory: Path) -> None:
     """
     Dump and version work over the socket of a service, or over one connection; children cannot.
     """
-    address = tmp_path / "service"
+    address = short_directory / "service"
     read_end, write_end = os.pipe()
     status = ["--status-fd", str(write_end)]
     service = subprocess.Popen(

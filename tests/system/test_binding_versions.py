@@ -19,7 +19,7 @@ from libcriu_py._native import built_prefix
 
 ROOT = Path(__file__).parents[2]
 PREFIXES = dict.fromkeys([built_prefix(), *os.environ.get("LIBCRIU_PY_TEST_PREFIXES", "").split(":")])
-COPIED = ("libcriu_py", "tests", "setup.py", "build_ffi.py", "pyproject.toml", "README.md", "LICENSE")
+COPIED = ("libcriu_py", "tests", "*.py", "*.toml", "*.md", "*.in", "LICENSE")
 
 
 def run(command: list[str], directory: Path, env: dict[str, str]) -> None:
@@ -35,16 +35,26 @@ def run(command: list[str], directory: Path, env: dict[str, str]) -> None:
 def test_the_binding_works_with_a_version(prefix: str, tmp_path: Path) -> None:
     """
     A copy of the package, built against this prefix alone, passes the tests of the binding.
+
+    With the installed version they run beside this one, so there it is the build that is tried.
     """
-    for name in COPIED:
-        source = ROOT / name
+    for source in (path for pattern in COPIED for path in ROOT.glob(pattern)):
         if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-        elif source.exists():
-            shutil.copy(source, tmp_path / name)
+            shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("*.so", "__pycache__", "bin"))
+        else:
+            shutil.copy(source, tmp_path)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("LIBCRIU_", "PYTEST_"))}
-    env |= {"LIBCRIU_PY_PREFIX": prefix, "LIBCRIU_PY_WERROR": "1", "PYTHONPATH": str(tmp_path)}
+    env |= {
+        "LIBCRIU_PY_PREFIX": prefix,
+        "LIBCRIU_PY_WERROR": "1",
+        "PYTHONPATH": str(tmp_path),
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
+    (tmp_path / "tmp").mkdir()
     run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], tmp_path, env)
+    if prefix == built_prefix():
+        run([sys.executable, "-c", "import libcriu_py._native as n; assert n.built_prefix()"], tmp_path, env)
+        return
     tests = [
         str(path.relative_to(tmp_path))
         for kind in ("unit", "system")
