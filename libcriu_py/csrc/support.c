@@ -817,12 +817,15 @@ int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pi
 /*
  * A signal of the terminal reaches the program itself where it is in the same
  * process group; one sent to the launcher's pid is always meant for the program.
+ * The hangup goes to the leader of the session alone (drivers/tty/tty_jobctrl.c,
+ * tty_signal_session_leader), which a restored program is not in our place.
  */
 static void pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal)
 {
 	int sig = (int)info->ssi_signo;
+	int hangup = (sig == SIGHUP || sig == SIGCONT) && getsid(0) == getpid();
 
-	if (sig == SIGCHLD || (info->ssi_code == SI_KERNEL && !terminal))
+	if (sig == SIGCHLD || (info->ssi_code == SI_KERNEL && !terminal && !hangup))
 		return;
 	pidfd_signal(pidfd, sig);
 }
