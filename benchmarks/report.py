@@ -13,23 +13,20 @@ from rich.table import Table
 
 from benchmarks.common import Sample, Summary, ratio, summarize
 from benchmarks.scenarios import LABELS
+from benchmarks.variants import CONVENTIONAL, COPIED, NATIVE, OURS, PYCRIU, RAW, RUN
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-    from benchmarks.variants import Snapshot
+    from benchmarks.snapshots import Snapshot
 
-CONVENTIONAL, RUN, RAW, PYCRIU = (
-    "conventional",
-    "libcriu-py run",
-    "criu restore",
-    "pycriu",
-)
 COLORS = {
     CONVENTIONAL: "#9aa3ad",
-    RUN: "#1f6fb2",
+    RUN: "#7db3dd",
+    NATIVE: "#1f6fb2",
+    COPIED: "#4c8f6b",
     RAW: "#e0a030",
     PYCRIU: "#b65d4e",
 }
@@ -45,6 +42,8 @@ class Outcome(NamedTuple):
     samples: dict[str, list[Sample]]
     """The runs of each variant."""
     snapshot: Snapshot | None
+    copied: Snapshot | None
+    """Another whose memory is read by each copy, and never mapped."""
 
     def first(self, variant: str) -> Summary | None:
         """
@@ -68,21 +67,29 @@ class Outcome(NamedTuple):
         runs = self.samples.get(variant)
         return summarize([run.end for run in runs]) if runs else None
 
-    def speed_up(self) -> tuple[float, float] | None:
+    def speed_up(self, variant: str) -> tuple[float, float] | None:
         """
-        Return how many times faster ``run`` is, to first output and to the end.
+        Return how many times faster than conventional a variant is, to first output and to the end.
+
+        Args:
+            variant: The way to start.
+
         """
         slow = self.first(CONVENTIONAL), self.end(CONVENTIONAL)
-        fast = self.first(RUN), self.end(RUN)
+        fast = self.first(variant), self.end(variant)
         if slow[0] is None or slow[1] is None or fast[0] is None or fast[1] is None:
             return None
         return ratio(slow[0], fast[0]), ratio(slow[1], fast[1])
 
-    def launcher(self) -> float | None:
+    def launcher(self, variant: str) -> float | None:
         """
-        Return the ms that ``run`` needs more than criu alone, to first output.
+        Return the ms that one of our launchers needs more than criu alone, to first output.
+
+        Args:
+            variant: RUN or NATIVE, of which the same snapshot is restored.
+
         """
-        run, raw = self.first(RUN), self.first(RAW)
+        run, raw = self.first(variant), self.first(RAW)
         return run.median - raw.median if run and raw else None
 
 
@@ -133,17 +140,19 @@ def rows(outcome: Outcome) -> list[list[str]]:
         outcome: What was measured.
 
     """
-    speed, launcher = outcome.speed_up(), outcome.launcher()
     head = [f"[bold]{LABELS.get(outcome.name, outcome.name)}[/bold]"]
     if outcome.snapshot is not None:
         head.append(f"[dim]image {outcome.snapshot.image_bytes / MEGA:.1f} MB[/dim]")
     made = [head]
     for name in outcome.samples:
-        faster = [f"{x:.1f}x" for x in speed] if speed and name == RUN else ["", ""]
+        speed = outcome.speed_up(name) if name in OURS else None
+        faster = [f"{x:.1f}x" for x in speed] if speed else ["", ""]
         first, end = cell(outcome.first(name)), cell(outcome.end(name))
         made.append([f" {name}", first, faster[0], end, faster[1]])
-    if launcher is not None:
-        made.append([" [dim]run minus criu restore[/dim]", f"{launcher:.1f}"])
+    for name in (RUN, NATIVE):
+        launcher = outcome.launcher(name)
+        if launcher is not None:
+            made.append([f" [dim]{name} - {RAW}[/dim]", f"{launcher:.1f}"])
     return made
 
 
@@ -194,7 +203,6 @@ def as_json(
     """
     scenarios = {}
     for outcome in outcomes:
-        speed = outcome.speed_up()
         snapshot = outcome.snapshot
         scenarios[outcome.name] = {
             "variants": {
@@ -205,10 +213,10 @@ def as_json(
                 }
                 for name, runs in outcome.samples.items()
             },
-            "speed_up_first_output": round(speed[0], 2) if speed else None,
-            "speed_up_end": round(speed[1], 2) if speed else None,
-            "launcher_ms": outcome.launcher(),
+            "speed_up": {name: outcome.speed_up(name) for name in OURS},
+            "launcher_ms": {name: outcome.launcher(name) for name in (RUN, NATIVE)},
             "image_bytes": snapshot.image_bytes if snapshot else None,
+            "mapped": snapshot is not None and snapshot.memory_key is not None,
             "snapshot_seconds": round(snapshot.seconds, 2) if snapshot else None,
             "mode": snapshot.mode if snapshot else None,
         }
@@ -293,7 +301,7 @@ def draw_bars(axes: Axes, outcomes: list[Outcome], name: str, offset: float, hei
         label=name,
     )
     for row, outcome, first in bars:
-        speed = outcome.speed_up() if name == RUN else None
+        speed = outcome.speed_up(name) if name in OURS else None
         text = f"{first.median:.0f}" + (f"  ({speed[0]:.1f}x)" if speed else "")
         axes.text(
             first.high * 1.06,

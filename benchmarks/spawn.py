@@ -25,11 +25,11 @@ if not __package__:  # started by its path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine, variants
+from benchmarks import machine
 from benchmarks.common import RunError, Summary, round_robin, summarize
 from benchmarks.scenarios import LABELS, SCENARIOS
+from benchmarks.snapshots import Unavailable, environment
 from benchmarks.spawners import Spawner, spawners
-from benchmarks.variants import Unavailable
 from libcriu_py.binary import find_criu
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def as_json(everything: dict[str, dict[str, Rate]], options: Options) -> str:
 
     """
     values = {
-        "machine": machine.describe(find_criu(), variants.environment()),
+        "machine": machine.describe(find_criu(), environment()),
         "count": options.count,
         "together": options.together,
         "copies_per_second": {

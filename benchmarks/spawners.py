@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import variants
 from benchmarks.common import RunError
+from benchmarks.snapshots import command, environment, take_snapshot
 from libcriu_py.errors import CriuError
 from libcriu_py.restore import restore
 
@@ -115,7 +115,7 @@ class Commands(Spawner):
         """
         return subprocess.Popen(
             self.argv,
-            env=variants.environment(),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -157,7 +157,7 @@ class ForkServer(Spawner):
                     str(PEERS / "forkserver.py"),
                     f"benchmarks.programs.{scenario.program.stem}",
                 ],
-                env=variants.environment(),
+                env=environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -223,11 +223,12 @@ def spawners(scenario: Scenario, directory: Path, stack: ExitStack) -> list[Spaw
         Unavailable: The package is not installed.
 
     """
-    variants.take_snapshot(scenario, directory)
-    run = [variants.command(), "run", "--no-fallback", str(directory)]
+    take_snapshot(scenario, directory)
+    options = ["--no-fallback", str(directory)]
     return [
         Commands("subprocess", [sys.executable, str(scenario.program)]),
-        Commands("libcriu-py run", run),
+        Commands("libcriu-py run", [command(), "run", *options]),
+        Commands("libcriu-py-run", [command("libcriu-py-run"), *options]),
         Restores(directory),
         ForkServer(scenario, stack),
     ]

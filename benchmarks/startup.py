@@ -17,6 +17,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -26,10 +27,14 @@ from rich.console import Console
 from benchmarks import machine, report, variants
 from benchmarks.common import RunError, Sample, measure, round_robin
 from benchmarks.report import Outcome
-from benchmarks.scenarios import LABELS, SCENARIOS
-from benchmarks.variants import Snapshot, Unavailable, Variant
+from benchmarks.scenarios import LABELS, SCENARIOS, Scenario
+from benchmarks.snapshots import Snapshot, Unavailable, environment, take_snapshot
+from benchmarks.variants import ORDER, Variant
 from libcriu_py.binary import find_criu
 from libcriu_py.errors import BinaryNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WARM_UP = 1  # rounds
 LAUNCHER_PARTS = {
@@ -94,38 +99,56 @@ class Session:
         scenario = SCENARIOS[name]()
         missing = scenario.missing()
         if missing:
-            self.skip(f"{LABELS.get(name, name)}: not installed: {', '.join(missing)} (pip install -e '.[bench]')")
+            self.skip(f"{LABELS.get(name, name)}: not installed: {', '.join(missing)} (pip install '.[bench]')")
             return None
         ways = [variants.conventional(scenario)]
-        snapshot = None
-        try:
-            snapshot = variants.take_snapshot(scenario, self.directory / name)
-            ways.append(variants.restored(scenario, snapshot))
-        except (RunError, Unavailable) as error:
-            self.skip(f"libcriu-py run of {name}: {error}")
+        snapshot = self.snapshot(scenario, "auto")
+        copied = self.snapshot(scenario, "copy")
         if snapshot is not None:
-            ways += self.peers(name, snapshot)
-        return Outcome(name, self.rounds(name, ways), snapshot)
+            ways += self.available(
+                lambda: variants.restored(variants.RUN, scenario, snapshot),
+                lambda: variants.restored(variants.NATIVE, scenario, snapshot),
+                lambda: variants.raw(scenario, snapshot),
+                lambda: variants.pycriu(scenario, snapshot, self.options.pycriu),
+            )
+        if copied is not None:
+            ways += self.available(lambda: variants.restored(variants.COPIED, scenario, copied))
+        samples = self.rounds(name, sorted(ways, key=lambda way: ORDER.index(way.name)))
+        return Outcome(name, samples, snapshot, copied)
 
-    def peers(self, name: str, snapshot: Snapshot) -> list[Variant]:
+    def snapshot(self, scenario: Scenario, memory: str) -> Snapshot | None:
         """
-        Return the other ways to restore a snapshot.
+        Take a snapshot.
 
         Args:
-            name: The scenario.
-            snapshot: Its snapshot.
+            scenario: Of its program.
+            memory: As for `take_snapshot`.
+
+        Returns:
+            The snapshot, or None when that failed.
 
         """
-        scenario = SCENARIOS[name]()
+        with self.console.status(f"{scenario.name}: snapshot"):
+            try:
+                return take_snapshot(scenario, self.directory / f"{scenario.name}-{memory}", memory)
+            except (RunError, Unavailable) as error:
+                self.skip(f"snapshot of {scenario.name}: {error}")
+                return None
+
+    def available(self, *makers: Callable[[], Variant]) -> list[Variant]:
+        """
+        Make variants, and leave out those that are not to be had here.
+
+        Args:
+            makers: One for each variant.
+
+        """
         ways = []
-        try:
-            ways.append(variants.raw(scenario, snapshot))
-        except Unavailable as error:
-            self.skip(f"criu restore: {error}")
-        try:
-            ways.append(variants.pycriu(scenario, snapshot, self.options.pycriu))
-        except Unavailable as error:
-            self.skip(f"pycriu: {error}")
+        for make in makers:
+            try:
+                ways.append(make())
+            except Unavailable as error:
+                self.skip(str(error))
         return ways
 
     def rounds(self, name: str, ways: list[Variant]) -> dict[str, list[Sample]]:
@@ -164,7 +187,7 @@ class Session:
 
         def way(name: str, args: list[str]) -> Variant:
             argv = [sys.executable, *args]
-            env = variants.environment()
+            env = environment()
             return Variant(name, lambda: measure(argv, env=env))
 
         ways = [way(name, args) for name, args in LAUNCHER_PARTS.items()]
@@ -270,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
             directory = Path(stack.enter_context(made))
         directory.mkdir(parents=True, exist_ok=True)
         session = Session(console, directory.resolve(), options)
-        described = machine.describe(criu_binary(session), variants.environment())
+        described = machine.describe(criu_binary(session), environment())
         if described["editable_finder"]:
             console.print(EDITABLE, highlight=False)
         measured = [session.scenario(name) for name in options.only or SCENARIOS]

@@ -5,16 +5,14 @@ The ways to start a program that are compared with each other.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.common import RunError, Sample, measure
+from benchmarks.snapshots import Snapshot, Unavailable, command, environment
 from libcriu_py.binary import find_criu
 from libcriu_py.handover import Request, send_request
 from libcriu_py.scratch import criu_environment
@@ -28,19 +26,22 @@ PEERS = Path(__file__).resolve().parent / "peers"
 # The fds of a peer's process: far from those that it opens itself.
 SLOT_FDS = {"stdin": 200, "stdout": 201, "stderr": 202, "request": 203}
 IMAGES_FD = 204
+MEMORY_FD = 205
 # A pid that was free a moment ago may be taken, and a failed restore can hold it
 # for a while.
 TRIES = 3
 PAUSE = 0.5  # seconds
-# Set by build services and container images, and felt by every start: bytecode
-# that is not kept is compiled each time.
-UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
 
 
-class Unavailable(Exception):
-    """
-    Say by name what is missing for a way to start.
-    """
+CONVENTIONAL = "conventional"
+RUN = "libcriu-py run"
+NATIVE = "libcriu-py-run"
+COPIED = "libcriu-py-run, copied"
+"""The same, of a snapshot whose memory is read and not mapped."""
+RAW = "criu restore"
+PYCRIU = "pycriu"
+OURS = (RUN, NATIVE, COPIED)
+ORDER = (CONVENTIONAL, *OURS, RAW, PYCRIU)
 
 
 class Variant(NamedTuple):
@@ -50,98 +51,6 @@ class Variant(NamedTuple):
 
     name: str
     start: Callable[[], Sample]
-
-
-class Snapshot(NamedTuple):
-    """
-    A snapshot of a scenario's program.
-    """
-
-    directory: Path
-    slots: dict[str, str]
-    """The inherit-fd key of each slot."""
-    images_key: str
-    mode: str
-    image_bytes: int
-    """What its files take on the disk."""
-    seconds: float
-    """How long it took to make."""
-
-    @property
-    def images(self) -> Path:
-        """
-        Return the directory of criu's own files.
-        """
-        return self.directory / "images"
-
-
-def environment() -> dict[str, str]:
-    """
-    Return the environment for everything that is measured.
-    """
-    return {k: v for k, v in os.environ.items() if k not in UNWANTED}
-
-
-def command() -> str:
-    """
-    Return the path of the ``libcriu-py`` command of this environment.
-
-    Raises:
-        Unavailable: The package is not installed in this environment.
-
-    """
-    beside = Path(sys.executable).with_name("libcriu-py")
-    found = str(beside) if beside.exists() else shutil.which("libcriu-py")
-    if found is None:
-        message = "libcriu-py is not installed here: pip install -e ."
-        raise Unavailable(message)
-    return found
-
-
-def take_snapshot(scenario: Scenario, directory: Path) -> Snapshot:
-    """
-    Make a snapshot of a scenario's program with the command.
-
-    Args:
-        scenario: What to snapshot.
-        directory: Where; it must not exist.
-
-    Raises:
-        RunError: The command failed.
-
-    """
-    start = time.monotonic()
-    done = subprocess.run(
-        [
-            command(),
-            "snapshot",
-            "-o",
-            str(directory),
-            "--learn",
-            "",
-            str(scenario.program),
-        ],
-        env=environment(),
-        cwd=directory.parent,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        message = f"no snapshot of {scenario.program.name}: {done.stderr.strip()}"
-        raise RunError(message)
-    seconds = time.monotonic() - start
-    manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-    files = [path for path in directory.rglob("*") if path.is_file()]
-    return Snapshot(
-        directory,
-        dict(manifest["slots"]),
-        str(manifest["images_key"]),
-        str(manifest["mode"]),
-        sum(path.stat().st_blocks * 512 for path in files),
-        seconds,
-    )
 
 
 def conventional(scenario: Scenario) -> Variant:
@@ -157,25 +66,30 @@ def conventional(scenario: Scenario) -> Variant:
         argv = [sys.executable, str(scenario.program)]
         return measure(argv, env=environment(), expect=scenario.expect)
 
-    return Variant("conventional", start)
+    return Variant(CONVENTIONAL, start)
 
 
-def restored(scenario: Scenario, snapshot: Snapshot) -> Variant:
+def restored(name: str, scenario: Scenario, snapshot: Snapshot) -> Variant:
     """
-    Start the program with ``libcriu-py run``.
+    Start the program with one of the package's launchers.
 
     Args:
+        name: RUN, NATIVE or COPIED.
         scenario: The program.
         snapshot: Its snapshot.
 
+    Raises:
+        Unavailable: That launcher is not installed.
+
     """
     # A conventional start in place of a restore would be measured as one.
-    argv = [command(), "run", "--no-fallback", str(snapshot.directory)]
+    launcher = [command(), "run"] if name == RUN else [command(NATIVE)]
+    argv = [*launcher, "--no-fallback", str(snapshot.directory)]
 
     def start() -> Sample:
         return measure(argv, env=environment(), expect=scenario.expect)
 
-    return Variant("libcriu-py run", start)
+    return Variant(name, start)
 
 
 def raw(scenario: Scenario, snapshot: Snapshot) -> Variant:
@@ -196,7 +110,7 @@ def raw(scenario: Scenario, snapshot: Snapshot) -> Variant:
     argv += ["--work-dir", str(work_dir(snapshot)), "--log-file", "raw.log"]
     for fd, key in inherited(snapshot).items():
         argv += ["--inherit-fd", f"fd[{fd}]:{key}"]
-    return Variant("criu restore", lambda: start_peer(argv, scenario, snapshot))
+    return Variant(RAW, lambda: start_peer(argv, scenario, snapshot))
 
 
 def pycriu(scenario: Scenario, snapshot: Snapshot, source: Path | None) -> Variant:
@@ -228,7 +142,7 @@ def pycriu(scenario: Scenario, snapshot: Snapshot, source: Path | None) -> Varia
     argv += [str(IMAGES_FD), str(work_dir(snapshot))]
     argv += [f"{fd}={key}" for fd, key in inherited(snapshot).items()]
     path = {"PYTHONPATH": str(source)} if source else {}
-    return Variant("pycriu", lambda: start_peer(argv, scenario, snapshot, path))
+    return Variant(PYCRIU, lambda: start_peer(argv, scenario, snapshot, path))
 
 
 def require_plain(snapshot: Snapshot, name: str) -> None:
@@ -270,7 +184,10 @@ def inherited(snapshot: Snapshot) -> dict[int, str]:
 
     """
     fds = {SLOT_FDS[name]: key for name, key in snapshot.slots.items()}
-    return {**fds, IMAGES_FD: snapshot.images_key}
+    fds[IMAGES_FD] = snapshot.images_key
+    if snapshot.memory_key is not None:
+        fds[MEMORY_FD] = snapshot.memory_key
+    return fds
 
 
 def start_peer(
@@ -307,14 +224,11 @@ def start_peer(
     settings = {os.fsdecode(k): os.fsdecode(v) for k, v in criu_environment(find_criu()).items()}
     for left in reversed(range(TRIES)):
         ours, theirs = send_request(request, [])
-        images = os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY)
-        copies = [
-            (0, SLOT_FDS["stdin"]),
-            (1, SLOT_FDS["stdout"]),
-            (2, SLOT_FDS["stderr"]),
-            (theirs, SLOT_FDS["request"]),
-            (images, IMAGES_FD),
-        ]
+        given = {SLOT_FDS["request"]: theirs, IMAGES_FD: os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY)}
+        if snapshot.memory_key is not None:
+            given[MEMORY_FD] = os.open(snapshot.memory, os.O_RDONLY)
+        copies = [(number, SLOT_FDS[name]) for number, name in enumerate(("stdin", "stdout", "stderr"))]
+        copies += [(fd, number) for number, fd in given.items()]
         try:
             return measure(argv, env={**env, **settings, **(extra or {})}, copies=copies, expect=scenario.expect)
         except RunError:
@@ -322,6 +236,6 @@ def start_peer(
                 raise
             time.sleep(PAUSE)
         finally:
-            for fd in (ours, theirs, images):
+            for fd in (ours, *given.values()):
                 os.close(fd)
     raise AssertionError  # the loop returns or raises

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     criu.use_binary(binary)
     criu.opts.images_dir_fd = int(images)
     directory = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
-    criu.opts.work_dir_fd = os.dup2(directory, 205)  # inheritable, unlike the first
+    criu.opts.work_dir_fd = os.dup2(directory, 210)  # inheritable, unlike the first
     criu.opts.log_file = "pycriu.log"
     criu.opts.log_level = 1
     criu.opts.shell_job = True
