@@ -246,7 +246,7 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
     from matplotlib.figure import Figure
 
     names = [name for name in COLORS if any(o.samples.get(name) for o in outcomes)]
-    figure = Figure(figsize=(8, 1.2 + 0.24 * len(outcomes) * (len(names) + 1)))
+    figure = Figure(figsize=(8, 1.2 + 0.17 * len(outcomes) * (len(names) + 1)))
     axes = figure.add_subplot()
     height = 1 / (len(names) + 1)
     for place, name in enumerate(names):
