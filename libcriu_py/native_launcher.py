@@ -56,7 +56,7 @@ def become(
 
 def _restore_signals() -> None:
     """Give back what Python ignores for itself, and what is started would inherit."""
-    import _signal  # of C: `signal` would import enum
+    import _signal  # type: ignore[import-not-found]  # of C: `signal` would import enum
 
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
