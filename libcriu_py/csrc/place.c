@@ -93,6 +93,7 @@ int self_read(struct self *self, struct problem *problem)
 	if (slurp("/proc/self/status", status, sizeof(status)) < 0)
 		return problem_set(problem, LAUNCHER_FAILED, "/proc/self/status cannot be read: %s", strerror(errno));
 	self->effective = field(status, "\nCapEff:", 16);
+	self->permitted = field(status, "\nCapPrm:", 16);
 	self->bounding = field(status, "\nCapBnd:", 16);
 	self->no_new_privs = field(status, "\nNoNewPrivs:", 10) == 1;
 	self->seccomp_filters = (long)field(status, "\nSeccomp_filters:", 10);
@@ -248,6 +249,56 @@ static int differs_harmlessly(enum mode mode, const struct self *self, const str
 	return 1;
 }
 
+static void add_groups(struct problem *problem, const struct json *recorded, const gid_t *groups, int count)
+{
+	if (recorded)
+		json_for_each(group, recorded)
+			problem_add(problem, "%s%lld", group == recorded->first ? "" : ",", (long long)group->integer);
+	else if (count <= 0)
+		problem_add(problem, "none");
+	for (int i = 0; !recorded && i < count; i++)
+		problem_add(problem, "%s%u", i ? "," : "", groups[i]);
+}
+
+/* Name what the restored process would have to be and cannot become; -1. */
+static int other_identity(enum mode mode, const struct json *manifest, struct problem *problem)
+{
+	long long uid = json_integer(json_get(manifest, "uid"), -1);
+	long long gid = json_integer(json_get(manifest, "gid"), getegid());
+	const struct json *groups = json_get(manifest, "groups");
+	gid_t have[65536]; /* NGROUPS_MAX of the kernel */
+
+	problem_set(problem, LAUNCHER_FAILED, "the program ran with ");
+	if (uid != geteuid())
+		problem_add(problem, "uid %lld (this process has %u) ", uid, geteuid());
+	if (gid != getegid())
+		problem_add(problem, "gid %lld (this process has %u) ", gid, getegid());
+	if (json_typed(groups, JSON_ARRAY) && groups->count) {
+		problem_add(problem, "supplementary groups ");
+		add_groups(problem, groups, NULL, 0);
+		problem_add(problem, " (this process has ");
+		add_groups(problem, NULL, have, groups_in(mode, have, 65536));
+		problem_add(problem, " there) ");
+	}
+	problem_add(problem, "which only root with CAP_SETUID and CAP_SETGID can give it");
+	return -1;
+}
+
+/* When pid 1 was started, in clock ticks after the boot; 0 where /proc hides it. */
+static unsigned long long start_of_init(void)
+{
+	unsigned long long start = 0;
+	char text[1024], *at;
+
+	if (slurp("/proc/1/stat", text, sizeof(text)) < 0 || !(at = strrchr(text, ')')))
+		return 0;
+	for (int column = 2; column < 22 && at; column++)
+		at = strchr(at + 1, ' ');
+	if (at)
+		start = strtoull(at, NULL, 10);
+	return start;
+}
+
 /* The file that says that namespaces can be made from this process's ones, under its filters. */
 static int namespaces_work(char path[PATH_MAX], const struct self *self, struct problem *problem)
 {
@@ -261,8 +312,9 @@ static int namespaces_work(char path[PATH_MAX], const struct self *self, struct 
 	for (int i = 0; i < 3; i++)
 		if (!stat(places[i], &status))
 			inodes[i] = status.st_ino;
-	return snprintf(path, PATH_MAX, "%s/namespaces-%s-%u-%llu-%llu-%llu-%ld", base, boot, getegid(), inodes[0], inodes[1],
-			inodes[2], self->seccomp_filters) < PATH_MAX ? 0 : -1;
+	/* Numbers of namespaces are used again; with the start of their pid 1 they tell one container from the next. */
+	return snprintf(path, PATH_MAX, "%s/namespaces-%s-%u-%llu-%llu-%llu-%llu-%ld", base, boot, getegid(), inodes[0],
+			inodes[1], inodes[2], start_of_init(), self->seccomp_filters) < PATH_MAX ? 0 : -1;
 }
 
 void forget_namespaces(const struct self *self)
@@ -314,13 +366,21 @@ static int capability_obstacle(const char *criu, const struct self *self, const 
 							       "%s carries no file capability", criu);
 }
 
-static int root_obstacle(const struct self *self, struct problem *problem)
+static int root_obstacle(const struct self *self, const struct json *manifest, struct problem *problem)
 {
+	uint64_t wanted = (uint64_t)json_integer(json_get(manifest, "capabilities"), 0);
+
 	if (geteuid() != 0)
 		return problem_set(problem, LAUNCHER_FAILED, "this process is not root");
 	if (!has(self, CAPABILITY_CHECKPOINT_RESTORE) && !has(self, CAPABILITY_SYS_ADMIN))
 		return problem_set(problem, LAUNCHER_FAILED,
 				   "root has neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN here");
+	if (wanted & ~self->permitted)
+		return problem_set(problem, LAUNCHER_FAILED, "the program had capabilities when it was dumped that this root "
+				   "has not (%llx)", (unsigned long long)(wanted & ~self->permitted));
+	if (is_reduced(manifest) && !has(self, CAPABILITY_SETPCAP))
+		return problem_set(problem, LAUNCHER_FAILED, "root has no cap_setpcap here, which a restore needs to reduce "
+				   "the capability bounding set as it was");
 	return 0;
 }
 
@@ -330,14 +390,13 @@ static int obstacle(enum mode mode, const struct decision *decision, const struc
 	int result;
 
 	if (mode == MODE_ROOT)
-		result = root_obstacle(self, problem);
+		result = root_obstacle(self, manifest, problem);
 	else if (mode == MODE_ROOTLESS)
 		result = rootless_obstacle(decision->plain, self, manifest, problem);
 	else
 		result = capability_obstacle(capable_criu(decision->plain), self, manifest, problem);
 	if (!result && !differs_harmlessly(mode, self, manifest))
-		result = problem_set(problem, LAUNCHER_FAILED,
-				     "the program ran with another user id, group id or other groups than this process has");
+		result = other_identity(mode, manifest, problem);
 	return result;
 }
 

@@ -20,7 +20,7 @@ const char *stage_text(int stage);
 
 /* What this process is, as the kernel tells. */
 struct self {
-	uint64_t effective, bounding;
+	uint64_t effective, permitted, bounding;
 	uint64_t ignored;        /* signals, by bit, but those that Python itself ignores */
 	int no_new_privs;
 	long seccomp_filters;

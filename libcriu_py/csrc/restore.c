@@ -242,7 +242,7 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 	struct work work;
 
 	*taken = 0;
-	if (scratch_environment(&environment, criu, problem) || work_make(&work, problem))
+	if (scratch_environment(&environment, criu, self->seccomp_filters > 0, problem) || work_make(&work, problem))
 		return -1;
 	result = make_options(&job.restore, criu, inherited, images, work.fd,
 			      json_get(snapshot->manifest, "restore_options"), problem);

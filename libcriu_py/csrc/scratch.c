@@ -49,18 +49,19 @@ int scratch_directory(char path[PATH_MAX], struct problem *problem)
 	return join(path, PATH_MAX, problem, base, name) ? -1 : own_directory(path, problem);
 }
 
-int scratch_environment(struct criu_environment *environment, const char *criu, struct problem *problem)
+int scratch_environment(struct criu_environment *environment, const char *criu, int filtered, struct problem *problem)
 {
-	char name[128], base[PATH_MAX];
+	char name[160], base[PATH_MAX];
 	char *path = environment->cache + strlen("XDG_RUNTIME_DIR=");
 	struct stat status;
 
 	if (stat(criu, &status))
 		return problem_set(problem, LAUNCHER_FAILED, "%s: %s", criu, strerror(errno));
 	/* The cache is tied to one build of criu. */
-	snprintf(name, sizeof(name), "kdat-%llx-%llx-%llx", (unsigned long long)status.st_dev,
+	snprintf(name, sizeof(name), "kdat-%llx-%llx-%llx%s", (unsigned long long)status.st_dev,
 		 (unsigned long long)status.st_ino,
-		 (unsigned long long)status.st_mtim.tv_sec * 1000000000ULL + (unsigned long long)status.st_mtim.tv_nsec);
+		 (unsigned long long)status.st_mtim.tv_sec * 1000000000ULL + (unsigned long long)status.st_mtim.tv_nsec,
+		 filtered ? "-filtered" : "");
 	strcpy(environment->cache, "XDG_RUNTIME_DIR=");
 	if (scratch_directory(base, problem) || join(path, PATH_MAX, problem, base, name) || own_directory(path, problem))
 		return -1;

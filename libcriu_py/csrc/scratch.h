@@ -17,7 +17,8 @@ struct criu_environment {
 	char cache[PATH_MAX + 32];
 	char *variables[3];
 };
-int scratch_environment(struct criu_environment *environment, const char *criu, struct problem *problem);
+/* `filtered`: under a seccomp filter, whose refusals criu takes for what the kernel lacks. */
+int scratch_environment(struct criu_environment *environment, const char *criu, int filtered, struct problem *problem);
 
 /* A directory for the log of one restore. */
 struct work {

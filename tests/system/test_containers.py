@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tests.system import containers
+from tests.system.accounts import run_as
 from tests.system.privileges import write_program
 
 if TYPE_CHECKING:
@@ -44,7 +45,17 @@ class Built(NamedTuple):
         Start a container with it.
         """
         argv = [self.account.python, "-m", "libcriu_py", "run", "--no-fallback", self.path, "--", *arguments]
-        return containers.run([*map(str, argv)], account=self.account, env=self.env, **limits)
+        env = {**self.env, "LIBCRIU_PY_LAUNCHER": "python"}  # the one whose reasons are complete
+        return containers.run([*map(str, argv)], account=self.account, env=env, **limits)
+
+    def run_native(self, *arguments: str, **limits: Any) -> subprocess.CompletedProcess[str]:
+        """
+        Start a container with it by the launcher without an interpreter.
+        """
+        find = "from libcriu_py.native_launcher import find\nprint(find() or '')"
+        launcher = run_as(self.account, [self.account.python, "-c", find], check=True).stdout.strip()
+        argv = [launcher, "--no-fallback", str(self.path), "--", *arguments]
+        return containers.run(argv, account=self.account, env=self.env, **limits)
 
 
 def build(account: Account, mode: str, **limits: Any) -> Built:
@@ -110,9 +121,10 @@ def test_roots_snapshot_starts_in_a_container(of_root: Built, limits: dict[str, 
     """
     Built under another host name, with low pids taken by others, it starts with the least that is needed.
     """
-    told = answer(of_root.run("x", "y", **limits))
-    assert told["argv"] == ["x", "y"]
-    assert told["pid"] >= 1000, "a low pid would be taken in the next container"
+    for run in (of_root.run, of_root.run_native):
+        told = answer(run("x", "y", **limits))
+        assert told["argv"] == ["x", "y"]
+        assert told["pid"] >= 1000, "a low pid would be taken in the next container"
 
 
 ROOT_STOPPED = {
@@ -150,9 +162,10 @@ def test_an_accounts_snapshot_starts_in_a_container(of_account: Built, limits: d
     """
     No capability is needed, only that namespaces may be made and /proc is not covered.
     """
-    told = answer(of_account.run("x", **limits))
-    assert told["argv"] == ["x"]
-    assert told["uid"] == of_account.account.uid
+    for run in (of_account.run, of_account.run_native):
+        told = answer(run("x", **limits))
+        assert told["argv"] == ["x"]
+        assert told["uid"] == of_account.account.uid
 
 
 ACCOUNT_STOPPED = {
@@ -201,7 +214,8 @@ def test_a_program_that_cannot_be_restored_starts_conventionally(request: pytest
     built: Built = request.getfixturevalue(who)
     marker = "conventional"
     argv = [built.account.python, "-m", "libcriu_py", "run", built.path, "--", marker]
-    done = containers.run([*map(str, argv)], account=built.account, seccomp="docker", masked=True, cwd="/tmp")
+    env = {"LIBCRIU_PY_LAUNCHER": "python"}
+    done = containers.run([*map(str, argv)], account=built.account, env=env, seccomp="docker", masked=True)
     assert "starting conventionally: " in done.stderr
     # The program makes its checkpoint itself, which cannot work here either: that is its own affair.
     assert "UnsupportedFeature" in done.stderr

@@ -65,14 +65,18 @@ class World:
         return target
 
     def restore(
-        self, who: str, mode: str, snapshot: Path, *args: str, **rights: Any
+        self, who: str, mode: str, snapshot: Path, *args: str, native: bool = False, **rights: Any
     ) -> subprocess.CompletedProcess[str]:
         """
-        Restore a snapshot in a mode.
+        Restore a snapshot in a mode, by the launcher in Python or by the one without an interpreter.
         """
         account = self.accounts[who]
-        argv: list[str | Path] = [account.python, "-m", "libcriu_py", "run", "--no-fallback", snapshot, "--", *args]
-        return run_with(account, argv, env=self.env(mode), **rights)
+        launcher: list[str | Path] = [account.python, "-m", "libcriu_py", "run"]
+        if native:
+            find = "from libcriu_py.native_launcher import find\nprint(find() or '')"
+            launcher = [run_with(account, [account.python, "-c", find]).stdout.strip()]
+        env = {**self.env(mode), "LIBCRIU_PY_LAUNCHER": "python"}
+        return run_with(account, [*launcher, "--no-fallback", snapshot, "--", *args], env=env, **rights)
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +97,18 @@ def answer_of(done: subprocess.CompletedProcess[str]) -> Answer:
     return told
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["python", "native"])
 @pytest.mark.parametrize("restored_in", ["rootless", "capability"])
 @pytest.mark.parametrize("dumped_in", ["rootless", "capability"])
 def test_an_accounts_snapshot_restores_in_both_of_its_modes(
-    world: World, directory_of: Callable[[Account], Path], dumped_in: str, restored_in: str
+    world: World, directory_of: Callable[[Account], Path], dumped_in: str, restored_in: str, *, native: bool
 ) -> None:
     """
     Namespace and file capabilities are interchangeable for a user without supplementary groups.
     """
     account = world.accounts["account"]
     snapshot = world.snapshot("account", dumped_in, directory_of(account))
-    told = answer_of(world.restore("account", restored_in, snapshot, "x"))
+    told = answer_of(world.restore("account", restored_in, snapshot, "x", native=native))
     assert told["argv"] == ["x"]
     assert (told["uid"], told["gid"]) == (account.uid, account.gid)
     assert int(told["effective"], 16) == 0, "the restored program has capabilities"
@@ -164,11 +169,11 @@ def test_roots_snapshot_is_refused_to_others_by_uid(
     assert f"ran as uid 0, this is uid {world.accounts['account'].uid}" in refused.stderr
 
 
-def refusal(world: World, mode: str, snapshot: Path, groups: Sequence[int], gid: int | None = None) -> str:
+def refusal(world: World, mode: str, snapshot: Path, groups: Sequence[int], **more: Any) -> str:
     """
     Try a restore that cannot work, and give the reason.
     """
-    done = world.restore("account", mode, snapshot, groups=groups, gid=gid)
+    done = world.restore("account", mode, snapshot, groups=groups, **more)
     assert done.returncode in {125, 126}, (done.stdout, done.stderr)
     assert "criu refused" not in done.stderr, "criu was asked to do what cannot work"
     return done.stderr
@@ -188,6 +193,8 @@ def test_supplementary_groups_are_named_where_they_differ(
     text = refusal(world, "rootless", snapshot, [100, 4711])
     assert "supplementary groups 100,4711 (this process has 65534,65534 there)" in text
     assert "LIBCRIU_PY_MODE=rootless" in text
+    text = refusal(world, "rootless", snapshot, [100, 4711], native=True)
+    assert "supplementary groups 100,4711 (this process has 65534,65534 there)" in text
 
 
 def test_groups_do_not_matter_where_the_image_has_none(world: World, directory_of: Callable[[Account], Path]) -> None:
