@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PROMPT = "prompt-8b1f> "
-PATIENCE = 8.0
+PATIENCE = 20.0
 """
 Seconds until something that was expected is given up.
 """
@@ -64,7 +64,8 @@ class Terminal:
         Returns:
             The terminal.
         """
-        variables = {**(os.environ if env is None else env), "PS1": PROMPT, "TERM": "dumb", "LC_ALL": "C"}
+        settings = {"PS1": PROMPT, "TERM": "dumb", "LC_ALL": "C", "HISTFILE": ""}
+        variables = {**(os.environ if env is None else env), **settings}
         terminal = cls(["/bin/bash", "--norc", "--noprofile", "--noediting", "-i"], env=variables)
         terminal.expect(re.escape(PROMPT))
         return terminal
