@@ -6,14 +6,14 @@ Options are dataclasses of `libcriu_py.options`, or mappings with the same names
 
 from __future__ import annotations
 
-import errno
 import os
 
 from libcriu_py import _native
 from libcriu_py._ffi import lib
+from libcriu_py._outcome import check, children, connect_service, finish, kill_and_reap
 from libcriu_py._request import Request
 from libcriu_py.binary import find_criu, require_executable
-from libcriu_py.errors import BinaryNotFound, OperationRefused, TransportError, VersionError, refusal
+from libcriu_py.errors import OperationRefused, TransportError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,11 +244,11 @@ class Criu:
         require_executable(self._binary)
         request = self._request(options, env, capture=True)
         with request:
-            before = _children()
+            before = children()
             try:
-                return self._finish("restore", request, *self._call(request, notify).run(lib.LCP_RESTORE_CHILD))
+                return finish(self, "restore", request, *self._call(request, notify).run(lib.LCP_RESTORE_CHILD))
             except BaseException:
-                _reap(_children() - before)
+                kill_and_reap(children() - before)
                 raise
 
     def check(self, *, unprivileged: bool | None = None) -> None:
@@ -267,28 +267,8 @@ class Criu:
         if self._binary is None:
             self._ask("check", lib.LCP_CHECK, unprivileged=False)
             return
-        # libcriu sends no options with this request, which CRIU 4.1 then crashes on (cr-service.c, check), and
-        # which makes it fail for all but root.
-        import subprocess
-
         wanted = os.geteuid() != 0 if unprivileged is None else unprivileged
-        command = [self._binary, "check", *(["--unprivileged"] if wanted else [])]
-        try:
-            ended = subprocess.run(
-                command,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-        except FileNotFoundError as error:
-            raise BinaryNotFound(f"cannot start {self._binary}: {error.strerror}") from error
-        except OSError as error:
-            raise TransportError(f"cannot start {self._binary}: {error.strerror}") from error
-        if ended.returncode != 0:
-            raise refusal("check", ended.returncode, 0, None, ended.stdout)
+        check(self._binary, unprivileged=wanted)
 
     def version(self) -> Version:
         """
@@ -395,14 +375,14 @@ class Criu:
             result, error = call.run(code, features)
         finally:
             status = _native.reap_service(pid)
-        return self._finish(operation, request, result, error, status)
+        return finish(self, operation, request, result, error, status)
 
     def _connect(self, request: Request, *, detached: bool) -> tuple[int, int]:
         if self._binary is not None:
             return _native.spawn_service(request.native, detached=detached)
         fd = self._service_fd
         if fd is None:
-            fd = _connect_service(self._service_address or "")
+            fd = connect_service(self._service_address or "")
         elif fd < 0:
             message = "this connection to criu has been used up by an earlier operation"
             raise TransportError(message)
@@ -410,43 +390,6 @@ class Criu:
             self._service_fd = -1
         _native.use_service_fd(request.native, fd)
         return fd, 0
-
-    def _finish(self, operation: str, request: Request, result: int, error: int, status: int | None = None) -> int:
-        if result >= 0:
-            return result
-        if result == -errno.EBADE:
-            raise refusal(operation, result, error, request.written_log(), request.output())
-        if result in {-errno.EINVAL, -errno.EBADMSG}:
-            message = f"{self!r} does not understand the request to {operation}; it is too old for this libcriu"
-            raise VersionError(message)
-        if result == -errno.ENOMEM:
-            raise MemoryError
-        raise _broken(self, status, refusal(operation, result, error, request.written_log(), request.output()))
-
-
-def _connect_service(path: str) -> int:
-    import socket
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        try:
-            connection.connect(path)
-        except OSError as error:
-            message = f"no criu service answers at {path}: {error.strerror or error}"
-            raise TransportError(message) from error
-        return connection.detach()
-
-
-def _broken(criu: Criu, status: int | None, told: OperationRefused) -> TransportError:
-    if status is not None and os.WIFSIGNALED(status):
-        how = f"it was killed by signal {os.WTERMSIG(status)}"
-    elif status:
-        how = f"it ended with status {os.waitstatus_to_exitcode(status)}"
-    else:
-        how = os.strerror(told.errno) if told.errno else "the connection was closed"
-    message = f"{criu!r} did not answer the request to {told.operation}: {how}"
-    if told.reason:
-        message = f"{message}; it wrote: {told.reason}"
-    return TransportError(f"{message}; {told.hint}" if told.hint else message)
 
 
 def _value(options: Options | Values, name: str) -> object:
@@ -458,23 +401,3 @@ def _require_pid(method: str, request: Request) -> None:
     if request.values.get("pid") in {None, os.getpid()}:
         message = f"{method} needs the pid of another process; a process can only dump itself, with dump()"
         raise ValueError(message)
-
-
-def _children() -> set[int]:
-    # The kernel keeps children per thread, so nothing that other threads start can get in.
-    try:
-        with open("/proc/thread-self/children", "rb") as children:
-            return {int(pid) for pid in children.read().split()}
-    except OSError:
-        return set()
-
-
-def _reap(pids: set[int]) -> None:
-    import signal
-
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            continue

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from libcriu_py import _native, options
+from libcriu_py import _names, _native, options
 from libcriu_py._ffi import lib
 from libcriu_py.errors import UnsupportedFeature
 
@@ -94,7 +94,7 @@ def test_every_function_of_this_libcriu_is_used() -> None:
     """
     No setter of the library that is built against is out of reach.
     """
-    reachable = {*_native.SETTERS.values(), *_native.ADDERS.values(), *NOT_OPTIONS}
+    reachable = {*_names.SETTERS.values(), *_names.ADDERS.values(), *NOT_OPTIONS}
     assert {name for name in dir(lib) if name.startswith("criu_local_")} <= reachable
 
 
@@ -106,19 +106,19 @@ def test_every_option_has_a_setter() -> None:
         field.name for kind in (options.DumpOptions, options.RestoreOptions) for field in dataclasses.fields(kind)
     }
     elsewhere = {"images_dir", "work_dir", "config", "timeout", "exec_cmd"}
-    assert fields - elsewhere == {*_native.SETTERS, *_native.ADDERS} - {"images_dir_fd", "work_dir_fd"}
+    assert fields - elsewhere == {*_names.SETTERS, *_names.ADDERS} - {"images_dir_fd", "work_dir_fd"}
 
 
 def test_functions_that_may_be_absent_name_their_version() -> None:
     """
     What this libcriu lacks raises UnsupportedFeature with the release that has it.
     """
-    absent = [name for name in _native.ADDED_IN if not _native.has_function(name)]
+    absent = [name for name in _names.ADDED_IN if not _native.has_function(name)]
     for name in absent:
-        with pytest.raises(UnsupportedFeature, match=f"needs CRIU {re.escape(_native.ADDED_IN[name])}"):
+        with pytest.raises(UnsupportedFeature, match=f"needs CRIU {re.escape(_names.ADDED_IN[name])}"):
             _native.function(name)
-    known = {*_native.SETTERS.values(), *_native.ADDERS.values()}
-    assert {name for name in known if not _native.has_function(name)} <= set(_native.ADDED_IN)
+    known = {*_names.SETTERS.values(), *_names.ADDERS.values()}
+    assert {name for name in known if not _native.has_function(name)} <= set(_names.ADDED_IN)
 
 
 def test_an_absent_option_is_refused_when_it_is_used() -> None:
@@ -148,14 +148,14 @@ def test_all_options_of_this_libcriu_are_taken() -> None:
     """
     text = {"parent_images", "log_file", "root", "freeze_cgroup", "lsm_profile", "lsm_mount_context", "config_file"}
     text |= {"cgroup_props", "cgroup_props_file", "cgroup_yard", "tls_cacert", "tls_cacrl", "tls_cert", "tls_key"}
-    values: dict[str, object] = {name: "x" if name in text else 1 for name in _native.SETTERS}
+    values: dict[str, object] = {name: "x" if name in text else 1 for name in _names.SETTERS}
     values |= {"page_server": ("127.0.0.1", 9), "exec_cmd": ["true", "x"], "unix_sockets": [1], "config": "timeout 3\n"}
     values |= {
         name: ["x"] for name in ("cgroup_controllers", "enable_fs", "external", "irmap_scan_paths", "skip_mounts")
     }
     values |= {"cgroup_roots": [(None, "x"), ("a", "b")], "ext_mounts": [("a", "b")], "veth_pairs": [("a", "b")]}
     values |= {"inherit_fds": [(0, "a"), (5, "b")], "join_ns": [("net", "1", None), ("user", "1", "0,0")]}
-    names = _native.SETTERS | _native.ADDERS
+    names = _names.SETTERS | _names.ADDERS
     present = {
         name: value for name, value in values.items() if _native.has_function(names.get(name, "criu_local_dump"))
     }
