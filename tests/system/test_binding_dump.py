@@ -27,13 +27,14 @@ from libcriu_py.options import (
     DumpOutcome,
     InheritFd,
     Iteration,
+    JoinNamespace,
     LogLevel,
     NetworkLock,
     PageServer,
     PreDumpOptions,
     RestoreOptions,
 )
-from tests.system.targets import KDAT, Target, finish_child
+from tests.system.targets import KDAT, Target, finish_child, killed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -469,6 +470,20 @@ def test_modes_and_lists_reach_criu(tmp_path: Path) -> None:
         assert Criu().dump(options, env=KDAT) is DumpOutcome.DUMPED
     log = (tmp_path / "dump.log").read_text(encoding="utf-8", errors="replace")
     assert "Debug" in log or len(log) > 10000
+
+
+def test_a_restored_process_joins_a_namespace(tmp_path: Path) -> None:
+    """
+    With `join_ns` a process that had a UTS namespace of its own comes back in the one that is named.
+    """
+    unshare = "import ctypes\nctypes.CDLL(None).unshare(0x4000000)\nsignal.pthread_sigmask(signal.SIG_BLOCK, [10])\n"
+    criu = Criu()
+    with Target(unshare + WAIT) as target, Target(unshare + WAIT) as other:
+        criu.dump(dump_options(tmp_path, target, unprivileged=None), env=KDAT)
+        target.wait()
+        joined = [JoinNamespace("uts", f"/proc/{other.pid}/ns/uts")]
+        with killed(criu.restore_child(restore_options(tmp_path, unprivileged=None, join_ns=joined), env=KDAT)) as pid:
+            assert os.readlink(f"/proc/{pid}/ns/uts") == os.readlink(f"/proc/{other.pid}/ns/uts")
 
 
 def test_a_directory_may_be_a_descriptor_which_stays_open(tmp_path: Path) -> None:
