@@ -4,12 +4,17 @@ The capabilities of this process and of programs, as the kernel keeps them (capa
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CAP_SETGID = 6
 CAP_SETUID = 7
 CAP_SETPCAP = 8
+CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
 CAP_CHECKPOINT_RESTORE = 40
 
@@ -57,6 +62,13 @@ NAMES = (
     "cap_checkpoint_restore",
 )
 """By number, include/uapi/linux/capability.h."""
+
+YAMA_DESCENDANTS = 1
+"""A process may trace its descendants, and who names it with PR_SET_PTRACER."""
+YAMA_PRIVILEGED = 2
+"""Only with CAP_SYS_PTRACE."""
+_PR_SET_PTRACER = 0x59616D61  # include/uapi/linux/prctl.h
+_ANY = -1
 
 
 class Capabilities(NamedTuple):
@@ -122,6 +134,51 @@ def has_file_capability(criu: str) -> bool:
     """Tell whether a criu program carries CAP_CHECKPOINT_RESTORE (or CAP_SYS_ADMIN) as a file capability."""
     carried = file_capabilities(criu)
     return bool(carried >> CAP_CHECKPOINT_RESTORE & 1 or carried >> CAP_SYS_ADMIN & 1)
+
+
+def needed(*, reduced: bool, dump: bool) -> int:
+    """
+    Give the capabilities that criu needs where it has no others, as a bit mask.
+
+    Args:
+        reduced: whether the program's bounding set is reduced: a restore has to reduce it again.
+        dump: whether a dump is part of what is done.
+    """
+    mask = 1 << CAP_CHECKPOINT_RESTORE
+    if reduced:
+        mask |= 1 << CAP_SETPCAP
+    if yama() >= (YAMA_DESCENDANTS if dump else YAMA_PRIVILEGED):
+        mask |= 1 << CAP_SYS_PTRACE
+    return mask
+
+
+def yama() -> int:
+    """Give the restrictions on ptrace (Documentation/admin-guide/LSM/Yama.rst); 0 where there is no Yama."""
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope", "rb") as file:
+            return int(file.read())
+    except OSError:
+        return 0
+
+
+@contextlib.contextmanager
+def traceable() -> Iterator[None]:
+    """
+    Let a criu that is not an ancestor trace this process, where Yama restricts that to ancestors.
+
+    Only processes of the same user may then, as they may where there is no Yama.
+    """
+    if yama() != YAMA_DESCENDANTS:
+        yield
+        return
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_PTRACER, ctypes.c_ulong(_ANY), 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_PTRACER, ctypes.c_ulong(0), 0, 0, 0)
 
 
 def names(mask: int) -> str:

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py.capabilities import CAP_CHECKPOINT_RESTORE, CAP_SETPCAP, bounding_is_reduced, names
+from libcriu_py.capabilities import bounding_is_reduced, names, needed
 from libcriu_py.errors import CriuError
 from libcriu_py.privilege import CAPABLE_CRIU
 
@@ -75,9 +75,7 @@ def plan(
     """
     from libcriu_py.binary import find_criu
 
-    mask = 1 << CAP_CHECKPOINT_RESTORE
-    if bounding_is_reduced():
-        mask |= 1 << CAP_SETPCAP  # a restore has to reduce the set again
+    mask = needed(reduced=bounding_is_reduced(), dump=False)
     missing = [user for user in users if not _exists(user)]
     if missing:
         message = f"there is no account {missing[0]}"

@@ -199,6 +199,7 @@ class CriuEngine:
 
     def _ask_criu(self, images: int) -> Any:
         from libcriu_py import _support
+        from libcriu_py.capabilities import traceable
         from libcriu_py.criu import Criu
         from libcriu_py.errors import OperationRefused
         from libcriu_py.privilege import SERVICE_VARIABLE
@@ -219,7 +220,8 @@ class CriuEngine:
             if service is not None:
                 return Criu(service_fd=_support.connect(service)).dump(options)
             env = {os.fsdecode(name): os.fsdecode(value) for name, value in criu_environment(self._criu).items()}
-            return Criu(self._criu).dump(options, env=env)
+            with traceable():
+                return Criu(self._criu).dump(options, env=env)
         except OperationRefused as error:
             # The directory is going to be removed; the log's tail is in the exception.
             error.args = (str(error.args[0]).replace(f" [{error.log_path}]", ""),)

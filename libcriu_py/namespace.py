@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py import _support
-from libcriu_py.capabilities import CAP_CHECKPOINT_RESTORE, CAP_SETPCAP, CAP_SYS_ADMIN, capabilities
+from libcriu_py.capabilities import CAP_SYS_ADMIN, capabilities, needed
 from libcriu_py.privilege import FIRST_PID, Privilege, differs_harmlessly, namespace_obstacle
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def place_of_program(mode: Privilege) -> Place:
     """Give the place for a program that is going to checkpoint itself."""
     if mode is not Privilege.ROOTLESS:
         return HERE
-    return Place(_support.NS_USER | _support.NS_PID, 1 << CAP_CHECKPOINT_RESTORE, FIRST_PID)
+    return Place(_support.NS_USER | _support.NS_PID, needed(reduced=False, dump=True), FIRST_PID)
 
 
 def avoid_low_pids() -> None:
@@ -102,9 +102,7 @@ def place_of_restore(mode: Privilege, manifest: Mapping[str, Any], criu: str, *,
         same = differs_harmlessly(Privilege.ROOTLESS, manifest)
         if not same or namespace_obstacle(criu, manifest) is not None:
             return HERE
-    ambient = 1 << CAP_CHECKPOINT_RESTORE
-    if manifest.get("reduced_bounding"):
-        ambient |= 1 << CAP_SETPCAP
+    ambient = needed(reduced=bool(manifest.get("reduced_bounding")), dump=False)
     return Place(_support.NS_USER | _support.NS_PID, ambient, _clear_of(pids))
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from libcriu_py import _support
 from libcriu_py.capabilities import (
     CAP_CHECKPOINT_RESTORE,
+    CAP_SETPCAP,
     CAP_SYS_ADMIN,
+    CAP_SYS_PTRACE,
     Capabilities,
     file_capabilities,
     names,
@@ -149,14 +151,20 @@ def no_capability(criu: str, needed: int, held: Capabilities) -> Obstacle:
         return Obstacle(f"{criu} carries no file capability", setup_command(), ROOT)
     if carried & needed != needed:
         return Obstacle(
-            f"{criu} carries {names(carried)} and not {names(needed & ~carried)}, which is needed since the "
-            "capability bounding set here lacks something",
+            f"{criu} carries {names(carried)} and not {names(needed & ~carried)}, which is needed here"
+            f"{_reason(needed & ~carried)}",
             f"setcap {names(needed | carried)}+eip {shlex.quote(criu)}",
             ROOT,
         )
     if not os.access(criu, os.X_OK):
         return _other_group(criu)
     return _not_gained(criu, carried, held)
+
+
+def _reason(missing: int) -> str:
+    if missing >> CAP_SETPCAP & 1:
+        return " since the program's capability bounding set lacks something, and has to lack it again"
+    return " since kernel.yama.ptrace_scope is 2" if missing >> CAP_SYS_PTRACE & 1 else ""
 
 
 def _not_gained(criu: str, carried: int, held: Capabilities) -> Obstacle:

@@ -28,6 +28,7 @@ from libcriu_py.capabilities import (
     capabilities,
     file_capabilities,
     has_file_capability,
+    needed,
 )
 from libcriu_py.errors import UnsupportedFeature
 
@@ -206,15 +207,13 @@ def _root_obstacle(manifest: Mapping[str, Any] | None) -> Obstacle | None:
 def _capability_obstacle(criu: str, manifest: Mapping[str, Any] | None) -> Obstacle | None:
     held = capabilities()
     carried = file_capabilities(criu)
-    needed = 1 << CAP_CHECKPOINT_RESTORE
-    if _is_reduced(manifest):
-        needed |= 1 << CAP_SETPCAP
-    usable = carried & needed == needed and not carried & ~held.bounding and not held.no_new_privs
+    wanted = needed(reduced=_is_reduced(manifest), dump=False)
+    usable = carried & wanted == wanted and not carried & ~held.bounding and not held.no_new_privs
     if usable and os.access(criu, os.X_OK) and not os.statvfs(criu).f_flag & os.ST_NOSUID:
         return None
     from libcriu_py.obstacles import no_capability
 
-    return no_capability(criu, needed, held)
+    return no_capability(criu, wanted, held)
 
 
 def _is_reduced(manifest: Mapping[str, Any] | None) -> bool:
@@ -230,9 +229,8 @@ def namespace_obstacle(criu: str, manifest: Mapping[str, Any] | None = None) -> 
     than the rest of the preparations of a restore.
     """
     carried = file_capabilities(criu)
-    ambient = 1 << CAP_CHECKPOINT_RESTORE
-    if manifest is not None and manifest.get("reduced_bounding"):
-        ambient |= 1 << CAP_SETPCAP
+    reduced = manifest is not None and bool(manifest.get("reduced_bounding"))
+    ambient = needed(reduced=reduced, dump=manifest is None)
     if carried and ambient & ~carried:
         # File capabilities take the place of ambient ones (capabilities(7), transformation during execve).
         from libcriu_py.obstacles import too_few_file_capabilities

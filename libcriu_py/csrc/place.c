@@ -24,6 +24,7 @@
 #define CAPABILITY_SETGID 6
 #define CAPABILITY_SETUID 7
 #define CAPABILITY_SETPCAP 8
+#define CAPABILITY_SYS_PTRACE 19
 #define CAPABILITY_SYS_ADMIN 21
 #define CAPABILITY_CHECKPOINT_RESTORE 40
 
@@ -328,7 +329,11 @@ void forget_namespaces(const struct self *self)
 
 static uint64_t needed_ambient(const struct json *manifest)
 {
-	return bit(CAPABILITY_CHECKPOINT_RESTORE) | (is_reduced(manifest) ? bit(CAPABILITY_SETPCAP) : 0);
+	char yama[16];
+	int privileged = slurp("/proc/sys/kernel/yama/ptrace_scope", yama, sizeof(yama)) > 0 && atoi(yama) >= 2;
+
+	return bit(CAPABILITY_CHECKPOINT_RESTORE) | (is_reduced(manifest) ? bit(CAPABILITY_SETPCAP) : 0) |
+	       (privileged ? bit(CAPABILITY_SYS_PTRACE) : 0);
 }
 
 /* What stops a user + pid + mount namespace; a good answer is remembered until the next boot. */

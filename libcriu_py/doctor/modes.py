@@ -84,15 +84,8 @@ def _kernel(facts: Facts) -> Obstacle | None:
 
 
 def _ptrace(facts: Facts) -> Obstacle | None:
-    """Yama: 1 is dealt with where a program is started; 2 and 3 forbid it."""
-    scope = facts["security"]["yama"]
-    if scope == "2" and facts["process"]["uid"] != 0:
-        return Obstacle(
-            "Yama lets only processes with CAP_SYS_PTRACE look at others (kernel.yama.ptrace_scope is 2)",
-            "sysctl -w kernel.yama.ptrace_scope=1",
-            ROOT,
-        )
-    if scope == "3":
+    """1 and 2 are dealt with where a criu is started (`needed` and `traceable` of `capabilities`)."""
+    if facts["security"]["yama"] == "3":
         return Obstacle(
             "Yama lets no process look at others until the next boot (kernel.yama.ptrace_scope is 3)",
             "remove kernel.yama.ptrace_scope=3 from /etc/sysctl.d, then reboot",

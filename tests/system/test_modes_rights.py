@@ -66,7 +66,7 @@ def test_one_file_capability_is_enough_with_a_full_bounding_set(
     with capable_criu(account, mask=RESTORE) as criu:
         done = cycle(account, directory_of(account), mode("capability", criu))
     if bounding_is_reduced():
-        assert "carries cap_checkpoint_restore and not cap_setpcap" in done.stderr
+        assert "carries cap_checkpoint_restore and not cap_setpcap, which is needed here since" in done.stderr
         assert f"setcap cap_setpcap,cap_checkpoint_restore+eip {criu}" in done.stderr
     else:
         assert done.returncode == 0, done.stderr
