@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UnsupportedFeature,
         VersionError,
     )
+    from libcriu_py.exit import exit_fast
     from libcriu_py.hooks import Resource, after_restore, before_checkpoint, register, unregister
     from libcriu_py.lifecycle import Outcome
     from libcriu_py.options import DumpOptions, DumpOutcome, InheritFd, PreDumpOptions, RestoreOptions
@@ -76,6 +77,7 @@ __all__ = [
     "before_checkpoint",
     "checkpoint",
     "checkpoint_here",
+    "exit_fast",
     "find_criu",
     "register",
     "restore",
@@ -104,6 +106,7 @@ _MODULES = {
         "UnsupportedFeature",
         "VersionError",
     ),
+    "exit": ("exit_fast",),
     "hooks": ("Resource", "after_restore", "before_checkpoint", "register", "unregister"),
     "lifecycle": ("Outcome",),
     "options": ("DumpOptions", "DumpOutcome", "InheritFd", "PreDumpOptions", "RestoreOptions"),

@@ -7,7 +7,7 @@ Everything here works on descriptors and processes; libcriu's own functions are 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from libcriu_py._ffi import ffi, lib
 
@@ -293,6 +293,11 @@ def probe_namespaces(namespaces: int) -> tuple[int, int]:
 def trim_heap() -> None:
     """Give free memory of the C heap back to the kernel."""
     lib.lcp_trim_heap()
+
+
+def exit_now(status: int) -> NoReturn:
+    """Flush the streams of C and end at once."""
+    lib.lcp_exit_now(status)
 
 
 def replace_environ(env: Mapping[bytes, bytes]) -> None:

@@ -97,6 +97,8 @@ int lcp_send(int socket, const char *data, size_t size);
 int lcp_probe_namespaces(int namespaces, int *stage);
 
 void lcp_trim_heap(void);
+/* Flush C's own streams and end at once. */
+void lcp_exit_now(int status);
 /* Make NUL-terminated NAME=VALUE strings, `size` bytes in all, the C environment. */
 int lcp_replace_environ(const char *block, size_t size);
 

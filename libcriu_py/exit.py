@@ -1,0 +1,107 @@
+"""
+Ending a process without tearing its interpreter down.
+
+Finalizing an interpreter frees every object one by one, memory that the kernel frees at once: for a program that
+has loaded torch that takes longer than its restore. What has to happen at an exit happens here too, in
+CPython's order (Py_FinalizeEx, Python/pylifecycle.c): threads are joined, atexit functions run, files are flushed.
+
+Not done: `__del__` methods and weakref callbacks of what is still alive (`weakref.finalize` is an
+atexit function and does run), destructors of C++ statics and C's atexit functions, the end of sub-interpreters.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import io
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FLUSH_FAILED = 120
+"""Exit status of Python where stdout cannot be flushed (Py_RunMain, Modules/main.c)."""
+
+
+def exit_fast(status: int = 0) -> NoReturn:
+    """
+    End this process with everything in place but the teardown of the interpreter.
+
+    Non-daemon threads are joined, atexit functions run, open files are closed, stdout and stderr flushed.
+
+    Args:
+        status: the exit status, of which the kernel keeps 8 bits.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - what Py_FinalizeEx calls
+    atexit._run_exitfuncs()  # noqa: SLF001
+    _close_files()
+    if not _flush_standard_streams() and status == 0:
+        status = FLUSH_FAILED
+    from libcriu_py import _support
+
+    _support.exit_now(status & 0xFF)
+
+
+def run_and_exit_fast(program: Callable[[], None]) -> None:
+    """
+    Run a program and end as it does, fast where it ends normally.
+
+    An uncaught exception, or a SystemExit with a message, is raised for the interpreter to show.
+
+    Args:
+        program: what to run.
+    """
+    status: object = 0
+    try:
+        program()
+    except SystemExit as ending:
+        status = 0 if ending.code is None else ending.code
+        if not isinstance(status, int):
+            raise
+    exit_fast(int(status))
+
+
+def _close_files() -> None:
+    """
+    Close files that are open for writing, as their finalizers would (iobase_finalize, Modules/_io/iobase.c).
+
+    Outer layers first: closing a text file or a compressed one writes to the file below.
+    """
+    standard = {id(layer) for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__) for layer in _layers(stream)}
+    files = [thing for thing in gc.get_objects() if isinstance(thing, io.IOBase) and id(thing) not in standard]
+    files.sort(key=_depth)
+    for file in files:
+        try:
+            if not file.closed and file.writable():
+                file.close()
+        except (OSError, ValueError):
+            continue  # its finalizer would be silent about it too
+
+
+def _depth(file: io.IOBase) -> int:
+    if isinstance(file, io.RawIOBase):
+        return 2
+    return 1 if type(file).__module__ == "_io" and isinstance(file, io.BufferedIOBase) else 0
+
+
+def _layers(stream: object) -> list[object]:
+    buffer = getattr(stream, "buffer", None)
+    return [stream, buffer, getattr(buffer, "raw", None)]
+
+
+def _flush_standard_streams() -> bool:
+    """Flush stdout and stderr; False where something of stdout is lost."""
+    kept = True
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None or getattr(stream, "closed", False):
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError) as error:
+            if stream is sys.stdout:
+                kept = False
+                os.write(2, f"Exception ignored while flushing sys.stdout:\n{type(error).__name__}: {error}\n".encode())
+    return kept

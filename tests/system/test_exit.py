@@ -1,0 +1,121 @@
+"""
+The fast exit leaves behind what the normal exit does.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
+import atexit, gzip, io, logging, multiprocessing, os, sys, tempfile, threading, time, weakref
+from concurrent.futures import ThreadPoolExecutor
+
+def main():
+    out = sys.argv[1]
+    unclosed = open(f"{out}/unclosed", "w")
+    unclosed.write("text that is still in the buffer")
+    packed = gzip.open(f"{out}/packed.gz", "wt")
+    packed.write("compressed " * 1000)
+    binary = open(f"{out}/binary", "wb")
+    binary.write(b"bytes")
+    kept = [unclosed, packed, binary]
+    main.kept = kept
+    temporary = tempfile.TemporaryDirectory(dir=out)
+    main.temporary = temporary
+    logging.basicConfig(handlers=[logging.handlers.MemoryHandler(1000, target=logging.FileHandler(f"{out}/log"))])
+    logging.warning("logged at the last moment")
+    atexit.register(lambda: open(f"{out}/atexit", "w").write("ran"))
+    class Thing: pass
+    main.thing = Thing()
+    weakref.finalize(main.thing, lambda: open(f"{out}/finalize", "w").write("ran"))
+    threading.Thread(target=lambda: (event.wait(), open(f"{out}/thread", "w").write("joined"))).start()
+    executor = ThreadPoolExecutor(1)
+    executor.submit(lambda: open(f"{out}/future", "w").write("done"))
+    process = multiprocessing.get_context("fork").Process(target=lambda: open(f"{out}/child", "w").write("waited for"))
+    process.start()
+    sys.stdout.write("stdout without newline")
+    event.set()
+    how = sys.argv[2]
+    if how == "return":
+        return
+    if how == "message":
+        sys.exit("a message")
+    if how == "exception":
+        raise KeyError("uncaught")
+    sys.exit(int(how))
+
+import logging.handlers
+event = threading.Event()
+"""
+NORMAL = PROGRAM + "main()\n"
+FAST = PROGRAM + "from libcriu_py.exit import run_and_exit_fast\nrun_and_exit_fast(main)\n"
+
+
+def outcome(code: str, directory: Path, how: str) -> tuple[int, str, str, dict[str, bytes]]:
+    """
+    Run a program and give its status, its output, the last line of stderr, and the files it leaves.
+    """
+    directory.mkdir()
+    argv = [sys.executable, "-W", "ignore", "-c", code, directory, how]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    files = {path.name: path.read_bytes() for path in directory.iterdir()}
+    if "packed.gz" in files:
+        files["packed.gz"] = subprocess.run(
+            ["gzip", "-dc", directory / "packed.gz"], capture_output=True, check=True
+        ).stdout
+    return done.returncode, done.stdout, done.stderr.strip().rpartition("\n")[2], files
+
+
+@pytest.mark.parametrize("how", ["return", "0", "7", "-1", "256", "message", "exception"])
+def test_same_as_the_normal_exit(how: str, tmp_path: Path) -> None:
+    """
+    Status, output, open and compressed files, logs, threads, children and temporary files come out the same.
+    """
+    normal, fast = outcome(NORMAL, tmp_path / "normal", how), outcome(FAST, tmp_path / "fast", how)
+    assert fast == normal
+    written = {"unclosed", "packed.gz", "binary", "log", "atexit", "finalize", "thread", "future", "child"}
+    assert set(fast[3]) == written
+
+
+def test_stdout_that_cannot_be_written() -> None:
+    """
+    Output that is lost is told by status 120, as Python does.
+    """
+    code = "import sys; from libcriu_py import exit_fast; sys.stdout.write('x'); exit_fast()"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w", encoding="ascii") as full:
+        argv = [sys.executable, "-c", code]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
+    assert done.returncode == 120
+    assert "No space left on device" in done.stderr
+
+
+def test_streams_of_c_are_flushed() -> None:
+    """
+    What a C library has printed is not lost.
+    """
+    code = "import ctypes; ctypes.CDLL(None).printf(b'by C'); from libcriu_py import exit_fast; exit_fast(3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "by C")
+
+
+def test_coverage_data_are_written(tmp_path: Path) -> None:
+    """
+    A trace tool that saves its data at exit, as coverage does, saves them.
+    """
+    code = (
+        "import atexit, sys, pickle; lines = []\n"
+        "sys.settrace(lambda frame, event, arg: lines.append(frame.f_lineno))\n"
+        "atexit.register(lambda: (sys.settrace(None), pickle.dump(lines, open('data', 'wb'))))\n"
+        "def work(): pass\nwork()\nfrom libcriu_py import exit_fast\nexit_fast()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={**os.environ})
+    assert (tmp_path / "data").stat().st_size > 10
