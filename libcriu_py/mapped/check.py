@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from libcriu_py.errors import ImageError
 from libcriu_py.mapped import imagefile
 from libcriu_py.mapped.memory import (
+    COMPAT_NR_PAGES,
     END,
     FD,
     FDFLAGS,
@@ -23,12 +24,16 @@ from libcriu_py.mapped.memory import (
     MADV,
     MAP_ANONYMOUS,
     MM_VMAS,
+    NR_PAGES,
     PAGE,
+    PE_FLAGS,
+    PE_PRESENT,
     PGOFF,
     PROT_EXEC,
     SHMID,
     START,
     STATUS,
+    VADDR,
     Area,
     Memory,
     processes,
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 4 << 20
 _HUGEPAGE = 1 << 14
+_COUNTS = {VADDR, COMPAT_NR_PAGES, NR_PAGES}
 _MAY_CHANGE = {START, END, PGOFF, SHMID, FLAGS, STATUS, FD, MADV, FDFLAGS}
 
 
@@ -135,12 +141,12 @@ class _Comparison:
         self.ids = ids
 
     def run(self) -> tuple[int, int]:
-        """Return how many bytes of memory were found equal, mapped and copied."""
+        """Compare; returns the sizes of what is mapped and of what a restore copies."""
         plain = self.before.mm.copy(), self.after.mm.copy()
         for mm in plain:
             mm.replace_all(MM_VMAS, [])
         _require(plain[0].fields == plain[1].fields, "the description of the memory differs")
-        mapped = copied = 0
+        mapped = 0
         parts = iter(self.after.areas)
         for area in self.before.areas:
             at = area.start
@@ -153,11 +159,24 @@ class _Comparison:
                     self._compare_mapped(area, piece)
                     mapped += piece.end - piece.start
                 else:
-                    copied += self._compare_copied(area, piece)
+                    self._compare_copied(area, piece)
                 at = piece.end
         _require(next(parts, None) is None, "there are more areas")
         _require(self._outside() == 0, "there are pages outside of all areas")
-        return mapped, copied
+        self._compare_runs()
+        return mapped, sum(run.end - run.start for run in self.after.runs)
+
+    def _compare_runs(self) -> None:
+        """See that the pagemap says of its pages what it said, but where they begin and how many they are."""
+        _require(self.before.head.fields == self.after.head.fields, "the pagemap differs")
+        for run in self.after.runs:
+            origins = list(self.before.runs_within(run.start, run.end))
+            if not origins:
+                # Zeros that another process, of whose mapping this is, has not.
+                _require(run.message.number(PE_FLAGS) == PE_PRESENT, "pages have appeared")
+                continue
+            _require(len(origins) == 1 and origins[0].start <= run.start <= run.end <= origins[0].end, "pages differ")
+            _require(_but(run.message, _COUNTS) == _but(origins[0].message, _COUNTS), "the pagemap differs")
 
     def _outside(self) -> int:
         """Count the stored bytes of the rewritten images that no area has."""
@@ -194,8 +213,7 @@ class _Comparison:
     @staticmethod
     def _compare_kind(area: Area, piece: Area) -> None:
         """See that a mapping is the same area in all but where its content comes from."""
-        kept = ([item for item in one.message.fields if item[0] not in _MAY_CHANGE] for one in (area, piece))
-        _require(next(kept) == next(kept), "an area has changed")
+        _require(_but(area.message, _MAY_CHANGE) == _but(piece.message, _MAY_CHANGE), "an area has changed")
         anonymous = area.flags & MAP_ANONYMOUS
         _require(piece.flags == area.flags & ~MAP_ANONYMOUS, "the flags of an area have changed")
         _require(piece.status & ~FILE_PRIVATE == 1 and not area.prot & PROT_EXEC, "an area is of another kind")
@@ -203,18 +221,20 @@ class _Comparison:
         _require(area.status & ~HEAP in ({0x201} if anonymous else {0x41}), "a special area would be mapped")
         _require(not area.madvice & ~_HUGEPAGE and not piece.madvice, "advice on an area would be lost")
 
-    def _compare_copied(self, area: Area, piece: Area) -> int:
-        """See that a part of an area is what it was; returns how much of it is stored."""
+    def _compare_copied(self, area: Area, piece: Area) -> None:
+        """See that a part of an area is what it was."""
         _require(_shifted(area, piece.start, piece.end) == piece.message.fields, "an area has changed")
         stored = _joined(self.before, piece)
         _require(stored == _joined(self.after, piece), "other pages are stored")
-        total = 0
         for low, high in stored:
             for at in range(low, high, _BLOCK):
                 size = min(_BLOCK, high - at)
                 _require(self.before.read(at, size) == self.after.read(at, size), f"the memory at {at:#x} differs")
-            total += high - low
-        return total
+
+
+def _but(message: Message, numbers: set[int]) -> list[tuple[int, int, int | bytes]]:
+    """Give the fields of a message but those of some numbers."""
+    return [item for item in message.fields if item[0] not in numbers]
 
 
 def _shifted(area: Area, start: int, end: int) -> list[tuple[int, int, int | bytes]]:

@@ -1,0 +1,123 @@
+"""
+Images of small made-up processes, with fields that no CRIU has yet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py.mapped import imagefile
+from libcriu_py.mapped import memory as m
+from libcriu_py.mapped.wire import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+PAGE = m.PAGE
+ANON = m.REGULAR | m.ANON_PRIVATE
+FILE = m.REGULAR | m.FILE_PRIVATE
+UNKNOWN = (1000, 2, b"of a newer CRIU")
+LIBRARY = 7
+
+
+class Vma(NamedTuple):
+    """
+    An area: addresses and lengths in pages.
+    """
+
+    start: int
+    pages: int
+    status: int = ANON
+    prot: int = 3
+    flags: int = 0x22
+    shmid: int = 0
+    pgoff: int = 0
+    madvice: int = 0
+
+
+def area(vma: Vma) -> Message:
+    """
+    Give the message of an area.
+    """
+    values = {
+        m.START: vma.start * PAGE,
+        m.END: (vma.start + vma.pages) * PAGE,
+        m.PGOFF: vma.pgoff,
+        m.SHMID: vma.shmid,
+        m.PROT: vma.prot,
+        m.FLAGS: vma.flags,
+        m.STATUS: vma.status,
+        m.FD: 1,
+    }
+    message = Message([(number, 0, value) for number, value in values.items()])
+    if vma.madvice:
+        message.set(m.MADV, vma.madvice)
+    message.fields.append(UNKNOWN)
+    return message
+
+
+def write_process(
+    directory: Path,
+    pid: int,
+    areas: Sequence[Vma],
+    pages: Mapping[int, bytes],
+    *,
+    brk: tuple[int, int] = (0, 0),
+    wide: bool = True,
+    number: int = 1,
+) -> None:
+    """
+    Write mm, pagemap and pages of a process.
+
+    Args:
+        directory: Where to.
+        pid: Of the process.
+        areas: Its areas.
+        pages: The content of each stored page, by page number.
+        brk: Where its heap is, in pages.
+        wide: Whether counts of pages are in the 64-bit field, as since CRIU 4.2.
+        number: Of the pages file.
+    """
+    directory.mkdir(exist_ok=True)
+    mm = Message([(field, 0, 0) for field in range(1, 13)])
+    mm.set(m.MM_START_BRK, brk[0] * PAGE)
+    mm.set(m.MM_BRK, brk[1] * PAGE)
+    mm.fields += [(m.MM_VMAS, 2, area(vma).encode()) for vma in areas] + [(15, 0, 1), UNKNOWN]
+    imagefile.write(str(directory / f"mm-{pid}.img"), imagefile.MM_MAGIC, [mm])
+    entries = [Message([(m.PAGES_ID, 0, number)])]
+    stored = sorted(pages)
+    groups: list[list[int]] = []
+    for page in stored:
+        if groups and groups[-1][-1] + 1 == page:
+            groups[-1].append(page)
+        else:
+            groups.append([page])
+    for group in groups:
+        entry = Message([(m.VADDR, 0, group[0] * PAGE), (m.COMPAT_NR_PAGES, 0, 0 if wide else len(group))])
+        entry.fields.append((m.PE_FLAGS, 0, m.PE_PRESENT | m.PE_LAZY))
+        if wide:
+            entry.fields.append((m.NR_PAGES, 0, len(group)))
+        entry.fields.append(UNKNOWN)
+        entries.append(entry)
+    imagefile.write(str(directory / f"pagemap-{pid}.img"), imagefile.PAGEMAP_MAGIC, entries)
+    (directory / f"pages-{number}.img").write_bytes(b"".join(pages[page] for page in stored))
+
+
+def write_rest(directory: Path, library: str = "/usr/lib/libsome.so") -> None:
+    """
+    Write the files image, with one mapped file, and an image that is nobody's business.
+    """
+    fown = Message([(field, 0, 0) for field in range(1, 6)])
+    reg = Message([(1, 0, LIBRARY), (2, 0, 0), (3, 0, 0), (5, 2, fown.encode()), (6, 2, library.encode()), UNKNOWN])
+    entry = Message([(1, 0, 1), (2, 0, LIBRARY), (3, 2, reg.encode()), UNKNOWN])
+    imagefile.write(str(directory / "files.img"), imagefile.FILES_MAGIC, [entry])
+    (directory / "core-1.img").write_bytes(b"something else")
+    (directory / "dump.log").write_text("a log", encoding="utf-8")
+
+
+def page(text: str) -> bytes:
+    """
+    Give a page that begins with a text.
+    """
+    return text.encode().ljust(PAGE, b"\xee")
