@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from libcriu_py import lifecycle
 from libcriu_py.lifecycle import Outcome, Return
+from libcriu_py.resources import BuiltIns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from libcriu_py.handover import Request
     from libcriu_py.program import Program
+    from libcriu_py.resources import Settings
 
     Then = Literal["exit", "continue"]
     EngineName = Literal["criu", "simulate"]
@@ -48,7 +50,8 @@ class Checkpoint:
     def __init__(self, **settings: Any) -> None:
         """Take the arguments of `checkpoint_here`."""
         self._settings = settings
-        self._engine = _make_engine(**settings)
+        self._built_ins = BuiltIns(settings.get("resources"))
+        self._engine = _make_engine(**{name: value for name, value in settings.items() if name != "resources"})
         self._entered = False
         self.outcome: Outcome | None = None
         """Which side of the checkpoint this process is; None until the block is left."""
@@ -89,6 +92,7 @@ class Checkpoint:
             raise RuntimeError(message)
         self._entered = True
         self._engine.prepare()
+        self._built_ins.watch()
         return self
 
     def __exit__(
@@ -98,7 +102,7 @@ class Checkpoint:
         if kind is not None:
             self._engine.abandon()
             return
-        lifecycle.drive(lifecycle.run(self._engine, in_loop=False, on_return=self._note))
+        lifecycle.drive(lifecycle.run(self._engine, self._built_ins, in_loop=False, on_return=self._note))
 
     async def __aenter__(self) -> Self:
         """Do what `__enter__` does."""
@@ -111,7 +115,7 @@ class Checkpoint:
         if kind is not None:
             self._engine.abandon()
             return
-        await lifecycle.run(self._engine, in_loop=True, on_return=self._note)
+        await lifecycle.run(self._engine, self._built_ins, in_loop=True, on_return=self._note)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Make a function the warm-up: each call runs it, takes a checkpoint and returns its result."""
@@ -193,6 +197,7 @@ def checkpoint(
     replace: bool = False,
     options: Mapping[str, object] | None = None,
     memory: MemoryKind = "auto",
+    resources: Settings | None = None,
 ) -> Checkpoint:
     """
     Checkpoint this process when a block of code, its warm-up, is left.
@@ -215,6 +220,8 @@ def checkpoint(
         memory: "copy" has each copy's memory read at its start; "map" has it mapped from one file, page by page
             as it is used, where that is known to be safe; "auto" does so where it is worth it and no other
             allocator could get in the way. LIBCRIU_PY_MEMORY in the environment goes before it.
+        resources: built-in resources to switch off or set, such as `{"random": False}`; see
+            docs/resources.md. LIBCRIU_PY_RESOURCES in the environment goes before it.
 
     Returns:
         A context manager and decorator; see `Checkpoint` for its attributes.
@@ -231,10 +238,11 @@ def checkpoint(
         details=None,
         options=options,
         memory=memory,
+        resources=resources,
     )
 
 
-def checkpoint_here(
+def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
     dir: str | os.PathLike[str] | None = None,  # noqa: A002
     *,
     then: Then = "exit",
@@ -244,6 +252,7 @@ def checkpoint_here(
     details: Mapping[str, object] | None = None,
     options: Mapping[str, object] | None = None,
     memory: MemoryKind = "auto",
+    resources: Settings | None = None,
 ) -> Checkpoint:
     """
     Checkpoint this process right here: `with checkpoint(dir): pass` as a call.
@@ -257,6 +266,7 @@ def checkpoint_here(
         details: what is to be noted in the manifest.
         options: as for `checkpoint`.
         memory: as for `checkpoint`.
+        resources: as for `checkpoint`.
 
     Returns:
         What came of it, in each copy, and in the original unless that has ended.
@@ -276,6 +286,7 @@ def checkpoint_here(
         details=details,
         options=options,
         memory=memory,
+        resources=resources,
     )
     with taken:
         pass

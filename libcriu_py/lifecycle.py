@@ -1,7 +1,7 @@
 """
 The order of things in a checkpoint, and what happens when one of them fails.
 
-    before-hooks -> engine: quiesce, dump -> after-hooks
+    before-hooks -> built-in resources -> engine: quiesce, dump -> built-in resources -> after-hooks
 
 Written as coroutines that are suspended by `async` hooks only, so that `with checkpoint()` and
 `async with checkpoint()` share it: the former runs it to its end in one step.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from libcriu_py.handover import Request
+    from libcriu_py.resources import BuiltIns
 
 
 class Outcome(enum.Enum):
@@ -62,12 +63,15 @@ class Engine(Protocol):
         """Be told that the after-hooks are through."""
 
 
-async def run(engine: Engine, *, in_loop: bool, on_return: Callable[[Return], None]) -> None:
+async def run(
+    engine: Engine, built_ins: BuiltIns, *, in_loop: bool, on_return: Callable[[Return], None]
+) -> None:
     """
     Take the checkpoint: hooks, dump, hooks.
 
     Args:
         engine: what dumps.
+        built_ins: what is put right beside the hooks.
         in_loop: whether the caller awaits this in an event loop.
         on_return: is told the outcome before the after-hooks run.
 
@@ -79,7 +83,7 @@ async def run(engine: Engine, *, in_loop: bool, on_return: Callable[[Return], No
     try:
         await _run_befores(entries, in_loop=in_loop)
         try:
-            returned = engine.dump()
+            returned = await _dump(engine, built_ins, in_loop=in_loop)
         except BaseException as error:
             undone = await _run_afters(entries, in_loop=in_loop)
             if undone and isinstance(error, Exception):
@@ -90,10 +94,52 @@ async def run(engine: Engine, *, in_loop: bool, on_return: Callable[[Return], No
         engine.abandon()
         raise
     on_return(returned)
-    errors = await _run_afters(entries, in_loop=in_loop)
+    calls = built_ins.put_right() if returned.outcome is Outcome.RESTORED else built_ins.come_back()
+    errors = await _run_built_ins(calls, in_loop=in_loop)
+    errors += await _run_afters(entries, in_loop=in_loop)
     registry.end()
     engine.settle(returned.outcome)
     raise_all(errors, "after-restore hooks failed")
+
+
+async def _dump(engine: Engine, built_ins: BuiltIns, *, in_loop: bool) -> Return:
+    """Dump with the built-in resources let go; a failure undoes what was let go."""
+    from libcriu_py.resources import failed
+
+    built_ins.find()
+    begun: list[tuple[str, Callable[[], object]]] = []
+    try:
+        for name, call, undo in built_ins.let_go():
+            begun.insert(0, (name, undo))
+            try:
+                await _finish(call(), in_loop=in_loop)
+            except Exception as error:
+                raise failed(name, "before the dump", error) from error
+        built_ins.leave()
+        return engine.dump()
+    except BaseException as error:
+        undone = await _run_built_ins(begun, in_loop=in_loop)
+        if undone and isinstance(error, Exception):
+            raise_all([error, *undone], "the dump failed, and so did undoing what was done for it")
+        raise
+
+
+async def _run_built_ins(calls: Iterable[tuple[str, Callable[[], object]]], *, in_loop: bool) -> list[Exception]:
+    """Run every call, whatever others do; returns what failed."""
+    from libcriu_py.resources import failed
+
+    errors: list[Exception] = []
+    for name, call in calls:
+        try:
+            await _finish(call(), in_loop=in_loop)
+        except Exception as error:  # noqa: BLE001 - it is raised when all have run
+            errors.append(failed(name, "after it", error))
+    return errors
+
+
+async def _finish(result: object, *, in_loop: bool) -> None:
+    if inspect.isawaitable(result):
+        await _await(result, in_loop=in_loop)
 
 
 def drive(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -137,9 +183,7 @@ async def _call(entry: Entry, function: Callable[[], object] | None, kind: str, 
     if function is None:
         return
     try:
-        result = function()
-        if inspect.isawaitable(result):
-            await _await(result, in_loop=in_loop)
+        await _finish(function(), in_loop=in_loop)
     except Exception as error:
         message = f"{kind} hook {entry.name} failed: {type(error).__name__}: {error}"
         raise HookError(message) from error

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from libcriu_py import preload
 from libcriu_py.program import Program, parse_program, path0, run_main, set_path0
+from libcriu_py.resources import BuiltIns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def main() -> None:
     program = plan.program
     set_path0(None if program is None else path0(program))
     sys.argv = [program.value if program is not None and program.kind == "script" else "", *plan.argv]
+    # What is seeded from here on is seeded on purpose.
+    BuiltIns().watch()
     details = make_ready(plan)
     # What a conventional start of the same program would show; it is also what is started instead of a copy when a
     # restore is impossible.

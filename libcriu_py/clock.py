@@ -1,0 +1,65 @@
+"""
+Clocks of a program that may have been away.
+
+`time.monotonic()` counts the downtime or not, as the restore was allowed to hide it: root's restores do (time
+namespace), others do not, and after a reboot it goes backwards. `monotonic()` here never does either.
+"""
+
+from __future__ import annotations
+
+import time
+
+_NANOSECONDS = 1_000_000_000
+_monotonic, _monotonic_ns = time.monotonic, time.monotonic_ns
+_jump_ns = 0
+_downtime = 0.0
+
+
+def monotonic() -> float:
+    """
+    Give `time.monotonic()` without the time between dump and restore, in seconds.
+    """
+    return monotonic_ns() / _NANOSECONDS
+
+
+def monotonic_ns() -> int:
+    """
+    Give `time.monotonic_ns()` without the time between dump and restore, in nanoseconds.
+    """
+    return _monotonic_ns() - _jump_ns
+
+
+def downtime() -> float:
+    """
+    Give the seconds that this process has spent in snapshots, by the wall clock; 0 in one never restored.
+    """
+    return _downtime
+
+
+def compensate() -> None:
+    """
+    Put these clocks in the place of `time.monotonic` and `time.monotonic_ns`.
+
+    What has taken the functions themselves (`from time import monotonic`) goes on with the kernel's clock.
+    """
+    time.monotonic, time.monotonic_ns = monotonic, monotonic_ns
+
+
+def is_compensated() -> bool:
+    """
+    Tell whether `compensate` was called.
+    """
+    return time.monotonic is monotonic
+
+
+def add_jump(seconds: float, away: float) -> None:
+    """
+    Note a restore; called by the built-in resource "clock".
+
+    Args:
+        seconds: How far the kernel's monotonic clock has gone on since the dump.
+        away: Seconds since the dump by the wall clock.
+    """
+    global _jump_ns, _downtime
+    _jump_ns += round(seconds * _NANOSECONDS)
+    _downtime += away

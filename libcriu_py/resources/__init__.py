@@ -1,0 +1,148 @@
+"""
+What this package puts right by itself around a checkpoint, one module per thing.
+
+These run outermost: after all before-hooks of the program, and before all its after-hooks, so that a
+hook already finds new random numbers, reopened log files and the new environment. Each can be switched off,
+`checkpoint(dir, resources={"random": False})`, and from outside: ``LIBCRIU_PY_RESOURCES=-random,-logging``.
+
+Only what is loaded is touched, and everything needed is imported before the dump: a copy imports nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from libcriu_py.errors import HookError
+from libcriu_py.resources.base import Arrival, BuiltIn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    Settings = Mapping[str, bool | Mapping[str, Any]]
+
+VARIABLE = "LIBCRIU_PY_RESOURCES"
+"""Names to switch on, or off with a minus before them, separated by commas; goes before the program's settings."""
+
+
+class Kind(NamedTuple):
+    """One built-in resource: where it is, and what has to be loaded for it to be of use."""
+
+    module: str
+    class_name: str
+    libraries: tuple[str, ...] = ()
+
+
+KINDS: dict[str, Kind] = {
+    # In the order in which they are put right; they let go in the reverse order.
+    "clock": Kind("clocks", "Clock"),
+    "environment": Kind("environment", "Environment"),
+    "locale": Kind("locales", "Locale"),
+    "imports": Kind("imports", "Imports"),
+    "random": Kind("randomness", "Random", ("random",)),
+    "numpy": Kind("numpy_random", "NumpyRandom", ("numpy.random",)),
+    "torch": Kind("torch_random", "TorchRandom", ("torch",)),
+    "ssl": Kind("openssl", "OpenSsl", ("_ssl",)),
+    "uuid": Kind("uuids", "Uuid", ("uuid",)),
+    "tempfile": Kind("temporary_names", "TemporaryNames", ("tempfile",)),
+    "multiprocessing": Kind("processes", "Multiprocessing", ("multiprocessing.process",)),
+    "logging": Kind("log_files", "LogFiles", ("logging",)),
+    "asyncio": Kind("event_loops", "EventLoops", ("asyncio.base_events",)),
+    "terminal": Kind("terminals", "Terminals", ("rich.console",)),
+    "threads": Kind("thread_counts", "ThreadCounts", ("numpy", "torch")),
+    "urllib3": Kind("connections", "Urllib3Pools", ("urllib3.connectionpool",)),
+    "httpx": Kind("connections", "HttpcorePools", ("httpcore",)),
+    "aiohttp": Kind("connections", "AiohttpConnectors", ("aiohttp.connector",)),
+    "sqlalchemy": Kind("databases", "SqlalchemyPools", ("sqlalchemy.pool",)),
+    "redis": Kind("databases", "RedisPools", ("redis.connection",)),
+    "snapstart": Kind("snapstart", "SnapStart", ("snapshot_restore_py",)),
+}
+
+
+class BuiltIns:
+    """
+    The built-in resources of one checkpoint.
+
+    Thread safety: none; it is used by the thread that takes the checkpoint.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """
+        Take the settings.
+
+        Args:
+            settings: for names in `KINDS`, False to switch off, True, or options; see docs/resources.md.
+
+        Raises:
+            ValueError: a name is unknown.
+        """
+        self._settings: dict[str, bool | Mapping[str, Any]] = {**(settings or {}), **_from_environment()}
+        unknown = sorted(set(self._settings) - set(KINDS))
+        if unknown:
+            message = f"unknown resources: {', '.join(unknown)}; there are: {', '.join(KINDS)}"
+            raise ValueError(message)
+        self._active: list[tuple[str, BuiltIn]] = []
+        self._left: tuple[float, float] = (0.0, 0.0)
+
+    def watch(self) -> None:
+        """Begin to tell what the program seeds on purpose from what nobody seeded."""
+        if self._wanted("random") is not False:
+            from libcriu_py.resources import seeding
+
+            seeding.watch()
+
+    def find(self) -> None:
+        """Make those that are of use now, with what is loaded."""
+        self._active = []
+        for name, kind in KINDS.items():
+            options = self._wanted(name)
+            if options is False or (kind.libraries and not any(library in sys.modules for library in kind.libraries)):
+                continue
+            make: Callable[..., BuiltIn] = getattr(
+                import_module(f"libcriu_py.resources.{kind.module}"), kind.class_name
+            )
+            self._active.append((name, make(**({} if options is True else options))))
+
+    def let_go(self) -> Iterable[tuple[str, Callable[[], object], Callable[[], object]]]:
+        """Give the calls to make before the dump in their order, each with the one that undoes it."""
+        return [(name, item.let_go, item.come_back) for name, item in reversed(self._active)]
+
+    def leave(self) -> None:
+        """Note the clocks; the last thing before the dump."""
+        self._left = (time.time(), time.monotonic())
+
+    def put_right(self) -> Iterable[tuple[str, Callable[[], object]]]:
+        """Give the calls to make in a restored copy, in their order."""
+        wall, monotonic = self._left
+        arrival = Arrival(max(0.0, time.time() - wall), time.monotonic() - monotonic)
+        return [(name, _bind(item, arrival)) for name, item in self._active]
+
+    def come_back(self) -> Iterable[tuple[str, Callable[[], object]]]:
+        """Give the calls to make in the original, in their order."""
+        return [(name, item.come_back) for name, item in self._active]
+
+    def _wanted(self, name: str) -> bool | Mapping[str, Any]:
+        return self._settings.get(name, True)
+
+
+def failed(name: str, what: str, error: Exception) -> HookError:
+    """Say that a built-in resource failed, and how to do without it."""
+    message = (
+        f"the built-in resource {name} failed {what}: {type(error).__name__}: {error}; "
+        f"{VARIABLE}=-{name} does without it"
+    )
+    made = HookError(message)
+    made.__cause__ = error
+    return made
+
+
+def _bind(item: BuiltIn, arrival: Arrival) -> Callable[[], object]:
+    return lambda: item.put_right(arrival)
+
+
+def _from_environment() -> dict[str, bool]:
+    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
+    return {name.lstrip("-+"): not name.startswith("-") for name in names if name}

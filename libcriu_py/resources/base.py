@@ -1,0 +1,57 @@
+"""
+What every built-in resource is, and how they find the objects that they look after.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+T = TypeVar("T")
+
+
+class Arrival(NamedTuple):
+    """
+    What a restored copy knows of the time that has passed.
+
+    Attributes:
+        downtime: Seconds since the dump by the wall clock.
+        monotonic_jump: Seconds by which `time.monotonic()` has gone on since; about 0 where criu hides the downtime
+            (root), negative after a reboot elsewhere.
+    """
+
+    downtime: float
+    monotonic_jump: float
+
+
+class BuiltIn:
+    """
+    One thing that is put right.
+    """
+
+    def let_go(self) -> Awaitable[None] | None:
+        """
+        Prepare for the dump, in the original.
+        """
+
+    def put_right(self, arrival: Arrival) -> Awaitable[None] | None:
+        """
+        Put it right, in a restored copy.
+        """
+
+    def come_back(self) -> Awaitable[None] | None:
+        """
+        Undo `let_go` in the original, which goes on.
+        """
+
+
+def live(kind: type[T]) -> list[T]:
+    """
+    Find the instances of a class that the garbage collector knows.
+
+    The type is asked, and not `__class__`: that of a lazy proxy would make it load what it stands for.
+    """
+    return [item for item in gc.get_objects() if issubclass(type(item), kind)]

@@ -1,0 +1,156 @@
+"""
+PYTHON* variables of the new environment, as far as they can still take effect.
+
+Those that an interpreter reads once, before anything runs, cannot: `FIXED` has them, and a launcher starts the
+program conventionally where one of them is not as it was at the dump (Doc/using/cmdline.rst, Python/initconfig.c).
+What is read when it is needed (PYTHONBREAKPOINT, PYTHONASYNCIODEBUG, PYTHONINSPECT) needs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.resources.base import Arrival, BuiltIn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIXED = (
+    "PYTHONDEBUG",
+    "PYTHONDEVMODE",
+    "PYTHONDUMPREFS",
+    "PYTHONEXECUTABLE",
+    "PYTHONHASHSEED",
+    "PYTHONHOME",
+    "PYTHONMALLOC",
+    "PYTHONMALLOCSTATS",
+    "PYTHONNODEBUGRANGES",
+    "PYTHONNOUSERSITE",
+    "PYTHONOPTIMIZE",
+    "PYTHONPERFSUPPORT",
+    "PYTHONPLATLIBDIR",
+    "PYTHONPROFILEIMPORTTIME",
+    "PYTHONSAFEPATH",
+    "PYTHONUSERBASE",
+    "PYTHONUTF8",
+    "PYTHONVERBOSE",
+    "PYTHON_FROZEN_MODULES",
+    "PYTHON_GIL",
+    "PYTHON_JIT",
+)
+"""Variables whose effect cannot be changed in a running interpreter."""
+
+
+def fixed_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """
+    Give those of `FIXED` that are set; an empty one counts as not set (Doc/using/cmdline.rst).
+    """
+    if sys.flags.ignore_environment:
+        return {}
+    return {name: env[name] for name in FIXED if env.get(name)}
+
+
+class Environment(BuiltIn):
+    """
+    The variables of `_APPLY`.
+    """
+
+    def __init__(self) -> None:
+        self._old: dict[str, str] = {}
+
+    def let_go(self) -> None:
+        """
+        Note the variables of the dump.
+        """
+        self._old = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+
+    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """
+        Apply what has changed.
+        """
+        if sys.flags.ignore_environment:
+            return
+        for name, apply in _APPLY.items():
+            old, new = self._old.get(name, ""), os.environ.get(name, "")
+            if old != new:
+                apply(old, new)
+
+
+def _path(old: str, new: str) -> None:
+    """
+    Replace the entries of PYTHONPATH, which come after the program's own directory.
+    """
+    for entry in _entries(old):
+        if entry in sys.path:
+            sys.path.remove(entry)
+    place = 1 if sys.path and not getattr(sys.flags, "safe_path", False) else 0
+    sys.path[place:place] = [entry for entry in _entries(new) if entry not in sys.path]
+
+
+def _entries(text: str) -> list[str]:
+    return [os.path.abspath(entry) for entry in text.split(os.pathsep)] if text else []
+
+
+def _warnings(old: str, new: str) -> None:
+    """
+    Replace the filters of PYTHONWARNINGS.
+    """
+    import warnings
+
+    module: Any = warnings
+    filters: Any = warnings.filters
+    for option in filter(None, old.split(",")):
+        if option in sys.warnoptions:
+            sys.warnoptions.remove(option)
+        first = filters[0] if filters else None
+        # Brings the filter that is there already to the front (Lib/warnings.py, _add_filter).
+        module._processoptions([option])  # noqa: SLF001
+        if filters and filters[0] is not first:
+            del filters[0]
+    added = [option for option in new.split(",") if option]
+    sys.warnoptions[:0] = added
+    module._processoptions(added)  # noqa: SLF001
+    module._filters_mutated()  # noqa: SLF001
+
+
+def _bytecode(old: str, new: str) -> None:  # noqa: ARG001
+    sys.dont_write_bytecode = bool(new)
+
+
+def _cache_prefix(old: str, new: str) -> None:  # noqa: ARG001
+    sys.pycache_prefix = new or None
+
+
+def _digits(old: str, new: str) -> None:  # noqa: ARG001
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(int(new or sys.int_info.default_max_str_digits))
+
+
+def _tracemalloc(old: str, new: str) -> None:  # noqa: ARG001
+    import tracemalloc
+
+    tracemalloc.stop()
+    if new and new != "0":
+        tracemalloc.start(int(new))
+
+
+def _faulthandler(old: str, new: str) -> None:  # noqa: ARG001
+    import faulthandler
+
+    if new:
+        faulthandler.enable()
+    else:
+        faulthandler.disable()
+
+
+_APPLY = {
+    "PYTHONPATH": _path,
+    "PYTHONWARNINGS": _warnings,
+    "PYTHONDONTWRITEBYTECODE": _bytecode,
+    "PYTHONPYCACHEPREFIX": _cache_prefix,
+    "PYTHONINTMAXSTRDIGITS": _digits,
+    "PYTHONTRACEMALLOC": _tracemalloc,
+    "PYTHONFAULTHANDLER": _faulthandler,
+}

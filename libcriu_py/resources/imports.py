@@ -1,0 +1,43 @@
+"""
+The import system and the cache of source lines: what they remember of directories and files.
+
+`importlib.invalidate_caches()` itself would import importlib.metadata, some 20 ms
+(Lib/importlib/_bootstrap_external.py, PathFinder.invalidate_caches), so its work is done here. A directory's listing
+is read again at the next import.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from libcriu_py.resources.base import Arrival, BuiltIn
+
+
+class Imports(BuiltIn):
+    """
+    Finders' caches, and `linecache`.
+    """
+
+    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """
+        Forget what may have changed.
+        """
+        cached: dict[str, Any] = sys.path_importer_cache
+        for path, finder in list(cached.items()):
+            # None: there was no such directory. A relative path is another one in another working directory.
+            if finder is None or not path.startswith("/"):
+                del cached[path]
+            elif hasattr(finder, "invalidate_caches"):
+                finder.invalidate_caches()
+        # Those that are classes are Python's own, PathFinder among them.
+        others: list[Any] = [item for item in sys.meta_path if not isinstance(item, type)]
+        for item in others:
+            if hasattr(item, "invalidate_caches"):
+                item.invalidate_caches()
+        metadata: Any = sys.modules.get("importlib.metadata")
+        if metadata is not None:
+            metadata.MetadataPathFinder.invalidate_caches()
+        linecache: Any = sys.modules.get("linecache")
+        if linecache is not None:
+            linecache.checkcache()

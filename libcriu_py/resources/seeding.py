@@ -1,0 +1,112 @@
+"""
+Telling generators of `random` that were seeded on purpose from those that nobody seeded.
+
+A state does not tell: Mersenne Twister looks the same either way (Modules/_randommodule.c, init_by_array). So
+`random.Random.seed` and `setstate` are watched, from the start of ``libcriu-py snapshot``, or from the entry into the
+block of `checkpoint`. What was made before counts as not seeded. A program that never imports `random` is not made to.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import random
+    from importlib.machinery import ModuleSpec
+
+_on_purpose: weakref.WeakSet[random.Random] = weakref.WeakSet()
+_originals: dict[str, Any] = {}
+
+
+def watch() -> None:
+    """
+    Begin to note which generators are seeded on purpose, as soon as `random` is there.
+    """
+    if "random" in sys.modules:
+        _watch(sys.modules["random"])
+    elif _waiting not in sys.meta_path:
+        sys.meta_path.insert(0, _waiting)
+
+
+def unwatch() -> None:
+    """
+    Put the methods of `random` back.
+    """
+    if _waiting in sys.meta_path:
+        sys.meta_path.remove(_waiting)
+    if _originals:
+        module: Any = sys.modules["random"]
+        module.Random.seed, module.Random.setstate = _originals["seed"], _originals["setstate"]
+        _originals.clear()
+        _bind_again(module)
+
+
+def is_seeded(generator: random.Random) -> bool:
+    """
+    Tell whether a generator was seeded on purpose while that was watched.
+    """
+    return generator in _on_purpose
+
+
+def _watch(module: Any) -> None:
+    if _originals:
+        return
+    seed, setstate = module.Random.seed, module.Random.setstate
+    _originals.update(seed=seed, setstate=setstate)
+
+    @functools.wraps(seed)
+    def watched_seed(self: random.Random, a: Any = None, *args: Any, **kwargs: Any) -> None:
+        seed(self, a, *args, **kwargs)
+        if a is None:
+            _on_purpose.discard(self)
+        else:
+            _on_purpose.add(self)
+
+    @functools.wraps(setstate)
+    def watched_setstate(self: random.Random, state: Any) -> None:
+        setstate(self, state)
+        _on_purpose.add(self)
+
+    module.Random.seed, module.Random.setstate = watched_seed, watched_setstate
+    _bind_again(module)
+
+
+def _bind_again(module: Any) -> None:
+    """
+    Renew the functions of the module, which are methods that were bound when it was imported.
+    """
+    module.seed, module.setstate = module._inst.seed, module._inst.setstate  # noqa: SLF001
+
+
+class _Waiting:
+    """
+    A finder that waits for the import of `random`.
+    """
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
+        """
+        Leave finding to the others, and have `random` watched when it has been executed.
+        """
+        if name != "random":
+            return None
+        sys.meta_path.remove(self)
+        import importlib.util
+
+        spec = importlib.util.find_spec(name)
+        loader: Any = None if spec is None else spec.loader
+        if loader is not None:
+            execute = loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                del loader.exec_module
+                execute(module)
+                _watch(module)
+
+            loader.exec_module = exec_module
+        return spec
+
+
+_waiting: Any = _Waiting()

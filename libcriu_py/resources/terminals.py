@@ -1,0 +1,66 @@
+"""
+`rich`: consoles made before the dump show colours and width as the new terminal and environment want.
+
+A console looks up the colours of its terminal, NO_COLOR and COLUMNS when it is made (rich/console.py,
+Console.__init__), and whether it writes to a terminal each time. What is as it would be looked up is
+looked up again; what the program chose stays. click, shutil.get_terminal_size and argparse look each time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from libcriu_py.resources.base import Arrival, BuiltIn, live
+
+
+class Terminals(BuiltIn):
+    """
+    The consoles of rich.
+    """
+
+    def __init__(self) -> None:
+        self._consoles: list[tuple[Any, bool, bool, bool]] = []
+
+    def let_go(self) -> None:
+        """
+        Find the consoles, and what of each was looked up.
+        """
+        for console in live(sys.modules["rich.console"].Console):
+            self._consoles.append(
+                (
+                    console,
+                    console._color_system == console._detect_color_system(),  # noqa: SLF001
+                    console.no_color == _no_color(),
+                    console._width == _columns(),  # noqa: SLF001
+                )
+            )
+
+    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """
+        Look it up again.
+        """
+        for console, colors, no_color, width in self._consoles:
+            if no_color:
+                console.no_color = _no_color()
+            if width:
+                console._width = _columns()  # noqa: SLF001
+            if colors:
+                console._color_system = console._detect_color_system()  # noqa: SLF001
+        self.come_back()
+
+    def come_back(self) -> None:
+        """
+        The original has the old terminal.
+        """
+        self._consoles = []
+
+
+def _no_color() -> bool:
+    return os.environ.get("NO_COLOR", "") != ""
+
+
+def _columns() -> int | None:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() else None

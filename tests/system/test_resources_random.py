@@ -1,0 +1,133 @@
+"""
+Two copies of one snapshot, restored at the same instant, never agree on anything random.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.system.copies import two_copies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+    from tests.system.conftest import Mode
+
+    Directories = Callable[[Account], Path]
+
+STANDARD = """
+import json, multiprocessing, os, random, secrets, ssl, tempfile, uuid
+from libcriu_py import checkpoint
+with checkpoint():
+    unseeded, seeded = random.Random(), random.Random(42)
+    random.seed(1)
+    first = seeded.random()
+    # Every generator is in use before the dump.
+    random.random(), ssl.RAND_bytes(8), uuid.uuid1(), uuid.uuid4(), tempfile.mktemp(), unseeded.random()
+    multiprocessing.current_process().authkey
+    from multiprocessing.synchronize import SemLock
+    next(SemLock._rand)
+print(json.dumps({
+    "random": random.random(), "unseeded": unseeded.random(), "ssl": ssl.RAND_bytes(16).hex(),
+    "pseudo": random.getrandbits(64), "uuid1": str(uuid.uuid1()), "clock_seq": uuid.uuid1().clock_seq,
+    "uuid4": str(uuid.uuid4()), "tempfile": tempfile.mktemp(), "key": multiprocessing.current_process().authkey.hex(),
+    "semaphore": next(SemLock._rand), "secrets": secrets.token_hex(), "urandom": os.urandom(8).hex(),
+    "seeded": seeded.random(),
+}))
+"""
+
+
+def test_standard_library_differs(mode: Mode, directory_of: Directories) -> None:
+    """
+    random, ssl, uuid, tempfile, multiprocessing and secrets differ; what was made with a seed goes on with it.
+    """
+    import random
+
+    one, other = two_copies(mode, directory_of(mode.account), STANDARD)
+    expected = random.Random(42)
+    expected.random()
+    assert one.pop("seeded") == other.pop("seeded") == expected.random()
+    assert [name for name in one if one[name] == other[name]] == []
+
+
+def test_seed_is_kept_on_request(mode: Mode, directory_of: Directories) -> None:
+    """
+    With keep_seeded the module's own generator keeps the sequence that was asked for.
+    """
+    code = """
+    import json
+    from libcriu_py import checkpoint
+    with checkpoint(resources={"random": {"keep_seeded": True}}):
+        import random
+        random.seed(7)
+    print(json.dumps(random.random()))
+    """
+    import random
+
+    assert two_copies(mode, directory_of(mode.account), code) == [random.Random(7).random()] * 2
+
+
+def test_switched_off_from_outside(mode: Mode, directory_of: Directories) -> None:
+    """
+    LIBCRIU_PY_RESOURCES switches a resource off in a program that knows nothing of it.
+    """
+    code = """
+    import json, random
+    from libcriu_py import checkpoint
+    with checkpoint():
+        pass
+    print(json.dumps(random.random()))
+    """
+    one, other = two_copies(
+        mode, directory_of(mode.account), code, env={"LIBCRIU_PY_RESOURCES": "-random"}
+    )
+    assert one == other
+
+
+def test_numpy_differs(mode: Mode, directory_of: Directories) -> None:
+    """
+    Numpy's legacy functions, generators made without a seed and what they spawn differ; seeded ones do not.
+    """
+    code = """
+    import json
+    from libcriu_py import checkpoint
+    with checkpoint():
+        import numpy as np
+        np.random.rand()
+        kinds = [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64]
+        drawn = [np.random.default_rng(), np.random.RandomState(), *(np.random.Generator(kind()) for kind in kinds)]
+        drawn += np.random.default_rng().spawn(2) if hasattr(np.random.Generator, "spawn") else []
+        parent, sequence = np.random.default_rng(), np.random.SeedSequence()
+        seeded = [np.random.default_rng(5), np.random.RandomState(5), np.random.Generator(np.random.PCG64([1, 2]))]
+    def number(generator):
+        return generator.random() if hasattr(generator, "random") else generator.rand()
+    print(json.dumps({
+        "drawn": [number(generator) for generator in drawn],
+        "spawned": number(np.random.default_rng(parent.bit_generator.seed_seq.spawn(1)[0])),
+        "sequence": number(np.random.default_rng(sequence)),
+        "legacy": np.random.rand(), "seeded": [number(generator) for generator in seeded],
+    }))
+    """
+    one, other = two_copies(mode, directory_of(mode.account), code)
+    assert one.pop("seeded") == other.pop("seeded")
+    assert len({*one["drawn"], *other["drawn"]}) == 2 * len(one["drawn"])
+    for name in ("spawned", "sequence", "legacy"):
+        assert one[name] != other[name], name
+
+
+def test_program_made_ready_from_outside_differs(mode: Mode, directory_of: Directories) -> None:
+    """
+    A program without a line of ours, whose modules were imported before the dump, draws its own numbers.
+    """
+    from tests.system.copies import both
+    from tests.system.selfdump import SelfDump, write_program
+
+    code = "import json, random, uuid\nprint(json.dumps([random.random(), uuid.uuid4().hex]))\n"
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, code)
+    made = mode.run([mode.account.python, "-m", "libcriu_py", "snapshot", "-o", directory / "snap", script])
+    assert made.returncode == 0, made.stderr
+    one, other = both(SelfDump(mode, directory / "snap", script))
+    assert not set(one) & set(other)
