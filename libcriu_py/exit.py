@@ -54,14 +54,16 @@ def run_and_exit_fast(program: Callable[[], None]) -> None:
     Args:
         program: what to run.
     """
-    status: object = 0
+    status = 0
     try:
         program()
     except SystemExit as ending:
-        status = 0 if ending.code is None else ending.code
-        if not isinstance(status, int):
+        code: object = ending.code  # of any type, whatever the stubs say
+        if isinstance(code, int):
+            status = code
+        elif code is not None:
             raise
-    exit_fast(int(status))
+    exit_fast(status)
 
 
 def _close_files() -> None:

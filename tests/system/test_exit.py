@@ -64,7 +64,7 @@ def outcome(code: str, directory: Path, how: str) -> tuple[int, str, str, dict[s
     Run a program and give its status, its output, the last line of stderr, and the files it leaves.
     """
     directory.mkdir()
-    argv = [sys.executable, "-W", "ignore", "-c", code, directory, how]
+    argv = [sys.executable, "-W", "ignore", "-c", code, str(directory), how]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     files = {path.name: path.read_bytes() for path in directory.iterdir()}
     if "packed.gz" in files:
