@@ -63,5 +63,5 @@ bench: criu ## measure; heavy packages are installed
 	@$(python) -m benchmarks.spawn
 
 clean: ## remove what was built here (not CRIU)
-	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info libcriu_py/_libcriu*.so
+	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
