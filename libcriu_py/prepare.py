@@ -42,6 +42,7 @@ class Plan(NamedTuple):
         preload: Modules to import; failing to is an error.
         learn: Arguments of trial runs; what these import is imported too.
         own: Whether the program checkpoints itself; None to find out from its source.
+        exit: How copies end: "normal", or "fast" without the teardown of the interpreter.
     """
 
     dir: str
@@ -50,6 +51,7 @@ class Plan(NamedTuple):
     preload: Sequence[str] = ()
     learn: Sequence[Sequence[str]] = ()
     own: bool | None = None
+    exit: str = "normal"
 
     def to_json(self) -> str:
         """
@@ -100,7 +102,9 @@ def main() -> None:
     sys.argv = [program.value if program is not None and program.kind == "script" else "", *plan.argv]
     # What is seeded from here on is seeded on purpose.
     BuiltIns().watch()
-    details = make_ready(plan)
+    details = {**make_ready(plan), "exit": plan.exit}
+    if plan.exit == "fast":
+        import libcriu_py.exit  # noqa: F401 - now, and not in each copy
     # What a conventional start of the same program would show; it is also what is started instead of a copy when a
     # restore is impossible.
     sys.argv[1:] = []
@@ -110,7 +114,13 @@ def main() -> None:
 
     here = checkpoint_here(plan.dir, then="exit", program=program, details=details)
     asked = here.request.main if here.request is not None else None
-    _run(asked or program, details.get("path"))
+    path = details.get("path")
+    if plan.exit == "normal":
+        _run(asked or program, path)
+        return
+    from libcriu_py.exit import run_and_exit_fast
+
+    run_and_exit_fast(lambda: _run(asked or program, path))
 
 
 def _run(program: Program | None, path: object) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import shutil
 import sys
 import time
 
@@ -41,7 +40,7 @@ exit status:
   2  wrong command line
 """
 
-WITH_VALUE = {"-o", "--output", "--preload", "--learn", "--mode", "--python"}
+WITH_VALUE = {"-o", "--output", "--preload", "--learn", "--mode", "--python", "--memory", "--exit", "--script"}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,6 +70,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--self", action="store_true", dest="own", help="the program checkpoints itself, although it does not look so"
     )
     parser.add_argument("--replace", action="store_true", help="replace a snapshot that is there already")
+    parser.add_argument(
+        "--memory", choices=("auto", "map", "copy"), help="have the memory of copies read at their start, or mapped"
+    )
+    parser.add_argument(
+        "--exit",
+        choices=("normal", "fast"),
+        default="normal",
+        help="fast: copies end without the teardown of the interpreter (see libcriu_py.exit); default: normal",
+    )
+    script = parser.add_argument("--script", metavar="FILE", help="write an executable file that starts the program")
+    script.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
     parser.add_argument("--mode", choices=MODES, help=MODE_HELP)
     python = parser.add_argument(
         "--python", metavar="PATH", default=sys.executable, help="the interpreter (default: the one of this command)"
@@ -139,6 +149,7 @@ def main(argv: list[str]) -> int:
             preload=preload,
             learn=[shlex.split(args) for args in options.learn],
             own=options.own or None,
+            exit=options.exit,
         )
         return take(plan, options)
     except (CriuError, OSError) as error:
@@ -194,50 +205,52 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
     from libcriu_py.launcher import spawn_for_snapshot
 
     start = time.monotonic()
-    aside = set_aside(plan.dir, replace=options.replace)
-    done = False
-    try:
-        command = [options.python, "-m", "libcriu_py.prepare", plan.to_json()]
-        status = spawn_for_snapshot(command, env=dict(os.environ), mode=options.mode)
-        done = os.path.exists(os.path.join(plan.dir, MANIFEST))
-    finally:
-        if aside is not None:
-            if done:
-                shutil.rmtree(aside)
-            elif not os.path.exists(plan.dir):
-                os.rename(aside, plan.dir)
-    if not done:
+    _refuse_what_is_there(plan.dir, replace=options.replace)
+    before = _identity(plan.dir)
+    command = [options.python, "-m", "libcriu_py.prepare", plan.to_json()]
+    status = spawn_for_snapshot(command, env=_environment(options), mode=options.mode)
+    if _identity(plan.dir) in {None, before}:
         sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
         return 1
+    if options.script is not None:
+        from libcriu_py.launch_script import write_launch_script
+
+        write_launch_script(options.script, plan.dir, mode=options.mode)
     summarize(Snapshot.open(plan.dir), options.output, time.monotonic() - start)
+    if options.script is not None:
+        print(f"or start: {options.script}")
     return 0
 
 
-def set_aside(directory: str, *, replace: bool) -> str | None:
-    """
-    Make room for a snapshot.
-
-    Args:
-        directory: Where it is to be.
-        replace: Whether an old one may go.
-
-    Returns:
-        Where the old one is until the new one is complete; None if there was none.
-
-    Raises:
-        SnapshotError: There is an old one and it may not go, or there is something that is no snapshot.
-    """
+def _refuse_what_is_there(directory: str, *, replace: bool) -> None:
+    """Refuse early what the checkpoint would refuse, before the program is started."""
     if not os.path.lexists(directory) or (os.path.isdir(directory) and not os.listdir(directory)):
-        return None
+        return
     if not os.path.exists(os.path.join(directory, MANIFEST)):
         message = f"{directory} exists and is no snapshot; remove it, or give another directory to -o"
         raise SnapshotError(message)
     if not replace:
         message = f"{directory} is a snapshot already; give --replace to make it anew"
         raise SnapshotError(message)
-    aside = f"{directory}.old-{os.getpid()}"
-    os.rename(directory, aside)
-    return aside
+
+
+def _identity(directory: str) -> tuple[int, int] | None:
+    """Tell one manifest from another; None where there is none."""
+    try:
+        status = os.stat(os.path.join(directory, MANIFEST))
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _environment(options: argparse.Namespace) -> dict[str, str]:
+    """Give the program's environment: ours, and what the options say to its checkpoint."""
+    env = dict(os.environ)
+    if options.replace:
+        env["LIBCRIU_PY_REPLACE"] = "1"
+    if options.memory:
+        env["LIBCRIU_PY_MEMORY"] = options.memory
+    return env
 
 
 def _why_not(status: int, plan: Plan) -> str:

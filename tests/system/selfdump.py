@@ -98,12 +98,20 @@ def write_program(mode: Mode, directory: Path, code: str) -> Path:
 
 
 def start(
-    mode: Mode, script: Path, snapshot: Path, *args: str, options: Sequence[str] = (), **more: Any
+    mode: Mode,
+    script: Path,
+    snapshot: Path,
+    *args: str,
+    options: Sequence[str] = (),
+    own: bool = True,
+    **more: Any,
 ) -> subprocess.CompletedProcess[Any]:
     """
     Start a program where it may checkpoint itself, and give what came of it.
     """
-    command = [mode.account.python, "-m", "libcriu_py", "snapshot", "--self", "-o", snapshot, *options, script, *args]
+    command = [mode.account.python, "-m", "libcriu_py", "snapshot", "-o", snapshot, *options, script, *args]
+    if own:
+        command.insert(4, "--self")
     return mode.run(command, **more)
 
 

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.selfdump import start, write_program
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.system.accounts import Account
+    from tests.system.conftest import Mode
 
 PROGRAM = """
 import atexit, gzip, io, logging, multiprocessing, os, sys, tempfile, threading, time, weakref
@@ -83,6 +89,28 @@ def test_same_as_the_normal_exit(how: str, tmp_path: Path) -> None:
     assert fast == normal
     written = {"unclosed", "packed.gz", "binary", "log", "atexit", "finalize", "thread", "future", "child"}
     assert set(fast[3]) == written
+
+
+@pytest.mark.parametrize("how", ["return", "7", "message", "exception"])
+def test_copies_of_a_snapshot_made_with_exit_fast(
+    how: str, mode: Mode, directory_of: Callable[[Account], Path]
+) -> None:
+    """
+    `snapshot --exit fast` has its copies end fast, with the same files, output and status.
+    """
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, NORMAL)
+    made = start(mode, script, directory / "snap", options=["--exit", "fast"], own=False)
+    assert made.returncode == 0, made.stderr
+    results: list[tuple[int, str, str, set[str]]] = []
+    for command in ([script], ["-m", "libcriu_py", "run", "--no-fallback", directory / "snap", "--"]):
+        out = directory / f"out-{len(results)}"
+        out.mkdir()
+        mode.account.give(out)
+        done = mode.run([mode.account.python, *command, out, how])
+        files = {path.name for path in out.iterdir()}
+        results.append((done.returncode, done.stdout, done.stderr.strip().rpartition("\n")[2], files))
+    assert results[0] == results[1]
 
 
 def test_stdout_that_cannot_be_written() -> None:
