@@ -37,7 +37,8 @@ class Imports(BuiltIn):
                 item.invalidate_caches()
         metadata: Any = sys.modules.get("importlib.metadata")
         if metadata is not None:
-            metadata.MetadataPathFinder.invalidate_caches()
+            # What its finder's invalidate_caches() does, which is no class method before Python 3.12.
+            metadata.FastPath.__new__.cache_clear()
         linecache: Any = sys.modules.get("linecache")
         if linecache is not None:
             linecache.checkcache()
