@@ -21,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -514,12 +515,45 @@ static void fail(int channel, int value, int error, int stage)
 	_exit(1);
 }
 
+/*
+ * A device, or a file that is only read, as it is seen in the new mount
+ * namespace: criu finds no mount for one that came from outside, and children of
+ * the program keep it. A file that is written to stays, for it shares its
+ * position with the processes outside.
+ */
+static void reopen_here(int fd)
+{
+	char link[32], path[4096];
+	struct stat before, after;
+	int flags = fcntl(fd, F_GETFL), here;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	if (flags < 0 || n <= 0 || path[0] != '/' || fstat(fd, &before))
+		return;
+	if (!S_ISCHR(before.st_mode) && (!S_ISREG(before.st_mode) || (flags & O_ACCMODE) != O_RDONLY))
+		return;
+	path[n] = '\0';
+	here = open(path, (flags & (O_ACCMODE | O_APPEND | O_NONBLOCK)) | O_NOCTTY | O_CLOEXEC);
+	if (here < 0)
+		return; /* it stays as it is, and a dump says what is wrong with it */
+	if (!fstat(here, &after) && before.st_dev == after.st_dev && before.st_ino == after.st_ino &&
+	    before.st_rdev == after.st_rdev) {
+		lseek(here, lseek(fd, 0, SEEK_CUR), SEEK_SET);
+		dup2(here, fd);
+	}
+	close(here);
+}
+
 static void exec_program(const struct lcp_job *job, int report, const sigset_t *mask)
 {
 	/* An open file of another mount namespace would fail the dump. */
 	int keep[4] = { 0, 1, 2, report }, error;
 
 	close_all_but(keep, 4);
+	for (int fd = 0; (job->namespaces & LCP_NS_PID) && fd < 3; fd++)
+		reopen_here(fd);
 	for (int sig = 1; sig < NSIG; sig++)
 		if (sig != SIGKILL && sig != SIGSTOP)
 			signal(sig, SIG_DFL);
