@@ -159,6 +159,17 @@ static int make_options(criu_opts **opts, const char *criu, const struct inherit
 
 /* ---- the start -------------------------------------------------------- */
 
+/* By which users end programs. */
+static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+
+static int is_ending(int sig)
+{
+	for (size_t i = 0; i < sizeof(ending) / sizeof(*ending); i++)
+		if (ending[i] == sig)
+			return 1;
+	return 0;
+}
+
 /* What came of one attempt. */
 struct attempt {
 	struct lcp_event news;
@@ -367,7 +378,6 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 
 int restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)
 {
-	static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
 	sigset_t all, old, wanted;
 	int signals, result;
 
@@ -401,7 +411,8 @@ int restored_has_started(const struct restored *restored, int status, struct pro
 	ssize_t size = recv(restored->control, told, sizeof(told) - 1, MSG_DONTWAIT);
 
 	told[size > 0 ? size : 0] = '\0';
-	if (told[0] == 'S')
+	/* One that was told to end before it could go on is not started again. */
+	if (told[0] == 'S' || (WIFSIGNALED(status) && is_ending(WTERMSIG(status))))
 		return 1;
 	sigprocmask(SIG_SETMASK, &restored->mask, NULL);
 	if (told[0] == 'E')

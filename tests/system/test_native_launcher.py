@@ -1,0 +1,507 @@
+"""
+libcriu-py-run against the launcher that is written in Python: each behaviour with both, in each mode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from libcriu_py import native_launcher
+from tests.system.accounts import popen_as
+from tests.system.cli_terminal import Terminal
+from tests.system.conftest import MODES, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.system.accounts import Account
+
+LAUNCHERS = ("python", "native")
+TIMEOUT = 60
+
+PROGRAM = """
+import hashlib, json, os, signal, sys
+
+def say(text):
+    os.write(1, text.encode() + b"\\n")
+
+def report():
+    umask = os.umask(0o22)
+    ignored = [n for n in (1, 10, 12, 13) if signal.getsignal(n) is signal.SIG_IGN]
+    odd = os.environb.get(b"ODD", b"").hex()
+    print(json.dumps([sys.argv, os.getcwd(), umask, ignored, odd, os.getpgrp() == os.getpid()]))
+
+def end(status):
+    sys.exit(int(status))
+
+def die(number):
+    os.kill(os.getpid(), int(number))
+
+def digest():
+    data = sys.stdin.buffer.read()
+    say(f"{len(data)} {hashlib.sha256(data).hexdigest()}")
+
+def streams():
+    status = sum(1 << fd for fd, file in enumerate((sys.stdin, sys.stdout, sys.stderr)) if file is not None)
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            continue
+        status += 8 << fd
+    os._exit(status)
+
+def echo():
+    say("ready")
+    for line in sys.stdin:
+        say("got " + line.strip())
+    say("over")
+
+def wait(*names):
+    # Blocked, so that the order in which things happen does not matter.
+    numbers = {signal.Signals[name] for name in names}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    say("ready")
+    while True:
+        number = signal.sigwait(numbers)
+        say("caught " + number.name)
+        if number == signal.SIGTERM:
+            sys.exit(5)
+
+def count():
+    say(str(len(sys.argv)))
+
+if len(sys.argv) > 1:
+    globals()[sys.argv[1]](*(sys.argv[2:] if sys.argv[1] not in {"count", "report"} else ()))
+"""
+
+
+class Copies(NamedTuple):
+    """
+    A snapshot and a way to start copies of it.
+
+    Attributes:
+        mode: How they are allowed, and whose they are.
+        path: The snapshot.
+        launcher: "python" or "native".
+    """
+
+    mode: Mode
+    path: Path
+    launcher: str
+
+    @property
+    def command(self) -> list[str]:
+        """
+        What starts a copy, up to options and snapshot.
+        """
+        return launch(self.mode.account, self.launcher)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """
+        The variables that belong to the command.
+        """
+        return {"LIBCRIU_PY_MODE": self.mode.value, "LIBCRIU_PY_LAUNCHER": self.launcher}
+
+    def run(self, *args: str | bytes, options: tuple[str, ...] = ("--no-fallback",), **more: Any) -> Any:
+        """
+        Run a copy to its end; `more` are options of `run_as`.
+        """
+        env = {**self.env, **more.pop("env", {})}
+        return self.mode.run([*self.command, *options, self.path, "--", *args], env=env, **more)
+
+    def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
+        """
+        Start a copy.
+        """
+        argv = [*self.command, "--no-fallback", self.path, "--", *args]
+        settings = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, **more}
+        return popen_as(self.mode.account, argv, env=self.env, **settings)
+
+
+def launch(account: Account, launcher: str) -> list[str]:
+    """
+    Return the command of a launcher, for an account that may have a package of its own.
+    """
+    if launcher == "python":
+        return [str(account.python), "-m", "libcriu_py", "run"]
+    code = "from libcriu_py.native_launcher import find; print(find())"
+    argv = [str(account.python), "-c", code]
+    found = subprocess.run(argv, check=True, capture_output=True, text=True, cwd="/", **account.identity).stdout.strip()
+    assert found != "None", "libcriu-py-run was not built"
+    return [found]
+
+
+def make(mode: Mode, directory: Path, code: str = PROGRAM) -> Path:
+    """
+    Make a snapshot of a program.
+    """
+    script = directory / "program.py"
+    script.write_text(textwrap.dedent(code))
+    mode.account.give(script)
+    done = mode.run([mode.account.python, "-m", "libcriu_py", "snapshot", "-o", directory / "snap", script])
+    assert done.returncode == 0, done.stderr
+    return directory / "snap"
+
+
+@pytest.fixture(scope="module", params=MODES)
+def made(request: pytest.FixtureRequest, own_account: Account) -> Iterator[tuple[Mode, Path]]:
+    """
+    Give one snapshot for each mode.
+    """
+    name: str = request.param
+    account: Account = request.getfixturevalue("account") if name == "rootless" else own_account
+    mode = Mode(name, name.removesuffix("-as-root"), account)
+    directory = account.directory()
+    yield mode, make(mode, directory)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(params=LAUNCHERS)
+def copies(request: pytest.FixtureRequest, made: tuple[Mode, Path]) -> Copies:
+    """
+    Give a snapshot with each launcher.
+    """
+    return Copies(*made, launcher=request.param)
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """
+    Read a line that a process prints.
+    """
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
+# ---- what the program is given ---------------------------------------------
+
+
+def test_surroundings(made: tuple[Mode, Path]) -> None:
+    """
+    Arguments, working directory, umask, ignored signals, environment and process group are the same with both.
+    """
+    reports = []
+    for launcher in LAUNCHERS:
+        copies = Copies(*made, launcher=launcher)
+        env = {"ODD": os.fsdecode(b"\xff\xc3\xa4")}
+        start = shlex.join([*copies.command, "--no-fallback", str(copies.path), "--", "report", "ä\udcff", "--", ""])
+        line = f'trap "" HUP USR1 PIPE; umask 027; exec {start}'
+        done = made[0].run(["/bin/sh", "-c", line], env={**copies.env, **env}, text=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        reports.append(json.loads(done.stdout))
+    assert reports[0] == reports[1]
+    argv, cwd, umask, ignored, odd, leads = reports[1]
+    assert [os.fsencode(word) for word in argv[1:]] == [b"report", b"\xc3\xa4\xff", b"--", b""]
+    assert (cwd, umask, ignored, odd, leads) == (str(made[0].account.home), 0o027, [1, 10, 13], "ffc3a4", False)
+
+
+def test_ten_thousand_arguments(copies: Copies) -> None:
+    """
+    As many as a wildcard may give.
+    """
+    assert copies.run("count", *map(str, range(10_000))).stdout == "10002\n"
+
+
+def test_megabytes_through_a_pipe(copies: Copies) -> None:
+    """
+    Standard input arrives to its end.
+    """
+    data = os.urandom(1 << 14) * 200
+    done = copies.run("digest", input=data, text=False)
+    assert done.stdout.decode() == f"{len(data)} {hashlib.sha256(data).hexdigest()}\n"
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams(copies: Copies, closed: str) -> None:
+    """
+    A stream that is closed is closed for the program, and sys has None for it.
+    """
+    start = shlex.join([*copies.command, "--no-fallback", str(copies.path), "--", "streams"])
+    done = copies.mode.run(["/bin/sh", "-c", f"exec {start} {closed}"], env=copies.env)
+    assert done.returncode == 9 * sum(1 << fd for fd in range(3) if f"{fd}<" not in closed and f"{fd}>" not in closed)
+
+
+# ---- how it ends -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [0, 1, 125, 255])
+def test_exit_status(copies: Copies, status: int) -> None:
+    """
+    The status of the program is that of the launcher.
+    """
+    done = copies.run("end", str(status))
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGABRT, signal.SIGUSR1])
+def test_death_by_signal(copies: Copies, number: signal.Signals) -> None:
+    """
+    The launcher dies of the signal that the program died of.
+    """
+    assert copies.run("die", str(int(number))).returncode == -number
+
+
+def test_signals_are_passed_on(copies: Copies) -> None:
+    """
+    Each arrives, once, and the program's own end is the launcher's.
+    """
+    names = ["SIGUSR1", "SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM"]
+    with copies.start("wait", *names) as process:
+        assert read_line(process) == "ready"
+        for name in names:
+            process.send_signal(signal.Signals[name])
+            assert read_line(process) == f"caught {name}"
+        assert process.wait(TIMEOUT) == 5
+
+
+@pytest.mark.parametrize("milliseconds", [0, 3, 8, 15, 25, 40])
+def test_signal_before_there_is_a_program(made: tuple[Mode, Path], milliseconds: int) -> None:
+    """
+    SIGTERM ends the native launcher at whatever moment it comes, and nothing is left behind.
+    """
+    copies = Copies(*made, launcher="native")
+    with copies.start("wait", "SIGTERM") as process:
+        try:
+            process.wait(milliseconds / 1000)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+        assert process.wait(TIMEOUT) in {-signal.SIGTERM, 5}
+
+
+def test_killed_launcher_takes_the_program_along(copies: Copies) -> None:
+    """
+    SIGKILL cannot be passed on; the program ends all the same.
+    """
+    with copies.start("wait", "SIGTERM") as process:
+        assert read_line(process) == "ready"
+        process.kill()
+        assert read_line(process) == ""  # the end of file comes when nobody holds the pipe any more
+
+
+def test_two_at_once(copies: Copies) -> None:
+    """
+    A second copy, whose pid is taken, moves to a pid namespace.
+    """
+    with copies.start("echo") as first:
+        assert read_line(first) == "ready"
+        done = copies.run("end", "7")
+        assert (done.returncode, done.stderr) == (7, "")
+        out, _ = first.communicate("x\n", TIMEOUT)
+        assert out == "got x\nover\n"
+        assert first.returncode == 0
+
+
+# ---- the terminal ----------------------------------------------------------
+
+
+@pytest.fixture(params=LAUNCHERS)
+def shell(request: pytest.FixtureRequest, tmp_path: Path, own_account: Account) -> Iterator[Terminal]:
+    """
+    Give an interactive shell in which $START starts a copy, as root where the tests have the rights.
+    """
+    mode = Mode(MODES[0], MODES[0], own_account)
+    copies = Copies(mode, make(mode, tmp_path), request.param)
+    start = shlex.join([*copies.command, "--no-fallback", str(copies.path)])
+    with Terminal.with_shell(env={**os.environ, **copies.env, "START": start}) as terminal:
+        yield terminal
+
+
+def test_stop_and_continue(shell: Terminal) -> None:
+    """
+    Ctrl-Z gives the shell its prompt, fg gives the program the terminal, Ctrl-C ends it.
+    """
+    shell.shell("$START echo")
+    shell.expect("ready\n")
+    for word in ("once", "twice"):
+        shell.type("\x1a")
+        shell.expect("Stopped")
+        shell.prompt()
+        shell.shell("fg")
+        shell.expect("echo\n")
+        shell.type(f"{word}\n")
+        shell.expect(f"got {word}\n")
+    shell.type("\x03")
+    shell.expect("KeyboardInterrupt")
+    shell.prompt()
+    shell.shell("echo status $?")
+    shell.expect("status 130\n")
+
+
+def test_background_job(shell: Terminal) -> None:
+    """
+    A job that reads from the terminal is stopped until it is in the foreground.
+    """
+    shell.shell("set -b; $START echo &")
+    shell.expect("ready\n")
+    shell.expect("Stopped")
+    shell.shell("fg")
+    shell.expect("echo\n")
+    shell.type("now\n")
+    shell.expect("got now\n")
+    shell.type("\x04")
+    shell.expect("over\n")
+
+
+# ---- conventional starts ---------------------------------------------------
+
+
+@pytest.fixture(name="broken", params=LAUNCHERS)
+def broken_fixture(request: pytest.FixtureRequest, made: tuple[Mode, Path]) -> Iterator[Copies]:
+    """
+    Give a copy of the snapshot that may be broken.
+    """
+    mode, path = made
+    directory = mode.account.directory()
+    done = mode.run(["/bin/cp", "-a", path, directory / "snap"])
+    assert done.returncode == 0
+    yield Copies(mode, directory / "snap", request.param)
+    shutil.rmtree(directory)
+
+
+def break_image(copies: Copies) -> None:
+    """
+    Make an image unreadable for criu, whose size stays.
+    """
+    (image,) = (copies.path / "images").glob("core-*.img")
+    image.write_bytes(b"x" * image.stat().st_size)
+
+
+def remove_images(copies: Copies) -> None:
+    """
+    Remove the images.
+    """
+    shutil.rmtree(copies.path / "images")
+
+
+def name_another_machine(copies: Copies) -> None:
+    """
+    Change the manifest, as if it came from another machine.
+    """
+    path = copies.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["machine"]["arch"] = "vax"
+    path.write_text(json.dumps(manifest))
+
+
+def damage_manifest(copies: Copies) -> None:
+    """
+    Take the pids out of the manifest, which leaves the recorded command.
+    """
+    path = copies.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["pids"]
+    path.write_text(json.dumps(manifest))
+
+
+REASONS = {
+    "image": (break_image, 125, "criu refused to restore: "),
+    "images": (remove_images, 126, "cannot be read (No such file or directory); make the snapshot anew"),
+    "machine": (name_another_machine, 126, "the snapshot is for vax processors"),
+    "manifest": (damage_manifest, 126, "lacks pids; make the snapshot anew"),
+}
+
+
+@pytest.mark.parametrize("what", REASONS)
+def test_program_runs_conventionally(broken: Copies, what: str) -> None:
+    """
+    With its arguments, status and one line that says why; --no-fallback fails instead, --quiet drops the line.
+    """
+    spoil, code, reason = REASONS[what]
+    spoil(broken)
+    done = broken.run("count", "a", "b", options=())
+    assert (done.returncode, done.stdout) == (0, "4\n")
+    assert done.stderr.startswith("libcriu-py: starting conventionally: ")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+    done = broken.run("end", "3", options=("--quiet",))
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+    done = broken.run("count")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_conventional_program_gets_the_signals_and_streams(broken: Copies) -> None:
+    """
+    It takes the launcher's place: closed streams are closed, default signals default.
+    """
+    name_another_machine(broken)
+    start = shlex.join([*broken.command, "--quiet", str(broken.path), "--", "streams"])
+    done = broken.mode.run(["/bin/sh", "-c", f"exec {start} 0<&-"], env=broken.env)
+    assert done.returncode == 9 * (2 + 4)
+    assert broken.run("die", str(int(signal.SIGPIPE)), options=("--quiet",)).returncode in {-signal.SIGPIPE, 0}
+
+
+def test_criu_that_is_not_there(copies: Copies) -> None:
+    """
+    Status 125 without fallback, and the conventional program with it.
+    """
+    env = {"LIBCRIU_PY_CRIU": "/nowhere/criu"}
+    refused, done = copies.run("count", env=env), copies.run("count", options=(), env=env)
+    assert (refused.returncode, refused.stderr) == (
+        125,
+        "libcriu-py: LIBCRIU_PY_CRIU=/nowhere/criu is not an executable file\n",
+    )
+    assert (done.returncode, done.stdout) == (0, "2\n")
+
+
+# ---- more ways to a copy ---------------------------------------------------
+
+
+def test_launch_script(made: tuple[Mode, Path]) -> None:
+    """
+    A launch script is the program: executable, with arguments of its own, from anywhere.
+    """
+    mode, path = made
+    script = path.parent / "mytool"
+    code = "import sys; from libcriu_py.launch_script import write_launch_script as w; w(*sys.argv[1:])"
+    written = mode.run([mode.account.python, "-c", code, script, path, mode.value])
+    assert written.returncode == 0, written.stderr
+    done = mode.run([script, "end", "6"], cwd="/")
+    assert (done.returncode, done.stdout, done.stderr) == (6, "", "")
+    done = mode.run([script, "count", "--quiet", "--"], cwd="/")
+    assert (done.stdout, done.stderr) == ("4\n", "")
+
+
+def test_mapped_memory(broken: Copies) -> None:
+    """
+    A snapshot whose memory is mapped is restored by both launchers; without that memory it is refused.
+    """
+    code = """if True:
+        import sys
+        from libcriu_py.mapped.optimize import optimize
+        from libcriu_py.snapshot import Snapshot
+        if Snapshot.open(sys.argv[1]).memory_key is None:
+            optimize(sys.argv[1], wanted="map")
+    """
+    done = broken.mode.run([broken.mode.account.python, "-c", code, broken.path])
+    assert done.returncode == 0, done.stderr
+    done = broken.run("count", "x")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+    memory = broken.path / "memory.img"
+    memory.chmod(0o600)
+    os.truncate(memory, memory.stat().st_size - 4096)
+    done = broken.run("count", "x")
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "memory.img has " in done.stderr
+
+
+def test_launcher_is_found() -> None:
+    """
+    The package has built its launcher.
+    """
+    found = native_launcher.find()
+    assert found is not None
+    assert Path(found).name == "libcriu-py-run"
