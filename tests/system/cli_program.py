@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -20,6 +21,28 @@ def say(*words: object) -> None:
     Print a line, at once.
     """
     print(*words, flush=True)
+
+
+def idle(*, reads: bool) -> None:
+    """
+    Wait for a line on standard input, while signals are handled at once.
+
+    A handler of Python's runs between two operations of the interpreter. A signal that comes just before read() or
+    pause() begins would wait for its end, so the wait is for a pipe that each signal writes to.
+
+    Args:
+        reads: Whether to end with a line; otherwise the wait is for ever.
+    """
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes)
+    while True:
+        ready, _, _ = select.select([woken, *([0] if reads else [])], [], [])
+        if woken in ready:
+            os.read(woken, 1)
+        if 0 in ready:
+            sys.stdin.readline()
+            return
 
 
 def report() -> None:
@@ -64,7 +87,7 @@ def window() -> None:
 
     signal.signal(signal.SIGWINCH, changed)
     say("size", *os.get_terminal_size())
-    sys.stdin.readline()
+    idle(reads=True)
     say("end", *os.get_terminal_size())
 
 
@@ -92,7 +115,7 @@ def count(*names: str) -> None:
     for name in names:
         signal.signal(signal.Signals[name], caught)
     say("ready")
-    sys.stdin.readline()
+    idle(reads=True)
     say("counts", *(f"{name}={number}" for name, number in counts.items()))
 
 
@@ -101,8 +124,7 @@ def wait() -> None:
     Wait for a signal that ends the process.
     """
     say("ready")
-    while True:
-        signal.pause()
+    idle(reads=False)
 
 
 def graceful() -> None:
