@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from libcriu_py.capabilities import capabilities
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _TMPFS = "/dev/shm"  # noqa: S108 - the name below it is verified to be ours
+_STALE = 3600  # seconds; a restore takes less than one
 LOG_NAME = "criu.log"
 _PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -68,6 +70,22 @@ def criu_environment(criu: str) -> Mapping[bytes, bytes]:
     return {b"XDG_RUNTIME_DIR": os.fsencode(cache), b"PATH": _PATH}
 
 
+def sweep() -> None:
+    """Remove the work directories of restores whose process was killed before it could, an hour ago or more."""
+    base = private_directory()
+    for name in os.listdir(base):
+        path = os.path.join(base, name)
+        # Its pid would tell nothing: a container may share the tmpfs but not the pids.
+        if name.startswith("work-") and os.stat(path).st_mtime < time.time() - _STALE:
+            _remove(path)
+
+
+def _remove(directory: str) -> None:
+    for name in os.listdir(directory):
+        os.unlink(os.path.join(directory, name))
+    os.rmdir(directory)
+
+
 class WorkDirectory:
     """A directory for criu's log of one operation; a context manager that removes it."""
 
@@ -83,9 +101,7 @@ class WorkDirectory:
 
     def __exit__(self, *_: object) -> None:
         """Remove the directory and what criu left in it."""
-        for name in os.listdir(self.path):
-            os.unlink(os.path.join(self.path, name))
-        os.rmdir(self.path)
+        _remove(self.path)
 
     @property
     def log(self) -> str:
