@@ -226,7 +226,7 @@ def demonstrate(args: argparse.Namespace, console: Console) -> None:
         snapshot = Path(directory) / "snap"
         console.print("taking a snapshot of sales.py, its imports done ...", highlight=False)
         learn = shlex.join([str(csv), "--by", "region"])
-        execute([*LIBCRIU_PY, "snapshot", "-o", snapshot, "--learn", learn, PROGRAM])
+        execute([*LIBCRIU_PY, "snapshot", "-o", snapshot, "--learn", learn, "--exit", "fast", PROGRAM])
         case = CASES[1]
         console.print(f"restoring it once, with new arguments: {case.title}", highlight=False)
         console.print(run_both(case, csv, snapshot)[1][1].rstrip(), highlight=False)

@@ -209,8 +209,9 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     from libcriu_py import privilege
     from libcriu_py.binary import find_criu
     from libcriu_py.namespace import avoid_low_pids, place_of_program
-    from libcriu_py.scratch import criu_environment
+    from libcriu_py.scratch import criu_environment, sweep
 
+    sweep()
     decision = privilege.decide(mode, criu=find_criu())
     criu = decision.criu
     place = place_of_program(decision.mode)

@@ -307,7 +307,9 @@ def launch(
     raise AssertionError(message)
 
 
-def _restore_at(place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[int], flags: int) -> tuple[int, int, int, int]:
+def _restore_at(
+    place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[int], flags: int
+) -> tuple[int, int, int, int]:
     """Restore in a place; returns the channel, the pidfd, the pid and the supervisor's."""
     keys = [snapshot.manifest["slots"][name] for name in handover.SLOTS]
     images = os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
