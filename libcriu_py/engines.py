@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from libcriu_py.draft import Draft
     from libcriu_py.handover import Handover
+    from libcriu_py.mapped.owners import Census
     from libcriu_py.privilege import Privilege
     from libcriu_py.program import Program
     from libcriu_py.stdio import Parking
@@ -86,6 +87,7 @@ class CriuEngine:
         self._draft: Draft | None = None
         self._mode: Privilege | None = None
         self._handover: Handover | None = None
+        self._census: Census | None = None
 
     # ---- before the block --------------------------------------------------
 
@@ -128,6 +130,7 @@ class CriuEngine:
             TransportError: criu could not be reached.
         """
         from libcriu_py import handover
+        from libcriu_py.mapped.owners import take_census
         from libcriu_py.options import DumpOutcome
 
         draft = self._reserved()
@@ -135,6 +138,7 @@ class CriuEngine:
         facts = self._facts(draft)
         dumped_at = time.time()
         original = _Original(draft)
+        self._census = take_census()
         try:
             slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -251,7 +255,9 @@ class CriuEngine:
         facts["mapped"] = mapped_files(processes, without=[draft.path])
         facts["criu_version"] = str(_criu_version(self._criu))
         key = _key(os.path.join(draft.target, MEMORY))
-        facts["memory"] = map_memory(draft.images, draft.memory, key, wanted=self._memory).describe()
+        census = {} if self._census is None else {os.getpid(): self._census}
+        mapped = map_memory(draft.images, draft.memory, key, wanted=self._memory, census=census)
+        facts["memory"] = mapped.describe()
         draft.publish(facts)
         if self._then == "exit":
             # What cleans up at exit (atexit, finally, temporary directories) belongs to the copies.

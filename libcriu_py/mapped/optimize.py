@@ -13,7 +13,7 @@ from libcriu_py.draft import exchange
 from libcriu_py.errors import ImageError, SnapshotError
 from libcriu_py.mapped import allocators, check, imagefile, plan, rewrite
 from libcriu_py.mapped.memory import PAGE, Memory, processes
-from libcriu_py.mapped.owners import recognise
+from libcriu_py.mapped.owners import Census, recognise
 from libcriu_py.snapshot import IMAGES, MANIFEST, MEMORY, Snapshot, files_of, write_manifest
 
 if TYPE_CHECKING:
@@ -41,10 +41,13 @@ class Mapped(NamedTuple):
     """Bytes of memory that are copied at each restore."""
     owners: Mapping[str, int] = {}
     """Mapped bytes by owner."""
+    census: Mapping[int, Census] = {}
+    """As given, so that it can be used again."""
 
     def describe(self) -> dict[str, Any]:
         """Give plain data."""
         found: dict[str, Any] = {"kind": self.kind, "why": self.why}
+        found["census"] = {str(pid): list(blocks) for pid, blocks in self.census.items()}
         if self.kind == "map":
             found |= {"file": MEMORY, "key": self.key, "size": self.size, "bytes": self.mapped}
             found |= {"copied": self.copied, "owners": dict(self.owners)}
@@ -60,7 +63,9 @@ class Planned(NamedTuple):
     why: str
 
 
-def map_memory(images: str, memory_file: str, key: str, *, wanted: str = "auto") -> Mapped:
+def map_memory(
+    images: str, memory_file: str, key: str, *, wanted: str = "auto", census: Mapping[int, Census] | None = None
+) -> Mapped:
     """
     Rewrite a directory of images in place, if that is safe and worth it.
 
@@ -70,17 +75,23 @@ def map_memory(images: str, memory_file: str, key: str, *, wanted: str = "auto")
         key: the name of `memory.img` in the images, which a restore is to name for `inherit_fd`.
         wanted: "auto", "map", or "copy" to leave everything as it is. "map" maps what is known to be safe also
             where it is little, and the large blocks of malloc also where another allocator is loaded.
+        census: by pid, what a process's malloc said of its large blocks.
 
     Returns:
         What was done and why. When anything in the images is not understood, nothing is done.
     """
+    mapped = _map_memory(images, memory_file, key, wanted, census or {})
+    return mapped._replace(census=census or {})
+
+
+def _map_memory(images: str, memory_file: str, key: str, wanted: str, census: Mapping[int, Census]) -> Mapped:
     if wanted == "copy":
         return Mapped("copy", "as asked for")
     scratch = f"{images}.mapped"
     try:
         with contextlib.ExitStack() as stack:
             memories = [stack.enter_context(Memory(images, pid)) for pid in processes(images)]
-            planned = _plan(images, memories, wanted)
+            planned = _plan(images, memories, wanted, census)
             if isinstance(planned, str):
                 return Mapped("copy", planned)
             os.mkdir(scratch, 0o700)
@@ -129,7 +140,14 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
     try:
         os.unlink(os.path.join(scratch, MANIFEST))
         key = os.path.join(snapshot.path, MEMORY)[1:]
-        mapped = map_memory(os.path.join(scratch, IMAGES), os.path.join(scratch, MEMORY), key, wanted=wanted)
+        known = (snapshot.manifest.get("memory") or {}).get("census", {})
+        mapped = map_memory(
+            os.path.join(scratch, IMAGES),
+            os.path.join(scratch, MEMORY),
+            key,
+            wanted=wanted,
+            census={int(pid): Census(*blocks) for pid, blocks in known.items()},
+        )
         manifest = {**snapshot.manifest, "memory": mapped.describe(), "files": files_of(scratch)}
         write_manifest(scratch, manifest)
         exchange(scratch, snapshot.path)
@@ -145,23 +163,26 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _plan(images: str, memories: Sequence[Memory], wanted: str) -> Planned | str:
+def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[int, Census]) -> Planned | str:
     """Choose what is mapped; a text says why nothing is."""
     if os.sysconf("SC_PAGE_SIZE") != PAGE:
         return f"this kernel has pages of {os.sysconf('SC_PAGE_SIZE')} bytes, and memory is mapped with {PAGE} only"
     foreign = allocators.found(images, memories)
     if allocators.owns_heap(foreign):
         return f"{allocators.describe(foreign)} may own the heap and purge it"
-    blocks = wanted == "map" or not foreign
+    others = bool(foreign) and wanted == "auto"
     layout = plan.Layout()
-    segments = [layout.place(memory, plan.cut(memory, recognise(memory, blocks=blocks))) for memory in memories]
+    segments = []
+    for memory in memories:
+        owned = recognise(memory, census=census.get(memory.pid), others=others)
+        segments.append(layout.place(memory, plan.cut(memory, owned)))
     total = sum(segment.end - segment.start for found in segments for segment in found)
     if not total or (wanted == "auto" and total < WORTH_IT):
         return f"only {total >> 10} KB are known to be safe to map, which is not worth it"
     why = "the owners of these areas never count on zeros after giving pages back"
     if foreign:
-        rest = "large blocks are mapped all the same, as asked for" if blocks else "large blocks stay copied"
-        why += f"; {allocators.describe(foreign)} is loaded: {rest}"
+        rest = "what it may own stays copied" if others else "what looks like malloc's is mapped, as asked for"
+        why += f"; {allocators.describe(foreign)} is there, and {rest}"
     return Planned(segments, layout.size, why)
 
 

@@ -90,27 +90,59 @@ class _Span(NamedTuple):
     """Where areas begin and end."""
 
 
-def recognise(memory: Memory, *, blocks: bool = True) -> list[Owned]:
+class Census(NamedTuple):
+    """What malloc itself said of its large chunks, in the process, right before the dump."""
+
+    number: int
+    size: int
+    """In bytes, all together."""
+
+
+def take_census() -> Census | None:
+    """Ask this process's malloc; None where it cannot tell (mallinfo2(3), glibc 2.33)."""
+    import ctypes
+
+    class Info(ctypes.Structure):
+        _fields_ = (
+            ("heap", ctypes.c_size_t * 3),
+            ("hblks", ctypes.c_size_t),
+            ("hblkhd", ctypes.c_size_t),
+            ("rest", ctypes.c_size_t * 5),
+        )
+
+    ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if ask is None:
+        return None
+    ask.restype = Info
+    info = ask()
+    return Census(info.hblks, info.hblkhd)
+
+
+def recognise(memory: Memory, *, census: Census | None = None, others: bool = False) -> list[Owned]:
     """
     Find the ranges of memory whose owner is known.
 
     Args:
         memory: of a process.
-        blocks: whether large chunks of malloc count, which are known by less than the others.
+        census: what its malloc said of its large chunks. When exactly these are found, they are proved.
+        others: whether other allocators are there, such that large chunks count only where they are proved.
 
     Returns:
         Disjoint ranges, in order of addresses.
     """
     found = [*_heap(memory), *_library_data(memory)]
+    chains: list[tuple[list[tuple[int, int]], frozenset[int]]] = []
     for span in _spans(memory):
         arenas = list(_malloc_arenas(memory, span))
         pools = [owned for start, end in _gaps(span, arenas) for owned in _pymalloc(memory, start, end)]
         known = sorted([*arenas, *pools])
-        if blocks:
-            # The first pool of an arena is up to a pool away from the arena's beginning.
-            edges = span.edges | {owned.start - at for owned in known for at in range(0, _POOL, PAGE)}
-            known += [block for gap in _gaps(span, known) for block in _blocks(memory, gap, edges)]
+        # The first pool of an arena is up to a pool away from the arena's beginning.
+        edges = span.edges | {owned.start - at for owned in known for at in range(0, _POOL, PAGE)}
+        chains += [(chain, edges) for start, end in _gaps(span, known) for chain in _chains(memory, start, end)]
         found += known
+    proved = _is_complete([chain for chain, _ in chains], census)
+    if proved or not others:
+        found += [owned for chain, edges in chains for owned in _blocks(chain, None if proved else edges)]
     return sorted(found)
 
 
@@ -195,29 +227,35 @@ def _malloc_arenas(memory: Memory, span: _Span) -> Iterator[Owned]:
             yield Owned(start, start + writable, MALLOC_ARENA)
 
 
-def _blocks(memory: Memory, gap: tuple[int, int], edges: frozenset[int]) -> Iterator[Owned]:
-    """
-    Find chains of large chunks that end where something else is known to begin.
-
-    The first page of each is left out.
-    """
-    at, end = gap
+def _chains(memory: Memory, at: int, end: int) -> Iterator[list[tuple[int, int]]]:
+    """Find large chunks in a range, and of these all that follow each other without a gap."""
     while at < end:
-        chain = _chain(memory, at, end)
-        while chain and chain[-1][1] != end and chain[-1][1] not in edges:
-            chain.pop()
-        for start, stop in chain:
-            if stop - start > PAGE:
-                yield Owned(start + PAGE, stop, MALLOC_BLOCK)
-        at = chain[-1][1] if chain else _next_stored(memory, at + PAGE, end)
+        chain = []
+        while at < end and (size := _block_size(memory.read(at, PAGE))) and at + size <= end:
+            chain.append((at, at + size))
+            at += size
+        if chain:
+            yield chain
+        else:
+            at = _next_stored(memory, at + PAGE, end)
 
 
-def _chain(memory: Memory, at: int, end: int) -> list[tuple[int, int]]:
-    chain = []
-    while at < end and (size := _block_size(memory.read(at, PAGE))) and at + size <= end:
-        chain.append((at, at + size))
-        at += size
-    return chain
+def _is_complete(chains: list[list[tuple[int, int]]], census: Census | None) -> bool:
+    blocks = [block for chain in chains for block in chain]
+    return census == Census(len(blocks), sum(end - start for start, end in blocks))
+
+
+def _blocks(chain: list[tuple[int, int]], edges: frozenset[int] | None) -> Iterator[Owned]:
+    """
+    Give a chain of large chunks, but the first page of each.
+
+    Unless they are proved, only those count behind which something else is known to begin.
+    """
+    while chain and edges is not None and chain[-1][1] not in edges:
+        chain = chain[:-1]
+    for start, end in chain:
+        if end - start > PAGE:
+            yield Owned(start + PAGE, end, MALLOC_BLOCK)
 
 
 def _block_size(page: bytes) -> int:

@@ -46,7 +46,7 @@ class Images(NamedTuple):
         return check.same_memory(str(self.before), str(self.after), str(self.memory), KEY)
 
 
-def everything_known(memory: Memory, *, blocks: bool = True) -> list[Owned]:
+def everything_known(memory: Memory, **_: object) -> list[Owned]:
     """
     Take two areas for known.
     """

@@ -1,0 +1,169 @@
+"""
+Every open descriptor, and whether criu can dump it.
+
+What criu can is in criu/files.c (`dump_one_file`) and the files that it calls; the sentences below name the option
+or the change that helps.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from libcriu_py.preflight import sockets, tracing
+from libcriu_py.preflight.finding import Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+GHOST_LIMIT = 1 << 20
+"""Bytes of a deleted file that criu saves by default (--ghost-limit)."""
+
+_ANONYMOUS = {
+    "[eventpoll]": "epoll",
+    "[eventfd]": "eventfd",
+    "[signalfd]": "signalfd",
+    "[timerfd]": "timerfd",
+    "[pidfd]": "pidfd",
+    "inotify": "inotify",
+    "[fanotify]": "fanotify",
+}
+# Major numbers of character devices that criu dumps (criu/files.c, dump_chrdev): memory, terminals.
+_MEMORY, _TERMINALS = 1, frozenset({4, 5, *range(128, 144), 204})
+_TUN = os.makedev(10, 200)
+_STDIO = (0, 1, 2)
+
+
+class _Descriptor:
+    """
+    One descriptor and what is to be said of it.
+    """
+
+    def __init__(self, fd: int, link: str) -> None:
+        self.fd = fd
+        self.link = link
+        self.status = os.fstat(fd)
+
+    def say(self, kind: str, verdict: Verdict, advice: str = "", what: str | None = None) -> Finding:
+        """
+        Make the finding.
+        """
+        return Finding(kind, what or self.link, verdict, advice, self.fd, tracing.stack_of(self.fd, self.link))
+
+    def fine(self, kind: str, advice: str = "") -> Finding:
+        """
+        Say that it is dumped.
+        """
+        return self.say(kind, Verdict.FINE, advice)
+
+
+def open_descriptors() -> dict[int, str]:
+    """
+    Give the open descriptors and what /proc says they are.
+    """
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue  # that of the listing itself
+    return found
+
+
+def findings(options: Mapping[str, object]) -> Iterator[Finding]:
+    """
+    Look at every open descriptor of this process.
+
+    Args:
+        options: Those of the dump.
+    """
+    mounts = _mounts()
+    state = sockets.Sockets(options)
+    for fd, link in sorted(open_descriptors().items()):
+        descriptor = _Descriptor(fd, link)
+        if fd in _STDIO:
+            yield descriptor.say("standard stream", Verdict.HANDLED)
+        elif link.startswith("socket:"):
+            kind, what, verdict, advice = state.judge(fd, descriptor.status.st_ino)
+            yield descriptor.say(kind, verdict, advice, what)
+        elif link.startswith("anon_inode:"):
+            yield _anonymous(descriptor)
+        elif link.startswith("pipe:"):
+            yield descriptor.fine("pipe")
+        elif link.startswith("/memfd:"):
+            yield descriptor.fine("memfd")
+        elif link.startswith("/"):
+            yield _with_path(descriptor, mounts, options)
+        else:
+            yield descriptor.fine("namespace or other kernel object")
+
+
+def _anonymous(descriptor: _Descriptor) -> Finding:
+    name = descriptor.link.removeprefix("anon_inode:")
+    if name in _ANONYMOUS:
+        return descriptor.fine(_ANONYMOUS[name])
+    if name == "[io_uring]":
+        advice = "criu does not support io_uring; switch it off (UV_USE_IO_URING=0 for libuv), or close it in a hook"
+        return descriptor.say("io_uring", Verdict.IMPOSSIBLE, advice)
+    return descriptor.say("kernel object", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
+
+
+def _with_path(descriptor: _Descriptor, mounts: frozenset[int], options: Mapping[str, object]) -> Finding:
+    mode = descriptor.status.st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        return _device(descriptor)
+    if mount_of(descriptor.fd) not in mounts:
+        advice = (
+            "it was opened in another mount namespace and inherited, and criu finds no mount for it; "
+            f"start the program without it ({descriptor.fd}<&- in a shell), or close it"
+        )
+        return descriptor.say("inherited file", Verdict.NEEDS_HOOK, advice)
+    if not stat.S_ISREG(mode):
+        return descriptor.fine("directory" if stat.S_ISDIR(mode) else "named pipe")
+    return _regular(descriptor, options)
+
+
+def _regular(descriptor: _Descriptor, options: Mapping[str, object]) -> Finding:
+    limit = options.get("ghost_limit")
+    allowed = limit if isinstance(limit, int) and limit else GHOST_LIMIT
+    if descriptor.status.st_nlink == 0 and descriptor.status.st_size > allowed:
+        advice = (
+            f"it is deleted and has {descriptor.status.st_size} bytes, and criu saves {allowed}; close it, "
+            f'or options={{"ghost_limit": {descriptor.status.st_size}}}'
+        )
+        return descriptor.say("deleted file", Verdict.NEEDS_HOOK, advice)
+    if descriptor.status.st_nlink == 0:
+        return descriptor.fine("deleted file", "its content is saved in the snapshot")
+    writing = fcntl.fcntl(descriptor.fd, fcntl.F_GETFL) & os.O_ACCMODE
+    advice = "a restore needs it with the size that it has at the dump; reopen it in hooks if it grows"
+    return descriptor.fine("file", advice if writing else "")
+
+
+def _device(descriptor: _Descriptor) -> Finding:
+    device, path = descriptor.status.st_rdev, descriptor.link
+    if stat.S_ISCHR(descriptor.status.st_mode):
+        if os.major(device) == _MEMORY or device == _TUN:
+            return descriptor.fine("device")
+        if os.major(device) in _TERMINALS:
+            return descriptor.say(
+                "terminal", Verdict.FINE, "a restore needs a terminal in its place; close it if it is not needed"
+            )
+    if path.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
+        advice = "the state of a GPU is out of criu's reach; use it in the copies only, or in a child that has ended"
+        return descriptor.say("GPU", Verdict.IMPOSSIBLE, advice)
+    return descriptor.say("device", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
+
+
+def _mounts() -> frozenset[int]:
+    with open("/proc/self/mountinfo", "rb") as file:
+        return frozenset(int(line.split(None, 1)[0]) for line in file)
+
+
+def mount_of(fd: int) -> int:
+    """
+    Give the id of the mount that a file was opened on.
+    """
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"mnt_id:"))

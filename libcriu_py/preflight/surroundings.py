@@ -1,0 +1,120 @@
+"""
+What a dump has to save beside descriptors: mappings, locks, children, tracers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from libcriu_py import tree
+from libcriu_py.preflight.descriptors import GHOST_LIMIT
+from libcriu_py.preflight.finding import Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_DELETED = " (deleted)"
+
+
+def findings(options: Mapping[str, object]) -> Iterator[Finding]:
+    """
+    Look at what is not a descriptor.
+
+    Args:
+        options: Those of the dump.
+    """
+    yield from _tracer()
+    yield from _mappings(options)
+    yield from _locks(options)
+    yield from _children()
+
+
+def _status(pid: int | str) -> dict[str, str]:
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def _tracer() -> Iterator[Finding]:
+    """
+    A task has one tracer, and criu has to be it (ptrace(2)).
+    """
+    tracer = _status("self").get("TracerPid", "0").strip()
+    if tracer != "0":
+        advice = "it traces this process, as criu would have to; end strace or the debugger"
+        yield Finding("tracer", f"pid {tracer}", Verdict.IMPOSSIBLE, advice)
+
+
+def _mappings(options: Mapping[str, object]) -> Iterator[Finding]:
+    limit = options.get("ghost_limit")
+    allowed = limit if isinstance(limit, int) and limit else GHOST_LIMIT
+    sizes: dict[str, int] = {}
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            fields = line.rstrip("\n").split(None, 5)
+            if len(fields) == 6 and fields[5].startswith(("/", "anon_inode:")):
+                low, high = (int(part, 16) for part in fields[0].split("-"))
+                sizes[fields[5]] = sizes.get(fields[5], 0) + high - low
+    for path, size in sizes.items():
+        finding = _mapping(path, size, allowed)
+        if finding is not None:
+            yield finding
+
+
+def _mapping(path: str, size: int, allowed: int) -> Finding | None:
+    if path.startswith(("anon_inode:", "/dev/nvidia", "/dev/dri/", "/dev/kfd")):
+        return Finding("mapping", path, Verdict.IMPOSSIBLE, "criu cannot dump memory of this device or kernel object")
+    if path.startswith("/SYSV"):
+        advice = "System V shared memory needs an IPC namespace of its own; use multiprocessing.shared_memory"
+        return Finding("shared memory", path, Verdict.IMPOSSIBLE, advice)
+    anonymous = path.startswith(("/memfd:", "/dev/zero", "/dev/shm/"))  # noqa: S108 - looked at only
+    if path.endswith(_DELETED) and not anonymous and size > allowed:
+        advice = (
+            "the file was deleted or replaced after it was mapped, as an upgrade does, and is too large to be saved; "
+            f'start the program anew, or options={{"ghost_limit": {size}}}'
+        )
+        return Finding("deleted mapping", path.removesuffix(_DELETED), Verdict.NEEDS_HOOK, advice)
+    return None
+
+
+def _locks(options: Mapping[str, object]) -> Iterator[Finding]:
+    """
+    Locks on files (criu/file-lock.c); /proc/locks numbers processes as this pid namespace does.
+    """
+    pids = set(tree.processes())
+    with open("/proc/locks", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    for fields in lines:
+        if len(fields) < 6 or fields[1] == "->" or int(fields[4]) not in pids:
+            continue
+        what = f"{fields[1]} {fields[3]} on {_path_of(fields[5], int(fields[4])) or 'inode ' + fields[5]}"
+        if options.get("file_locks"):
+            yield Finding("file lock", what, Verdict.HANDLED, "by the option file_locks")
+        else:
+            advice = 'release it in a before-hook, or options={"file_locks": True}, which allows one copy at a time'
+            yield Finding("file lock", what, Verdict.NEEDS_HOOK, advice)
+
+
+def _path_of(place: str, pid: int) -> str | None:
+    """
+    Find the path of a locked file by its MAJOR:MINOR:INODE among the descriptors of a process.
+    """
+    inode = int(place.rsplit(":", 1)[1])
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.stat(f"/proc/{pid}/fd/{name}").st_ino == inode:
+                return os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue  # the descriptor of the listing
+    return None
+
+
+def _children() -> Iterator[Finding]:
+    for pid in tree.processes()[1:]:
+        try:
+            status = _status(pid)
+        except FileNotFoundError:
+            continue
+        zombie = status.get("State", "").startswith("Z")
+        advice = "it has ended and nobody has waited for it; it is dumped too" if zombie else "it is dumped too"
+        yield Finding("child process", f"{status.get('Name', '?')} (pid {pid})", Verdict.FINE, advice)

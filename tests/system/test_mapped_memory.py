@@ -1,0 +1,187 @@
+"""
+Copies whose memory is mapped from a file: what they compute, and where they can be restored.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.conftest import Mode
+from tests.system.mapped_programs import memory_of, take_mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+
+    Directories = Callable[[Account], Path]
+
+PANDAS = """
+    import hashlib, sys
+    import pandas as pd
+    from libcriu_py import checkpoint
+    frame = pd.DataFrame({"key": [i % 7 for i in range(200_000)], "value": range(200_000)})
+    sums = frame.groupby("key").value.sum()
+    blob = bytes(range(256)) * 100_000
+    with checkpoint():
+        pass
+    assert frame.groupby("key").value.sum().equals(sums)
+    frame["value"] += int(sys.argv[1])
+    assert (frame.groupby("key").value.sum() - sums).sum() == 200_000 * int(sys.argv[1])
+    assert blob == bytes(range(256)) * 100_000
+    mapped = [line for line in open("/proc/self/maps") if line.rstrip().endswith("memory.img")]
+    print(len(mapped) > 0, sys.argv[1])
+"""
+
+TREE = """
+    import mmap, multiprocessing, os, signal, sys
+    from libcriu_py import checkpoint
+    size = 16 << 20
+    private = bytearray(b"p" * size)
+    shared = mmap.mmap(-1, 1 << 20)
+    shared[:] = b"s" * len(shared)
+    ours, theirs = [], []
+    for number in range(3):
+        (a, b), (c, d) = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            for fd in range(3):
+                os.close(fd)
+            private[number * 4096 : (number + 1) * 4096] = bytes([number]) * 4096
+            os.write(d, b"+")
+            while os.read(a, 1):
+                right = private.count(bytes([number])) == 4096 and private.count(b"p") == size - 4096
+                right = right and shared[number] == ord("x") and shared.find(b"s") == 3
+                private += b"more" * 1_000_000
+                right = right and private.endswith(b"more") and private.count(b"p") == size - 4096
+                os.write(d, b"y" if right else b"n")
+            os._exit(0)
+        assert os.read(c, 1) == b"+"
+        ours.append(b)
+        theirs.append(c)
+    with checkpoint():
+        pass
+    shared[:3] = b"xxx"
+    assert private == b"p" * size
+    for number in range(3):
+        os.write(ours[number], b"?")
+        print(os.read(theirs[number], 1).decode(), end="")
+    for pid in [int(p) for p in open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()]:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    print(flush=True)
+"""
+
+
+def test_pandas_computes_the_same(mode: Mode, directory_of: Directories) -> None:
+    """
+    A pandas program whose memory is mapped goes on as if it had been copied, several times.
+    """
+    snapshot = take_mapped(mode, directory_of(mode.account), PANDAS)
+    memory = memory_of(snapshot)
+    assert memory["kind"] == "map"
+    assert memory["bytes"] > 20 * memory["copied"]
+    for argument in ("1", "2", "3"):
+        done = snapshot.run(argument)
+        assert done.stdout == f"True {argument}\n", done.stderr
+
+
+def test_optimize_after_the_fact(mode: Mode, directory_of: Directories) -> None:
+    """
+    A snapshot with copied memory becomes one with mapped memory while copies of it run; twice is an error.
+    """
+    snapshot = take_mapped(mode, directory_of(mode.account), PANDAS, memory="copy")
+    assert memory_of(snapshot) == {"kind": "copy", "why": "as asked for"}
+    assert snapshot.run("4").stdout == "False 4\n"
+    command = [mode.account.python, "-m", "libcriu_py", "optimize", snapshot.path]
+    done = mode.run(command)
+    assert done.returncode == 0, done.stderr
+    assert "memory mapped" in done.stdout
+    assert snapshot.run("5").stdout == "True 5\n"
+    done = mode.run(command)
+    assert done.returncode == 1
+    assert "mapped already" in done.stderr
+    assert sorted(os.listdir(snapshot.path.parent)) == ["program.py", snapshot.path.name]
+
+
+def test_moved_and_read_only(mode: Mode, directory_of: Directories) -> None:
+    """
+    memory.img is handed over, so a snapshot restores where it was moved or copied to, without write permission.
+    """
+    snapshot = take_mapped(mode, directory_of(mode.account), PANDAS)
+    moved = snapshot._replace(path=snapshot.path.with_name("moved"))
+    snapshot.path.rename(moved.path)
+    assert moved.run("1").stdout == "True 1\n"
+    copied = snapshot._replace(path=snapshot.path.with_name("copied"))
+    subprocess.run(["/bin/cp", "-a", moved.path, copied.path], check=True)
+    shutil.rmtree(moved.path)
+    subprocess.run(["/bin/chmod", "-R", "a-w", copied.path], check=True)
+    try:
+        assert copied.run("2").stdout == "True 2\n"
+    finally:
+        subprocess.run(["/bin/chmod", "-R", "u+w", copied.path], check=True)
+
+
+@pytest.mark.parametrize("harm", ["missing", "shorter"])
+def test_another_memory_file_is_refused(mode: Mode, directory_of: Directories, harm: str) -> None:
+    """
+    Without memory.img, or with one of another size, nothing is restored; criu itself would not notice.
+    """
+    snapshot = take_mapped(mode, directory_of(mode.account), PANDAS)
+    file = snapshot.path / "memory.img"
+    if harm == "missing":
+        file.unlink()
+    else:
+        file.chmod(0o600)
+        with file.open("r+b") as opened:
+            opened.truncate(4096)
+    done = snapshot.run("1")
+    assert done.returncode in {125, 126}, done.stdout
+    assert "memory.img" in done.stderr
+    assert "make the snapshot anew" in done.stderr
+
+
+def test_a_tree_of_processes(mode: Mode, directory_of: Directories) -> None:
+    """
+    Forked children keep their own pages, share those of the parent's that they did not write to, and shared memory.
+    """
+    snapshot = take_mapped(mode, directory_of(mode.account), TREE)
+    assert memory_of(snapshot)["kind"] == "map"
+    size = (snapshot.path / "memory.img").stat().st_size
+    assert size < 3 * (16 << 20), "equal pages of four processes are stored once"
+    for _ in range(2):
+        done = snapshot.run()
+        assert done.stdout == "yyy\n", done.stderr
+
+
+def test_a_copy_can_be_checkpointed(own_account: Account, directory_of: Directories) -> None:
+    """
+    A copy with mapped memory makes a snapshot of its own, which restores as long as the first one is there.
+    """
+    code = """
+    import os, sys
+    from libcriu_py import checkpoint
+    data = bytearray(b"d" * (8 << 20))
+    base = os.environ["LIBCRIU_PY_SNAPSHOT"]
+    with checkpoint():
+        pass
+    data[:3] = b"new"
+    os.environ.pop("LIBCRIU_PY_SNAPSHOT", None)
+    if len(sys.argv) > 1:
+        with checkpoint(base + "-second"):
+            pass
+        print(data[:4], data.count(b"d"), flush=True)
+    """
+    # In a rootless copy a checkpoint is impossible: it is in a namespace that is its own, without a criu.
+    mode = Mode("root", "root", own_account)
+    snapshot = take_mapped(mode, directory_of(own_account), code)
+    second = snapshot._replace(path=snapshot.path.with_name(f"{snapshot.path.name}-second"))
+    done = snapshot.run("again")
+    assert done.returncode == 0, done.stderr
+    done = second.run("again")
+    assert done.stdout == f"bytearray(b'newd') {(8 << 20) - 3}\n", done.stderr

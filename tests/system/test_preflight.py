@@ -1,0 +1,167 @@
+"""
+What keeps a process from being dumped is named before criu is asked, and criu agrees with the verdicts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libcriu_py.preflight import REPORT_VARIABLE
+from tests.system.selfdump import start, take, write_program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+    from tests.system.conftest import Mode
+
+    Directories = Callable[[Account], Path]
+
+OPENERS = {
+    "socketpair": "keep = socket.socketpair()",
+    "listener": "keep = socket.create_server(('127.0.0.1', 0))",
+    "unconnected": "keep = socket.socket(), socket.socket(socket.AF_UNIX)",
+    "udp": "keep = socket.socket(type=socket.SOCK_DGRAM); keep.bind(('127.0.0.1', 0))",
+    "unix listener": "keep = socket.socket(socket.AF_UNIX); keep.bind(sys.argv[1] + '/sock'); keep.listen()",
+    "pipe": "keep = os.pipe()",
+    "epoll": "keep = select.epoll(); ends = os.pipe(); keep.register(ends[0])",
+    "eventfd": "keep = os.eventfd(1)",
+    "memfd": "keep = os.memfd_create('x'); os.ftruncate(keep, 5 << 20)",
+    "small deleted file": "keep = tempfile.TemporaryFile(dir=sys.argv[1]); keep.write(b'x'); keep.flush()",
+    "directory": "keep = os.open('/', os.O_RDONLY)",
+    "fifo": "os.mkfifo(sys.argv[1] + '/fifo'); keep = os.open(sys.argv[1] + '/fifo', os.O_RDWR)",
+    "file": "keep = open(sys.argv[1] + '/file', 'w')",
+    "devices": "keep = open('/dev/null'), open('/dev/urandom', 'rb'), open('/dev/zero', 'rb')",
+    "child": "import subprocess; keep = subprocess.Popen(['sleep', '1000'])",
+    "zombie": "import subprocess; keep = subprocess.Popen(['true']); os.waitid(os.P_PID, keep.pid, os.WEXITED | os.WNOWAIT)",
+    "shared memory": "import mmap; keep = mmap.mmap(-1, 1 << 21)",
+}
+"""
+What can be dumped, and how a program comes to have it.
+"""
+
+PROBLEMS = {
+    "TCP connection": "server = socket.create_server(('127.0.0.1', 0));"
+    "keep = socket.create_connection(server.getsockname()), server.accept()",
+    "UNIX socket": "keep = socket.socket(socket.AF_UNIX); keep.connect('\\0' + sys.argv[2])",
+    "deleted file": "keep = tempfile.TemporaryFile(dir=sys.argv[1]); keep.truncate(5 << 20)",
+    "file lock": "import fcntl; keep = open(sys.argv[1] + '/lock', 'w'); fcntl.flock(keep, fcntl.LOCK_EX)",
+    "io_uring": "import ctypes; keep = ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(120));"
+    "assert keep > 2",
+    "kernel object": "import ctypes; keep = ctypes.CDLL(None).syscall(444, ctypes.byref(ctypes.c_uint64(1)), 8, 0);"
+    "assert keep > 2",
+}
+"""
+What cannot, by the kind that the finding names. 444 is landlock_create_ruleset.
+"""
+
+BEGINNING = """
+import os, select, socket, sys, tempfile
+from libcriu_py import checkpoint
+"""
+
+
+@pytest.fixture
+def other_side() -> object:
+    """
+    A process, this one, that listens on a UNIX socket with connections to it; gives its abstract name.
+    """
+    import secrets
+    import socket
+
+    name = secrets.token_hex(8)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0{name}")
+        server.listen()
+        yield name
+
+
+@pytest.mark.parametrize("what", OPENERS)
+def test_what_is_fine_is_dumped(what: str, mode: Mode, directory_of: Directories) -> None:
+    """
+    Preflight lets pass what criu can dump, and a copy comes back with it.
+    """
+    directory = directory_of(mode.account)
+    code = f"{BEGINNING}\n{OPENERS[what]}\nwith checkpoint():\n    pass\nprint('here')\n"
+    if what == "child":
+        code += "keep.kill(); keep.wait()\n"
+    assert take(mode, directory, code, str(directory)).run().stdout == "here\n"
+
+
+@pytest.mark.parametrize("what", PROBLEMS)
+def test_criu_agrees_with_problems(
+    what: str, other_side: str, mode: Mode, directory_of: Directories
+) -> None:
+    """
+    Preflight names what criu, asked without it, refuses.
+    """
+    directory = directory_of(mode.account)
+    code = f"{BEGINNING}\n{PROBLEMS[what]}\nwith checkpoint():\n    pass\n"
+    script = write_program(mode, directory, code)
+    arguments = (str(directory), other_side)
+    named = start(mode, script, directory / "snap", *arguments)
+    assert "PreflightError: this process cannot be dumped as it is:\n  1. " in named.stderr
+    assert f". {what} " in named.stderr
+    assert not (directory / "snap").exists()
+    refused = start(mode, script, directory / "snap", *arguments, env={REPORT_VARIABLE: "off"})
+    assert "OperationRefused" in refused.stderr, refused.stderr
+
+
+def test_all_problems_at_once(mode: Mode, directory_of: Directories) -> None:
+    """
+    One exception has every problem, with its descriptor, and with where it was opened when that is traced.
+    """
+    code = f"""{BEGINNING}
+from libcriu_py import PreflightError
+import fcntl
+locked = open(sys.argv[1] + "/lock", "w")
+fcntl.flock(locked, fcntl.LOCK_EX)
+try:
+    with checkpoint():
+        big = open(sys.argv[1] + "/big", "wb")
+        big.truncate(5 << 20)
+        os.unlink(big.name)
+        server = socket.create_server(("127.0.0.1", 0))
+        connected = socket.create_connection(server.getsockname())
+except PreflightError as error:
+    print(sorted((problem.kind, problem.fd is not None, len(problem.stack) > 0) for problem in error.problems))
+"""
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, code)
+    done = start(mode, script, directory / "snap", str(directory), env={"LIBCRIU_PY_TRACE_FDS": "1"})
+    assert done.stdout == (
+        "[('TCP connection', True, True), ('deleted file', True, True), ('file lock', False, False)]\n"
+    )
+
+
+def test_command(mode: Mode, directory_of: Directories) -> None:
+    """
+    `libcriu-py preflight` lists everything, says by its status whether something is in the way, and saves nothing.
+    """
+    directory = directory_of(mode.account)
+    script = directory / "program.py"
+    command = [mode.account.python, "-m", "libcriu_py", "preflight", script]
+    script.write_text("import json\n")
+    fine = mode.run(command)
+    assert fine.returncode == 0, fine.stderr
+    assert "standard stream" in fine.stdout
+    script.write_text(f"{BEGINNING}\n{PROBLEMS['TCP connection']}\nwith checkpoint():\n    pass\n")
+    bad = mode.run(command)
+    assert bad.returncode == 1
+    assert "needs hook  fd " in bad.stdout
+    assert [path.name for path in directory.iterdir()] == ["program.py"]
+
+
+def test_options_that_help(own_account: Account, directory_of: Directories) -> None:
+    """
+    What an option of the dump takes care of is no problem.
+    """
+    from tests.system.conftest import Mode
+
+    code = f"{BEGINNING}\n{PROBLEMS['deleted file']}\nimport fcntl\nfcntl.flock(keep, fcntl.LOCK_EX)\n"
+    code += 'with checkpoint(options={"file_locks": True, "ghost_limit": 8 << 20}):\n    pass\nprint("here")\n'
+    directory = directory_of(own_account)
+    assert take(Mode("root", "root", own_account), directory, code, str(directory)).run().stdout == "here\n"
