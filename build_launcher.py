@@ -2,9 +2,11 @@
 Build `libcriu-py-run`, the launcher that has no interpreter to start.
 
 It is one executable, compiled with the CRIU that `build_ffi` finds: beside the package, in ``libcriu_py/bin``,
-where `libcriu_py.native_launcher` looks for it, and on PATH, as a script of the distribution. pip copies such scripts
+where `libcriu_py.native_launcher` looks for it, and on PATH, as scripts of the distribution. pip copies such scripts
 as they are, from a wheel and for an editable install alike, which is why no stub has to be started first. (After a
-change to its sources an editable install is to be repeated, for the copy on PATH.)
+change to its sources an editable install is to be repeated, for the copies on PATH.)
+
+As `libcriu-py` it does `run` itself, and becomes `libcriu-py-command`, the Python program, for all else.
 
 A static executable starts in a third of the time of one whose libraries have to be found; where the archives for
 that are missing, libraries are used.
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = "libcriu-py-run"
+NAMES = (NAME, "libcriu-py")
+"""
+The names that it has on PATH.
+"""
 PLACE = Path("libcriu_py", "bin", NAME)
 UNITS = (
     "launcher",
@@ -144,4 +150,5 @@ class BuildScripts(build_scripts):
         extension: Any = self.get_finalized_command("build_ext")  # that of setup.py: `BuildExt`
         directory = Path(self.build_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(extension.launcher, directory / NAME)
+        for name in NAMES:
+            shutil.copy2(extension.launcher, directory / name)

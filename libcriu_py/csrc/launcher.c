@@ -1,6 +1,7 @@
 /*
  * libcriu-py-run: be the program of a snapshot, restored where that is
- * possible and started conventionally elsewhere.
+ * possible and started conventionally elsewhere. By the name of libcriu-py it
+ * is that command too: `run` is done here, the rest is the Python program's.
  *
  * It does what libcriu_py/launcher.py does, without an interpreter to start.
  * One thread, and nothing that has to be given back: the process ends as the
@@ -27,6 +28,7 @@
 extern char **environ;
 
 #define USAGE_ERROR 2
+#define COMMAND "libcriu-py-command" /* of pyproject.toml */
 
 static const char usage[] =
 	"usage: libcriu-py-run [--no-fallback] [-q] [--mode MODE] DIR [--] [ARGUMENTS ...]\n"
@@ -127,8 +129,36 @@ static void end_as(int status)
 
 /* ---- the command line ------------------------------------------------- */
 
-static int wrong_usage(const char *message, const char *word)
+/* Become the command that is written in Python, which is installed beside this one. */
+static int become_command(char **argv)
 {
+	char path[PATH_MAX + sizeof(COMMAND)];
+	ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
+	char *slash;
+
+	path[size > 0 ? size : 0] = '\0';
+	slash = strrchr(path, '/');
+	strcpy(slash ? slash + 1 : path, COMMAND);
+	for (int fd = 0; fd < 3; fd++)
+		if (is_closed(fd))
+			close(fd); /* the placeholder */
+	execv(path, argv);
+	say(path, " cannot be started; install libcriu-py again");
+	return LAUNCHER_FAILED;
+}
+
+/* Whether this is `libcriu-py`, and not `libcriu-py-run`. */
+static int is_command(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return !strcmp(slash ? slash + 1 : name, "libcriu-py");
+}
+
+static int wrong_usage(const struct launch *launch, const char *message, const char *word)
+{
+	if (launch->command)
+		return become_command(launch->command); /* it complains too */
 	fprintf(stderr, "%slibcriu-py-run: error: %s%s\n", usage, message, word);
 	return USAGE_ERROR;
 }
@@ -146,26 +176,28 @@ static int read_options(struct launch *launch, char **argv)
 		} else if (!strcmp(*argv, "--mode")) {
 			launch->mode = *++argv;
 			if (!launch->mode)
-				return wrong_usage("argument --mode: expected one argument", "");
+				return wrong_usage(launch, "argument --mode: expected one argument", "");
 			if (mode_of(launch->mode) < 0)
-				return wrong_usage("argument --mode: invalid choice: ", launch->mode);
+				return wrong_usage(launch, "argument --mode: invalid choice: ", launch->mode);
 		} else if (!strcmp(*argv, "--script")) {
 			launch->script = *++argv;
 			if (!launch->script)
-				return wrong_usage("argument --script: expected one argument", "");
+				return wrong_usage(launch, "argument --script: expected one argument", "");
 			launch->arguments = argv + 1; /* all of them, as for any script */
 			return -1;
 		} else if (!strcmp(*argv, "-h") || !strcmp(*argv, "--help")) {
+			if (launch->command)
+				return become_command(launch->command);
 			printf("%s%s", usage, help);
 			return fflush(stdout) ? 1 : 0;
 		} else {
-			return wrong_usage("unrecognized arguments: ", *argv);
+			return wrong_usage(launch, "unrecognized arguments: ", *argv);
 		}
 	}
 	if (*argv && !strcmp(*argv, "--"))
 		argv++; /* DIR may start with a dash */
 	if (!*argv)
-		return wrong_usage("the following arguments are required: DIR", "");
+		return wrong_usage(launch, "the following arguments are required: DIR", "");
 	launch->directory = *argv++;
 	if (*argv && !strcmp(*argv, "--"))
 		argv++;
@@ -223,6 +255,13 @@ int main(int argc, char **argv)
 		return USAGE_ERROR;
 	open_missing_stdio();
 	launch.env = environ;
+	if (is_command(argv[0])) {
+		const char *launcher = getenv("LIBCRIU_PY_LAUNCHER");
+
+		if (argc < 2 || strcmp(argv[1], "run") || (launcher && !strcmp(launcher, "python")))
+			return become_command(argv);
+		launch.command = argv++;
+	}
 	result = read_options(&launch, argv);
 	return result < 0 ? run(&launch) : result;
 }
