@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from libcriu_py.lifecycle import Outcome
     from libcriu_py.options import DumpOptions, DumpOutcome, InheritFd, PreDumpOptions, RestoreOptions
     from libcriu_py.pool import RestorePool, restore_many
+    from libcriu_py.preflight import PreflightError, preflight
     from libcriu_py.privilege import Privilege
     from libcriu_py.process import RestoredProcess
     from libcriu_py.program import Program
@@ -59,6 +60,7 @@ __all__ = [
     "OperationRefused",
     "Outcome",
     "PreDumpOptions",
+    "PreflightError",
     "Privilege",
     "Program",
     "Resource",
@@ -79,6 +81,7 @@ __all__ = [
     "checkpoint_here",
     "exit_fast",
     "find_criu",
+    "preflight",
     "register",
     "restore",
     "restore_async",
@@ -111,6 +114,7 @@ _MODULES = {
     "lifecycle": ("Outcome",),
     "options": ("DumpOptions", "DumpOutcome", "InheritFd", "PreDumpOptions", "RestoreOptions"),
     "pool": ("RestorePool", "restore_many"),
+    "preflight": ("PreflightError", "preflight"),
     "privilege": ("Privilege",),
     "process": ("RestoredProcess",),
     "program": ("Program",),

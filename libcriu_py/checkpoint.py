@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from libcriu_py import lifecycle
 from libcriu_py.lifecycle import Outcome, Return
+from libcriu_py.preflight import tracing
 from libcriu_py.resources import BuiltIns
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Checkpoint:
             message = "a checkpoint can be taken once; make another one"
             raise RuntimeError(message)
         self._entered = True
+        tracing.begin()
         self._engine.prepare()
         self._built_ins.watch()
         return self

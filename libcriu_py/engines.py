@@ -132,8 +132,10 @@ class CriuEngine:
         from libcriu_py import handover
         from libcriu_py.mapped.owners import take_census
         from libcriu_py.options import DumpOutcome
+        from libcriu_py.preflight import refuse
 
         draft = self._reserved()
+        refuse(self._options)
         draft.populate()
         facts = self._facts(draft)
         dumped_at = time.time()

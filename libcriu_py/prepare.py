@@ -18,6 +18,7 @@ import time
 from typing import Any, NamedTuple, NoReturn
 
 from libcriu_py import preload
+from libcriu_py.preflight import tracing
 from libcriu_py.program import Program, parse_program, path0, run_main, set_path0
 from libcriu_py.resources import BuiltIns
 
@@ -102,6 +103,7 @@ def main() -> None:
     sys.argv = [program.value if program is not None and program.kind == "script" else "", *plan.argv]
     # What is seeded from here on is seeded on purpose.
     BuiltIns().watch()
+    tracing.begin()
     details = {**make_ready(plan), "exit": plan.exit}
     if plan.exit == "fast":
         import libcriu_py.exit  # noqa: F401 - now, and not in each copy

@@ -108,7 +108,7 @@ STEPS = {
     "block": ("raise ValueError('boom')", "", "ValueError: boom"),
     "hook": ("", "before_checkpoint(fail)", "HookError: before-checkpoint hook __main__.fail failed: KeyError"),
     "undo": ("", "before_checkpoint(fail)\nregister(both)", "ExceptionGroup"),
-    "dump": ("", "io_uring()", "OperationRefused: criu refused to dump"),
+    "dump": ("", "os.environ['LIBCRIU_PY_PREFLIGHT'] = 'off'; io_uring()", "OperationRefused: criu refused to dump"),
     "publish": ("", "import libcriu_py.draft; libcriu_py.draft.write_manifest = fail", "KeyError: 'injected'"),
     "criu": ("", "os.environ['LIBCRIU_PY_CRIU'] = '/bin/false'; os.environ.pop('LIBCRIU_PY_SERVICE', None)", ""),
 }

@@ -36,7 +36,8 @@ OPENERS = {
     "file": "keep = open(sys.argv[1] + '/file', 'w')",
     "devices": "keep = open('/dev/null'), open('/dev/urandom', 'rb'), open('/dev/zero', 'rb')",
     "child": "import subprocess; keep = subprocess.Popen(['sleep', '1000'])",
-    "zombie": "import subprocess; keep = subprocess.Popen(['true']); os.waitid(os.P_PID, keep.pid, os.WEXITED | os.WNOWAIT)",
+    "zombie": "import subprocess; keep = subprocess.Popen(['true']);"
+    "os.waitid(os.P_PID, keep.pid, os.WEXITED | os.WNOWAIT)",
     "shared memory": "import mmap; keep = mmap.mmap(-1, 1 << 21)",
 }
 """

@@ -1,0 +1,218 @@
+"""
+Kept connections of HTTP and database clients: closed before the dump, made anew in each copy.
+"""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.copies import both
+from tests.system.selfdump import take
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+
+    Directories = Callable[[Account], Path]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """
+        Answer with the client's port, and keep the connection.
+        """
+        body = str(self.client_address[1]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """
+        Say nothing.
+        """
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+
+@pytest.fixture
+def http_server() -> Iterator[str]:
+    """
+    A server that keeps connections open; gives its URL.
+    """
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+CLIENTS = {
+    "urllib3": "client = urllib3.PoolManager()\ndef get():\n    return client.request('GET', url).data",
+    "urllib3-pool": "client = urllib3.connectionpool.connection_from_url(url)\n"
+    "def get():\n    return client.request('GET', url).data",
+    "requests": "client = requests.Session()\ndef get():\n    return client.get(url).content",
+    "httpx": "client = httpx.Client(trust_env=False)\ndef get():\n    return client.get(url).content",
+}
+"""
+Clients that keep connections, and how each asks.
+"""
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_http_client(client: str, http_server: str, own_account: Account, directory_of: Directories) -> None:
+    """
+    A client used before the dump has no socket in the image, and works in each copy.
+    """
+    from tests.system.conftest import Mode
+
+    code = f"""
+import json, sys
+import {client.split("-", maxsplit=1)[0]}
+from libcriu_py import checkpoint
+url = sys.argv[1]
+{CLIENTS[client]}
+with checkpoint():
+    assert get() == get(), "the connection is not kept"
+    warm = get()
+first = get()
+assert get() == first, "the connection is not kept"
+print(json.dumps([first.decode(), warm.decode()]))
+"""
+    mode = Mode("root", "root", own_account)
+    dump = take(mode, directory_of(own_account), code, http_server)
+    (one, old), (other, _) = both(dump, http_server)
+    assert len({one, other, old}) == 3
+
+
+ASYNC_CLIENTS = {
+    "httpx": "client = httpx.AsyncClient(trust_env=False)\n"
+    "    async def get():\n        return (await client.get(url)).text",
+    "aiohttp": "client = aiohttp.ClientSession()\n"
+    "    async def get():\n        async with client.get(url) as answer:\n            return await answer.text()",
+}
+
+
+@pytest.mark.parametrize("client", ASYNC_CLIENTS)
+def test_async_http_client(client: str, http_server: str, own_account: Account, directory_of: Directories) -> None:
+    """
+    An async client that belongs to the running event loop likewise.
+    """
+    from tests.system.conftest import Mode
+
+    code = f"""
+import asyncio, json, sys
+import {client}
+from libcriu_py import checkpoint
+url = sys.argv[1]
+async def main():
+    {ASYNC_CLIENTS[client]}
+    async with checkpoint():
+        warm = await get()
+        assert await get() == warm, "the connection is not kept"
+    first = await get()
+    assert await get() == first, "the connection is not kept"
+    print(json.dumps([first, warm]))
+    await (client.aclose() if hasattr(client, "aclose") else client.close())
+asyncio.run(main())
+"""
+    mode = Mode("root", "root", own_account)
+    dump = take(mode, directory_of(own_account), code, http_server)
+    (one, old), (other, _) = both(dump, http_server)
+    assert len({one, other, old}) == 3
+
+
+class _Echo(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+class _Redis(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        """
+        Speak as much of RESP2 as PING and the set-up of a connection need; GET gives the client's port.
+        """
+        while line := self.rfile.readline():
+            words = []
+            for _ in range(int(line[1:])):
+                size = int(self.rfile.readline()[1:])
+                words.append(self.rfile.read(size + 2)[:-2].upper())
+            port = str(self.client_address[1]).encode()
+            answer = b"$%d\r\n%s\r\n" % (len(port), port) if words[0] == b"GET" else b"+OK\r\n"
+            self.wfile.write(b"-ERR unknown command\r\n" if words[0] == b"HELLO" else answer)
+            self.wfile.flush()
+
+
+def test_redis(own_account: Account, directory_of: Directories) -> None:
+    """
+    A client of redis-py used before the dump connects again in each copy.
+    """
+    from tests.system.conftest import Mode
+
+    code = """
+    import json, sys
+    import redis
+    from libcriu_py import checkpoint
+    client = redis.Redis(port=int(sys.argv[1]), protocol=2)
+    with checkpoint():
+        warm = client.get("x")
+    first = client.get("x")
+    assert first == client.get("x")
+    print(json.dumps([first.decode(), warm.decode()]))
+    """
+    mode = Mode("root", "root", own_account)
+    with _Echo(("127.0.0.1", 0), _Redis) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = str(server.server_address[1])
+        dump = take(mode, directory_of(own_account), code, port)
+        (one, old), (other, _) = both(dump, port)
+        assert len({one, other, old}) == 3
+        server.shutdown()
+        thread.join()
+
+
+def test_sqlalchemy(own_account: Account, directory_of: Directories) -> None:
+    """
+    A queue of SQLAlchemy connections is emptied and filled again; a database in memory survives.
+    """
+    from tests.system.conftest import Mode
+
+    code = """
+    import json, sqlite3, sys
+    from sqlalchemy import create_engine, pool, text
+    from libcriu_py import checkpoint
+    made = []
+    def connect():
+        made.append(sqlite3.connect(sys.argv[1], check_same_thread=False))
+        return made[-1]
+    queued = create_engine("sqlite://", creator=connect, poolclass=pool.QueuePool)
+    memory = create_engine("sqlite://")
+    with memory.begin() as connection:
+        connection.execute(text("create table t as select 42 as x"))
+    def ask():
+        with queued.connect() as connection:
+            connection.execute(text("select 1"))
+    with checkpoint():
+        ask(), ask()
+        assert len(made) == 1
+    ask(), ask()
+    with memory.begin() as connection:
+        print(json.dumps([len(made), connection.execute(text("select x from t")).scalar()]))
+    """
+    mode = Mode("root", "root", own_account)
+    directory = directory_of(own_account)
+    dump = take(mode, directory, code, str(directory / "db"))
+    assert both(dump, str(directory / "db")) == [[2, 42]] * 2
