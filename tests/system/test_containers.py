@@ -127,6 +127,21 @@ def test_roots_snapshot_starts_in_a_container(of_root: Built, limits: dict[str, 
         assert told["pid"] >= 1000, "a low pid would be taken in the next container"
 
 
+def test_two_capabilities_and_the_rest_dropped_are_enough(own_account: Account) -> None:
+    """
+    The securityContext for Kubernetes: drop ALL, add CHECKPOINT_RESTORE and SETPCAP, no privilege escalation.
+    """
+    few = ("checkpoint_restore", "setpcap")
+    built = build(own_account, "root", capabilities=few, masked=True)
+    try:
+        for run in (built.run, built.run_native):
+            told = answer(run("x", capabilities=few, masked=True, seccomp="docker+clone3", no_new_privs=True))
+            assert told["argv"] == ["x"]
+            assert int(told["effective"], 16) == 1 << 40 | 1 << 8
+    finally:
+        shutil.rmtree(built.path.parent)
+
+
 ROOT_STOPPED = {
     "default capabilities": ({}, "--cap-add CHECKPOINT_RESTORE"),
     "Docker's filter": ({"capabilities": RESTORE, "seccomp": "docker", "masked": True}, "ns_last_pid"),

@@ -5,7 +5,10 @@ What the modes need, taken away piece by piece.
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +19,6 @@ from tests.system.privileges import capable_criu, run_with, write_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.system.accounts import Account
 
@@ -179,7 +181,9 @@ def test_file_capabilities_on_a_nosuid_file_system_are_named(
 
 
 @pytest.mark.parametrize(
-    "without", [["sys_admin"], ["sys_admin", "sys_ptrace", "setpcap"], ["checkpoint_restore"]], ids=",".join
+    "without",
+    [["sys_admin"], ["sys_chroot"], ["sys_admin", "sys_ptrace", "setpcap"], ["checkpoint_restore"]],
+    ids=",".join,
 )
 def test_root_needs_one_of_two_capabilities(
     own_account: Account, directory_of: Callable[[Account], Path], without: list[str]
@@ -238,3 +242,51 @@ def test_a_second_copy_with_the_same_pid_lives_beside_the_first(
     assert errors == [""] * 3
     assert len({json.loads(answer)["pid"] for answer in answers}) == 1
     assert [copy.returncode for copy in copies] == [0] * 3
+
+
+# ---- cgroups ---------------------------------------------------------------
+
+
+def test_a_copy_is_in_the_cgroup_of_its_launcher(own_account: Account, directory_of: Callable[[Account], Path]) -> None:
+    """
+    CRIU leaves cgroups alone without privilege, so limits of services and containers hold for copies.
+    """
+    directory = directory_of(own_account)
+    program, snapshot = directory / "cgroup.py", directory / "snapshot"
+    program.write_text(
+        "import sys\nfrom libcriu_py import checkpoint\nwith checkpoint(sys.argv[1]):\n    pass\n"
+        "print(open('/proc/self/cgroup').read())\n",
+        encoding="utf-8",
+    )
+    command: list[str | Path] = [own_account.python, "-m", "libcriu_py"]
+    made = run_with(own_account, [*command, "snapshot", "-o", snapshot, program, snapshot], env=mode("root"))
+    assert made.returncode == 0, made.stderr
+    group = _make_cgroup(f"lcp-{own_account.uid}-{directory.name}")
+    try:
+        run = shlex.join([*map(str, command), "run", "--no-fallback", str(snapshot)])
+        script = f"echo $$ > {group}/cgroup.procs; exec {run}"
+        for name in ("root", "rootless"):
+            done = run_with(own_account, ["/bin/sh", "-c", script], env=mode(name))
+            assert group.name in done.stdout, done.stderr
+    finally:
+        _remove_cgroup(group)
+
+
+def _remove_cgroup(group: Path) -> None:
+    """
+    Remove a cgroup once its last process, a supervisor, has gone; version 1 has no news of that.
+    """
+    deadline = time.monotonic() + 10
+    while (group / "cgroup.procs").read_text(encoding="ascii") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    group.rmdir()
+
+
+def _make_cgroup(name: str) -> Path:
+    """
+    Make a cgroup in the hierarchy of version 2, or of version 1 where that has the controllers.
+    """
+    candidates = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/pids"))
+    group = next(path for path in candidates if (path / "cgroup.procs").exists()) / name
+    group.mkdir()
+    return group
