@@ -40,7 +40,10 @@ exit status:
   2  wrong command line
 """
 
-WITH_VALUE = {"-o", "--output", "--preload", "--learn", "--mode", "--python", "--memory", "--exit", "--script"}
+WITH_VALUE = {
+    *("-o", "--output", "--preload", "--learn", "--mode", "--python"),
+    *("--memory", "--exit", "--script", "--scrub"),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,6 +71,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--self", action="store_true", dest="own", help="the program checkpoints itself, although it does not look so"
+    )
+    parser.add_argument(
+        "--scrub",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="wipe variables of this name from the snapshot too, such as '*_PIN'; repeatable",
     )
     parser.add_argument("--replace", action="store_true", help="replace a snapshot that is there already")
     parser.add_argument(
@@ -250,6 +260,8 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
         env["LIBCRIU_PY_REPLACE"] = "1"
     if options.memory:
         env["LIBCRIU_PY_MEMORY"] = options.memory
+    if options.scrub:
+        env["LIBCRIU_PY_SCRUB"] = ",".join(filter(None, [env.get("LIBCRIU_PY_SCRUB"), *options.scrub]))
     return env
 
 

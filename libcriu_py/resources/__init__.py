@@ -38,6 +38,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     # In the order in which they are put right; they let go in the reverse order.
+    "secrets": Kind("secrets", "Secrets"),
     "clock": Kind("clocks", "Clock"),
     "environment": Kind("environment", "Environment"),
     "locale": Kind("locales", "Locale"),

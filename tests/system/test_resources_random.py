@@ -46,7 +46,7 @@ def test_standard_library_differs(mode: Mode, directory_of: Directories) -> None
     import random
 
     one, other = two_copies(mode, directory_of(mode.account), STANDARD)
-    expected = random.Random(42)  # noqa: S311 - its sequence is wanted
+    expected = random.Random(42)
     expected.random()
     assert one.pop("seeded") == other.pop("seeded") == expected.random()
     assert [name for name in one if one[name] == other[name]] == []
@@ -66,7 +66,7 @@ def test_seed_is_kept_on_request(mode: Mode, directory_of: Directories) -> None:
     """
     import random
 
-    assert two_copies(mode, directory_of(mode.account), code) == [random.Random(7).random()] * 2  # noqa: S311
+    assert two_copies(mode, directory_of(mode.account), code) == [random.Random(7).random()] * 2
 
 
 def test_switched_off_from_outside(mode: Mode, directory_of: Directories) -> None:

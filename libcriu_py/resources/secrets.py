@@ -1,0 +1,158 @@
+"""
+Secrets in the environment are no part of a snapshot.
+
+A copy is given the environment of its restoring side, so nothing needs those of the dump. What is wiped is Python's
+`os.environ`, the strings of the C environment, and the block on the initial stack that /proc/PID/environ shows.
+Copies that the program made of them are the program's.
+
+The original gets them back: they are parked like its stdio, in a process outside the dumped tree.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.resources.base import Arrival, BuiltIn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+VARIABLE = "LIBCRIU_PY_SCRUB"
+"""Further patterns, separated by commas; `libcriu-py snapshot --scrub` sets it."""
+
+PATTERNS = (
+    "*TOKEN*",
+    "*SECRET*",
+    "*PASSWORD*",
+    "*PASSWD*",
+    "*PASSPHRASE*",
+    "*CREDENTIAL*",
+    "*APIKEY*",
+    "*API_KEY*",
+    "*ACCESS_KEY*",
+    "*PRIVATE_KEY*",
+    "*ENCRYPTION_KEY*",
+    "*_AUTH",
+    "*_DSN",
+    "DATABASE_URL",
+    "*_DATABASE_URL",
+    "REDIS_URL",
+    "PGPASS*",
+)
+"""Names of variables that are wiped unless the resource is switched off; compared in upper case."""
+
+
+def is_secret(name: str, patterns: Iterable[str]) -> bool:
+    """
+    Tell whether a variable's name fits a pattern, in whatever case.
+    """
+    return any(fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
+
+
+class Secrets(BuiltIn):
+    """
+    Variables whose names fit a pattern.
+
+    Args:
+        patterns: Further patterns, beside `PATTERNS` and those of LIBCRIU_PY_SCRUB.
+    """
+
+    def __init__(self, *, patterns: Iterable[str] = ()) -> None:
+        given = [pattern.strip() for pattern in os.environ.get(VARIABLE, "").split(",")]
+        self._patterns = (*PATTERNS, *patterns, *filter(None, given))
+        self._parked: str | None = None
+
+    def let_go(self) -> None:
+        """
+        Park them, and wipe them here.
+        """
+        data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
+        names = [name for name in list(data) if is_secret(os.fsdecode(name), self._patterns)]
+        if not names:
+            return
+        self._park({name: data[name] for name in names})
+        wipe(names, data)
+
+    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """
+        The hand-over has brought the new environment.
+        """
+        self._parked = None
+
+    def come_back(self) -> None:
+        """
+        Get them back.
+        """
+        if self._parked is None:
+            return
+        from libcriu_py import _support
+
+        (memory,) = _support.take_fds(self._parked, 1)
+        self._parked = None
+        with os.fdopen(memory, "rb") as file:
+            file.seek(0)
+            entries = file.read().split(b"\0")
+        for entry in filter(None, entries):
+            name, _, value = entry.partition(b"=")
+            os.environ[os.fsdecode(name)] = os.fsdecode(value)
+
+    def _park(self, variables: Mapping[bytes, bytes]) -> None:
+        from libcriu_py import _support
+
+        memory = os.memfd_create("libcriu_py-parked", os.MFD_CLOEXEC)
+        try:
+            for name, value in variables.items():
+                # Piece by piece: joined, there would be one more copy of it.
+                os.writev(memory, [name, b"=", value, b"\0"])
+            self._parked = _support.keep_fds([memory])
+        finally:
+            os.close(memory)
+
+
+def wipe(names: Iterable[bytes], data: dict[bytes, bytes]) -> None:
+    """
+    Remove variables from this process, overwriting their values where they are.
+
+    Args:
+        names: The variables.
+        data: The dictionary behind `os.environ`.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype = ctypes.c_void_p
+    wiped = set(names)
+    for name in wiped:
+        place = libc.getenv(name)
+        if place:
+            ctypes.memset(place, 0, len(ctypes.string_at(place)))
+        value = data.pop(name)
+        # Held by this variable and by the call only: else it is also the program's.
+        if sys.getrefcount(value) <= 2 and len(value) > 1:
+            ctypes.memset(id(value) + bytes.__basicsize__ - 1, 0, len(value))
+        del value
+        os.unsetenv(name)
+    _wipe_stack(wiped, ctypes)
+
+
+def _wipe_stack(names: set[bytes], ctypes: Any) -> None:
+    """
+    Overwrite the values in the block that the kernel laid out at exec (proc_pid_stat(5), env_start and env_end).
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[47]), int(fields[48])
+    place = start
+    while place < end:
+        entry = ctypes.string_at(place)
+        name = entry.partition(b"=")[0]
+        if name in names:
+            value = len(entry) - len(name) - 1
+            ctypes.memset(place + len(name) + 1, 0, value)
+            ctypes.memset(id(entry) + bytes.__basicsize__ - 1, 0, len(entry))
+            place += len(name) + 1 + value + 1
+            continue
+        place += len(entry) + 1
