@@ -79,7 +79,14 @@ def _try_restored(
     """Restore and be the program; returns only the reason why no code of the program has run."""
     from libcriu_py.restore import restore
 
-    process = restore(snapshot, args, main=main, mode=mode, die_with_caller=True)
+    # From the moment the program runs until `mirror` minds them, the terminal's signals must not stop or end us:
+    # the shell would take the terminal back while the program still reads from it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        process = restore(snapshot, args, main=main, mode=mode, die_with_caller=True)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
     own_session = bool(snapshot.manifest.get("session_leader"))
     try:
         status = _support.mirror(process.channel, process.pidfd, terminal=own_session)
@@ -87,6 +94,7 @@ def _try_restored(
         status = signal.SIGKILL
     if process.started:
         _end_as(status)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return _what_went_wrong(process, status), LAUNCHER_FAILED
 
 

@@ -848,6 +848,9 @@ int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pi
 
 /* ---- the launcher ----------------------------------------------------- */
 
+/* How long the supervisor may take to report that the program goes on. */
+#define NEWS_MS 20
+
 /*
  * A signal of the terminal reaches the program itself where it is in the same
  * process group; one sent to the launcher's pid is always meant for the program.
@@ -862,6 +865,66 @@ static void pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal
 	if (sig == SIGCHLD || (info->ssi_code == SI_KERNEL && !terminal && !hangup))
 		return;
 	pidfd_signal(pidfd, sig);
+}
+
+/* The pid behind a pidfd in our pid namespace; 0 if it has ended. */
+static pid_t pid_behind(int pidfd)
+{
+	char path[40], text[512], *line;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	line = strstr(text, "\nPid:");
+	return line ? atoi(line + 5) : 0;
+}
+
+static int is_stopped(pid_t pid)
+{
+	char path[40], text[512], *state;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	state = strrchr(text, ')');
+	return state && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
+}
+
+/*
+ * Stop as the program has, so that the shell sees its job stopped, and continue
+ * with it.
+ *
+ * A shell continues the whole process group. We may run long after the program
+ * does, which may even have been stopped again; a SIGCONT from us would then undo
+ * that. So we send one only if we alone were continued: the program is still
+ * stopped, and nothing newer is reported about it.
+ */
+static void stop_too(int channel, int pidfd, int signals, int terminal)
+{
+	struct pollfd news = { channel, POLLIN, 0 };
+	struct signalfd_siginfo info;
+	pid_t pid = pid_behind(pidfd);
+
+	if (!is_stopped(pid))
+		return; /* continued meanwhile */
+	kill(getpid(), SIGSTOP);
+	while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		if (info.ssi_signo != SIGCONT)
+			pass_on(pidfd, &info, terminal);
+	if (is_stopped(pid) && poll(&news, 1, NEWS_MS) == 0)
+		pidfd_signal(pidfd, SIGCONT);
 }
 
 int lcp_mirror(int channel, int pidfd, int terminal, int *status)
@@ -891,8 +954,7 @@ int lcp_mirror(int channel, int pidfd, int terminal, int *status)
 			break;
 		result = 0;
 		if (event.kind == LCP_EVENT_STOPPED) {
-			kill(getpid(), SIGSTOP); /* the shell sees its job stopped */
-			pidfd_signal(pidfd, SIGCONT);
+			stop_too(channel, pidfd, signals, terminal);
 		} else if (event.kind == LCP_EVENT_ENDED) {
 			*status = event.value;
 			break;
