@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from libcriu_py.binary import find_criu
     from libcriu_py.checkpoint import Checkpoint, checkpoint, checkpoint_here
     from libcriu_py.criu import Criu
+    from libcriu_py.doctor import doctor
     from libcriu_py.errors import (
         BinaryNotFound,
         CheckpointError,
@@ -79,6 +80,7 @@ __all__ = [
     "before_checkpoint",
     "checkpoint",
     "checkpoint_here",
+    "doctor",
     "exit_fast",
     "find_criu",
     "preflight",
@@ -109,6 +111,7 @@ _MODULES = {
         "UnsupportedFeature",
         "VersionError",
     ),
+    "doctor": ("doctor",),
     "exit": ("exit_fast",),
     "hooks": ("Resource", "after_restore", "before_checkpoint", "register", "unregister"),
     "lifecycle": ("Outcome",),
