@@ -43,7 +43,7 @@ from libcriu_py.mapped.rewrite import FILES_NAME
 if TYPE_CHECKING:
     from libcriu_py.mapped.wire import Message
 
-_BLOCK = 4 << 20
+_BLOCK = 1 << 18
 _HUGEPAGE = 1 << 14
 _COUNTS = {VADDR, COMPAT_NR_PAGES, NR_PAGES}
 _MAY_CHANGE = {START, END, PGOFF, SHMID, FLAGS, STATUS, FD, MADV, FDFLAGS}
@@ -193,11 +193,25 @@ class _Comparison:
         if area.status & FILE_PRIVATE:
             stored = sum(high - low for low, high, _ in self.before.pieces(piece.start, piece.end))
             _require(stored == piece.end - piece.start, "pages that are in a library's file would be in memory.img")
-        for at in range(piece.start, piece.end, _BLOCK):
-            size = min(_BLOCK, piece.end - at)
-            wanted = self.before.read(at, size)
-            found = self._mapped_content(at, size, offset + at - piece.start)
-            _require(wanted == found, f"the memory at {at:#x} of process {self.before.pid} differs")
+        at = piece.start
+        for low, high, place in self.before.pieces(piece.start, piece.end):
+            self._compare_content(at, low, offset + at - piece.start)
+            if any(self.after.pieces(low, high)):
+                self._compare_content(low, high, offset + low - piece.start)
+            elif not _same_bytes(self.before.fd, place, self.fd, offset + low - piece.start, high - low):
+                self._differ(low)
+            at = high
+        self._compare_content(at, piece.end, offset + at - piece.start)
+
+    def _compare_content(self, start: int, end: int, offset: int) -> None:
+        """Compare a part of a mapping, also where nothing is stored, or where pages go before the mapping."""
+        for at in range(start, end, _BLOCK):
+            size = min(_BLOCK, end - at)
+            if self.before.read(at, size) != self._mapped_content(at, size, offset + at - start):
+                self._differ(at)
+
+    def _differ(self, at: int) -> None:
+        _require(False, f"the memory of process {self.before.pid} from {at:#x} on differs")
 
     def _mapped_content(self, at: int, size: int, offset: int) -> bytes:
         """Give what a restore would have at an address: pages of the pages file go before the mapping."""
@@ -230,6 +244,19 @@ class _Comparison:
             for at in range(low, high, _BLOCK):
                 size = min(_BLOCK, high - at)
                 _require(self.before.read(at, size) == self.after.read(at, size), f"the memory at {at:#x} differs")
+
+
+def _same_bytes(one: int, place: int, other: int, other_place: int, size: int) -> bool:
+    """Compare parts of two files."""
+    ours, theirs = bytearray(_BLOCK), bytearray(_BLOCK)
+    for at in range(0, size, _BLOCK):
+        if size - at < _BLOCK:
+            return os.pread(one, size - at, place + at) == os.pread(other, size - at, other_place + at)
+        if os.preadv(one, [ours], place + at) != _BLOCK or os.preadv(other, [theirs], other_place + at) != _BLOCK:
+            return False
+        if ours != theirs:
+            return False
+    return True
 
 
 def _but(message: Message, numbers: set[int]) -> list[tuple[int, int, int | bytes]]:

@@ -116,6 +116,7 @@ class Memory:
         self.pid = pid
         self.mm = _only(imagefile.read(os.path.join(directory, f"mm-{pid}.img"), imagefile.MM_MAGIC))
         self.areas = [Area(Message.parse(data)) for data in self.mm.all_bytes(MM_VMAS)]
+        self._areas = [area.start for area in self.areas]
         self.pagemap_name = f"pagemap-{pid}.img"
         pagemap = imagefile.read(os.path.join(directory, self.pagemap_name), imagefile.PAGEMAP_MAGIC)
         if not pagemap:
@@ -133,7 +134,8 @@ class Memory:
             os.close(self.fd)
             reason = f"{self.pages_name} has {size} bytes, but {self.pagemap_name} describes {stored}"
             raise ImageError(reason)
-        self._view = mmap.mmap(self.fd, size, prot=mmap.PROT_READ) if size else b""
+        self.view: mmap.mmap | bytes = mmap.mmap(self.fd, size, prot=mmap.PROT_READ) if size else b""
+        """The content of the pages file."""
 
     def __enter__(self) -> Memory:
         """Be the value of a `with` statement."""
@@ -146,8 +148,8 @@ class Memory:
     def close(self) -> None:
         """Close the pages file; twice is fine."""
         if self.fd >= 0:
-            if isinstance(self._view, mmap.mmap):
-                self._view.close()
+            if isinstance(self.view, mmap.mmap):
+                self.view.close()
             os.close(self.fd)
             self.fd = -1
 
@@ -155,6 +157,14 @@ class Memory:
     def brk(self) -> tuple[int, int]:
         """Where the heap that brk moves begins and ends."""
         return self.mm.number(MM_START_BRK), self.mm.number(MM_BRK)
+
+    def areas_within(self, start: int, end: int) -> Iterator[Area]:
+        """Give the areas that have a part of a range of addresses."""
+        place = max(0, bisect.bisect_right(self._areas, start) - 1)
+        while place < len(self.areas) and (area := self.areas[place]).start < end:
+            place += 1
+            if area.end > start:
+                yield area
 
     def runs_within(self, start: int, end: int) -> Iterator[Run]:
         """Give the runs that have pages in a range of addresses."""
@@ -181,10 +191,10 @@ class Memory:
         """Give the content of memory; what is not stored is zeros, as it is for anonymous memory."""
         found = list(self.pieces(start, start + size))
         if len(found) == 1 and found[0][1] - found[0][0] == size:
-            return self._view[found[0][2] : found[0][2] + size]
+            return self.view[found[0][2] : found[0][2] + size]
         out = bytearray(size)
         for low, high, offset in found:
-            out[low - start : high - start] = self._view[offset : offset + high - low]
+            out[low - start : high - start] = self.view[offset : offset + high - low]
         return bytes(out)
 
 

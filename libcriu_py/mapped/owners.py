@@ -46,6 +46,7 @@ from libcriu_py.mapped.memory import (
 )
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Iterator
 
 MALLOC_HEAP = "malloc heap"
@@ -237,7 +238,7 @@ def _chains(memory: Memory, at: int, end: int) -> Iterator[list[tuple[int, int]]
         if chain:
             yield chain
         else:
-            at = _next_stored(memory, at + PAGE, end)
+            at = _next_candidate(memory, at + PAGE, end)
 
 
 def _is_complete(chains: list[list[tuple[int, int]]], census: Census | None) -> bool:
@@ -269,9 +270,14 @@ def _block_size(page: bytes) -> int:
     return 0
 
 
-def _next_stored(memory: Memory, at: int, end: int) -> int:
-    """Give the next page with content: one that is not stored is zeros, and no chunk."""
-    return next((start for start, _, _ in memory.pieces(at, end)), end)
+def _next_candidate(memory: Memory, at: int, end: int) -> int:
+    """Give the next page that may be the first one of a large chunk."""
+    for start, stop, offset in memory.pieces(at, end):
+        for place in range(offset, offset + stop - start, PAGE):
+            before, field = _WORDS.unpack_from(memory.view, place)
+            if not before and (not field or field & _SIZE_FLAGS == _IS_MMAPPED):
+                return start + place - offset
+    return end
 
 
 # ---- CPython ---------------------------------------------------------------
@@ -280,24 +286,29 @@ def _next_stored(memory: Memory, at: int, end: int) -> int:
 def _pymalloc(memory: Memory, start: int, end: int) -> Iterator[Owned]:
     """Find arenas: pools of one arena are at most an arena apart and agree on its index."""
     first = last = index = None
-    at = -(-start // _POOL) * _POOL
-    while at + _POOL <= end:
-        pool = _pool_arena(memory.read(at, _POOL_OVERHEAD))
-        if pool is not None:
-            if first is not None and last is not None and (pool != index or at + _POOL - first > _ARENA):
-                yield Owned(first, last, PYMALLOC)
-                first = None
-            if first is None:
-                first, index = at, pool
-            last = at + _POOL
-        at += _POOL
+    for at, pool in _pools(memory, start, end):
+        if first is not None and last is not None and (pool != index or at + _POOL - first > _ARENA):
+            yield Owned(first, last, PYMALLOC)
+            first = None
+        if first is None:
+            first, index = at, pool
+        last = at + _POOL
     if first is not None and last is not None:
         yield Owned(first, last, PYMALLOC)
 
 
-def _pool_arena(header: bytes) -> int | None:
+def _pools(memory: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Give the addresses of pools, which are aligned, and the indices of their arenas."""
+    for low, high, offset in memory.pieces(start, end - end % _POOL):
+        for at in range(-(-low // _POOL) * _POOL, high, _POOL):
+            index = _pool_arena(memory.view, offset + at - low)
+            if index is not None:
+                yield at, index
+
+
+def _pool_arena(pages: mmap.mmap | bytes, place: int) -> int | None:
     """Give the index of the arena that a pool belongs to; None if it is no pool."""
-    count, _, free, following, preceding, index, size_class, offset, limit = _POOL_HEADER.unpack(header)
+    count, _, free, following, preceding, index, size_class, offset, limit = _POOL_HEADER.unpack_from(pages, place)
     size = (size_class + 1) * 16
     sound = (
         size_class < _SIZE_CLASSES

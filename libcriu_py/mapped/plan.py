@@ -105,7 +105,7 @@ def cut(memory: Memory, owned: Iterable[Owned], *, min_pages: int = MIN_PAGES) -
 def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
     # Where no page was written to, a library's data is that of its file.
     longest_hole = 0 if whole.owner == LIBRARY_DATA else MAX_HOLE * PAGE
-    for area in memory.areas:
+    for area in memory.areas_within(whole.start, whole.end):
         low, high = max(whole.start, area.start), min(whole.end, area.end)
         begin = stop = low
         for start, end, _ in memory.pieces(low, high):
