@@ -34,6 +34,8 @@ _ANONYMOUS = {
 _MEMORY, _TERMINALS = 1, frozenset({4, 5, *range(128, 144), 204})
 _TUN = os.makedev(10, 200)
 _STDIO = (0, 1, 2)
+_BLOCK = 512
+"""Bytes of `st_blocks`."""
 
 
 class _Descriptor:
@@ -128,10 +130,12 @@ def _with_path(descriptor: _Descriptor, mounts: frozenset[int], options: Mapping
 def _regular(descriptor: _Descriptor, options: Mapping[str, object]) -> Finding:
     limit = options.get("ghost_limit")
     allowed = limit if isinstance(limit, int) and limit else GHOST_LIMIT
-    if descriptor.status.st_nlink == 0 and descriptor.status.st_size > allowed:
+    # What is allocated counts, not the size (criu/files-reg.c, dump_ghost_remap).
+    size = descriptor.status.st_blocks * _BLOCK
+    if descriptor.status.st_nlink == 0 and size > allowed:
         advice = (
-            f"it is deleted and has {descriptor.status.st_size} bytes, and criu saves {allowed}; close it, "
-            f'or options={{"ghost_limit": {descriptor.status.st_size}}}'
+            f"it is deleted and has {size} bytes, and criu saves {allowed}; close it, "
+            f'or options={{"ghost_limit": {size}}}'
         )
         return descriptor.say("deleted file", Verdict.NEEDS_HOOK, advice)
     if descriptor.status.st_nlink == 0:

@@ -12,7 +12,7 @@ from libcriu_py.preflight import REPORT_VARIABLE
 from tests.system.selfdump import start, take, write_program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.system.accounts import Account
@@ -47,8 +47,8 @@ What can be dumped, and how a program comes to have it.
 PROBLEMS = {
     "TCP connection": "server = socket.create_server(('127.0.0.1', 0));"
     "keep = socket.create_connection(server.getsockname()), server.accept()",
-    "UNIX socket": "keep = socket.socket(socket.AF_UNIX); keep.connect('\\0' + sys.argv[2])",
-    "deleted file": "keep = tempfile.TemporaryFile(dir=sys.argv[1]); keep.truncate(5 << 20)",
+    "UNIX socket": "keep = socket.socket(socket.AF_UNIX); keep.connect('\\0' + sys.argv[2]); keep.recv(1)",
+    "deleted file": "keep = tempfile.TemporaryFile(dir=sys.argv[1]); os.write(keep.fileno(), b'x' * (5 << 20))",
     "file lock": "import fcntl; keep = open(sys.argv[1] + '/lock', 'w'); fcntl.flock(keep, fcntl.LOCK_EX)",
     "io_uring": "import ctypes; keep = ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(120));"
     "assert keep > 2",
@@ -66,18 +66,29 @@ from libcriu_py import checkpoint
 
 
 @pytest.fixture
-def other_side() -> object:
+def other_side() -> Iterator[str]:
     """
     A process, this one, that listens on a UNIX socket with connections to it; gives its abstract name.
     """
     import secrets
-    import socket
+    import socketserver
+    import threading
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            """
+            Say that it is accepted, and keep the connection until the other side is gone.
+            """
+            self.wfile.write(b"x")
+            self.rfile.read()
 
     name = secrets.token_hex(8)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(f"\0{name}")
-        server.listen()
+    with socketserver.ThreadingUnixStreamServer(f"\0{name}", Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
         yield name
+        server.shutdown()
+        thread.join()
 
 
 @pytest.mark.parametrize("what", OPENERS)
@@ -123,7 +134,8 @@ fcntl.flock(locked, fcntl.LOCK_EX)
 try:
     with checkpoint():
         big = open(sys.argv[1] + "/big", "wb")
-        big.truncate(5 << 20)
+        big.write(b'x' * (5 << 20))
+        big.flush()
         os.unlink(big.name)
         server = socket.create_server(("127.0.0.1", 0))
         connected = socket.create_connection(server.getsockname())
