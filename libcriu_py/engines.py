@@ -249,12 +249,12 @@ class CriuEngine:
     def _stay(self, draft: Draft, facts: dict[str, Any]) -> Return:
         """Be the original: publish the snapshot, and end or go on."""
         from libcriu_py import tree
+        from libcriu_py.images import process_tree
         from libcriu_py.mapped.optimize import map_memory
         from libcriu_py.snapshot import MEMORY, mapped_files
 
-        processes = tree.processes()
-        facts["pids"] = sorted({task for pid in processes for task in tree.threads(pid)})
-        facts["mapped"] = mapped_files(processes, without=[draft.path])
+        facts["pids"] = sorted({task for process in process_tree(draft.images) for task in process.threads})
+        facts["mapped"] = mapped_files(tree.processes(), without=[draft.path])
         facts["criu_version"] = str(_criu_version(self._criu))
         key = _key(os.path.join(draft.target, MEMORY))
         census = {} if self._census is None else {os.getpid(): self._census}

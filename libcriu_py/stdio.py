@@ -68,9 +68,14 @@ class Parking:
         for fd in others:
             os.close(fd)
         self._count = len(self._open) + len(others)
-        for fd, path in enumerate(slots):
-            mode = os.O_RDONLY if fd == 0 else os.O_WRONLY
-            _open_as(path, mode, fd)
+        try:
+            for fd, path in enumerate(slots):
+                mode = os.O_RDONLY if fd == 0 else os.O_WRONLY
+                _open_as(path, mode, fd)
+        except OSError:
+            for fd in self.leave():
+                os.close(fd)
+            raise
 
     def leave(self) -> list[int]:
         """
@@ -92,7 +97,7 @@ class Parking:
             os.dup2(held, fd)
             os.close(held)
         for fd in range(3):
-            if fd not in self._open:
+            if fd not in self._open and _is_open(fd):
                 os.close(fd)
         return given[len(self._open) :]
 

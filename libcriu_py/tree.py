@@ -19,7 +19,7 @@ def processes() -> list[int]:
     return found
 
 
-def threads(pid: int) -> list[int]:
+def _threads(pid: int) -> list[int]:
     """Give the thread ids of a process, its own pid among them."""
     try:
         return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
@@ -29,7 +29,7 @@ def threads(pid: int) -> list[int]:
 
 def _children(pid: int) -> list[int]:
     children: list[int] = []
-    for thread in threads(pid):
+    for thread in _threads(pid):
         try:
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 children.extend(int(child) for child in file.read().split())
