@@ -152,7 +152,7 @@ def rows(outcome: Outcome) -> list[list[str]]:
     for name in (RUN, NATIVE):
         launcher = outcome.launcher(name)
         if launcher is not None:
-            made.append([f" [dim]{name} - {RAW}[/dim]", f"{launcher:.1f}"])
+            made.append([f" [dim]{name} - criu[/dim]", f"{launcher:.1f}"])
     return made
 
 
