@@ -81,7 +81,7 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
     Args:
         options: Those of the dump.
     """
-    mounts = _mounts()
+    mounts = known_mounts()
     state = sockets.Sockets(options)
     for fd, link in sorted(open_descriptors().items()):
         descriptor = _Descriptor(fd, link)
@@ -160,14 +160,17 @@ def _device(descriptor: _Descriptor) -> Finding:
     return descriptor.say("device", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
 
 
-def _mounts() -> frozenset[int]:
+def known_mounts() -> frozenset[int]:
+    """
+    Give the ids of the mounts in this mount namespace.
+    """
     with open("/proc/self/mountinfo", "rb") as file:
         return frozenset(int(line.split(None, 1)[0]) for line in file)
 
 
-def mount_of(fd: int) -> int:
+def mount_of(fd: int | str, pid: int | str = "self") -> int:
     """
     Give the id of the mount that a file was opened on.
     """
-    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+    with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(b"mnt_id:"))

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from libcriu_py import tree
-from libcriu_py.preflight.descriptors import GHOST_LIMIT
+from libcriu_py.preflight.descriptors import GHOST_LIMIT, known_mounts, mount_of
 from libcriu_py.preflight.finding import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -115,6 +115,29 @@ def _children() -> Iterator[Finding]:
             status = _status(pid)
         except FileNotFoundError:
             continue
+        outside = _outside(pid)
+        if outside:
+            advice = (
+                f"it has {outside} open, from another mount namespace, in which criu finds no mount for it; start it "
+                "with stdin, stdout and stderr opened inside the program, such as subprocess.DEVNULL or PIPE"
+            )
+            yield Finding("child process", f"{status.get('Name', '?')} (pid {pid})", Verdict.NEEDS_HOOK, advice)
+            continue
         zombie = status.get("State", "").startswith("Z")
         advice = "it has ended and nobody has waited for it; it is dumped too" if zombie else "it is dumped too"
         yield Finding("child process", f"{status.get('Name', '?')} (pid {pid})", Verdict.FINE, advice)
+
+
+def _outside(pid: int) -> str | None:
+    """
+    Give a file that a process has open on a mount that is not in this mount namespace.
+    """
+    mounts = known_mounts()
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            path = os.readlink(f"/proc/{pid}/fd/{name}")
+            if path.startswith("/") and not path.startswith("/memfd:") and mount_of(name, pid) not in mounts:
+                return path
+    except OSError:
+        return None  # it has ended, or may not be looked at: criu is to say what it thinks
+    return None

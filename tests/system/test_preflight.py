@@ -35,7 +35,8 @@ OPENERS = {
     "fifo": "os.mkfifo(sys.argv[1] + '/fifo'); keep = os.open(sys.argv[1] + '/fifo', os.O_RDWR)",
     "file": "keep = open(sys.argv[1] + '/file', 'w')",
     "devices": "keep = open('/dev/null'), open('/dev/urandom', 'rb'), open('/dev/zero', 'rb')",
-    "child": "import subprocess; keep = subprocess.Popen(['sleep', '1000'])",
+    "child": "import subprocess; nothing = subprocess.DEVNULL;"
+    "keep = subprocess.Popen(['sleep', '1000'], stdin=nothing, stdout=nothing, stderr=nothing)",
     "zombie": "import subprocess; keep = subprocess.Popen(['true']);"
     "os.waitid(os.P_PID, keep.pid, os.WEXITED | os.WNOWAIT)",
     "shared memory": "import mmap; keep = mmap.mmap(-1, 1 << 21)",
@@ -100,7 +101,8 @@ def test_what_is_fine_is_dumped(what: str, mode: Mode, directory_of: Directories
     code = f"{BEGINNING}\n{OPENERS[what]}\nwith checkpoint():\n    pass\nprint('here')\n"
     if what == "child":
         code += "keep.kill(); keep.wait()\n"
-    assert take(mode, directory, code, str(directory)).run().stdout == "here\n"
+    done = take(mode, directory, code, str(directory)).run()
+    assert done.stdout == "here\n", done.stderr
 
 
 @pytest.mark.parametrize("what", PROBLEMS)
