@@ -44,6 +44,7 @@ UNITS = (
     "reason",
     "request",
     "place",
+    "binary",
     "scratch",
     "compatibility",
     "manifest",

@@ -4,34 +4,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
+#include "binary.h"
 #include "scratch.h"
 #include "support.h"
 
-#ifndef LCP_PREFIX
-#define LCP_PREFIX ""
-#endif
-
-#define CAPABILITY_SETGID 6
-#define CAPABILITY_SETUID 7
-#define CAPABILITY_SETPCAP 8
 #define CAPABILITY_SYS_PTRACE 19
-#define CAPABILITY_SYS_ADMIN 21
-#define CAPABILITY_CHECKPOINT_RESTORE 40
 
 #define SERVICE_VARIABLE "LIBCRIU_PY_SERVICE"
 #define MODE_VARIABLE "LIBCRIU_PY_MODE"
-/* Where `libcriu-py setup` puts the criu with file capabilities. */
-#define CAPABLE_CRIU "/usr/local/lib/libcriu_py/criu"
 /* Pids of a restore's helper processes come from low numbers. */
 #define HELPER_PIDS 20
 
@@ -58,14 +46,9 @@ const char *stage_text(int stage)
 	}
 }
 
-static uint64_t bit(int capability)
-{
-	return (uint64_t)1 << capability;
-}
-
 static int has(const struct self *self, int capability)
 {
-	return !!(self->effective & bit(capability));
+	return !!(self->effective & capability_bit(capability));
 }
 
 /* A small file of /proc or /sys as text; its length, -1 on failure. */
@@ -101,101 +84,6 @@ int self_read(struct self *self, struct problem *problem)
 	self->ignored = field(status, "\nSigIgn:", 16);
 	self->ignored &= ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1));
 	return 0;
-}
-
-/* ---- the criu program ------------------------------------------------- */
-
-static int is_executable(const char *path)
-{
-	struct stat status;
-
-	return !stat(path, &status) && S_ISREG(status.st_mode) && !access(path, X_OK);
-}
-
-/* Take a program if it can be executed, by its absolute path. */
-static int take(char found[PATH_MAX], const char *directory, size_t length, const char *name)
-{
-	char path[2 * PATH_MAX], cwd[PATH_MAX];
-
-	if (length >= PATH_MAX || strlen(name) >= PATH_MAX)
-		return 0;
-	snprintf(path, sizeof(path), "%.*s%s", (int)length, directory, name);
-	if (!is_executable(path))
-		return 0;
-	if (path[0] == '/')
-		return snprintf(found, PATH_MAX, "%s", path) < PATH_MAX;
-	return getcwd(cwd, sizeof(cwd)) && snprintf(found, PATH_MAX, "%s/%s", cwd, path) < PATH_MAX;
-}
-
-static int in_prefix(char found[PATH_MAX], const char *prefix, const char *name)
-{
-	return prefix && *prefix && take(found, prefix, strlen(prefix), name);
-}
-
-static const char *home(void)
-{
-	const char *home = getenv("HOME");
-	struct passwd *entry = NULL;
-	FILE *accounts;
-
-	if (home)
-		return home;
-	accounts = fopen("/etc/passwd", "re");
-	while (accounts && (entry = fgetpwent(accounts)) && entry->pw_uid != getuid())
-		;
-	if (accounts)
-		fclose(accounts);
-	return entry ? entry->pw_dir : NULL;
-}
-
-static int on_path(char found[PATH_MAX], const char *path)
-{
-	if (!path)
-		path = "/bin:/usr/bin";
-	while (*path) {
-		size_t length = strcspn(path, ":");
-
-		if (length && take(found, path, length, "/criu"))
-			return 1;
-		path += length + (path[length] == ':');
-	}
-	return 0;
-}
-
-static int find_criu(char found[PATH_MAX], struct problem *problem)
-{
-	const char *named = getenv("LIBCRIU_PY_CRIU"), *data = getenv("XDG_DATA_HOME");
-
-	if (named && *named) {
-		if (take(found, "", 0, named))
-			return 0;
-		return problem_set(problem, LAUNCHER_FAILED, "LIBCRIU_PY_CRIU=%s is not an executable file", named);
-	}
-	if (in_prefix(found, getenv("LIBCRIU_PY_PREFIX"), "/sbin/criu") || in_prefix(found, LCP_PREFIX, "/sbin/criu") ||
-	    (data && *data ? in_prefix(found, data, "/libcriu_py/criu/sbin/criu") :
-			     in_prefix(found, home(), "/.local/share/libcriu_py/criu/sbin/criu")) ||
-	    on_path(found, getenv("PATH")) || take(found, "", 0, "/usr/sbin/criu") || take(found, "", 0, "/usr/local/sbin/criu"))
-		return 0;
-	return problem_set(problem, LAUNCHER_FAILED, "there is no criu program here: install it with scripts/install-criu, "
-			   "or name it in LIBCRIU_PY_CRIU");
-}
-
-/* The permitted file capabilities of a program. */
-static uint64_t file_capabilities(const char *program)
-{
-	/* struct vfs_cap_data, include/uapi/linux/capability.h: magic, then (permitted, inheritable) words. */
-	uint32_t data[6] = { 0 };
-
-	if (getxattr(program, "security.capability", data, sizeof(data)) < 0)
-		return 0;
-	return data[1] | (uint64_t)data[3] << 32;
-}
-
-static const char *capable_criu(const char *criu)
-{
-	uint64_t wanted = bit(CAPABILITY_CHECKPOINT_RESTORE) | bit(CAPABILITY_SYS_ADMIN);
-
-	return !(file_capabilities(criu) & wanted) && file_capabilities(CAPABLE_CRIU) & wanted ? CAPABLE_CRIU : criu;
 }
 
 /* ---- what stops a mode ------------------------------------------------ */
@@ -332,8 +220,8 @@ static uint64_t needed_ambient(const struct json *manifest)
 	char yama[16];
 	int privileged = slurp("/proc/sys/kernel/yama/ptrace_scope", yama, sizeof(yama)) > 0 && atoi(yama) >= 2;
 
-	return bit(CAPABILITY_CHECKPOINT_RESTORE) | (is_reduced(manifest) ? bit(CAPABILITY_SETPCAP) : 0) |
-	       (privileged ? bit(CAPABILITY_SYS_PTRACE) : 0);
+	return capability_bit(CAPABILITY_CHECKPOINT_RESTORE) | (is_reduced(manifest) ? capability_bit(CAPABILITY_SETPCAP) : 0) |
+	       (privileged ? capability_bit(CAPABILITY_SYS_PTRACE) : 0);
 }
 
 /* What stops a user + pid + mount namespace; a good answer is remembered until the next boot. */
