@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from libcriu_py.aio import restore_async
     from libcriu_py.binary import find_criu
     from libcriu_py.checkpoint import Checkpoint, checkpoint, checkpoint_here
+    from libcriu_py.critical import no_checkpoint
     from libcriu_py.criu import Criu
     from libcriu_py.doctor import doctor
     from libcriu_py.errors import (
@@ -83,6 +84,7 @@ __all__ = [
     "doctor",
     "exit_fast",
     "find_criu",
+    "no_checkpoint",
     "preflight",
     "register",
     "restore",
@@ -96,6 +98,7 @@ _MODULES = {
     "binary": ("find_criu",),
     "checkpoint": ("Checkpoint", "checkpoint", "checkpoint_here"),
     "criu": ("Criu",),
+    "critical": ("no_checkpoint",),
     "errors": (
         "BinaryNotFound",
         "CheckpointError",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from libcriu_py.critical import Timing
     from libcriu_py.handover import Request
     from libcriu_py.program import Program
     from libcriu_py.resources import Settings
@@ -52,7 +53,11 @@ class Checkpoint:
         """Take the arguments of `checkpoint_here`."""
         self._settings = settings
         self._built_ins = BuiltIns(settings.get("resources"))
-        self._engine = _make_engine(**{name: value for name, value in settings.items() if name != "resources"})
+        self._limit: float | None = settings.get("hook_limit")
+        ours = {"resources", "hook_limit"}
+        self._engine = _make_engine(**{name: value for name, value in settings.items() if name not in ours})
+        self.timings: list[Timing] = []
+        """How long each hook and built-in resource took; in a restored process, those of the original too."""
         self._entered = False
         self.outcome: Outcome | None = None
         """Which side of the checkpoint this process is; None until the block is left."""
@@ -104,7 +109,7 @@ class Checkpoint:
         if kind is not None:
             self._engine.abandon()
             return
-        lifecycle.drive(lifecycle.run(self._engine, self._built_ins, in_loop=False, on_return=self._note))
+        lifecycle.drive(lifecycle.run(self._engine, self._built_ins, self._course(in_loop=False), on_return=self._note))
 
     async def __aenter__(self) -> Self:
         """Do what `__enter__` does."""
@@ -117,7 +122,7 @@ class Checkpoint:
         if kind is not None:
             self._engine.abandon()
             return
-        await lifecycle.run(self._engine, self._built_ins, in_loop=True, on_return=self._note)
+        await lifecycle.run(self._engine, self._built_ins, self._course(in_loop=True), on_return=self._note)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Make a function the warm-up: each call runs it, takes a checkpoint and returns its result."""
@@ -137,6 +142,9 @@ class Checkpoint:
                 return function(*args, **kwargs)
 
         return plain_wrapper
+
+    def _course(self, *, in_loop: bool) -> lifecycle.Course:
+        return lifecycle.Course(in_loop, self._limit, timings=self.timings)
 
     def _note(self, returned: Return) -> None:
         self.outcome = returned.outcome
@@ -200,6 +208,7 @@ def checkpoint(
     options: Mapping[str, object] | None = None,
     memory: MemoryKind = "auto",
     resources: Settings | None = None,
+    hook_limit: float | None = None,
 ) -> Checkpoint:
     """
     Checkpoint this process when a block of code, its warm-up, is left.
@@ -224,6 +233,7 @@ def checkpoint(
             allocator could get in the way. LIBCRIU_PY_MEMORY in the environment goes before it.
         resources: built-in resources to switch off or set, such as `{"random": False}`; see
             docs/resources.md. LIBCRIU_PY_RESOURCES in the environment goes before it.
+        hook_limit: seconds that each hook may take; None for as long as it likes.
 
     Returns:
         A context manager and decorator; see `Checkpoint` for its attributes.
@@ -241,6 +251,7 @@ def checkpoint(
         options=options,
         memory=memory,
         resources=resources,
+        hook_limit=hook_limit,
     )
 
 
@@ -255,6 +266,7 @@ def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
     options: Mapping[str, object] | None = None,
     memory: MemoryKind = "auto",
     resources: Settings | None = None,
+    hook_limit: float | None = None,
 ) -> Checkpoint:
     """
     Checkpoint this process right here: `with checkpoint(dir): pass` as a call.
@@ -269,6 +281,7 @@ def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
         options: as for `checkpoint`.
         memory: as for `checkpoint`.
         resources: as for `checkpoint`.
+        hook_limit: as for `checkpoint`.
 
     Returns:
         What came of it, in each copy, and in the original unless that has ended.
@@ -289,6 +302,7 @@ def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
         options=options,
         memory=memory,
         resources=resources,
+        hook_limit=hook_limit,
     )
     with taken:
         pass

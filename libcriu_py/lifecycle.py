@@ -12,8 +12,10 @@ from __future__ import annotations
 import enum
 import inspect
 import sys
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from libcriu_py import critical
 from libcriu_py.errors import HookError
 from libcriu_py.hooks import Entry, befores, registry
 
@@ -63,16 +65,27 @@ class Engine(Protocol):
         """Be told that the after-hooks are through."""
 
 
-async def run(
-    engine: Engine, built_ins: BuiltIns, *, in_loop: bool, on_return: Callable[[Return], None]
-) -> None:
+class Course(NamedTuple):
+    """How a checkpoint is run, and what is noted of it."""
+
+    in_loop: bool
+    """Whether the caller awaits it in an event loop."""
+    limit: float | None = None
+    """Seconds that each hook may take; None for as long as it likes."""
+    wait: float = critical.WAIT
+    """Seconds to wait for others to leave `no_checkpoint()`."""
+    timings: list[critical.Timing] = []  # noqa: RUF012 - each caller gives its own
+    """How long each hook and built-in resource took."""
+
+
+async def run(engine: Engine, built_ins: BuiltIns, course: Course, *, on_return: Callable[[Return], None]) -> None:
     """
     Take the checkpoint: hooks, dump, hooks.
 
     Args:
         engine: what dumps.
         built_ins: what is put right beside the hooks.
-        in_loop: whether the caller awaits this in an event loop.
+        course: how, and where the timings go.
         on_return: is told the outcome before the after-hooks run.
 
     Raises:
@@ -81,28 +94,36 @@ async def run(
     """
     entries = registry.begin()
     try:
-        await _run_befores(entries, in_loop=in_loop)
+        critical.begin(course.wait)
+    except BaseException:
+        registry.end()
+        engine.abandon()
+        raise
+    try:
+        await _run_befores(entries, course)
         try:
-            returned = await _dump(engine, built_ins, in_loop=in_loop)
+            returned = await _dump(engine, built_ins, course)
         except BaseException as error:
-            undone = await _run_afters(entries, in_loop=in_loop)
+            undone = await _run_afters(entries, course)
             if undone and isinstance(error, Exception):
                 raise_all([error, *undone], "the checkpoint failed, and so did undoing its hooks")
             raise
     except BaseException:
+        critical.end()
         registry.end()
         engine.abandon()
         raise
     on_return(returned)
     calls = built_ins.put_right() if returned.outcome is Outcome.RESTORED else built_ins.come_back()
-    errors = await _run_built_ins(calls, in_loop=in_loop)
-    errors += await _run_afters(entries, in_loop=in_loop)
+    errors = await _run_built_ins(calls, course)
+    errors += await _run_afters(entries, course)
+    critical.end()
     registry.end()
     engine.settle(returned.outcome)
     raise_all(errors, "after-restore hooks failed")
 
 
-async def _dump(engine: Engine, built_ins: BuiltIns, *, in_loop: bool) -> Return:
+async def _dump(engine: Engine, built_ins: BuiltIns, course: Course) -> Return:
     """Dump with the built-in resources let go; a failure undoes what was let go."""
     from libcriu_py.resources import failed
 
@@ -112,34 +133,41 @@ async def _dump(engine: Engine, built_ins: BuiltIns, *, in_loop: bool) -> Return
         for name, call, undo in built_ins.let_go():
             begun.insert(0, (name, undo))
             try:
-                await _finish(call(), in_loop=in_loop)
+                await _timed(call, name, "before", course)
             except Exception as error:
                 raise failed(name, "before the dump", error) from error
         built_ins.leave()
         return engine.dump()
     except BaseException as error:
-        undone = await _run_built_ins(begun, in_loop=in_loop)
+        undone = await _run_built_ins(begun, course)
         if undone and isinstance(error, Exception):
             raise_all([error, *undone], "the dump failed, and so did undoing what was done for it")
         raise
 
 
-async def _run_built_ins(calls: Iterable[tuple[str, Callable[[], object]]], *, in_loop: bool) -> list[Exception]:
+async def _run_built_ins(calls: Iterable[tuple[str, Callable[[], object]]], course: Course) -> list[Exception]:
     """Run every call, whatever others do; returns what failed."""
     from libcriu_py.resources import failed
 
     errors: list[Exception] = []
     for name, call in calls:
         try:
-            await _finish(call(), in_loop=in_loop)
+            await _timed(call, name, "after", course)
         except Exception as error:  # noqa: BLE001 - it is raised when all have run
             errors.append(failed(name, "after it", error))
     return errors
 
 
-async def _finish(result: object, *, in_loop: bool) -> None:
-    if inspect.isawaitable(result):
-        await _await(result, in_loop=in_loop)
+async def _timed(function: Callable[[], object], name: str, when: str, course: Course) -> None:
+    """Call a function, within its time, and note how long it took."""
+    start = time.monotonic()
+    try:
+        with critical.time_limit(course.limit, name):
+            result = function()
+        if inspect.isawaitable(result):
+            await _await(result, course)
+    finally:
+        course.timings.append(critical.Timing(name, when, time.monotonic() - start))
 
 
 def drive(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -153,13 +181,13 @@ def drive(coroutine: Coroutine[Any, Any, None]) -> None:
     raise RuntimeError(message)
 
 
-async def _run_befores(entries: tuple[Entry, ...], *, in_loop: bool) -> None:
+async def _run_befores(entries: tuple[Entry, ...], course: Course) -> None:
     for position, entry in _positions(entries):
         try:
-            await _call(entry, entry.before, "before-checkpoint", in_loop=in_loop)
+            await _call(entry, entry.before, "before-checkpoint", course)
         except HookError as error:
             # What was registered later has run already, in this reverse order.
-            undone = await _run_afters(entries[position + 1 :], in_loop=in_loop)
+            undone = await _run_afters(entries[position + 1 :], course)
             raise_all([error, *undone], "a before-checkpoint hook failed, and so did undoing others")
 
 
@@ -168,45 +196,47 @@ def _positions(entries: tuple[Entry, ...]) -> Iterable[tuple[int, Entry]]:
     return ((places[entry.sequence], entry) for entry in befores(entries))
 
 
-async def _run_afters(entries: Iterable[Entry], *, in_loop: bool) -> list[Exception]:
+async def _run_afters(entries: Iterable[Entry], course: Course) -> list[Exception]:
     """Run every after-hook, whatever others do; returns what failed."""
     errors: list[Exception] = []
     for entry in entries:
         try:
-            await _call(entry, entry.after, "after-restore", in_loop=in_loop)
+            await _call(entry, entry.after, "after-restore", course)
         except HookError as error:
             errors.append(error)
     return errors
 
 
-async def _call(entry: Entry, function: Callable[[], object] | None, kind: str, *, in_loop: bool) -> None:
+async def _call(entry: Entry, function: Callable[[], object] | None, kind: str, course: Course) -> None:
     if function is None:
         return
     try:
-        await _finish(function(), in_loop=in_loop)
+        await _timed(function, entry.name, "before" if kind.startswith("before") else "after", course)
     except Exception as error:
         message = f"{kind} hook {entry.name} failed: {type(error).__name__}: {error}"
         raise HookError(message) from error
 
 
-async def _await(awaitable: Any, *, in_loop: bool) -> None:
+async def _await(awaitable: Any, course: Course) -> None:
     import asyncio
 
-    if in_loop:
-        await awaitable
+    if course.in_loop:
+        await asyncio.wait_for(awaitable, course.limit)
         return
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(_as_coroutine(awaitable))
+        asyncio.run(_within(awaitable, course.limit))
         return
     awaitable.close()
     message = "an async hook cannot run in `with checkpoint()` inside a running event loop; use `async with`"
     raise RuntimeError(message)
 
 
-async def _as_coroutine(awaitable: Any) -> None:
-    await awaitable
+async def _within(awaitable: Any, limit: float | None) -> None:
+    import asyncio
+
+    await asyncio.wait_for(awaitable, limit)
 
 
 def raise_all(errors: list[Exception], message: str) -> None:
