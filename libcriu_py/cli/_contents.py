@@ -55,6 +55,7 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
         "mode": manifest.get("mode"),
         "size": _sizes(manifest["files"]),
         "processes": [_process(snapshot, process) for process in images.process_tree(snapshot.images)],
+        "memory": _memory(manifest.get("memory") or {}),
         "dump": images.dump_stats(snapshot.images),
         "preloaded": snapshot.details.get("preloaded"),
         "modules": snapshot.details.get("modules"),
@@ -71,6 +72,17 @@ def _kind(snapshot: Snapshot) -> str:
     if snapshot.program is not None:
         return "prepared"
     return "interpreter" if "preloaded" in snapshot.details else "checkpointed itself"
+
+
+def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Tell how copies get their memory, and why so.
+    """
+    return {
+        "kind": memory.get("kind", "copy"),
+        "why": memory.get("why", "the snapshot was made before memory could be mapped"),
+        "owners": memory.get("owners", {}),
+    }
 
 
 def _process(snapshot: Snapshot, process: images.Process) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def show(contents: dict[str, Any]) -> None:
     tree = Tree(Text(contents["path"], style="bold"), highlight=False)
     _origin(tree, contents)
     _sizes(tree, contents["size"], contents["dump"])
+    _memory(tree, contents["memory"])
     for process in contents["processes"]:
         _process(tree, process)
     _preloaded(tree, contents)
@@ -82,6 +83,15 @@ def _ms(counters: dict[str, int], name: str) -> str:
     Write one of CRIU's times, which are in microseconds.
     """
     return f"{counters.get(name, 0) / 1000:.1f} ms"
+
+
+def _memory(tree: Tree, memory: dict[str, Any]) -> None:
+    """
+    Add how copies get their memory.
+    """
+    branch = tree.add(Text(f"memory is {'mapped' if memory['kind'] == 'map' else 'copied'}: {memory['why']}"))
+    for owner, number in sorted(memory["owners"].items(), key=lambda item: -item[1]):
+        branch.add(Text(f"{size(number)} {owner}"))
 
 
 def _process(tree: Tree, process: dict[str, Any]) -> None:
