@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.conftest import Mode
+from libcriu_py._native import built_prefix
+from tests.system.conftest import MODES, Mode
 from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from tests.system.accounts import Account
 
     Directories = Callable[[Account], Path]
+
+PREFIXES = dict.fromkeys([built_prefix(), *os.environ.get("LIBCRIU_PY_TEST_PREFIXES", "").split(":")])
+"""
+Where CRIU is installed: as for the tests of the binding.
+"""
 
 PANDAS = """
     import hashlib, sys
@@ -86,8 +92,8 @@ def test_pandas_computes_the_same(mode: Mode, directory_of: Directories) -> None
     memory = memory_of(snapshot)
     assert memory["kind"] == "map"
     assert memory["bytes"] > 20 * memory["copied"]
-    for argument in ("1", "2", "3"):
-        done = snapshot.run(argument)
+    for argument, launcher in (("1", "python"), ("2", "native"), ("3", "native")):
+        done = snapshot.run(argument, env={"LIBCRIU_PY_LAUNCHER": launcher})
         assert done.stdout == f"True {argument}\n", done.stderr
 
 
@@ -96,7 +102,8 @@ def test_optimize_after_the_fact(mode: Mode, directory_of: Directories) -> None:
     A snapshot with copied memory becomes one with mapped memory while copies of it run; twice is an error.
     """
     snapshot = take_mapped(mode, directory_of(mode.account), PANDAS, memory="copy")
-    assert memory_of(snapshot) == {"kind": "copy", "why": "as asked for"}
+    memory = memory_of(snapshot)
+    assert (memory["kind"], memory["why"]) == ("copy", "as asked for")
     assert snapshot.run("4").stdout == "False 4\n"
     command = [mode.account.python, "-m", "libcriu_py", "optimize", snapshot.path]
     done = mode.run(command)
@@ -127,10 +134,11 @@ def test_moved_and_read_only(mode: Mode, directory_of: Directories) -> None:
         subprocess.run(["/bin/chmod", "-R", "u+w", copied.path], check=True)
 
 
+@pytest.mark.parametrize("launcher", ["python", "native"])
 @pytest.mark.parametrize("harm", ["missing", "shorter"])
-def test_another_memory_file_is_refused(mode: Mode, directory_of: Directories, harm: str) -> None:
+def test_another_memory_file_is_refused(mode: Mode, directory_of: Directories, harm: str, launcher: str) -> None:
     """
-    Without memory.img, or with one of another size, nothing is restored; criu itself would not notice.
+    Without memory.img, or with one of another size, neither launcher restores; criu itself would not notice.
     """
     snapshot = take_mapped(mode, directory_of(mode.account), PANDAS)
     file = snapshot.path / "memory.img"
@@ -140,7 +148,7 @@ def test_another_memory_file_is_refused(mode: Mode, directory_of: Directories, h
         file.chmod(0o600)
         with file.open("r+b") as opened:
             opened.truncate(4096)
-    done = snapshot.run("1")
+    done = snapshot.run("1", env={"LIBCRIU_PY_LAUNCHER": launcher})
     assert done.returncode in {125, 126}, done.stdout
     assert "memory.img" in done.stderr
     assert "make the snapshot anew" in done.stderr
@@ -157,6 +165,20 @@ def test_a_tree_of_processes(mode: Mode, directory_of: Directories) -> None:
     for _ in range(2):
         done = snapshot.run()
         assert done.stdout == "yyy\n", done.stderr
+
+
+@pytest.mark.parametrize("prefix", [prefix for prefix in PREFIXES if prefix])
+def test_each_version_of_criu(own_account: Account, directory_of: Directories, prefix: str) -> None:
+    """
+    The images of each CRIU (4.1 has 32-bit counts in its pagemaps) are rewritten and restored.
+    """
+    env = {"LIBCRIU_PY_CRIU": f"{prefix}/sbin/criu"}
+    mode = Mode(MODES[0], MODES[0], own_account)
+    for code, argument, wanted in ((PANDAS, "8", "True 8\n"), (TREE, "", "yyy\n")):
+        snapshot = take_mapped(mode, directory_of(own_account), code, env=env)
+        assert memory_of(snapshot)["kind"] == "map"
+        done = snapshot.run(argument, env=env)
+        assert done.stdout == wanted, done.stderr
 
 
 def test_a_copy_can_be_checkpointed(own_account: Account, directory_of: Directories) -> None:
