@@ -53,12 +53,17 @@ def run(
         LAUNCHER_FAILED or SNAPSHOT_UNUSABLE after one line on stderr. Otherwise it does not return: this
         process ends with the program's status, by its signal, or becomes the program.
     """
+    from libcriu_py.errors import SnapshotMismatch
+    from libcriu_py.python_variables import difference
     from libcriu_py.snapshot import Snapshot
 
     _open_missing_stdio()
     snapshot: Snapshot | None = None
     try:
         snapshot = Snapshot.open(dir)
+        differs = difference(snapshot.manifest["python"].get("variables", {}), os.environ)
+        if differs is not None:
+            raise SnapshotMismatch(differs)
         reason, code = _try_restored(snapshot, args, main, mode)
     except SnapshotError as error:
         reason, code = str(error), SNAPSHOT_UNUSABLE

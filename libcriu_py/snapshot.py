@@ -18,6 +18,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from libcriu_py import python_variables
 from libcriu_py.errors import SnapshotError, SnapshotUnsafe
 from libcriu_py.program import Program
 
@@ -283,4 +284,5 @@ def python_identity() -> dict[str, object]:
         "implementation": sys.implementation.name,
         "executable": sys.executable,
         "prefix": sys.prefix,
+        "variables": python_variables.recorded(os.environ),
     }

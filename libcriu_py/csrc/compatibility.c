@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -150,6 +151,20 @@ static void check_mapped_file(struct finding *finding, const struct json *file)
 		found(finding, "%s, which the program has mapped, was changed after the dump; make the snapshot anew", path);
 }
 
+/* Variables that an interpreter reads at its start only (libcriu_py/python_variables.py), with their values at the dump. */
+static void check_variables(struct finding *finding, const struct json *variables)
+{
+	json_for_each(variable, variables) {
+		const char *now = getenv(variable->name), *then = json_string(variable);
+
+		now = now ? now : "";
+		if (strcmp(now, then))
+			found(finding, "%s is %s%s%s, and was %s%s%s when the interpreter of the snapshot started",
+			      variable->name, *now ? "'" : "", *now ? now : "not set", *now ? "'" : "", *then ? "'" : "",
+			      *then ? then : "not set", *then ? "'" : "");
+	}
+}
+
 int snapshot_check(const struct snapshot *snapshot, struct problem *problem)
 {
 	struct finding finding = { problem, snapshot->path, 0 };
@@ -157,6 +172,7 @@ int snapshot_check(const struct snapshot *snapshot, struct problem *problem)
 
 	check_machine(&finding, json_get(snapshot->manifest, "machine"));
 	check_identity(&finding, snapshot->manifest);
+	check_variables(&finding, json_get(json_get(snapshot->manifest, "python"), "variables"));
 	check_files(&finding, snapshot);
 	json_for_each(file, mapped)
 		check_mapped_file(&finding, file);

@@ -1,55 +1,17 @@
 """
 PYTHON* variables of the new environment, as far as they can still take effect.
 
-Those that an interpreter reads once, before anything runs, cannot: `FIXED` has them, and a launcher starts the
-program conventionally where one of them is not as it was at the dump (Doc/using/cmdline.rst, Python/initconfig.c).
-What is read when it is needed (PYTHONBREAKPOINT, PYTHONASYNCIODEBUG, PYTHONINSPECT) needs nothing.
+Those that an interpreter reads once, before anything runs, cannot: `python_variables` has them. What is read when it is
+needed (PYTHONBREAKPOINT, PYTHONASYNCIODEBUG, PYTHONINSPECT) needs nothing.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from libcriu_py.resources.base import Arrival, BuiltIn
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-FIXED = (
-    "PYTHONDEBUG",
-    "PYTHONDEVMODE",
-    "PYTHONDUMPREFS",
-    "PYTHONEXECUTABLE",
-    "PYTHONHASHSEED",
-    "PYTHONHOME",
-    "PYTHONMALLOC",
-    "PYTHONMALLOCSTATS",
-    "PYTHONNODEBUGRANGES",
-    "PYTHONNOUSERSITE",
-    "PYTHONOPTIMIZE",
-    "PYTHONPERFSUPPORT",
-    "PYTHONPLATLIBDIR",
-    "PYTHONPROFILEIMPORTTIME",
-    "PYTHONSAFEPATH",
-    "PYTHONUSERBASE",
-    "PYTHONUTF8",
-    "PYTHONVERBOSE",
-    "PYTHON_FROZEN_MODULES",
-    "PYTHON_GIL",
-    "PYTHON_JIT",
-)
-"""Variables whose effect cannot be changed in a running interpreter."""
-
-
-def fixed_variables(env: Mapping[str, str]) -> dict[str, str]:
-    """
-    Give those of `FIXED` that are set; an empty one counts as not set (Doc/using/cmdline.rst).
-    """
-    if sys.flags.ignore_environment:
-        return {}
-    return {name: env[name] for name in FIXED if env.get(name)}
 
 
 class Environment(BuiltIn):
