@@ -249,8 +249,7 @@ def namespace_obstacle(criu: str, manifest: Mapping[str, Any] | None = None) -> 
 
 def _namespaces_work() -> str:
     """Name the file that says that namespaces can be made from this process's ones, under its filters."""
-    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-        boot = file.read(8).decode("ascii")
+    boot = (_small("/proc/sys/kernel/random/boot_id") or b"unknown")[:8].decode("ascii")
     places = [os.stat(f"/proc/self/ns/{name}").st_ino for name in ("user", "mnt", "pid")]
     # Numbers of namespaces are used again; with the start of their pid 1 they tell one container from the next.
     identity = "-".join(map(str, [boot, os.getegid(), *places, _start_of_init(), capabilities().seccomp_filters]))
@@ -268,11 +267,17 @@ def namespaces_failed(error: int, stage: int) -> UnsupportedFeature:
 
 def _start_of_init() -> int:
     """Give the start of pid 1, in clock ticks after the boot; 0 where /proc hides it."""
+    text = _small("/proc/1/stat")
+    return int(text.rpartition(b")")[2].split()[19]) if text else 0
+
+
+def _small(path: str) -> bytes | None:
+    """Read a small file of /proc; None where it is hidden."""
     try:
-        with open("/proc/1/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:
-        return 0
+        return None
 
 
 def forget_namespaces() -> None:
@@ -304,8 +309,7 @@ def groups_in(mode: Privilege) -> list[int]:
     groups = os.getgroups()
     if mode is Privilege.ROOTLESS and SERVICE_VARIABLE not in os.environ:
         # Only one's own group is mapped (user_namespaces(7)).
-        with open("/proc/sys/kernel/overflowgid", "rb") as file:
-            unmapped = int(file.read())
+        unmapped = int(_small("/proc/sys/kernel/overflowgid") or 65534)  # the kernel's default
         groups = [group if group == os.getegid() else unmapped for group in groups]
     return sorted(groups)
 

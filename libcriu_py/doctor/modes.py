@@ -74,9 +74,15 @@ def _criu(facts: Facts) -> Obstacle | None:
 
 
 def _kernel(facts: Facts) -> Obstacle | None:
+    if facts["proc"]["subset"] == "pid":
+        return Obstacle(
+            "/proc is mounted with subset=pid, so that /proc/sys and all else that is no process is missing",
+            "mount -t proc proc /proc",
+            STARTER if facts["namespaces"]["container"] else ROOT,
+        )
     if not facts["kernel"]["checkpoint_restore"]:
         return Obstacle(
-            "this kernel was built without CONFIG_CHECKPOINT_RESTORE, or /proc/sys is hidden",
+            "this kernel was built without CONFIG_CHECKPOINT_RESTORE",
             "install a kernel of a distribution, which has it",
             ROOT if not facts["namespaces"]["container"] else "whoever runs the host",
         )

@@ -68,7 +68,7 @@ def make_mounts(spec: dict[str, Any]) -> None:
     Mount /proc as engines do, and take the tmpfs away.
     """
     mount("none", "/", "", MS_REC | MS_PRIVATE)
-    mount("proc", "/proc", "proc", 0)
+    mount("proc", "/proc", "proc", 0, spec["proc"])
     for path in filter(os.path.exists, READ_ONLY if spec["masked"] else ()):
         mount(path, path, "", MS_BIND | MS_REC)
         mount(path, path, "", MS_BIND | MS_REMOUNT | MS_RDONLY)

@@ -51,6 +51,7 @@ def run(
     pid_1: bool = False,
     busy_pids: int = 0,
     own_session: bool = True,
+    proc: str = "",
     env: Mapping[str, str] | None = None,
     cwd: Path | str = "/",
 ) -> subprocess.CompletedProcess[str]:
@@ -68,6 +69,7 @@ def run(
         no_new_privs: Set NO_NEW_PRIVS.
         pid_1: Whether the command itself is pid 1; else it is pid 2.
         busy_pids: How many further pids have been used before.
+        proc: Options of the mount of /proc.
         own_session: Whether a session begins in the container, as it does under an engine.
         env: Variables beside those of a fresh login.
         cwd: Working directory.
@@ -88,6 +90,7 @@ def run(
         "pid_1": pid_1,
         "busy_pids": busy_pids,
         "own_session": own_session,
+        "proc": proc,
         "cwd": str(cwd),
     }
     return subprocess.run(

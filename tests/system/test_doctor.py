@@ -211,6 +211,24 @@ def test_a_covered_proc_is_named(account: Account) -> None:
     assert not told["facts"]["proc"]["sys_writable"]
 
 
+@pytest.mark.parametrize("option", ["hidepid=1", "hidepid=2"])
+def test_hidden_processes_do_no_harm(account: Account, option: str) -> None:
+    """
+    One's own are enough; the option is among the facts.
+    """
+    told = examine(account, proc=option)
+    assert told["modes"]["rootless"]["works"]
+    assert told["facts"]["proc"]["hidepid"] in {option[-1], "noaccess", "invisible"}
+
+
+def test_a_proc_of_processes_only_is_named(account: Account) -> None:
+    """
+    CRIU needs /proc/sys, and no other /proc can be mounted where this one is not complete.
+    """
+    told = examine(account, proc="subset=pid")
+    assert "subset=pid" in obstacle(told, "rootless")["text"]
+
+
 def test_a_chroot_is_named(account: Account, own_account: Account) -> None:
     """
     In a chroot no user namespace can be made.

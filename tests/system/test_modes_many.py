@@ -119,6 +119,27 @@ def test_a_hundred_commands_at_once_answer_each_for_itself(account: Account, rea
     assert [process.returncode for process in processes] == [0] * COPIES
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_thousand_copies_one_after_the_other_answer(account: Account, read_only_snapshot: Path) -> None:
+    """
+    Nothing adds up: neither descriptors here nor anything outside.
+    """
+    script = (
+        "import os, sys\nfrom libcriu_py import PIPE, restore\n"
+        "def once(n):\n"
+        "    with restore(sys.argv[1], [str(n)], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:\n"
+        "        output, errors = process.communicate(b'')\n"
+        "    assert f'[\"{n}\"]' in output.decode() and process.returncode == 0, (output, errors)\n"
+        "once(0)\nbefore = os.listdir('/proc/self/fd')\n"
+        "for n in range(1, 1001):\n    once(n)\n"
+        "assert len(os.listdir('/proc/self/fd')) == len(before)\nprint('fine')\n"
+    )
+    done = run_as(account, [account.python, "-c", script, read_only_snapshot], timeout=580)
+    writable_again(read_only_snapshot)
+    assert done.stdout == "fine\n", done.stderr
+
+
 def test_nothing_is_written_into_the_snapshot(account: Account, read_only_snapshot: Path) -> None:
     """
     Neither names nor times of its files change by a restore.

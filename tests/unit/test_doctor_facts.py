@@ -22,6 +22,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "process": {"uid": 1000, "pid": 4711, "no_new_privs": False},
     "namespaces": {"container": False},
     "security": {"yama": None},
+    "proc": {"subset": None},
     "storage": {"problem": None, "cache": "/dev/shm/x", "cache_on_tmpfs": True},
     "limits": {"nofile": [1024, 4096]},
 }
@@ -117,10 +118,11 @@ def test_gathered_facts_are_plain_data() -> None:
         (with_facts("criu", version=None, problem="broken"), "/usr/sbin/criu does not run: broken", "criu"),
         (with_facts("criu", version="3.17.1"), "3.18 is the oldest", "criu"),
         (with_facts("kernel", checkpoint_restore=False), "CONFIG_CHECKPOINT_RESTORE", "kernel"),
+        (with_facts("proc", subset="pid"), "subset=pid", "mount -t proc proc /proc"),
         (with_facts("security", yama="3"), "until the next boot", "ptrace_scope"),
         (with_facts("storage", problem="/dev/shm/x is not a directory"), "not a directory", "rm -r /dev/shm/x"),
     ],
-    ids=["no criu", "broken criu", "old criu", "kernel", "Yama", "cache"],
+    ids=["no criu", "broken criu", "old criu", "kernel", "subset", "Yama", "cache"],
 )
 def test_what_stops_every_mode_is_named_first(told: dict[str, Any], text: str, command: str) -> None:
     """
