@@ -78,7 +78,7 @@ def map_memory(
         census: by pid, what a process's malloc said of its large blocks.
 
     Returns:
-        What was done and why. When anything in the images is not understood, nothing is done.
+        What was done and why. When anything in the images is not understood, or cannot be written, nothing is done.
     """
     mapped = _map_memory(images, memory_file, key, wanted, census or {})
     return mapped._replace(census=census or {})
@@ -97,7 +97,7 @@ def _map_memory(images: str, memory_file: str, key: str, wanted: str, census: Ma
             os.mkdir(scratch, 0o700)
             _write(images, scratch, memory_file, key, memories, planned)
         checked = check.same_memory(images, scratch, memory_file, key)
-    except ImageError as error:
+    except (ImageError, OSError) as error:  # OSError: no space for both, for one
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(memory_file)
