@@ -38,6 +38,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     # In the order in which they are put right; they let go in the reverse order.
+    "fds": Kind("descriptors", "Descriptors"),
     "secrets": Kind("secrets", "Secrets"),
     "clock": Kind("clocks", "Clock"),
     "environment": Kind("environment", "Environment"),

@@ -1,0 +1,70 @@
+"""
+Descriptors with which something is to be done by rule, before anything else judges them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.errors import CheckpointError
+from libcriu_py.preflight import descriptors, policies
+from libcriu_py.resources.base import Arrival, BuiltIn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+VARIABLE = "LIBCRIU_PY_CONFIG"
+"""A TOML file with rules, beside those of a program: pyproject.toml, as a rule."""
+
+
+class Descriptors(BuiltIn):
+    """
+    The descriptors that rules are for.
+
+    Args:
+        rules: Tables with action, kind and match; see `libcriu_py.preflight.policies`.
+        config: A TOML file with further rules; default LIBCRIU_PY_CONFIG of the environment, else none.
+    """
+
+    def __init__(self, *, rules: Iterable[Mapping[str, Any]] = (), config: str | None = None) -> None:
+        self._rules = [policies.policy(rule) for rule in rules]
+        path = config or os.environ.get(VARIABLE)
+        if path:
+            self._rules += policies.from_toml(path)
+        self._reopen: list[policies.Reopening] = []
+
+    def let_go(self) -> None:
+        """
+        Do what the rules say.
+        """
+        if not self._rules:
+            return
+        refused = []
+        for finding in list(descriptors.findings({})):
+            action = policies.first_fit(self._rules, finding)
+            if finding.fd is None or finding.fd <= 2 or action in {"", "ignore"}:
+                continue
+            if action == "error":
+                refused.append(f"{finding.kind} {finding.what} (fd {finding.fd})")
+                continue
+            kept = policies.apply(action, finding)
+            if kept is not None:
+                self._reopen.append(kept)
+        if refused:
+            message = f"a rule refuses a dump with {'; '.join(refused)}"
+            raise CheckpointError(message)
+
+    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """
+        Open again what is to be.
+        """
+        self.come_back()
+
+    def come_back(self) -> None:
+        """
+        Open again what is to be.
+        """
+        waiting, self._reopen = self._reopen, []
+        for kept in waiting:
+            kept.reopen()
