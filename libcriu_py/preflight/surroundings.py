@@ -67,6 +67,13 @@ def _mapping(path: str, size: int, allowed: int) -> Finding | None:
     if path.startswith("/SYSV"):
         advice = "System V shared memory needs an IPC namespace of its own; use multiprocessing.shared_memory"
         return Finding("shared memory", path, Verdict.IMPOSSIBLE, advice)
+    if path.startswith("/dev/shm/sem.") and path.endswith(_DELETED) and _in_user_namespace():  # noqa: S108
+        # criu reads the file through /proc/PID/map_files (proc_map_files_get_link, fs/proc/base.c).
+        advice = (
+            "criu may not read a POSIX semaphore without CAP_CHECKPOINT_RESTORE outside of a user namespace; make locks, "
+            "queues and pools of multiprocessing after the checkpoint, or dump as root or with a file-capable criu"
+        )
+        return Finding("semaphore", path.removesuffix(_DELETED), Verdict.NEEDS_HOOK, advice)
     anonymous = path.startswith(("/memfd:", "/dev/zero", "/dev/shm/"))  # noqa: S108 - looked at only
     if path.endswith(_DELETED) and not anonymous and size > allowed:
         advice = (
@@ -75,6 +82,14 @@ def _mapping(path: str, size: int, allowed: int) -> Finding | None:
         )
         return Finding("deleted mapping", path.removesuffix(_DELETED), Verdict.NEEDS_HOOK, advice)
     return None
+
+
+def _in_user_namespace() -> bool:
+    """
+    Tell whether this is not the first user namespace, which alone maps all ids (user_namespaces(7)).
+    """
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
 
 
 def _locks(options: Mapping[str, object]) -> Iterator[Finding]:

@@ -1,0 +1,3 @@
+"""
+Real programs from PyPI, conventional and restored.
+"""
