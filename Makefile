@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Further arguments for pytest, such as ARGS="-k restore -x".
 ARGS ?=
+# How many tests run at once; PARALLEL= gives one at a time, with its output as it comes.
+PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 # Arguments of the demo, such as DEMO="--rounds 20".
 DEMO ?=
 
@@ -33,7 +35,7 @@ demo: criu ## show what it does: a pandas program, conventional and restored
 	@$(python) examples/demo.py $(DEMO)
 
 test: test-tools lint types ## lint, types, all tests; what is missing is installed
-	@LIBCRIU_PY_TEST_PREFIXES='$(newest_criu)' $(python) -m pytest --no-skips $(ARGS)
+	@LIBCRIU_PY_TEST_PREFIXES='$(newest_criu)' $(python) -m pytest --no-skips $(PARALLEL) $(ARGS)
 
 lint: venv ## ruff
 	@$(python) -m ruff check .
@@ -52,7 +54,7 @@ test-tools: venv
 	@scripts/install-criu --from-source --suite sid --prefix '$(newest_criu)'
 
 system: test-tools ## the tests that dump and restore
-	@LIBCRIU_PY_TEST_PREFIXES='$(newest_criu)' $(python) -m pytest --no-skips tests/system $(ARGS)
+	@LIBCRIU_PY_TEST_PREFIXES='$(newest_criu)' $(python) -m pytest --no-skips $(PARALLEL) tests/system $(ARGS)
 
 test-clean: ## install, build and use it in clean roots of Debian 12 and 13 (root; minutes)
 	@scripts/test-clean

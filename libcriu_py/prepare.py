@@ -90,6 +90,23 @@ class Plan(NamedTuple):
         return cls(**values)
 
 
+def command_line(python: str, plan: Plan) -> list[str]:
+    """
+    Give the command that makes a program ready and saves it.
+
+    Not `python -m`: that would put the working directory in front of the standard library, where a file of the user,
+    a json.py say, would be found first. Our own place on sys.path stands there instead, until the program's takes it.
+
+    Args:
+        python: The interpreter.
+        plan: What it is to do.
+    """
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    first = here if python == sys.executable else os.devnull
+    code = f"import sys; sys.path[: sys.path[0] == ''] = [{first!r}]; from libcriu_py.prepare import main; main()"
+    return [python, "-c", code, plan.to_json()]
+
+
 def main() -> None:
     """
     Carry out the plan that is the first argument; in a restored copy, run the program.
@@ -199,7 +216,3 @@ def _fail(problem: str, status: int = 1) -> NoReturn:
     """
     sys.stderr.write(f"libcriu-py: {problem}\n")
     raise SystemExit(status)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,23 @@ log_roots: pytest.StashKey[list[Path]] = pytest.StashKey()
 """
 Directories, beside tmp_path, below which a failed test's logs lie.
 """
-_system_tests_ran: pytest.StashKey[int] = pytest.StashKey()
+_system_tests: pytest.StashKey[SystemTests] = pytest.StashKey()
+
+
+class SystemTests:
+    """
+    The number of system tests that ran, in whatever process of the run.
+    """
+
+    def __init__(self) -> None:
+        self.ran = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """
+        Count one; with several processes this is called in the one that collects the reports.
+        """
+        if report.when == "call" and not report.skipped and "tests/system/" in report.nodeid:
+            self.ran += 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     A test that forks and dumps itself would have such a descriptor in its image. Python's own, and
     pytest's, are not inheritable (PEP 446); what is inheritable and above 2 has come from outside.
     """
-    config.stash[_system_tests_ran] = 0
+    config.stash[_system_tests] = SystemTests()
+    config.pluginmanager.register(config.stash[_system_tests])
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
         try:
@@ -67,8 +84,6 @@ def pytest_runtest_makereport(
     report = yield
     if item.config.option.no_skips:
         _refuse_skip(report, expected=hasattr(report, "wasxfail"))
-    if call.when == "call" and not report.skipped and "tests/system/" in item.nodeid:
-        item.config.stash[_system_tests_ran] += 1
     if report.failed:
         roots = [*item.stash.get(log_roots, []), item.funcargs.get("tmp_path")]  # type: ignore[attr-defined]
         for path in _logs(roots):
@@ -108,7 +123,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     config = session.config
     wanted = any("system" in Path(argument.split("::")[0]).parts for argument in config.args)
     collect_only = config.option.collectonly or config.option.keyword or config.option.markexpr
-    if config.option.no_skips and wanted and not collect_only and not config.stash[_system_tests_ran]:
+    collects = not hasattr(config, "workerinput")  # not one of several processes that run tests (pytest-xdist)
+    if collects and config.option.no_skips and wanted and not collect_only and not config.stash[_system_tests].ran:
         config.issue_config_time_warning(pytest.PytestWarning("no system test ran"), stacklevel=1)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     yield

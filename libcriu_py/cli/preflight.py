@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
     from libcriu_py.cli.snapshot import find_program, split
     from libcriu_py.launcher import spawn_for_snapshot
     from libcriu_py.preflight import REPORT_VARIABLE, tracing
-    from libcriu_py.prepare import Plan
+    from libcriu_py.prepare import Plan, command_line
 
     own, arguments = split([word for word in argv if word != "--"] if argv[:1] == ["--"] else argv)
     options = parse(build_parser(), own)
@@ -96,8 +96,7 @@ def main(argv: list[str]) -> int:
                 program=find_program(options.module, options.target, options.python),
                 argv=arguments,
             )
-            command = [options.python, "-m", "libcriu_py.prepare", plan.to_json()]
-            status = spawn_for_snapshot(command, env=variables, mode=options.mode)
+            status = spawn_for_snapshot(command_line(options.python, plan), env=variables, mode=options.mode)
     except (CriuError, OSError) as error:
         report(error)
         return 1

@@ -13,7 +13,7 @@ import time
 from libcriu_py.cli._arguments import MODE_HELP, MODES, USAGE, build, parse, report, size
 from libcriu_py.commands import find_command
 from libcriu_py.errors import CriuError, SnapshotError
-from libcriu_py.prepare import Plan
+from libcriu_py.prepare import Plan, command_line
 from libcriu_py.program import STDIN, Program
 from libcriu_py.snapshot import MANIFEST, Snapshot
 
@@ -217,8 +217,7 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
     start = time.monotonic()
     _refuse_what_is_there(plan.dir, replace=options.replace)
     before = _identity(plan.dir)
-    command = [options.python, "-m", "libcriu_py.prepare", plan.to_json()]
-    status = spawn_for_snapshot(command, env=_environment(options), mode=options.mode)
+    status = spawn_for_snapshot(command_line(options.python, plan), env=_environment(options), mode=options.mode)
     if _identity(plan.dir) in {None, before}:
         sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
         return 1

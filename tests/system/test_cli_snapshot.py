@@ -332,3 +332,19 @@ def test_check_without_criu(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{tmp_path}/none" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_files_of_the_working_directory_do_not_hide_the_standard_library(tmp_path: Path) -> None:
+    """
+    A json.py where the command is given is not taken for the library's.
+    """
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "program.py").write_text("import json\nprint(json.dumps([1]))\n")
+    # As the console script of an installation does; python -m itself would have the working directory in front.
+    code = "import sys; del sys.path[0]; from libcriu_py.cli import main; sys.exit(main(sys.argv[1:]))"
+    argv = [sys.executable, "-c", code, "snapshot", "-o", "snap", "bin/program.py"]
+    subprocess.run(argv, cwd=tmp_path, check=True, timeout=TIMEOUT)
+    argv = [*LIBCRIU_PY, "run", "--no-fallback", str(tmp_path / "snap")]
+    done = subprocess.run(argv, cwd="/", capture_output=True, text=True, check=True, timeout=TIMEOUT)
+    assert done.stdout == "[1]\n"
