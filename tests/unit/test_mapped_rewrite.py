@@ -4,7 +4,9 @@ Rewriting images so that memory is mapped, and the check that compares both sets
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -249,6 +251,38 @@ def test_a_failed_check_leaves_the_images(
         images()
     assert sorted(os.listdir(tmp_path)) == ["before", "images"]
     assert (tmp_path / "before" / "mm-1.img").read_bytes() == (tmp_path / "images" / "mm-1.img").read_bytes()
+
+
+def test_no_room_for_the_file_leaves_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where memory.img cannot be written in full, the memory stays copied, and the reason is given.
+    """
+    monkeypatch.setattr(optimize, "recognise", everything_known)
+    write_process(tmp_path / "images", 1, [CODE, DATA, BIG, OTHER, STACK], content())
+    write_rest(tmp_path / "images", "/bin/true")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal that comes with it; the error is as for a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * PAGE, limits[1]))
+    try:
+        result = optimize.map_memory(str(tmp_path / "images"), str(tmp_path / "memory.img"), KEY, wanted="map")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.kind == "copy"
+    assert "File too large" in result.why
+    assert os.listdir(tmp_path) == ["images"]
+    assert (tmp_path / "images" / "pages-1.img").stat().st_size == len(content()) * PAGE
+
+
+def test_file_systems_that_cannot_copy(images: Callable[..., Images], monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where copy_file_range(2) does not work, the content is read and written.
+    """
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    assert images().check().mapped
 
 
 def test_copy_as_asked_for_changes_nothing(tmp_path: Path) -> None:
