@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def say(*words: object) -> None:
     """
-    Print a line, at once.
+    Print a line, at once, also from a signal handler that interrupts another line: no buffer can be entered twice.
     """
-    print(*words, flush=True)
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def idle(*, reads: bool) -> None:
