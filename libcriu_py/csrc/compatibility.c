@@ -155,8 +155,11 @@ static void check_mapped_file(struct finding *finding, const struct json *file)
 static void check_variables(struct finding *finding, const struct json *variables)
 {
 	json_for_each(variable, variables) {
-		const char *now = getenv(variable->name), *then = json_string(variable);
+		const char *then = json_string(variable), *now;
 
+		if (!variable->name || !then)
+			continue; /* an array, or no string: not written by us */
+		now = getenv(variable->name);
 		now = now ? now : "";
 		if (strcmp(now, then))
 			found(finding, "%s is %s%s%s, and was %s%s%s when the interpreter of the snapshot started",

@@ -357,6 +357,11 @@ const struct json *json_typed(const struct json *value, enum json_type type)
 	return value && value->type == type ? value : NULL;
 }
 
+const struct json *json_first(const struct json *container)
+{
+	return json_typed(container, JSON_OBJECT) || json_typed(container, JSON_ARRAY) ? container->first : NULL;
+}
+
 const struct json *json_get(const struct json *object, const char *name)
 {
 	if (!json_typed(object, JSON_OBJECT))

@@ -45,7 +45,10 @@ const char *json_string(const struct json *value);
 int64_t json_integer(const struct json *value, int64_t otherwise);
 const struct json *json_typed(const struct json *value, enum json_type type);
 
+/* The first member of a container; NULL where there is none, or nothing that could have one. */
+const struct json *json_first(const struct json *container);
+
 #define json_for_each(member, container) \
-	for (const struct json *member = (container)->first; member; member = member->next)
+	for (const struct json *member = json_first(container); member; member = member->next)
 
 #endif
