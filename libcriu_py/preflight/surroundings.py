@@ -67,11 +67,12 @@ def _mapping(path: str, size: int, allowed: int) -> Finding | None:
     if path.startswith("/SYSV"):
         advice = "System V shared memory needs an IPC namespace of its own; use multiprocessing.shared_memory"
         return Finding("shared memory", path, Verdict.IMPOSSIBLE, advice)
-    if path.startswith("/dev/shm/sem.") and path.endswith(_DELETED) and _in_user_namespace():  # noqa: S108
-        # criu reads the file through /proc/PID/map_files (proc_map_files_get_link, fs/proc/base.c).
+    if path.startswith("/dev/shm/sem.") and _in_user_namespace():  # noqa: S108
+        # It is deleted, and criu reads it through /proc/PID/map_files (proc_map_files_get_link, fs/proc/base.c).
         advice = (
-            "criu may not read a POSIX semaphore without CAP_CHECKPOINT_RESTORE outside of a user namespace; make locks, "
-            "queues and pools of multiprocessing after the checkpoint, or dump as root or with a file-capable criu"
+            "criu may not read a POSIX semaphore without CAP_CHECKPOINT_RESTORE outside of a user namespace; make "
+            "locks, queues and pools of multiprocessing after the checkpoint, or dump as root or with a file-capable "
+            "criu"
         )
         return Finding("semaphore", path.removesuffix(_DELETED), Verdict.NEEDS_HOOK, advice)
     anonymous = path.startswith(("/memfd:", "/dev/zero", "/dev/shm/"))  # noqa: S108 - looked at only

@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
     "random": Kind("randomness", "Random", ("random",)),
     "numpy": Kind("numpy_random", "NumpyRandom", ("numpy.random",)),
     "torch": Kind("torch_random", "TorchRandom", ("torch",)),
-    "ssl": Kind("openssl", "OpenSsl", ("_ssl",)),
+    "ssl": Kind("openssl", "OpenSsl"),
     "uuid": Kind("uuids", "Uuid", ("uuid",)),
     "tempfile": Kind("temporary_names", "TemporaryNames", ("tempfile",)),
     "multiprocessing": Kind("processes", "Multiprocessing", ("multiprocessing.process",)),

@@ -1,8 +1,11 @@
 """
-OpenSSL's random numbers, from which `ssl` makes keys and session secrets.
+The random numbers of OpenSSL, of which keys and session secrets are made.
 
-OpenSSL notices a fork by the pid, which is the same in each copy (crypto/rand, openssl_get_fork_id). RAND_add reseeds
-the generator at the top, and those below it reseed when they see that (providers/implementations/rands/drbg.c).
+OpenSSL notices a fork by the pid, which is the same in each copy (crypto/rand, openssl_get_fork_id): two copies would
+make the same private keys. RAND_add reseeds the generator at the top, and those below it reseed when they see that
+(providers/implementations/rands/drbg.c). A process may have several: that of Python's `ssl`, the one linked into the
+package `cryptography`, and those that binary wheels bring along as shared libraries.
+
 `os.urandom`, `secrets` and `uuid.uuid4` ask the kernel each time and need nothing.
 """
 
@@ -10,23 +13,67 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libcriu_py.resources.base import Arrival, BuiltIn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SEED_BYTES = 64
 
 
 class OpenSsl(BuiltIn):
     """
-    The generators of the OpenSSL that Python's `ssl` uses.
+    The generators of every OpenSSL in the process that can be reached.
     """
 
     def __init__(self) -> None:
-        self._ssl: Any = sys.modules["_ssl"]
+        self._add: list[Callable[[bytes], object]] = []
+
+    def let_go(self) -> None:
+        """
+        Find them.
+        """
+        module: Any = sys.modules.get("_ssl")
+        if module is not None:
+            self._add.append(lambda seed: module.RAND_add(seed, float(len(seed))))
+        rust: Any = sys.modules.get("cryptography.hazmat.bindings._rust")
+        linked: Any = getattr(getattr(rust, "_openssl", None), "lib", None)
+        if linked is not None and hasattr(linked, "RAND_add"):
+            self._add.append(lambda seed: linked.RAND_add(seed, len(seed), float(len(seed))))
+        others = shared_libraries()
+        if len(others) > (module is not None):
+            import ctypes
+
+            for path in others:
+                add = ctypes.CDLL(path).RAND_add
+                add.argtypes, add.restype = (ctypes.c_char_p, ctypes.c_int, ctypes.c_double), None
+                self._add.append(lambda seed, add=add: add(seed, len(seed), float(len(seed))))  # type: ignore[misc]
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
         """
-        Mix in bytes of the kernel, counted as full entropy.
+        Mix bytes of the kernel into each, counted as full entropy.
         """
-        self._ssl.RAND_add(os.urandom(_SEED_BYTES), float(_SEED_BYTES))
+        for add in self._add:
+            add(os.urandom(_SEED_BYTES))
+        self.come_back()
+
+    def come_back(self) -> None:
+        """
+        The original goes on drawing.
+        """
+        self._add = []
+
+
+def shared_libraries() -> list[str]:
+    """
+    Give the libcrypto libraries that are loaded.
+    """
+    found = set()
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            path = line.rstrip("\n").partition("/")
+            if path[1] and os.path.basename(path[2]).startswith("libcrypto") and not line.endswith("(deleted)\n"):
+                found.add("/" + path[2])
+    return sorted(found)

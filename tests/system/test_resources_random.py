@@ -117,6 +117,22 @@ def test_numpy_differs(mode: Mode, directory_of: Directories) -> None:
         assert one[name] != other[name], name
 
 
+def test_keys_of_cryptography_differ(mode: Mode, directory_of: Directories) -> None:
+    """
+    The package `cryptography`, which has an OpenSSL of its own, makes another private key in each copy.
+    """
+    code = """
+    import json
+    from libcriu_py import checkpoint
+    from cryptography.hazmat.primitives.asymmetric import ec
+    with checkpoint():
+        ec.generate_private_key(ec.SECP256R1())
+    print(json.dumps(ec.generate_private_key(ec.SECP256R1()).private_numbers().private_value))
+    """
+    one, other = two_copies(mode, directory_of(mode.account), code)
+    assert one != other
+
+
 def test_program_made_ready_from_outside_differs(mode: Mode, directory_of: Directories) -> None:
     """
     A program without a line of ours, whose modules were imported before the dump, draws its own numbers.
