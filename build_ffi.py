@@ -31,6 +31,14 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
 CSRC = Path("libcriu_py/csrc")
+HEADERS = ("native.h", "support.h")
+"""
+The headers whose declarations between the cdef marks are Python's.
+"""
+SUPPORT = ("descriptors", "keeper", "namespaces", "supervisor", "mirror", "process")
+"""
+The units behind support.h, which the launcher is made of too.
+"""
 
 _NO_CRIU = (
     "no CRIU to build against: run scripts/install-criu, or install criu and libcriu-dev 3.18 or newer "
@@ -164,22 +172,21 @@ def make_ffi() -> FFI:
     Return the builder that setuptools compiles.
     """
     criu = find_criu()
-    units = [unit for unit in ("native", "support") if (ROOT / CSRC / f"{unit}.c").exists()]
     builder = FFI()
     builder.cdef(declarations(read_header(criu.cflags)))
     builder.cdef("static char *const LCP_PREFIX;")
-    for unit in units:
-        for block in _CDEF.findall((ROOT / CSRC / f"{unit}.h").read_text(encoding="utf-8")):
+    for header in HEADERS:
+        for block in _CDEF.findall((ROOT / CSRC / header).read_text(encoding="utf-8")):
             builder.cdef(block)
     warnings = ["-Wall", "-Wextra", "-Werror"] if os.environ.get("LIBCRIU_PY_WERROR") else []
     # These are for the wrappers that cffi generates; there is one set of flags for all sources.
     relaxed = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
-    includes = "\n".join(f'#include "{unit}.h"' for unit in units)
+    includes = "\n".join(f'#include "{header}"' for header in HEADERS)
     builder.set_source(
         "libcriu_py._libcriu",
         f'{includes}\nstatic char *const LCP_PREFIX = "{criu.prefix}";\n',
-        sources=[str(CSRC / f"{unit}.c") for unit in units],
-        depends=["build_ffi.py", *(str(CSRC / f"{unit}.h") for unit in units)],
+        sources=[str(CSRC / f"{unit}.c") for unit in ("native", *SUPPORT)],
+        depends=["build_ffi.py", *(str(CSRC / header) for header in (*HEADERS, "parts.h"))],
         include_dirs=[str(CSRC)],
         extra_compile_args=[*criu.cflags, "-std=gnu11", *warnings, *(relaxed if warnings else ())],
         extra_link_args=criu.libs,

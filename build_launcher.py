@@ -26,7 +26,7 @@ from setuptools.command.build_ext import build_ext
 
 from distutils.command.build_scripts import build_scripts  # isort: skip  # that of setuptools, once it is imported
 
-from build_ffi import CSRC, ROOT, Criu, find_criu
+from build_ffi import CSRC, ROOT, SUPPORT, Criu, find_criu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ UNITS = (
     "manifest",
     "json",
     "problem",
-    "support",
+    *SUPPORT,
 )
 """
 Its sources in csrc.

@@ -1,0 +1,133 @@
+/* The launcher's part: behave as the program that was restored. */
+#define _GNU_SOURCE
+#include "support.h"
+#include "parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* How long the supervisor may take to report that the program goes on. */
+#define NEWS_MS 20
+
+/*
+ * A signal of the terminal reaches the program itself where it is in the same
+ * process group; one sent to the launcher's pid is always meant for the program.
+ * The hangup goes to the leader of the session alone (drivers/tty/tty_jobctrl.c,
+ * tty_signal_session_leader), which a restored program is not in our place.
+ */
+static void pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal)
+{
+	int sig = (int)info->ssi_signo;
+	int hangup = (sig == SIGHUP || sig == SIGCONT) && getsid(0) == getpid();
+
+	if (sig == SIGCHLD || (info->ssi_code == SI_KERNEL && !terminal && !hangup))
+		return;
+	lcp_pidfd_signal(pidfd, sig);
+}
+
+/* The pid behind a pidfd in our pid namespace; 0 if it has ended. */
+static pid_t pid_behind(int pidfd)
+{
+	char path[40], text[512], *line;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	line = strstr(text, "\nPid:");
+	return line ? atoi(line + 5) : 0;
+}
+
+static int is_stopped(pid_t pid)
+{
+	char path[40], text[512], *state;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	state = strrchr(text, ')');
+	return state && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
+}
+
+/*
+ * Stop as the program has, so that the shell sees its job stopped, and continue
+ * with it.
+ *
+ * A shell continues the whole process group. We may run long after the program
+ * does, which may even have been stopped again; a SIGCONT from us would then undo
+ * that. So we send one only if we alone were continued: the program is still
+ * stopped, and nothing newer is reported about it.
+ */
+static void stop_too(int channel, int pidfd, int signals, int terminal)
+{
+	struct pollfd news = { channel, POLLIN, 0 };
+	struct signalfd_siginfo info;
+	pid_t pid = pid_behind(pidfd);
+
+	if (!is_stopped(pid))
+		return; /* continued meanwhile */
+	kill(getpid(), SIGSTOP);
+	while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		if (info.ssi_signo != SIGCONT)
+			pass_on(pidfd, &info, terminal);
+	if (is_stopped(pid) && poll(&news, 1, NEWS_MS) == 0)
+		lcp_pidfd_signal(pidfd, SIGCONT);
+}
+
+int lcp_mirror(int channel, int pidfd, int terminal, int *status)
+{
+	struct lcp_event event;
+	sigset_t all, old;
+	int signals, result = 0, ignored;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signals < 0)
+		result = -errno;
+	while (!result) {
+		struct pollfd polled[2] = { { channel, POLLIN, 0 }, { signals, POLLIN, 0 } };
+		struct signalfd_siginfo info;
+
+		if (poll(polled, 2, -1) < 0)
+			continue;
+		if (polled[1].revents)
+			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+				pass_on(pidfd, &info, terminal);
+		if (!polled[0].revents)
+			continue;
+		result = lcp_next_event(channel, -1, &event, &ignored);
+		if (result < 0)
+			break;
+		result = 0;
+		if (event.kind == LCP_EVENT_STOPPED) {
+			stop_too(channel, pidfd, signals, terminal);
+		} else if (event.kind == LCP_EVENT_ENDED) {
+			*status = event.value;
+			break;
+		}
+	}
+	if (signals >= 0)
+		close(signals);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return result;
+}

@@ -1,0 +1,152 @@
+/* What a user, pid and mount namespace of one's own takes, and the capabilities for it. */
+#define _GNU_SOURCE
+#include "support.h"
+#include "parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int set_capabilities(uint64_t bits)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2];
+
+	for (int i = 0; i < 2; i++) {
+		uint32_t word = (uint32_t)(bits >> (32 * i));
+
+		data[i].effective = data[i].permitted = data[i].inheritable = word;
+	}
+	return (int)syscall(SYS_capset, &header, data);
+}
+
+/* Keep these capabilities only, and carry them over an exec. */
+int lcp_set_ambient(uint64_t bits)
+{
+	if (set_capabilities(bits))
+		return -1;
+	for (int cap = 0; cap < 64; cap++)
+		if ((bits >> cap) & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
+			return -1;
+	return 0;
+}
+
+int lcp_drop_capabilities(void)
+{
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+		return -1;
+	return set_capabilities(0);
+}
+
+int lcp_write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), saved;
+	ssize_t n;
+
+	if (fd < 0)
+		return -1;
+	n = write(fd, text, strlen(text));
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return n < 0 ? -1 : 0;
+}
+
+/* Own ids only: the program is who it was, and root of nothing. */
+int lcp_map_own_ids(uid_t uid, gid_t gid)
+{
+	char line[64];
+
+	snprintf(line, sizeof(line), "%u %u 1\n", uid, uid);
+	if (lcp_write_file("/proc/self/uid_map", line))
+		return -1;
+	if (lcp_write_file("/proc/self/setgroups", "deny") && errno != ENOENT)
+		return -1;
+	snprintf(line, sizeof(line), "%u %u 1\n", gid, gid);
+	return lcp_write_file("/proc/self/gid_map", line);
+}
+
+/* In the process that is to be the parent of pid 1. */
+int lcp_make_namespaces(int namespaces, int *stage)
+{
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	int flags = 0;
+
+	if (namespaces & LCP_NS_USER)
+		flags |= CLONE_NEWUSER;
+	if (namespaces & LCP_NS_PID)
+		flags |= CLONE_NEWPID | CLONE_NEWNS;
+	*stage = LCP_STAGE_UNSHARE;
+	if (flags && unshare(flags))
+		return -errno;
+	*stage = LCP_STAGE_IDMAP;
+	if ((namespaces & LCP_NS_USER) && lcp_map_own_ids(uid, gid))
+		return -errno;
+	return 0;
+}
+
+/* In pid 1 of the new pid namespace. */
+int lcp_mount_own_proc(int namespaces)
+{
+	/* Without a user namespace of its own a mount would show up outside. */
+	if (!(namespaces & LCP_NS_USER) && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
+		return -errno;
+	return mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) ? -errno : 0;
+}
+
+int lcp_probe_namespaces(int namespaces, int *stage)
+{
+	int report[2], values[2] = { -EIO, LCP_STAGE_FORK }, status;
+	pid_t child;
+
+	*stage = LCP_STAGE_FORK;
+	if (pipe2(report, O_CLOEXEC))
+		return -errno;
+	child = fork();
+	if (child == 0) {
+		pid_t init;
+
+		values[0] = lcp_make_namespaces(namespaces, &values[1]);
+		if (!values[0]) {
+			init = fork();
+			if (init == 0) {
+				values[1] = LCP_STAGE_PROC;
+				values[0] = lcp_mount_own_proc(namespaces);
+				_exit(write(report[1], values, sizeof(values)) < 0);
+			}
+			if (init > 0) {
+				waitpid(init, &status, 0);
+				_exit(0);
+			}
+			values[0] = -errno;
+			values[1] = LCP_STAGE_FORK;
+		}
+		_exit(write(report[1], values, sizeof(values)) < 0);
+	}
+	if (child < 0)
+		values[0] = -errno;
+	close(report[1]);
+	if (child > 0) {
+		ssize_t n;
+
+		do
+			n = read(report[0], values, sizeof(values));
+		while (n < 0 && errno == EINTR);
+		if (n != (ssize_t)sizeof(values))
+			values[0] = -EIO;
+		while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+			;
+	}
+	close(report[0]);
+	*stage = values[1];
+	return values[0];
+}

@@ -1,0 +1,27 @@
+/*
+ * What the units behind support.h have in common; nobody else includes it.
+ */
+#ifndef LIBCRIU_PY_PARTS_H
+#define LIBCRIU_PY_PARTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define MAX_FDS 253 /* SCM_MAX_FD of the kernel, net/core/scm.c */
+
+int lcp_pidfd_open(pid_t pid);
+int lcp_pidfd_signal(int pidfd, int sig);
+ssize_t lcp_send_message(int sock, const void *data, size_t size, const int *fds, int count);
+ssize_t lcp_receive_message(int sock, void *data, size_t size, int *fds, int *count);
+void lcp_close_all_but(int *keep, int count);
+int lcp_same_user(int sock);
+int lcp_listen_at(const char *name);
+int lcp_set_ambient(uint64_t bits);
+int lcp_drop_capabilities(void);
+int lcp_write_file(const char *path, const char *text);
+int lcp_map_own_ids(uid_t uid, gid_t gid);
+int lcp_make_namespaces(int namespaces, int *stage);
+int lcp_mount_own_proc(int namespaces);
+
+#endif
