@@ -12,6 +12,7 @@ DEMO ?=
 python = $(VENV)/bin/python
 # The binding is also tested against the newest CRIU there is.
 newest_criu = $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/libcriu_py/criu-sid
+results = benchmarks/results
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
@@ -59,10 +60,12 @@ system: test-tools ## the tests that dump and restore
 test-clean: ## install, build and use it in clean roots of Debian 12 and 13 (root; minutes)
 	@scripts/test-clean
 
-bench: criu ## measure; heavy packages are installed
+bench: criu ## measure, and put the times into the README; heavy packages are installed
 	@$(make_venv) --extra bench $(VENV)
-	@$(python) -m benchmarks.startup
+	@$(python) -m benchmarks.startup --json $(results)/startup.json --plot $(results)/startup.png
 	@$(python) -m benchmarks.spawn
+	@$(python) -m benchmarks.modes
+	@$(python) -m benchmarks.readme
 
 clean: ## remove what was built here (not CRIU)
 	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin

@@ -110,6 +110,8 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto") -> 
             str(directory),
             "--learn",
             "",
+            "--exit",
+            "fast",
             str(scenario.program),
         ],
         env={**environment(), MEMORY_VARIABLE: memory},
