@@ -167,6 +167,35 @@ def test_a_tree_of_processes(mode: Mode, directory_of: Directories) -> None:
         assert done.stdout == "yyy\n", done.stderr
 
 
+def test_a_copy_outlives_its_snapshot(mode: Mode, directory_of: Directories) -> None:
+    """
+    A copy that runs keeps its memory, used or not, when its snapshot is removed or replaced.
+    """
+    code = """
+    import sys
+    from libcriu_py import checkpoint
+    data = bytes(range(256)) * (64 << 10)
+    with checkpoint():
+        pass
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(data == bytes(range(256)) * (64 << 10), flush=True)
+    """
+    snapshot = take_mapped(mode, directory_of(mode.account), code)
+    done = snapshot.call(
+        """
+        import shutil, subprocess, sys
+        from libcriu_py import restore
+        with restore(sys.argv[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as copy:
+            assert copy.stdout.readline() == b"ready\\n"
+            shutil.rmtree(sys.argv[1])
+            out, _ = copy.communicate(b"go on\\n", timeout=30)
+        print(out.decode(), copy.returncode)
+        """
+    )
+    assert done.stdout == "True\n 0\n"
+
+
 @pytest.mark.parametrize("prefix", [prefix for prefix in PREFIXES if prefix])
 def test_each_version_of_criu(own_account: Account, directory_of: Directories, prefix: str) -> None:
     """
