@@ -294,7 +294,7 @@ def launch(
                 channel, *pids = _restore_at(place, snapshot, criu, [*stdio, slot], flags)
             except OperationRefused as error:
                 # A pid that was taken meanwhile: in a namespace of its own it is free.
-                if error.errno != errno.EEXIST or place.has_own_pids or attempt:
+                if not _is_about_a_pid(error) or place.has_own_pids or attempt:
                     raise
                 continue
             return Launched(channel, control, *pids)
@@ -305,6 +305,11 @@ def launch(
         os.close(slot)
     message = "not reached: the second attempt returns or raises"
     raise AssertionError(message)
+
+
+def _is_about_a_pid(error: OperationRefused) -> bool:
+    """Tell whether a pid was in use: criu reports EEXIST for the first process of a tree, and a line for others."""
+    return error.errno == errno.EEXIST or "File exists" in error.reason
 
 
 def _restore_at(

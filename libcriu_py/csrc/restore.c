@@ -267,9 +267,12 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 		job.env = environment.variables;
 		result = supervise(attempt, &job, signals);
 		if (result || attempt->news.kind != LCP_EVENT_STARTED) {
-			*taken = !result && attempt->news.stage == LCP_STAGE_RESTORE && attempt->news.error == EEXIST;
+			int refused = !result && attempt->news.stage == LCP_STAGE_RESTORE;
+
 			give_up(attempt);
 			result = explain(attempt, result, &work, self, problem);
+			/* criu reports EEXIST for the first process of a tree, and for others only a line. */
+			*taken = refused && (attempt->news.error == EEXIST || strstr(problem->text, "File exists"));
 		}
 	}
 	criu_local_free_opts(job.restore);

@@ -290,3 +290,42 @@ def _make_cgroup(name: str) -> Path:
     group = next(path for path in candidates if (path / "cgroup.procs").exists()) / name
     group.mkdir()
     return group
+
+
+# ---- pids of children ------------------------------------------------------
+
+HOLD = """\
+import json, os, sys
+from libcriu_py import checkpoint
+read_end, write_end = os.pipe()
+child = os.fork()
+if child == 0:
+    os.read(read_end, 1)
+    os._exit(3)
+with checkpoint(sys.argv[1]):
+    pass
+print(child, flush=True)
+sys.stdin.read()
+os.write(write_end, b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_second_tree_lives_beside_the_first(own_account: Account, directory_of: Callable[[Account], Path]) -> None:
+    """
+    The pid of a child may be the one that is taken, too.
+    """
+    directory = directory_of(own_account)
+    program, snapshot = directory / "hold.py", directory / "snapshot"
+    program.write_text(HOLD, encoding="utf-8")
+    command: list[str | Path] = [own_account.python, "-m", "libcriu_py"]
+    made = run_with(own_account, [*command, "snapshot", "-o", snapshot, program, snapshot], env=mode("root"))
+    assert made.returncode == 0, made.stderr
+    run: list[str | Path] = [*command, "run", "--no-fallback", snapshot]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    copies = [popen_as(own_account, run, env=mode("root"), **pipes) for _ in range(2)]
+    children = [copy.stdout.readline() for copy in copies if copy.stdout]
+    errors = [copy.communicate(b"")[1] for copy in copies]
+    assert errors == [b""] * 2
+    assert len(set(children)) == 1
+    assert [copy.returncode for copy in copies] == [3, 3]
