@@ -154,6 +154,8 @@ static void check_mapped_file(struct finding *finding, const struct json *file)
 /* Variables that an interpreter reads at its start only (libcriu_py/python_variables.py), with their values at the dump. */
 static void check_variables(struct finding *finding, const struct json *variables)
 {
+	if (!variables)
+		return; /* of an interpreter that ignores its environment, or of an older manifest */
 	json_for_each(variable, variables) {
 		const char *then = json_string(variable), *now;
 
