@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     working = modes(console)
     if not working:
         return 1
-    table = Table("", "", "first output, ms", "quartiles", "end, ms", title="By mode, medians")
+    table = Table("", "by", "mode", "first output, ms", "quartiles", "end, ms", title="By mode, medians")
     written: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="libcriu_py-bench-") as directory:
         for name in options.only:
@@ -185,7 +185,9 @@ def main(argv: list[str] | None = None) -> int:
                 first = summarize([sample.first for sample in samples])
                 end = summarize([sample.end for sample in samples])
                 quartiles = f"{first.low:.1f} to {first.high:.1f}"
-                table.add_row(LABELS.get(name, name), way, f"{first.median:.1f}", quartiles, f"{end.median:.1f}")
+                table.add_row(
+                    LABELS.get(name, name), *way.split(", "), f"{first.median:.1f}", quartiles, f"{end.median:.1f}"
+                )
                 written[f"{name}: {way}"] = {"first": first._asdict(), "end": end._asdict()}
     console.print(table)
     if options.json is not None:

@@ -90,8 +90,10 @@ def no_dump(*, outside: bool) -> Obstacle:
     return Obstacle(
         "this process is under a seccomp filter, which criu would have to suspend for a dump, and the kernel lets only "
         "an unfiltered process with CAP_SYS_ADMIN do so (ptrace_check_options in kernel/ptrace.c)",
-        "docker run --security-opt seccomp=unconfined ..., for making the snapshot; restores may run under a filter",
-        STARTER,
+        "docker run --security-opt seccomp=unconfined ..., for making the snapshot; restores may run under a filter"
+        if in_container()
+        else "leave SystemCallFilter= and the like out of the service that makes the snapshot",
+        STARTER if in_container() else "whoever started this process",
     )
 
 

@@ -29,25 +29,25 @@ def show(report: Report) -> None:
     for diagnosis in report.modes:
         _mode(console, diagnosis)
     for note in report.notes:
-        _obstacle(console, Text("note        ", style="yellow"), note)
+        _obstacle(console, ("note        ", "yellow"), note)
     console.print()
     for name, text in _lines(report.facts):
-        console.print(Text(f"{name:<12}", style="bold").append(text, style="not bold"))
+        console.print(Text.assemble((f"{name:<12}", "bold"), text))
 
 
 def _mode(console: Console, diagnosis: Diagnosis) -> None:
-    name = Text(f"{diagnosis.mode.value:<12}", style="bold")
+    name = (f"{diagnosis.mode.value:<12}", "bold")
     if diagnosis.obstacle is not None:
         _obstacle(console, name, diagnosis.obstacle)
         return
     restore = 0.0 if diagnosis.restore is None else diagnosis.restore * 1000
-    console.print(name.append("works", style="green").append(f" (a process was restored in {restore:.0f} ms)"))
+    console.print(Text.assemble(name, ("works", "green"), f" (a process was restored in {restore:.0f} ms)"))
 
 
-def _obstacle(console: Console, name: Text, obstacle: Obstacle) -> None:
-    console.print(name.append(obstacle.text, style="not bold"))
+def _obstacle(console: Console, name: tuple[str, str], obstacle: Obstacle) -> None:
+    console.print(Text.assemble(name, obstacle.text))
     if obstacle.command:
-        console.print(Text(f"{'':<12}{obstacle.who}: ").append(obstacle.command, style="cyan"))
+        console.print(Text.assemble(f"{'':<12}{obstacle.who}: ", (obstacle.command, "cyan")))
 
 
 def _lines(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
@@ -63,7 +63,7 @@ def _lines(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
             "user",
             f"uid {process['uid']}, gid {process['gid']}, groups {','.join(map(str, process['groups'])) or 'none'}",
         ),
-        ("effective", process["effective"] or "no capabilities"),
+        ("effective", _effective(process)),
         ("bounding set", f" {rights}"),
         ("namespaces", rootless + (f" (this is a {', a '.join(place)})".replace("_", " ") if place else "")),
         ("filters", f"seccomp {process['seccomp']}, NO_NEW_PRIVS {'set' if process['no_new_privs'] else 'not set'}"),
@@ -72,3 +72,12 @@ def _lines(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
         ("cache", f"{facts['storage']['cache']}{'' if facts['storage']['cache_on_tmpfs'] else ' (not on a tmpfs)'}"),
     ]
     return [(name, text if len(text) < 200 else text[:197] + "...") for name, text in lines]
+
+
+def _effective(process: dict[str, Any]) -> str:
+    """
+    Name the capabilities in effect, or say that it is all that there can be, or none.
+    """
+    if process["effective"] == process["bounding"]:
+        return "all of the bounding set"
+    return process["effective"] or "no capabilities"
