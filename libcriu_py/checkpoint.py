@@ -178,14 +178,14 @@ def _make_engine(
     if then not in {"exit", "continue"}:
         message = f'then must be "exit" or "continue", not {then!r}'
         raise ValueError(message)
+    memory = os.environ.get(MEMORY_VARIABLE) or memory
+    if memory not in {"auto", "map", "copy"}:
+        message = f'memory must be "auto", "map" or "copy", not {memory!r}'
+        raise ValueError(message)
     if engine == "simulate":
         return engines.SimulateEngine()
     if engine != "criu":
         message = f'engine must be "criu" or "simulate", not {engine!r}'
-        raise ValueError(message)
-    memory = os.environ.get(MEMORY_VARIABLE) or memory
-    if memory not in {"auto", "map", "copy"}:
-        message = f'memory must be "auto", "map" or "copy", not {memory!r}'
         raise ValueError(message)
     replace = replace or bool(os.environ.get("LIBCRIU_PY_REPLACE"))
     return engines.CriuEngine(
