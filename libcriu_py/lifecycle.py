@@ -127,9 +127,9 @@ async def _dump(engine: Engine, built_ins: BuiltIns, course: Course) -> Return:
     """Dump with the built-in resources let go; a failure undoes what was let go."""
     from libcriu_py.resources import failed
 
-    built_ins.find()
     begun: list[tuple[str, Callable[[], object]]] = []
     try:
+        built_ins.find()
         for name, call, undo in built_ins.let_go():
             begun.insert(0, (name, undo))
             try:
@@ -139,6 +139,7 @@ async def _dump(engine: Engine, built_ins: BuiltIns, course: Course) -> Return:
         built_ins.leave()
         return engine.dump()
     except BaseException as error:
+        built_ins.leave()
         undone = await _run_built_ins(begun, course)
         if undone and isinstance(error, Exception):
             raise_all([error, *undone], "the dump failed, and so did undoing what was done for it")

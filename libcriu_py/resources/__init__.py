@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.errors import HookError
-from libcriu_py.resources.base import Arrival, BuiltIn
+from libcriu_py.resources.base import Arrival, BuiltIn, search
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -99,6 +99,7 @@ class BuiltIns:
     def find(self) -> None:
         """Make those that are of use now, with what is loaded."""
         self._active = []
+        search.begin()
         for name, kind in KINDS.items():
             options = self._wanted(name)
             if options is False or (kind.libraries and not any(library in sys.modules for library in kind.libraries)):
@@ -114,6 +115,7 @@ class BuiltIns:
 
     def leave(self) -> None:
         """Note the clocks; the last thing before the dump."""
+        search.end()
         self._left = (time.time(), time.monotonic())
 
     def put_right(self) -> Iterable[tuple[str, Callable[[], object]]]:
@@ -124,6 +126,7 @@ class BuiltIns:
 
     def come_back(self) -> Iterable[tuple[str, Callable[[], object]]]:
         """Give the calls to make in the original, in their order."""
+        search.end()
         return [(name, item.come_back) for name, item in self._active]
 
     def _wanted(self, name: str) -> bool | Mapping[str, Any]:

@@ -47,9 +47,13 @@ class OpenSsl(BuiltIn):
             import ctypes
 
             for path in others:
-                add = ctypes.CDLL(path).RAND_add
-                add.argtypes, add.restype = (ctypes.c_char_p, ctypes.c_int, ctypes.c_double), None
-                self._add.append(lambda seed, add=add: add(seed, len(seed), float(len(seed))))  # type: ignore[misc]
+                function = ctypes.CDLL(path).RAND_add
+                function.argtypes, function.restype = (ctypes.c_char_p, ctypes.c_int, ctypes.c_double), None
+                self._add.append(lambda seed, call=function: call(seed, len(seed), float(len(seed))))  # type: ignore[misc]
+
+        # The first use of a generator sets it up, which takes milliseconds: not in each copy.
+        for add in self._add:
+            add(os.urandom(_SEED_BYTES))
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
         """
