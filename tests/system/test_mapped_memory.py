@@ -109,6 +109,8 @@ def test_optimize_after_the_fact(mode: Mode, directory_of: Directories) -> None:
     done = mode.run(command)
     assert done.returncode == 0, done.stderr
     assert "memory mapped" in done.stdout
+    shown = mode.run([mode.account.python, "-m", "libcriu_py", "inspect", snapshot.path])
+    assert "memory is mapped: the owners of these areas" in shown.stdout
     assert snapshot.run("5").stdout == "True 5\n"
     done = mode.run(command)
     assert done.returncode == 1

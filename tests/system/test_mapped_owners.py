@@ -59,6 +59,25 @@ REALLOC = """
 A program whose large blocks shrink and grow by mremap.
 """
 
+NUMPY = """
+    import numpy
+    from libcriu_py import checkpoint
+    arrays = [numpy.full(4_000_000, number, dtype=numpy.int64) for number in range(3)]
+    with checkpoint():
+        pass
+    for number, array in enumerate(arrays):
+        assert (array == number).all()
+        array.resize(1_000_000, refcheck=False)
+        array.resize(9_000_000, refcheck=False)
+        assert (array[:1_000_000] == number).all()
+        assert not array[1_000_000:].any()
+        assert not numpy.zeros(4_000_000).any()
+    print("right", flush=True)
+"""
+"""
+A program with arrays for which numpy asks for huge pages.
+"""
+
 ALLOCATE = """
     import ctypes, random, threading
     from libcriu_py import checkpoint
@@ -178,6 +197,15 @@ def test_blocks_that_grow(root: tuple[Mode, Path]) -> None:
     assert memory_of(both.safe)["owners"]["malloc block"] > 100 << 20
     assert output(both.safe) == "grown\n"
     assert both.unsafe.run().returncode == -signal.SIGBUS
+
+
+def test_arrays_of_huge_pages(root: tuple[Mode, Path]) -> None:
+    """
+    Arrays of numpy are mapped although it has asked for huge pages, and can be resized.
+    """
+    snapshot = take_mapped(*root, NUMPY)
+    assert memory_of(snapshot)["owners"]["malloc block"] > 90_000_000
+    assert output(snapshot) == "right\n"
 
 
 def test_glibc_in_all_its_ways_to_purge(root: tuple[Mode, Path]) -> None:
