@@ -1,0 +1,171 @@
+"""
+Preflight, rules for descriptors, and fixed variables, looked at from inside one process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libcriu_py import preflight, python_variables
+from libcriu_py.preflight import Verdict, policies, table
+from libcriu_py.preflight.finding import Finding
+from libcriu_py.resources.locales import from_environment
+from libcriu_py.resources.secrets import PATTERNS, is_secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def finding_of(fd: int, **options: object) -> Finding:
+    """
+    Give what preflight says of a descriptor.
+    """
+    (found,) = (finding for finding in preflight(options).findings if finding.fd == fd)
+    return found
+
+
+def test_kinds_and_verdicts(tmp_path: Path) -> None:
+    """
+    Descriptors are told apart, and options make some of them possible.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert finding_of(server.fileno())[:3] == (
+            "TCP listener", f"127.0.0.1:{server.getsockname()[1]}", Verdict.FINE
+        )
+        with socket.create_connection(server.getsockname()) as client:
+            assert finding_of(client.fileno()).verdict is Verdict.NEEDS_HOOK
+            assert finding_of(client.fileno(), tcp_close=True).verdict is Verdict.HANDLED
+    with (tmp_path / "log").open("w") as log:
+        assert finding_of(log.fileno()).kind == "file"
+        assert "size" in finding_of(log.fileno()).advice
+    with tempfile.TemporaryFile() as gone:
+        gone.write(b"x" * (2 << 20))
+        gone.flush()
+        assert finding_of(gone.fileno()).verdict is Verdict.NEEDS_HOOK
+        assert finding_of(gone.fileno(), ghost_limit=4 << 20).verdict is Verdict.FINE
+    one, other = socket.socketpair()
+    with one, other:
+        assert finding_of(one.fileno()).verdict is Verdict.FINE
+    read, write = os.pipe()
+    assert finding_of(read).kind == finding_of(write).kind == "pipe"
+    os.close(read)
+    os.close(write)
+
+
+def test_table_has_problems_last() -> None:
+    """
+    What is in the way is where it is seen.
+    """
+    fine = Finding("pipe", "pipe:[1]", Verdict.FINE, fd=9)
+    bad = Finding("io_uring", "ring", Verdict.IMPOSSIBLE, "close it", 4, ("app.py:3 in main",))
+    assert table([bad, fine]).splitlines() == [
+        "fine        fd 9   pipe: pipe:[1]",
+        "impossible  fd 4   io_uring: ring",
+        "                   close it",
+        "                   opened at app.py:3 in main",
+    ]
+    assert str(bad) == "io_uring ring (fd 4): close it; opened at app.py:3 in main"
+
+
+def test_first_rule_that_fits() -> None:
+    """
+    Order decides; a glob is for all of a path.
+    """
+    rules = [
+        policies.policy({"action": "ignore", "match": "/var/log/keep*"}),
+        policies.policy({"action": "reopen", "kind": "file", "match": "/var/log/*"}),
+    ]
+    for path, kind, action in (
+        ("/var/log/keep.log", "file", "ignore"),
+        ("/var/log/app/x.log", "file", "reopen"),
+        ("/var/log/app", "directory", ""),
+        ("/srv/data", "file", ""),
+    ):
+        assert policies.first_fit(rules, Finding(kind, path, Verdict.FINE, fd=7)) == action
+
+
+@pytest.mark.parametrize("values", [{"action": "shut"}, {"kind": "file"}, {"action": "close", "glob": "x"}])
+def test_wrong_rules(values: dict[str, str]) -> None:
+    """
+    A rule that means nothing is refused.
+    """
+    with pytest.raises(ValueError, match="is no rule for descriptors"):
+        policies.policy(values)
+
+
+def test_null_and_reopen(tmp_path: Path) -> None:
+    """
+    The number stays, inheritable or not; what was written is appended to, what was read goes on.
+    """
+    path = tmp_path / "file"
+    path.write_text("abcdef")
+    fd = os.open(path, os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    os.read(fd, 2)
+    kept = policies.apply("reopen", Finding("file", str(path), Verdict.FINE, fd=fd))
+    assert os.readlink(f"/proc/self/fd/{fd}") == os.devnull
+    assert kept is not None
+    kept.reopen()
+    assert os.read(fd, 9) == b"cdef"
+    assert os.get_inheritable(fd)
+    policies.apply("null", Finding("file", str(path), Verdict.FINE, fd=fd))
+    assert os.read(fd, 9) == b""
+    policies.apply("close", Finding("file", str(path), Verdict.FINE, fd=fd))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_fixed_variables() -> None:
+    """
+    An empty variable is as good as none; what differs is said in one sentence.
+    """
+    then = python_variables.recorded({"PYTHONHASHSEED": "1"})
+    assert python_variables.difference(then, {"PYTHONHASHSEED": "1", "PYTHONDEVMODE": ""}) is None
+    assert python_variables.difference(then, {}) == (
+        "PYTHONHASHSEED is not set, and was '1' when the interpreter of the snapshot started"
+    )
+    assert python_variables.difference({}, {"PYTHONDEVMODE": "1"}) is None
+
+
+def test_names_of_secrets() -> None:
+    """
+    The default list finds what is meant, in any case, and not what programs need.
+    """
+    for name in ("GITHUB_TOKEN", "aws_secret_access_key", "DB_PASSWORD", "DATABASE_URL", "SENTRY_DSN", "NPM_AUTH"):
+        assert is_secret(name, PATTERNS), name
+    for name in ("PATH", "HOME", "LANG", "PYTHONPATH", "TERM", "TZ", "SSH_AUTH_SOCK", "KEYBOARD"):
+        assert not is_secret(name, PATTERNS), name
+
+
+def test_locale_of_an_environment() -> None:
+    """
+    LC_ALL goes before a category's own variable, and that before LANG.
+    """
+    env = {"LANG": "a", "LC_TIME": "b"}
+    assert from_environment("LC_TIME", env) == "b"
+    assert from_environment("LC_NUMERIC", env) == "a"
+    assert from_environment("LC_TIME", {**env, "LC_ALL": "c"}) == "c"
+    assert from_environment("LC_TIME", {}) == "C"
+
+
+def test_restore_path_stays_light() -> None:
+    """
+    What a restore imports has no resource in it, and resources import none of the libraries that they are for.
+    """
+    import subprocess
+
+    code = (
+        "import sys, libcriu_py.launcher, libcriu_py.snapshot\n"
+        "print([name for name in sys.modules if name.startswith(('libcriu_py.resources', 'libcriu_py.preflight'))])\n"
+        "from libcriu_py.resources import BuiltIns\n"
+        "BuiltIns().find()\n"
+        "print([name for name in ('random', 'ssl', 'asyncio', 'logging', 'ctypes') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n[]\n"
