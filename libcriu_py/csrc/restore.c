@@ -66,23 +66,16 @@ int print_request(const struct launch *launch, const struct snapshot *snapshot)
 	return fwrite(text.data, 1, text.size, stdout) == text.size && !fflush(stdout) ? 0 : LAUNCHER_FAILED;
 }
 
-/* The sockets of the hand-over, with the request on its way in them. */
-static int send_request(const struct request *request, int pair[2], struct problem *problem)
+/* The descriptor of the request, and the sockets of the hand-over. */
+static int make_request(const struct request *request, int pair[2], struct problem *problem)
 {
 	int memory = request_file(request), result = memory < 0 ? memory : lcp_socketpair(pair);
 
-	if (!result) {
-		result = lcp_send_fds(pair[0], &memory, 1);
-		if (result) {
-			close(pair[0]);
-			close(pair[1]);
-		}
-	}
+	if (!result)
+		return memory;
 	if (memory >= 0)
 		close(memory);
-	if (result)
-		return problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result));
-	return 0;
+	return problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result));
 }
 
 /* ---- criu's options --------------------------------------------------- */
@@ -357,15 +350,22 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 	struct request request;
 	struct self self;
 	char cwd[PATH_MAX];
-	int pair[2], result;
+	int pair[2], memory, result;
 
 	if (self_read(&self, problem) || decide(&decision, launch->mode, &self, snapshot->manifest, problem) ||
-	    fill_request(&request, launch, snapshot, &self, cwd, problem) || send_request(&request, pair, problem))
+	    fill_request(&request, launch, snapshot, &self, cwd, problem))
+		return -1;
+	memory = make_request(&request, pair, problem);
+	if (memory < 0)
 		return -1;
 	result = open_inherited(&inherited, snapshot, pair[1], problem);
 	if (!result)
 		result = try_places(&attempt, &decision, snapshot, &inherited, &self, signals, problem);
 	close_inherited(&inherited);
+	/* Only now, when nothing is left to be cleared away: from here on the program runs, and somebody may kill us. */
+	if (!result)
+		lcp_send_fds(pair[0], &memory, 1); /* to one that has ended already in vain, as its end will tell */
+	close(memory);
 	if (result) {
 		close(pair[0]);
 		return -1;
