@@ -317,7 +317,7 @@ def test_random_values_are_read(formats: Path, *, ascii_only: bool) -> None:
     """
     What Python's json writes is read as it was, in both of its forms.
     """
-    source = random.Random(20)  # noqa: S311 - the same ones in each run
+    source = random.Random(20)  # the same ones in each run
     values = [random_value(source, 5) for _ in range(500)]
     texts = [json.dumps(value, ensure_ascii=ascii_only, indent=source.choice((None, 1))) for value in values]
     if not ascii_only:
