@@ -321,12 +321,13 @@ def set_locale() -> None:
         name = _locale.setlocale(_locale.LC_CTYPE, "")
     except failure:
         name = _locale.setlocale(_locale.LC_CTYPE, "C")
-    if name in {"C", "POSIX"} and not os.environ.get("LC_ALL"):
+    if name in {"C", "POSIX"} and not os.environ.get("LC_ALL") and os.environ.get("PYTHONCOERCECLOCALE") != "0":
         for coerced in ("C.UTF-8", "C.utf8", "UTF-8"):
             try:
                 _locale.setlocale(_locale.LC_CTYPE, coerced)
             except failure:
                 continue
+            os.environ["LC_CTYPE"] = coerced  # for children, as _coerce_default_locale_settings (pylifecycle.c) has it
             break
 
 

@@ -97,7 +97,8 @@ def _try_restored(
         status = _support.mirror(process.channel, process.pidfd, terminal=own_session)
     except BrokenPipeError:
         status = signal.SIGKILL
-    if process.started:
+    ended_from_outside = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
+    if process.started or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in ended_from_outside):
         _end_as(status)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return _what_went_wrong(process, status), LAUNCHER_FAILED

@@ -122,8 +122,6 @@ def main() -> None:
     BuiltIns().watch()
     tracing.begin()
     details = {**make_ready(plan), "exit": plan.exit}
-    if plan.exit == "fast":
-        import libcriu_py.exit  # noqa: F401 - now, and not in each copy
     # What a conventional start of the same program would show; it is also what is started instead of a copy when a
     # restore is impossible.
     sys.argv[1:] = []
@@ -131,6 +129,10 @@ def main() -> None:
 
     from libcriu_py.checkpoint import checkpoint_here
 
+    if plan.exit == "fast":
+        from libcriu_py.exit import freeze
+
+        freeze()
     here = checkpoint_here(plan.dir, then="exit", program=program, details=details)
     asked = here.request.main if here.request is not None else None
     path = details.get("path")

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -18,11 +17,13 @@ import pytest
 from tests.conftest import log_roots
 from tests.system import leaks
 from tests.system.accounts import Account, run_as
+from tests.system.privileges import capable_criu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-MODES = ("root", "rootless-as-root", "rootless") if os.geteuid() == 0 else ("rootless",)
+MODES = ("root", "rootless-as-root", "rootless", "capability") if os.geteuid() == 0 else ("rootless",)
 """
 The ways to be allowed that this test run can try; without rights there is but one.
 """
@@ -36,18 +37,28 @@ class Mode(NamedTuple):
         name: The name in the test's id.
         value: What LIBCRIU_PY_MODE is set to.
         account: Who runs the programs.
+        criu: A criu with file capabilities, for the mode that needs one.
     """
 
     name: str
     value: str
     account: Account
+    criu: Path | None = None
 
     def run(self, argv: Sequence[object], **options: Any) -> subprocess.CompletedProcess[Any]:
         """
         Run a program in this mode; the options are those of `run_as`.
         """
-        env = {"LIBCRIU_PY_MODE": self.value, **(options.pop("env", None) or {})}
+        env = {**self.env, **(options.pop("env", None) or {})}
         return run_as(self.account, argv, env=env, **options)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """
+        The variables that force the mode.
+        """
+        criu = {} if self.criu is None else {"LIBCRIU_PY_CRIU": str(self.criu)}
+        return {"LIBCRIU_PY_MODE": self.value, **criu}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -137,27 +148,32 @@ def directory_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Account],
         shutil.rmtree(path)
 
 
+@pytest.fixture(scope="session")
+def mode_named(request: pytest.FixtureRequest, own_account: Account) -> Callable[[str], Mode]:
+    """
+    Give a mode by its name, making what it needs.
+    """
+
+    def find(name: str) -> Mode:
+        criu = request.getfixturevalue("capability_criu") if name == "capability" else None
+        account = request.getfixturevalue("account") if name in {"rootless", "capability"} else own_account
+        return Mode(name, name.removesuffix("-as-root"), account, criu)
+
+    return find
+
+
 @pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest, own_account: Account) -> Mode:
+def mode(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Mode:
     """
-    Each way to be allowed: root, rootless by root, rootless by an account without rights.
+    Each way to be allowed: root, rootless by root, rootless and with file capabilities by an account without rights.
     """
-    name: str = request.param
-    account = request.getfixturevalue("account") if name == "rootless" else own_account
-    return Mode(name, name.removesuffix("-as-root"), account)
+    return mode_named(request.param)
 
 
-@pytest.fixture
-def capability_criu(account: Account, criu_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="session")
+def capability_criu(account: Account) -> Iterator[Path]:
     """
-    A copy of criu with CAP_CHECKPOINT_RESTORE, which nobody but the account and root can run.
+    A copy of criu with the file capabilities that are needed here, which nobody but the account and root can run.
     """
-    directory = Path("/usr/local/lib") / f"{account.name}-criu"
-    directory.mkdir(mode=0o750)
-    try:
-        os.chown(directory, 0, account.gid)
-        copy = shutil.copy(criu_binary, directory / "criu")
-        subprocess.run(["/usr/sbin/setcap", "cap_checkpoint_restore+eip", copy], check=True)
-        yield Path(copy)
-    finally:
-        shutil.rmtree(directory)
+    with capable_criu(account) as path:
+        yield path

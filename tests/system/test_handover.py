@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module", params=MODES)
-def plain(request: pytest.FixtureRequest, own_account: Account) -> Iterator[SelfDump]:
+def plain(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
     """
     One snapshot of the program that reports, for each mode.
     """
-    name: str = request.param
-    account: Account = request.getfixturevalue("account") if name == "rootless" else own_account
-    mode = Mode(name, name.removesuffix("-as-root"), account)
-    directory = account.directory()
+    mode = mode_named(request.param)
+    directory = mode.account.directory()
     yield take(mode, directory, PLAIN, "original")
     shutil.rmtree(directory)
 
@@ -126,7 +124,7 @@ def run_on_read_only_mount(mode: Mode, path: Path, command: list[str | Path]) ->
         enter += ["--user", "--map-current-user", "--keep-caps"]
     elif account.uid:
         change = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"]
-    env = {**account.environment(), "LIBCRIU_PY_MODE": mode.value}
+    env = {**account.environment(), **mode.env}
     argv = [*enter, "sh", "-c", script, "sh", str(path), *change, *map(str, command)]
     return subprocess.run(argv, env=env, cwd="/", capture_output=True, text=True, check=False, timeout=60)
 

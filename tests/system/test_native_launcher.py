@@ -113,7 +113,7 @@ class Copies(NamedTuple):
         """
         The variables that belong to the command.
         """
-        return {"LIBCRIU_PY_MODE": self.mode.value, "LIBCRIU_PY_LAUNCHER": self.launcher}
+        return {**self.mode.env, "LIBCRIU_PY_LAUNCHER": self.launcher}
 
     def run(self, *args: str | bytes, options: tuple[str, ...] = ("--no-fallback",), **more: Any) -> Any:
         """
@@ -157,14 +157,12 @@ def make(mode: Mode, directory: Path, code: str = PROGRAM) -> Path:
 
 
 @pytest.fixture(scope="module", params=MODES)
-def made(request: pytest.FixtureRequest, own_account: Account) -> Iterator[tuple[Mode, Path]]:
+def made(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[tuple[Mode, Path]]:
     """
     Give one snapshot for each mode.
     """
-    name: str = request.param
-    account: Account = request.getfixturevalue("account") if name == "rootless" else own_account
-    mode = Mode(name, name.removesuffix("-as-root"), account)
-    directory = account.directory()
+    mode = mode_named(request.param)
+    directory = mode.account.directory()
     yield mode, make(mode, directory)
     shutil.rmtree(directory)
 
@@ -496,40 +494,6 @@ def test_mapped_memory(broken: Copies) -> None:
     done = broken.run("count", "x")
     assert (done.returncode, done.stdout) == (126, "")
     assert "memory.img has " in done.stderr
-
-
-@pytest.fixture(scope="module")
-def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """
-    Build the launcher with the sanitizers for addresses and undefined behaviour.
-    """
-    from build_launcher import compile_launcher
-
-    target = tmp_path_factory.mktemp("sanitized") / "libcriu-py-run"
-    flags = ["-g", "-O1", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    compile_launcher(target, flags, static=False)
-    return target
-
-
-@pytest.mark.parametrize("spoil", [None, break_image, remove_images, damage_manifest])
-def test_sanitizers_find_nothing(
-    made: tuple[Mode, Path], sanitized: Path, spoil: Callable[[Copies], None] | None
-) -> None:
-    """
-    Neither on the way to a restored copy nor to a conventional start.
-    """
-    mode, path = made
-    directory = mode.account.directory()
-    shutil.copy(sanitized, directory / "launcher")
-    assert mode.run(["/bin/cp", "-a", path, directory / "snap"]).returncode == 0
-    if spoil is not None:
-        spoil(Copies(mode, directory / "snap", "native"))
-    # It is to look at our code; what lives on when the process ends is meant to.
-    env = {"ASAN_OPTIONS": "detect_leaks=0"}
-    done = mode.run([directory / "launcher", directory / "snap", "--", "count", "x" * 5000, "\udcff"], env=env)
-    shutil.rmtree(directory)
-    assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr
-    assert done.stderr.count("\n") == (spoil is not None)
 
 
 def test_launcher_is_found() -> None:

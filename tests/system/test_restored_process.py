@@ -48,14 +48,13 @@ elif word == "kill-me-before-ready":
 
 
 @pytest.fixture(scope="module", params=MODES)
-def obedient(request: pytest.FixtureRequest, own_account: Account) -> Iterator[SelfDump]:
+def obedient(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
     """
     One snapshot of a program that does what its arguments say, for each mode.
     """
-    name: str = request.param
-    account: Account = request.getfixturevalue("account") if name == "rootless" else own_account
-    directory = account.directory()
-    yield take(Mode(name, name.removesuffix("-as-root"), account), directory, OBEDIENT)
+    mode = mode_named(request.param)
+    directory = mode.account.directory()
+    yield take(mode, directory, OBEDIENT)
     shutil.rmtree(directory)
 
 
