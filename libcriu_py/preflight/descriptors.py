@@ -34,6 +34,7 @@ _ANONYMOUS = {
 _MEMORY, _TERMINALS = 1, frozenset({4, 5, *range(128, 144), 204})
 _TUN = os.makedev(10, 200)
 _STDIO = (0, 1, 2)
+_CAP_DAC_READ_SEARCH = 2
 _BLOCK = 512
 """Bytes of `st_blocks`."""
 
@@ -91,7 +92,7 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
             kind, what, verdict, advice = state.judge(fd, descriptor.status.st_ino)
             yield descriptor.say(kind, verdict, advice, what)
         elif link.startswith("anon_inode:"):
-            yield _anonymous(descriptor)
+            yield _anonymous(descriptor, options)
         elif link.startswith("pipe:"):
             yield descriptor.fine("pipe")
         elif link.startswith("/memfd:"):
@@ -102,14 +103,42 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
             yield descriptor.fine("namespace or other kernel object")
 
 
-def _anonymous(descriptor: _Descriptor) -> Finding:
+def _anonymous(descriptor: _Descriptor, options: Mapping[str, object]) -> Finding:
     name = descriptor.link.removeprefix("anon_inode:")
+    if name == "inotify" and not options.get("force_irmap") and _watches(descriptor.fd) and not _opens_handles():
+        advice = (
+            "criu finds what is watched by its file handle, for which it needs CAP_DAC_READ_SEARCH outside of any user "
+            "namespace; close it in a before-hook and watch again in an after-hook, or dump as root"
+        )
+        return descriptor.say("inotify", Verdict.NEEDS_HOOK, advice)
     if name in _ANONYMOUS:
         return descriptor.fine(_ANONYMOUS[name])
     if name == "[io_uring]":
         advice = "criu does not support io_uring; switch it off (UV_USE_IO_URING=0 for libuv), or close it in a hook"
         return descriptor.say("io_uring", Verdict.IMPOSSIBLE, advice)
     return descriptor.say("kernel object", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
+
+
+def _watches(fd: int) -> bool:
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        return any(line.startswith(b"inotify ") for line in file)
+
+
+def _opens_handles() -> bool:
+    """
+    Tell whether a criu of this process can open files by handle (open_by_handle_at(2); criu/fsnotify.c).
+    """
+    from libcriu_py.capabilities import capabilities
+
+    return bool(capabilities().permitted >> _CAP_DAC_READ_SEARCH & 1) and not in_user_namespace()
+
+
+def in_user_namespace() -> bool:
+    """
+    Tell whether this is not the first user namespace, which alone maps all ids (user_namespaces(7)).
+    """
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
 
 
 def _with_path(descriptor: _Descriptor, mounts: frozenset[int], options: Mapping[str, object]) -> Finding:

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from libcriu_py import tree
-from libcriu_py.preflight.descriptors import GHOST_LIMIT, known_mounts, mount_of
+from libcriu_py.preflight.descriptors import GHOST_LIMIT, in_user_namespace, known_mounts, mount_of
 from libcriu_py.preflight.finding import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _mapping(path: str, size: int, allowed: int) -> Finding | None:
     if path.startswith("/SYSV"):
         advice = "System V shared memory needs an IPC namespace of its own; use multiprocessing.shared_memory"
         return Finding("shared memory", path, Verdict.IMPOSSIBLE, advice)
-    if path.startswith("/dev/shm/sem.") and _in_user_namespace():  # noqa: S108
+    if path.startswith("/dev/shm/sem.") and in_user_namespace():  # noqa: S108
         # It is deleted, and criu reads it through /proc/PID/map_files (proc_map_files_get_link, fs/proc/base.c).
         advice = (
             "criu may not read a POSIX semaphore without CAP_CHECKPOINT_RESTORE outside of a user namespace; make "
@@ -83,14 +83,6 @@ def _mapping(path: str, size: int, allowed: int) -> Finding | None:
         )
         return Finding("deleted mapping", path.removesuffix(_DELETED), Verdict.NEEDS_HOOK, advice)
     return None
-
-
-def _in_user_namespace() -> bool:
-    """
-    Tell whether this is not the first user namespace, which alone maps all ids (user_namespaces(7)).
-    """
-    with open("/proc/self/uid_map", "rb") as file:
-        return file.read().split() != [b"0", b"0", b"4294967295"]
 
 
 def _locks(options: Mapping[str, object]) -> Iterator[Finding]:

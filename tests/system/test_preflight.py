@@ -29,6 +29,11 @@ OPENERS = {
     "pipe": "keep = os.pipe()",
     "epoll": "keep = select.epoll(); ends = os.pipe(); keep.register(ends[0])",
     "eventfd": "keep = os.eventfd(1)",
+    "pidfd": "keep = os.pidfd_open(os.getpid())",
+    "timerfd": "import ctypes; keep = ctypes.CDLL(None).timerfd_create(1, 0); assert keep > 2",
+    "netlink": "keep = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)",
+    "O_PATH": "keep = os.open(sys.argv[1], os.O_PATH)",
+    "proc": "keep = open('/proc/self/status')",
     "memfd": "keep = os.memfd_create('x'); os.ftruncate(keep, 5 << 20)",
     "small deleted file": "keep = tempfile.TemporaryFile(dir=sys.argv[1]); keep.write(b'x'); keep.flush()",
     "directory": "keep = os.open('/', os.O_RDONLY)",
@@ -60,6 +65,10 @@ PROBLEMS = {
 What cannot, by the kind that the finding names. 444 is landlock_create_ruleset.
 """
 
+INOTIFY = (
+    "import ctypes; keep = ctypes.CDLL(None).inotify_init();"
+    "assert ctypes.CDLL(None).inotify_add_watch(keep, sys.argv[1].encode(), 2) > 0"
+)
 BEGINNING = """
 import os, select, socket, sys, tempfile
 from libcriu_py import checkpoint
@@ -121,6 +130,22 @@ def test_criu_agrees_with_problems(
     assert f". {what} " in named.stderr
     assert not (directory / "snap").exists()
     refused = start(mode, script, directory / "snap", *arguments, env={REPORT_VARIABLE: "off"})
+    assert "OperationRefused" in refused.stderr, refused.stderr
+
+
+def test_inotify(mode: Mode, directory_of: Directories) -> None:
+    """
+    Watches are dumped with the rights of root only; elsewhere they are a problem, and criu agrees.
+    """
+    directory = directory_of(mode.account)
+    code = f"{BEGINNING}\n{INOTIFY}\nwith checkpoint():\n    pass\nprint('here')\n"
+    if mode.name == "root":
+        assert take(mode, directory, code, str(directory)).run().stdout == "here\n"
+        return
+    script = write_program(mode, directory, code)
+    named = start(mode, script, directory / "snap", str(directory))
+    assert ". inotify anon_inode:inotify (fd " in named.stderr
+    refused = start(mode, script, directory / "snap", str(directory), env={REPORT_VARIABLE: "off"})
     assert "OperationRefused" in refused.stderr, refused.stderr
 
 
