@@ -35,8 +35,6 @@ exit status:
   2  wrong command line
 """
 
-WITH_VALUE = {"--mode", "--python"}
-
 
 def build_parser() -> argparse.ArgumentParser:
     """
@@ -79,7 +77,7 @@ def main(argv: list[str]) -> int:
     from libcriu_py.preflight import REPORT_VARIABLE, tracing
     from libcriu_py.prepare import Plan, command_line
 
-    own, arguments = split([word for word in argv if word != "--"] if argv[:1] == ["--"] else argv)
+    own, arguments = split(argv)
     options = parse(build_parser(), own)
     if isinstance(options, int):
         return options

@@ -183,7 +183,7 @@ def test_command(mode: Mode, directory_of: Directories) -> None:
     """
     directory = directory_of(mode.account)
     script = directory / "program.py"
-    command = [mode.account.python, "-m", "libcriu_py", "preflight", script]
+    command = [mode.account.python, "-m", "libcriu_py", "preflight", "--", script]
     script.write_text("import json\n")
     fine = mode.run(command)
     assert fine.returncode == 0, fine.stderr
