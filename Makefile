@@ -16,7 +16,7 @@ results = benchmarks/results
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit system test-tools test-clean bench clean
+.PHONY: help criu venv build demo test lint types format unit system test-tools test-clean test-cpython test-apps bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ system: test-tools ## the tests that dump and restore
 
 test-clean: ## install, build and use it in clean roots of Debian 12 and 13 (root; minutes)
 	@scripts/test-clean
+
+test-cpython: venv ## CPython's own tests, in restored interpreters and in fresh ones (minutes)
+	@scripts/test-cpython
+
+test-apps: venv ## real programs from PyPI, restored and conventional (minutes)
+	@scripts/test-apps
 
 bench: criu ## measure, and put the times into the README; heavy packages are installed
 	@$(make_venv) --extra bench $(VENV)

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIREMENTS = ("cffi", "exceptiongroup", "pandas", "rich", "setproctitle", "shtab")
+REQUIREMENTS = (
+    "cffi",
+    "cryptography",
+    "exceptiongroup",
+    "pandas",
+    "rich",
+    "setproctitle",
+    "shtab",
+    "snapshot-restore-py",
+    "tomli",
+)
 """
 What the package, its extras and its examples import.
 """
