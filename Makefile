@@ -10,8 +10,9 @@ PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 DEMO ?=
 
 python = $(VENV)/bin/python
-# The binding is also tested against the newest CRIU there is.
-newest_criu = $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/libcriu_py/criu-sid
+# The binding is also tested against an older CRIU, and the newest one there is.
+other_criu = $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/libcriu_py/criu
+test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 results = benchmarks/results
 make_venv = scripts/make-venv --python $(PYTHON)
 
@@ -36,7 +37,7 @@ demo: criu ## show what it does: a pandas program, conventional and restored
 	@$(python) examples/demo.py $(DEMO)
 
 test: test-tools lint types ## lint, types, all tests; what is missing is installed
-	@LIBCRIU_PY_TEST_PREFIXES='$(newest_criu)' $(python) -m pytest --no-skips $(PARALLEL) $(ARGS)
+	@LIBCRIU_PY_TEST_PREFIXES='$(test_prefixes)' $(python) -m pytest --no-skips $(PARALLEL) $(ARGS)
 
 lint: venv ## ruff
 	@$(python) -m ruff check .
@@ -52,10 +53,11 @@ unit: venv ## the tests that need neither root nor criu
 
 test-tools: venv
 	@scripts/install-test-tools
-	@scripts/install-criu --from-source --suite sid --prefix '$(newest_criu)'
+	@scripts/install-criu --from-source --suite trixie --prefix '$(other_criu)-trixie'
+	@scripts/install-criu --from-source --suite sid --prefix '$(other_criu)-sid'
 
 system: test-tools ## the tests that dump and restore
-	@LIBCRIU_PY_TEST_PREFIXES='$(newest_criu)' $(python) -m pytest --no-skips $(PARALLEL) tests/system $(ARGS)
+	@LIBCRIU_PY_TEST_PREFIXES='$(test_prefixes)' $(python) -m pytest --no-skips $(PARALLEL) tests/system $(ARGS)
 
 test-clean: ## install, build and use it in clean roots of Debian 12 and 13 (root; minutes)
 	@scripts/test-clean

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.common import RunError, Sample, measure
 from benchmarks.snapshots import Snapshot, Unavailable, command, environment
+from libcriu_py._support import socketpair
 from libcriu_py.binary import find_criu
 from libcriu_py.handover import Request, send_request
 from libcriu_py.scratch import criu_environment
@@ -223,7 +224,8 @@ def start_peer(
     )
     settings = {os.fsdecode(k): os.fsdecode(v) for k, v in criu_environment(find_criu()).items()}
     for left in reversed(range(TRIES)):
-        ours, theirs = send_request(request, [])
+        ours, theirs = socketpair()
+        send_request(ours, request, [])
         given = {SLOT_FDS["request"]: theirs, IMAGES_FD: os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY)}
         if snapshot.memory_key is not None:
             given[MEMORY_FD] = os.open(snapshot.memory, os.O_RDONLY)

@@ -114,42 +114,46 @@ def current_limits() -> dict[str, list[int]]:
 
 
 def ignored_signals() -> list[int]:
-    """Give the signals that this process ignores, but those that Python itself ignores."""
+    """Give the signals that this process ignores, but those that it ignores by itself."""
     import signal
 
-    pythons_own = {signal.SIGPIPE, signal.SIGXFSZ}
+    others = {signal.SIGPIPE, signal.SIGXFSZ, 32, 33}  # Python's own, and those that glibc keeps for its threads
     with open("/proc/self/status", "rb") as status:
         line = next(line for line in status if line.startswith(b"SigIgn:"))
     mask = int(line.split()[1], 16)
-    return [number for number in range(1, 65) if mask >> (number - 1) & 1 and number not in pythons_own]
+    return [number for number in range(1, 65) if mask >> (number - 1) & 1 and number not in others]
 
 
-def send_request(request: Request, pass_fds: Sequence[int]) -> tuple[int, int]:
+def check_count(pass_fds: Sequence[int]) -> None:
     """
-    Make a request ready for a restored process to be picked up.
-
-    Args:
-        request: what is asked for.
-        pass_fds: the descriptors to pass, in the order of `request.pass_fds`.
-
-    Returns:
-        The restoring side's end of the socket, and the end for the request's slot.
+    Refuse more descriptors than one message takes.
 
     Raises:
-        ValueError: there are too many descriptors.
+        ValueError: there are too many.
     """
     if len(pass_fds) >= _support.MAX_FDS:
         message = f"{len(pass_fds)} descriptors in pass_fds; at most {_support.MAX_FDS - 1} can be passed"
         raise ValueError(message)
-    ours, theirs = _support.socketpair()
+
+
+def send_request(control: int, request: Request, pass_fds: Sequence[int]) -> None:
+    """
+    Send a restored process its request; one that has ended already misses nothing.
+
+    Args:
+        control: the restoring side's end of the socket whose other end is in the request's slot.
+        request: what is asked for.
+        pass_fds: the descriptors to pass, in the order of `request.pass_fds`.
+    """
     memory = os.memfd_create("libcriu_py-request", os.MFD_CLOEXEC)
     try:
         with os.fdopen(memory, "wb", closefd=False) as file:
             file.write(request.encode())
-        _support.send_fds(ours, [memory, *pass_fds])
+        _support.send_fds(control, [memory, *pass_fds])
+    except BrokenPipeError:
+        return  # its end is told by its supervisor
     finally:
         os.close(memory)
-    return ours, theirs
 
 
 # ---- restored process ------------------------------------------------------

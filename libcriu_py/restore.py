@@ -285,7 +285,8 @@ def launch(
     """
     plain = find_criu()
     decision = privilege.decide(mode, criu=plain, manifest=snapshot.manifest)
-    control, slot = handover.send_request(request, pass_fds)
+    handover.check_count(pass_fds)
+    control, slot = _support.socketpair()
     try:
         for attempt in (isolate, True):
             place = namespace.place_of_restore(decision.mode, snapshot.manifest, plain, isolate=attempt)
@@ -297,6 +298,8 @@ def launch(
                 if not _is_about_a_pid(error) or place.has_own_pids or attempt:
                     raise
                 continue
+            # Last of all: whoever is killed from here on leaves nothing that he would have had to clear away.
+            handover.send_request(control, request, pass_fds)
             return Launched(channel, control, *pids)
     except BaseException:
         os.close(control)

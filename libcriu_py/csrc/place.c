@@ -82,7 +82,8 @@ int self_read(struct self *self, struct problem *problem)
 	self->no_new_privs = field(status, "\nNoNewPrivs:", 10) == 1;
 	self->seccomp_filters = (long)field(status, "\nSeccomp_filters:", 10);
 	self->ignored = field(status, "\nSigIgn:", 16);
-	self->ignored &= ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1));
+	/* Python's own, and the two that glibc keeps for its threads. */
+	self->ignored &= ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1) | (uint64_t)3 << 31);
 	return 0;
 }
 

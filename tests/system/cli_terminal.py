@@ -155,6 +155,20 @@ class Terminal:
         """
         self.type(command + "\n")
 
+    def await_foreground(self) -> None:
+        """
+        Wait until the shell has given the terminal to a job: it says so before it does.
+
+        Raises:
+            AssertionError: It did not in time.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while self._foreground() in {0, self.process.pid}:
+            if time.monotonic() > deadline:
+                message = "the shell has kept the terminal for itself"
+                raise AssertionError(message)
+            os.sched_yield()
+
     def prompt(self) -> str:
         """
         Wait for the prompt of the shell.

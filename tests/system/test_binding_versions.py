@@ -18,8 +18,19 @@ import pytest
 from libcriu_py._native import built_prefix
 
 ROOT = Path(__file__).parents[2]
-PREFIXES = dict.fromkeys([built_prefix(), *os.environ.get("LIBCRIU_PY_TEST_PREFIXES", "").split(":")])
 COPIED = ("libcriu_py", "tests", "*.py", "*.toml", "*.md", "*.in", "LICENSE")
+
+
+def prefixes() -> list[str]:
+    """
+    Give a prefix of each version that there is, that of the package first.
+    """
+    found: dict[str, str] = {}
+    for prefix in (built_prefix(), *os.environ.get("LIBCRIU_PY_TEST_PREFIXES", "").split(":")):
+        if prefix:
+            argv = [f"{prefix}/sbin/criu", "--version"]
+            found.setdefault(subprocess.run(argv, check=True, capture_output=True, text=True).stdout, prefix)
+    return list(found.values())
 
 
 def run(command: list[str], directory: Path, env: dict[str, str]) -> None:
@@ -31,7 +42,7 @@ def run(command: list[str], directory: Path, env: dict[str, str]) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("prefix", [prefix for prefix in PREFIXES if prefix])
+@pytest.mark.parametrize("prefix", prefixes())
 def test_the_binding_works_with_a_version(prefix: str, tmp_path: Path) -> None:
     """
     A copy of the package, built against this prefix alone, passes the tests of the binding.

@@ -160,6 +160,7 @@ def test_interrupt_after_a_stop(shell: Terminal) -> None:
     shell.prompt()
     shell.shell("fg")
     shell.expect("wait\n")
+    shell.await_foreground()
     shell.type(CTRL_C)
     shell.expect("KeyboardInterrupt")
     shell.prompt()

@@ -301,7 +301,7 @@ def test_a_missing_capability_is_explained(tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == os.getuid() and directory.name.startswith(("pytest-", "test_")):
+        if directory.stat().st_uid == os.getuid() and directory.name.startswith(("pytest-", "popen-", "test_")):
             directory.chmod(0o755)
     os.chown(images, 65534, 65534)
     with Target("os.setgroups([]); os.setgid(65534); os.setuid(65534)\n" + WAIT, cwd=tmp_path) as target:
