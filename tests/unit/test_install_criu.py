@@ -13,11 +13,17 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
-def install_criu(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def install_criu(
+    home: Path, *arguments: str | Path, kernel: str = "6.1.0-13-amd64"
+) -> subprocess.CompletedProcess[str]:
     """
-    Run the script with a home directory of its own.
+    Run the script with a home directory of its own, on a machine whose `uname -r` says what is given.
     """
-    env = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    programs = home / "programs"
+    programs.mkdir(exist_ok=True)
+    (programs / "uname").write_text(f"#!/bin/sh\necho {kernel}\n", encoding="ascii")
+    (programs / "uname").chmod(0o755)
+    env = {"HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}"}
     argv = [str(SCRIPTS / "install-criu"), *map(str, arguments)]
     return subprocess.run(argv, check=False, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
 
@@ -63,6 +69,20 @@ def test_old_criu_in_prefix_will_not_do(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"no CRIU 3.18 or newer with headers in {prefix}" in done.stderr
     assert "get one: scripts/install-criu" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kernel", "status"), [("6.15.9", 0), ("6.16.0", 1), ("6.18.44-fc-v782", 1), ("7.0.1+deb14", 1), ("5.10.0", 0)]
+)
+def test_new_kernels_want_a_newer_criu(tmp_path: Path, kernel: str, status: int) -> None:
+    """
+    From Linux 6.16 on CRIU 4.1 cannot dump network sockets, so it takes 4.2; not where a suite is named on purpose.
+    """
+    prefix = make_prefix(tmp_path / "criu", "4.1.1")
+    arguments = ("--check", "--from-source", "--prefix", prefix)
+    done = install_criu(tmp_path, *arguments, kernel=kernel)
+    assert (done.returncode, "no CRIU 4.2 or newer" in done.stderr) == (status, bool(status)), done.stderr
+    assert install_criu(tmp_path, *arguments, "--suite", "trixie", kernel=kernel).returncode == 0
 
 
 def test_default_prefix_follows_xdg(tmp_path: Path) -> None:
