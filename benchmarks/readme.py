@@ -21,7 +21,7 @@ CONVENTIONAL = "conventional"
 COLUMNS = {
     "libcriu-py-run": "restored",
     "libcriu-py-run, copied": "restored, memory copied",
-    "libcriu-py run": "launcher in Python",
+    "launcher in Python": "launcher in Python",
     "criu restore": "raw `criu restore`",
 }
 """

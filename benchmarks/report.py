@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.common import Sample, Summary, ratio, summarize
 from benchmarks.scenarios import LABELS
-from benchmarks.variants import CONVENTIONAL, COPIED, NATIVE, OURS, PYCRIU, RAW, RUN
+from benchmarks.variants import CONVENTIONAL, COPIED, NATIVE, OURS, PYCRIU, PYTHON, RAW
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COLORS = {
     CONVENTIONAL: "#9aa3ad",
-    RUN: "#7db3dd",
+    PYTHON: "#7db3dd",
     NATIVE: "#1f6fb2",
     COPIED: "#4c8f6b",
     RAW: "#e0a030",
@@ -86,7 +86,7 @@ class Outcome(NamedTuple):
         Return the ms that one of our launchers needs more than criu alone, to first output.
 
         Args:
-            variant: RUN or NATIVE, of which the same snapshot is restored.
+            variant: PYTHON or NATIVE, of which the same snapshot is restored.
 
         """
         run, raw = self.first(variant), self.first(RAW)
@@ -149,7 +149,7 @@ def rows(outcome: Outcome) -> list[list[str]]:
         faster = [f"{x:.1f}x" for x in speed] if speed else ["", ""]
         first, end = cell(outcome.first(name)), cell(outcome.end(name))
         made.append([f" {name}", first, faster[0], end, faster[1]])
-    for name in (RUN, NATIVE):
+    for name in (PYTHON, NATIVE):
         launcher = outcome.launcher(name)
         if launcher is not None:
             made.append([f" [dim]{name} - criu[/dim]", f"{launcher:.1f}"])
@@ -214,7 +214,7 @@ def as_json(
                 for name, runs in outcome.samples.items()
             },
             "speed_up": {name: outcome.speed_up(name) for name in OURS},
-            "launcher_ms": {name: outcome.launcher(name) for name in (RUN, NATIVE)},
+            "launcher_ms": {name: outcome.launcher(name) for name in (PYTHON, NATIVE)},
             "image_bytes": snapshot.image_bytes if snapshot else None,
             "mapped": snapshot is not None and snapshot.memory_key is not None,
             "snapshot_seconds": round(snapshot.seconds, 2) if snapshot else None,

@@ -106,7 +106,7 @@ class Session:
         copied = self.snapshot(scenario, "copy")
         if snapshot is not None:
             ways += self.available(
-                lambda: variants.restored(variants.RUN, scenario, snapshot),
+                lambda: variants.restored(variants.PYTHON, scenario, snapshot),
                 lambda: variants.restored(variants.NATIVE, scenario, snapshot),
                 lambda: variants.raw(scenario, snapshot),
                 lambda: variants.pycriu(scenario, snapshot, self.options.pycriu),

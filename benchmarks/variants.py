@@ -35,13 +35,14 @@ PAUSE = 0.5  # seconds
 
 
 CONVENTIONAL = "conventional"
-RUN = "libcriu-py run"
+PYTHON = "launcher in Python"
+"""`libcriu-py run` with LIBCRIU_PY_LAUNCHER=python; otherwise it is the next one."""
 NATIVE = "libcriu-py-run"
 COPIED = "libcriu-py-run, copied"
 """The same, of a snapshot whose memory is read and not mapped."""
 RAW = "criu restore"
 PYCRIU = "pycriu"
-OURS = (RUN, NATIVE, COPIED)
+OURS = (PYTHON, NATIVE, COPIED)
 ORDER = (CONVENTIONAL, *OURS, RAW, PYCRIU)
 
 
@@ -75,7 +76,7 @@ def restored(name: str, scenario: Scenario, snapshot: Snapshot) -> Variant:
     Start the program with one of the package's launchers.
 
     Args:
-        name: RUN, NATIVE or COPIED.
+        name: PYTHON, NATIVE or COPIED.
         scenario: The program.
         snapshot: Its snapshot.
 
@@ -84,11 +85,13 @@ def restored(name: str, scenario: Scenario, snapshot: Snapshot) -> Variant:
 
     """
     # A conventional start in place of a restore would be measured as one.
-    launcher = [command(), "run"] if name == RUN else [command(NATIVE)]
+    launcher = [command(), "run"] if name == PYTHON else [command(NATIVE)]
     argv = [*launcher, "--no-fallback", str(snapshot.directory)]
 
+    env = {**environment(), **({"LIBCRIU_PY_LAUNCHER": "python"} if name == PYTHON else {})}
+
     def start() -> Sample:
-        return measure(argv, env=environment(), expect=scenario.expect)
+        return measure(argv, env=env, expect=scenario.expect)
 
     return Variant(name, start)
 
