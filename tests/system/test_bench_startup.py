@@ -31,7 +31,7 @@ def test_one_round_measures_every_way_to_start(tmp_path: Path) -> None:
     """
     values = measure(tmp_path)
     measured = values["scenarios"]["empty"]
-    assert {"conventional", "libcriu-py run"} <= measured["variants"].keys(), values["skipped"]
+    assert {"conventional", "launcher in Python"} <= measured["variants"].keys(), values["skipped"]
     for name in ("criu restore", "pycriu"):
         assert name in measured["variants"] or any(name in line for line in values["skipped"])
     for variant in measured["variants"].values():
