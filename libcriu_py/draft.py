@@ -10,12 +10,11 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from libcriu_py.snapshot import DUMP_LOG, IMAGES, MEMORY, SLOTS_DIRECTORY, files_of, write_manifest
+from libcriu_py.snapshot import DUMP_LOG, IMAGES, MEMORY, SLOTS, SLOTS_DIRECTORY, files_of, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SLOTS = ("stdin", "stdout", "stderr", "request")
 _RENAME_EXCHANGE = 2  # include/uapi/linux/fs.h
 _AT_FDCWD = -100
 

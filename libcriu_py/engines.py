@@ -177,7 +177,7 @@ class CriuEngine:
         from libcriu_py.capabilities import bounding_is_reduced, capabilities
         from libcriu_py.compatibility import machine_identity
         from libcriu_py.handover import command_prefix
-        from libcriu_py.snapshot import FORMAT, python_identity
+        from libcriu_py.snapshot import FORMAT, SLOTS, python_identity
 
         program = self._program
         command = command_prefix()[1:] if program is None else program.arguments()
@@ -197,7 +197,7 @@ class CriuEngine:
             "reduced_bounding": bounding_is_reduced(),
             "capabilities": capabilities().permitted,
             "session_leader": os.getsid(0) == os.getpid(),
-            "slots": {name: _key(draft.slot(name)) for name in ("stdin", "stdout", "stderr", "request")},
+            "slots": {name: _key(draft.slot(name)) for name in SLOTS},
             "images_key": _key(draft.images),
             "restore_options": {name: value for name, value in self._options.items() if name in _ALSO_ON_RESTORE},
             "details": self._details,
@@ -229,9 +229,7 @@ class CriuEngine:
             with traceable():
                 return Criu(self._criu).dump(options, env=env)
         except OperationRefused as error:
-            # The directory is going to be removed; the log's tail is in the exception.
-            error.args = (str(error.args[0]).replace(f" [{error.log_path}]", ""),)
-            error.log_path = None
+            error.forget_log()  # the directory is going to be removed
             raise
 
     # ---- after the dump ----------------------------------------------------

@@ -92,6 +92,13 @@ class OperationRefused(CriuError, RuntimeError):
         self.log_tail = log_tail
         self.hint = hint
 
+    def forget_log(self) -> None:
+        """
+        Leave the log's path out, where the log is going to be removed; its tail stays.
+        """
+        self.args = (str(self.args[0]).replace(f" [{self.log_path}]", ""),)
+        self.log_path = None
+
 
 class BinaryNotFound(CriuError, FileNotFoundError):
     """

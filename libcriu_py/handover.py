@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 PROTOCOL = 1
-SLOTS = ("stdin", "stdout", "stderr", "request")
 
 STARTED = b"S"
 READY = b"R"

@@ -22,7 +22,7 @@ from libcriu_py.errors import OperationRefused, RestoreError, SnapshotMismatch, 
 from libcriu_py.handover import Request
 from libcriu_py.process import RestoredProcess
 from libcriu_py.scratch import LOG_NAME, WorkDirectory, criu_environment
-from libcriu_py.snapshot import Snapshot
+from libcriu_py.snapshot import SLOTS, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -319,7 +319,7 @@ def _restore_at(
     place: Place, snapshot: Snapshot, criu: Criu, slots: Sequence[int], flags: int
 ) -> tuple[int, int, int, int]:
     """Restore in a place; returns the channel, the pidfd, the pid and the supervisor's."""
-    keys = [snapshot.manifest["slots"][name] for name in handover.SLOTS]
+    keys = [snapshot.manifest["slots"][name] for name in SLOTS]
     images = os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     inherited = [images]
     try:
@@ -371,9 +371,7 @@ def _await_start(channel: int, log: str) -> tuple[int, int, int]:
         _support.reap(supervisor, wait=True)
     if event.stage == _support.STAGE_RESTORE:
         refused = refusal("restore", event.value, event.error, log if os.path.exists(log) else None)
-        # The log is removed with its directory; its tail is in the exception.
-        refused.args = (str(refused.args[0]).replace(f" [{log}]", ""),)
-        refused.log_path = None
+        refused.forget_log()  # it is removed with its directory
         raise refused
     if event.stage in _support.STAGES_OF_NAMESPACES:
         raise privilege.namespaces_failed(event.error, event.stage)

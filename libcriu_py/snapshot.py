@@ -29,6 +29,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 IMAGES = "images"
 SLOTS_DIRECTORY = "slots"
+SLOTS = ("stdin", "stdout", "stderr", "request")
 MEMORY = "memory.img"
 DUMP_LOG = "dump.log"
 GROUP_OR_OTHERS_WRITE = 0o022

@@ -25,7 +25,7 @@ from libcriu_py import compatibility, handover, native_launcher, snapshot
 from libcriu_py.errors import SnapshotError
 from libcriu_py.launch_script import SCRIPT_FORMAT, write_launch_script
 from libcriu_py.restore import make_request, refuse_mismatches
-from libcriu_py.snapshot import Snapshot
+from libcriu_py.snapshot import SLOTS, Snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "libcriu_py" / "csrc"
@@ -75,7 +75,7 @@ def manifest_of_here(**changes: Any) -> dict[str, Any]:
         "command": ["/bin/echo", "conventionally"],
         "pids": [4_000_000],
         "uid": os.geteuid(),
-        "slots": {name: f"nowhere/{name}" for name in handover.SLOTS},
+        "slots": {name: f"nowhere/{name}" for name in SLOTS},
         "images_key": "nowhere/images",
         "files": {},
         "mapped": [],
