@@ -292,6 +292,11 @@ def trim_heap() -> None:
     lib.lcp_trim_heap()
 
 
+def lead_session() -> None:
+    """Make a session of this process's own, also where it leads a process group."""
+    _check(lib.lcp_lead_session())
+
+
 def exit_now(status: int) -> NoReturn:
     """Flush the streams of C and end at once."""
     lib.lcp_exit_now(status)

@@ -129,7 +129,7 @@ class CriuEngine:
             OperationRefused: criu refused; the process is as it was.
             TransportError: criu could not be reached.
         """
-        from libcriu_py import handover
+        from libcriu_py import handover, tree
         from libcriu_py.mapped.owners import take_census
         from libcriu_py.options import DumpOutcome
         from libcriu_py.preflight import refuse
@@ -137,6 +137,7 @@ class CriuEngine:
         draft = self._reserved()
         refuse(self._options)
         draft.populate()
+        tree.leave_foreign_session()
         facts = self._facts(draft)
         dumped_at = time.time()
         original = _Original(draft)

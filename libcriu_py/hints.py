@@ -26,6 +26,10 @@ _HINTS: tuple[tuple[str, str], ...] = (
         _PID_TAKEN,
     ),
     (
+        r"session leader of \d+\(\d+\) is outside",
+        "the session of the process began outside of its pid namespace; start it with: setsid --wait COMMAND",
+    ),
+    (
         r"(?:session leader|Consider using --shell-job)",
         "the process shares its session with its parent; start it with setsid, or set shell_job",
     ),

@@ -258,7 +258,7 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
             raise OSError(event.error, f"{stage} failed for {argv[0]}: {os.strerror(event.error)}")
         pidfd = event.pidfd
         try:
-            status = _support.mirror(channel, pidfd, terminal=place.has_own_pids)
+            status = _support.mirror(channel, pidfd, terminal=place.has_own_pids or os.getsid(0) == 0)
         finally:
             os.close(pidfd)
         # It may stay for what the program left running; then it is reaped by whoever gets it after us.

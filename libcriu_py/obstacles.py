@@ -74,19 +74,8 @@ def own_command() -> str:
 # ---- dumps ------------------------------------------------------------------
 
 
-def no_dump(*, outside: bool) -> Obstacle:
-    """
-    Say why nothing that this process starts can be dumped.
-
-    Args:
-        outside: whether its session began outside of its pid namespace; else it is under a seccomp filter.
-    """
-    if outside:
-        return Obstacle(
-            "the session of this process began outside of its pid namespace, and criu dumps no such session",
-            "setsid --wait COMMAND",
-            YOU,
-        )
+def no_dump() -> Obstacle:
+    """Say why nothing that this process starts can be dumped: it is under a seccomp filter."""
     return Obstacle(
         "this process is under a seccomp filter, which criu would have to suspend for a dump, and the kernel lets only "
         "an unfiltered process with CAP_SYS_ADMIN do so (ptrace_check_options in kernel/ptrace.c)",

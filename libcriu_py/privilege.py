@@ -166,7 +166,7 @@ def find_obstacle(mode: Privilege, criu: str, manifest: Mapping[str, Any] | None
     Returns:
         The first thing that stops it, or None.
     """
-    obstacle = None if manifest is not None else _dump_obstacle(mode)
+    obstacle = None if manifest is not None else _dump_obstacle()
     if obstacle is not None:
         return obstacle
     if mode is Privilege.ROOT:
@@ -182,14 +182,13 @@ def find_obstacle(mode: Privilege, criu: str, manifest: Mapping[str, Any] | None
     return obstacle
 
 
-def _dump_obstacle(mode: Privilege) -> Obstacle | None:
+def _dump_obstacle() -> Obstacle | None:
     """Find what stops a dump of anything that this process starts, but no restore."""
-    outside = mode is not Privilege.ROOTLESS and os.getsid(0) == 0
-    if not outside and not capabilities().seccomp_filters:
+    if not capabilities().seccomp_filters:
         return None
     from libcriu_py.obstacles import no_dump
 
-    return no_dump(outside=outside)
+    return no_dump()
 
 
 def _root_obstacle(manifest: Mapping[str, Any] | None) -> Obstacle | None:

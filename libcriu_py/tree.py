@@ -10,6 +10,8 @@ import signal
 import sys
 from typing import NoReturn
 
+from libcriu_py import _support
+
 
 def processes() -> list[int]:
     """Give this process and all its descendants, parents first."""
@@ -51,6 +53,18 @@ def end_with_descendants() -> NoReturn:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     os._exit(0)
+
+
+def leave_foreign_session() -> None:
+    """
+    Make a session of this process's own where its session began outside of its pid namespace.
+
+    So it is for what ``nsenter`` or ``unshare --pid`` starts, and for all that an init which makes no session
+    starts. criu dumps no such process (`dump_one_task` in criu/cr-dump.c). There is no way back, and nothing is lost:
+    the session has no number here. Its terminal, if it has one, stays usable, without signals from its keys.
+    """
+    if os.getsid(0) == 0:
+        _support.lead_session()
 
 
 def leave_group() -> bool:

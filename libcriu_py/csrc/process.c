@@ -4,9 +4,12 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -16,6 +19,37 @@ void lcp_trim_heap(void)
 #ifdef __GLIBC__
 	malloc_trim(0);
 #endif
+}
+
+/*
+ * The leader of a process group can make no session, so it joins another group first: that of a child which has ended,
+ * and which holds the group together until it is reaped. The child sends no signal: Python has handlers for SIGCHLD.
+ */
+static int leave_own_group(void)
+{
+	pid_t child = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, NULL);
+	siginfo_t info;
+	int result;
+
+	if (child < 0)
+		return -errno;
+	if (child == 0)
+		_exit(setpgid(0, 0) ? 1 : 0);
+	while (waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT | __WCLONE) && errno == EINTR)
+		;
+	result = setpgid(0, child) ? -errno : 0;
+	if (!result && setsid() < 0)
+		result = -errno;
+	while (waitpid(child, NULL, __WCLONE) < 0 && errno == EINTR)
+		;
+	return result;
+}
+
+int lcp_lead_session(void)
+{
+	if (getpgrp() == getpid())
+		return leave_own_group();
+	return setsid() < 0 ? -errno : 0;
 }
 
 void lcp_exit_now(int status)

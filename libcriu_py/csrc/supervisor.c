@@ -241,9 +241,10 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	pid_t pid;
 
 	prctl(PR_SET_NAME, "lcp-supervisor");
+	/* criu dumps no session that began outside the pid namespace, whose number there is 0. */
+	if (!job->restore && ((job->namespaces & LCP_NS_PID) || getsid(0) == 0))
+		setsid();
 	if (job->namespaces & LCP_NS_PID) {
-		if (!job->restore)
-			setsid(); /* criu dumps no session that began outside the namespace */
 		result = lcp_mount_own_proc(job->namespaces);
 		if (result)
 			fail(channel, 0, -result, LCP_STAGE_PROC);

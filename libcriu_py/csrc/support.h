@@ -97,6 +97,9 @@ int lcp_send(int socket, const char *data, size_t size);
 int lcp_probe_namespaces(int namespaces, int *stage);
 
 void lcp_trim_heap(void);
+
+/* Make a session with this process alone in it; 0 or a negative errno. */
+int lcp_lead_session(void);
 /* Flush C's own streams and end at once. */
 void lcp_exit_now(int status);
 /* Make NUL-terminated NAME=VALUE strings, `size` bytes in all, the C environment. */

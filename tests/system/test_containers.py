@@ -94,13 +94,12 @@ def of_account(account: Account) -> Iterator[Built]:
     shutil.rmtree(built.path.parent)
 
 
-def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def answer(done: subprocess.CompletedProcess[str]) -> Any:
     """
     Read what the restored program told.
     """
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    return json.loads(done.stdout)
 
 
 # ---- root ------------------------------------------------------------------
@@ -247,3 +246,48 @@ def test_a_dump_under_a_filter_is_refused_before_criu_is_started(account: Accoun
     assert done.returncode != 0
     assert "under a seccomp filter" in done.stderr
     assert "criu refused" not in done.stderr
+
+
+_SESSION = """
+import json, os, sys
+from libcriu_py import checkpoint
+if sys.argv[2] == "leader":
+    os.setpgid(0, 0)
+before = os.getsid(0)
+with checkpoint(sys.argv[1]):
+    pass
+print(json.dumps([before, os.getsid(0) != 0, sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("place", ["member", "leader"])
+def test_a_session_from_outside_is_left_for_a_dump(own_account: Account, tmp_path: Path, place: str) -> None:
+    """
+    As nsenter and some CI systems start programs: the session has no number here, and criu would dump no member of it.
+
+    A leader of a process group has to leave that first.
+    """
+    script, snapshot = tmp_path / "program.py", tmp_path / "snapshot"
+    script.write_text(_SESSION, encoding="utf-8")
+    limits: dict[str, Any] = {"capabilities": RESTORE, "own_session": False, "env": {"LIBCRIU_PY_MODE": "root"}}
+    argv = [own_account.python, script, snapshot, place]
+    done = containers.run([*map(str, argv)], account=own_account, **limits)
+    assert (done.returncode, done.stderr) == (0, "")
+    argv = [own_account.python, "-m", "libcriu_py", "run", "--no-fallback", snapshot, "--", "x"]
+    done = containers.run([*map(str, argv)], account=own_account, **limits)
+    assert answer(done) == [0, True, ["x"]]
+
+
+def test_a_command_starts_programs_in_a_session_that_can_be_dumped(own_account: Account, tmp_path: Path) -> None:
+    """
+    What `snapshot` makes ready is a member of a session, and so of whichever it is restored in.
+    """
+    limits: dict[str, Any] = {"capabilities": RESTORE, "own_session": False, "env": {"LIBCRIU_PY_MODE": "root"}}
+    command, snapshot = [own_account.python, "-m", "libcriu_py"], tmp_path / "snapshot"
+    script = tmp_path / "program.py"
+    code = "import json, os\nprint(json.dumps([os.getsid(0), os.getpid() == os.getpgrp()]))"
+    script.write_text(code, encoding="utf-8")
+    done = containers.run([*map(str, [*command, "snapshot", "-o", snapshot, script])], account=own_account, **limits)
+    assert done.returncode == 0, done.stderr
+    done = containers.run([*map(str, [*command, "run", "--no-fallback", snapshot])], account=own_account, **limits)
+    assert answer(done) == [0, False]
