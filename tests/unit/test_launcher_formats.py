@@ -169,7 +169,7 @@ def test_request_of_other_surroundings(launcher: str, snap: Path, tmp_path: Path
     """
     script = 'trap "" HUP USR1 PIPE; umask 027; exec "$@" <&-'
     argv = ["/bin/sh", "-c", script, "sh", launcher, "--print-request", str(snap)]
-    process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, process_group=0)
+    process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True)
     out, _ = process.communicate(timeout=TIMEOUT)
     request = handover.Request.decode(out)
     assert request.cwd == os.fsencode(tmp_path)
