@@ -35,14 +35,16 @@ if TYPE_CHECKING:
     from libcriu_py.exit import exit_fast
     from libcriu_py.hooks import Resource, after_restore, before_checkpoint, register, unregister
     from libcriu_py.lifecycle import Outcome
+    from libcriu_py.many import restore_many
     from libcriu_py.options import DumpOptions, DumpOutcome, InheritFd, PreDumpOptions, RestoreOptions
-    from libcriu_py.pool import RestorePool, restore_many
+    from libcriu_py.pool import RestorePool
     from libcriu_py.preflight import PreflightError, preflight
     from libcriu_py.privilege import Privilege
     from libcriu_py.process import RestoredProcess
     from libcriu_py.program import Program
-    from libcriu_py.restore import DEVNULL, PIPE, STDOUT, restore
+    from libcriu_py.restore import restore
     from libcriu_py.snapshot import Mismatch, Snapshot
+    from libcriu_py.streams import DEVNULL, PIPE, STDOUT
 
 __all__ = [
     "DEVNULL",
@@ -119,13 +121,15 @@ _MODULES = {
     "hooks": ("Resource", "after_restore", "before_checkpoint", "register", "unregister"),
     "lifecycle": ("Outcome",),
     "options": ("DumpOptions", "DumpOutcome", "InheritFd", "PreDumpOptions", "RestoreOptions"),
-    "pool": ("RestorePool", "restore_many"),
+    "many": ("restore_many",),
+    "pool": ("RestorePool",),
     "preflight": ("PreflightError", "preflight"),
     "privilege": ("Privilege",),
     "process": ("RestoredProcess",),
     "program": ("Program",),
-    "restore": ("DEVNULL", "PIPE", "STDOUT", "restore"),
+    "restore": ("restore",),
     "snapshot": ("Mismatch", "Snapshot"),
+    "streams": ("DEVNULL", "PIPE", "STDOUT"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -5,8 +5,7 @@ The asyncio twin of `restore`.
 from __future__ import annotations
 
 import asyncio
-import functools
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, overload
 
 from libcriu_py.restore import restore
 
@@ -14,9 +13,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from libcriu_py.process import RestoredProcess
+    from libcriu_py.settings import Argument, RestoreSettings
     from libcriu_py.snapshot import Snapshot
 
 
@@ -108,24 +108,49 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
+@overload
+async def restore_async(
+    dir: str | os.PathLike[str] | Snapshot,
+    argv: Sequence[Argument] = (),
+    *,
+    n: None = None,
+    **settings: Unpack[RestoreSettings],
+) -> AsyncRestoredProcess: ...
+
+
+@overload
+async def restore_async(
+    dir: str | os.PathLike[str] | Snapshot,
+    argv: Sequence[Argument] = (),
+    *,
+    n: int,
+    **settings: Unpack[RestoreSettings],
+) -> list[AsyncRestoredProcess]: ...
+
+
 async def restore_async(
     dir: str | os.PathLike[str] | Snapshot,  # noqa: A002
-    argv: Sequence[str | bytes | os.PathLike[str]] = (),
-    **settings: Any,
-) -> AsyncRestoredProcess:
+    argv: Sequence[Argument] = (),
+    *,
+    n: int | None = None,
+    **settings: Unpack[RestoreSettings],
+) -> AsyncRestoredProcess | list[AsyncRestoredProcess]:
     """
     Restore a snapshot without blocking the event loop.
 
     Args:
         dir: the snapshot, or its directory.
         argv: arguments of the program, without its name.
-        settings: the keyword arguments of `restore`.
+        n: how many copies to restore at once; None restores one, and gives no list.
+        settings: the other keyword arguments of `restore`.
 
     Returns:
-        The process.
+        The process, or with `n` a list of them.
 
     Raises:
         CriuError: as `restore` does.
     """
-    call = functools.partial(restore, dir, argv, **settings)
-    return AsyncRestoredProcess(await asyncio.to_thread(call))
+    if n is None:
+        return AsyncRestoredProcess(await asyncio.to_thread(lambda: restore(dir, argv, **settings)))
+    processes = await asyncio.to_thread(lambda: restore(dir, argv, n=n, **settings))
+    return [AsyncRestoredProcess(process) for process in processes]

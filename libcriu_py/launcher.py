@@ -130,7 +130,7 @@ def _open_missing_stdio() -> None:
     """
     Mark closed descriptors 0 to 2 as taken, or files opened from here on would get these numbers.
 
-    They are closed again in the restored process: O_PATH tells `restore.is_closed` what they are.
+    They are closed again in the restored process: O_PATH tells `streams.is_closed` what they are.
     """
     for fd in range(3):
         try:
@@ -176,7 +176,7 @@ def _command_of_damaged(dir: str | os.PathLike[str]) -> list[str] | None:  # noq
 
 def _exec(command: Sequence[str]) -> int:
     """Become a program, found as a shell would find it."""
-    from libcriu_py.restore import is_closed
+    from libcriu_py.streams import is_closed
 
     for fd in range(3):
         if is_closed(fd):

@@ -1,5 +1,5 @@
 """
-Many copies of one snapshot: all at once, or ready ahead of time.
+Copies of a snapshot that are ready ahead of time.
 """
 
 from __future__ import annotations
@@ -9,57 +9,21 @@ import contextlib
 import functools
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from libcriu_py.aio import AsyncRestoredProcess
 from libcriu_py.errors import CriuError
-from libcriu_py.restore import PIPE, restore
+from libcriu_py.restore import restore
 from libcriu_py.snapshot import Snapshot
+from libcriu_py.streams import PIPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from libcriu_py.process import RestoredProcess
-
-    Argument = str | bytes | os.PathLike[str]
-
-
-def restore_many(
-    dir: str | os.PathLike[str] | Snapshot,  # noqa: A002 - the name it has everywhere here
-    argvs: Iterable[Sequence[Argument]],
-    *,
-    at_once: int | None = None,
-    **settings: Any,
-) -> list[RestoredProcess]:
-    """
-    Restore one copy for each list of arguments.
-
-    Args:
-        dir: the snapshot, or its directory.
-        argvs: the arguments of each copy.
-        at_once: how many restores are under way at a time; None means as many as there are processors.
-        settings: the other arguments of `restore`, the same for all.
-
-    Returns:
-        The processes, in the order of `argvs`.
-
-    Raises:
-        CriuError: a restore failed; the other copies have been killed.
-    """
-    snapshot = dir if isinstance(dir, Snapshot) else Snapshot.open(dir)
-    with ThreadPoolExecutor(at_once or os.cpu_count() or 1) as threads:
-        started = [threads.submit(restore, snapshot, argv, **settings) for argv in argvs]
-    errors = [error for error in (future.exception() for future in started) if error is not None]
-    if not errors:
-        return [future.result() for future in started]
-    for future in started:
-        if future.exception() is None:
-            with future.result() as process:
-                process.kill()
-    raise errors[0]
+    from libcriu_py.settings import Argument, RestoreSettings
 
 
 class RestorePool:
@@ -84,7 +48,7 @@ class RestorePool:
         *,
         size: int = 2,
         at_once: int | None = None,
-        **settings: Any,
+        **settings: Unpack[RestoreSettings],
     ) -> None:
         """
         Describe the pool; entering it fills it.
@@ -105,9 +69,10 @@ class RestorePool:
         self._snapshot = dir
         self._size = size
         self._limit = asyncio.Semaphore(at_once or os.cpu_count() or 1)
-        self._restore = functools.partial(
-            restore, argv=argv, wait_ready=True, **{"stdin": PIPE, "stdout": PIPE, "die_with_caller": True, **settings}
-        )
+        defaults: RestoreSettings = {"stdin": PIPE, "stdout": PIPE, "die_with_caller": True}
+        chosen: RestoreSettings = {**defaults, **settings, "wait_ready": True}
+        self._restore: Callable[[str | os.PathLike[str] | Snapshot], RestoredProcess]
+        self._restore = functools.partial(restore, argv=argv, **chosen)
         self._waiting: deque[asyncio.Task[AsyncRestoredProcess]] = deque()
         self._open = False
 

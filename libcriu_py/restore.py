@@ -10,10 +10,9 @@ read-only one. Nothing heavy is imported here: this is the path whose millisecon
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import time
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 from libcriu_py import _support, handover, namespace, privilege
 from libcriu_py.binary import find_criu
@@ -23,106 +22,46 @@ from libcriu_py.handover import Request
 from libcriu_py.process import RestoredProcess
 from libcriu_py.scratch import LOG_NAME, WorkDirectory, criu_environment
 from libcriu_py.snapshot import SLOTS, Snapshot
+from libcriu_py.streams import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from typing_extensions import Unpack
+
     from libcriu_py.namespace import Place
     from libcriu_py.privilege import Privilege
     from libcriu_py.program import Program
-
-    Argument = str | bytes | os.PathLike[str]
-    Stream = int | IO[Any] | None
-
-PIPE = -1
-STDOUT = -2
-DEVNULL = -3
-"""As in `subprocess`, which is not imported for them."""
+    from libcriu_py.settings import Argument, RestoreSettings, Stream
 
 _LOG_LEVEL = 2  # warnings: hints need some of them
 
 
-class Streams:
-    """The three descriptors for a restored process, and our ends of its pipes."""
-
-    def __init__(self, stdin: Stream, stdout: Stream, stderr: Stream) -> None:
-        """Open what is asked for, as `subprocess.Popen` understands it."""
-        self.given: list[int] = []
-        """Descriptors above 2, which is what criu wants of those it inherits."""
-        self.ours: list[int | None] = [None, None, None]
-        self.closed: list[int] = []
-        try:
-            for number, wanted in enumerate((stdin, stdout, stderr)):
-                self.given.append(self._open(number, wanted))
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(self, number: int, wanted: Stream) -> int:
-        if wanted == PIPE:
-            reading, writing = os.pipe()
-            ours, theirs = (writing, reading) if number == 0 else (reading, writing)
-            self.ours[number] = ours
-            return theirs
-        if wanted == STDOUT and number == 2:
-            return _high(self.given[1])
-        if wanted == DEVNULL:
-            return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        if wanted is None:
-            return self._inherited(number)
-        return _high(wanted if isinstance(wanted, int) else wanted.fileno())
-
-    def _inherited(self, number: int) -> int:
-        if not is_closed(number):
-            return _high(number)
-        self.closed.append(number)
-        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-
-    def files(self, encoding: str | None, errors: str | None) -> list[IO[Any] | None]:
-        """Make file objects of our ends of the pipes."""
-        files: list[IO[Any] | None] = []
-        for number, fd in enumerate(self.ours):
-            if fd is None:
-                files.append(None)
-                continue
-            mode = "w" if number == 0 else "r"
-            if encoding is None:
-                files.append(os.fdopen(fd, mode + "b"))
-            else:
-                files.append(os.fdopen(fd, mode, encoding=encoding, errors=errors))
-        self.ours = [None, None, None]
-        return files
-
-    def close_given(self) -> None:
-        """Close what the restored process has now."""
-        while self.given:
-            os.close(self.given.pop())
-
-    def close(self) -> None:
-        """Close everything."""
-        self.close_given()
-        for fd in self.ours:
-            if fd is not None:
-                os.close(fd)
-        self.ours = [None, None, None]
+@overload
+def restore(
+    dir: str | os.PathLike[str] | Snapshot,
+    argv: Sequence[Argument] = (),
+    *,
+    n: None = None,
+    **settings: Unpack[RestoreSettings],
+) -> RestoredProcess: ...
 
 
-def is_closed(fd: int) -> bool:
-    """Tell whether a descriptor is closed, or only held by a placeholder (O_PATH) of the launcher."""
-    try:
-        return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
-    except OSError:
-        return True
-
-
-def _high(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+@overload
+def restore(
+    dir: str | os.PathLike[str] | Snapshot,
+    argv: Sequence[Argument] = (),
+    *,
+    n: int,
+    **settings: Unpack[RestoreSettings],
+) -> list[RestoredProcess]: ...
 
 
 def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     dir: str | os.PathLike[str] | Snapshot,  # noqa: A002 - the name it has everywhere here
     argv: Sequence[Argument] = (),
     *,
+    n: int | None = None,
     env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     stdin: Stream = None,
@@ -136,13 +75,14 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     die_with_caller: bool = False,
     encoding: str | None = None,
     errors: str | None = None,
-) -> RestoredProcess:
+) -> RestoredProcess | list[RestoredProcess]:
     """
     Restore a snapshot, with arguments, environment and stdio of its own.
 
     Args:
         dir: the snapshot, or its directory.
         argv: arguments of the program, without its name.
+        n: how many copies to restore at once, each with pipes of its own; None restores one, and gives no list.
         env: its environment; None gives it ours.
         cwd: its working directory; None gives it ours.
         stdin: as for `subprocess.Popen`: None (ours), PIPE, DEVNULL, a descriptor or a file.
@@ -158,7 +98,7 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
         errors: how encoding errors are handled.
 
     Returns:
-        The process.
+        The process, or with `n` a list of them.
 
     Raises:
         SnapshotError: `dir` is not a snapshot that can be restored here.
@@ -166,21 +106,47 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
         OperationRefused: criu refused; nothing is left behind.
         UnsupportedFeature: there is no way to be allowed.
         RestoreError: the process ended before it was ready.
+        ValueError: `n` is below 1.
     """
-    snapshot = dir if isinstance(dir, Snapshot) else Snapshot.open(dir)
+    settings: RestoreSettings = {
+        "env": env,
+        "cwd": cwd,
+        "stdin": stdin,
+        "stdout": stdout,
+        "stderr": stderr,
+        "pass_fds": pass_fds,
+        "wait_ready": wait_ready,
+        "main": main,
+        "mode": mode,
+        "isolate": isolate,
+        "die_with_caller": die_with_caller,
+        "encoding": encoding,
+        "errors": errors,
+    }
+    if n is None:
+        return _restore_one(dir if isinstance(dir, Snapshot) else Snapshot.open(dir), argv, settings)
+    if n < 1:
+        message = f"n={n}: at least one copy must be restored"
+        raise ValueError(message)
+    from libcriu_py.many import restore_many
+
+    return restore_many(dir, [argv] * n, **settings)
+
+
+def _restore_one(snapshot: Snapshot, argv: Sequence[Argument], settings: RestoreSettings) -> RestoredProcess:
     refuse_mismatches(snapshot)
-    streams = Streams(stdin, stdout, stderr)
+    streams = Streams(settings["stdin"], settings["stdout"], settings["stderr"])
     try:
-        request = make_request(snapshot, argv, env=env, cwd=cwd, main=main)
-        request = request._replace(closed=streams.closed, pass_fds=list(pass_fds))
+        request = make_request(snapshot, argv, env=settings["env"], cwd=settings["cwd"], main=settings["main"])
+        request = request._replace(closed=streams.closed, pass_fds=list(settings["pass_fds"]))
         launched = launch(
             snapshot,
             request,
             streams.given,
-            pass_fds=pass_fds,
-            mode=mode,
-            isolate=isolate,
-            flags=_support.DIE_WITH_CALLER if die_with_caller else 0,
+            pass_fds=settings["pass_fds"],
+            mode=settings["mode"],
+            isolate=settings["isolate"],
+            flags=_support.DIE_WITH_CALLER if settings["die_with_caller"] else 0,
         )
     except BaseException:
         streams.close()
@@ -193,9 +159,9 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
         pidfd=launched.pidfd,
         pid=launched.pid,
         supervisor=launched.supervisor,
-        pipes=streams.files(encoding, errors),
+        pipes=streams.files(settings["encoding"], settings["errors"]),
     )
-    if wait_ready:
+    if settings["wait_ready"]:
         process.wait_ready()
     return process
 

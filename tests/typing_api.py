@@ -18,7 +18,9 @@ from libcriu_py import (
     Privilege,
     Program,
     Resource,
+    RestoredProcess,
     RestoreOptions,
+    RestorePool,
     Snapshot,
     after_restore,
     before_checkpoint,
@@ -27,6 +29,7 @@ from libcriu_py import (
     register,
     restore,
     restore_async,
+    restore_many,
     unregister,
 )
 
@@ -102,6 +105,10 @@ def start_copies(arguments: Sequence[str]) -> int:
         status: int | None = process.poll()
         out, err = process.communicate(timeout=3.0)
         print(out, err)
+    copies: list[RestoredProcess] = restore(snapshot, arguments, n=5, stdout=PIPE)
+    others: list[RestoredProcess] = restore_many(snapshot, [["a"], ["b"]], wait_ready=True)
+    for copy in [*copies, *others]:
+        copy.wait()
     return process.wait() if status is None else status
 
 
@@ -109,6 +116,10 @@ async def start_copies_async() -> int:
     """
     Use restored processes in asyncio.
     """
+    for copy in await restore_async("snap", n=2):
+        await copy.wait()
+    async with RestorePool("snap", size=2, stderr=PIPE) as pool:
+        await (await pool.take()).wait()
     async with await restore_async("snap", ["a"], wait_ready=True) as process:
         return await process.wait()
 

@@ -23,7 +23,7 @@ COPIES = 100
 
 MANY = """\
 import json, os, sys
-from libcriu_py import DEVNULL, PIPE, restore_many
+from libcriu_py import PIPE, restore_many
 processes = restore_many(sys.argv[1], [["copy", str(n)] for n in range(int(sys.argv[2]))], stdin=PIPE, stdout=PIPE)
 alive = sum(process.poll() is None for process in processes)
 answers = [json.loads(process.communicate(b"")[0]) for process in processes]
@@ -172,6 +172,39 @@ def test_a_pool_needs_a_size() -> None:
 
     with pytest.raises(ValueError, match="at least 1"):
         RestorePool("snapshot", size=0)
+
+
+SAME = """\
+import asyncio, json, sys
+from libcriu_py import PIPE, restore, restore_async
+
+async def twins():
+    processes = await restore_async(sys.argv[1], ["async"], n=2, stdin=PIPE, stdout=PIPE)
+    return [json.loads((await process.communicate(b""))[0]) for process in processes]
+
+processes = restore(sys.argv[1], ["same"], n=5, stdin=PIPE, stdout=PIPE, wait_ready=True)
+alive = [process.poll() for process in processes]
+answers = [json.loads(process.communicate(b"")[0]) for process in processes]
+try:
+    restore(sys.argv[1], n=0)
+except ValueError as error:
+    refused = str(error)
+print(json.dumps([alive, answers, asyncio.run(twins()), refused]))
+"""
+
+
+def test_some_copies_with_the_same_arguments(account: Account, read_only_snapshot: Path) -> None:
+    """
+    A number gives a list of as many processes, which live at the same time and have pipes of their own.
+    """
+    done = run_as(account, [account.python, "-c", SAME, read_only_snapshot])
+    writable_again(read_only_snapshot)
+    assert done.returncode == 0, done.stderr
+    alive, answers, twins, refused = json.loads(done.stdout)
+    assert alive == [None] * 5
+    assert [answer["argv"] for answer in answers] == [["same"]] * 5
+    assert [answer["argv"] for answer in twins] == [["async"]] * 2
+    assert "at least one copy" in refused
 
 
 def test_a_failed_copy_ends_the_others(account: Account, read_only_snapshot: Path) -> None:

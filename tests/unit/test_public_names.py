@@ -47,9 +47,11 @@ def test_restore_path_loads_nothing_heavy() -> None:
     heavy = (
         "argparse",
         "asyncio",
+        "concurrent.futures",
         "ctypes",
         "dataclasses",
         "inspect",
+        "libcriu_py.settings",
         "rich",
         "shutil",
         "socket",
