@@ -9,10 +9,11 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from libcriu_py import lifecycle
+from libcriu_py import calls, critical, lifecycle
 from libcriu_py.lifecycle import Outcome, Return
 from libcriu_py.preflight import tracing
 from libcriu_py.resources import BuiltIns
+from libcriu_py.standstill import Standstill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -143,8 +144,8 @@ class Checkpoint:
 
         return plain_wrapper
 
-    def _course(self, *, in_loop: bool) -> lifecycle.Course:
-        return lifecycle.Course(in_loop, self._limit, timings=self.timings)
+    def _course(self, *, in_loop: bool) -> calls.Course:
+        return calls.Course(in_loop, self._limit, critical.WAIT, self.timings, Standstill())
 
     def _note(self, returned: Return) -> None:
         self.outcome = returned.outcome

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py import stacks
 from libcriu_py.errors import CheckpointError, HookError
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ def begin(limit: float = WAIT) -> None:
         if not _changed.wait_for(lambda: not _inside, limit):
             _taking = False
             _changed.notify_all()
-            message = f"no checkpoint was taken: after {limit:g} s still in `with no_checkpoint()`: {_stacks()}"
+            message = (
+                f"no checkpoint was taken: after {limit:g} s still in `with no_checkpoint()`: {stacks.places(_inside)}"
+            )
             raise CheckpointError(message)
 
 
@@ -95,23 +98,6 @@ def end() -> None:
     with _changed:
         _taking = False
         _changed.notify_all()
-
-
-def _stacks() -> str:
-    """
-    Say which threads are in a critical section, and where.
-    """
-    import sys
-    import traceback
-
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames()  # noqa: SLF001 - the only way to see where a thread is
-    parts = []
-    for ident in _inside:
-        stack = traceback.extract_stack(frames[ident])[-3:] if ident in frames else []
-        places = ", ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(stack))
-        parts.append(f"thread {names.get(ident, ident)} at {places}")
-    return "; ".join(parts)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,9 @@ Hooks around a checkpoint: what a program does before its dump and after its res
 Order: before-hooks run in reverse order of registration, after-hooks in order, so that what was
 set up first is torn down last and put right first. A priority (default 0) comes before the order
 of registration: after-hooks of lower priority run first, before-hooks of lower priority last.
+
+A *single-threaded* hook runs while all other Python threads are stopped: such before-hooks are the last thing before
+the dump, after all others, and such after-hooks are the first. Among them the order is the same.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ class Entry(NamedTuple):
     key: object
     before: Callable[[], object] | None
     after: Callable[[], object] | None
+    single_threaded: bool = False
 
 
 def _describe(function: object) -> str:
@@ -83,6 +87,8 @@ class HookRegistry:
         before: Callable[[], object] | None,
         after: Callable[[], object] | None,
         priority: int,
+        *,
+        single_threaded: bool = False,
     ) -> None:
         """
         Register one pair of calls.
@@ -93,7 +99,7 @@ class HookRegistry:
         with self._lock:
             self._refuse_while_running(name)
             self._sequence += 1
-            self._entries.append(Entry(priority, self._sequence, name, key, before, after))
+            self._entries.append(Entry(priority, self._sequence, name, key, before, after, single_threaded))
             self._entries.sort(key=lambda entry: (entry.priority, entry.sequence))
 
     def remove(self, key: object) -> None:
@@ -161,10 +167,14 @@ def _bind(function: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ca
 
 
 @overload
-def before_checkpoint(function: F, *args: Any, priority: int = 0, **kwargs: Any) -> F: ...
+def before_checkpoint(
+    function: F, *args: Any, priority: int = 0, single_threaded: bool = False, **kwargs: Any
+) -> F: ...
 @overload
-def before_checkpoint(*, priority: int = 0) -> Callable[[F], F]: ...
-def before_checkpoint(function: Any = None, *args: Any, priority: int = 0, **kwargs: Any) -> Any:
+def before_checkpoint(*, priority: int = 0, single_threaded: bool = False) -> Callable[[F], F]: ...
+def before_checkpoint(
+    function: Any = None, *args: Any, priority: int = 0, single_threaded: bool = False, **kwargs: Any
+) -> Any:
     """
     Register a function to run before a dump, as a decorator or by a call.
 
@@ -175,6 +185,8 @@ def before_checkpoint(function: Any = None, *args: Any, priority: int = 0, **kwa
         function: what to run; it may be `async`.
         args: its positional arguments.
         priority: hooks of higher priority run first; default 0.
+        single_threaded: whether all other Python threads are stopped while it runs; one that waits for something that
+            a stopped thread holds is an error after `hook_limit`, or ten seconds. Default False.
         kwargs: its keyword arguments.
 
     Returns:
@@ -184,17 +196,19 @@ def before_checkpoint(function: Any = None, *args: Any, priority: int = 0, **kwa
         HookError: hooks are running.
     """
     if function is None:
-        return lambda decorated: before_checkpoint(decorated, priority=priority)
+        return lambda decorated: before_checkpoint(decorated, priority=priority, single_threaded=single_threaded)
     call = _bind(function, args, kwargs)
-    registry.add(function, _describe(function), call, None, priority)
+    registry.add(function, _describe(function), call, None, priority, single_threaded=single_threaded)
     return function
 
 
 @overload
-def after_restore(function: F, *args: Any, priority: int = 0, **kwargs: Any) -> F: ...
+def after_restore(function: F, *args: Any, priority: int = 0, single_threaded: bool = False, **kwargs: Any) -> F: ...
 @overload
-def after_restore(*, priority: int = 0) -> Callable[[F], F]: ...
-def after_restore(function: Any = None, *args: Any, priority: int = 0, **kwargs: Any) -> Any:
+def after_restore(*, priority: int = 0, single_threaded: bool = False) -> Callable[[F], F]: ...
+def after_restore(
+    function: Any = None, *args: Any, priority: int = 0, single_threaded: bool = False, **kwargs: Any
+) -> Any:
     """
     Register a function to run after a restore, as a decorator or by a call.
 
@@ -204,6 +218,8 @@ def after_restore(function: Any = None, *args: Any, priority: int = 0, **kwargs:
         function: what to run; it may be `async`.
         args: its positional arguments.
         priority: hooks of lower priority run first; default 0.
+        single_threaded: whether all other Python threads are still stopped when it runs; one that waits for something
+            that a stopped thread holds is an error after `hook_limit`, or ten seconds. Default False.
         kwargs: its keyword arguments.
 
     Returns:
@@ -213,19 +229,20 @@ def after_restore(function: Any = None, *args: Any, priority: int = 0, **kwargs:
         HookError: hooks are running.
     """
     if function is None:
-        return lambda decorated: after_restore(decorated, priority=priority)
+        return lambda decorated: after_restore(decorated, priority=priority, single_threaded=single_threaded)
     call = _bind(function, args, kwargs)
-    registry.add(function, _describe(function), None, call, priority)
+    registry.add(function, _describe(function), None, call, priority, single_threaded=single_threaded)
     return function
 
 
-def register(resource: R, *, priority: int = 0) -> R:
+def register(resource: R, *, priority: int = 0, single_threaded: bool = False) -> R:
     """
     Register a resource, which is held weakly: it goes when nothing else refers to it.
 
     Args:
         resource: an object with `before_checkpoint()` and `after_restore()`.
         priority: see `before_checkpoint` and `after_restore`; default 0.
+        single_threaded: see there; default False.
 
     Returns:
         The resource.
@@ -248,7 +265,7 @@ def register(resource: R, *, priority: int = 0) -> R:
         alive = reference()
         return None if alive is None else alive.after_restore()
 
-    registry.add(reference, _describe(type(resource)), before, after, priority)
+    registry.add(reference, _describe(type(resource)), before, after, priority, single_threaded=single_threaded)
     return resource
 
 

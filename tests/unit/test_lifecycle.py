@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py import HookError, Outcome, after_restore, before_checkpoint, checkpoint, checkpoint_here, register
+from libcriu_py import (
+    HookError,
+    Outcome,
+    after_restore,
+    before_checkpoint,
+    checkpoint,
+    checkpoint_here,
+    register,
+    unregister,
+)
 from libcriu_py.hooks import registry
 
 if sys.version_info < (3, 11):
@@ -107,6 +116,48 @@ def test_failures_of_hook_and_undo_are_raised_together() -> None:
     assert [str(error).rpartition(": ")[2] for error in raised.value.exceptions] == ["cannot close", "cannot open"]
     assert failing.open
     assert not also_failing.open
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_interrupted_before_hook_undoes_those_that_ran(kind: type[BaseException]) -> None:
+    """
+    Ctrl-C in a hook leaves nothing torn down, and is raised as itself, the failures of undoing as its cause.
+    """
+    above = register(Connection())
+    failing = register(Connection("after"))
+
+    def interrupted() -> None:
+        assert not above.open
+        raise kind
+
+    unregister(above)
+    before_checkpoint(interrupted)
+    register(above)
+    register(failing)
+    with pytest.raises(kind) as raised:
+        checkpoint_here(engine="simulate")
+    assert above.open
+    assert raised.value.__cause__ is not None
+    assert "so did undoing others" in str(raised.value.__cause__)
+    failing.fails = ""
+    unregister(interrupted)
+    checkpoint_here(engine="simulate")
+    assert failing.open
+
+
+def test_interrupted_after_hook_keeps_no_other_from_running() -> None:
+    """
+    Neither does it in an after-hook.
+    """
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    after_restore(interrupted)
+    last = register(Connection())
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint_here(engine="simulate")
+    assert last.open
 
 
 def test_all_after_hooks_run_whatever_fails() -> None:
