@@ -41,6 +41,7 @@ UNITS = (
     "launcher",
     "script",
     "restore",
+    "take",
     "reason",
     "request",
     "place",

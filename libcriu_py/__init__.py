@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from libcriu_py.program import Program
     from libcriu_py.restore import restore
     from libcriu_py.snapshot import Mismatch, Snapshot
+    from libcriu_py.standby_pool import StandbyPool
     from libcriu_py.streams import DEVNULL, PIPE, STDOUT
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "SnapshotError",
     "SnapshotMismatch",
     "SnapshotUnsafe",
+    "StandbyPool",
     "TransportError",
     "UnsupportedFeature",
     "VersionError",
@@ -129,6 +131,7 @@ _MODULES = {
     "program": ("Program",),
     "restore": ("restore",),
     "snapshot": ("Mismatch", "Snapshot"),
+    "standby_pool": ("StandbyPool",),
     "streams": ("DEVNULL", "PIPE", "STDOUT"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

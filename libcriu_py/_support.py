@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NS_USER: int = lib.LCP_NS_USER
 NS_PID: int = lib.LCP_NS_PID
 DIE_WITH_CALLER: int = lib.LCP_DIE_WITH_CALLER
+OWN_SESSION: int = lib.LCP_OWN_SESSION
 MAX_FDS = 250
 """Descriptors that fit in one message (SCM_MAX_FD of the kernel is 253)."""
 
@@ -106,7 +107,7 @@ def supervise(  # noqa: PLR0913 - one argument for each field of the job
 
     Args:
         namespaces: NS_USER and NS_PID, or 0.
-        flags: DIE_WITH_CALLER, or 0.
+        flags: DIE_WITH_CALLER and OWN_SESSION, or 0.
         ambient: bits of the capabilities for criu or the program.
         last_pid: pids of a new namespace begin after it; 0 leaves them alone.
         inherit: descriptors that criu must be given.
@@ -278,6 +279,45 @@ def receive_fds(sock: int) -> list[int]:
 def send(sock: int, data: bytes) -> None:
     """Send one message, without SIGPIPE where nobody reads any more."""
     _check(lib.lcp_send(sock, data, len(data)))
+
+
+def standby_name(manifest: str) -> str:
+    """
+    Give the name of the socket on which copies of a snapshot wait.
+
+    Args:
+        manifest: the path of its manifest.
+
+    Raises:
+        OSError: the manifest cannot be looked at.
+    """
+    name = ffi.new("char[]", 80)
+    _check(lib.lcp_standby_name(os.fsencode(manifest), name, 80))
+    return _ascii(name)
+
+
+def standby_description(mode: str) -> bytes:
+    """Give what a copy would have to inherit from this process, who wants this mode, as lines of text."""
+    text = ffi.new("char[]", 65536)
+    size = _check(lib.lcp_standby_describe(mode.encode(), text, 65536))
+    return bytes(ffi.buffer(text, size))
+
+
+def take_standby(path: str, description: bytes) -> list[int] | None:
+    """
+    Ask a pool for a copy.
+
+    Args:
+        path: its socket.
+        description: of this process.
+
+    Returns:
+        The channel, the hand-over's socket and the pidfd of a copy; None when there is none for us.
+    """
+    fds = ffi.new("int[3]")
+    if lib.lcp_standby_take(os.fsencode(path), description, len(description), fds):
+        return None
+    return list(fds)
 
 
 def probe_namespaces(namespaces: int) -> tuple[int, int]:

@@ -88,11 +88,11 @@ def _try_restored(
     # the shell would take the terminal back while the program still reads from it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        process = restore(snapshot, args, main=main, mode=mode, die_with_caller=True)
+        process = restore(snapshot, args, main=main, mode=mode, die_with_caller=True, standby=True)
     except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise
-    own_session = bool(snapshot.manifest.get("session_leader"))
+    own_session = process.from_pool or bool(snapshot.manifest.get("session_leader"))
     try:
         status = _support.mirror(process.channel, process.pidfd, terminal=own_session)
     except BrokenPipeError:

@@ -24,6 +24,11 @@ _lingering: list[int] = []
 """Supervisors that outlive their program for the sake of what that left running."""
 
 
+def linger(supervisor: int) -> None:
+    """Reap a supervisor that has not ended yet when the next process is restored."""
+    _lingering.append(supervisor)
+
+
 class RestoredProcess:
     """
     A process restored from a snapshot; it behaves like `subprocess.Popen`.
@@ -43,7 +48,7 @@ class RestoredProcess:
         control: int,
         pidfd: int,
         pid: int,
-        supervisor: int,
+        supervisor: int | None,
         pipes: Sequence[IO[Any] | None] = (None, None, None),
     ) -> None:
         """Take over the descriptors of a restore; `restore` is the way to make one."""
@@ -81,6 +86,11 @@ class RestoredProcess:
                 except BrokenPipeError:
                     continue  # what was still to be written has no reader any more
         self.wait()
+
+    @property
+    def from_pool(self) -> bool:
+        """Whether it waited in a standby pool; its session is then not this process's."""
+        return self._supervisor is None
 
     # ---- its end -----------------------------------------------------------
 
@@ -140,8 +150,10 @@ class RestoredProcess:
         for fd in (self.channel, self._control, self.pidfd):
             os.close(fd)
         self.channel = self._control = self.pidfd = -1
+        if self._supervisor is None:
+            return  # a child of the pool that it came from
         if lingering:
-            _lingering.append(self._supervisor)
+            linger(self._supervisor)
         else:
             _support.reap(self._supervisor, wait=True)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, overload
 
 from libcriu_py import _support, handover, namespace, privilege
 from libcriu_py.binary import find_criu
@@ -22,6 +22,7 @@ from libcriu_py.handover import Request
 from libcriu_py.process import RestoredProcess
 from libcriu_py.scratch import LOG_NAME, WorkDirectory, criu_environment
 from libcriu_py.snapshot import SLOTS, Snapshot
+from libcriu_py.standby import Launched, pid_of, take
 from libcriu_py.streams import Streams
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     mode: Privilege | str | None = None,
     isolate: bool = False,
     die_with_caller: bool = False,
+    standby: bool = False,
     encoding: str | None = None,
     errors: str | None = None,
 ) -> RestoredProcess | list[RestoredProcess]:
@@ -94,6 +96,8 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
         mode: how it is allowed; None decides (see `Privilege`).
         isolate: restore in a pid namespace also where the pids of the image look free.
         die_with_caller: kill it when this process ends.
+        standby: take a copy that waits in a standby pool of this snapshot, where there is one; it needs
+            `die_with_caller`.
         encoding: of the pipes; None makes them binary.
         errors: how encoding errors are handled.
 
@@ -120,6 +124,7 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
         "mode": mode,
         "isolate": isolate,
         "die_with_caller": die_with_caller,
+        "standby": standby,
         "encoding": encoding,
         "errors": errors,
     }
@@ -139,7 +144,9 @@ def _restore_one(snapshot: Snapshot, argv: Sequence[Argument], settings: Restore
     try:
         request = make_request(snapshot, argv, env=settings["env"], cwd=settings["cwd"], main=settings["main"])
         request = request._replace(closed=streams.closed, pass_fds=list(settings["pass_fds"]))
-        launched = launch(
+        may_take = settings["standby"] and settings["die_with_caller"] and not settings["isolate"]
+        taken = take(snapshot, request, streams.given, settings) if may_take else None
+        launched = taken or launch(
             snapshot,
             request,
             streams.given,
@@ -206,20 +213,6 @@ def make_request(
     )
 
 
-class Launched(NamedTuple):
-    """The descriptors of a restored process."""
-
-    channel: int
-    """Events of the supervisor."""
-    control: int
-    """The hand-over's socket."""
-    pidfd: int
-    pid: int
-    """As seen from here; that of its own namespace if it has ended already."""
-    supervisor: int
-    """The pid of its parent, a child of ours."""
-
-
 def launch(
     snapshot: Snapshot,
     request: Request,
@@ -249,9 +242,33 @@ def launch(
         OperationRefused: criu refused.
         RestoreError: the place for the restore could not be made.
     """
+    handover.check_count(pass_fds)
+    launched = bring_up(snapshot, stdio, mode=mode, isolate=isolate, flags=flags)
+    # Last of all: whoever is killed from here on leaves nothing that he would have had to clear away.
+    handover.send_request(launched.control, request, pass_fds)
+    return launched
+
+
+def bring_up(
+    snapshot: Snapshot,
+    stdio: Sequence[int],
+    *,
+    mode: Privilege | str | None = None,
+    isolate: bool = False,
+    flags: int = 0,
+) -> Launched:
+    """
+    Restore a snapshot as a process that waits for its request; the arguments are those of `launch`.
+
+    Returns:
+        The descriptors of the restored process.
+
+    Raises:
+        OperationRefused: criu refused.
+        RestoreError: the place for the restore could not be made.
+    """
     plain = find_criu()
     decision = privilege.decide(mode, criu=plain, manifest=snapshot.manifest)
-    handover.check_count(pass_fds)
     control, slot = _support.socketpair()
     try:
         for attempt in (isolate, True):
@@ -264,8 +281,6 @@ def launch(
                 if not _is_about_a_pid(error) or place.has_own_pids or attempt:
                     raise
                 continue
-            # Last of all: whoever is killed from here on leaves nothing that he would have had to clear away.
-            handover.send_request(control, request, pass_fds)
             return Launched(channel, control, *pids)
     except BaseException:
         os.close(control)
@@ -332,7 +347,7 @@ def _await_start(channel: int, log: str) -> tuple[int, int, int]:
         message = "the supervisor of the restore was killed before it could restore anything"
         raise RestoreError(message) from None
     if event.kind == _support.STARTED and event.pidfd is not None:
-        return event.pidfd, _pid_of(event.pidfd) or event.value, supervisor
+        return event.pidfd, pid_of(event.pidfd) or event.value, supervisor
     if supervisor:
         _support.reap(supervisor, wait=True)
     if event.stage == _support.STAGE_RESTORE:
@@ -343,13 +358,3 @@ def _await_start(channel: int, log: str) -> tuple[int, int, int]:
         raise privilege.namespaces_failed(event.error, event.stage)
     message = f"{_support.STAGES.get(event.stage, 'starting')} for the restore failed: {os.strerror(event.error)}"
     raise RestoreError(message)
-
-
-def _pid_of(pidfd: int) -> int | None:
-    """Give the pid in our pid namespace (fs/pidfs.c, pidfd_show_fdinfo); None when it has ended."""
-    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as info:
-        for line in info:
-            if line.startswith(b"Pid:"):
-                pid = int(line.split()[1])
-                return pid if pid > 0 else None
-    return None

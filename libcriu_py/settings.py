@@ -31,5 +31,6 @@ class RestoreSettings(TypedDict, total=False):
     mode: Privilege | str | None
     isolate: bool
     die_with_caller: bool
+    standby: bool
     encoding: str | None
     errors: str | None

@@ -17,11 +17,64 @@
 /* How long the supervisor may take to report that the program goes on. */
 #define NEWS_MS 20
 
+/* A file of /proc about a process as text; "" when that has ended. */
+static char *about(pid_t pid, const char *name, char *text, size_t size)
+{
+	char path[64];
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, size - 1);
+		close(fd);
+	}
+	text[n > 0 ? n : 0] = '\0';
+	return text;
+}
+
+/* The pid behind a pidfd in our pid namespace; 0 if it has ended. */
+static pid_t pid_behind(int pidfd)
+{
+	char name[32], text[512], *line;
+
+	snprintf(name, sizeof(name), "fdinfo/%d", pidfd);
+	line = strstr(about(getpid(), name, text, sizeof(text)), "\nPid:");
+	return line ? atoi(line + 5) : 0;
+}
+
+static int is_stopped(pid_t pid)
+{
+	char text[512], *state = strrchr(about(pid, "stat", text, sizeof(text)), ')');
+
+	return state && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
+}
+
+/* Whether a signal would be neither caught nor ignored nor blocked. */
+static int has_default(pid_t pid, int sig)
+{
+	static const char *const fields[] = { "\nSigBlk:", "\nSigIgn:", "\nSigCgt:" };
+	char text[8192], *line;
+
+	about(pid, "status", text, sizeof(text));
+	for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
+		line = strstr(text, fields[i]);
+		if (!line || strtoull(line + strlen(fields[i]), NULL, 16) >> (sig - 1) & 1)
+			return 0;
+	}
+	return 1;
+}
+
 /*
  * A signal of the terminal reaches the program itself where it is in the same
  * process group; one sent to the launcher's pid is always meant for the program.
  * The hangup goes to the leader of the session alone (drivers/tty/tty_jobctrl.c,
  * tty_signal_session_leader), which a restored program is not in our place.
+ *
+ * In a session of its own nobody would continue it, so there the kernel drops the
+ * stop signals of terminals (get_signal in kernel/signal.c); by default they do
+ * what SIGSTOP does.
  */
 static void pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal)
 {
@@ -30,42 +83,9 @@ static void pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal
 
 	if (sig == SIGCHLD || (info->ssi_code == SI_KERNEL && !terminal && !hangup))
 		return;
+	if (terminal && sig == SIGTSTP && has_default(pid_behind(pidfd), sig))
+		sig = SIGSTOP;
 	lcp_pidfd_signal(pidfd, sig);
-}
-
-/* The pid behind a pidfd in our pid namespace; 0 if it has ended. */
-static pid_t pid_behind(int pidfd)
-{
-	char path[40], text[512], *line;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	line = strstr(text, "\nPid:");
-	return line ? atoi(line + 5) : 0;
-}
-
-static int is_stopped(pid_t pid)
-{
-	char path[40], text[512], *state;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	state = strrchr(text, ')');
-	return state && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
 }
 
 /*

@@ -251,8 +251,13 @@ int request_encode(struct text *out, const struct request *request)
 	put_path(out, request->snapshot);
 	put_text(out, ", \"main\": null, \"closed\": [");
 	put_bits(out, request->closed, 0);
-	put_text(out, "], \"pass_fds\": [], \"pgid\": ");
-	put_number(out, request->pgid);
+	put_text(out, "], \"pass_fds\": [");
+	put_bits(out, request->pass, 0);
+	put_text(out, "], \"pgid\": ");
+	if (request->pgid)
+		put_number(out, request->pgid);
+	else
+		put_text(out, "null");
 	put_text(out, ", \"ignored\": [");
 	put_bits(out, request->ignored, 1);
 	put_text(out, "], \"limits\": {");

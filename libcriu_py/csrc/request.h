@@ -24,7 +24,8 @@ struct request {
 	mode_t umask;
 	const char *snapshot;
 	unsigned int closed;     /* bit n: descriptor n was closed */
-	pid_t pgid;
+	unsigned int pass;       /* bit n: descriptor n comes with the request */
+	pid_t pgid;              /* 0: none is to be joined */
 	uint64_t ignored;        /* bit n: signal n + 1 is ignored */
 };
 

@@ -20,6 +20,7 @@
 #include "request.h"
 #include "scratch.h"
 #include "support.h"
+#include "take.h"
 
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
@@ -33,8 +34,8 @@ void criu_local_set_unprivileged(criu_opts *opts, bool unprivileged);
 
 /* ---- what is handed over ---------------------------------------------- */
 
-static int fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
-			const struct self *self, char cwd[PATH_MAX], struct problem *problem)
+int fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
+		 const struct self *self, char cwd[PATH_MAX], struct problem *problem)
 {
 	memset(request, 0, sizeof(*request));
 	if (!getcwd(cwd, PATH_MAX))
@@ -352,7 +353,13 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 	char cwd[PATH_MAX];
 	int pair[2], memory, result;
 
-	if (self_read(&self, problem) || decide(&decision, launch->mode, &self, snapshot->manifest, problem) ||
+	if (self_read(&self, problem))
+		return -1;
+	if (take(restored, launch, snapshot, &self)) {
+		pass_on_early(signals, restored->pidfd);
+		return 0;
+	}
+	if (decide(&decision, launch->mode, &self, snapshot->manifest, problem) ||
 	    fill_request(&request, launch, snapshot, &self, cwd, problem))
 		return -1;
 	memory = make_request(&request, pair, problem);

@@ -4,11 +4,13 @@
 #ifndef LIBCRIU_PY_RESTORE_H
 #define LIBCRIU_PY_RESTORE_H
 
+#include <limits.h>
 #include <signal.h>
 #include <sys/types.h>
 #include "launcher.h"
 #include "manifest.h"
 #include "problem.h"
+#include "request.h"
 
 struct restored {
 	int channel;       /* events of the supervisor */
@@ -18,6 +20,9 @@ struct restored {
 	int own_session;   /* the terminal's signals do not reach it by themselves */
 };
 
+/* Describe what the program is to be given of this process; 0 or -1. */
+int fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
+		 const struct self *self, char cwd[PATH_MAX], struct problem *problem);
 /* Restore a snapshot with this process's arguments, environment and streams; 0 or -1. Signals are blocked after. */
 int restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, struct problem *problem);
 /* Behave as the program until it ends; its wait status. */

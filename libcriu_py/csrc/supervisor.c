@@ -241,6 +241,8 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	pid_t pid;
 
 	prctl(PR_SET_NAME, "lcp-supervisor");
+	if (job->flags & LCP_OWN_SESSION)
+		setsid();
 	/* criu dumps no session that began outside the pid namespace, whose number there is 0. */
 	if (!job->restore && ((job->namespaces & LCP_NS_PID) || getsid(0) == 0))
 		setsid();

@@ -19,6 +19,8 @@
 
 /* Kill the program when the process that asked for it is gone. */
 #define LCP_DIE_WITH_CALLER 1
+/* Restore it in a session without a terminal. */
+#define LCP_OWN_SESSION 2
 
 /* What an event tells. */
 #define LCP_EVENT_FAILED 1
@@ -50,7 +52,7 @@ struct lcp_event {
 
 struct lcp_job {
 	int namespaces;          /* LCP_NS_* */
-	int flags;               /* LCP_DIE_WITH_CALLER */
+	int flags;               /* LCP_DIE_WITH_CALLER, LCP_OWN_SESSION */
 	uint64_t ambient;        /* capability bits that criu, or the program, is given */
 	int last_pid;            /* pids of a new pid namespace begin after it; 0: leave */
 	const int *inherit;      /* descriptors to be kept over an exec */
@@ -92,6 +94,16 @@ int lcp_receive_fds(int socket, int *fds, int limit);
 int lcp_socketpair(int *pair);
 /* One message without: 0 or -errno, and never a SIGPIPE. */
 int lcp_send(int socket, const char *data, size_t size);
+
+/* The name of the socket on which copies of a snapshot wait, of its manifest; 0 or -errno. */
+int lcp_standby_name(const char *manifest, char *name, size_t size);
+/* What a copy would have to inherit from this process, who wants this mode, as lines of text; its length or -errno. */
+ssize_t lcp_standby_describe(const char *mode, char *text, size_t size);
+/*
+ * Ask the pool at `path` for a copy, with that text; 0 or -errno. The copy is the caller's then: `fds` gets the channel of
+ * its supervisor, the hand-over's socket and its pidfd.
+ */
+int lcp_standby_take(const char *path, const char *text, size_t size, int *fds);
 
 /* May this process make user + pid + mount namespaces with a /proc? 0, or -errno and the stage. */
 int lcp_probe_namespaces(int namespaces, int *stage);

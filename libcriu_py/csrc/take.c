@@ -1,0 +1,79 @@
+#define _GNU_SOURCE
+#include "take.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "request.h"
+#include "scratch.h"
+#include "support.h"
+
+/* What there is to describe may be long: supplementary groups, control groups of version 1. */
+#define DESCRIPTION 65536
+
+/* Where the copies of this snapshot would wait; 0 or -1. */
+static int find_pool(char *path, size_t size, const struct snapshot *snapshot)
+{
+	char base[PATH_MAX], name[80], manifest[PATH_MAX + 16];
+	struct problem ignored;
+
+	snprintf(manifest, sizeof(manifest), "%s/manifest.json", snapshot->path);
+	if (lcp_standby_name(manifest, name, sizeof(name)) || scratch_directory(base, &ignored) ||
+	    (size_t)snprintf(path, size, "%s/%s", base, name) >= size)
+		return -1;
+	return access(path, F_OK);
+}
+
+static const char *wanted_mode(const struct launch *launch)
+{
+	const char *mode = launch->mode && *launch->mode ? launch->mode : getenv("LIBCRIU_PY_MODE");
+
+	return mode && *mode ? mode : "auto";
+}
+
+/* With our streams, whose places the copy's own have kept free; 0 or -1. */
+static int send_request(int control, const struct launch *launch, const struct snapshot *snapshot, const struct self *self)
+{
+	struct request request;
+	struct problem ignored;
+	char cwd[PATH_MAX];
+	int fds[4], count = 1, result;
+
+	if (fill_request(&request, launch, snapshot, self, cwd, &ignored))
+		return -1;
+	request.pgid = 0; /* it is of another session */
+	request.pass = ~request.closed & 7;
+	for (int fd = 0; fd < 3; fd++)
+		if (request.pass & 1u << fd)
+			fds[count++] = fd;
+	fds[0] = request_file(&request);
+	if (fds[0] < 0)
+		return -1;
+	result = lcp_send_fds(control, fds, count);
+	close(fds[0]);
+	return result ? -1 : 0;
+}
+
+int take(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, const struct self *self)
+{
+	char path[PATH_MAX + 96], text[DESCRIPTION];
+	int fds[3];
+	ssize_t size;
+
+	if (find_pool(path, sizeof(path), snapshot))
+		return 0;
+	size = lcp_standby_describe(wanted_mode(launch), text, sizeof(text));
+	if (size < 0 || lcp_standby_take(path, text, (size_t)size, fds))
+		return 0;
+	if (send_request(fds[1], launch, snapshot, self)) {
+		for (int i = 0; i < 3; i++)
+			close(fds[i]);
+		return 0;
+	}
+	restored->channel = fds[0];
+	restored->control = fds[1];
+	restored->pidfd = fds[2];
+	restored->own_session = 1;
+	return 1;
+}

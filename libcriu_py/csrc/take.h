@@ -1,0 +1,13 @@
+/*
+ * Be a copy that a standby pool has restored already: libcriu_py/standby.py for the launcher.
+ */
+#ifndef LIBCRIU_PY_TAKE_H
+#define LIBCRIU_PY_TAKE_H
+
+#include "launcher.h"
+#include "restore.h"
+
+/* Take a copy and hand the request over to it; whether there was one. */
+int take(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, const struct self *self);
+
+#endif

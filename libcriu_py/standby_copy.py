@@ -1,0 +1,140 @@
+"""
+One copy in a standby pool: restored, and waiting for its request.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import TYPE_CHECKING
+
+from libcriu_py import _support
+from libcriu_py.errors import RestoreError
+from libcriu_py.process import linger
+from libcriu_py.restore import bring_up, refuse_mismatches
+from libcriu_py.streams import DEVNULL, Streams
+
+if TYPE_CHECKING:
+    from libcriu_py.privilege import Privilege
+    from libcriu_py.snapshot import Snapshot
+    from libcriu_py.standby import Launched
+
+
+class WaitingCopy:
+    """
+    A copy that reads from the socket of its request, with /dev/null for its streams.
+
+    Its supervisor kills it when nobody holds the supervisor's channel any more: the pool first, and the launcher
+    that it is given to.
+
+    Thread safety: none.
+    """
+
+    def __init__(self, launched: Launched, supervisor: int) -> None:
+        """Take over the descriptors of a restore; `restore_copy` is the way to make one."""
+        self._launched = launched
+        self.supervisor = Supervisor(supervisor)
+
+    def fileno(self) -> int:
+        """Give the descriptor that becomes readable when the copy stops or ends."""
+        return self._launched.channel
+
+    @property
+    def pid(self) -> int:
+        """Its pid, as seen from here."""
+        return self._launched.pid
+
+    @property
+    def descriptors(self) -> tuple[int, int, int]:
+        """What a launcher needs: the channel, the socket of the hand-over, the pidfd."""
+        return self._launched.channel, self._launched.control, self._launched.pidfd
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing is known against it: news of an idle copy are bad."""
+        poller = select.poll()
+        poller.register(self._launched.channel, select.POLLIN)
+        return not poller.poll(0)
+
+    def memory(self) -> int:
+        """
+        Tell the memory that it takes, in bytes: its proportional set size, or its resident one where that is hidden.
+
+        Returns:
+            The size; 0 when it has ended.
+        """
+        for name, field in (("smaps_rollup", b"Pss:"), ("status", b"VmRSS:")):
+            try:
+                with open(f"/proc/{self.pid}/{name}", "rb") as file:
+                    return next((int(line.split()[1]) * 1024 for line in file if line.startswith(field)), 0)
+            except PermissionError:
+                continue
+            except (FileNotFoundError, ProcessLookupError):
+                break
+        return 0
+
+    def let_go(self) -> None:
+        """Close what the pool holds of it, which ends it unless it was given away."""
+        for fd in self.descriptors:
+            os.close(fd)
+
+
+class Supervisor:
+    """
+    The parent of a copy, a child of this process.
+
+    Thread safety: none.
+    """
+
+    def __init__(self, pid: int) -> None:
+        """Watch a child."""
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+
+    def fileno(self) -> int:
+        """Give the descriptor that becomes readable when it ends."""
+        return self._pidfd
+
+    def reap(self) -> None:
+        """Wait for its end."""
+        _support.reap(self.pid, wait=True)
+        os.close(self._pidfd)
+
+    def leave(self, patience: float) -> None:
+        """
+        Let a copy in use go on, and reap its supervisor later.
+
+        Args:
+            patience: seconds in which it may end now.
+        """
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        if poller.poll(patience * 1000):
+            self.reap()
+            return
+        os.close(self._pidfd)
+        linger(self.pid)
+
+
+def restore_copy(snapshot: Snapshot, mode: Privilege) -> WaitingCopy:
+    """
+    Restore a copy that waits.
+
+    Args:
+        snapshot: what to restore.
+        mode: how that is allowed.
+
+    Raises:
+        CriuError: it cannot be restored.
+    """
+    refuse_mismatches(snapshot)
+    streams = Streams(DEVNULL, DEVNULL, DEVNULL)
+    try:
+        flags = _support.DIE_WITH_CALLER | _support.OWN_SESSION
+        launched = bring_up(snapshot, streams.given, mode=mode, flags=flags)
+    finally:
+        streams.close()
+    if launched.supervisor is None:
+        message = "a restored process has no supervisor"
+        raise RestoreError(message)
+    return WaitingCopy(launched, launched.supervisor)
