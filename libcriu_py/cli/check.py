@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from libcriu_py.cli._arguments import build, parse, report
-from libcriu_py.errors import CriuError
+from libcriu_py.errors import CriuError, OperationRefused
 
 if TYPE_CHECKING:
     import argparse
+
+    from libcriu_py.criu import Criu
 
 HELP = "ask CRIU whether this kernel has what it needs"
 
@@ -68,11 +71,21 @@ def main(argv: list[str]) -> int:
         version = criu.version()
         print(f"criu {'.'.join(map(str, version))}: {criu.binary}", flush=True)
         criu.check(unprivileged=options.unprivileged)
-        features = criu.features(unprivileged=options.unprivileged)
     except CriuError as error:
         report(error)
+        print("That is about criu by itself; libcriu-py doctor tells which modes work here.", file=sys.stderr)
         return 1
     print("CRIU works here.")
-    names = [name for name, there in features._asdict().items() if there]
-    print(f"optional features: {', '.join(names) or 'none'}")
+    print(f"optional features: {_features(criu, unprivileged=options.unprivileged)}")
     return 0
+
+
+def _features(criu: Criu, *, unprivileged: bool | None) -> str:
+    """
+    List the optional features; a criu with file capabilities may not look at its own /proc/PID/pagemap to find out.
+    """
+    try:
+        features = criu.features(unprivileged=unprivileged)
+    except OperationRefused as error:
+        return f"unknown ({error.reason})"
+    return ", ".join(name for name, there in features._asdict().items() if there) or "none"

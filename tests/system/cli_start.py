@@ -1,45 +1,84 @@
 """
-Start the test program in the two ways that are compared.
+The test program of the command, started in the two ways that are compared.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-LIBCRIU_PY = [sys.executable, "-m", "libcriu_py"]
-PROGRAM = str(Path(__file__).parent / "cli_program.py")
-WAYS = ["conventional", "restored"]
+if TYPE_CHECKING:
+    from tests.system.conftest import Mode
+
+SOURCE = Path(__file__).parent / "cli_program.py"
 TIMEOUT = 60
 
 
-def make_snapshot(directory: Path, *args: str) -> Path:
+class SampleProgram(NamedTuple):
+    """
+    The test program, and a snapshot of it.
+
+    Attributes:
+        mode: How restores are allowed, and whose program and snapshot are.
+        directory: Where they are.
+    """
+
+    mode: Mode
+    directory: Path
+
+    @classmethod
+    def in_directory(cls, mode: Mode, directory: Path) -> SampleProgram:
+        """
+        Put the program into a directory of the mode's account, and take a snapshot of it.
+        """
+        script = directory / "program.py"
+        shutil.copyfile(SOURCE, script)
+        mode.account.give(script)
+        make_snapshot(mode, directory / "snap", script)
+        return cls(mode, directory)
+
+    @property
+    def conventional(self) -> list[str]:
+        """
+        The command that starts the program without any snapshot.
+        """
+        return [*self.mode.prefix, str(self.mode.account.python), str(self.directory / "program.py")]
+
+    @property
+    def restored(self) -> list[str]:
+        """
+        The command that restores it.
+        """
+        return [*self.mode.command, "run", "--no-fallback", str(self.directory / "snap")]
+
+
+class Way(NamedTuple):
+    """
+    A way to start the test program.
+
+    Attributes:
+        mode: How it is allowed, and who does it.
+        argv: The command line up to the program's arguments.
+    """
+
+    mode: Mode
+    argv: list[str]
+
+
+def make_snapshot(mode: Mode, directory: Path, *args: object) -> Path:
     """
     Take a snapshot with the command.
 
     Args:
+        mode: How.
         directory: Where.
-        args: What of; the test program if nothing is given.
+        args: What of.
 
     Returns:
         The directory.
     """
-    subprocess.run([*LIBCRIU_PY, "snapshot", "-o", str(directory), *(args or [PROGRAM])], check=True, timeout=TIMEOUT)
+    command = [*mode.command, "snapshot", "-o", str(directory), *map(str, args)]
+    subprocess.run(command, check=True, timeout=TIMEOUT, cwd=mode.account.home)
     return directory
-
-
-def command(way: str, snapshot: Path) -> list[str]:
-    """
-    Return what starts the test program, up to its arguments.
-
-    Args:
-        way: One of `WAYS`.
-        snapshot: The snapshot of the program.
-
-    Returns:
-        A command line.
-    """
-    if way == "conventional":
-        return [sys.executable, PROGRAM]
-    return [*LIBCRIU_PY, "run", "--no-fallback", str(snapshot)]

@@ -37,16 +37,25 @@ class Terminal:
         env: Its environment.
         rows: Height of the terminal.
         columns: Width of the terminal.
+        owner: Whose terminal it is, as after a login; None leaves it to us.
     """
 
     def __init__(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, rows: int = 24, columns: int = 200
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        rows: int = 24,
+        columns: int = 200,
+        owner: int | None = None,
     ) -> None:
         self.seen = ""
         self._given = 0
         self.fd, slave = pty.openpty()
         try:
             self.resize(rows, columns)
+            if owner is not None:
+                os.fchown(slave, owner, -1)
             self.process = subprocess.Popen(
                 ["/usr/bin/setsid", "--ctty", *argv], stdin=slave, stdout=slave, stderr=slave, env=env
             )
@@ -54,19 +63,23 @@ class Terminal:
             os.close(slave)
 
     @classmethod
-    def with_shell(cls, *, env: Mapping[str, str] | None = None) -> Terminal:
+    def with_shell(
+        cls, prefix: Sequence[str] = (), *, env: Mapping[str, str] | None = None, owner: int | None = None
+    ) -> Terminal:
         """
         Start an interactive shell, with job control, and wait for its prompt.
 
         Args:
+            prefix: What its command line begins with.
             env: Its environment.
+            owner: Whose terminal it is.
 
         Returns:
             The terminal.
         """
         settings = {"PS1": PROMPT, "TERM": "dumb", "LC_ALL": "C", "HISTFILE": ""}
         variables = {**(os.environ if env is None else env), **settings}
-        terminal = cls(["/bin/bash", "--norc", "--noprofile", "--noediting", "-i"], env=variables)
+        terminal = cls([*prefix, "/bin/bash", "--norc", "--noprofile", "--noediting", "-i"], env=variables, owner=owner)
         terminal.expect(re.escape(PROMPT))
         return terminal
 

@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import log_roots
 from tests.system import leaks
 from tests.system.accounts import Account, run_as
+from tests.system.cli_start import SampleProgram, Way
 from tests.system.privileges import capable_criu
 
 if TYPE_CHECKING:
@@ -59,6 +60,26 @@ class Mode(NamedTuple):
         """
         criu = {} if self.criu is None else {"LIBCRIU_PY_CRIU": str(self.criu)}
         return {"LIBCRIU_PY_MODE": self.value, **criu}
+
+    @property
+    def prefix(self) -> list[str]:
+        """
+        What a command line begins with that runs a program in this mode, whoever starts it; it takes its place.
+        """
+        variables = {**self.account.environment(), **self.env}
+        env = ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items())]
+        if self.account.is_self:
+            return env
+        env.insert(1, "--unset=TMPDIR")
+        ids = ["--reuid", str(self.account.uid), "--regid", str(self.account.gid), "--clear-groups"]
+        return ["/usr/bin/setpriv", *ids, *env]
+
+    @property
+    def command(self) -> list[str]:
+        """
+        The command `libcriu-py` in this mode, up to its arguments.
+        """
+        return [*self.prefix, str(self.account.python), "-m", "libcriu_py"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -160,6 +181,53 @@ def mode_named(request: pytest.FixtureRequest, own_account: Account) -> Callable
         return Mode(name, name.removesuffix("-as-root"), account, criu)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def program_in(mode_named: Callable[[str], Mode]) -> Iterator[Callable[[str], SampleProgram]]:
+    """
+    Give the test program of the command for a mode, with a snapshot of it that is made once.
+    """
+    made: dict[str, SampleProgram] = {}
+
+    def find(name: str) -> SampleProgram:
+        if name not in made:
+            mode = mode_named(name)
+            made[name] = SampleProgram.in_directory(mode, mode.account.directory())
+        return made[name]
+
+    yield find
+    for program in made.values():
+        if program.directory.exists():  # else it went with its account
+            shutil.rmtree(program.directory)
+
+
+@pytest.fixture(scope="module", params=MODES)
+def program(request: pytest.FixtureRequest, program_in: Callable[[str], SampleProgram]) -> SampleProgram:
+    """
+    The test program of the command in each mode.
+    """
+    return program_in(request.param)
+
+
+@pytest.fixture(scope="module", params=("conventional", *MODES))
+def way(request: pytest.FixtureRequest, program_in: Callable[[str], SampleProgram]) -> Way:
+    """
+    Each way to start the test program: conventionally, and restored in each mode.
+    """
+    if request.param == "conventional":
+        program = program_in(MODES[0])
+        return Way(program.mode, program.conventional)
+    program = program_in(request.param)
+    return Way(program.mode, program.restored)
+
+
+@pytest.fixture(scope="module")
+def start(way: Way) -> list[str]:
+    """
+    What starts the test program in each of these ways, up to its arguments.
+    """
+    return way.argv
 
 
 @pytest.fixture(params=MODES)

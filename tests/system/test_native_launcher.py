@@ -221,7 +221,7 @@ def test_megabytes_through_a_pipe(copies: Copies) -> None:
     assert done.stdout.decode() == f"{len(data)} {hashlib.sha256(data).hexdigest()}\n"
 
 
-@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize("closed", ["1>&-", "0<&- 1>&- 2>&-"])
 def test_closed_streams(copies: Copies, closed: str) -> None:
     """
     A stream that is closed is closed for the program, and sys has None for it.
@@ -234,7 +234,7 @@ def test_closed_streams(copies: Copies, closed: str) -> None:
 # ---- how it ends -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [0, 1, 125, 255])
+@pytest.mark.parametrize("status", [0, 125])
 def test_exit_status(copies: Copies, status: int) -> None:
     """
     The status of the program is that of the launcher.
@@ -243,7 +243,7 @@ def test_exit_status(copies: Copies, status: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGABRT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
 def test_death_by_signal(copies: Copies, number: signal.Signals) -> None:
     """
     The launcher dies of the signal that the program died of.

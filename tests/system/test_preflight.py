@@ -101,6 +101,7 @@ def other_side() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.parametrize("mode", ["rootless"], indirect=True)
 @pytest.mark.parametrize("what", OPENERS)
 def test_what_is_fine_is_dumped(what: str, mode: Mode, directory_of: Directories) -> None:
     """
@@ -110,6 +111,18 @@ def test_what_is_fine_is_dumped(what: str, mode: Mode, directory_of: Directories
     code = f"{BEGINNING}\n{OPENERS[what]}\nwith checkpoint():\n    pass\nprint('here')\n"
     if what == "child":
         code += "keep.kill(); keep.wait()\n"
+    done = take(mode, directory, code, str(directory)).run()
+    assert done.stdout == "here\n", done.stderr
+
+
+def test_all_that_is_fine_at_once(mode: Mode, directory_of: Directories) -> None:
+    """
+    In each mode a program may have all of it.
+    """
+    directory = directory_of(mode.account)
+    opening = "\n".join(f"{opener}\nkept.append(keep)" for opener in OPENERS.values())
+    code = f"{BEGINNING}\nkept = []\n{opening}\nwith checkpoint():\n    pass\nprint('here')\n"
+    code += "for keep in kept:\n    if isinstance(keep, subprocess.Popen):\n        keep.kill(); keep.wait()\n"
     done = take(mode, directory, code, str(directory)).run()
     assert done.stdout == "here\n", done.stderr
 
