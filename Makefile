@@ -10,7 +10,7 @@ PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 DEMO ?=
 
 python = $(VENV)/bin/python
-# The binding is also tested against an older CRIU, and the newest one there is.
+# The binding is also tested against an older CRIU, built lean, and the newest one there is, with all that it can do.
 other_criu = $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/libcriu_py/criu
 test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 results = benchmarks/results
@@ -54,7 +54,7 @@ unit: venv ## the tests that need neither root nor criu
 test-tools: venv
 	@scripts/install-test-tools
 	@scripts/install-criu --from-source --suite trixie --prefix '$(other_criu)-trixie'
-	@scripts/install-criu --from-source --suite sid --prefix '$(other_criu)-sid'
+	@scripts/install-criu --full --suite sid --prefix '$(other_criu)-sid'
 
 system: test-tools ## the tests that dump and restore
 	@LIBCRIU_PY_TEST_PREFIXES='$(test_prefixes)' $(python) -m pytest --no-skips $(PARALLEL) tests/system $(ARGS)
@@ -68,7 +68,8 @@ test-cpython: venv ## CPython's own tests, in restored interpreters and in fresh
 test-apps: venv ## real programs from PyPI, restored and conventional (minutes)
 	@scripts/test-apps
 
-bench: criu ## measure, and put the times into the README; heavy packages are installed
+bench: ## measure, and put the times into the README; a lean CRIU and heavy packages are installed
+	@scripts/install-criu --from-source
 	@$(make_venv) --extra bench $(VENV)
 	@$(python) -m benchmarks.startup --json $(results)/startup.json --plot $(results)/startup.png
 	@$(python) -m benchmarks.spawn

@@ -52,12 +52,14 @@ def _obstacle(console: Console, name: tuple[str, str], obstacle: Obstacle) -> No
 
 def _lines(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     criu, process, spaces = facts["criu"], facts["process"], facts["namespaces"]
-    static = {True: "static", False: "with shared libraries", None: "of unknown kind"}[criu["static"]]
+    kind = {True: "static", False: "with shared libraries", None: "of unknown kind"}[criu["static"]]
+    if criu["start"] is not None:
+        kind += f", starts in {criu['start'] * 1000:.1f} ms"
     rights = "all" if not process["missing_from_bounding"] else f"without {process['missing_from_bounding']}"
     rootless = "allowed" if spaces["rootless_works"] else f"{spaces['rootless_stage']}: {spaces['rootless_error']}"
     place = [name for name in ("container", "chroot", "in_user_namespace") if spaces[name]]
     lines = [
-        ("criu", f"{criu['version']}, {criu['path']}, {static}" if criu["path"] else "none"),
+        ("criu", f"{criu['version']}, {criu['path']}, {kind}" if criu["path"] else "none"),
         ("kernel", f"{facts['kernel']['release']} {facts['kernel']['arch']}"),
         (
             "user",

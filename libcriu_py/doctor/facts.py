@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from libcriu_py import obstacles
 from libcriu_py.capabilities import all_capabilities, file_capabilities, names
-from libcriu_py.doctor import syscalls
+from libcriu_py.doctor import cost, syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,8 @@ def _criu() -> dict[str, Any]:
     from libcriu_py.errors import BinaryNotFound, CriuError
     from libcriu_py.privilege import capable_criu
 
-    found: dict[str, Any] = {"path": None, "version": None, "static": None, "problem": None}
+    found: dict[str, Any] = {"path": None, "version": None, "static": None, "problem": None, "libraries": None}
+    found |= {"start": None, "least_start": None}
     try:
         path = found["path"] = find_criu()
     except BinaryNotFound as error:
@@ -94,6 +95,10 @@ def _criu() -> dict[str, Any]:
         found["problem"] = str(error)
         return found
     found["version"] = ".".join(map(str, version))
+    measured = cost.measure(path)
+    if measured is not None:
+        found |= {"start": measured.start, "least_start": measured.least}
+    found["libraries"] = 0 if found["static"] else cost.libraries(path)
     return found
 
 

@@ -24,6 +24,8 @@ OLDEST_CRIU = (3, 18)
 """The first with the unprivileged mode."""
 _PATIENCE = 60.0  # seconds for a dump and restore that take less than one
 _FEW_FILES = 256
+_SLOW_START = 0.002
+"""Seconds above the start of a small program, from which on it is worth a note."""
 
 
 class Proof(NamedTuple):
@@ -58,9 +60,8 @@ def find_obstacle(mode: Privilege, facts: Facts) -> Obstacle | None:
 
 def _criu(facts: Facts) -> Obstacle | None:
     criu = facts["criu"]
-    install = os.path.join(os.path.dirname(os.path.dirname(libcriu_py.__file__)), "scripts", "install-criu")
-    command = install if os.path.exists(install) else "apt-get install criu"
-    who = YOU if command == install else ROOT
+    install = _install_script()
+    command, who = (install, YOU) if os.path.exists(install) else ("apt-get install criu", ROOT)
     if criu["path"] is None:
         return Obstacle(criu["problem"].partition(": install it")[0], command, who)
     if criu["version"] is None:
@@ -71,6 +72,11 @@ def _criu(facts: Facts) -> Obstacle | None:
             f"{criu['path']} is version {criu['version']}, and 3.18 is the oldest that will do", command, who
         )
     return None
+
+
+def _install_script() -> str:
+    """Give the path of scripts/install-criu, which is there in a source tree alone."""
+    return os.path.join(os.path.dirname(os.path.dirname(libcriu_py.__file__)), "scripts", "install-criu")
 
 
 def _kernel(facts: Facts) -> Obstacle | None:
@@ -138,15 +144,29 @@ def notes(facts: Facts) -> Iterator[Obstacle]:
         )
     if facts["process"]["no_new_privs"]:
         yield Obstacle("NO_NEW_PRIVS is set, and programs that are dumped here keep it when they are restored")
-    if facts["criu"]["static"] is False:
-        yield Obstacle(
-            f"{facts['criu']['path']} loads shared libraries: a static one starts about 3 ms sooner",
-            "scripts/install-criu",
-            YOU,
-        )
+    slow = _slow_start(facts["criu"])
+    if slow is not None:
+        yield slow
     soft = facts["limits"]["nofile"][0]
     if soft is not None and soft < _FEW_FILES:
         yield Obstacle(f"only {soft} files may be open at once", "ulimit -n 1024", YOU)
+
+
+def _slow_start(criu: Mapping[str, Any]) -> Obstacle | None:
+    """Say what a criu costs that takes longer to start than a lean one."""
+    if criu["start"] is None:
+        return None
+    excess = criu["start"] - criu["least_start"]
+    if excess < _SLOW_START:
+        return None
+    loads = f" with {criu['libraries']} shared libraries" if criu["libraries"] else ""
+    script = _install_script()
+    return Obstacle(
+        f"{criu['path']} takes {criu['start'] * 1000:.1f} ms to start{loads}: each copy would start "
+        f"{excess * 1000:.1f} ms sooner with a lean one",
+        f"{script if os.path.exists(script) else 'scripts/install-criu'} --from-source",
+        YOU,
+    )
 
 
 # ---- the proof -------------------------------------------------------------

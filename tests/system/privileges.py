@@ -77,19 +77,20 @@ def run_with(
 
 
 @contextlib.contextmanager
-def capable_criu(account: Account, *, mask: int | None = None) -> Iterator[Path]:
+def capable_criu(account: Account, *, mask: int | None = None, source: Path | None = None) -> Iterator[Path]:
     """
     Install a criu with file capabilities that the account and root may execute.
 
     Args:
         account: Who may.
         mask: The capabilities; those that are needed here if not given.
+        source: The criu that is copied; that of the test run if not given.
     """
     # Where others can get at it and file capabilities count, which they do not on a nosuid file system.
     with tempfile.TemporaryDirectory(prefix="lcp-criu-", dir="/usr/local/lib") as directory:
         Path(directory).chmod(0o755)
         group = grp.getgrgid(account.gid).gr_name
-        plan = capable.plan(source=str(account.criu), target=f"{directory}/criu", group=group)
+        plan = capable.plan(source=str(source or account.criu), target=f"{directory}/criu", group=group)
         capable.install(plan if mask is None else plan._replace(mask=mask))
         yield Path(directory) / "criu"
         capable.undo(plan.target)

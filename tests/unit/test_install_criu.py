@@ -5,6 +5,8 @@ scripts/install-criu: what it finds, what it says, and how it reads apt's source
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +16,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 def install_criu(
-    home: Path, *arguments: str | Path, kernel: str = "6.1.0-13-amd64"
+    home: Path, *arguments: str | Path, kernel: str = "6.1.0-13-amd64", path: str = os.environ["PATH"]
 ) -> subprocess.CompletedProcess[str]:
     """
     Run the script with a home directory of its own, on a machine whose `uname -r` says what is given.
@@ -23,7 +25,7 @@ def install_criu(
     programs.mkdir(exist_ok=True)
     (programs / "uname").write_text(f"#!/bin/sh\necho {kernel}\n", encoding="ascii")
     (programs / "uname").chmod(0o755)
-    env = {"HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}"}
+    env = {"HOME": str(home), "PATH": f"{programs}:{path}"}
     argv = [str(SCRIPTS / "install-criu"), *map(str, arguments)]
     return subprocess.run(argv, check=False, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
 
@@ -39,6 +41,31 @@ def make_prefix(prefix: Path, version: str) -> Path:
     criu.write_text(f"#!/bin/sh\necho 'Version: {version}'\n", encoding="ascii")
     criu.chmod(0o755)
     return prefix
+
+
+def built_prefix(prefix: Path, kind: str, recipe: int | None = None) -> Path:
+    """
+    Make a prefix as the script leaves one that it has built, in the way of today if no other is given.
+    """
+    make_prefix(prefix, "4.2.1")
+    made = re.search(r"^readonly recipe=(\d+)", (SCRIPTS / "install-criu").read_text(encoding="utf-8"), re.MULTILINE)
+    assert made
+    number = made[1] if recipe is None else recipe
+    (prefix / ".stamp").write_text(f"criu 4.2.1, suites trixie sid, recipe {number}, {kind}\n", encoding="ascii")
+    return prefix
+
+
+def without_apt(tmp_path: Path) -> str:
+    """
+    Make a directory for PATH with what the script needs and no apt, so that it can build nothing.
+    """
+    directory = tmp_path / "no-apt"
+    directory.mkdir()
+    for name in ("bash", "cat", "cc", "dirname", "head", "ls", "mkdir", "rm", "sed", "sort"):
+        found = shutil.which(name)
+        assert found
+        (directory / name).symlink_to(found)
+    return str(directory)
 
 
 def sources(form: str, text: str, suite: str = "trixie") -> str:
@@ -85,6 +112,114 @@ def test_new_kernels_want_a_newer_criu(tmp_path: Path, kernel: str, status: int)
     assert install_criu(tmp_path, *arguments, "--suite", "trixie", kernel=kernel).returncode == 0
 
 
+def test_a_lean_build_is_kept(tmp_path: Path) -> None:
+    """
+    One that was built in the way of today is used, and a full one too where none of a kind is asked for.
+    """
+    path = without_apt(tmp_path)
+    for kind, wanted in (("lean", "--from-source"), ("full", "--full")):
+        prefix = built_prefix(tmp_path / kind, kind)
+        for arguments in ([], [wanted]):
+            done = install_criu(tmp_path, "--prefix", prefix, *arguments, path=path)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout == f"install-criu: CRIU 4.2.1 is in {prefix}, built {kind}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe", "arguments"),
+    [("lean", None, ["--full"]), ("full", None, ["--from-source"]), ("lean", 1, ["--from-source"])],
+    ids=["full wanted", "lean wanted", "older way"],
+)
+def test_a_build_of_another_kind_is_built_anew(
+    tmp_path: Path, kind: str, recipe: int | None, arguments: list[str]
+) -> None:
+    """
+    Where it cannot be, since there is no apt here, that is an error, and the prefix is as it was.
+    """
+    prefix = built_prefix(tmp_path / "criu", kind, recipe)
+    done = install_criu(tmp_path, "--prefix", prefix, *arguments, path=without_apt(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "this machine has no apt" in done.stderr
+    assert install_criu(tmp_path, "--check", "--prefix", prefix).returncode == 0
+
+
+@pytest.mark.parametrize(("kind", "recipe"), [("lean", 1), ("full", 1), ("", 1)])
+def test_an_older_way_of_building_goes_on_where_it_must(tmp_path: Path, kind: str, recipe: int) -> None:
+    """
+    A cached build is built anew when the way of building changes; where that fails, nothing is lost by it.
+    """
+    prefix = built_prefix(tmp_path / "criu", kind, recipe)
+    done = install_criu(tmp_path, "--prefix", prefix, path=without_apt(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "this machine has no apt" in done.stderr
+    first, second, last = done.stdout.splitlines()
+    assert "it is built anew" in first
+    assert "the one that is there stays" in second
+    assert last.startswith(f"install-criu: CRIU 4.2.1 is in {prefix}, built ")
+
+
+MAKEFILE = """\
+PKG_CONFIG = pkg-config
+LIBS = -luuid
+ifneq ($(call pkg-config-check,gnutls)$(call pkg-config-check,uuid),y)
+LIBS += -lneither
+endif
+criu:
+\t$(CC) main.c $(LIBS) $(GMONLDOPT) -rdynamic -o criu
+lib install-criu install-lib: criu ;
+"""
+"""
+What matters of CRIU's own: gnutls is to be left out, and a library that is not named as optional is to be asked for.
+"""
+
+PROGRAM = """\
+extern void uuid_generate(unsigned char *);
+int main(void) { unsigned char uuid[16]; uuid_generate(uuid); return 0; }
+"""
+
+COMPILER = """\
+#!/bin/sh
+for word; do
+    case $word in
+        -static) {static} ;;
+        -print-file-name=*) {archive} ;;
+    esac
+done
+exec /usr/bin/cc "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("lacks", "needed"),
+    [
+        ({}, []),
+        ({"static": "exit 1"}, ["libc.so.6"]),
+        ({"static": "exit 1", "archive": 'echo "${word#*=}" && exit'}, ["libc.so.6", "libuuid.so.1"]),
+    ],
+    ids=["all archives", "no libc.a", "no archives"],
+)
+def test_a_lean_build_takes_what_archives_there_are(tmp_path: Path, lacks: dict[str, str], needed: list[str]) -> None:
+    """
+    All static where the toolchain can, else each library that has an archive, else shared ones; never an optional one.
+    """
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "Makefile").write_text(MAKEFILE, encoding="ascii")
+    (source / "main.c").write_text(PROGRAM, encoding="ascii")
+    compiler = tmp_path / "cc"
+    compiler.write_text(COMPILER.format(**{"static": "", "archive": "", **lacks}), encoding="ascii")
+    compiler.chmod(0o755)
+    code = f'work={tmp_path} prefix=/p; . "{SCRIPTS}/install-criu"; make_lean -C "{source}" CC="$CC"'
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "CC": str(compiler)}
+    done = subprocess.run(["/bin/bash", "-c", code], check=False, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    program = source / "criu"
+    subprocess.run([program], check=True)
+    told = subprocess.run(["/usr/bin/readelf", "-hd", program], check=True, capture_output=True, text=True).stdout
+    assert sorted(re.findall(r"NEEDED.*\[(.*)\]", told)) == needed
+    assert "EXEC (" in told
+
+
 def test_default_prefix_follows_xdg(tmp_path: Path) -> None:
     """
     Without --prefix it is the user's data directory.
@@ -121,7 +256,7 @@ def test_help_names_every_option(tmp_path: Path) -> None:
     --help tells what there is.
     """
     text = install_criu(tmp_path, "--help").stdout
-    assert all(option in text for option in ("--prefix DIR", "--from-source", "--suite NAME", "--check"))
+    assert all(option in text for option in ("--prefix DIR", "--from-source", "--full", "--suite NAME", "--check"))
 
 
 @pytest.mark.parametrize(
