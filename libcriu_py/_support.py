@@ -96,6 +96,7 @@ def supervise(  # noqa: PLR0913 - one argument for each field of the job
     flags: int,
     ambient: int,
     last_pid: int = 0,
+    clocks: tuple[int, int] = (0, 0),
     inherit: Sequence[int] = (),
     restore: CData | None = None,
     argv: Sequence[bytes] = (),
@@ -110,6 +111,8 @@ def supervise(  # noqa: PLR0913 - one argument for each field of the job
         flags: DIE_WITH_CALLER and OWN_SESSION, or 0.
         ambient: bits of the capabilities for criu or the program.
         last_pid: pids of a new namespace begin after it; 0 leaves them alone.
+        clocks: readings, in nanoseconds, from which CLOCK_MONOTONIC and CLOCK_BOOTTIME go on for a restored program;
+            0 leaves them alone, and so does a kernel that does not allow it.
         inherit: descriptors that criu must be given.
         restore: a `criu_opts *`; else the program `argv` is executed.
         argv: the program.
@@ -130,6 +133,7 @@ def supervise(  # noqa: PLR0913 - one argument for each field of the job
     job.flags = flags
     job.ambient = ambient
     job.last_pid = last_pid
+    job.monotonic, job.boottime = clocks
     job.inherit = fds
     job.inherit_count = len(inherit)
     job.restore = ffi.NULL if restore is None else restore

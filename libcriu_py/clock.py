@@ -1,8 +1,9 @@
 """
 Clocks of a program that may have been away.
 
-`time.monotonic()` counts the downtime or not, as the restore was allowed to hide it: root's restores do (time
-namespace), others do not, and after a reboot it goes backwards. `monotonic()` here never does either.
+In a copy `time.monotonic()` goes on from the dump, in a time namespace, where the restore may make one: as root and in
+a user namespace. With a file-capable criu, or on a kernel without such namespaces, it is the machine's: it counts the
+downtime, and after a reboot it goes backwards. `monotonic()` here never does either.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 _NANOSECONDS = 1_000_000_000
 _monotonic, _monotonic_ns = time.monotonic, time.monotonic_ns
 _jump_ns = 0
+_continues = False
 _downtime = 0.0
 
 
@@ -50,6 +52,28 @@ def is_compensated() -> bool:
     Tell whether `compensate` was called.
     """
     return time.monotonic is monotonic
+
+
+def keep_going(wanted: bool) -> None:  # noqa: FBT001 - a setter
+    """
+    Say whether copies of the next dump have monotonic clocks that go on; called by the built-in resource "clock".
+    """
+    global _continues
+    _continues = wanted
+
+
+def to_continue() -> dict[str, int] | None:
+    """
+    Give the readings, in nanoseconds, from which the clocks of copies go on; None for those of the machine.
+
+    To be called after the dump: no reading in the image is later.
+    """
+    if not _continues:
+        return None
+    return {
+        "monotonic": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+        "boottime": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+    }
 
 
 def add_jump(seconds: float, away: float) -> None:

@@ -247,11 +247,12 @@ class CriuEngine:
 
     def _stay(self, draft: Draft, facts: dict[str, Any]) -> Return:
         """Be the original: publish the snapshot, and end or go on."""
-        from libcriu_py import tree
+        from libcriu_py import clock, tree
         from libcriu_py.images import process_tree
         from libcriu_py.mapped.optimize import map_memory
         from libcriu_py.snapshot import MEMORY, mapped_files
 
+        facts["clocks"] = clock.to_continue()
         facts["pids"] = sorted({task for process in process_tree(draft.images) for task in process.threads})
         facts["mapped"] = mapped_files(tree.processes(), without=[draft.path])
         facts["criu_version"] = str(_criu_version(self._criu))

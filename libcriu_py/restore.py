@@ -325,6 +325,7 @@ def _restore_at(
                     flags=flags,
                     ambient=place.ambient,
                     last_pid=place.last_pid,
+                    clocks=_clocks(snapshot),
                     inherit=[*slots, *inherited],
                     restore=native,
                     env=criu_environment(criu.binary or ""),
@@ -337,6 +338,12 @@ def _restore_at(
     finally:
         for fd in inherited:
             os.close(fd)
+
+
+def _clocks(snapshot: Snapshot) -> tuple[int, int]:
+    """Give the readings from which the monotonic clocks of the process are to go on."""
+    noted = snapshot.manifest.get("clocks") or {}
+    return noted.get("monotonic", 0), noted.get("boottime", 0)
 
 
 def _await_start(channel: int, log: str) -> tuple[int, int, int]:

@@ -13,7 +13,12 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80 /* Linux 5.6; older C libraries lack it */
+#endif
 
 static int set_capabilities(uint64_t bits)
 {
@@ -101,6 +106,52 @@ int lcp_mount_own_proc(int namespaces)
 	if (!(namespaces & LCP_NS_USER) && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
 		return -errno;
 	return mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) ? -errno : 0;
+}
+
+#define SECOND 1000000000LL
+
+/* Add to `text` the line of timens_offsets that makes a clock `wanted` now; `inherited` is what the file says so far. */
+static int add_offset(char *text, size_t size, clockid_t clock, const char *name, const char *inherited, int64_t wanted)
+{
+	const char *line = strstr(inherited, name);
+	long long seconds = 0, nanoseconds = 0, offset;
+	size_t length = strlen(text);
+	struct timespec now;
+
+	if (!line || sscanf(line + strlen(name), "%lld %lld", &seconds, &nanoseconds) != 2 || clock_gettime(clock, &now))
+		return -1;
+	offset = wanted - (now.tv_sec * SECOND + now.tv_nsec) + seconds * SECOND + nanoseconds;
+	seconds = offset / SECOND - (offset % SECOND < 0); /* the nanoseconds are positive */
+	snprintf(text + length, size - length, "%s %lld %lld\n", name, seconds, offset - seconds * SECOND);
+	return 0;
+}
+
+/*
+ * Let the monotonic clocks of children go on from these readings, in a time namespace (time_namespaces(7)), as criu does
+ * it but not in its unprivileged mode (prepare_timens in criu/timens.c). It takes CAP_SYS_ADMIN and CAP_SYS_TIME in the
+ * user namespace; -1 where that, the kernel or a filter does not allow it, and they have the clocks of this process.
+ */
+int lcp_continue_clocks(int64_t monotonic, int64_t boottime)
+{
+	char inherited[256], text[128] = "";
+	ssize_t n;
+	int fd;
+
+	if (unshare(CLONE_NEWTIME))
+		return -1;
+	fd = open("/proc/self/timens_offsets", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	n = read(fd, inherited, sizeof(inherited) - 1);
+	inherited[n > 0 ? n : 0] = '\0';
+	/* One write at the beginning is all that the file takes (proc_timens_set_offset in kernel/time/namespace.c). */
+	if (add_offset(text, sizeof(text), CLOCK_MONOTONIC, "monotonic", inherited, monotonic) ||
+	    add_offset(text, sizeof(text), CLOCK_BOOTTIME, "boottime", inherited, boottime) || lseek(fd, 0, SEEK_SET))
+		n = -1;
+	else
+		n = write(fd, text, strlen(text));
+	close(fd);
+	return n < 0 ? -1 : 0;
 }
 
 int lcp_probe_namespaces(int namespaces, int *stage)

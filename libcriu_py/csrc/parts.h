@@ -23,5 +23,6 @@ int lcp_write_file(const char *path, const char *text);
 int lcp_map_own_ids(uid_t uid, gid_t gid);
 int lcp_make_namespaces(int namespaces, int *stage);
 int lcp_mount_own_proc(int namespaces);
+int lcp_continue_clocks(int64_t monotonic, int64_t boottime);
 
 #endif

@@ -252,6 +252,10 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 	result = make_options(&job.restore, criu, inherited, images, work.fd,
 			      json_get(snapshot->manifest, "restore_options"), problem);
 	if (!result) {
+		const struct json *clocks = json_get(snapshot->manifest, "clocks");
+
+		job.monotonic = json_integer(json_get(clocks, "monotonic"), 0);
+		job.boottime = json_integer(json_get(clocks, "boottime"), 0);
 		job.namespaces = place->namespaces;
 		job.flags = LCP_DIE_WITH_CALLER;
 		job.ambient = place->ambient;

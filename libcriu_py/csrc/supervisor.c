@@ -256,6 +256,8 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 				fail(channel, 0, errno, LCP_STAGE_LAST_PID);
 		}
 	}
+	if (job->restore && job->monotonic)
+		(void)lcp_continue_clocks(job->monotonic, job->boottime); /* without it they jump, and resources know */
 	if ((job->namespaces & LCP_NS_USER) && lcp_set_ambient(job->ambient))
 		fail(channel, 0, errno, LCP_STAGE_CAPABILITIES);
 	if (job->service && (listener = lcp_listen_at(job->service)) < 0)

@@ -55,6 +55,8 @@ struct lcp_job {
 	int flags;               /* LCP_DIE_WITH_CALLER, LCP_OWN_SESSION */
 	uint64_t ambient;        /* capability bits that criu, or the program, is given */
 	int last_pid;            /* pids of a new pid namespace begin after it; 0: leave */
+	int64_t monotonic;       /* nanoseconds from which these clocks go on for a restored program; 0: leave */
+	int64_t boottime;
 	const int *inherit;      /* descriptors to be kept over an exec */
 	int inherit_count;
 	criu_opts *restore;      /* options of a restore, or NULL to exec */

@@ -13,11 +13,27 @@ class Clock(BuiltIn):
     The clocks of `libcriu_py.clock`.
 
     Args:
-        compensate: Whether `time.monotonic` and `time.monotonic_ns` leave the downtime out from now on.
+        compensate: Whether `time.monotonic` and `time.monotonic_ns` leave the downtime out from now on, also where the
+            kernel's clock does not.
+        host: Whether copies have the monotonic clocks of the machine, comparable with those of other processes,
+            instead of ones that go on from the dump.
     """
 
-    def __init__(self, *, compensate: bool = False) -> None:
+    def __init__(self, *, compensate: bool = False, host: bool = False) -> None:
         self._compensate = compensate
+        self._host = host
+
+    def let_go(self) -> None:
+        """
+        Have the clocks noted for copies.
+        """
+        clock.keep_going(not self._host)
+
+    def come_back(self) -> None:
+        """
+        Forget about it.
+        """
+        clock.keep_going(wanted=False)
 
     def put_right(self, arrival: Arrival) -> None:
         """
