@@ -17,7 +17,7 @@ results = benchmarks/results
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit system test-tools test-clean test-cpython test-apps bench clean
+.PHONY: help criu venv build demo test lint types format unit system test-tools test-clean test-cpython test-apps matrix bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ test-cpython: venv ## CPython's own tests, in restored interpreters and in fresh
 
 test-apps: venv ## real programs from PyPI, restored and conventional (minutes)
 	@scripts/test-apps
+
+matrix: test-tools ## find out what programs may hold open in each mode, and write it into docs/unprivileged.md
+	@$(python) -m pytest --no-skips --write-matrix tests/system/test_modes_matrix.py $(ARGS)
 
 bench: ## measure, and put the times into the README; a lean CRIU and heavy packages are installed
 	@scripts/install-criu --from-source

@@ -39,13 +39,18 @@ class SystemTests:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """
-    Add --no-skips, which CI always has.
+    Add --no-skips, which CI always has, and --write-matrix.
     """
     parser.addoption(
         "--no-skips",
         action="store_true",
         default=os.environ.get("CI") == "true",
         help="a skipped test has failed, and system tests must have run (always on where CI=true)",
+    )
+    parser.addoption(
+        "--write-matrix",
+        action="store_true",
+        help="write into docs/unprivileged.md what programs may hold in each mode, instead of comparing it",
     )
 
 

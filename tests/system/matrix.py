@@ -1,19 +1,29 @@
 """
 What programs hold open when they are dumped, each as a small program that tells whether it still works afterwards.
 
-The table in docs/unprivileged.md says which work in which mode; test_modes_matrix.py holds it against the run.
+The table in docs/unprivileged.md says which work in which mode. test_modes_matrix.py holds it against the run, and
+with --write-matrix writes it from the run.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.system.accounts import ROOT
 from tests.system.privileges import run_with
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.system.accounts import Account
+
+MODES = ("root", "capability", "rootless")
+DOCUMENT = ROOT / "docs" / "unprivileged.md"
+BEGIN, END = "<!-- matrix: begin -->\n", "<!-- matrix: end -->\n"
+NOTES = {"pseudoterminal": 1, "inotify": 2}
+"""
+The notes below the table that say why programs do not work.
+"""
 
 HEAD = """\
 import ctypes, fcntl, mmap, os, pty, select, signal, socket, struct, sys, tempfile, threading, time
@@ -243,6 +253,42 @@ assert seen == [1]
 assert len(sys.argv[1:]) == 10_000 and sys.argv[-1] == "x" * 100
 """,
 }
+
+
+Table = dict[str, dict[str, str]]
+"""
+By program and mode, "yes" or "no (NOTE)".
+"""
+
+
+def documented() -> Table:
+    """
+    Read the table.
+    """
+    table = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.strip().splitlines()]
+    names = rows[0][1:]
+    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows[2:]}
+
+
+def write(table: Table) -> None:
+    """
+    Put a table in the place of the one in the document.
+    """
+    rows = [["", *MODES], ["---"] * (len(MODES) + 1)]
+    rows += [[program, *(table[program][mode] for mode in MODES)] for program in PROGRAMS]
+    text = "".join("|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|\n" for row in rows)
+    before, begin, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    DOCUMENT.write_text(before + begin + text.replace(" --- ", "---") + END + rest.partition(END)[2], encoding="utf-8")
+
+
+def cell(program: str, *, works: bool) -> str:
+    """
+    Say whether a program works, with the number of the note that says why not.
+    """
+    if works:
+        return "yes"
+    return f"no ({NOTES[program]})" if program in NOTES else "no"
 
 
 def attempt(name: str, account: Account, directory: Path, env: dict[str, str]) -> str | None:

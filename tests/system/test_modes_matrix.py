@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.accounts import ROOT
-from tests.system.matrix import PROGRAMS, attempt
+from tests.system import matrix
 from tests.system.privileges import capable_criu
 
 if TYPE_CHECKING:
@@ -18,21 +17,18 @@ if TYPE_CHECKING:
 
     from tests.system.accounts import Account
 
-MODES = ("root", "capability", "rootless")
-DOCUMENT = ROOT / "docs" / "unprivileged.md"
-
 
 @pytest.fixture(scope="module")
-def documented() -> dict[str, dict[str, str]]:
+def table(request: pytest.FixtureRequest) -> Iterator[matrix.Table]:
     """
-    Read the table: by program and mode, "yes" or why not.
+    Give the table as it is documented; or an empty one that is documented once it has been filled.
     """
-    text = DOCUMENT.read_text(encoding="utf-8")
-    _, _, rest = text.partition("<!-- matrix: begin -->")
-    table, _, _ = rest.partition("<!-- matrix: end -->")
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.strip().splitlines()]
-    names = rows[0][1:]
-    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows[2:]}
+    if not request.config.getoption("--write-matrix"):
+        yield matrix.documented()
+        return
+    seen: matrix.Table = {program: {} for program in matrix.PROGRAMS}
+    yield seen
+    matrix.write(seen)
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +40,15 @@ def capable(account: Account) -> Iterator[Path]:
         yield path
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("mode", matrix.MODES)
+@pytest.mark.parametrize("program", matrix.PROGRAMS)
 def test_what_a_program_holds_survives_as_documented(
+    request: pytest.FixtureRequest,
     account: Account,
     own_account: Account,
     capable: Path,
     directory_of: Callable[[Account], Path],
-    documented: dict[str, dict[str, str]],
+    table: matrix.Table,
     program: str,
     mode: str,
 ) -> None:
@@ -62,14 +59,17 @@ def test_what_a_program_holds_survives_as_documented(
     env = {"LIBCRIU_PY_MODE": mode}
     if mode == "capability":
         env["LIBCRIU_PY_CRIU"] = str(capable)
-    reason = attempt(program, who, directory_of(who), env)
-    said = documented[program][mode]
-    assert (reason is None) == (said == "yes"), f"the table says {said!r}; seen: {reason or 'it works'}"
+    reason = matrix.attempt(program, who, directory_of(who), env)
+    seen = matrix.cell(program, works=reason is None)
+    if request.config.getoption("--write-matrix"):
+        table[program][mode] = seen
+    assert table[program][mode] == seen, f"the table says {table[program][mode]!r}; seen: {reason or 'it works'}"
 
 
-def test_the_table_is_complete(documented: dict[str, dict[str, str]]) -> None:
+def test_the_table_is_complete() -> None:
     """
     Every program has a line, and every line a program.
     """
-    assert documented.keys() == PROGRAMS.keys()
-    assert all(tuple(row) == MODES for row in documented.values())
+    written = matrix.documented()
+    assert written.keys() == matrix.PROGRAMS.keys()
+    assert all(tuple(row) == matrix.MODES for row in written.values())
