@@ -35,7 +35,7 @@ HEADERS = ("native.h", "support.h")
 """
 The headers whose declarations between the cdef marks are Python's.
 """
-SUPPORT = ("descriptors", "keeper", "namespaces", "supervisor", "mirror", "process", "standby")
+SUPPORT = ("descriptors", "keeper", "namespaces", "supervisor", "mirror", "process", "standby", "pages")
 """
 The units behind support.h, which the launcher is made of too.
 """

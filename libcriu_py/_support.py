@@ -268,21 +268,41 @@ def socketpair() -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def send_fds(sock: int, fds: Sequence[int]) -> None:
-    """Send descriptors as one message."""
-    _check(lib.lcp_send_fds(sock, list(fds), len(fds)))
+def send_fds(sock: int, fds: Sequence[int], tag: bytes = b"F") -> None:
+    """Send descriptors as one message, with a byte that tells what they are."""
+    _check(lib.lcp_send_tagged(sock, tag, list(fds), len(fds)))
 
 
-def receive_fds(sock: int) -> list[int]:
-    """Receive the descriptors of one message."""
-    fds = ffi.new("int[]", MAX_FDS)
-    count = _check(lib.lcp_receive_fds(sock, fds, MAX_FDS))
-    return list(fds)[:count]
+def receive_fds(sock: int) -> tuple[bytes, list[int]]:
+    """Receive the byte and the descriptors of one message."""
+    tag, fds = ffi.new("char[1]"), ffi.new("int[]", MAX_FDS)
+    count = _check(lib.lcp_receive_tagged(sock, tag, fds, MAX_FDS))
+    return bytes(tag[0]), list(fds)[:count]
 
 
 def send(sock: int, data: bytes) -> None:
     """Send one message, without SIGPIPE where nobody reads any more."""
     _check(lib.lcp_send(sock, data, len(data)))
+
+
+def list_pages(pid: int, limit: int, file: int) -> bool:
+    """
+    Write into a file which private pages a process has in use.
+
+    Args:
+        pid: the process.
+        limit: bytes that it may have written.
+        file: the descriptor of the file.
+
+    Returns:
+        Whether that was possible: the process is there, may be looked at, and keeps to the limit.
+    """
+    return int(lib.lcp_list_pages(pid, limit, file)) == 0
+
+
+def fetch_pages(file: int) -> None:
+    """Fetch the pages of such a file into this process, ahead of their use."""
+    lib.lcp_fetch_pages(file)
 
 
 def standby_name(manifest: str) -> str:

@@ -197,6 +197,7 @@ class CriuEngine:
             "mode": self._mode.value if self._mode is not None else None,
             "reduced_bounding": bounding_is_reduced(),
             "capabilities": capabilities().permitted,
+            "fetches_pages": True,
             "session_leader": os.getsid(0) == os.getpid(),
             "slots": {name: _key(draft.slot(name)) for name in SLOTS},
             "images_key": _key(draft.images),

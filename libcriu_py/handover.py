@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 
+PAGES = b"P"
+"""Tag of a message that may come before the request, and more than once: a file of pages to fetch (csrc/pages.c)."""
+
 STARTED = b"S"
 READY = b"R"
 ERROR = b"E"
@@ -211,7 +214,11 @@ class Handover:
         if self._socket is None:
             message = "the hand-over is over"
             raise ValueError(message)
-        memory, *fds = _support.receive_fds(self._socket)
+        tag, (memory, *fds) = _support.receive_fds(self._socket)
+        while tag == PAGES:  # a copy that waits has time
+            _support.fetch_pages(memory)
+            os.close(memory)
+            tag, (memory, *fds) = _support.receive_fds(self._socket)
         with os.fdopen(memory, "rb") as file:
             file.seek(0)
             return Request.decode(file.read()), fds

@@ -4,12 +4,14 @@ One copy in a standby pool: restored, and waiting for its request.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from typing import TYPE_CHECKING
 
 from libcriu_py import _support
 from libcriu_py.errors import RestoreError
+from libcriu_py.handover import PAGES
 from libcriu_py.process import linger
 from libcriu_py.restore import bring_up, refuse_mismatches
 from libcriu_py.streams import DEVNULL, Streams
@@ -72,6 +74,11 @@ class WaitingCopy:
             except (FileNotFoundError, ProcessLookupError):
                 break
         return 0
+
+    def fetch(self, pages: int) -> None:
+        """Let it fetch the pages of a file, while it waits."""
+        with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
+            _support.send_fds(self._launched.control, [pages], PAGES)
 
     def let_go(self) -> None:
         """Close what the pool holds of it, which ends it unless it was given away."""

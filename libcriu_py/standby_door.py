@@ -108,10 +108,9 @@ class Client:
         """Give the descriptor of the connection."""
         return self._connection.fileno()
 
-    def read(self) -> Surroundings | None:
-        """Read what it is; None when it has gone without a word."""
-        data = self._connection.recv(_DESCRIPTION_SIZE)
-        return Surroundings(data) if data else None
+    def read(self) -> bytes:
+        """Read what it says of itself; nothing when it has gone without a word."""
+        return self._connection.recv(_DESCRIPTION_SIZE)
 
     def give(self, fds: Sequence[int]) -> bool:
         """Give it a copy; False when it has gone meanwhile."""

@@ -18,6 +18,7 @@ from libcriu_py.errors import CriuError
 from libcriu_py.snapshot import Snapshot
 from libcriu_py.standby import socket_of
 from libcriu_py.standby_door import Client, Door, Surroundings, own_surroundings
+from libcriu_py.standby_pages import Pages
 from libcriu_py.standby_shelf import Bounds, Mounts, Shelf
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Service:
         self._said = ""
         self._had_copies = False
         self._given = 0
+        self._welcome: set[bytes] = set()  # the description that was last found to fit
         self._looked = time.monotonic()
         self._clients: set[Client] = set()
         self._supervisors: set[Supervisor] = set()
@@ -119,6 +121,7 @@ class Service:
         self._woken, self._wake_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._mounts = Mounts()
         self._shelf = Shelf(bounds, self._wake)
+        self._pages = Pages()
         self._selector.register(self._woken, selectors.EVENT_READ, self._hear)
         self._selector.register(self._door, selectors.EVENT_READ, self._accept)
 
@@ -155,6 +158,8 @@ class Service:
             self._had_copies = True
             self._watch(copy.supervisor)
             self._selector.register(copy, selectors.EVENT_READ, partial(self._drop, copy))
+            for pages in self._pages.files:
+                copy.fetch(pages)
             self._trim()
         elif self._shelf.error is not None:
             if not self._had_copies:
@@ -168,8 +173,12 @@ class Service:
             self._look()
         pause = self._shelf.fill(self._served.snapshot, self._served.mode) if self._door is not None else None
         self._tell()
-        for key, _ in self._selector.select(_TICK if pause is None else min(_TICK, pause)):
+        pauses = [_TICK, *(left for left in (pause, self._pages.left()) if left is not None)]
+        for key, _ in self._selector.select(max(0.0, min(pauses))):
             key.data()
+        for pages in self._pages.look():
+            for copy in self._shelf.copies:
+                copy.fetch(pages)
 
     def _tell(self) -> None:
         waiting = len(self._shelf.copies)
@@ -192,6 +201,7 @@ class Service:
             supervisor.leave(max(0.0, deadline - time.monotonic()))
         self._selector.close()
         self._mounts.close()
+        self._pages.close()
         wake_up, self._wake_up = self._wake_up, -1
         os.close(self._woken)
         os.close(wake_up)
@@ -227,9 +237,11 @@ class Service:
 
     def _accept(self) -> None:
         client = self._door.accept() if self._door is not None else None
-        if client is not None:
-            self._clients.add(client)
-            self._selector.register(client, selectors.EVENT_READ, partial(self._answer, client))
+        if client is None:
+            return
+        self._clients.add(client)
+        self._selector.register(client, selectors.EVENT_READ, partial(self._answer, client))
+        self._answer(client)  # what it is has often been said by now
 
     def _answer(self, client: Client) -> None:
         """Give a launcher a copy, if it may have one and there is one."""
@@ -237,17 +249,22 @@ class Service:
             return  # it was dismissed since
         try:
             asking = client.read()
+        except BlockingIOError:
+            return
         except OSError:
-            asking = None
-        if asking is not None and not self._give(client, asking):
+            asking = b""
+        if asking and not self._give(client, asking):
             client.refuse()
         self._dismiss(client)
 
-    def _give(self, client: Client, asking: Surroundings) -> bool:
+    def _give(self, client: Client, asking: bytes) -> bool:
         if self._mounts.have_changed():
             self._drop_all()
-        if self._served.surroundings.difference(asking, self._served.modes, self._allow) is not None:
-            return False
+        if asking not in self._welcome:
+            served = self._served
+            if served.surroundings.difference(Surroundings(asking), served.modes, self._allow) is not None:
+                return False
+            self._welcome = {asking}
         copy = self._shelf.ask()
         if copy is None:
             return False
@@ -255,6 +272,8 @@ class Service:
         self._given += 1
         self._tell()  # before the launcher can
         given = client.give(copy.descriptors)
+        if given and self._served.snapshot.manifest.get("fetches_pages"):
+            self._pages.watch(copy)
         copy.let_go()
         return given
 
@@ -290,7 +309,9 @@ class Service:
             return
         self._close_door()
         self._drop_all()
+        self._pages.close()
         self._served = open_served(self._path, self._wanted)
+        self._welcome = set()
         self._door = Door(path)
         self._selector.register(self._door, selectors.EVENT_READ, self._accept)
 

@@ -97,22 +97,31 @@ ssize_t lcp_receive_message(int sock, void *data, size_t size, int *fds, int *co
 	return n;
 }
 
-int lcp_send_fds(int sock, const int *fds, int count)
+int lcp_send_tagged(int sock, char tag, const int *fds, int count)
 {
-	char byte = 'F';
-
-	return lcp_send_message(sock, &byte, 1, fds, count) == 1 ? 0 : -errno;
+	return lcp_send_message(sock, &tag, 1, fds, count) == 1 ? 0 : -errno;
 }
 
-int lcp_receive_fds(int sock, int *fds, int limit)
+int lcp_receive_tagged(int sock, char *tag, int *fds, int limit)
 {
-	char byte;
 	int count = limit;
-	ssize_t n = lcp_receive_message(sock, &byte, 1, fds, &count);
+	ssize_t n = lcp_receive_message(sock, tag, 1, fds, &count);
 
 	if (n < 0)
 		return -errno;
 	return n == 0 ? -EPIPE : count;
+}
+
+int lcp_send_fds(int sock, const int *fds, int count)
+{
+	return lcp_send_tagged(sock, 'F', fds, count);
+}
+
+int lcp_receive_fds(int sock, int *fds, int limit)
+{
+	char tag;
+
+	return lcp_receive_tagged(sock, &tag, fds, limit);
 }
 
 int lcp_send(int sock, const char *data, size_t size)

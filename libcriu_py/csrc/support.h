@@ -93,6 +93,9 @@ int lcp_random_name(char *name, size_t size);
 /* One message with descriptors on a SOCK_SEQPACKET socket. */
 int lcp_send_fds(int socket, const int *fds, int count);
 int lcp_receive_fds(int socket, int *fds, int limit);
+/* The same with a byte that tells what they are; 'F' by the functions above. */
+int lcp_send_tagged(int socket, char tag, const int *fds, int count);
+int lcp_receive_tagged(int socket, char *tag, int *fds, int limit);
 int lcp_socketpair(int *pair);
 /* One message without: 0 or -errno, and never a SIGPIPE. */
 int lcp_send(int socket, const char *data, size_t size);
@@ -106,6 +109,14 @@ ssize_t lcp_standby_describe(const char *mode, char *text, size_t size);
  * its supervisor, the hand-over's socket and its pidfd.
  */
 int lcp_standby_take(const char *path, const char *text, size_t size, int *fds);
+
+/*
+ * Write into `fd` which private pages a process has in use, those that it has written apart; 0 or -errno, which is -E2BIG
+ * where there are more than `limit` bytes of the latter.
+ */
+int lcp_list_pages(int pid, uint64_t limit, int fd);
+/* Fetch the pages of such a file into this process, whose contents stay as they are. */
+void lcp_fetch_pages(int fd);
 
 /* May this process make user + pid + mount namespaces with a /proc? 0, or -errno and the stage. */
 int lcp_probe_namespaces(int namespaces, int *stage);

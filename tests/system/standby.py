@@ -60,6 +60,10 @@ def digest():
 def numbers():
     print(random.random(), uuid.uuid4(), os.urandom(8).hex())
 
+def faults():
+    say(str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt))
+    sys.stdin.read()
+
 def streams():
     status = sum(1 << fd for fd, file in enumerate((sys.stdin, sys.stdout, sys.stderr)) if file is not None)
     for fd in range(3):

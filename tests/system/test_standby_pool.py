@@ -192,6 +192,45 @@ def test_what_a_program_leaves_running_lives_on(mode: Mode, snapshot: Path) -> N
     wait_for_end(left | {supervisor}, TIMEOUT)
 
 
+def minor_faults(pid: int) -> int:
+    """
+    Count the page faults of a process (proc(5), minflt).
+    """
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+def settled_faults(pid: int, least: int) -> int:
+    """
+    Wait until a process has had so many faults and has no more of them; gives their number.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    before, now = -1, minor_faults(pid)
+    while (now < least or now != before) and time.monotonic() < deadline:
+        select.poll().poll(50)
+        before, now = now, minor_faults(pid)
+    return now
+
+
+def test_copies_fetch_the_pages_that_programs_use(mode: Mode, snapshot: Path) -> None:
+    """
+    When a program has been seen, copies that wait get the pages of its start ahead of their use.
+    """
+    with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
+        taken: list[int] = []
+        idle = 0
+        for _ in range(2):
+            pool.wait_ready(TIMEOUT)
+            (waiting,) = [pid for supervisor in supervisors() for pid in children(supervisor) if name_of(pid)]
+            idle = settled_faults(waiting, idle + sum(taken) // 2)
+            with start(mode, snapshot, "faults") as process:
+                taken.append(int(read_line(process)) - idle)
+                process.communicate("x\n")
+            wait_for_end({waiting}, TIMEOUT)
+            wait_for_end({pid for pid in supervisors() if not children(pid)}, TIMEOUT)
+        assert pool.served == 2
+    assert taken[1] < taken[0] / 4
+
+
 # ---- bounds ----------------------------------------------------------------
 
 

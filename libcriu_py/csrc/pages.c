@@ -1,0 +1,130 @@
+/*
+ * Pages that a copy is going to use: seen in one copy, and fetched ahead of their use in another, where the
+ * same addresses are the same memory.
+ */
+#define _GNU_SOURCE
+#include "support.h"
+#include "parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* An entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
+#define PAGE_PRESENT (1ULL << 63)
+#define PAGE_OF_FILE (1ULL << 61)
+
+#define ENTRIES 4096
+
+/* What is written into a file of pages. */
+struct range {
+	uint64_t start, end;
+	uint64_t written; /* it is the process's own, and no longer a file's */
+};
+
+struct set {
+	int fd;
+	uint64_t written, limit; /* bytes */
+	struct range last;
+};
+
+static int put(struct set *set)
+{
+	if (set->last.start == set->last.end)
+		return 0;
+	if (write(set->fd, &set->last, sizeof(set->last)) != (ssize_t)sizeof(set->last))
+		return -EIO;
+	set->last.start = set->last.end;
+	return 0;
+}
+
+static int add(struct set *set, uint64_t address, uint64_t size, uint64_t entry)
+{
+	uint64_t written = !(entry & PAGE_OF_FILE);
+	int result = 0;
+
+	if (!(entry & PAGE_PRESENT))
+		return 0;
+	set->written += written ? size : 0;
+	if (set->written > set->limit)
+		return -E2BIG;
+	if (set->last.end != address || set->last.written != written) {
+		result = put(set);
+		set->last.start = address;
+		set->last.written = written;
+	}
+	set->last.end = address + size;
+	return result;
+}
+
+static int add_area(struct set *set, int pagemap, uint64_t start, uint64_t end)
+{
+	uint64_t size = (uint64_t)sysconf(_SC_PAGESIZE), entries[ENTRIES];
+
+	while (start < end) {
+		uint64_t wanted = (end - start) / size < ENTRIES ? (end - start) / size : ENTRIES;
+		ssize_t n = pread(pagemap, entries, wanted * 8, (off_t)(start / size * 8));
+		int result = 0;
+
+		if (n <= 0)
+			return n < 0 ? -errno : -ESRCH; /* its memory is gone */
+		for (uint64_t i = 0; i < (uint64_t)n / 8 && !result; i++)
+			result = add(set, start + i * size, size, entries[i]);
+		if (result)
+			return result;
+		start += (uint64_t)n / 8 * size;
+	}
+	return 0;
+}
+
+int lcp_list_pages(int pid, uint64_t limit, int fd)
+{
+	struct set set = { .fd = fd, .limit = limit };
+	char path[40], line[512], permissions[5];
+	uint64_t start, end;
+	int pagemap, result = 0;
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	if (pagemap < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	maps = fopen(path, "re");
+	if (!maps)
+		result = -errno;
+	while (!result && fgets(line, sizeof(line), maps)) {
+		int whole = strchr(line, '\n') != NULL;
+
+		/* Shared memory is everybody's: it is not to be touched for one. */
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &start, &end, permissions) == 3 && permissions[3] == 'p' &&
+		    permissions[0] == 'r' && !strstr(line, "[v"))
+			result = add_area(&set, pagemap, start, end);
+		while (!whole && fgets(line, sizeof(line), maps))
+			whole = strchr(line, '\n') != NULL;
+	}
+	if (maps)
+		fclose(maps);
+	close(pagemap);
+	return result ? result : put(&set);
+}
+
+void lcp_fetch_pages(int fd)
+{
+	struct range range;
+	off_t at = 0;
+
+	/* What is not there, or not allowed, is left to be fetched when it is used. */
+	for (; pread(fd, &range, sizeof(range), at) == (ssize_t)sizeof(range); at += (off_t)sizeof(range))
+		(void)madvise((void *)(uintptr_t)range.start, range.end - range.start,
+			      range.written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
