@@ -39,6 +39,10 @@ SUPPORT = ("descriptors", "keeper", "namespaces", "supervisor", "mirror", "proce
 """
 The units behind support.h, which the launcher is made of too.
 """
+WORKING_SET = ("prefetch", "observe")
+"""
+The other units behind support.h, of which the launcher has no need.
+"""
 
 _NO_CRIU = (
     "no CRIU to build against: run scripts/install-criu, or install criu and libcriu-dev 3.18 or newer "
@@ -185,7 +189,7 @@ def make_ffi() -> FFI:
     builder.set_source(
         "libcriu_py._libcriu",
         f'{includes}\nstatic char *const LCP_PREFIX = "{criu.prefix}";\n',
-        sources=[str(CSRC / f"{unit}.c") for unit in ("native", *SUPPORT)],
+        sources=[str(CSRC / f"{unit}.c") for unit in ("native", *WORKING_SET, *SUPPORT)],
         depends=["build_ffi.py", *(str(CSRC / header) for header in (*HEADERS, "parts.h"))],
         include_dirs=[str(CSRC)],
         extra_compile_args=[*criu.cflags, "-std=gnu11", *warnings, *(relaxed if warnings else ())],

@@ -356,6 +356,16 @@ def trim_heap() -> None:
     lib.lcp_trim_heap()
 
 
+def prefetch(path: str) -> None:
+    """
+    Copy pages that this process is going to write to, before it does.
+
+    Args:
+        path: of the file that tells which; where there is none, nothing happens.
+    """
+    lib.lcp_prefetch(os.fsencode(path))
+
+
 def lead_session() -> None:
     """Make a session of this process's own, also where it leads a process group."""
     _check(lib.lcp_lead_session())

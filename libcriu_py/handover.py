@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from libcriu_py import _support
 from libcriu_py.errors import RestoreError
 from libcriu_py.program import Program
+from libcriu_py.snapshot import WORKING_SET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -221,7 +222,9 @@ class Handover:
             tag, (memory, *fds) = _support.receive_fds(self._socket)
         with os.fdopen(memory, "rb") as file:
             file.seek(0)
-            return Request.decode(file.read()), fds
+            request = Request.decode(file.read())
+        _support.prefetch(os.path.join(request.snapshot, WORKING_SET))
+        return request, fds
 
     def _place(self, fds: Sequence[int], numbers: Sequence[int]) -> None:
         """Give passed descriptors their numbers, whatever was open there; none may be lost on the way."""

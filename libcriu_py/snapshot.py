@@ -4,6 +4,7 @@ The snapshot directory and its manifest.
     snap/manifest.json   written last, atomically: without it there is no snapshot
     snap/images/         what criu wrote
     snap/memory.img      memory that copies map instead of having it copied; not always there
+    snap/working-set     which pages of that are copied at once; not always there
     snap/slots/          placeholders for stdin, stdout, stderr and the request
     snap/dump.log        criu's log
 
@@ -31,6 +32,7 @@ IMAGES = "images"
 SLOTS_DIRECTORY = "slots"
 SLOTS = ("stdin", "stdout", "stderr", "request")
 MEMORY = "memory.img"
+WORKING_SET = "working-set"
 DUMP_LOG = "dump.log"
 GROUP_OR_OTHERS_WRITE = 0o022
 

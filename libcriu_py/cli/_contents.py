@@ -82,6 +82,7 @@ def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:
         "kind": memory.get("kind", "copy"),
         "why": memory.get("why", "the snapshot was made before memory could be mapped"),
         "owners": memory.get("owners", {}),
+        "working_set": memory.get("working_set"),
     }
 
 

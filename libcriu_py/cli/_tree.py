@@ -90,6 +90,9 @@ def _memory(tree: Tree, memory: dict[str, Any]) -> None:
     Add how copies get their memory.
     """
     branch = tree.add(Text(f"memory is {'mapped' if memory['kind'] == 'map' else 'copied'}: {memory['why']}"))
+    if memory["working_set"] is not None:
+        ahead, written = (size(memory["working_set"][name]) for name in ("ahead", "bytes"))
+        branch.add(Text(f"{ahead} copied when a copy starts, of {written} that it was seen to write to"))
     for owner, number in sorted(memory["owners"].items(), key=lambda item: -item[1]):
         branch.add(Text(f"{size(number)} {owner}"))
 

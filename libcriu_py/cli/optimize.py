@@ -4,28 +4,34 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, parse, report, size
+from libcriu_py.cli._arguments import MODE_HELP, MODES, build, parse, report, size
 from libcriu_py.errors import CriuError
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "make the copies of a snapshot map their memory"
+HELP = "make the copies of a snapshot map their memory, or copy at once what they will write to"
 
 EPILOG = """\
 The memory of a snapshot is read by each copy at its start. Here it is written anew, such that copies map it from a
 file instead, and read a page when they use it. The result is compared with the original, byte for byte, before it takes
 its place; copies that are running go on. What is not known to be safe stays as it is (docs/mapped-memory.md).
 
+With --learn-pages a copy is run, and what it writes to is copied by later ones before they go on, which is faster than
+page by page. That is for programs that write to much of their memory each time: the whole run gets shorter, but the
+first output comes later. Several such options: what every one of the runs writes to.
+
 examples:
   libcriu-py optimize snap
   libcriu-py optimize --memory map snap     where there is little to gain, or another allocator is loaded, too
+  libcriu-py optimize --learn-pages "--year 2024 in.csv" snap
 
 exit status:
   0  done, or there is nothing to gain, which the output tells
-  1  the snapshot cannot be read or written; it is as it was
+  1  the snapshot cannot be read or written, or a run failed; it is as it was
   2  wrong command line
 """
 
@@ -39,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     """
     parser = build(
         "optimize",
-        usage="[--memory auto|map] DIR",
+        usage='[--memory auto|map] [--learn-pages "ARGS"] DIR',
         description="Make the copies of a snapshot map their memory instead of reading it.",
         epilog=EPILOG,
     )
@@ -50,6 +56,14 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="map: whatever is safe; auto: only where that is worth it (default: %(default)s)",
     )
+    parser.add_argument(
+        "--learn-pages",
+        metavar='"ARGS"',
+        action="append",
+        default=[],
+        help="run a copy with these arguments, and have later ones copy at once what it writes to; repeatable",
+    )
+    parser.add_argument("--mode", choices=MODES, help=MODE_HELP)
     directory = parser.add_argument("dir", metavar="DIR", help="the snapshot")
     directory.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
     return parser
@@ -68,17 +82,40 @@ def main(argv: list[str]) -> int:
     options = parse(build_parser(), argv)
     if isinstance(options, int):
         return options
-    from libcriu_py.mapped.optimize import optimize
-
     try:
-        result = optimize(options.dir, wanted=options.memory)
+        if not options.learn_pages or not _is_mapped(options.dir):
+            _map(options)
+        if options.learn_pages:
+            _learn(options)
     except (CriuError, OSError) as error:
         report(error)
         return 1
+    return 0
+
+
+def _is_mapped(directory: str) -> bool:
+    from libcriu_py.snapshot import Snapshot
+
+    return Snapshot.open(directory).memory_key is not None
+
+
+def _map(options: argparse.Namespace) -> None:
+    from libcriu_py.mapped.optimize import optimize
+
+    result = optimize(options.dir, wanted=options.memory)
     if result.kind == "copy":
-        print(f"memory stays copied: {result.why}")
-        return 0
-    print(f"memory mapped: {size(result.mapped)}, and {size(result.copied)} stay copied: {result.why}")
+        print(f"memory stays copied: {result.why}", flush=True)
+        return
+    print(f"memory mapped: {size(result.mapped)}, and {size(result.copied)} stay copied: {result.why}", flush=True)
     for owner, amount in sorted(result.owners.items(), key=lambda item: -item[1]):
         print(f"  {size(amount)} {owner}")
-    return 0
+
+
+def _learn(options: argparse.Namespace) -> None:
+    from libcriu_py.mapped.learning import learn
+
+    learned = learn(options.dir, [shlex.split(args) for args in options.learn_pages], mode=options.mode)
+    print(
+        f"working set: {size(learned['bytes'])} written to, of which copies will copy {size(learned['ahead'])} at "
+        f"their start, {size(learned['huge'])} of it as huge pages"
+    )

@@ -123,6 +123,22 @@ int lcp_probe_namespaces(int namespaces, int *stage);
 
 void lcp_trim_heap(void);
 
+/*
+ * Copy pages that this process is going to write to, as a file says (libcriu_py/mapped/working_set.py); 0 or -errno.
+ */
+int lcp_prefetch(const char *path);
+
+/* The table of a process's pages; the descriptor or -errno. */
+int lcp_open_pagemap(int pid);
+/* Set a byte for each page of a private file mapping that was written to; 0 or -errno. */
+int lcp_written_pages(int pagemap, uint64_t first, size_t count, unsigned char *written);
+/* Trace a process, to have it stop when it ends; 0 or -errno. */
+int lcp_observe(int pid);
+/* 1 when it has stopped for that, 0 when it goes on, -ESRCH when it is gone. */
+int lcp_is_ending(int pid);
+/* Let it end. */
+int lcp_stop_observing(int pid);
+
 /* Make a session with this process alone in it; 0 or a negative errno. */
 int lcp_lead_session(void);
 /* Flush C's own streams and end at once. */

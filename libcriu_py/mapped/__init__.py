@@ -11,4 +11,6 @@ one immutable file, `memory.img`. See docs/mapped-memory.md.
     plan, rewrite     which memory is mapped from where in the file; the new images
     check             comparing both sets of images
     optimize          all of it, for a directory of images and for a snapshot
+    working_set       pages that copies are known to write to, so that these are copied at once
+    learning          running copies to see which these are
 """

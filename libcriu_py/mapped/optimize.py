@@ -136,7 +136,7 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
         message = f"{path} is damaged: {damaged[0].text}; make the snapshot anew"
         raise SnapshotError(message)
     scratch = f"{snapshot.path}.new-{os.getpid()}"
-    shutil.copytree(snapshot.path, scratch, copy_function=_link)
+    shutil.copytree(snapshot.path, scratch, copy_function=link)
     try:
         os.unlink(os.path.join(scratch, MANIFEST))
         key = os.path.join(snapshot.path, MEMORY)[1:]
@@ -156,7 +156,8 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
     return mapped
 
 
-def _link(source: str, target: str) -> None:
+def link(source: str, target: str) -> None:
+    """Give a file another name, or copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links
