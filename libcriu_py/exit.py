@@ -85,8 +85,9 @@ def freeze() -> None:
 
 
 def _open_files() -> list[io.IOBase]:
-    # The class of C: io.IOBase asks in Python for each type (abc).
-    files: list[Any] = [thing for thing in gc.get_objects() if isinstance(thing, _io._IOBase)]  # noqa: SLF001
+    # The class of C: io.IOBase asks in Python for each type (abc). And the type, not `isinstance`: that asks for
+    # `__class__`, at which a lazy proxy (Django's settings) loads, or fails to load, what it stands for.
+    files: list[Any] = [thing for thing in gc.get_objects() if issubclass(type(thing), _io._IOBase)]  # noqa: SLF001
     return files
 
 

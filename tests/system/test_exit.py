@@ -113,6 +113,25 @@ def test_copies_of_a_snapshot_made_with_exit_fast(
     assert results[0] == results[1]
 
 
+def test_lazy_proxies_are_left_alone() -> None:
+    """
+    An object whose `__class__` is not to be had yet, as Django's settings before they are configured, is no obstacle.
+    """
+    code = """
+from libcriu_py.exit import freeze, run_and_exit_fast
+class Lazy:
+    @property
+    def __class__(self):
+        raise RuntimeError("loaded")
+lazy = Lazy()
+freeze()
+later = Lazy()
+run_and_exit_fast(lambda: print("done"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 def test_stdout_that_cannot_be_written() -> None:
     """
     Output that is lost is told by status 120, as Python does.
