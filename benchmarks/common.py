@@ -138,7 +138,7 @@ def measure(
     *,
     env: Mapping[str, str] | None = None,
     copies: Sequence[tuple[int, int]] = (),
-    expect: str = "",
+    expect: str | None = "",
 ) -> Sample:
     """
     Run a program and time its first byte of output and its end.
@@ -152,7 +152,8 @@ def measure(
         copies: More fds for the program as pairs of an fd and its number there.
             They are copied in order and after the standard ones, so that an fd
             of 0, 1 or 2 means the program's own.
-        expect: What the output must begin with.
+        expect: What the output must begin with; None for a program that prints nothing, whose first output is then
+            taken to be its end.
 
     Raises:
         RunError: The program failed, printed something else, or hung.
@@ -176,8 +177,10 @@ def measure(
         first, text = read_all(output, pid, start)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         end = milliseconds(start)
-        if status != 0 or first is None or not text.startswith(expect.encode()):
-            raise RunError(failure(status, text, expect, errors))
+        if first is None and expect is None:
+            first, expect = end, ""
+        if status != 0 or first is None or expect is None or not text.startswith(expect.encode()):
+            raise RunError(failure(status, text, expect or "", errors))
         return Sample(first, end)
 
 

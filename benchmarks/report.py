@@ -13,12 +13,26 @@ from rich.table import Table
 
 from benchmarks.common import Sample, Summary, ratio, summarize
 from benchmarks.scenarios import LABELS
-from benchmarks.variants import CONVENTIONAL, COPIED, NATIVE, OURS, PYCRIU, PYTHON, RAW
+from benchmarks.variants import (
+    CONVENTIONAL,
+    COPIED,
+    DMTCP,
+    FORK,
+    FORKSERVER,
+    NATIVE,
+    OURS,
+    PYCRIU,
+    PYTHON,
+    RAW,
+    RAW_COPIED,
+    STANDBY,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from benchmarks.snapshots import Snapshot
 
@@ -26,10 +40,17 @@ COLORS = {
     CONVENTIONAL: "#9aa3ad",
     PYTHON: "#7db3dd",
     NATIVE: "#1f6fb2",
+    STANDBY: "#0b3c66",
     COPIED: "#4c8f6b",
     RAW: "#e0a030",
     PYCRIU: "#b65d4e",
+    DMTCP: "#8b6bb0",
+    FORKSERVER: "#c9b458",
+    FORK: "#6e7a52",
 }
+"""
+The ways to start that the plot shows.
+"""
 MEGA = 1_000_000
 
 
@@ -86,10 +107,10 @@ class Outcome(NamedTuple):
         Return the ms that one of our launchers needs more than criu alone, to first output.
 
         Args:
-            variant: PYTHON or NATIVE, of which the same snapshot is restored.
+            variant: PYTHON, NATIVE or COPIED; the same snapshot is restored by both.
 
         """
-        run, raw = self.first(variant), self.first(RAW)
+        run, raw = self.first(variant), self.first(RAW_COPIED if variant == COPIED else RAW)
         return run.median - raw.median if run and raw else None
 
 
@@ -149,7 +170,7 @@ def rows(outcome: Outcome) -> list[list[str]]:
         faster = [f"{x:.1f}x" for x in speed] if speed else ["", ""]
         first, end = cell(outcome.first(name)), cell(outcome.end(name))
         made.append([f" {name}", first, faster[0], end, faster[1]])
-    for name in (PYTHON, NATIVE):
+    for name in (PYTHON, NATIVE, COPIED):
         launcher = outcome.launcher(name)
         if launcher is not None:
             made.append([f" [dim]{name} - criu[/dim]", f"{launcher:.1f}"])
@@ -214,7 +235,7 @@ def as_json(
                 for name, runs in outcome.samples.items()
             },
             "speed_up": {name: outcome.speed_up(name) for name in OURS},
-            "launcher_ms": {name: outcome.launcher(name) for name in (PYTHON, NATIVE)},
+            "launcher_ms": {name: outcome.launcher(name) for name in (PYTHON, NATIVE, COPIED)},
             "image_bytes": snapshot.image_bytes if snapshot else None,
             "mapped": snapshot is not None and snapshot.memory_key is not None,
             "snapshot_seconds": round(snapshot.seconds, 2) if snapshot else None,
@@ -236,7 +257,7 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
 
     Args:
         outcomes: The scenarios.
-        path: The PNG file to write.
+        path: The PNG file to write; an SVG file is written beside it.
         subtitle: Machine and versions in a line.
 
     Raises:
@@ -246,7 +267,7 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
     from matplotlib.figure import Figure
 
     names = [name for name in COLORS if any(o.samples.get(name) for o in outcomes)]
-    figure = Figure(figsize=(8, 1.2 + 0.17 * len(outcomes) * (len(names) + 1)))
+    figure = Figure(figsize=(8, 1.2 + 0.15 * len(outcomes) * (len(names) + 1)))
     axes = figure.add_subplot()
     height = 1 / (len(names) + 1)
     for place, name in enumerate(names):
@@ -271,7 +292,23 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
     axes.legend(loc="upper right", frameon=False)
     axes.set_title(f"Start of a Python program\n{subtitle}", fontsize=9, loc="left")
     figure.tight_layout()
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """
+    Write a picture as PNG and as SVG, the same bytes for the same picture.
+
+    Args:
+        figure: The picture.
+        path: The PNG file; the other has the same name.
+
+    """
+    from matplotlib import rc_context
+
     figure.savefig(path, dpi=100)
+    with rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def draw_bars(axes: Axes, outcomes: list[Outcome], name: str, offset: float, height: float) -> None:

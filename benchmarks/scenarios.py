@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MEGABYTE = 1 << 20
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
@@ -25,6 +26,8 @@ class Scenario(NamedTuple):
     """The distributions that the program needs, with a module of each."""
     expect: str
     """What its output begins with."""
+    env: dict[str, str] = {}  # noqa: RUF012 - never changed
+    """More variables for it."""
 
     def missing(self) -> list[str]:
         """
@@ -46,6 +49,13 @@ def fastapi() -> Scenario:
     """
     packages = {"fastapi": "fastapi"}
     return Scenario("fastapi", PROGRAMS / "fastapi_request.py", packages, "ready 200")
+
+
+def django() -> Scenario:
+    """
+    Run a management command of a small project.
+    """
+    return Scenario("django", PROGRAMS / "django_check.py", {"django": "django"}, "System check")
 
 
 def pandas() -> Scenario:
@@ -82,7 +92,32 @@ def stack() -> Scenario:
     return Scenario("stack", PROGRAMS / "stack.py", packages, "ready (2, 4, 16)")
 
 
+def numpy(megabytes: int = 1024) -> Scenario:
+    """
+    Have a large array, made by a module that is imported.
+
+    Args:
+        megabytes: Its size.
+
+    """
+    expect = f"ready {megabytes * MEGABYTE // 8}"
+    env = {"BENCH_MEGABYTES": str(megabytes)}
+    return Scenario("numpy", PROGRAMS / "numpy_memory.py", {"numpy": "numpy"}, expect, env)
+
+
+def torch_idle() -> Scenario:
+    """
+    Run a small network forward on the CPU, and wait until standard input ends.
+    """
+    return Scenario("torch_idle", PROGRAMS / "torch_idle.py", {"torch": "torch"}, "ready (8, 2)")
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
-    make.__name__: make for make in (empty, fastapi, pandas, sklearn, torch, stack)
+    make.__name__: make for make in (empty, fastapi, django, pandas, sklearn, torch, stack, numpy)
 }
-LABELS = {"sklearn": "scikit-learn", "stack": "torch+transformers+pandas"}
+LABELS = {
+    "django": "django command",
+    "numpy": "1 GB of numpy",
+    "sklearn": "scikit-learn",
+    "stack": "torch+transformers+pandas",
+}

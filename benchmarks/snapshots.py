@@ -114,7 +114,7 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto") -> 
             "fast",
             str(scenario.program),
         ],
-        env={**environment(), MEMORY_VARIABLE: memory},
+        env={**environment(), **scenario.env, MEMORY_VARIABLE: memory},
         cwd=directory.parent,
         stdin=subprocess.DEVNULL,
         capture_output=True,

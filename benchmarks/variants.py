@@ -4,35 +4,17 @@ The ways to start a program that are compared with each other.
 
 from __future__ import annotations
 
-import importlib.util
-import os
+import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.common import RunError, Sample, measure
-from benchmarks.snapshots import Snapshot, Unavailable, command, environment
-from libcriu_py._support import socketpair
-from libcriu_py.binary import find_criu
-from libcriu_py.handover import Request, send_request
-from libcriu_py.scratch import criu_environment
+from benchmarks.snapshots import Snapshot, command, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.scenarios import Scenario
-
-PEERS = Path(__file__).resolve().parent / "peers"
-# The fds of a peer's process: far from those that it opens itself.
-SLOT_FDS = {"stdin": 200, "stdout": 201, "stderr": 202, "request": 203}
-IMAGES_FD = 204
-MEMORY_FD = 205
-# A pid that was free a moment ago may be taken, and a failed restore can hold it
-# for a while.
-TRIES = 3
-PAUSE = 0.5  # seconds
-
 
 CONVENTIONAL = "conventional"
 PYTHON = "launcher in Python"
@@ -40,10 +22,20 @@ PYTHON = "launcher in Python"
 NATIVE = "libcriu-py-run"
 COPIED = "libcriu-py-run, copied"
 """The same, of a snapshot whose memory is read and not mapped."""
+STANDBY = "standby"
+"""The same, where a pool holds a copy ready."""
 RAW = "criu restore"
+RAW_COPIED = "criu restore, copied"
 PYCRIU = "pycriu"
-OURS = (PYTHON, NATIVE, COPIED)
-ORDER = (CONVENTIONAL, *OURS, RAW, PYCRIU)
+DMTCP = "DMTCP"
+FORK = "os.fork, warm parent"
+FORKSERVER = "forkserver"
+BARE = "python3 -I -S -c pass"
+TRUE = "/bin/true"
+FLOORS = {BARE: [sys.executable, "-I", "-S", "-c", "pass"], TRUE: ["/bin/true"]}
+"""Programs that do nothing: what an interpreter, and what any process costs, from start to end."""
+OURS = (PYTHON, NATIVE, COPIED, STANDBY)
+ORDER = (CONVENTIONAL, *OURS, RAW, RAW_COPIED, PYCRIU, DMTCP, FORKSERVER, FORK, *FLOORS)
 
 
 class Variant(NamedTuple):
@@ -66,7 +58,7 @@ def conventional(scenario: Scenario) -> Variant:
 
     def start() -> Sample:
         argv = [sys.executable, str(scenario.program)]
-        return measure(argv, env=environment(), expect=scenario.expect)
+        return measure(argv, env={**environment(), **scenario.env}, expect=scenario.expect)
 
     return Variant(CONVENTIONAL, start)
 
@@ -96,151 +88,44 @@ def restored(name: str, scenario: Scenario, snapshot: Snapshot) -> Variant:
     return Variant(name, start)
 
 
-def raw(scenario: Scenario, snapshot: Snapshot) -> Variant:
+def floor(name: str) -> Variant:
     """
-    Restore the same images with the ``criu restore`` command.
+    Start a program that does nothing.
+
+    Args:
+        name: BARE or TRUE.
+
+    """
+    return Variant(name, lambda: measure(FLOORS[name], env=environment(), expect=None))
+
+
+def standby(scenario: Scenario, snapshot: Snapshot) -> Variant:
+    """
+    Start the program where a copy waits for it.
+
+    The pool is there for one start only: a waiting copy may have the pid that the other ways need.
 
     Args:
         scenario: The program.
         snapshot: Its snapshot.
 
     Raises:
-        Unavailable: The snapshot needs a namespace that the command lacks.
+        Unavailable: The launcher that takes waiting copies is not installed.
 
     """
-    require_plain(snapshot, "criu restore")
-    argv = [find_criu(), "restore", "--unprivileged", "--shell-job", "--verbosity=1"]
-    argv += ["--images-dir", str(snapshot.images)]
-    argv += ["--work-dir", str(work_dir(snapshot)), "--log-file", "raw.log"]
-    for fd, key in inherited(snapshot).items():
-        argv += ["--inherit-fd", f"fd[{fd}]:{key}"]
-    return Variant(RAW, lambda: start_peer(argv, scenario, snapshot))
+    argv = [command(NATIVE), "--no-fallback", str(snapshot.directory)]
+    # A terminal of whoever measures is none of the streams here.
+    pool = [command(), "pool", "--size", "1", "--allow", "terminal", str(snapshot.directory)]
 
+    def start() -> Sample:
+        with subprocess.Popen(pool, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            try:
+                said = process.stdout.readline() if process.stdout else b""
+                if b" wait" not in said:
+                    message = f"the pool says {said!r}"
+                    raise RunError(message)
+                return measure(argv, env=environment(), expect=scenario.expect)
+            finally:
+                process.terminate()
 
-def pycriu(scenario: Scenario, snapshot: Snapshot, source: Path | None) -> Variant:
-    """
-    Restore the same images with CRIU's own Python package.
-
-    Args:
-        scenario: The program.
-        snapshot: Its snapshot.
-        source: The built ``lib`` directory of CRIU's source; None takes the
-            package that is installed.
-
-    Raises:
-        Unavailable: The package is not there, or cannot restore this snapshot.
-
-    """
-    require_plain(snapshot, "pycriu")
-    there = (source / "pycriu") if source else importlib.util.find_spec("pycriu")
-    if there is None or (isinstance(there, Path) and not there.is_dir()):
-        message = (
-            "pycriu is not installed, and PyPI does not have it: build CRIU's source"
-            " (make lib) and give its lib directory with --pycriu"
-        )
-        raise Unavailable(message)
-    if importlib.util.find_spec("google.protobuf") is None:
-        message = "pycriu needs the package protobuf, which is not installed"
-        raise Unavailable(message)
-    argv = [sys.executable, str(PEERS / "pycriu_restore.py"), find_criu()]
-    argv += [str(IMAGES_FD), str(work_dir(snapshot))]
-    argv += [f"{fd}={key}" for fd, key in inherited(snapshot).items()]
-    path = {"PYTHONPATH": str(source)} if source else {}
-    return Variant(PYCRIU, lambda: start_peer(argv, scenario, snapshot, path))
-
-
-def require_plain(snapshot: Snapshot, name: str) -> None:
-    """
-    Check that a snapshot can be restored without help.
-
-    Args:
-        snapshot: The snapshot.
-        name: What is to restore it.
-
-    Raises:
-        Unavailable: It cannot.
-
-    """
-    if snapshot.mode != "root":
-        message = f"{name} alone cannot restore a snapshot of mode {snapshot.mode}"
-        raise Unavailable(message)
-
-
-def work_dir(snapshot: Snapshot) -> Path:
-    """
-    Return a directory for the peers' logs, outside the snapshot.
-
-    Args:
-        snapshot: The snapshot.
-
-    """
-    path = snapshot.directory.with_name(snapshot.directory.name + "-logs")
-    path.mkdir(exist_ok=True)
-    return path
-
-
-def inherited(snapshot: Snapshot) -> dict[int, str]:
-    """
-    Return which fd takes the place of which file.
-
-    Args:
-        snapshot: The snapshot.
-
-    """
-    fds = {SLOT_FDS[name]: key for name, key in snapshot.slots.items()}
-    fds[IMAGES_FD] = snapshot.images_key
-    if snapshot.memory_key is not None:
-        fds[MEMORY_FD] = snapshot.memory_key
-    return fds
-
-
-def start_peer(
-    argv: list[str],
-    scenario: Scenario,
-    snapshot: Snapshot,
-    extra: dict[str, str] | None = None,
-) -> Sample:
-    """
-    Run a command that restores the images, with the fds of the hand-over.
-
-    criu has the settings that it has under ``libcriu-py run``, its cache of kernel features included, so that only the
-    way there differs. What is asked of the restored program is prepared before the time is taken.
-
-    Args:
-        argv: The command.
-        scenario: The program.
-        snapshot: Its snapshot.
-        extra: More variables for the command's environment.
-
-    Raises:
-        RunError: It failed ``TRIES`` times.
-
-    """
-    env = environment()
-    request = Request(
-        argv=[],
-        env={os.fsencode(k): os.fsencode(v) for k, v in env.items()},
-        cwd=os.fsencode(Path.cwd()),
-        umask=0o022,
-        launched=0.0,
-        snapshot=str(snapshot.directory),
-    )
-    settings = {os.fsdecode(k): os.fsdecode(v) for k, v in criu_environment(find_criu()).items()}
-    for left in reversed(range(TRIES)):
-        ours, theirs = socketpair()
-        send_request(ours, request, [])
-        given = {SLOT_FDS["request"]: theirs, IMAGES_FD: os.open(snapshot.images, os.O_RDONLY | os.O_DIRECTORY)}
-        if snapshot.memory_key is not None:
-            given[MEMORY_FD] = os.open(snapshot.memory, os.O_RDONLY)
-        copies = [(number, SLOT_FDS[name]) for number, name in enumerate(("stdin", "stdout", "stderr"))]
-        copies += [(fd, number) for number, fd in given.items()]
-        try:
-            return measure(argv, env={**env, **settings, **(extra or {})}, copies=copies, expect=scenario.expect)
-        except RunError:
-            if left == 0:
-                raise
-            time.sleep(PAUSE)
-        finally:
-            for fd in (ours, *given.values()):
-                os.close(fd)
-    raise AssertionError  # the loop returns or raises
+    return Variant(STANDBY, start)
