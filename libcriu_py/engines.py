@@ -129,6 +129,20 @@ class CriuEngine:
             OperationRefused: criu refused; the process is as it was.
             TransportError: criu could not be reached.
         """
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        returned: Return | None = None
+        try:
+            # What the program allows itself for a file may be too little for its memory.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            returned = self._dump()
+            return returned
+        finally:
+            if returned is None or returned.outcome is not Outcome.RESTORED:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    def _dump(self) -> Return:
         from libcriu_py import handover, tree
         from libcriu_py.mapped.owners import take_census
         from libcriu_py.options import DumpOutcome

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -66,6 +67,16 @@ static void arrange_fds(const struct lcp_child *child)
  * Runs in a child made by vfork: system calls only, and no variable of the
  * parent is changed but launch->error.
  */
+static void raise_limit(int resource)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(resource, &limit) && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(resource, &limit);
+	}
+}
+
 static void __attribute__((noreturn)) exec_service(struct launch *launch)
 {
 	char number[12];
@@ -76,6 +87,10 @@ static void __attribute__((noreturn)) exec_service(struct launch *launch)
 	fcntl(launch->fd, F_SETFD, 0);
 	arrange_fds(launch->child);
 	reset_signals(&launch->mask);
+	/* What the program allows itself is too little for criu, which writes all its memory and opens all its files. */
+	raise_limit(RLIMIT_NOFILE);
+	raise_limit(RLIMIT_FSIZE);
+	raise_limit(RLIMIT_CPU);
 	execve(launch->binary, argv, environment);
 	launch->error = errno;
 	_exit(127);

@@ -1,5 +1,5 @@
 """
-What a dump has to save beside descriptors: mappings, locks, children, tracers.
+What a dump has to save beside descriptors: mappings, locks, children; and what stands in its way.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
         options: Those of the dump.
     """
     yield from _tracer()
+    yield from _filters()
+    yield from _limits()
     yield from _mappings(options)
     yield from _locks(options)
     yield from _children()
@@ -43,6 +45,72 @@ def _tracer() -> Iterator[Finding]:
     if tracer != "0":
         advice = "it traces this process, as criu would have to; end strace or the debugger"
         yield Finding("tracer", f"pid {tracer}", Verdict.IMPOSSIBLE, advice)
+
+
+def _filters() -> Iterator[Finding]:
+    """
+    Seccomp filters, which this process may have set up for itself since it began.
+    """
+    from libcriu_py.capabilities import capabilities
+
+    count = capabilities().seccomp_filters
+    if count:
+        from libcriu_py.obstacles import no_dump
+
+        obstacle = no_dump()
+        advice = f"{obstacle.text}; set it up in the copies, or start without it ({obstacle.who}: {obstacle.command})"
+        yield Finding("seccomp", f"{count} filter{'s' if count > 1 else ''}", Verdict.IMPOSSIBLE, advice)
+
+
+def _limits() -> Iterator[Finding]:
+    """
+    Resource limits. criu has those of this process, its soft ones raised to the hard ones, unless it is served one.
+
+    The largest image is of anonymous memory; this process writes too, and may rewrite that one.
+    """
+    import resource
+
+    from libcriu_py.privilege import SERVICE_VARIABLE
+
+    served = SERVICE_VARIABLE in os.environ
+    for name, needed, unit in (
+        ("RLIMIT_NOFILE", 0 if served else _descriptors_needed(), "descriptors"),
+        ("RLIMIT_FSIZE", _bytes_needed(), "bytes"),
+        *((f"RLIMIT_{name}", 0, "") for name in ("AS", "CPU", "DATA", "MEMLOCK", "NPROC", "STACK")),
+    ):
+        soft, hard = resource.getrlimit(getattr(resource, name))
+        if resource.RLIM_INFINITY != hard < needed:
+            advice = (
+                f"a dump needs some {needed} {unit}; start the program with a higher hard limit "
+                f"(ulimit -H{_ULIMIT[name]} {needed}, in a shell that may)"
+            )
+            yield Finding("limit", f"{name} {hard}", Verdict.NEEDS_HOOK, advice)
+        elif soft != resource.RLIM_INFINITY:
+            advice = "a copy has that of its restoring side; set it in an after-hook where it is the program's own"
+            yield Finding("limit", f"{name} {soft}", Verdict.HANDLED, advice)
+
+
+_ULIMIT = {"RLIMIT_NOFILE": "n", "RLIMIT_FSIZE": "f"}
+_CRIU_DESCRIPTORS = 64
+"""
+What criu has open beside those of the program, rounded up (criu/servicefd.c and the images).
+"""
+
+
+_LEAST_BYTES = 1 << 20
+"""
+Of log and manifest.
+"""
+
+
+def _descriptors_needed() -> int:
+    return len(os.listdir("/proc/self/fd")) + _CRIU_DESCRIPTORS
+
+
+def _bytes_needed() -> int:
+    status = _status("self")
+    kilobytes = sum(int(status[name].split()[0]) for name in ("RssAnon", "RssShmem") if name in status)
+    return max(kilobytes << 10, _LEAST_BYTES)
 
 
 def _mappings(options: Mapping[str, object]) -> Iterator[Finding]:

@@ -146,6 +146,75 @@ def test_criu_agrees_with_problems(
     assert "OperationRefused" in refused.stderr, refused.stderr
 
 
+FILTER = """
+import ctypes, struct
+from libcriu_py import checkpoint
+libc = ctypes.CDLL(None)
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
+allow_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000))
+with checkpoint():
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+    assert libc.prctl(22, 2, ctypes.byref(Program(1, ctypes.addressof(allow_all)))) == 0  # PR_SET_SECCOMP
+"""
+
+
+def test_seccomp_filter(mode: Mode, directory_of: Directories) -> None:
+    """
+    A filter that the program has set up since it began is named, and criu agrees.
+    """
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, FILTER)
+    named = start(mode, script, directory / "snap")
+    assert "PreflightError: this process cannot be dumped as it is:\n  1. seccomp 1 filter: " in named.stderr
+    assert "set it up in the copies" in named.stderr
+    refused = start(mode, script, directory / "snap", env={REPORT_VARIABLE: "off"})
+    assert "OperationRefused" in refused.stderr, refused.stderr
+
+
+def test_soft_limits_of_the_program(mode: Mode, directory_of: Directories) -> None:
+    """
+    What a program allows itself is not what criu has to do with, and a copy has the limits of its restoring side.
+    """
+    code = """
+    import resource
+    from libcriu_py import checkpoint, preflight
+    limits = {resource.RLIMIT_NOFILE: 12, resource.RLIMIT_FSIZE: 4096, resource.RLIMIT_CPU: 60}
+    with checkpoint():
+        for limit, soft in limits.items():
+            resource.setrlimit(limit, (soft, resource.getrlimit(limit)[1]))
+        found = {finding.what: finding.verdict.value for finding in preflight().findings if finding.kind == "limit"}
+    print([found[name] for name in ("RLIMIT_NOFILE 12", "RLIMIT_FSIZE 4096", "RLIMIT_CPU 60")])
+    print([resource.getrlimit(limit)[0] == soft for limit, soft in limits.items()])
+    """
+    done = take(mode, directory_of(mode.account), code).run()
+    assert done.stdout == "['handled', 'handled', 'handled']\n[False, False, False]\n", done.stderr
+
+
+@pytest.mark.parametrize(("limit", "value"), [("RLIMIT_NOFILE", 12), ("RLIMIT_FSIZE", 4096)])
+def test_hard_limits_of_the_program(limit: str, value: int, mode: Mode, directory_of: Directories) -> None:
+    """
+    Nobody gets over its hard limits, and criu agrees; but one that the program is served has descriptors of its own.
+    """
+    directory = directory_of(mode.account)
+    code = f"""
+    import resource
+    from libcriu_py import checkpoint
+    with checkpoint():
+        resource.setrlimit(resource.{limit}, ({value}, {value}))
+    print("here")
+    """
+    if mode.value == "rootless" and limit == "RLIMIT_NOFILE":
+        assert take(mode, directory, code).run().stdout == "here\n"
+        return
+    script = write_program(mode, directory, code)
+    named = start(mode, script, directory / "snap")
+    assert f". limit {limit} {value}: a dump needs some " in named.stderr
+    refused = start(mode, script, directory / "snap", env={REPORT_VARIABLE: "off"})
+    assert refused.returncode != 0
+    assert not (directory / "snap").exists()
+
+
 def test_inotify(mode: Mode, directory_of: Directories) -> None:
     """
     Watches are dumped with the rights of root only; elsewhere they are a problem, and criu agrees.
