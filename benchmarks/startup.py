@@ -23,7 +23,7 @@ if not __package__:  # started by its path
 
 from rich.console import Console
 
-from benchmarks import machine, report
+from benchmarks import machine, pictures, report
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.session import Session
 from benchmarks.snapshots import environment
@@ -99,22 +99,6 @@ def criu_binary(session: Session) -> str | None:
         return None
 
 
-def subtitle(described: dict[str, object], runs: int) -> str:
-    """
-    Describe the measurement in a line for the plot.
-
-    Args:
-        described: What ``machine.describe`` returned.
-        runs: Rounds that were counted.
-
-    """
-    return (
-        f"{described['cores']} cores ({described['processor']}),"
-        f" Linux {str(described['kernel']).partition('-')[0]},"
-        f" Python {described['python']}, CRIU {described['criu']}, {runs} runs each"
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     """
     Measure, print the tables and write the files that were asked for.
@@ -150,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         text = report.as_json(outcomes, launcher, described, session.skipped)
         options.json.write_text(text, encoding="utf-8")
     if options.plot is not None:
-        report.plot(outcomes, options.plot, subtitle(described, options.runs))
+        pictures.plot(outcomes, options.plot, pictures.subtitle(described, options.runs))
     return 0
 
 
