@@ -76,8 +76,13 @@ def sweep() -> None:
     for name in os.listdir(base):
         path = os.path.join(base, name)
         # Its pid would tell nothing: a container may share the tmpfs but not the pids.
-        if name.startswith("work-") and os.stat(path).st_mtime < time.time() - _STALE:
-            _remove(path)
+        if not name.startswith("work-"):
+            continue
+        try:
+            if os.stat(path).st_mtime < time.time() - _STALE:
+                _remove(path)
+        except FileNotFoundError:
+            continue  # its restore is over, or another sweep was faster
 
 
 def _remove(directory: str) -> None:

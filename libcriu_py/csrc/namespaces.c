@@ -51,6 +51,28 @@ int lcp_drop_capabilities(void)
 	return set_capabilities(0);
 }
 
+/*
+ * What is executed from here on gets no capability by being root's, or from its
+ * file. Those that are to be ambient must be inheritable before: what is outside
+ * of the bounding set cannot become so (cap_capset in security/commoncap.c).
+ */
+int lcp_empty_bounding_set(uint64_t inheritable)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data))
+		return -1;
+	for (int i = 0; i < 2; i++)
+		data[i].inheritable = (uint32_t)(inheritable >> (32 * i));
+	if (syscall(SYS_capset, &header, data))
+		return -1;
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+			return -1;
+	return 0;
+}
+
 int lcp_write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC), saved;

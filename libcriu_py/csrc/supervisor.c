@@ -258,6 +258,9 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	}
 	if (job->restore && job->monotonic)
 		(void)lcp_continue_clocks(job->monotonic, job->boottime); /* without it they jump, and resources know */
+	/* An exec by uid 0 gives all capabilities, which a root with fewer, as in a container, could not restore. */
+	if ((job->namespaces & LCP_NS_USER) && !job->restore && !geteuid() && lcp_empty_bounding_set(job->ambient))
+		fail(channel, 0, errno, LCP_STAGE_CAPABILITIES);
 	if ((job->namespaces & LCP_NS_USER) && lcp_set_ambient(job->ambient))
 		fail(channel, 0, errno, LCP_STAGE_CAPABILITIES);
 	if (job->service && (listener = lcp_listen_at(job->service)) < 0)
