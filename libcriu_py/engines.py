@@ -225,7 +225,7 @@ class CriuEngine:
         from libcriu_py.criu import Criu
         from libcriu_py.errors import OperationRefused
         from libcriu_py.privilege import SERVICE_VARIABLE
-        from libcriu_py.scratch import criu_environment
+        from libcriu_py.scratch import dump_environment
         from libcriu_py.snapshot import DUMP_LOG
 
         options: dict[str, object] = {
@@ -241,7 +241,7 @@ class CriuEngine:
         try:
             if service is not None:
                 return Criu(service_fd=_support.connect(service)).dump(options)
-            env = {os.fsdecode(name): os.fsdecode(value) for name, value in criu_environment(self._criu).items()}
+            env = {os.fsdecode(name): os.fsdecode(value) for name, value in dump_environment(self._criu).items()}
             with traceable():
                 return Criu(self._criu).dump(options, env=env)
         except OperationRefused as error:

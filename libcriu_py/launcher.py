@@ -223,7 +223,7 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     from libcriu_py import privilege
     from libcriu_py.binary import find_criu
     from libcriu_py.namespace import avoid_low_pids, place_of_program
-    from libcriu_py.scratch import criu_environment, sweep
+    from libcriu_py.scratch import dump_environment, sweep
 
     sweep()
     decision = privilege.decide(mode, criu=find_criu())
@@ -233,7 +233,7 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     variables.pop(privilege.SERVICE_VARIABLE, None)
     service = None
     if place.has_own_pids:
-        service = _support.CriuService(_support.random_name(), criu, criu_environment(criu))
+        service = _support.CriuService(_support.random_name(), criu, dump_environment(criu))
         variables[privilege.SERVICE_VARIABLE] = service.name
     else:
         avoid_low_pids()

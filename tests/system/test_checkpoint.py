@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from libcriu_py.mapped import imagefile
+from libcriu_py.mapped.wire import Message
 from tests.system.selfdump import PLAIN, REPORT, start, take, write_program
 
 if TYPE_CHECKING:
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     from tests.system.conftest import Mode
 
     Directories = Callable[[Account], Path]
+
+
+REGULAR, NAME, BUILD_ID = 3, 6, 11
+"""
+Fields of `file_entry` and `reg_file_entry` (images/fdinfo.proto and images/regfile.proto of CRIU).
+"""
 
 
 def test_original_ends_with_status_0(mode: Mode, directory_of: Directories) -> None:
@@ -413,3 +421,18 @@ def test_ordinary_process_is_told_what_to_do(account: Account, directory_of: Dir
     )
     assert "libcriu-py snapshot -o DIR PROGRAM" in done.stderr
     assert "not reached" not in done.stdout
+
+
+def test_images_leave_the_comparison_of_libraries_to_the_manifest(mode: Mode, directory_of: Directories) -> None:
+    """
+    They have no build-ids, for which each restore would map each library; size and time are in the manifest.
+    """
+    snapshot = take(mode, directory_of(mode.account))
+    manifest = json.loads((snapshot.path / "manifest.json").read_text(encoding="utf-8"))
+    compared = {entry["path"] for entry in manifest["mapped"]}
+    files = imagefile.read(str(snapshot.path / "images" / "files.img"), imagefile.FILES_MAGIC)
+    regular = [Message.parse(data) for entry in files for data in entry.all_bytes(REGULAR)]
+    libraries = [entry for entry in regular if ".so" in entry.text(NAME)]
+    assert libraries
+    assert {entry.text(NAME) for entry in libraries} <= compared
+    assert not [field for entry in libraries for field, _, _ in entry.fields if field == BUILD_ID]
