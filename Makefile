@@ -6,6 +6,8 @@ VENV ?= .venv
 ARGS ?=
 # How many tests run at once; PARALLEL= gives one at a time, with its output as it comes.
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
+# Built lib directory of CRIU's source, for the benchmark to have pycriu from.
+PYCRIU ?=
 # Arguments of the demo, such as DEMO="--rounds 20".
 DEMO ?=
 
@@ -71,7 +73,33 @@ test-apps: venv ## real programs from PyPI, restored and conventional (minutes)
 matrix: test-tools ## find out what programs may hold open in each mode, and write it into docs/unprivileged.md
 	@$(python) -m pytest --no-skips --write-matrix tests/system/test_modes_matrix.py $(ARGS)
 
-bench: ## measure, and put the times into the README; a lean CRIU and heavy packages are installed
+bench: ## measure (20 to 30 minutes), and put the times into README and docs; CRIU and heavy packages are installed
+	@scripts/install-criu --from-source
+	@$(make_venv) --extra bench $(VENV)
+	@$(python) -m benchmarks.startup $(if $(PYCRIU),--pycriu '$(PYCRIU)') \
+		--json $(results)/startup.json --plot $(results)/startup.png
+	@$(python) -m benchmarks.copies --runs 3 --json $(results)/copies.json
+	@$(python) -m benchmarks.growth --runs 3 --json $(results)/growth.json --plot $(results)/growth.png
+	@$(if $(wildcard benchmarks/touch.py),$(python) -m benchmarks.touch --runs 3 --json $(results)/touch.json)
+	@$(if $(wildcard benchmarks/standby.py),$(python) -m benchmarks.standby --runs 20 --json $(results)/standby.json)
+	@$(python) -m benchmarks.modes --only empty --only torch --runs 15 --json $(results)/modes.json
+	@$(python) -m benchmarks.spawn --runs 3 --json $(results)/spawn.json
+	@$(python) -m benchmarks.readme
+	@$(python) -m benchmarks.bars
+
+clean: ## install, build and use it in clean roots of Debian 12 and 13 (root; minutes)
+	@scripts/test-clean
+
+test-cpython: venv ## CPython's own tests, in restored interpreters and in fresh ones (minutes)
+	@scripts/test-cpython
+
+test-apps: venv ## real programs from PyPI, restored and conventional (minutes)
+	@scripts/test-apps
+
+matrix: test-tools ## find out what programs may hold open in each mode, and write it into docs/unprivileged.md
+	@$(python) -m pytest --no-skips --write-matrix tests/system/test_modes_matrix.py $(ARGS)
+
+bench: ## measure (20 to 30 minutes), and put the times into README and docs; CRIU and heavy packages are installed
 	@scripts/install-criu --from-source
 	@$(make_venv) --extra bench $(VENV)
 	@$(python) -m benchmarks.startup --json $(results)/startup.json --plot $(results)/startup.png

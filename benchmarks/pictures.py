@@ -19,7 +19,6 @@ from benchmarks.variants import (
     PYCRIU,
     PYTHON,
     RAW,
-    STANDBY,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ COLORS = {
     CONVENTIONAL: "#9aa3ad",
     PYTHON: "#7db3dd",
     NATIVE: "#1f6fb2",
-    STANDBY: "#0b3c66",
     COPIED: "#4c8f6b",
     RAW: "#e0a030",
     PYCRIU: "#b65d4e",

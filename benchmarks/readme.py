@@ -1,109 +1,126 @@
 """
-Put the measured times into the README, between its two marks.
+Put what was measured into the README and docs/benchmarks.md, between their marks.
+
+A part whose results are not there is left as it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from benchmarks.scenarios import LABELS
+from benchmarks import tables
+from benchmarks.bars import RESULTS, Missing, Results
+from benchmarks.variants import CONVENTIONAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-RESULTS = ROOT / "benchmarks" / "results" / "startup.json"
-BEGIN, END = "<!-- times: begin -->\n", "<!-- times: end -->\n"
-
-CONVENTIONAL = "conventional"
-COLUMNS = {
-    "libcriu-py-run": "restored",
-    "libcriu-py-run, copied": "restored, memory copied",
-    "launcher in Python": "launcher in Python",
-    "criu restore": "raw `criu restore`",
+MARK = "<!-- {name}: {end} -->\n"
+PARTS: dict[str, dict[str, Callable[[Results], str]]] = {
+    "README.md": {"times": lambda results: tables.main_table(results) + "\n" + about(results, short=True)},
+    "docs/benchmarks.md": {
+        "machine": lambda results: about(results, short=False),
+        "bars": tables.bar_table,
+        "first": lambda results: tables.starts(results, "first_output_ms"),
+        "end": lambda results: tables.starts(results, "end_ms") + left_out(results),
+        "growth": tables.growth,
+        "copies": tables.copies,
+        "touch": tables.touch,
+        "standby": tables.standby,
+        "modes": tables.modes,
+        "spawn": tables.spawn,
+    },
 }
 """
-The variants that are shown beside the conventional start, by their names in the results.
+What is written between which marks of which file.
 """
 
 
-def table(results: dict[str, Any]) -> str:
-    """
-    Write the table.
-
-    Args:
-        results: What `benchmarks.startup` has saved.
-
-    Returns:
-        Markdown.
-    """
-    scenarios = results["scenarios"]
-    known = [name for name in COLUMNS if any(name in scenario["variants"] for scenario in scenarios.values())]
-    heads = ["first output, ms", CONVENTIONAL, *(COLUMNS[name] for name in known), "start to exit", "image, MB"]
-    rows = [heads, ["---", *("---:" for _ in heads[1:])]]
-    rows += [row(LABELS.get(name, name), scenario, known) for name, scenario in scenarios.items()]
-    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
-    return "\n".join([*lines, "", machine(results["machine"], scenarios)]) + "\n"
-
-
-def row(name: str, scenario: dict[str, Any], known: list[str]) -> list[str]:
-    """
-    Write one program's cells.
-    """
-    variants = scenario["variants"]
-    base = variants[CONVENTIONAL]
-    cells = [name, milliseconds(base["first_output_ms"])]
-    for column in known:
-        if column not in variants:
-            cells.append("")
-            continue
-        measured = variants[column]["first_output_ms"]
-        cells.append(f"{milliseconds(measured)} ({base['first_output_ms']['median'] / measured['median']:.3g} x)")
-    end = variants.get(known[0], {}).get("end_ms")
-    cells.append("" if end is None else f"{base['end_ms']['median'] / end['median']:.3g} x")
-    return [*cells, f"{scenario['image_bytes'] / 1e6:.0f}"]
-
-
-def milliseconds(summary: dict[str, float]) -> str:
-    """
-    Write a median.
-    """
-    return f"{summary['median']:.0f}" if summary["median"] >= 100 else f"{summary['median']:.1f}"
-
-
-def machine(about: dict[str, Any], scenarios: dict[str, Any]) -> str:
+def about(results: Results, *, short: bool) -> str:
     """
     Say what was measured where.
+
+    Args:
+        results: What was measured.
+        short: For the README.
+
     """
-    first = next(iter(scenarios.values()))["variants"][CONVENTIONAL]["first_output_ms"]
-    return (
-        f"Medians of {first['runs']} interleaved runs (times as fast as the conventional start in parentheses), "
-        f"{about['cores']} cores of {about['processor']}, kernel {about['kernel'].partition('-')[0]}, "
-        f"Python {about['python']}, criu {about['criu']}, load {about['load'][0]:.1f}. "
-        "Copies end with `--exit fast`. `make bench` measures anew; the spread is in `benchmarks/results/startup.json`."
-    )
+    machine = results.get("startup", "machine")
+    first = next(iter(results.get("startup", "scenarios").values()))
+    runs = first["variants"][CONVENTIONAL]["first_output_ms"]["runs"]
+    text = f"Medians of {runs} interleaved runs on {tables.machine(machine)}."
+    if short:
+        return text + " Copies end with `--exit fast`.\n"
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(machine["packages"].items()))
+    return f"{text} {machine['date']}; {packages}.\n"
 
 
-def main() -> int:
+def left_out(results: Results) -> str:
     """
-    Rewrite the README.
+    Say what was not measured.
+
+    Args:
+        results: What was measured.
+
+    """
+    return tables.skipped(results.files["startup"].get("skipped", []))
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """
+    Put a part in its place.
+
+    Args:
+        text: The file.
+        name: The part.
+        content: Markdown.
+
+    Raises:
+        ValueError: The marks are not there.
+
+    """
+    begin, end = (MARK.format(name=name, end=end) for end in ("begin", "end"))
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    filled, count = pattern.subn(lambda _: begin + content + end, text)
+    if count != 1:
+        message = f"the marks {begin.strip()} and {end.strip()} are there {count} times, not once"
+        raise ValueError(message)
+    return filled
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Rewrite the files.
+
+    Args:
+        argv: Arguments without the program's name; ``sys.argv`` by default.
 
     Returns:
         The exit status.
+
     """
-    parser = argparse.ArgumentParser(description="Put the measured times into the README.")
-    parser.add_argument("results", type=Path, nargs="?", default=RESULTS, help="what benchmarks.startup has saved")
-    options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        print(f"{README} lacks the marks {BEGIN.strip()} and {END.strip()}", file=sys.stderr)
-        return 1
-    results = json.loads(options.results.read_text(encoding="utf-8"))
-    README.write_text(before + begin + table(results) + end + after, encoding="utf-8")
+    parser = argparse.ArgumentParser(description="Put the measured times into the README and docs/benchmarks.md.")
+    parser.add_argument("results", type=Path, nargs="?", default=RESULTS, help="directory of the JSON files")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where README.md and docs are (default: this tree)")
+    options = parser.parse_args(argv)
+    results = Results(options.results)
+    for name, parts in PARTS.items():
+        path = options.root / name
+        text = path.read_text(encoding="utf-8")
+        for part, write in parts.items():
+            try:
+                text = fill(text, part, write(results))
+            except Missing:
+                print(f"{name}: {part} was not measured, and stays as it is", file=sys.stderr)
+            except ValueError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                return 1
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

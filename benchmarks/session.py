@@ -111,7 +111,6 @@ class Session:
             ways += self.available(
                 lambda: variants.restored(variants.PYTHON, scenario, snapshot),
                 lambda: variants.restored(variants.NATIVE, scenario, snapshot),
-                lambda: variants.standby(scenario, snapshot),
                 lambda: peer_restore.raw(variants.RAW, scenario, snapshot),
                 lambda: peer_restore.pycriu(scenario, snapshot, self.pycriu),
             )

@@ -4,11 +4,10 @@ The ways to start a program that are compared with each other.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.common import RunError, Sample, measure
+from benchmarks.common import Sample, measure
 from benchmarks.snapshots import Snapshot, command, environment
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ PYTHON = "launcher in Python"
 NATIVE = "libcriu-py-run"
 COPIED = "libcriu-py-run, copied"
 """The same, of a snapshot whose memory is read and not mapped."""
-STANDBY = "standby"
-"""The same, where a pool holds a copy ready."""
 RAW = "criu restore"
 RAW_COPIED = "criu restore, copied"
 PYCRIU = "pycriu"
@@ -34,7 +31,7 @@ BARE = "python3 -I -S -c pass"
 TRUE = "/bin/true"
 FLOORS = {BARE: [sys.executable, "-I", "-S", "-c", "pass"], TRUE: ["/bin/true"]}
 """Programs that do nothing: what an interpreter, and what any process costs, from start to end."""
-OURS = (PYTHON, NATIVE, COPIED, STANDBY)
+OURS = (PYTHON, NATIVE, COPIED)
 ORDER = (CONVENTIONAL, *OURS, RAW, RAW_COPIED, PYCRIU, DMTCP, FORKSERVER, FORK, *FLOORS)
 
 
@@ -97,35 +94,3 @@ def floor(name: str) -> Variant:
 
     """
     return Variant(name, lambda: measure(FLOORS[name], env=environment(), expect=None))
-
-
-def standby(scenario: Scenario, snapshot: Snapshot) -> Variant:
-    """
-    Start the program where a copy waits for it.
-
-    The pool is there for one start only: a waiting copy may have the pid that the other ways need.
-
-    Args:
-        scenario: The program.
-        snapshot: Its snapshot.
-
-    Raises:
-        Unavailable: The launcher that takes waiting copies is not installed.
-
-    """
-    argv = [command(NATIVE), "--no-fallback", str(snapshot.directory)]
-    # A terminal of whoever measures is none of the streams here.
-    pool = [command(), "pool", "--size", "1", "--allow", "terminal", str(snapshot.directory)]
-
-    def start() -> Sample:
-        with subprocess.Popen(pool, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-            try:
-                said = process.stdout.readline() if process.stdout else b""
-                if b" wait" not in said:
-                    message = f"the pool says {said!r}"
-                    raise RunError(message)
-                return measure(argv, env=environment(), expect=scenario.expect)
-            finally:
-                process.terminate()
-
-    return Variant(STANDBY, start)

@@ -1,0 +1,76 @@
+"""
+What the benchmarks have written is held against the bars, and put into documents.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.bars import BARS, Results, bars
+from benchmarks.readme import PARTS, fill
+from benchmarks.variants import BARE, CONVENTIONAL, NATIVE
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def results(directory: Path, empty_end: float, torch_first: float) -> Results:
+    """
+    Write results of which little was measured, and read them.
+    """
+    startup: dict[str, Any] = {
+        "scenarios": {
+            "empty": {"variants": {BARE: moments(10.0), NATIVE: moments(empty_end)}},
+            "torch": {"variants": {CONVENTIONAL: moments(1200.0), NATIVE: moments(torch_first)}},
+        }
+    }
+    (directory / "startup.json").write_text(json.dumps(startup), encoding="utf-8")
+    return Results(directory)
+
+
+def moments(median: float) -> dict[str, dict[str, float]]:
+    """
+    Give a first output and an end.
+    """
+    return {"first_output_ms": {"median": median}, "end_ms": {"median": median}}
+
+
+@pytest.mark.parametrize(("empty_end", "torch_first", "met"), [(10.0, 20.0, True), (10.1, 20.1, False)])
+def test_a_bar_is_met_up_to_its_limit(tmp_path: Path, empty_end: float, torch_first: float, *, met: bool) -> None:
+    """
+    The limit itself is good enough, and a tenth of a millisecond more is not.
+    """
+    verdicts = {bar.name: bar.met for bar in bars(results(tmp_path, empty_end, torch_first))}
+    assert verdicts[f"empty program, launch to exit, against `{BARE}`"] is met
+    assert verdicts["torch, first output"] is met
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed(tmp_path: Path) -> None:
+    """
+    Every bar is in the table, whatever was measured.
+    """
+    every = list(bars(Results(tmp_path)))
+    assert [bar.name for bar in every] == list(BARS)
+    assert {bar.verdict for bar in every} == {"not measured"}
+
+
+def test_a_part_takes_the_place_of_the_one_before() -> None:
+    """
+    What stands around the marks stays, and nothing in the new text is taken for a pattern.
+    """
+    text = "before\n<!-- x: begin -->\nold\n<!-- x: end -->\nafter\n"
+    filled = fill(text, "x", "new \\1\n")
+    assert filled == "before\n<!-- x: begin -->\nnew \\1\n<!-- x: end -->\nafter\n"
+    with pytest.raises(ValueError, match="0 times"):
+        fill(text, "y", "new\n")
+
+
+@pytest.mark.parametrize(("name", "part"), [(name, part) for name, parts in PARTS.items() for part in parts])
+def test_documents_have_the_marks(name: str, part: str) -> None:
+    """
+    Each part that is written has a place.
+    """
+    fill((ROOT / name).read_text(encoding="utf-8"), part, "")
