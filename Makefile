@@ -87,26 +87,6 @@ bench: ## measure (20 to 30 minutes), and put the times into README and docs; CR
 	@$(python) -m benchmarks.readme
 	@$(python) -m benchmarks.bars
 
-clean: ## install, build and use it in clean roots of Debian 12 and 13 (root; minutes)
-	@scripts/test-clean
-
-test-cpython: venv ## CPython's own tests, in restored interpreters and in fresh ones (minutes)
-	@scripts/test-cpython
-
-test-apps: venv ## real programs from PyPI, restored and conventional (minutes)
-	@scripts/test-apps
-
-matrix: test-tools ## find out what programs may hold open in each mode, and write it into docs/unprivileged.md
-	@$(python) -m pytest --no-skips --write-matrix tests/system/test_modes_matrix.py $(ARGS)
-
-bench: ## measure (20 to 30 minutes), and put the times into README and docs; CRIU and heavy packages are installed
-	@scripts/install-criu --from-source
-	@$(make_venv) --extra bench $(VENV)
-	@$(python) -m benchmarks.startup --json $(results)/startup.json --plot $(results)/startup.png
-	@$(python) -m benchmarks.spawn
-	@$(python) -m benchmarks.modes
-	@$(python) -m benchmarks.readme
-
 clean: ## remove what was built here (not CRIU)
 	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
