@@ -56,20 +56,29 @@ class _Search:
     def __init__(self) -> None:
         self.objects: list[object] = []
         self.types: set[type] = set()
+        self._was_frozen = False
 
     def begin(self) -> None:
         """
-        Take stock.
+        Take stock, also of what was frozen, which `gc.get_objects` leaves out.
         """
+        self._was_frozen = gc.get_freeze_count() > 0
+        if self._was_frozen:
+            gc.unfreeze()
         self.objects = gc.get_objects()
         # The type is asked, and not `__class__`: that of a lazy proxy would make it load what it stands for.
         self.types = {type(item) for item in self.objects}
 
     def end(self) -> None:
         """
-        Let go of everything.
+        Let go of everything, and freeze what there is now where something was: copies share what they leave alone.
         """
         self.objects, self.types = [], set()
+        if self._was_frozen:
+            from libcriu_py.exit import freeze
+
+            self._was_frozen = False
+            freeze()
 
 
 search = _Search()

@@ -52,6 +52,26 @@ def test_standard_library_differs(mode: Mode, directory_of: Directories) -> None
     assert [name for name in one if one[name] == other[name]] == []
 
 
+def test_generators_that_are_frozen_differ(mode: Mode, directory_of: Directories) -> None:
+    """
+    What the program, or `--exit fast`, keeps from the garbage collector is found all the same, and frozen again.
+    """
+    code = """
+    import gc, json, random
+    from libcriu_py import checkpoint
+    generator = random.Random()
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with checkpoint():
+        pass
+    print(json.dumps({"random": generator.random(), "frozen": gc.get_freeze_count() >= frozen}))
+    """
+    one, other = two_copies(mode, directory_of(mode.account), code)
+    assert one["random"] != other["random"]
+    assert one["frozen"]
+    assert other["frozen"]
+
+
 def test_seed_is_kept_on_request(mode: Mode, directory_of: Directories) -> None:
     """
     With keep_seeded the module's own generator keeps the sequence that was asked for.
