@@ -13,6 +13,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from libcriu_py.doctor.cost import libraries
+from libcriu_py.doctor.facts import is_static
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -62,6 +65,19 @@ def criu_version(binary: str) -> str:
     return done.stdout.partition(":")[2].split()[0]
 
 
+def criu_kind(binary: str) -> str:
+    """
+    Tell how a criu binary is linked, on which its own start depends: 0.6 ms for a static one, 3 to 6 for others.
+
+    Args:
+        binary: Its path.
+
+    """
+    if is_static(binary):
+        return "static"
+    return f"{libraries(binary) or 'some'} shared libraries"
+
+
 def package_versions() -> dict[str, str]:
     """
     Return the versions of the packages that matter, of those installed.
@@ -108,6 +124,7 @@ def describe(criu: str | None, env: Mapping[str, str]) -> dict[str, object]:
         "editable_finder": has_editable_finder(),
         "virtual_environment": sys.prefix != sys.base_prefix,
         "criu": criu_version(criu) if criu else None,
+        "criu_kind": criu_kind(criu) if criu else None,
         "uid": os.getuid(),
         "load": list(os.getloadavg()),
         "niceness": os.getpriority(os.PRIO_PROCESS, 0),

@@ -75,10 +75,11 @@ def machine(about: dict[str, Any]) -> str:
 
     """
     virtual = ", a virtual machine" if about["hypervisor"] else ""
+    kind = f" ({about['criu_kind']})" if about.get("criu_kind") else ""
     return (
         f"{about['cores']} cores of {about['processor']}{virtual}, {about['memory_bytes'] / 1e9:.0f} GB of memory, "
         f"{about['system']}, kernel {about['kernel'].partition('-')[0]}, Python {about['python']}, "
-        f"criu {about['criu']}, load {about['load'][0]:.1f}"
+        f"criu {about['criu']}{kind}, load {about['load'][0]:.1f}"
     )
 
 

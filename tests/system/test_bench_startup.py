@@ -5,6 +5,7 @@ The startup benchmark, one round of its smallest program: what it measures reall
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def test_one_round_measures_every_way_to_start(tmp_path: Path) -> None:
         assert 0 < variant["first_output_ms"]["median"] < variant["end_ms"]["median"]
     assert measured["image_bytes"] > 0
     assert values["machine"]["criu"]
+    assert re.fullmatch(r"static|\d+ shared libraries", values["machine"]["criu_kind"])
 
 
 def test_missing_pycriu_is_named(tmp_path: Path) -> None:
