@@ -36,7 +36,8 @@ def test_one_round_measures_every_way_to_start(tmp_path: Path) -> None:
     for name in ("criu restore", "pycriu"):
         assert name in measured["variants"] or any(name in line for line in values["skipped"])
     for variant in measured["variants"].values():
-        assert 0 < variant["first_output_ms"]["median"] < variant["end_ms"]["median"]
+        # Equal for what prints nothing, such as /bin/true.
+        assert 0 < variant["first_output_ms"]["median"] <= variant["end_ms"]["median"]
     assert measured["image_bytes"] > 0
     assert values["machine"]["criu"]
     assert re.fullmatch(r"static|\d+ shared libraries", values["machine"]["criu_kind"])
