@@ -156,6 +156,10 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "the process has a socket of a kind that CRIU cannot dump; close it before the dump",
     ),
     (
+        r"built without libnftables",
+        "this criu is a lean one: set network_lock to IPTABLES or SKIP, or build another: scripts/install-criu --full",
+    ),
+    (
         r"Locking network failed|iptables-restore|nft",
         "criu could not stop the network of the process; install iptables, or set network_lock to SKIP",
     ),

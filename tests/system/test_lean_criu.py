@@ -22,7 +22,8 @@ import pytest
 from libcriu_py._native import built_prefix
 from libcriu_py.criu import Criu
 from libcriu_py.doctor.facts import is_static
-from libcriu_py.options import DumpOptions, PageServer, RestoreOptions
+from libcriu_py.errors import OperationRefused
+from libcriu_py.options import DumpOptions, NetworkLock, PageServer, RestoreOptions
 from tests.system.accounts import run_as
 from tests.system.privileges import capable_criu
 from tests.system.selfdump import take
@@ -185,6 +186,30 @@ def test_a_page_server_is_found_by_its_name(criu: Path, tmp_path: Path) -> None:
             Criu(str(criu)).dump(options, env=KDAT)
         assert server.wait(10) == 0
     assert list(pages.glob("pages-*.img"))
+
+
+def test_what_is_left_out_is_named_with_what_has_it(criu: Path, tmp_path: Path) -> None:
+    """
+    Nothing is lost: the process goes on, and the message tells how to get a criu that can do it.
+    """
+    code = """
+    import socket
+    server = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(server.getsockname())
+    accepted, _ = server.accept()
+    wait_for_usr1()
+    """
+    with Target(code) as target:
+        lock = DumpOptions(
+            images_dir=tmp_path,
+            pid=target.pid,
+            log_file="dump.log",
+            tcp_established=True,
+            network_lock=NetworkLock.NFTABLES,
+        )
+        with pytest.raises(OperationRefused, match="scripts/install-criu --full"):
+            Criu(str(criu)).dump(lock, env=KDAT)
+        assert target.finish() == 42
 
 
 # ---- what the doctor says --------------------------------------------------

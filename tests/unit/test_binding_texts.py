@@ -64,6 +64,7 @@ def test_a_refusal_without_a_log_says_so() -> None:
         ("creds.c:1: Unable to drop capability from the bounding set", "CAP_SETPCAP"),
         ("cpu.c:1: CPU capabilities do not match run time", "this CPU lacks features"),
         ("sk-inet.c:200: inet: Connected TCP socket, consider using --tcp-established option.", "established TCP"),
+        ("netfilter.c:233: CRIU was built without libnftables support", "install-criu --full"),
         ("net.c:1: net: Locking network failed: iptables-restore returned -1.", "network_lock"),
         ("seize.c:1: zombie 12 (comm sh) found while seizing", "dead process"),
         ("cr-dump.c:1: The criu itself is within dumped tree.", "descendant"),
