@@ -305,9 +305,9 @@ def _restore_at(
     inherited = [images]
     try:
         inherit = [*zip(slots, keys, strict=True), (images, snapshot.manifest["images_key"])]
-        if snapshot.memory_key is not None:
-            inherited.append(snapshot.open_memory())
-            inherit.append((inherited[-1], snapshot.memory_key))
+        for part in snapshot.memory_files:
+            inherited.append(snapshot.open_memory(part))
+            inherit.append((inherited[-1], part["key"]))
         with WorkDirectory() as work:
             options: dict[str, object] = {
                 "images_dir": images,

@@ -4,6 +4,7 @@ The snapshot directory and its manifest.
     snap/manifest.json   written last, atomically: without it there is no snapshot
     snap/images/         what criu wrote
     snap/memory.img      memory that copies map instead of having it copied; not always there
+    snap/memory/         parts of that which are in a store; not always there
     snap/working-set     which pages of that are copied at once; not always there
     snap/slots/          placeholders for stdin, stdout, stderr and the request
     snap/dump.log        criu's log
@@ -32,6 +33,7 @@ IMAGES = "images"
 SLOTS_DIRECTORY = "slots"
 SLOTS = ("stdin", "stdout", "stderr", "request")
 MEMORY = "memory.img"
+SHARED_DIRECTORY = "memory"
 WORKING_SET = "working-set"
 DUMP_LOG = "dump.log"
 GROUP_OR_OTHERS_WRITE = 0o022
@@ -130,23 +132,37 @@ class Snapshot:
         key: str | None = memory.get("key")
         return key
 
-    def open_memory(self) -> int:
+    @property
+    def memory_files(self) -> list[Mapping[str, Any]]:
         """
-        Open `memory.img`, from which the memory of each copy is mapped.
+        The files from which memory is mapped: `memory.img`, and those that are in a store.
+
+        Each has a `file` (its relative path), a `key` (its name in the images) and a `size`.
+        """
+        if self.memory_key is None:
+            return []
+        memory = self.manifest["memory"]
+        return [memory, *memory.get("shared", ())]
+
+    def open_memory(self, part: Mapping[str, Any]) -> int:
+        """
+        Open a file from which the memory of each copy is mapped.
+
+        Args:
+            part: one of `memory_files`.
 
         Raises:
             SnapshotError: it is not the file of this snapshot: criu would not notice (criu/files-reg.c, open_path).
         """
-        memory = self.manifest["memory"]
-        path = os.path.join(self.path, memory["file"])
+        path = os.path.join(self.path, part["file"])
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             message = f"{path}, the memory of the snapshot, cannot be opened: {error.strerror}; make the snapshot anew"
             raise SnapshotError(message) from None
-        if (size := os.fstat(fd).st_size) != memory["size"]:
+        if (size := os.fstat(fd).st_size) != part["size"]:
             os.close(fd)
-            message = f"{path} has {size} bytes instead of {memory['size']}; make the snapshot anew"
+            message = f"{path} has {size} bytes instead of {part['size']}; make the snapshot anew"
             raise SnapshotError(message)
         return fd
 
@@ -177,6 +193,19 @@ class Snapshot:
             elif digest != recorded["sha256"]:
                 found.append(Mismatch(f"{path} has changed: its SHA-256 digest differs", fatal=True))
         return found
+
+
+def refuse_damaged(snapshot: Snapshot) -> None:
+    """
+    Refuse a snapshot with files that are not those of its manifest, before it is made into another.
+
+    Raises:
+        SnapshotError: there is such a file.
+    """
+    damaged = snapshot.verify()
+    if damaged:
+        message = f"{snapshot.path} is damaged: {damaged[0].text}; make the snapshot anew"
+        raise SnapshotError(message)
 
 
 def refuse_unsafe(path: str) -> None:
@@ -224,6 +253,11 @@ def sha256(path: str) -> str:
     return digest.hexdigest()
 
 
+def file_entry(path: str) -> dict[str, object]:
+    """Give size and digest of a file, as the manifest has them."""
+    return {"size": os.stat(path).st_size, "sha256": sha256(path)}
+
+
 def files_of(directory: str) -> dict[str, dict[str, object]]:
     """Give size and digest of every file below a snapshot directory, but the manifest, by relative name."""
     found: dict[str, dict[str, object]] = {}
@@ -232,7 +266,7 @@ def files_of(directory: str) -> dict[str, dict[str, object]]:
             path = os.path.join(base, name)
             relative = os.path.relpath(path, directory)
             if relative != MANIFEST:
-                found[relative] = {"size": os.stat(path).st_size, "sha256": sha256(path)}
+                found[relative] = file_entry(path)
     return dict(sorted(found.items()))
 
 

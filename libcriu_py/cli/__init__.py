@@ -14,7 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SUBCOMMANDS = ("snapshot", "run", "pool", "inspect", "optimize", "check", "preflight", "doctor", "setup", "completion")
+SUBCOMMANDS = (
+    *("snapshot", "run", "pool", "inspect", "optimize", "store"),
+    *("check", "preflight", "doctor", "setup", "completion"),
+)
 
 
 def main(argv: list[str] | None = None) -> int:

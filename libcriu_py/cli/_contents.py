@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py import images
-from libcriu_py.snapshot import IMAGES, MEMORY, Snapshot
+from libcriu_py.snapshot import IMAGES, MEMORY, SHARED_DIRECTORY, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,7 +119,7 @@ def _is_memory(snapshot: Snapshot, path: str) -> bool:
     """
     Tell whether an area is mapped from the snapshot's own file.
     """
-    return snapshot.memory_key is not None and path.removeprefix("/") == snapshot.memory_key
+    return path.removeprefix("/") in {part["key"] for part in snapshot.memory_files}
 
 
 def _replacement(snapshot: Snapshot, name: str) -> str | None:
@@ -139,7 +139,7 @@ def _sizes(files: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     sizes = {"total": 0, "mapped": 0, "pages": 0, "images": 0, "other": 0, "files": len(files)}
     for name, entry in files.items():
         directory, _, base = name.rpartition(os.sep)
-        kind = "mapped" if name == MEMORY else "other"
+        kind = "mapped" if name == MEMORY or directory == SHARED_DIRECTORY else "other"
         if directory == IMAGES:
             kind = "pages" if base.startswith("pages-") else "images"
         sizes[kind] += entry["size"]

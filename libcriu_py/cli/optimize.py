@@ -24,10 +24,14 @@ With --learn-pages a copy is run, and what it writes to is copied by later ones 
 page by page. That is for programs that write to much of their memory each time: the whole run gets shorter, but the
 first output comes later. Several such options: what every one of the runs writes to.
 
+With --store large blocks of memory, such as arrays and tensors, get files of their own, named by their content, in a
+directory where those of several snapshots are kept once; their copies share them. See libcriu-py store --help.
+
 examples:
   libcriu-py optimize snap
   libcriu-py optimize --memory map snap     where there is little to gain, or another allocator is loaded, too
   libcriu-py optimize --learn-pages "--year 2024 in.csv" snap
+  libcriu-py optimize --store ~/.cache/blocks snap
 
 exit status:
   0  done, or there is nothing to gain, which the output tells
@@ -45,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     """
     parser = build(
         "optimize",
-        usage='[--memory auto|map] [--learn-pages "ARGS"] DIR',
+        usage='[--memory auto|map] [--learn-pages "ARGS"] [--store STORE] DIR',
         description="Make the copies of a snapshot map their memory instead of reading it.",
         epilog=EPILOG,
     )
@@ -63,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         help="run a copy with these arguments, and have later ones copy at once what it writes to; repeatable",
     )
+    store = parser.add_argument("--store", metavar="STORE", help="share large blocks of memory with other snapshots")
+    store.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
     parser.add_argument("--mode", choices=MODES, help=MODE_HELP)
     directory = parser.add_argument("dir", metavar="DIR", help="the snapshot")
     directory.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
@@ -83,8 +89,10 @@ def main(argv: list[str]) -> int:
     if isinstance(options, int):
         return options
     try:
-        if not options.learn_pages or not _is_mapped(options.dir):
+        if not (options.learn_pages or options.store) or not _is_mapped(options.dir):
             _map(options)
+        if options.store:
+            share(options.dir, options.store)
         if options.learn_pages:
             _learn(options)
     except (CriuError, OSError) as error:
@@ -109,6 +117,24 @@ def _map(options: argparse.Namespace) -> None:
     print(f"memory mapped: {size(result.mapped)}, and {size(result.copied)} stay copied: {result.why}", flush=True)
     for owner, amount in sorted(result.owners.items(), key=lambda item: -item[1]):
         print(f"  {size(amount)} {owner}")
+
+
+def share(directory: str, path: str) -> None:
+    """
+    Put the large blocks of a snapshot into a store, and say how much that is.
+
+    Args:
+        directory: The snapshot.
+        path: The store, which is made where there is none.
+
+    Raises:
+        SnapshotError: It cannot be shared.
+        OSError: The snapshot or the store cannot be written.
+    """
+    from libcriu_py.mapped import store
+
+    shared = store.share(directory, store.Store(path, create=True))
+    print(f"in the store: {size(shared.bytes)}, of which {size(shared.known)} were there already", flush=True)
 
 
 def _learn(options: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ exit status:
 
 WITH_VALUE = {
     *("-o", "--output", "--preload", "--learn", "--mode", "--python"),
-    *("--memory", "--exit", "--script", "--scrub"),
+    *("--memory", "--store", "--exit", "--script", "--scrub"),
 }
 
 
@@ -83,6 +83,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--memory", choices=("auto", "map", "copy"), help="have the memory of copies read at their start, or mapped"
     )
+    store = parser.add_argument(
+        "--store",
+        metavar="STORE",
+        default=os.environ.get("LIBCRIU_PY_STORE"),
+        help="share large blocks of mapped memory with other snapshots of this directory (default: $LIBCRIU_PY_STORE)",
+    )
+    store.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
     parser.add_argument(
         "--exit",
         choices=("normal", "fast"),
@@ -221,6 +228,10 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
     if _identity(plan.dir) in {None, before}:
         sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
         return 1
+    if options.store and Snapshot.open(plan.dir).memory_key is not None:
+        from libcriu_py.cli.optimize import share
+
+        share(plan.dir, options.store)
     if options.script is not None:
         from libcriu_py.launch_script import write_launch_script
 

@@ -129,13 +129,24 @@ static int sound_slots(const struct json *slots)
 	       json_string(json_get(slots, "stderr")) && json_string(json_get(slots, "request"));
 }
 
+static int sound_part(const struct json *part)
+{
+	return json_string(json_get(part, "key")) && json_string(json_get(part, "file")) &&
+	       json_typed(json_get(part, "size"), JSON_INTEGER);
+}
+
 static int sound_memory(const struct json *memory)
 {
-	const struct json *key = json_get(memory, "key");
+	const struct json *key = json_get(memory, "key"), *shared = json_get(memory, "shared");
 
 	if (!key || key->type == JSON_NULL)
 		return 1;
-	return json_string(key) && json_string(json_get(memory, "file")) && json_typed(json_get(memory, "size"), JSON_INTEGER);
+	if (!sound_part(memory) || (shared && (!json_typed(shared, JSON_ARRAY) || shared->count > MEMORY_FILES - 1)))
+		return 0;
+	json_for_each(part, shared)
+		if (!sound_part(part))
+			return 0;
+	return 1;
 }
 
 static int is_sound(const struct json *manifest)
@@ -235,11 +246,19 @@ const char *snapshot_memory_key(const struct snapshot *snapshot)
 	return json_string(json_get(json_get(snapshot->manifest, "memory"), "key"));
 }
 
-int snapshot_open_memory(const struct snapshot *snapshot, struct problem *problem)
+const struct json *snapshot_memory_file(const struct snapshot *snapshot, const struct json *part)
 {
 	const struct json *memory = json_get(snapshot->manifest, "memory");
-	const char *name = json_string(json_get(memory, "file"));
-	long long size = json_integer(json_get(memory, "size"), -1);
+
+	if (!part)
+		return snapshot_memory_key(snapshot) ? memory : NULL;
+	return part == memory ? json_first(json_get(memory, "shared")) : part->next;
+}
+
+int snapshot_open_memory(const struct snapshot *snapshot, const struct json *part, struct problem *problem)
+{
+	const char *name = json_string(json_get(part, "file"));
+	long long size = json_integer(json_get(part, "size"), -1);
 	int fd = openat(snapshot->directory, name, O_RDONLY | O_CLOEXEC);
 	struct stat status;
 

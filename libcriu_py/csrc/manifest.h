@@ -34,8 +34,12 @@ int snapshot_check(const struct snapshot *snapshot, struct problem *problem);
 
 /* The name that memory.img has in the images, or NULL where all memory is copied. */
 const char *snapshot_memory_key(const struct snapshot *snapshot);
-/* Open memory.img; the descriptor or -1. */
-int snapshot_open_memory(const struct snapshot *snapshot, struct problem *problem);
+/* How many files there may be from which memory is mapped: memory.img, and those of a store. */
+#define MEMORY_FILES 49
+/* The next of these after `part`, the first after NULL; NULL after the last. */
+const struct json *snapshot_memory_file(const struct snapshot *snapshot, const struct json *part);
+/* Open such a file; the descriptor or -1. */
+int snapshot_open_memory(const struct snapshot *snapshot, const struct json *part, struct problem *problem);
 
 /* Whether an array has strings only. */
 int all_strings(const struct json *array);

@@ -81,7 +81,7 @@ static int make_request(const struct request *request, int pair[2], struct probl
 
 /* ---- criu's options --------------------------------------------------- */
 
-#define INHERITED 6 /* stdin, stdout, stderr, request, images, memory */
+#define INHERITED (5 + MEMORY_FILES) /* stdin, stdout, stderr, request, images, memory */
 
 struct inherited {
 	int fds[INHERITED];
@@ -304,11 +304,11 @@ static int open_inherited(struct inherited *inherited, const struct snapshot *sn
 	if (fd < 0)
 		return problem_set(problem, LAUNCHER_FAILED, "%s/images cannot be opened: %s", snapshot->path, strerror(errno));
 	inherit(inherited, fd, json_string(json_get(snapshot->manifest, "images_key")));
-	if (snapshot_memory_key(snapshot)) {
-		fd = snapshot_open_memory(snapshot, problem);
+	for (const struct json *part = NULL; (part = snapshot_memory_file(snapshot, part));) {
+		fd = snapshot_open_memory(snapshot, part, problem);
 		if (fd < 0)
 			return -1;
-		inherit(inherited, fd, snapshot_memory_key(snapshot));
+		inherit(inherited, fd, json_string(json_get(part, "key")));
 	}
 	return 0;
 }

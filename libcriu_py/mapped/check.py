@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from libcriu_py.errors import ImageError
 from libcriu_py.mapped import imagefile
@@ -39,9 +39,7 @@ from libcriu_py.mapped.memory import (
     processes,
 )
 from libcriu_py.mapped.rewrite import FILES_NAME
-
-if TYPE_CHECKING:
-    from libcriu_py.mapped.wire import Message
+from libcriu_py.mapped.wire import Message
 
 _BLOCK = 1 << 18
 _HUGEPAGE = 1 << 14
@@ -93,7 +91,7 @@ def same_memory(original: str, rewritten: str, memory_file: str, key: str) -> Ch
         _require(len(used) == len(set(used)), "two processes share an entry for memory.img, which CRIU misunderstands")
     finally:
         os.close(fd)
-    _compare_rest(original, rewritten, changed)
+    compare_rest(original, rewritten, changed)
     return Checked(len(pids), mapped, copied)
 
 
@@ -103,7 +101,18 @@ def _require(truth: object, difference: str) -> None:
         raise ImageError(message)
 
 
-def _compare_rest(original: str, rewritten: str, changed: set[str]) -> None:
+def ids_of(files: list[Message], key: str) -> set[int]:
+    """Give the numbers of the entries for a file in the messages of a files image."""
+    found = set()
+    for message in files:
+        for data in message.all_bytes(3):
+            if Message.parse(data).text(6) == "/" + os.fsdecode(key):
+                found.add(message.number(2))
+    return found
+
+
+def compare_rest(original: str, rewritten: str, changed: set[str]) -> None:
+    """Compare two directories but for some of their files."""
     names = set(os.listdir(original))
     _require(names == set(os.listdir(rewritten)), "there are other files")
     for name in names - changed:
@@ -198,7 +207,7 @@ class _Comparison:
             self._compare_content(at, low, offset + at - piece.start)
             if any(self.after.pieces(low, high)):
                 self._compare_content(low, high, offset + low - piece.start)
-            elif not _same_bytes(self.before.fd, place, self.fd, offset + low - piece.start, high - low):
+            elif not same_bytes(self.before.fd, place, self.fd, offset + low - piece.start, high - low):
                 self._differ(low)
             at = high
         self._compare_content(at, piece.end, offset + at - piece.start)
@@ -246,7 +255,7 @@ class _Comparison:
                 _require(self.before.read(at, size) == self.after.read(at, size), f"the memory at {at:#x} differs")
 
 
-def _same_bytes(one: int, place: int, other: int, other_place: int, size: int) -> bool:
+def same_bytes(one: int, place: int, other: int, other_place: int, size: int) -> bool:
     """Compare parts of two files."""
     ours, theirs = bytearray(_BLOCK), bytearray(_BLOCK)
     for at in range(0, size, _BLOCK):

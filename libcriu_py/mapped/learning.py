@@ -18,7 +18,7 @@ from libcriu_py.mapped.memory import PAGE
 from libcriu_py.mapped.optimize import link
 from libcriu_py.process import RestoredProcess
 from libcriu_py.restore import bring_up, make_request, refuse_mismatches
-from libcriu_py.snapshot import MANIFEST, MEMORY, WORKING_SET, Snapshot, files_of, write_manifest
+from libcriu_py.snapshot import MANIFEST, WORKING_SET, Snapshot, file_entry, write_manifest
 from libcriu_py.streams import Streams
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def learn(
             "huge": sum(item.pages for item in ranges if item.huge) * PAGE,
         }
         memory = {**snapshot.manifest["memory"], "working_set": described}
-        write_manifest(scratch, {**snapshot.manifest, "memory": memory, "files": files_of(scratch)})
+        # The others are linked, and keep their digests: a file that was damaged must not be taken for sound.
+        files = {**snapshot.manifest["files"], WORKING_SET: file_entry(os.path.join(scratch, WORKING_SET))}
+        write_manifest(scratch, {**snapshot.manifest, "memory": memory, "files": dict(sorted(files.items()))})
         exchange(scratch, snapshot.path)
     finally:
         shutil.rmtree(scratch)
@@ -97,7 +99,8 @@ def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | No
     )
     with process:
         try:
-            written = _mapped_areas(launched.pid, os.stat(os.path.join(snapshot.path, MEMORY)).st_ino)
+            files = [os.path.join(snapshot.path, part["file"]) for part in snapshot.memory_files]
+            written = _mapped_areas(launched.pid, {os.stat(file).st_ino for file in files})
             _check(lib.lcp_observe(launched.pid))
             # Before this it does nothing: all that it writes is seen.
             handover.send_request(launched.control, request, ())
@@ -112,13 +115,13 @@ def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | No
     return written
 
 
-def _mapped_areas(pid: int, inode: int) -> Written:
-    """Find where memory.img is mapped: the number of its file is told by the kernel, its path may be any."""
+def _mapped_areas(pid: int, inodes: set[int]) -> Written:
+    """Find where the snapshot's memory is mapped: by the numbers of its files, which may be of any path."""
     found: Written = {}
     with open(f"/proc/{pid}/maps", "rb") as maps:
         for line in maps:
             fields = line.split(None, 5)
-            if int(fields[4]) == inode and os.path.basename(fields[-1].strip()) == MEMORY.encode():
+            if int(fields[4]) in inodes:
                 start, end = (int(address, 16) for address in fields[0].split(b"-"))
                 found[start, end] = bytearray((end - start) // PAGE)
     return found

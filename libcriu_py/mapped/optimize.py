@@ -14,7 +14,7 @@ from libcriu_py.errors import ImageError, SnapshotError
 from libcriu_py.mapped import allocators, check, imagefile, plan, rewrite
 from libcriu_py.mapped.memory import PAGE, Memory, processes
 from libcriu_py.mapped.owners import Census, recognise
-from libcriu_py.snapshot import IMAGES, MANIFEST, MEMORY, Snapshot, files_of, write_manifest
+from libcriu_py.snapshot import IMAGES, MANIFEST, MEMORY, Snapshot, files_of, refuse_damaged, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,10 +131,7 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
     if snapshot.memory_key is not None:
         message = f"the memory of {path} is mapped already; make the snapshot anew to change that"
         raise SnapshotError(message)
-    damaged = snapshot.verify()
-    if damaged:
-        message = f"{path} is damaged: {damaged[0].text}; make the snapshot anew"
-        raise SnapshotError(message)
+    refuse_damaged(snapshot)
     scratch = f"{snapshot.path}.new-{os.getpid()}"
     shutil.copytree(snapshot.path, scratch, copy_function=link)
     try:

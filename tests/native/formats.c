@@ -82,7 +82,8 @@ static int read_one(const char *text, size_t size, int print)
 		if (!check_content(&snapshot, &problem)) {
 			snapshot.manifest = document.root;
 			snapshot_command(&snapshot);
-			snapshot_memory_key(&snapshot);
+			for (const struct json *part = NULL; (part = snapshot_memory_file(&snapshot, part));)
+				close(snapshot_open_memory(&snapshot, part, &problem));
 			snapshot_check(&snapshot, &problem);
 		}
 	}

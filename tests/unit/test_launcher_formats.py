@@ -330,7 +330,9 @@ def test_damaged_manifests_do_no_harm(formats: Path, seed: int) -> None:
     """
     The sanitizers find nothing wrong with how damaged manifests are read and used.
     """
-    text = json.dumps(manifest_of_here(memory={"kind": "map", "key": "x", "file": "memory.img", "size": 1}), indent=1)
+    shared = [{"key": name, "file": f"memory/{name}", "size": 1} for name in "yz"]
+    memory = {"kind": "map", "key": "x", "file": "memory.img", "size": 1, "shared": shared}
+    text = json.dumps(manifest_of_here(memory=memory), indent=1)
     argv = [str(formats), "mutate", str(seed), "4000"]
     done = start(*argv, input=text)
     assert (done.returncode, done.stderr) == (0, "")
