@@ -249,6 +249,11 @@ def take_fds(name: str, count: int) -> list[int]:
     return list(fds)[:got]
 
 
+def same_file(pid: int, fd: int, own: int) -> bool:
+    """Tell whether a descriptor of another process is the same open file as one of ours; False where it is closed."""
+    return bool(lib.lcp_same_file(pid, fd, own) == 1)
+
+
 def connect(name: str) -> int:
     """Connect to an abstract socket of this user by name."""
     return _check(lib.lcp_connect(name.encode("ascii")))

@@ -15,13 +15,14 @@ from libcriu_py.errors import CheckpointError
 from libcriu_py.lifecycle import Outcome, Return
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from libcriu_py.draft import Draft
     from libcriu_py.handover import Handover
     from libcriu_py.mapped.owners import Census
     from libcriu_py.privilege import Privilege
     from libcriu_py.program import Program
+    from libcriu_py.shared_stdio import Shared
     from libcriu_py.stdio import Parking
 
 _LOG_LEVEL = 4
@@ -174,7 +175,7 @@ class CriuEngine:
             original.come_back()
             raise
         original.come_back()
-        return self._stay(draft, {**facts, "created": dumped_at})
+        return self._stay(draft, {**facts, "created": dumped_at}, original.shared)
 
     def settle(self, outcome: Outcome) -> None:
         """Tell the restoring side that the after-hooks are through."""
@@ -260,13 +261,17 @@ class CriuEngine:
         request = self._handover.receive(before_start=stdio.reopen)
         return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
 
-    def _stay(self, draft: Draft, facts: dict[str, Any]) -> Return:
+    def _stay(self, draft: Draft, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
         """Be the original: publish the snapshot, and end or go on."""
         from libcriu_py import clock, tree
         from libcriu_py.images import process_tree
         from libcriu_py.mapped.optimize import map_memory
         from libcriu_py.snapshot import MEMORY, mapped_files
 
+        if shared:
+            from libcriu_py.shared_stdio import redirect
+
+            redirect(draft.images, os.getpid(), shared)
         facts["clocks"] = clock.to_continue()
         facts["pids"] = sorted({task for process in process_tree(draft.images) for task in process.threads})
         facts["mapped"] = mapped_files(tree.processes(), without=[draft.path])
@@ -292,6 +297,12 @@ class _Original:
         _support.trim_heap()
         # The working directory would have to exist at each restore: "/" does.
         cwd = _open_cwd()
+        descendants = tree.processes()[1:]
+        self.shared: list[Shared] = []
+        if descendants:
+            from libcriu_py import shared_stdio
+
+            self.shared = shared_stdio.find(descendants)
         slots = [draft.slot(name) for name in ("stdin", "stdout", "stderr")]
         self._parking: Parking = stdio.Parking(slots, [] if cwd is None else [cwd])
         os.chdir("/")

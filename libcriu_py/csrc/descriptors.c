@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,13 @@ int lcp_pidfd_open(pid_t pid)
 int lcp_pidfd_signal(int pidfd, int sig)
 {
 	return (int)syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0);
+}
+
+int lcp_same_file(int pid, int fd, int own)
+{
+	long order = syscall(SYS_kcmp, getpid(), pid, KCMP_FILE, own, fd);
+
+	return order < 0 ? -errno : order == 0;
 }
 
 ssize_t lcp_send_message(int sock, const void *data, size_t size, const int *fds, int count)

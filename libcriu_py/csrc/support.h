@@ -121,6 +121,9 @@ void lcp_fetch_pages(int fd);
 /* May this process make user + pid + mount namespaces with a /proc? 0, or -errno and the stage. */
 int lcp_probe_namespaces(int namespaces, int *stage);
 
+/* Whether a descriptor of another process is the same open file as one of this process: 1, 0, or -errno. */
+int lcp_same_file(int pid, int fd, int own);
+
 void lcp_trim_heap(void);
 
 /*

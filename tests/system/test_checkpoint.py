@@ -5,13 +5,15 @@ The self-checkpoint: outcomes, failures, and programs of all kinds.
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from libcriu_py.mapped import imagefile
 from libcriu_py.mapped.wire import Message
-from tests.system.selfdump import PLAIN, REPORT, start, take, write_program
+from tests.system.cli_terminal import Terminal
+from tests.system.selfdump import PLAIN, REPORT, SelfDump, start, take, write_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,6 +285,78 @@ def test_child_process(mode: Mode, directory_of: Directories) -> None:
     dump = take(mode, directory_of(mode.account), code)
     for text in ("one", "two"):
         assert dump.run(text).stdout == f"{text} 0\n"
+
+
+WORKER = """
+import multiprocessing, os, sys
+from libcriu_py import checkpoint
+multiprocessing.set_start_method("fork")
+ours, theirs = multiprocessing.Pipe()
+def work():
+    theirs.recv()
+    print("worker", flush=True)
+    print("complaint", file=sys.stderr, flush=True)
+    os.write(2, os.read(int(sys.argv[1]), 100))
+worker = multiprocessing.Process(target=work, daemon=True)
+copied = os.dup(0)
+sys.argv[1] = str(copied)
+worker.start()
+os.close(copied)
+with checkpoint():
+    pass
+ours.send("go on")
+worker.join()
+print("parent", worker.exitcode)
+"""
+
+
+def test_child_has_the_stdio_of_the_copy(mode: Mode, directory_of: Directories) -> None:
+    """
+    A worker that shares its parent's streams prints where the copy does, and reads from there too.
+    """
+    dump = take(mode, directory_of(mode.account), WORKER, "0", input="of the dump")
+    for word in ("first", "second"):
+        done = dump.run(input=word)
+        assert (done.stdout, done.stderr) == ("worker\nparent 0\n", f"complaint\n{word}")
+    merged = dump.run(input="", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert merged.stdout == "worker\ncomplaint\nparent 0\n"
+
+
+def test_child_has_the_file_of_the_copy(mode: Mode, directory_of: Directories) -> None:
+    """
+    Output of the dump in a file is that of the copy afterwards; in a namespace children cannot be dumped with such.
+    """
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, WORKER)
+    with (directory / "dump").open("w+") as file:
+        made = start(mode, script, directory / "snap", "0", stdout=file, stderr=subprocess.PIPE)
+        size = file.tell()
+    if mode.value == "rootless":
+        assert "such as subprocess.DEVNULL or PIPE" in made.stderr
+        return
+    with (directory / "copy").open("w+") as file:
+        file.write("before\n")
+        file.flush()
+        SelfDump(mode, directory / "snap", script).run(stdout=file, stderr=subprocess.DEVNULL)
+    assert (directory / "copy").read_text() == "before\nworker\nparent 0\n"
+    assert (directory / "dump").stat().st_size == size
+
+
+def test_child_has_the_terminal_of_the_copy(mode: Mode, directory_of: Directories) -> None:
+    """
+    So it is where the dump was at a terminal, and where the copy is.
+    """
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, WORKER)
+    make = [*mode.command, "snapshot", "--self", "-o", str(directory / "snap"), str(script), "0"]
+    with Terminal(make, owner=mode.account.uid) as terminal:
+        assert "snapshot: " in terminal.rest()
+        assert terminal.wait() == 0
+    with Terminal([*mode.command, "run", "--no-fallback", str(directory / "snap")], owner=mode.account.uid) as terminal:
+        terminal.expect("complaint\n")
+        terminal.type("typed\n")
+        assert terminal.rest() == "typed\ntyped\nparent 0\n"
+        assert "worker\n" in terminal.seen
 
 
 def test_pool_of_child_processes(mode: Mode, directory_of: Directories) -> None:
