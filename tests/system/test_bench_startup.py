@@ -32,8 +32,9 @@ def test_one_round_measures_every_way_to_start(tmp_path: Path) -> None:
     """
     values = measure(tmp_path)
     measured = values["scenarios"]["empty"]
-    assert {"conventional", "launcher in Python"} <= measured["variants"].keys(), values["skipped"]
-    for name in ("criu restore", "pycriu"):
+    always = {"conventional", "launcher in Python", "os.fork, warm parent", "forkserver", "/bin/true"}
+    assert always <= measured["variants"].keys(), values["skipped"]
+    for name in ("criu restore", "criu restore, copied", "pycriu", "DMTCP"):
         assert name in measured["variants"] or any(name in line for line in values["skipped"])
     for variant in measured["variants"].values():
         # Equal for what prints nothing, such as /bin/true.
