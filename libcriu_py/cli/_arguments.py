@@ -8,8 +8,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from libcriu_py.errors import CriuError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PROG = "libcriu-py"
 
@@ -67,6 +69,30 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
         return parser.parse_args(argv)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else USAGE
+
+
+def carry_out(
+    parser: argparse.ArgumentParser, argv: Sequence[str], action: Callable[[argparse.Namespace], int]
+) -> int:
+    """
+    Parse the arguments, act on them, and report what fails.
+
+    Args:
+        parser: The parser of the subcommand.
+        argv: Its arguments.
+        action: What does the work; gets the options and gives the exit status.
+
+    Returns:
+        The exit status.
+    """
+    options = parse(parser, argv)
+    if isinstance(options, int):
+        return options
+    try:
+        return action(options)
+    except (CriuError, OSError) as error:
+        report(error)
+        return 1
 
 
 def report(error: BaseException) -> None:

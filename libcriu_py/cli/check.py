@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, parse, report
+from libcriu_py.cli._arguments import build, carry_out, report
 from libcriu_py.errors import CriuError, OperationRefused
 
 if TYPE_CHECKING:
@@ -53,17 +53,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
+    Run the subcommand with its arguments; returns the exit status.
     """
-    options = parse(build_parser(), argv)
-    if isinstance(options, int):
-        return options
+    return carry_out(build_parser(), argv, _check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    """
+    Ask CRIU about the kernel, and name its version and features.
+    """
     try:
         from libcriu_py.criu import Criu
 

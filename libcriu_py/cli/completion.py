@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, parse
+from libcriu_py.cli._arguments import build, carry_out
 
 if TYPE_CHECKING:
     import argparse
@@ -44,17 +44,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
+    Run the subcommand with its arguments; returns the exit status.
     """
-    options = parse(build_parser(), argv)
-    if isinstance(options, int):
-        return options
+    return carry_out(build_parser(), argv, _complete)
+
+
+def _complete(options: argparse.Namespace) -> int:
+    """
+    Print the script for one shell.
+    """
     import shtab
 
     from libcriu_py.cli._overview import build_parser as build_whole

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, parse
+from libcriu_py.cli._arguments import build, carry_out
 
 if TYPE_CHECKING:
     import argparse
@@ -61,17 +61,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
+    Run the subcommand with its arguments; returns the exit status.
     """
-    options = parse(build_parser(), argv)
-    if isinstance(options, int):
-        return options
+    return carry_out(build_parser(), argv, _diagnose)
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    """
+    Examine, put right what may be, and print what was found.
+    """
     from libcriu_py.doctor import MODES, doctor
 
     wanted = options.mode or MODES

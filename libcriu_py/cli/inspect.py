@@ -7,8 +7,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, parse, report
-from libcriu_py.errors import CriuError
+from libcriu_py.cli._arguments import build, carry_out
 
 if TYPE_CHECKING:
     import argparse
@@ -50,24 +49,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
+    Run the subcommand with its arguments; returns the exit status.
     """
-    options = parse(build_parser(), argv)
-    if isinstance(options, int):
-        return options
+    return carry_out(build_parser(), argv, _show)
+
+
+def _show(options: argparse.Namespace) -> int:
+    """
+    Print what is in a snapshot.
+    """
     from libcriu_py.cli import _contents
 
-    try:
-        contents = _contents.read(options.dir, verify=options.verify)
-    except (CriuError, OSError) as error:
-        report(error)
-        return 1
+    contents = _contents.read(options.dir, verify=options.verify)
     if options.json:
         print(json.dumps(contents, indent=2))
     else:

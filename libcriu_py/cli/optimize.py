@@ -7,8 +7,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import MODE_HELP, MODES, build, parse, report, size
-from libcriu_py.errors import CriuError
+from libcriu_py.cli._arguments import MODE_HELP, MODES, build, carry_out, size
 
 if TYPE_CHECKING:
     import argparse
@@ -77,27 +76,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
+    Run the subcommand with its arguments; returns the exit status.
     """
-    options = parse(build_parser(), argv)
-    if isinstance(options, int):
-        return options
-    try:
-        if not (options.learn_pages or options.store) or not _is_mapped(options.dir):
-            _map(options)
-        if options.store:
-            share(options.dir, options.store)
-        if options.learn_pages:
-            _learn(options)
-    except (CriuError, OSError) as error:
-        report(error)
-        return 1
+    return carry_out(build_parser(), argv, _improve)
+
+
+def _improve(options: argparse.Namespace) -> int:
+    """
+    Do what the options ask for, in the order in which it helps.
+    """
+    if not (options.learn_pages or options.store) or not _is_mapped(options.dir):
+        _map(options)
+    if options.store:
+        share(options.dir, options.store)
+    if options.learn_pages:
+        _learn(options)
     return 0
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, parse, report
+from libcriu_py.cli._arguments import build, carry_out
 from libcriu_py.errors import CriuError
 
 if TYPE_CHECKING:
@@ -65,22 +65,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
+    Run the subcommand with its arguments; returns the exit status.
     """
-    options = parse(build_parser(), argv)
-    if isinstance(options, int):
-        return options
-    try:
-        return _undo(options) if options.undo else _install(options)
-    except CriuError as error:
-        report(error)
-        return 1
+    return carry_out(build_parser(), argv, _set_up)
+
+
+def _set_up(options: argparse.Namespace) -> int:
+    """
+    Install or remove the capable criu.
+    """
+    return _undo(options) if options.undo else _install(options)
 
 
 def _install(options: argparse.Namespace) -> int:

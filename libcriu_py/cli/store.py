@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, parse, report, size
-from libcriu_py.errors import CriuError
+from libcriu_py.cli._arguments import build, carry_out, size
 
 if TYPE_CHECKING:
     import argparse
@@ -51,28 +50,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
+    Run the subcommand with its arguments; returns the exit status.
     """
-    options = parse(build_parser(), argv)
-    if isinstance(options, int):
-        return options
+    return carry_out(build_parser(), argv, _tend)
+
+
+def _tend(options: argparse.Namespace) -> int:
+    """
+    List or prune the blocks of a store.
+    """
     from libcriu_py.mapped.store import Store
 
-    try:
-        store = Store(options.store)
-        if options.action == "list":
-            for block in store.blocks():
-                print(f"{block.name}  {size(block.size)}  in {block.snapshots} snapshots")
-        else:
-            removed = store.prune()
-            print(f"removed: {len(removed)} blocks, {size(sum(block.size for block in removed))}")
-    except (CriuError, OSError) as error:
-        report(error)
-        return 1
+    store = Store(options.store)
+    if options.action == "list":
+        for block in store.blocks():
+            print(f"{block.name}  {size(block.size)}  in {block.snapshots} snapshots")
+    else:
+        removed = store.prune()
+        print(f"removed: {len(removed)} blocks, {size(sum(block.size for block in removed))}")
     return 0
