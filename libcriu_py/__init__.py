@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from libcriu_py.snapshot import Mismatch, Snapshot
     from libcriu_py.standby_pool import StandbyPool
     from libcriu_py.streams import DEVNULL, PIPE, STDOUT
+    from libcriu_py.trigger import allow_checkpoint
 
 __all__ = [
     "DEVNULL",
@@ -82,6 +83,7 @@ __all__ = [
     "UnsupportedFeature",
     "VersionError",
     "after_restore",
+    "allow_checkpoint",
     "before_checkpoint",
     "checkpoint",
     "checkpoint_here",
@@ -133,6 +135,7 @@ _MODULES = {
     "snapshot": ("Mismatch", "Snapshot"),
     "standby_pool": ("StandbyPool",),
     "streams": ("DEVNULL", "PIPE", "STDOUT"),
+    "trigger": ("allow_checkpoint",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -301,7 +301,10 @@ def _join_group(pgid: int | None) -> None:
 
 def _ignore(signals: Sequence[int]) -> None:
     import signal
+    import threading
 
+    if threading.current_thread() is not threading.main_thread():
+        return  # Python lets no other thread do it (signal.signal)
     untouched = (signal.SIG_DFL, signal.default_int_handler)
     for number in signals:
         if signal.getsignal(number) in untouched:

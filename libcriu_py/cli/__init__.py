@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUBCOMMANDS = (
     *("snapshot", "run", "pool", "inspect", "optimize", "store"),
-    *("check", "preflight", "doctor", "setup", "completion"),
+    *("check", "preflight", "trigger", "doctor", "setup", "completion"),
 )
 
 

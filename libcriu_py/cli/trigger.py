@@ -1,0 +1,70 @@
+"""
+``libcriu-py trigger``: have a running program take its checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from libcriu_py.cli._arguments import build, parse, report
+from libcriu_py.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "have a running program, which allows it, take its checkpoint"
+
+EPILOG = """\
+examples:
+  libcriu-py trigger 4711            into the directory that the program has named
+  libcriu-py trigger 4711 -o snap    into another one
+
+exit status:
+  0  the snapshot is made
+  1  it is not; the program goes on, and the reason is on stderr
+  2  wrong command line
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """
+    Describe the command line.
+
+    Returns:
+        The parser.
+    """
+    parser = build(
+        "trigger",
+        usage="PID [-o DIR]",
+        description="Ask a program that has called libcriu_py.allow_checkpoint() for its checkpoint, as its user.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("pid", metavar="PID", type=int, help="the program")
+    parser.add_argument("-o", "--output", metavar="DIR", help="the snapshot's directory")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """
+    Run the subcommand.
+
+    Args:
+        argv: Its arguments.
+
+    Returns:
+        The exit status, as in the help.
+    """
+    from libcriu_py.trigger import ask
+
+    options = parse(build_parser(), argv)
+    if isinstance(options, int):
+        return options
+    try:
+        made = ask(options.pid, None if options.output is None else os.path.abspath(options.output))
+    except (CheckpointError, OSError) as error:
+        report(error)
+        return 1
+    sys.stdout.write(f"snapshot: {made}\n")
+    return 0

@@ -1,0 +1,112 @@
+"""
+Checkpoints that are asked for from outside.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from tests.system.accounts import popen_as
+from tests.system.selfdump import SelfDump, write_program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+    from tests.system.conftest import Mode
+
+    Directories = Callable[[Account], Path]
+
+PROGRAM = """
+import os, signal, sys, threading
+from libcriu_py import allow_checkpoint, before_checkpoint, after_restore
+
+ready = threading.Event()
+restored = []
+def fail():
+    if os.path.exists(sys.argv[1] + "/fail"):
+        raise OSError("not now")
+before_checkpoint(fail)
+after_restore(ready.set)
+with allow_checkpoint(sys.argv[1] + "/snap", then=sys.argv[2]):
+    print("ready", flush=True)
+    while not ready.wait(1000) or len(sys.argv) < 4:
+        ready.clear()
+print("goes on in", threading.current_thread().name, sys.argv[3:], flush=True)
+"""
+
+
+def test_checkpoint_from_outside(mode: Mode, directory_of: Directories) -> None:
+    """
+    A failure is told and the program goes on; then its checkpoint is taken wherever it is, and copies go on from there.
+    """
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, PROGRAM)
+    command = [mode.account.python, "-m", "libcriu_py"]
+    start = [*command, "snapshot", "--self", "-o", directory / "snap", script, directory, "exit"]
+    with popen_as(mode.account, start, env=mode.env, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "ready\n"
+        pid = _program(starter.pid)
+        (directory / "fail").touch()
+        failed = mode.run([*command, "trigger", pid])
+        assert failed.returncode == 1
+        assert f"process {pid} took no checkpoint: HookError: before-checkpoint hook" in failed.stderr
+        assert "not now" in failed.stderr
+        (directory / "fail").unlink()
+        taken = mode.run([*command, "trigger", pid])
+        assert taken.stdout == f"snapshot: {directory / 'snap'}\n", taken.stderr
+        assert starter.wait() == 0
+    copy = SelfDump(mode, directory / "snap", script).run(directory.as_posix(), "exit", "argument")
+    assert copy.stdout == "goes on in MainThread ['argument']\n", copy.stderr
+
+
+def _program(pid: int) -> int:
+    """
+    Give the program that runs below a process: the last of the line of its only children.
+    """
+    while True:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            children = file.read().split()
+        if not children:
+            return pid
+        (child,) = children
+        pid = int(child)
+
+
+def test_original_goes_on(own_account: Account, directory_of: Directories) -> None:
+    """
+    One that is to go on can be asked again, for other directories too.
+    """
+    from tests.system.conftest import Mode
+
+    mode = Mode("root", "root", own_account)
+    directory = directory_of(own_account)
+    script = write_program(mode, directory, PROGRAM)
+    command = [own_account.python, "-m", "libcriu_py", "trigger"]
+    argv = [own_account.python, script, directory, "continue"]
+    options: dict[str, Any] = {"env": mode.env, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with popen_as(own_account, argv, **options) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        for name in ("one", "two"):
+            taken = mode.run([*command, program.pid, "-o", directory / name])
+            assert taken.stdout == f"snapshot: {directory / name}\n", taken.stderr
+            assert (directory / name / "manifest.json").exists()
+        program.kill()
+
+
+def test_who_may_not_be_asked(mode: Mode) -> None:
+    """
+    A process that does not allow it, or that is not there, is told.
+    """
+    command = [mode.account.python, "-m", "libcriu_py", "trigger"]
+    with popen_as(mode.account, ["/bin/sleep", "1000"]) as other:
+        refused = mode.run([*command, other.pid])
+        other.kill()
+    assert refused.returncode == 1
+    assert "allow_checkpoint() first" in refused.stderr
+    gone = mode.run([*command, other.pid])
+    assert (gone.returncode, gone.stderr) == (1, "libcriu-py: [Errno 3] No such process\n")
