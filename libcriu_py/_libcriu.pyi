@@ -53,7 +53,7 @@ class Lib:
     LCP_NS_USER: int
     LCP_NS_PID: int
     LCP_DIE_WITH_CALLER: int
-    LCP_OWN_SESSION: int
+    LCP_STANDBY: int
     LCP_EVENT_FAILED: int
     LCP_EVENT_STARTED: int
     LCP_EVENT_STOPPED: int

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NS_USER: int = lib.LCP_NS_USER
 NS_PID: int = lib.LCP_NS_PID
 DIE_WITH_CALLER: int = lib.LCP_DIE_WITH_CALLER
-OWN_SESSION: int = lib.LCP_OWN_SESSION
+STANDBY: int = lib.LCP_STANDBY
 MAX_FDS = 250
 """Descriptors that fit in one message (SCM_MAX_FD of the kernel is 253)."""
 
@@ -108,7 +108,7 @@ def supervise(  # noqa: PLR0913 - one argument for each field of the job
 
     Args:
         namespaces: NS_USER and NS_PID, or 0.
-        flags: DIE_WITH_CALLER and OWN_SESSION, or 0.
+        flags: DIE_WITH_CALLER and STANDBY, or 0.
         ambient: bits of the capabilities for criu or the program.
         last_pid: pids of a new namespace begin after it; 0 leaves them alone.
         clocks: readings, in nanoseconds, from which CLOCK_MONOTONIC and CLOCK_BOOTTIME go on for a restored program;

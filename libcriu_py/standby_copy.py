@@ -32,10 +32,13 @@ class WaitingCopy:
     Thread safety: none.
     """
 
-    def __init__(self, launched: Launched, supervisor: int) -> None:
+    def __init__(self, launched: Launched) -> None:
         """Take over the descriptors of a restore; `restore_copy` is the way to make one."""
+        if launched.supervisor is None:
+            message = "this copy is of another pool, which has to reap it"
+            raise RestoreError(message)
         self._launched = launched
-        self.supervisor = Supervisor(supervisor)
+        self.supervisor = Supervisor(launched.supervisor)
 
     def fileno(self) -> int:
         """Give the descriptor that becomes readable when the copy stops or ends."""
@@ -49,7 +52,7 @@ class WaitingCopy:
     @property
     def descriptors(self) -> tuple[int, int, int]:
         """What a launcher needs: the channel, the socket of the hand-over, the pidfd."""
-        return self._launched.channel, self._launched.control, self._launched.pidfd
+        return self._launched[:3]
 
     @property
     def is_waiting(self) -> bool:
@@ -80,8 +83,13 @@ class WaitingCopy:
         with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
             _support.send_fds(self._launched.control, [pages], PAGES)
 
+    def given(self) -> None:
+        """Tell its supervisor that it has been given away: what it leaves running is not to end with it any more."""
+        with contextlib.suppress(OSError):  # it has ended
+            _support.send(self._launched.channel, b"G")
+
     def let_go(self) -> None:
-        """Close what the pool holds of it, which ends it unless it was given away."""
+        """Close what the pool holds of it, which ends it, and all of its processes, unless it was given away."""
         for fd in self.descriptors:
             os.close(fd)
 
@@ -137,11 +145,13 @@ def restore_copy(snapshot: Snapshot, mode: Privilege) -> WaitingCopy:
     refuse_mismatches(snapshot)
     streams = Streams(DEVNULL, DEVNULL, DEVNULL)
     try:
-        flags = _support.DIE_WITH_CALLER | _support.OWN_SESSION
+        flags = _support.DIE_WITH_CALLER | _support.STANDBY
         launched = bring_up(snapshot, streams.given, mode=mode, flags=flags)
     finally:
         streams.close()
-    if launched.supervisor is None:
-        message = "a restored process has no supervisor"
-        raise RestoreError(message)
-    return WaitingCopy(launched, launched.supervisor)
+    try:
+        return WaitingCopy(launched)
+    except BaseException:
+        for fd in launched[:3]:
+            os.close(fd)
+        raise

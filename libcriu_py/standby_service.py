@@ -272,8 +272,10 @@ class Service:
         self._given += 1
         self._tell()  # before the launcher can
         given = client.give(copy.descriptors)
-        if given and self._served.snapshot.manifest.get("fetches_pages"):
-            self._pages.watch(copy)
+        if given:
+            copy.given()
+            if self._served.snapshot.manifest.get("fetches_pages"):
+                self._pages.watch(copy)
         copy.let_go()
         return given
 

@@ -8,6 +8,7 @@
 #include "support.h"
 #include "parts.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -15,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -206,9 +208,52 @@ static int report_children(int channel, pid_t pid)
 	return ended;
 }
 
+/* Kill a process and all that descend from it. */
+static void kill_tree(pid_t pid)
+{
+	char path[64], children[4096], *rest = children, *word;
+	struct dirent *entry;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	kill(pid, SIGSTOP); /* it shall not make more */
+	while (tasks && (entry = readdir(tasks))) {
+		ssize_t n;
+		int fd;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, entry->d_name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? 0 : read(fd, children, sizeof(children) - 1);
+		if (fd >= 0)
+			close(fd);
+		children[n > 0 ? n : 0] = '\0';
+		for (rest = children; (word = strsep(&rest, " "));)
+			if (atoi(word) > 0)
+				kill_tree(atoi(word));
+	}
+	if (tasks)
+		closedir(tasks);
+	kill(pid, SIGKILL);
+}
+
+/* The caller is gone: so is who would want the program. */
+static void end_program(const struct lcp_job *job, pid_t pid, int taken)
+{
+	if (!(job->flags & LCP_DIE_WITH_CALLER))
+		return;
+	if (!(job->flags & LCP_STANDBY) || taken)
+		kill(pid, SIGKILL);
+	else if (getpid() == 1)
+		_exit(0); /* and with it all of the namespace */
+	else
+		kill_tree(pid);
+}
+
 static void watch(const struct lcp_job *job, int channel, pid_t pid, int signals, int listener)
 {
-	int caller_gone = 0;
+	int caller_gone = 0, taken = 0;
+	char word;
 
 	for (;;) {
 		struct pollfd polled[3] = {
@@ -225,10 +270,11 @@ static void watch(const struct lcp_job *job, int channel, pid_t pid, int signals
 		if (polled[0].revents)
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 				;
-		if (polled[1].revents) {
+		if (polled[1].revents && recv(channel, &word, 1, MSG_DONTWAIT) > 0) {
+			taken = 1;
+		} else if (polled[1].revents) {
 			caller_gone = 1;
-			if (job->flags & LCP_DIE_WITH_CALLER)
-				kill(pid, SIGKILL);
+			end_program(job, pid, taken);
 		}
 	}
 }
@@ -241,7 +287,7 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	pid_t pid;
 
 	prctl(PR_SET_NAME, "lcp-supervisor");
-	if (job->flags & LCP_OWN_SESSION)
+	if (job->flags & LCP_STANDBY)
 		setsid();
 	/* criu dumps no session that began outside the pid namespace, whose number there is 0. */
 	if (!job->restore && ((job->namespaces & LCP_NS_PID) || getsid(0) == 0))

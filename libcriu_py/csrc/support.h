@@ -19,8 +19,11 @@
 
 /* Kill the program when the process that asked for it is gone. */
 #define LCP_DIE_WITH_CALLER 1
-/* Restore it in a session without a terminal. */
-#define LCP_OWN_SESSION 2
+/*
+ * Restore it in a session without a terminal, for somebody to take it. Until the caller sends a byte on the channel, which
+ * says that it was taken, all that was restored ends with the caller.
+ */
+#define LCP_STANDBY 2
 
 /* What an event tells. */
 #define LCP_EVENT_FAILED 1
@@ -52,7 +55,7 @@ struct lcp_event {
 
 struct lcp_job {
 	int namespaces;          /* LCP_NS_* */
-	int flags;               /* LCP_DIE_WITH_CALLER, LCP_OWN_SESSION */
+	int flags;               /* LCP_DIE_WITH_CALLER, LCP_STANDBY */
 	uint64_t ambient;        /* capability bits that criu, or the program, is given */
 	int last_pid;            /* pids of a new pid namespace begin after it; 0: leave */
 	int64_t monotonic;       /* nanoseconds from which these clocks go on for a restored program; 0: leave */

@@ -316,6 +316,41 @@ def test_killed_pool_leaves_nothing(mode: Mode, snapshot: Path) -> None:
     assert (process.returncode, out) == (0, "got x\nover\n")
 
 
+TREE = """
+import os, signal, sys
+from libcriu_py import checkpoint
+
+child = os.fork()
+if child == 0:
+    signal.pause()
+    os._exit(0)
+with checkpoint():
+    pass
+os.kill(child, signal.SIGTERM)
+print(os.waitpid(child, 0) == (child, signal.SIGTERM))
+"""
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_waiting_copy_ends_with_its_processes(mode: Mode, tmp_path: Path, isolated: bool) -> None:  # noqa: FBT001
+    """
+    What was dumped with the program ends with the copy that nobody has taken, in a pid namespace and outside.
+    """
+    snapshot = make(mode, tmp_path, TREE)
+    pool = Pool(mode, snapshot, size=1 + isolated)
+    assert pool.stock().waiting == 1 + isolated
+    first = start(mode, snapshot)
+    assert first.communicate(timeout=TIMEOUT)[0] == "True\n"
+    assert pool.stock().served == 1
+    below = {pid for supervisor in pool.supervisors() for pid in standby.descendants(supervisor)}
+    assert len(below) >= 2 * (1 + isolated)
+    pool.process.kill()
+    pool.process.communicate()
+    wait_for_end(below, TIMEOUT)
+    assert not {pid for pid in below if name_of(pid) and Path(f"/proc/{pid}/exe").exists()}
+    assert start(mode, snapshot).communicate(timeout=TIMEOUT)[0] == "True\n"
+
+
 def test_new_pool_takes_the_place_of_a_killed_one(mode: Mode, snapshot: Path) -> None:
     """
     A socket that nobody listens on is no obstacle; one that somebody listens on is.
