@@ -18,8 +18,9 @@ from libcriu_py.errors import CriuError
 from libcriu_py.snapshot import Snapshot
 from libcriu_py.standby import socket_of
 from libcriu_py.standby_door import Client, Door, Surroundings, own_surroundings
+from libcriu_py.standby_mounts import Mounts, mounts_of
 from libcriu_py.standby_pages import Pages
-from libcriu_py.standby_shelf import Bounds, Mounts, Shelf
+from libcriu_py.standby_shelf import Bounds, Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -223,6 +224,14 @@ class Service:
             self._selector.unregister(copy)
             self._shelf.remove(copy)
 
+    def _compare_mounts(self) -> None:
+        """End copies that do not see what has been mounted since, as those in namespaces may not."""
+        if self._mounts.have_changed():
+            ours = mounts_of(os.getpid())
+            for copy in list(self._shelf.copies):
+                if mounts_of(copy.pid) != ours:
+                    self._drop(copy)
+
     def _drop_all(self) -> None:
         for copy in list(self._shelf.copies):
             self._drop(copy)
@@ -258,8 +267,7 @@ class Service:
         self._dismiss(client)
 
     def _give(self, client: Client, asking: bytes) -> bool:
-        if self._mounts.have_changed():
-            self._drop_all()
+        self._compare_mounts()
         if asking not in self._welcome:
             served = self._served
             if served.surroundings.difference(Surroundings(asking), served.modes, self._allow) is not None:
@@ -291,8 +299,7 @@ class Service:
         now = time.monotonic()
         for client in [client for client in self._clients if client.deadline < now]:
             self._dismiss(client)
-        if self._mounts.have_changed():
-            self._drop_all()
+        self._compare_mounts()
         self._trim()
         try:
             self._follow()

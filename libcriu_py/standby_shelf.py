@@ -4,8 +4,6 @@ The copies that a standby pool has in stock, and how many there should be.
 
 from __future__ import annotations
 
-import os
-import select
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -42,24 +40,6 @@ class Bounds:
         self.size = size
         self.memory = memory
         self.idle = idle
-
-
-class Mounts:
-    """The mounts of this process, which copies with a mount namespace of their own may not see change."""
-
-    def __init__(self) -> None:
-        """Begin to watch."""
-        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        self._poller = select.poll()
-        self._poller.register(self._file, select.POLLPRI)
-
-    def have_changed(self) -> bool:
-        """Tell whether they are others than at the last call (mounts_poll in fs/proc_namespace.c)."""
-        return bool(self._poller.poll(0))
-
-    def close(self) -> None:
-        """Watch no longer."""
-        os.close(self._file)
 
 
 class Shelf:

@@ -60,6 +60,10 @@ def digest():
 def numbers():
     print(random.random(), uuid.uuid4(), os.urandom(8).hex())
 
+def listing(directory):
+    say(str(os.listdir(directory)))
+    sys.stdin.read()
+
 def faults():
     say(str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt))
     sys.stdin.read()
@@ -156,6 +160,8 @@ class Pool:
         Let it end.
         """
         _, self.complaints = self.process.communicate(timeout=TIMEOUT)
+        if error is not None:
+            print(self.complaints)
 
 
 def children(pid: int) -> set[int]:

@@ -231,6 +231,41 @@ def test_copies_fetch_the_pages_that_programs_use(mode: Mode, snapshot: Path) ->
     assert taken[1] < taken[0] / 4
 
 
+MOUNTS = """
+import ctypes, os, subprocess, sys
+from libcriu_py import StandbyPool
+
+MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
+directory = sys.argv[2].encode()
+with StandbyPool(sys.argv[1], size=2) as pool:
+    for name in (None, b"new"):
+        if name is not None:
+            assert libc.mount(b"new", directory, b"tmpfs", 0, None) == 0
+            os.close(os.open(directory + b"/new", os.O_CREAT))
+        pool.wait_ready(50)
+        processes = [subprocess.Popen([*sys.argv[3:]], stdin=-1, stdout=-1) for _ in range(2)]
+        print([process.stdout.readline() for process in processes], pool.served, flush=True)
+        for process in processes:
+            process.communicate()
+    libc.umount2(directory, 2)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_copies_see_what_is_mounted_while_they_wait(mode: Mode, snapshot: Path, tmp_path: Path) -> None:
+    """
+    Where new mounts do not reach the namespace of a copy, that copy is not given away.
+    """
+    launcher = [*launch(mode.account, "native"), "--no-fallback", snapshot, "--", "listing", tmp_path]
+    argv = ["/usr/bin/unshare", "--mount", sys.executable, "-c", MOUNTS, snapshot, tmp_path, *launcher]
+    done = mode.run(argv, start_new_session=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "[b'[]\\n', b'[]\\n'] 2"
+    assert done.stdout.splitlines()[1].startswith("[b\"['new']\\n\", b\"['new']\\n\"]")
+
+
 # ---- bounds ----------------------------------------------------------------
 
 
