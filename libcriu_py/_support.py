@@ -381,6 +381,11 @@ def exit_now(status: int) -> NoReturn:
     lib.lcp_exit_now(status)
 
 
+def end_at_exit() -> None:
+    """Have C's exit() do what `exit_now` does, with the status that it is given."""
+    _check(lib.lcp_end_at_exit())
+
+
 def replace_environ(env: Mapping[bytes, bytes]) -> None:
     """Make these variables the C environment of the process."""
     block = b"".join(entry + b"\0" for entry in environment_block(env))

@@ -5,6 +5,7 @@ The self-checkpoint: `with checkpoint(dir): ...`, its decorator and its function
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Then = Literal["exit", "continue"]
     EngineName = Literal["criu", "simulate"]
     MemoryKind = Literal["auto", "map", "copy"]
+    Exit = Literal["normal", "fast"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +39,9 @@ DIRECTORY_VARIABLE = "LIBCRIU_PY_SNAPSHOT"
 """Overrides the directory that a program names, so that `libcriu-py snapshot -o` can."""
 MEMORY_VARIABLE = "LIBCRIU_PY_MEMORY"
 """Overrides `memory` of a program, so that `libcriu-py snapshot --memory` can."""
+
+EXIT_VARIABLE = "LIBCRIU_PY_EXIT"
+"""Overrides `exit` of a program, so that `libcriu-py snapshot --exit` can."""
 
 
 class Checkpoint:
@@ -55,7 +60,8 @@ class Checkpoint:
         self._settings = settings
         self._built_ins = BuiltIns(settings.get("resources"))
         self._limit: float | None = settings.get("hook_limit")
-        ours = {"resources", "hook_limit"}
+        self._exit = _exit(settings.get("exit") or "normal")
+        ours = {"resources", "hook_limit", "exit"}
         self._engine = _make_engine(**{name: value for name, value in settings.items() if name not in ours})
         self.timings: list[Timing] = []
         """How long each hook and built-in resource took; in a restored process, those of the original too."""
@@ -110,7 +116,7 @@ class Checkpoint:
         if kind is not None:
             self._engine.abandon()
             return
-        lifecycle.drive(lifecycle.run(self._engine, self._built_ins, self._course(in_loop=False), on_return=self._note))
+        lifecycle.drive(self._take(in_loop=False))
 
     async def __aenter__(self) -> Self:
         """Do what `__enter__` does."""
@@ -123,7 +129,7 @@ class Checkpoint:
         if kind is not None:
             self._engine.abandon()
             return
-        await lifecycle.run(self._engine, self._built_ins, self._course(in_loop=True), on_return=self._note)
+        await self._take(in_loop=True)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Make a function the warm-up: each call runs it, takes a checkpoint and returns its result."""
@@ -144,6 +150,23 @@ class Checkpoint:
 
         return plain_wrapper
 
+    async def _take(self, *, in_loop: bool) -> None:
+        taking = lifecycle.run(self._engine, self._built_ins, self._course(in_loop=in_loop), on_return=self._note)
+        if self._exit == "normal":
+            await taking
+            return
+        from libcriu_py import exit as ending
+
+        frozen_before = gc.get_freeze_count() > 0
+        ending.freeze()
+        try:
+            await taking
+        finally:
+            if self.restored:
+                ending.end_fast_at_exit()
+            elif not frozen_before:
+                ending.unfreeze()
+
     def _course(self, *, in_loop: bool) -> calls.Course:
         return calls.Course(in_loop, self._limit, critical.WAIT, self.timings, Standstill())
 
@@ -162,6 +185,14 @@ def _directory(given: str | os.PathLike[str] | None) -> str:
         )
         raise ValueError(message)
     return os.fspath(path)
+
+
+def _exit(given: str) -> str:
+    wanted = os.environ.get(EXIT_VARIABLE) or given
+    if wanted not in {"normal", "fast"}:
+        message = f'exit must be "normal" or "fast", not {wanted!r}'
+        raise ValueError(message)
+    return wanted
 
 
 def _make_engine(
@@ -200,7 +231,7 @@ def _make_engine(
     )
 
 
-def checkpoint(
+def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     dir: str | os.PathLike[str] | None = None,  # noqa: A002 - the name it has everywhere here
     *,
     then: Then = "exit",
@@ -208,6 +239,7 @@ def checkpoint(
     replace: bool = False,
     options: Mapping[str, object] | None = None,
     memory: MemoryKind = "auto",
+    exit: Exit = "normal",  # noqa: A002
     resources: Settings | None = None,
     hook_limit: float | None = None,
 ) -> Checkpoint:
@@ -232,6 +264,9 @@ def checkpoint(
         memory: "copy" has each copy's memory read at its start; "map" has it mapped from one file, page by page
             as it is used, where that is known to be safe; "auto" does so where it is worth it and no other
             allocator could get in the way. LIBCRIU_PY_MEMORY in the environment goes before it.
+        exit: how copies end: "normal", or "fast", without the teardown of the interpreter, which for a program with
+            torch takes longer than its restore; see `libcriu_py.exit` for what is left out. LIBCRIU_PY_EXIT in the
+            environment goes before it.
         resources: built-in resources to switch off or set, such as `{"random": False}`; see
             docs/resources.md. LIBCRIU_PY_RESOURCES in the environment goes before it.
         hook_limit: seconds that each hook may take; None for as long as it likes.
@@ -251,6 +286,7 @@ def checkpoint(
         details=None,
         options=options,
         memory=memory,
+        exit=exit,
         resources=resources,
         hook_limit=hook_limit,
     )
@@ -266,6 +302,7 @@ def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
     details: Mapping[str, object] | None = None,
     options: Mapping[str, object] | None = None,
     memory: MemoryKind = "auto",
+    exit: Exit = "normal",  # noqa: A002
     resources: Settings | None = None,
     hook_limit: float | None = None,
 ) -> Checkpoint:
@@ -281,6 +318,7 @@ def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
         details: what is to be noted in the manifest.
         options: as for `checkpoint`.
         memory: as for `checkpoint`.
+        exit: as for `checkpoint`.
         resources: as for `checkpoint`.
         hook_limit: as for `checkpoint`.
 
@@ -302,6 +340,7 @@ def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
         details=details,
         options=options,
         memory=memory,
+        exit=exit,
         resources=resources,
         hook_limit=hook_limit,
     )

@@ -5,8 +5,12 @@ Finalizing an interpreter frees every object one by one, memory that the kernel 
 has loaded torch that takes longer than its restore. What has to happen at an exit happens here too, in
 CPython's order (Py_FinalizeEx, Python/pylifecycle.c): threads are joined, atexit functions run, files are flushed.
 
-Not done: `__del__` methods and weakref callbacks of what is still alive (`weakref.finalize` is an
-atexit function and does run), destructors of C++ statics and C's atexit functions, the end of sub-interpreters.
+`exit_fast` ends at once. A program that checkpoints itself ends wherever it likes, with a status that nobody but the
+interpreter knows: `end_fast_at_exit` has it do the same on its way (`checkpoint(exit="fast")`).
+
+That is not the default, because it skips something: `__del__` methods and weakref callbacks of what is still alive
+(`weakref.finalize` is an atexit function and does run), destructors of C++ statics and C's atexit functions, the end
+of sub-interpreters. And what there is at the checkpoint is left out of garbage collections (`gc.freeze`).
 """
 
 from __future__ import annotations
@@ -72,6 +76,47 @@ def run_and_exit_fast(program: Callable[[], None]) -> None:
     exit_fast(status)
 
 
+def end_fast_at_exit() -> None:
+    """
+    Have this process, and no child of it, end fast when its interpreter comes to its end.
+
+    The interpreter calls `threading._shutdown` first (Py_FinalizeEx, Python/pylifecycle.c); what follows is then done
+    right behind it. It goes on to flush stdout, and to its status, which only it knows; there is nothing left for it to
+    tear down but what it has of its own.
+    """
+    pid = os.getpid()
+    threads: Any = threading
+    join = threads._shutdown  # noqa: SLF001
+
+    def shutdown() -> None:
+        join()
+        if os.getpid() != pid:
+            return  # a child of multiprocessing calls it too, and must not run the functions of its parent
+        atexit._run_exitfuncs()  # noqa: SLF001
+        _close_files()
+        from libcriu_py import _support
+
+        _support.end_at_exit()
+        _keep_modules()
+
+    threads._shutdown = shutdown  # noqa: SLF001
+
+
+def _keep_modules() -> None:
+    """
+    Leave the interpreter no modules to clear: what is frozen is never collected, and holds them.
+
+    Not where daemon threads go on, which may import something until the interpreter stops them.
+    """
+    if threading.active_count() > 1:
+        return
+    kept: dict[str, Any] = {"modules": dict(sys.modules)}
+    kept["itself"] = kept
+    gc.disable()
+    gc.freeze()
+    sys.modules.clear()
+
+
 def freeze() -> None:
     """
     Leave what there is now out of garbage collections and of the search for open files.
@@ -82,6 +127,12 @@ def freeze() -> None:
     gc.collect()
     _frozen[:] = map(weakref.ref, _open_files())
     gc.freeze()
+
+
+def unfreeze() -> None:
+    """Undo `freeze`, in the original."""
+    _frozen.clear()
+    gc.unfreeze()
 
 
 def _open_files() -> list[io.IOBase]:

@@ -209,6 +209,8 @@ def _become(program: Program, plan: Plan) -> NoReturn:
     """
     preload.say("the program checkpoints itself; it is started as it is")
     os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
+    if plan.exit != "normal":
+        os.environ["LIBCRIU_PY_EXIT"] = plan.exit
     os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])  # no shell is wanted
 
 

@@ -94,7 +94,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--exit",
         choices=("normal", "fast"),
         default="normal",
-        help="fast: copies end without the teardown of the interpreter (see libcriu_py.exit); default: normal",
+        help="fast: copies end without the teardown of the interpreter (see libcriu_py.exit); default: normal, "
+        "or what the program itself asks checkpoint() for",
     )
     script = parser.add_argument("--script", metavar="FILE", help="write an executable file that starts the program")
     script.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]

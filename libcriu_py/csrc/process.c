@@ -58,6 +58,18 @@ void lcp_exit_now(int status)
 	_exit(status);
 }
 
+static void end_at_once(int status, void *unused)
+{
+	(void)unused;
+	lcp_exit_now(status);
+}
+
+/* What is registered last runs first: nothing that was registered so far will run (on_exit(3), of glibc). */
+int lcp_end_at_exit(void)
+{
+	return on_exit(end_at_once, NULL) ? -ENOMEM : 0;
+}
+
 /* The block is kept for good: getenv() hands out pointers into it. */
 int lcp_replace_environ(const char *block, size_t size)
 {

@@ -149,6 +149,8 @@ int lcp_stop_observing(int pid);
 int lcp_lead_session(void);
 /* Flush C's own streams and end at once. */
 void lcp_exit_now(int status);
+/* Have exit(3) do that, with its status, in the place of the functions that C libraries have registered. */
+int lcp_end_at_exit(void);
 /* Make NUL-terminated NAME=VALUE strings, `size` bytes in all, the C environment. */
 int lcp_replace_environ(const char *block, size_t size);
 

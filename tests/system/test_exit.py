@@ -113,6 +113,46 @@ def test_copies_of_a_snapshot_made_with_exit_fast(
     assert results[0] == results[1]
 
 
+CHECKPOINTED = PROGRAM.replace(
+    "event = threading.Event()",
+    "event = threading.Event()\nfrom libcriu_py import checkpoint\nwith checkpoint(exit='fast'):\n    pass\n",
+)
+
+
+LAST = """
+class Last:
+    def __del__(self, open=open, path=sys.argv[1]):
+        open(f"{path}/deleted", "w").close()
+last = Last()
+"""
+
+
+def test_copies_of_a_program_that_checkpoints_itself(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
+    """
+    With `checkpoint(exit="fast")` files, output and status are those of a normal end, which runs `__del__` in addition.
+    """
+    directory = directory_of(mode.account)
+    tail = LAST + "main()\n"
+    made = start(mode, write_program(mode, directory, CHECKPOINTED + tail), directory / "snap")
+    assert made.returncode == 0, made.stderr
+    conventional = directory / "conventional.py"
+    conventional.write_text(NORMAL.replace("\nmain()\n", "\n" + tail))
+    mode.account.give(conventional)
+    for how in ("return", "7", "message", "exception"):
+        results: list[tuple[int, str, str, set[str]]] = []
+        for command in ([conventional], ["-m", "libcriu_py", "run", "--no-fallback", directory / "snap", "--"]):
+            out = directory / f"out-{how}-{len(results)}"
+            out.mkdir()
+            mode.account.give(out)
+            done = mode.run([mode.account.python, *command, out, how])
+            files = {path.name for path in out.iterdir()}
+            results.append((done.returncode, done.stdout, done.stderr.strip().rpartition("\n")[2], files))
+        normal, fast = results
+        assert normal[3] - fast[3] == {"deleted"}
+        assert normal[:3] == fast[:3]
+        assert fast[3] < normal[3]
+
+
 def test_lazy_proxies_are_left_alone() -> None:
     """
     An object whose `__class__` is not to be had yet, as Django's settings before they are configured, is no obstacle.
