@@ -2,8 +2,8 @@
 Measure jobs that read or write 1 to 100 percent of a program's memory.
 
 The program holds a large array when it is saved. What a copy of it needs for its job depends on how it gets the array:
-read at its start, mapped and read page by page, or mapped with the pages that it will write to copied at once
-(``libcriu-py optimize --learn-pages``). A conventional start makes the array anew.
+read at its start, mapped and read page by page, or mapped with the pages that it will write to copied at once,
+which were learned (``libcriu-py optimize --learn-pages``). A conventional start makes the array anew.
 
 Run it as ``python benchmarks/touch.py`` in an environment where the package is
 installed with its extra ``bench``.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 PROGRAM = PROGRAMS / "numpy_touch.py"
 WARM_UP = 1  # rounds
 SHARES = (1, 10, 50, 100)
-CONVENTIONAL, COPIED, MAPPED, LEARNED = WAYS = ("conventional", "copied", "mapped", "mapped, learned")
+CONVENTIONAL, COPIED, MAPPED, LEARNED = WAYS = ("conventional", "copied", "mapped", "learned")
 
 
 class Job(NamedTuple):
