@@ -149,6 +149,7 @@ def plot(sizes: dict[int, dict[str, Any]], path: Path, subtitle: str) -> None:
     axes.set_yscale("log")
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
     axes.yaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("memory of the array, MB")
     axes.set_ylabel("time to first output, ms")
     axes.grid(alpha=0.3)

@@ -77,7 +77,7 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
     from matplotlib.figure import Figure
 
     names = [name for name in COLORS if any(o.samples.get(name) for o in outcomes)]
-    figure = Figure(figsize=(8, 1.2 + 0.15 * len(outcomes) * (len(names) + 1)))
+    figure = Figure(figsize=(8, 1.8 + 0.15 * len(outcomes) * (len(names) + 1)))
     axes = figure.add_subplot()
     height = 1 / (len(names) + 1)
     for place, name in enumerate(names):
@@ -99,7 +99,9 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper right", frameon=False)
+    # Below the axes: bars of all lengths leave no corner free.
+    below = (0.5, -0.5 / figure.get_figheight())
+    axes.legend(loc="upper center", bbox_to_anchor=below, ncols=4, frameon=False, fontsize=8)
     axes.set_title(f"Start of a Python program\n{subtitle}", fontsize=9, loc="left")
     figure.tight_layout()
     save(figure, path)
