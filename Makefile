@@ -76,12 +76,12 @@ matrix: test-tools ## find out what programs may hold open in each mode, and wri
 bench: ## measure (20 to 30 minutes), and put the times into README and docs; CRIU and heavy packages are installed
 	@scripts/install-criu --from-source
 	@$(make_venv) --extra bench $(VENV)
-	@$(python) -m benchmarks.startup $(if $(PYCRIU),--pycriu '$(PYCRIU)') \
+	@$(python) -m benchmarks.startup --runs 12 $(if $(PYCRIU),--pycriu '$(PYCRIU)') \
 		--json $(results)/startup.json --plot $(results)/startup.png
 	@$(python) -m benchmarks.copies --runs 3 --json $(results)/copies.json
 	@$(python) -m benchmarks.growth --runs 3 --json $(results)/growth.json --plot $(results)/growth.png
-	@$(if $(wildcard benchmarks/touch.py),$(python) -m benchmarks.touch --runs 3 --json $(results)/touch.json)
-	@$(if $(wildcard benchmarks/standby.py),$(python) -m benchmarks.standby --runs 20 --json $(results)/standby.json)
+	@$(python) -m benchmarks.touch --runs 3 --json $(results)/touch.json
+	@$(python) -m benchmarks.standby --runs 20 --json $(results)/standby.json
 	@$(python) -m benchmarks.modes --only empty --only torch --runs 15 --json $(results)/modes.json
 	@$(python) -m benchmarks.spawn --runs 3 --json $(results)/spawn.json
 	@$(python) -m benchmarks.readme
