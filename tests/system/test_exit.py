@@ -172,6 +172,26 @@ run_and_exit_fast(lambda: print("done"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+def test_what_only_gives_memory_back_is_left_out() -> None:
+    """
+    torch's finalizers of operators, told by their function, do not run at a fast end; other finalizers do.
+    """
+    code = """
+import sys, types, weakref
+from libcriu_py import exit_fast
+library = types.ModuleType("torch.library")
+exec("def _del_library(): print('torn down')", library.__dict__)
+sys.modules["torch.library"] = library
+class Thing: pass
+thing = Thing()
+weakref.finalize(thing, library._del_library)
+weakref.finalize(thing, print, "finalized")
+exit_fast()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "finalized\n", "")
+
+
 def test_stdout_that_cannot_be_written() -> None:
     """
     Output that is lost is told by status 120, as Python does.
