@@ -174,7 +174,7 @@ run_and_exit_fast(lambda: print("done"))
 
 def test_what_only_gives_memory_back_is_left_out() -> None:
     """
-    torch's finalizers of operators, told by their function, do not run at a fast end; other finalizers do.
+    Finalizers of torch's operators, told by their function, do not run at a fast end; other finalizers do.
     """
     code = """
 import sys, types, weakref
