@@ -59,6 +59,8 @@ KINDS: dict[str, Kind] = {
     "httpx": Kind("connections", "HttpcorePools", ("httpcore",)),
     "aiohttp": Kind("connections", "AiohttpConnectors", ("aiohttp.connector",)),
     "sqlalchemy": Kind("databases", "SqlalchemyPools", ("sqlalchemy.pool",)),
+    "psycopg": Kind("postgres", "PsycopgPools", ("psycopg_pool",)),
+    "asyncpg": Kind("postgres", "AsyncpgPools", ("asyncpg.pool",)),
     "redis": Kind("databases", "RedisPools", ("redis.connection",)),
     "snapstart": Kind("snapstart", "SnapStart", ("snapshot_restore_py",)),
 }

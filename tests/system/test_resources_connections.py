@@ -5,6 +5,7 @@ Kept connections of HTTP and database clients: closed before the dump, made anew
 from __future__ import annotations
 
 import socketserver
+import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -216,3 +217,130 @@ def test_sqlalchemy(own_account: Account, directory_of: Directories) -> None:
     directory = directory_of(own_account)
     dump = take(mode, directory, code, str(directory / "db"))
     assert both(dump, str(directory / "db")) == [[2, 42]] * 2
+
+
+class _Postgres(socketserver.StreamRequestHandler):
+    """
+    As much of PostgreSQL's protocol 3.0 as its clients need; each query gives the client's port.
+    """
+
+    def handle(self) -> None:
+        """
+        Go through the start-up, and answer each message.
+        """
+        while True:
+            (size,) = struct.unpack("!i", self.rfile.read(4))
+            (code,) = struct.unpack("!i", self.rfile.read(size - 4)[:4])
+            if code == 196608:  # version 3.0; others ask for encryption
+                break
+            self._send(b"N")
+        self._say(b"R", struct.pack("!i", 0))
+        for name, value in ((b"server_version", b"16.0"), (b"client_encoding", b"UTF8")):
+            self._say(b"S", name + b"\0" + value + b"\0")
+        self._say(b"K", struct.pack("!ii", 1, 1))
+        self._say(b"Z", b"I")
+        while (kind := self.rfile.read(1)) not in {b"", b"X"}:
+            (size,) = struct.unpack("!i", self.rfile.read(4))
+            self._answer(kind, self.rfile.read(size - 4))
+
+    def _answer(self, kind: bytes, body: bytes) -> None:
+        port = str(self.client_address[1]).encode()
+        columns = struct.pack("!h", 1) + b"port\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0)
+        row = struct.pack("!hi", 1, len(port)) + port
+        rows = [(b"D", row), (b"C", b"SELECT 1\0")]
+        answers: dict[bytes, list[tuple[bytes, bytes]]] = {
+            b"P": [(b"1", b"")],
+            b"B": [(b"2", b"")],
+            b"C": [(b"3", b"")],
+            b"D": [(b"t", struct.pack("!h", 0)), (b"T", columns)] if body[:1] == b"S" else [(b"T", columns)],
+            b"E": rows,
+            b"S": [(b"Z", b"I")],
+            b"Q": [(b"T", columns), *rows, (b"Z", b"I")] if b"port" in body else [(b"C", b"OK\0"), (b"Z", b"I")],
+        }
+        for answer in answers.get(kind, []):
+            self._say(*answer)
+
+    def _say(self, kind: bytes, body: bytes) -> None:
+        self._send(kind + struct.pack("!i", len(body) + 4) + body)
+
+    def _send(self, data: bytes) -> None:
+        self.wfile.write(data)
+        self.wfile.flush()
+
+
+POSTGRES = {
+    "psycopg": """
+import json, sys
+from psycopg_pool import ConnectionPool
+from libcriu_py import checkpoint
+def get():
+    with pool.connection() as connection:
+        return connection.execute("select port").fetchone()[0]
+with ConnectionPool(f"host=127.0.0.1 port={sys.argv[1]} user=x dbname=x", min_size=1, max_size=1) as pool:
+    with checkpoint():
+        warm = get()
+        assert get() == warm, "the connection is not kept"
+    first = get()
+    assert get() == first, "the connection is not kept"
+print(json.dumps([first, warm]))
+""",
+    "psycopg-async": """
+import asyncio, json, sys
+from psycopg_pool import AsyncConnectionPool
+from libcriu_py import checkpoint
+async def main():
+    async def get():
+        async with pool.connection() as connection:
+            return (await (await connection.execute("select port")).fetchone())[0]
+    address = f"host=127.0.0.1 port={sys.argv[1]} user=x dbname=x"
+    async with AsyncConnectionPool(address, min_size=1, max_size=1, open=False) as pool:
+        async with checkpoint():
+            warm = await get()
+            assert await get() == warm, "the connection is not kept"
+        first = await get()
+        assert await get() == first, "the connection is not kept"
+    print(json.dumps([first, warm]))
+asyncio.run(main())
+""",
+    "asyncpg": """
+import asyncio, json, sys
+import asyncpg
+from libcriu_py import checkpoint
+async def main():
+    async def get():
+        return await pool.fetchval("select port")
+    async with asyncpg.create_pool(host="127.0.0.1", port=int(sys.argv[1]), user="x", database="x", min_size=1,
+                                   max_size=1, ssl=False) as pool:
+        async with checkpoint():
+            warm = await get()
+            assert await get() == warm, "the connection is not kept"
+        first = await get()
+        assert await get() == first, "the connection is not kept"
+    print(json.dumps([first, warm]))
+asyncio.run(main())
+""",
+}
+"""
+Programs with a pool of connections to PostgreSQL.
+"""
+
+
+@pytest.mark.parametrize("client", POSTGRES)
+def test_postgres(client: str, own_account: Account, directory_of: Directories) -> None:
+    """
+    A pool used before the dump has no socket in the image, and connects anew in each copy.
+    """
+    from tests.system.conftest import Mode
+
+    mode = Mode("root", "root", own_account)
+    with _Echo(("127.0.0.1", 0), _Postgres) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            port = str(server.server_address[1])
+            dump = take(mode, directory_of(own_account), POSTGRES[client], port)
+            (one, old), (other, _) = both(dump, port)
+            assert len({one, other, old}) == 3
+        finally:
+            server.shutdown()
+            thread.join()
