@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,6 +178,25 @@ def test_a_limit_of_no_user_namespaces_is_named(own_account: Account) -> None:
     assert told["facts"]["namespaces"]["in_user_namespace"]
 
 
+def sysctls(directory: Path, *without: str, **settings: str) -> Path:
+    """
+    Make a directory to be seen instead of /proc/sys/kernel, with what is read there.
+
+    Args:
+        directory: Where.
+        without: What is missing from it.
+        settings: What is there besides; "__" stands for "/".
+    """
+    directory.chmod(0o755)
+    names = {"cap_last_cap", "overflowgid", "overflowuid", "ns_last_pid", "pid_max", "random/boot_id"} - {*without}
+    texts = {name: Path("/proc/sys/kernel", name).read_text(encoding="ascii") for name in names}
+    for name, text in {**texts, **settings}.items():
+        path = directory / name.replace("__", "/")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{text.strip()}\n", encoding="ascii")
+    return directory
+
+
 @pytest.mark.parametrize(
     ("switch", "bad", "good"),
     [("unprivileged_userns_clone", "0", "1"), ("apparmor_restrict_unprivileged_userns", "1", "0")],
@@ -189,15 +207,90 @@ def test_a_switch_against_user_namespaces_is_named(
     """
     Here the switch is a file over /proc/sys/kernel, and what fails is that /proc is covered by it.
     """
-    kernel = tmp_path_factory.mktemp("kernel")
-    kernel.chmod(0o755)
-    for name in ("cap_last_cap", "overflowgid", "overflowuid", "ns_last_pid", "pid_max"):
-        kernel.joinpath(name).write_text(Path("/proc/sys/kernel", name).read_text(encoding="ascii"), encoding="ascii")
-    kernel.joinpath("random").mkdir()
-    shutil.copyfile("/proc/sys/kernel/random/boot_id", kernel / "random" / "boot_id")
-    kernel.joinpath(switch).write_text(f"{bad}\n", encoding="ascii")
+    kernel = sysctls(tmp_path_factory.mktemp("kernel"), **{switch: bad})
     told = examine(account, instead={"/proc/sys/kernel": kernel})
     assert obstacle(told, "rootless")["command"] == f"sysctl -w kernel.{switch}={good}"
+
+
+# ---- the kernel ------------------------------------------------------------
+
+
+def test_yama_that_forbids_everything_is_named(own_account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """
+    The doctor reads it where Yama has it; here it is a file over /proc/sys/kernel.
+    """
+    kernel = sysctls(tmp_path_factory.mktemp("kernel"), yama__ptrace_scope="3")
+    told = examine(own_account, capabilities=RESTORE, instead={"/proc/sys/kernel": kernel})
+    for mode in ("root", "capability", "rootless"):
+        assert "until the next boot" in obstacle(told, mode)["text"]
+        assert "ptrace_scope" in obstacle(told, mode)["command"]
+    assert told["facts"]["security"]["yama"] == "3"
+
+
+def test_yama_that_asks_for_a_capability_is_named(
+    account: Account, capability_criu: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """
+    The criu that was installed without Yama lacks it, and the command adds it.
+    """
+    kernel = sysctls(tmp_path_factory.mktemp("kernel"), yama__ptrace_scope="2")
+    told = examine(
+        account,
+        capabilities=None,
+        instead={"/proc/sys/kernel": kernel},
+        env={"LIBCRIU_PY_CRIU": str(capability_criu)},
+    )
+    assert "since kernel.yama.ptrace_scope is 2" in obstacle(told, "capability")["text"]
+    assert obstacle(told, "capability")["command"].startswith("setcap cap_")
+    assert "cap_sys_ptrace" in obstacle(told, "capability")["command"]
+
+
+def test_a_kernel_without_support_is_named(own_account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """
+    It has no ns_last_pid.
+    """
+    kernel = sysctls(tmp_path_factory.mktemp("kernel"), "ns_last_pid")
+    told = examine(own_account, capabilities=RESTORE, instead={"/proc/sys/kernel": kernel})
+    for mode in ("root", "capability", "rootless"):
+        assert "CONFIG_CHECKPOINT_RESTORE" in obstacle(told, mode)["text"]
+
+
+def test_selinux_is_told(account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """
+    It is among the facts; what it denies shows in the dump and restore that are tried.
+    """
+    place = tmp_path_factory.mktemp("sys")
+    (place / "selinux").mkdir()
+    (place / "selinux" / "enforce").write_text("1", encoding="ascii")
+    place.chmod(0o755)
+    told = examine(account, instead={"/sys/fs": place})
+    assert told["facts"]["security"]["selinux"] == "enforcing"
+    assert told["modes"]["rootless"]["works"]
+
+
+@pytest.mark.parametrize("other", ["file", "open"])
+def test_a_cache_that_is_not_private_is_named(
+    account: Account, tmp_path_factory: pytest.TempPathFactory, other: str
+) -> None:
+    """
+    Somebody else's file in its place, or a directory that others may write to, stops all modes.
+    """
+    shm = tmp_path_factory.mktemp("shm")
+    shm.chmod(0o1777)
+    place = shm / f"libcriu_py-{account.uid}"
+    if other == "file":
+        place.touch()
+    else:
+        place.mkdir()
+        account.give(place)
+        place.chmod(0o777)
+    told = examine(account, instead={"/dev/shm": shm})
+    for mode in ("root", "capability", "rootless"):
+        assert f"only uid {account.uid} may enter" in obstacle(told, mode)["text"]
+        assert obstacle(told, mode)["command"] == f"rm -r /dev/shm/libcriu_py-{account.uid}"
+
+
+# ---- /proc, chroot ---------------------------------------------------------
 
 
 def test_a_covered_proc_is_named(account: Account) -> None:
