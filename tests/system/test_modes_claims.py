@@ -1,0 +1,124 @@
+"""
+What docs/unprivileged.md says of CRIU's options without root, and of what a rootless program sees.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.selfdump import take
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+    from tests.system.conftest import Mode
+
+    Directories = Callable[[Account], Path]
+
+
+def test_connections_are_closed_on_request(mode: Mode, directory_of: Directories) -> None:
+    """
+    tcp_close leaves them out, where dumping them takes CAP_NET_ADMIN; nothing is asked of the firewall.
+    """
+    code = """
+    import socket
+    from libcriu_py import checkpoint
+    from libcriu_py.options import NetworkLock
+    server = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(server.getsockname())
+    accepted, _ = server.accept()
+    with checkpoint(options={"tcp_close": True, "network_lock": NetworkLock.SKIP}):
+        pass
+    for end in (client, accepted):
+        try:
+            end.getpeername()
+        except OSError:
+            print("closed")
+    """
+    done = take(mode, directory_of(mode.account), code).run()
+    assert done.stdout == "closed\nclosed\n", done.stderr
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_modes_of_files_are_compared_unless_told_not_to(mode: Mode, directory_of: Directories, *, skip: bool) -> None:
+    """
+    skip_file_rwx_check of the dump holds for each restore.
+    """
+    code = f"""
+    import sys
+    from libcriu_py import checkpoint
+    file = open(sys.argv[1])
+    with checkpoint(options={{"skip_file_rwx_check": {skip}}}):
+        pass
+    print(file.read())
+    """
+    directory = directory_of(mode.account)
+    data = directory / "data"
+    data.write_text("content")
+    data.chmod(0o644)
+    dump = take(mode, directory, code, str(data))
+    data.chmod(0o664)
+    done = dump.run()
+    if skip:
+        assert done.stdout == "content\n", done.stderr
+    else:
+        assert done.returncode in {125, 126}
+        assert "mode" in done.stderr
+
+
+def test_options_of_the_command_line_are_passed_on(mode: Mode, directory_of: Directories) -> None:
+    """
+    What only criu's command line has goes into its configuration file, where criu is started by the program itself.
+    """
+    code = """
+    import tempfile
+    from libcriu_py import OperationRefused, checkpoint
+    file = tempfile.TemporaryFile()
+    file.write(bytes(200_000))
+    file.flush()
+    try:
+        with checkpoint(options={"config": {"ghost-limit": 100_000}}):
+            pass
+    except (OperationRefused, ValueError) as error:
+        print("refused:", error)
+    """
+    named = "config, .* need a criu program" if mode.value == "rootless" else "refused: .*ghost"
+    with pytest.raises(AssertionError, match=named):
+        take(mode, directory_of(mode.account), code, env={"LIBCRIU_PY_PREFLIGHT": "off"})
+
+
+def test_what_a_rootless_program_sees(mode_named: Callable[[str], Mode], directory_of: Directories) -> None:
+    """
+    Its parent is pid 1, other processes are not there, other users' files are nobody's, set-user-id has no effect.
+    """
+    mode = mode_named("rootless")
+    code = """
+    import json, os, subprocess, sys
+    from libcriu_py import checkpoint
+    with checkpoint():
+        pass
+    seen = {
+        "parent": os.getppid(), "pids": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+        "own": os.getpid(), "uid": os.getuid(), "owner": os.stat("/").st_uid,
+        "effective": subprocess.run([sys.argv[1], "-u"], capture_output=True, text=True).stdout.strip(),
+    }
+    print(json.dumps(seen))
+    """
+    directory = directory_of(mode.account)
+    program = directory / "id"
+    shutil.copy("/usr/bin/id", program)
+    program.chmod(0o4755)
+    done = take(mode, directory, code).run(str(program))
+    seen = json.loads(done.stdout)
+    assert seen["parent"] == 1
+    assert seen["pids"] == [1, seen["own"]]
+    assert seen["uid"] == mode.account.uid
+    assert seen["effective"] == str(mode.account.uid)
+    if mode.account.uid != program.parent.parent.stat().st_uid:
+        assert seen["owner"] == 65534
