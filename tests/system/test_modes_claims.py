@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.cli_start import TIMEOUT
 from tests.system.selfdump import take
 
 if TYPE_CHECKING:
@@ -43,6 +45,30 @@ def test_connections_are_closed_on_request(mode: Mode, directory_of: Directories
     """
     done = take(mode, directory_of(mode.account), code).run()
     assert done.stdout == "closed\nclosed\n", done.stderr
+
+
+def test_sockets_with_another_end_outside(mode: Mode, directory_of: Directories) -> None:
+    """
+    With ext_unix_sk a datagram socket is connected to the same path again.
+    """
+    code = """
+    import socket, sys
+    from libcriu_py import checkpoint
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.connect(sys.argv[1])
+    with checkpoint(options={"ext_unix_sk": True}):
+        pass
+    ours.send(b"hello")
+    """
+    directory = directory_of(mode.account)
+    path = directory / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        path.chmod(0o777)
+        other.settimeout(TIMEOUT)
+        done = take(mode, directory, code, str(path)).run()
+        assert done.returncode == 0, done.stderr
+        assert other.recv(10) == b"hello"
 
 
 @pytest.mark.parametrize("skip", [True, False])
