@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,6 @@ from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.system.accounts import Account
     from tests.system.conftest import Mode
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 
     Directories = Callable[[Account], Path]
 
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MEGABYTES = 16
 WRITER = f"""
-import hashlib, json, resource, sys
+import json, resource, sys, threading
 from libcriu_py import checkpoint
 size = {MEGABYTES} << 20
 pattern = b"".join(number.to_bytes(8, "little") for number in range(1 << 17))
 kept = pattern * 4
 with checkpoint():
     data = bytearray(pattern * (size >> 20))
+    if "with a thread" in sys.argv:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+huge = next(int(line.split()[1]) for line in open("/proc/self/smaps_rollup") if line.startswith("AnonHugePages:"))
 share = int(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for at in range(0, size * share // 100, 4096):
@@ -39,7 +43,8 @@ for at in range(0, size * share // 100, 4096):
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 for at in range(0, size * share // 100, 4096):
     data[at] ^= 255
-print(json.dumps({{"faults": faults, "same": data == pattern * (size >> 20) and kept == pattern * 4}}), flush=True)
+same = data == pattern * (size >> 20) and kept == pattern * 4
+print(json.dumps({{"huge": huge, "faults": faults, "same": same}}), flush=True)
 del data  # given back before the end, and seen to be written to all the same
 sys.exit(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
 """
@@ -82,6 +87,22 @@ def test_learned_pages_are_there(mode: Mode, directory_of: Directories) -> None:
     assert shown.returncode == 0, shown.stdout
     assert "copied when a copy starts" in shown.stdout
     assert sorted(os.listdir(snapshot.path.parent)) == ["program.py", snapshot.path.name]
+
+
+@pytest.mark.parametrize("threads", [[], ["with a thread"]])
+def test_huge_pages_for_one_thread(
+    own_account: Account, directory_of: Directories, mode_named: Any, threads: list[str]
+) -> None:
+    """
+    Where the kernel has huge pages they are used, unless another thread could write meanwhile: then it is done without.
+    """
+    snapshot = take_mapped(mode_named("root"), directory_of(own_account), WRITER, *threads)
+    assert learn(snapshot, "100").returncode == 0
+    said = report(snapshot, "100")
+    assert said["same"]
+    assert said["faults"] < (MEGABYTES << 8) * 0.1
+    possible = "[never]" not in THP.read_text(encoding="ascii") and not threads
+    assert (said["huge"] > (MEGABYTES << 10) * 0.6) == possible
 
 
 def test_several_runs_and_learning_anew(own_account: Account, directory_of: Directories, mode_named: Any) -> None:
