@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from libcriu_py.aio import restore_async
     from libcriu_py.binary import find_criu
     from libcriu_py.checkpoint import Checkpoint, checkpoint, checkpoint_here
+    from libcriu_py.contexts import Context
     from libcriu_py.critical import no_checkpoint
     from libcriu_py.criu import Criu
     from libcriu_py.doctor import doctor
@@ -55,6 +56,7 @@ __all__ = [
     "BinaryNotFound",
     "Checkpoint",
     "CheckpointError",
+    "Context",
     "Criu",
     "CriuError",
     "DumpOptions",
@@ -103,6 +105,7 @@ _MODULES = {
     "aio": ("restore_async",),
     "binary": ("find_criu",),
     "checkpoint": ("Checkpoint", "checkpoint", "checkpoint_here"),
+    "contexts": ("Context",),
     "criu": ("Criu",),
     "critical": ("no_checkpoint",),
     "errors": (
