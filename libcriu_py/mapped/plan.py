@@ -92,12 +92,18 @@ def cut(memory: Memory, owned: Iterable[Owned], *, min_pages: int = MIN_PAGES) -
     Args:
         memory: of the process.
         owned: ranges of addresses.
-        min_pages: how long they are to be at least.
+        min_pages: how long they are to be at least, unless they are a whole area, which costs a mapping anyway.
 
     Returns:
         Ranges, none of which crosses the border of an area; the longest ones if they are too many.
     """
-    found = [piece for whole in owned for piece in _cut(memory, whole) if piece.end - piece.start >= min_pages * PAGE]
+    whole = {(area.start, area.end) for area in memory.areas}
+    found = [
+        piece
+        for one in owned
+        for piece in _cut(memory, one)
+        if piece.end - piece.start >= min_pages * PAGE or (piece.start, piece.end) in whole
+    ]
     longest = sorted(found, key=lambda piece: piece.start - piece.end)[:MAX_SEGMENTS]
     return sorted(longest)
 
