@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from libcriu_py.errors import ImageError
-from libcriu_py.mapped import check, imagefile, optimize, rewrite
+from libcriu_py.mapped import check, imagefile, optimize, plan, rewrite
 from libcriu_py.mapped import memory as m
 from libcriu_py.mapped.memory import Memory
 from libcriu_py.mapped.owners import Owned
@@ -190,6 +190,18 @@ def test_any_other_byte_is_found(images: Callable[..., Images], name: str) -> No
         change_byte(path, min(offset, size - 1))
         with pytest.raises(ImageError):
             made.check()
+
+
+def test_short_pieces_are_mapped_where_they_are_whole_areas(tmp_path: Path) -> None:
+    """
+    Two pages that are an area are mapped; two pages of a longer one would be a further area, and are copied.
+    """
+    whole, part = Vma(0x3000, 2), Vma(0x4000, 4)
+    pages = {number: page(f"{number:x}") for number in (0x3000, 0x3001, 0x4000, 0x4001)}
+    write_process(tmp_path / "images", 1, [whole, part], pages)
+    owned = [Owned(area.start * PAGE, (area.start + area.pages) * PAGE, "x") for area in (whole, part)]
+    with Memory(str(tmp_path / "images"), 1) as memory:
+        assert plan.cut(memory, owned) == owned[:1]
 
 
 def test_a_byte_in_a_hole_is_found(images: Callable[..., Images]) -> None:
