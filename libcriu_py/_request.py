@@ -4,19 +4,20 @@ One operation on its way to criu: directories, native options, log.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from libcriu_py import _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from libcriu_py._libcriu import CData
     from libcriu_py.options import Options
 
-__all__ = ["Request", "render_config"]
+__all__ = ["Request", "render_config", "written_config"]
 
 _DEFAULT_LOG = "criu.log"  # DEFAULT_LOG_FILENAME, criu/include/log.h
 
@@ -144,6 +145,29 @@ class Request:
     def _close_fds(self) -> None:
         while self._fds:
             os.close(self._fds.pop())
+
+
+@contextlib.contextmanager
+def written_config(path: str, options: dict[str, object]) -> Iterator[None]:
+    """
+    Put what goes into a configuration file of criu into one at a path, for as long as criu reads it.
+
+    Args:
+        path: Of the file.
+        options: The options, whose `config` and `timeout` are exchanged for `config_file`.
+    """
+    text = render_config(options.pop("config", None), options.pop("timeout", None))
+    if text is None:
+        yield
+        return
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    options["config_file"] = path
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # this is a restored copy
+            os.unlink(path)
 
 
 def render_config(config: object, timeout: object) -> str | None:

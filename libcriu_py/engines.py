@@ -222,6 +222,7 @@ class CriuEngine:
 
     def _ask_criu(self, images: int) -> Any:
         from libcriu_py import _support
+        from libcriu_py._request import written_config
         from libcriu_py.capabilities import traceable
         from libcriu_py.criu import Criu
         from libcriu_py.errors import OperationRefused
@@ -241,7 +242,9 @@ class CriuEngine:
         service = os.environ.get(SERVICE_VARIABLE)
         try:
             if service is not None:
-                return Criu(service_fd=_support.connect(service)).dump(options)
+                # It was started before there were options, so its configuration file is one more of them (CRIU 4.2).
+                with written_config(os.path.join(self._reserved().path, "criu.conf"), options):
+                    return Criu(service_fd=_support.connect(service)).dump(options)
             env = {os.fsdecode(name): os.fsdecode(value) for name, value in dump_environment(self._criu).items()}
             with traceable():
                 return Criu(self._criu).dump(options, env=env)
