@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from libcriu_py.program import Program
     from libcriu_py.restore import restore
     from libcriu_py.snapshot import Mismatch, Snapshot
-    from libcriu_py.standby_pool import StandbyPool
+    from libcriu_py.standby.pool import StandbyPool
     from libcriu_py.streams import DEVNULL, PIPE, STDOUT
     from libcriu_py.trigger import allow_checkpoint
 
@@ -136,7 +136,7 @@ _MODULES = {
     "program": ("Program",),
     "restore": ("restore",),
     "snapshot": ("Mismatch", "Snapshot"),
-    "standby_pool": ("StandbyPool",),
+    "standby.pool": ("StandbyPool",),
     "streams": ("DEVNULL", "PIPE", "STDOUT"),
     "trigger": ("allow_checkpoint",),
 }

@@ -22,7 +22,7 @@ from libcriu_py.handover import Request
 from libcriu_py.process import RestoredProcess
 from libcriu_py.scratch import LOG_NAME, WorkDirectory, criu_environment
 from libcriu_py.snapshot import SLOTS, Snapshot
-from libcriu_py.standby import Launched, pid_of, take
+from libcriu_py.standby.taking import Launched, pid_of, take
 from libcriu_py.streams import Streams
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import pytest
 
 from libcriu_py import PIPE, CriuError, StandbyPool, _support, restore
 from libcriu_py.scratch import private_directory
-from libcriu_py.standby import socket_of
+from libcriu_py.standby.taking import socket_of
 from tests.system import standby
 from tests.system.accounts import popen_as
 from tests.system.conftest import MODES, Mode

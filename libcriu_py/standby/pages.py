@@ -18,7 +18,7 @@ from libcriu_py import _support
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from libcriu_py.standby_copy import WaitingCopy
+    from libcriu_py.standby.copy import WaitingCopy
 
 _MOMENTS = (0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds after a copy was given away at which its pages are looked at: until the last, or its end."""

@@ -19,7 +19,7 @@ from libcriu_py.streams import DEVNULL, Streams
 if TYPE_CHECKING:
     from libcriu_py.privilege import Privilege
     from libcriu_py.snapshot import Snapshot
-    from libcriu_py.standby import Launched
+    from libcriu_py.standby.taking import Launched
 
 
 class WaitingCopy:

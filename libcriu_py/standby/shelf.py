@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from libcriu_py.errors import CriuError
-from libcriu_py.standby_copy import WaitingCopy, restore_copy
+from libcriu_py.standby.copy import WaitingCopy, restore_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

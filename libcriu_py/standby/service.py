@@ -16,17 +16,17 @@ from libcriu_py import privilege
 from libcriu_py.binary import find_criu
 from libcriu_py.errors import CriuError
 from libcriu_py.snapshot import Snapshot
-from libcriu_py.standby import socket_of
-from libcriu_py.standby_door import Client, Door, Surroundings, own_surroundings
-from libcriu_py.standby_mounts import Mounts, mounts_of
-from libcriu_py.standby_pages import Pages
-from libcriu_py.standby_shelf import Bounds, Shelf
+from libcriu_py.standby.door import Client, Door, Surroundings, own_surroundings
+from libcriu_py.standby.mounts import Mounts, mounts_of
+from libcriu_py.standby.pages import Pages
+from libcriu_py.standby.shelf import Bounds, Shelf
+from libcriu_py.standby.taking import socket_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from libcriu_py.privilege import Privilege
-    from libcriu_py.standby_copy import Supervisor, WaitingCopy
+    from libcriu_py.standby.copy import Supervisor, WaitingCopy
 
 _TICK = 1.0
 """Seconds between two looks at the snapshot, the mounts and the memory."""

@@ -17,9 +17,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from libcriu_py.snapshot import Snapshot
-from libcriu_py.standby_door import DIFFERENCES
-from libcriu_py.standby_service import Service, Stock
-from libcriu_py.standby_shelf import MEBIBYTE, Bounds
+from libcriu_py.standby.door import DIFFERENCES
+from libcriu_py.standby.service import Service, Stock
+from libcriu_py.standby.shelf import MEBIBYTE, Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

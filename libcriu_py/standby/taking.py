@@ -1,7 +1,7 @@
 """
 Taking a copy that waits in a standby pool, instead of restoring one.
 
-A pool (`libcriu_py.standby_pool`) holds copies whose hand-over has not begun, and gives one away with all that
+A pool (`libcriu_py.standby.pool`) holds copies whose hand-over has not begun, and gives one away with all that
 its launcher would hold after a restore: its supervisor's channel, the socket for the request and its pidfd. From there
 on the pool has no part in it. Where there is no pool, or it has nothing for us, the caller restores as always.
 
