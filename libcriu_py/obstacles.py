@@ -207,6 +207,16 @@ def too_few_file_capabilities(criu: str, ambient: int) -> Obstacle:
     )
 
 
+def no_exec_in_namespace(criu: str) -> Obstacle:
+    """Say that root's program in a namespace cannot execute a criu with file capabilities."""
+    return Obstacle(
+        f"{criu} carries file capabilities, and what root starts in a namespace has an empty bounding set, "
+        "under which it cannot be executed (EPERM)",
+        "LIBCRIU_PY_CRIU=/path/to/a/criu/without/any, or LIBCRIU_PY_MODE=root",
+        YOU,
+    )
+
+
 # ---- namespaces ------------------------------------------------------------
 
 

@@ -235,6 +235,10 @@ def namespace_obstacle(criu: str, manifest: Mapping[str, Any] | None = None) -> 
         from libcriu_py.obstacles import too_few_file_capabilities
 
         return too_few_file_capabilities(criu, ambient)
+    if carried and manifest is None and os.geteuid() == 0:
+        from libcriu_py.obstacles import no_exec_in_namespace
+
+        return no_exec_in_namespace(criu)
     if SERVICE_VARIABLE in os.environ or os.path.exists(_namespaces_work()):
         return None  # inside of one already, or found to work
     error, stage = _support.probe_namespaces(_support.NS_USER | _support.NS_PID)

@@ -56,6 +56,17 @@ def mode(name: str, criu: Path | None = None) -> dict[str, str]:
     return {"LIBCRIU_PY_MODE": name, **({} if criu is None else {"LIBCRIU_PY_CRIU": str(criu)})}
 
 
+def test_root_needs_a_criu_without_file_capabilities_in_a_namespace(
+    own_account: Account, capable: Path, directory_of: Callable[[Account], Path]
+) -> None:
+    """
+    Nothing that it starts there may gain any, so the program could not ask for its dump.
+    """
+    done = cycle(own_account, directory_of(own_account), mode("rootless", capable))
+    assert done.returncode != 0
+    assert "empty bounding set" in done.stderr
+
+
 # ---- capability ------------------------------------------------------------
 
 
