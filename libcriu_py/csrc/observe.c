@@ -4,31 +4,15 @@
  */
 #define _GNU_SOURCE
 #include "support.h"
+#include "parts.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
-#define PRESENT (1ull << 63)
-#define SWAPPED (1ull << 62)
-#define OF_FILE (1ull << 61)
-
 #define ENTRIES 8192
-
-int lcp_open_pagemap(int pid)
-{
-	char path[32];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
 
 int lcp_written_pages(int pagemap, uint64_t first, size_t count, unsigned char *written)
 {
@@ -42,7 +26,7 @@ int lcp_written_pages(int pagemap, uint64_t first, size_t count, unsigned char *
 			return size < 0 ? -errno : 0; /* it has ended, and has no memory */
 		for (size_t i = 0; i < (size_t)size / sizeof(*entries); i++)
 			/* Of a private mapping, a page that is not the file's own has been written to. */
-			if (entries[i] & (PRESENT | SWAPPED) && !(entries[i] & OF_FILE))
+			if (entries[i] & (PAGE_PRESENT | PAGE_SWAPPED) && !(entries[i] & PAGE_OF_FILE))
 				written[done + i] = 1;
 		done += (size_t)size / sizeof(*entries);
 	}

@@ -19,10 +19,6 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* An entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
-#define PAGE_PRESENT (1ULL << 63)
-#define PAGE_OF_FILE (1ULL << 61)
-
 #define ENTRIES 4096
 
 /* What is written into a file of pages. */
@@ -36,6 +32,16 @@ struct set {
 	uint64_t written, limit; /* bytes */
 	struct range last;
 };
+
+int lcp_open_pagemap(int pid)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
 
 static int put(struct set *set)
 {
@@ -94,10 +100,9 @@ int lcp_list_pages(int pid, uint64_t limit, int fd)
 	int pagemap, result = 0;
 	FILE *maps;
 
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-	pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	pagemap = lcp_open_pagemap(pid);
 	if (pagemap < 0)
-		return -errno;
+		return pagemap;
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	maps = fopen(path, "re");
 	if (!maps)

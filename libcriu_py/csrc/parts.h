@@ -10,6 +10,11 @@
 
 #define MAX_FDS 253 /* SCM_MAX_FD of the kernel, net/core/scm.c */
 
+/* Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
+#define PAGE_PRESENT (1ull << 63)
+#define PAGE_SWAPPED (1ull << 62)
+#define PAGE_OF_FILE (1ull << 61)
+
 int lcp_pidfd_open(pid_t pid);
 int lcp_pidfd_signal(int pidfd, int sig);
 ssize_t lcp_send_message(int sock, const void *data, size_t size, const int *fds, int count);
