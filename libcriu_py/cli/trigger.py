@@ -8,8 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, parse, report
-from libcriu_py.errors import CheckpointError
+from libcriu_py.cli._arguments import build, carry_out
 
 if TYPE_CHECKING:
     import argparse
@@ -48,23 +47,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """
-    Run the subcommand.
+    Run the subcommand with its arguments; returns the exit status.
+    """
+    return carry_out(build_parser(), argv, _ask)
 
-    Args:
-        argv: Its arguments.
 
-    Returns:
-        The exit status, as in the help.
+def _ask(options: argparse.Namespace) -> int:
+    """
+    Ask the program, and say what came of it.
     """
     from libcriu_py.trigger import ask
 
-    options = parse(build_parser(), argv)
-    if isinstance(options, int):
-        return options
-    try:
-        made = ask(options.pid, None if options.output is None else os.path.abspath(options.output))
-    except (CheckpointError, OSError) as error:
-        report(error)
-        return 1
+    made = ask(options.pid, None if options.output is None else os.path.abspath(options.output))
     sys.stdout.write(f"snapshot: {made}\n")
     return 0
