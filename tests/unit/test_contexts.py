@@ -6,26 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import TYPE_CHECKING
 
 import pytest
 
 from libcriu_py import Context, HookError, checkpoint, checkpoint_here, register
-from libcriu_py.hooks import registry
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True)
-def fresh_registry() -> Iterator[None]:
-    """
-    Give each test a registry without entries.
-    """
-    kept = registry._entries
-    registry._entries = []
-    yield
-    registry._entries = kept
+pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 class Thing:

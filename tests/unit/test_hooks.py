@@ -5,26 +5,13 @@ Registration and order of hooks.
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
 
 import pytest
 
 from libcriu_py import HookError, after_restore, before_checkpoint, checkpoint, checkpoint_here, register, unregister
 from libcriu_py.hooks import registry
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True)
-def fresh_registry() -> Iterator[None]:
-    """
-    Give each test a registry without entries.
-    """
-    kept = registry._entries
-    registry._entries = []
-    yield
-    registry._entries = kept
+pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 class Thing:

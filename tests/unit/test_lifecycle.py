@@ -20,25 +20,15 @@ from libcriu_py import (
     register,
     unregister,
 )
-from libcriu_py.hooks import registry
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.fixture(autouse=True)
-def fresh_registry() -> Iterator[None]:
-    """
-    Give each test a registry without entries.
-    """
-    kept = registry._entries
-    registry._entries = []
-    yield
-    registry._entries = kept
+pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 class Connection:

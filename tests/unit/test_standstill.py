@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 LIMIT = 5.0
 
 
-@pytest.fixture(autouse=True)
-def fresh_registry() -> Iterator[None]:
-    """
-    Give each test a registry without entries.
-    """
-    kept = registry._entries
-    registry._entries = []
-    yield
-    registry._entries = kept
+pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 def rehearse(**settings: object) -> None:

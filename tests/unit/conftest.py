@@ -1,0 +1,25 @@
+"""
+Fixtures of the tests that need neither root nor criu.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libcriu_py.hooks import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def fresh_registry() -> Iterator[None]:
+    """
+    Give a test a registry of hooks without entries.
+    """
+    kept = registry._entries
+    registry._entries = []
+    yield
+    registry._entries = kept
