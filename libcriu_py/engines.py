@@ -161,7 +161,7 @@ class CriuEngine:
             slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                outcome = self._ask_criu(images)
+                outcome = self._ask_criu(images, original.shared)
             except BaseException:
                 os.close(slot)
                 raise
@@ -220,7 +220,7 @@ class CriuEngine:
             "details": self._details,
         }
 
-    def _ask_criu(self, images: int) -> Any:
+    def _ask_criu(self, images: int, shared: Sequence[Shared]) -> Any:
         from libcriu_py import _support
         from libcriu_py._request import written_config
         from libcriu_py.capabilities import traceable
@@ -239,6 +239,11 @@ class CriuEngine:
             "unprivileged": True,
             **self._options,
         }
+        if shared:
+            from libcriu_py.shared_stdio import outside
+
+            given: Any = self._options.get("external") or ()
+            options["external"] = [*given, *outside(shared)]
         service = os.environ.get(SERVICE_VARIABLE)
         try:
             if service is not None:

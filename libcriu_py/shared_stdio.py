@@ -4,11 +4,15 @@ Standard streams that descendants of a dumped process share with it.
 The process itself has slots in place of its stdio while it is dumped; what its descendants have open cannot be
 changed from outside. So their images are: a descriptor that was the same open file as the stdio becomes, in
 `fdinfo-*.img`, one on the slot's file, which a restore replaces by what the restoring side gave.
+
+In a mount namespace, criu finds no mount for a file that was opened outside of it, such as one that output was
+redirected to. It is told that such a file is *external*, and saves no more than its name.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py import _support
@@ -59,6 +63,32 @@ def _find(pid: int, streams: Sequence[int]) -> Iterator[Shared]:
             if _support.same_file(pid, fd, stream):
                 yield Shared(pid, fd, stream)
                 break
+
+
+def outside(shared: Sequence[Shared]) -> list[str]:
+    """
+    Name shared files for which criu finds no mount.
+
+    Args:
+        shared: what `find` found.
+
+    Returns:
+        Keys for the option `external` of a dump, as `dump_one_reg_file` (criu/files-reg.c) makes them.
+    """
+    return sorted({key for key in map(_external_key, shared) if key is not None})
+
+
+def _external_key(item: Shared) -> str | None:
+    from libcriu_py.preflight.descriptors import known_mounts, mount_of
+
+    try:
+        status, mount = os.stat(f"/proc/{item.pid}/fd/{item.fd}"), mount_of(item.fd, item.pid)
+    except FileNotFoundError:
+        return None  # it has ended
+    # Pipes without a name have no mount anywhere, and are no worse for being named.
+    if mount in known_mounts() or not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+        return None
+    return f"file[{mount:x}:{status.st_ino:x}]"
 
 
 def redirect(images: str, leader: int, shared: Sequence[Shared]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from libcriu_py import tree
+from libcriu_py import shared_stdio, tree
 from libcriu_py.preflight.descriptors import GHOST_LIMIT, in_user_namespace, known_mounts, mount_of
 from libcriu_py.preflight.finding import Finding, Verdict
 
@@ -207,10 +207,13 @@ def _children() -> Iterator[Finding]:
 def _outside(pid: int) -> str | None:
     """
     Give a file that a process has open on a mount that is not in this mount namespace.
+
+    What it shares with our standard streams is replaced together with them.
     """
     mounts = known_mounts()
+    replaced = {str(item.fd) for item in shared_stdio.find([pid]) if shared_stdio.outside([item])}
     try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
+        for name in {*os.listdir(f"/proc/{pid}/fd")} - replaced:
             path = os.readlink(f"/proc/{pid}/fd/{name}")
             if path.startswith("/") and not path.startswith("/memfd:") and mount_of(name, pid) not in mounts:
                 return path

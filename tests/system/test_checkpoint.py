@@ -324,22 +324,48 @@ def test_child_has_the_stdio_of_the_copy(mode: Mode, directory_of: Directories) 
 
 def test_child_has_the_file_of_the_copy(mode: Mode, directory_of: Directories) -> None:
     """
-    Output of the dump in a file is that of the copy afterwards; in a namespace children cannot be dumped with such.
+    Output of the dump in a file is that of the copy afterwards.
     """
     directory = directory_of(mode.account)
     script = write_program(mode, directory, WORKER)
     with (directory / "dump").open("w+") as file:
         made = start(mode, script, directory / "snap", "0", stdout=file, stderr=subprocess.PIPE)
         size = file.tell()
-    if mode.value == "rootless":
-        assert "such as subprocess.DEVNULL or PIPE" in made.stderr
-        return
+    assert made.returncode == 0, made.stderr
     with (directory / "copy").open("w+") as file:
         file.write("before\n")
         file.flush()
         SelfDump(mode, directory / "snap", script).run(stdout=file, stderr=subprocess.DEVNULL)
     assert (directory / "copy").read_text() == "before\nworker\nparent 0\n"
     assert (directory / "dump").stat().st_size == size
+
+
+def test_child_keeps_a_file_that_the_program_has_given_up(
+    mode_named: Callable[[str], Mode], directory_of: Directories
+) -> None:
+    """
+    What output was redirected to is nobody's stdio then, and in a namespace there is no mount for it: that is named.
+    """
+    code = """
+    import os, subprocess
+    from libcriu_py import checkpoint
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    try:
+        with checkpoint():
+            pass
+    finally:
+        child.communicate()
+    """
+    mode = mode_named("rootless")
+    directory = directory_of(mode.account)
+    with (directory / "dump").open("w") as file:
+        script = write_program(mode, directory, code)
+        made = start(mode, script, directory / "snap", stdout=file, stderr=subprocess.PIPE)
+    assert made.returncode != 0
+    assert f"it has {directory}/dump open" in made.stderr
+    assert "such as subprocess.DEVNULL or PIPE" in made.stderr
 
 
 def test_child_has_the_terminal_of_the_copy(mode: Mode, directory_of: Directories) -> None:
