@@ -67,7 +67,7 @@ test-clean: ## install, build and use it in clean roots of Debian 12 and 13 (roo
 test-cpython: venv ## CPython's own tests, in restored interpreters and in fresh ones (minutes)
 	@scripts/test-cpython
 
-test-apps: venv ## real programs from PyPI, restored and conventional (minutes)
+test-apps: venv ## real programs and frameworks from PyPI, restored and conventional (minutes)
 	@scripts/test-apps
 
 matrix: test-tools ## find out what programs may hold open in each mode, and write it into docs/unprivileged.md

@@ -47,6 +47,8 @@ KINDS: dict[str, Kind] = {
     "random": Kind("randomness", "Random", ("random",)),
     "numpy": Kind("numpy_random", "NumpyRandom", ("numpy.random",)),
     "torch": Kind("torch_random", "TorchRandom", ("torch",)),
+    "tensorflow": Kind("tensorflow_random", "TensorflowRandom", ("tensorflow",)),
+    "keras": Kind("keras_random", "KerasRandom", ("keras",)),
     "ssl": Kind("openssl", "OpenSsl"),
     "uuid": Kind("uuids", "Uuid", ("uuid",)),
     "tempfile": Kind("temporary_names", "TemporaryNames", ("tempfile",)),

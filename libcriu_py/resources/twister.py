@@ -1,0 +1,145 @@
+"""
+A Mersenne Twister of C++ (std::mt19937_64) that a library keeps to itself: found in memory by its numbers.
+
+A number is made of one word of the state by steps that can be undone; 312 words are followed by the index of the next
+(libstdc++, bits/random.h, mersenne_twister_engine). So a few numbers in a row are a pattern to look for. That what was
+found is it is proved by foretelling the next number.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_WORDS = 312
+_PATTERN = 8  # words
+_TRIES = 8
+_MASK = (1 << 64) - 1
+_CHUNK = 1 << 24
+# Shift (to the right where positive) and mask of each step (random.tcc, operator()).
+_STEPS = ((29, 0x5555555555555555), (-17, 0x71D67FFFEDA60000), (-37, 0xFFF7EEE000000000), (43, _MASK))
+
+
+class Twister(NamedTuple):
+    """
+    The state of one.
+
+    Attributes:
+        address: Of its first word.
+    """
+
+    address: int
+
+    @classmethod
+    def find(cls, draw: Callable[[], int]) -> Twister | None:
+        """
+        Find the state behind a function.
+
+        Args:
+            draw: Gives its next number.
+
+        Returns:
+            None where it is not there, or where other threads draw from it all the time.
+        """
+        draw()  # makes it, if it is not there yet
+        for _ in range(_TRIES):
+            # A block of numbers may end among these, or another thread draw one: then try again.
+            pattern = struct.pack(f"={_PATTERN}Q", *(word_of(draw()) for _ in range(_PATTERN)))
+            for place in _search(pattern):
+                address = _begin(place)
+                if address is not None and _foretell(address) == draw():
+                    return cls(address)
+        return None
+
+    def seed(self) -> None:
+        """
+        Fill the state from the kernel, and have all of it mixed with the next number.
+        """
+        import ctypes
+
+        ctypes.memmove(self.address, os.urandom(8 * _WORDS) + struct.pack("=Q", _WORDS), 8 * _WORDS + 8)
+
+
+def number_of(word: int) -> int:
+    """
+    Make a number of a word of the state.
+    """
+    for shift, mask in _STEPS:
+        word ^= _shifted(word, shift) & mask
+    return word
+
+
+def word_of(number: int) -> int:
+    """
+    Give the word of the state that a number was made of.
+    """
+    for shift, mask in reversed(_STEPS):
+        word = number
+        # Each round has `shift` more bits right.
+        for _ in range(64 // abs(shift) + 1):
+            word = number ^ _shifted(word, shift) & mask
+        number = word
+    return number
+
+
+def _shifted(word: int, shift: int) -> int:
+    return word >> shift if shift > 0 else word << -shift & _MASK
+
+
+def _begin(place: int) -> int | None:
+    """
+    Give where the state begins, of which words up to the index have been found.
+    """
+    import ctypes
+
+    for index in range(_PATTERN, _WORDS):
+        address = place - 8 * (index - _PATTERN)
+        if _is_readable(address + 8 * _WORDS) and ctypes.c_uint64.from_address(address + 8 * _WORDS).value == index:
+            return address
+    return None
+
+
+def _foretell(address: int) -> int:
+    import ctypes
+
+    words = (ctypes.c_uint64 * (_WORDS + 1)).from_address(address)
+    return number_of(words[words[_WORDS]])
+
+
+def _is_readable(address: int) -> bool:
+    return any(start <= address < end for start, end in _areas())
+
+
+def _search(pattern: bytes) -> Iterator[int]:
+    """
+    Give where a pattern is in the memory that allocators have.
+    """
+    memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for start, end in _areas():
+            for offset in range(start, end, _CHUNK):
+                chunk = os.pread(memory, min(_CHUNK + len(pattern), end - offset), offset)
+                found = chunk.find(pattern)
+                if found >= 0 and (offset + found) % 8 == 0:
+                    yield offset + found
+    finally:
+        os.close(memory)
+
+
+def _areas() -> list[tuple[int, int]]:
+    """
+    Give the private areas of memory without a file that can be written, [heap] first.
+    """
+    found: list[tuple[int, int]] = []
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            fields = line.split()
+            name = fields[5] if len(fields) > 5 else ""
+            if fields[1] == "rw-p" and name in {"", "[heap]"}:
+                start, end = (int(part, 16) for part in fields[0].split("-"))
+                found.insert(0 if name else len(found), (start, end))
+    return found
