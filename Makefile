@@ -6,6 +6,10 @@ VENV ?= .venv
 ARGS ?=
 # How many tests run at once; PARALLEL= gives one at a time, with its output as it comes.
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
+# Where the benchmarks' heavy packages go: not among those of the tests, unless VENV was given.
+bench_venv = $(if $(filter file,$(origin VENV)),.venv-bench,$(VENV))
+# How long the benchmarks may take.
+MINUTES ?= 27
 # Built lib directory of CRIU's source, for the benchmark to have pycriu from.
 PYCRIU ?=
 # Arguments of the demo, such as DEMO="--rounds 20".
@@ -15,7 +19,6 @@ python = $(VENV)/bin/python
 # The binding is also tested against an older CRIU, built lean, and the newest one there is, with all that it can do.
 other_criu = $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/libcriu_py/criu
 test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
-results = benchmarks/results
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
@@ -73,20 +76,11 @@ test-apps: venv ## real programs and frameworks from PyPI, restored and conventi
 matrix: test-tools ## find out what programs may hold open in each mode, and write it into docs/unprivileged.md
 	@$(python) -m pytest --no-skips --write-matrix tests/system/test_modes_matrix.py $(ARGS)
 
-bench: ## measure (20 to 30 minutes), and put the times into README and docs; CRIU and heavy packages are installed
+bench: ## measure (MINUTES=27), and put the times into README and docs; CRIU and heavy packages are installed
 	@scripts/install-criu --from-source
-	@$(make_venv) --extra bench $(VENV)
-	@$(python) -m benchmarks.startup --runs 12 $(if $(PYCRIU),--pycriu '$(PYCRIU)') \
-		--json $(results)/startup.json --plot $(results)/startup.png
-	@$(python) -m benchmarks.copies --runs 3 --json $(results)/copies.json
-	@$(python) -m benchmarks.growth --runs 3 --json $(results)/growth.json --plot $(results)/growth.png
-	@$(python) -m benchmarks.touch --runs 3 --json $(results)/touch.json
-	@$(python) -m benchmarks.standby --runs 20 --json $(results)/standby.json
-	@$(python) -m benchmarks.modes --only empty --only torch --runs 15 --json $(results)/modes.json
-	@$(python) -m benchmarks.spawn --runs 3 --json $(results)/spawn.json
-	@$(python) -m benchmarks.readme
-	@$(python) -m benchmarks.bars
+	@$(make_venv) --extra bench $(bench_venv)
+	@PYCRIU='$(PYCRIU)' $(bench_venv)/bin/python -m benchmarks.suite --minutes $(MINUTES)
 
 clean: ## remove what was built here (not CRIU)
-	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
+	rm -rf build dist .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

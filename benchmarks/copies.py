@@ -10,30 +10,25 @@ Run it as ``python benchmarks/copies.py`` in an environment where the package is
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if not __package__:  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
-from benchmarks.common import RunError, Summary, round_robin, summarize
+from benchmarks import frame
+from benchmarks.common import Summary, summarize
 from benchmarks.crowd import Crowd
 from benchmarks.machine import field
 from benchmarks.scenarios import torch_idle
 from benchmarks.snapshots import command, environment, take_snapshot
 from benchmarks.variants import CONVENTIONAL, COPIED, NATIVE
-from libcriu_py.binary import find_criu
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 COUNTS = (1, 4, 16, 64)
 LONGEST = 16
@@ -41,7 +36,6 @@ LONGEST = 16
 WEIGHED = 8
 MEMORY_SHARE = 0.7  # of what is available; more copies than fit are not tried
 MEGA = 1_000_000
-WARM_UP = 1  # rounds
 
 
 class Together(NamedTuple):
@@ -53,14 +47,12 @@ class Together(NamedTuple):
     end: Summary
 
 
-class Options(argparse.Namespace):
+class Options(frame.Options):
     """
     The command line.
     """
 
-    runs: int
     counts: list[int]
-    json: Path | None
 
 
 class Session:
@@ -68,24 +60,21 @@ class Session:
     What one invocation measures, and what it leaves out.
     """
 
-    def __init__(self, console: Console, directory: Path, options: Options) -> None:
+    def __init__(self, bench: frame.Frame[Options], directory: Path) -> None:
         """
         Take the snapshots.
 
         Args:
-            console: Where progress is shown.
+            bench: Measures, and says what is left out.
             directory: For the snapshots.
-            options: The command line.
 
         """
-        self.console = console
-        self.options = options
+        self.bench = bench
         self.scenario = torch_idle()
-        self.skipped: list[str] = []
         launcher = [command(NATIVE), "--no-fallback"]
         self.ways: dict[str, list[str]] = {CONVENTIONAL: [sys.executable, str(self.scenario.program)]}
         for name, memory in ((NATIVE, "auto"), (COPIED, "copy")):
-            with console.status(f"snapshot, {memory}"):
+            with bench.console.status(f"snapshot, {memory}"):
                 snapshot = take_snapshot(self.scenario, directory / memory, memory)
             self.ways[name] = [*launcher, str(snapshot.directory)]
 
@@ -100,24 +89,13 @@ class Session:
         """
         return Crowd(self.ways[name], count, environment(), self.scenario.expect)
 
-    def skip(self, what: str) -> None:
-        """
-        Leave something out, and say so here and in the JSON.
-
-        Args:
-            what: What is left out and why, in a sentence.
-
-        """
-        self.skipped.append(what)
-        self.console.print(f"[yellow]skipped:[/yellow] {what}", highlight=False)
-
     def weigh(self) -> dict[str, dict[str, float]]:
         """
         Return the bytes that one of ``WEIGHED`` waiting copies takes, and that a single one takes, by way.
         """
         weights: dict[str, dict[str, float]] = {}
         for name in self.ways:
-            with self.console.status(f"weighing {name}"):
+            with self.bench.console.status(f"weighing {name}"):
                 alone = self.crowd(name, 1).weigh()
                 together = self.crowd(name, WEIGHED).weigh()
             weights[name] = {"alone": alone.pss, "one_of_many": together.pss / WEIGHED, "private": together.private}
@@ -135,12 +113,12 @@ class Session:
         available = int(field("/proc/meminfo", "MemAvailable").split()[0]) * 1024 * MEMORY_SHARE
         kinds = []
         for name in self.ways:
-            for count in self.options.counts:
+            for count in self.bench.options.counts:
                 needed = weights[name]["private"] * count
                 if needed > available:
-                    self.skip(f"{count} at once, {name}: {needed / MEGA:.0f} MB do not fit into the memory")
+                    self.bench.skip(f"{count} at once, {name}: {needed / MEGA:.0f} MB do not fit into the memory")
                 elif count > LONGEST and name != NATIVE:
-                    self.skip(f"{count} at once, {name}: would take minutes; {LONGEST} are the most that are tried")
+                    self.bench.skip(f"{count} at once, {name}: more than {LONGEST} would take minutes")
                 else:
                     kinds.append((name, count))
         return kinds
@@ -153,28 +131,15 @@ class Session:
             kinds: Ways and numbers.
 
         """
-        firsts: dict[tuple[str, int], list[float]] = {}
-        ends: dict[tuple[str, int], list[float]] = {}
-        failed: set[tuple[str, int]] = set()
-        with self.console.status("") as status:
-            for number, kind in round_robin(kinds, WARM_UP + self.options.runs):
-                if kind in failed:
-                    continue
-                status.update(f"round {number + 1}: {kind[1]} at once, {kind[0]}")
-                try:
-                    first, end = self.crowd(*kind).time()
-                except RunError as error:
-                    failed.add(kind)
-                    self.skip(f"{kind[1]} at once, {kind[0]}: {error}")
-                    continue
-                if number >= WARM_UP:
-                    firsts.setdefault(kind, []).append(first)
-                    ends.setdefault(kind, []).append(end)
+
+        def together(name: str, count: int) -> Callable[[], tuple[float, float]]:
+            return lambda: self.crowd(name, count).time()
+
+        found = self.bench.turns("copies", {kind: together(*kind) for kind in kinds})
         measured: dict[str, dict[int, Together]] = {name: {} for name in self.ways}
-        for name, count in kinds:
-            if (name, count) not in failed:
-                together = Together(summarize(firsts[name, count]), summarize(ends[name, count]))
-                measured[name][count] = together
+        for (name, count), times in found.items():
+            firsts, ends = zip(*times, strict=True)
+            measured[name][count] = Together(summarize(firsts), summarize(ends))
         return measured
 
 
@@ -186,20 +151,9 @@ def parse(argv: list[str] | None) -> Options:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     """
-    parser = argparse.ArgumentParser(prog="copies.py", description="Start several copies at once, and weigh them.")
-    parser.add_argument("--runs", "--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
-    parser.add_argument(
-        "--counts",
-        type=lambda text: [int(word) for word in text.split(",")],
-        default=sorted({*COUNTS, WEIGHED}),
-        metavar="N,N...",
-        help="how many at once (default: 1,4,8,16,64)",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON")
-    options = parser.parse_args(argv, namespace=Options())
-    if options.runs < 1 or min(options.counts) < 1:
-        parser.error("--runs and --counts must be at least 1")
-    return options
+    parser = frame.Parser("copies.py", "Start several copies at once, and weigh them.", runs=5)
+    parser.add_counts("--counts", sorted({*COUNTS, WEIGHED}), "how many at once")
+    return parser.read(argv, Options())
 
 
 def table(measured: dict[str, dict[int, Together]], weights: dict[str, dict[str, float]]) -> Table:
@@ -237,33 +191,25 @@ def main(argv: list[str] | None = None) -> int:
         0, or 1 when nothing could be measured.
 
     """
-    options = parse(argv)
-    console = Console()
-    missing = torch_idle().missing()
-    if missing:
-        console.print(f"[yellow]skipped:[/yellow] not installed: {', '.join(missing)} (pip install '.[bench]')")
+    bench = frame.Frame(parse(argv))
+    if not bench.has(torch_idle()):
         return 1
-    with tempfile.TemporaryDirectory(prefix="libcriu_py-bench-") as directory:
-        session = Session(console, Path(directory), options)
+    with bench.directory() as directory:
+        session = Session(bench, directory)
         weights = session.weigh()
         measured = session.time(session.kinds(weights))
-    console.print(table(measured, weights))
-    if options.json is not None:
-        values = {
-            "machine": machine.describe(find_criu(), environment()),
-            "runs": options.runs,
-            "weighed": WEIGHED,
-            "bytes": {name: {key: round(size) for key, size in sizes.items()} for name, sizes in weights.items()},
-            "at_once": {
-                name: {
-                    count: {"first_output_ms": both.first._asdict(), "end_ms": both.end._asdict()}
-                    for count, both in times.items()
-                }
-                for name, times in measured.items()
-            },
-            "skipped": session.skipped,
-        }
-        options.json.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    bench.console.print(table(measured, weights))
+    bench.write(
+        weighed=WEIGHED,
+        bytes={name: {key: round(size) for key, size in sizes.items()} for name, sizes in weights.items()},
+        at_once={
+            name: {
+                count: {"first_output_ms": both.first._asdict(), "end_ms": both.end._asdict()}
+                for count, both in times.items()
+            }
+            for name, times in measured.items()
+        },
+    )
     return 0
 
 

@@ -9,28 +9,25 @@ Run it as ``python benchmarks/growth.py`` in an environment where the package is
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine, variants
+from benchmarks import frame, variants
 from benchmarks.common import summarize
 from benchmarks.pictures import save, subtitle
 from benchmarks.report import summary_json
 from benchmarks.scenarios import numpy
 from benchmarks.session import Session
-from benchmarks.snapshots import environment
-from libcriu_py.binary import find_criu
+
+if TYPE_CHECKING:
+    from benchmarks.budget import Budget
 
 SIZES = (8, 32, 128, 512, 1024, 2048, 4096)  # MB
 SHOWN = {
@@ -43,29 +40,31 @@ MEGA = 1_000_000
 MEGABYTE = 1 << 20
 
 
-class Options(argparse.Namespace):
+class Options(frame.Options):
     """
     The command line.
     """
 
-    runs: int
     sizes: list[int]
-    json: Path | None
     plot: Path | None
 
 
-def measure_size(session: Session, megabytes: int) -> dict[str, Any] | None:
+def measure_size(session: Session, megabytes: int, budget: Budget) -> dict[str, Any] | None:
     """
     Measure the program with an array of one size.
 
     Args:
         session: Measures, and says what is left out.
         megabytes: The size.
+        budget: Of the rounds.
 
     Returns:
         Summaries by way, and what the snapshots took, as JSON holds them; None if it does not fit.
 
     """
+    if budget.exhausted:
+        session.skip(f"{megabytes} MB: no time was left")
+        return None
     free = shutil.disk_usage(session.directory).free
     if free < FREE * megabytes * MEGABYTE:
         session.skip(f"{megabytes} MB: {free / MEGA:.0f} MB are free in {session.directory}, too few for the snapshots")
@@ -78,7 +77,7 @@ def measure_size(session: Session, megabytes: int) -> dict[str, Any] | None:
     there = {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
     ways = [variants.conventional(scenario)]
     ways += [variants.restored(name, scenario, snapshot) for name, snapshot in there.items()]
-    samples = session.rounds(f"{megabytes} MB", ways)
+    samples = session.rounds(f"{megabytes} MB", ways, budget)
     for snapshot in there.values():
         shutil.rmtree(snapshot.directory)
     return {
@@ -87,6 +86,7 @@ def measure_size(session: Session, megabytes: int) -> dict[str, Any] | None:
         },
         "end_ms": {name: summary_json(summarize([run.end for run in runs])) for name, runs in samples.items()},
         "snapshot_seconds": {name: round(snapshot.seconds, 2) for name, snapshot in there.items()},
+        "frozen_seconds": {name: round(snapshot.frozen, 3) for name, snapshot in there.items()},
         "image_bytes": {name: snapshot.image_bytes for name, snapshot in there.items()},
     }
 
@@ -168,18 +168,10 @@ def parse(argv: list[str] | None) -> Options:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     """
-    parser = argparse.ArgumentParser(prog="growth.py", description="See what memory costs at the start.")
-    parser.add_argument("--runs", "--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
-    parser.add_argument(
-        "--sizes",
-        type=lambda text: [int(word) for word in text.split(",")],
-        default=list(SIZES),
-        metavar="MB,MB...",
-        help="sizes of the array (default: 8 to 4096 MB)",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG, and an SVG beside it")
-    return parser.parse_args(argv, namespace=Options())
+    parser = frame.Parser("growth.py", "See what memory costs at the start.", runs=5)
+    parser.add_counts("--sizes", SIZES, "sizes of the array, MB")
+    parser.add_plot()
+    return parser.read(argv, Options())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -194,24 +186,22 @@ def main(argv: list[str] | None = None) -> int:
 
     """
     options = parse(argv)
-    console = Console()
-    missing = numpy().missing()
-    if missing:
-        console.print(f"[yellow]skipped:[/yellow] not installed: {', '.join(missing)} (pip install '.[bench]')")
+    bench = frame.Frame(options)
+    if not bench.has(numpy()):
         return 1
-    with tempfile.TemporaryDirectory(prefix="libcriu_py-bench-") as directory:
-        session = Session(console, Path(directory).resolve(), options.runs, None)
-        measured = {size: measure_size(session, size) for size in options.sizes}
-    sizes = {size: values for size, values in measured.items() if values is not None}
+    sizes = {}
+    with bench.directory() as directory:
+        session = Session(bench, directory)
+        for place, size in enumerate(options.sizes):
+            values = measure_size(session, size, bench.budget.part(len(options.sizes) - place))
+            if values is not None:
+                sizes[size] = values
     if not sizes:
         return 1
-    console.print(table(sizes))
-    described = machine.describe(find_criu(), environment())
-    if options.json is not None:
-        values = {"machine": described, "runs": options.runs, "sizes": sizes, "skipped": session.skipped}
-        options.json.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    bench.console.print(table(sizes))
+    bench.write(sizes=sizes)
     if options.plot is not None:
-        plot(sizes, options.plot, subtitle(described, options.runs))
+        plot(sizes, options.plot, subtitle(bench.machine, bench.runs))
     return 0
 
 

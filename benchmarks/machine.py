@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -91,6 +92,20 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+def torch_kind() -> str | None:
+    """
+    Tell which build of torch is installed, without importing it: `CPU` or `CUDA 12.8`; None where there is none.
+
+    The libraries of a build for graphics processors are in each image, used or not.
+    """
+    try:
+        path = importlib.metadata.distribution("torch").locate_file("torch/version.py")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    found = re.search(r"^cuda\b.*= '(.+)'$", Path(str(path)).read_text(encoding="utf-8"), re.MULTILINE)
+    return f"CUDA {found[1]}" if found else "CPU"
+
+
 def has_editable_finder() -> bool:
     """
     Tell whether each start of this Python imports the finder of an editable installation.
@@ -129,5 +144,6 @@ def describe(criu: str | None, env: Mapping[str, str]) -> dict[str, object]:
         "load": list(os.getloadavg()),
         "niceness": os.getpriority(os.PRIO_PROCESS, 0),
         "packages": package_versions(),
+        "torch": torch_kind(),
         "tuning": {k: v for k, v in env.items() if k.startswith(TUNING)},
     }

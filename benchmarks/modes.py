@@ -11,29 +11,28 @@ installed.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if not __package__:  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
-from benchmarks.common import Sample, measure, round_robin, summarize
-from benchmarks.scenarios import LABELS, SCENARIOS
+from benchmarks import frame
+from benchmarks.common import Sample, measure, summarize
+from benchmarks.scenarios import LABELS
 from benchmarks.snapshots import Unavailable, command, environment
 from libcriu_py.binary import find_criu
 from libcriu_py.privilege import Privilege, capable_criu, find_obstacle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.budget import Budget
     from benchmarks.scenarios import Scenario
 
 MODES = (Privilege.ROOT, Privilege.CAPABILITY, Privilege.ROOTLESS)
@@ -41,14 +40,12 @@ WARM_UP = 3  # rounds
 LAUNCHERS: tuple[tuple[str, list[str]], ...] = (("libcriu-py-run", []), ("libcriu-py", ["run"]))
 
 
-class Options(argparse.Namespace):
+class Options(frame.Options):
     """
     The command line.
     """
 
-    runs: int
     only: list[str]
-    json: Path | None
 
 
 def launchers() -> dict[str, list[str]]:
@@ -64,12 +61,12 @@ def launchers() -> dict[str, list[str]]:
     return found
 
 
-def modes(console: Console) -> list[Privilege]:
+def modes(bench: frame.Frame[Options]) -> list[Privilege]:
     """
     Return the modes that work here, and say what stops the others.
 
     Args:
-        console: Where to say it.
+        bench: Says it.
 
     """
     working = []
@@ -78,7 +75,7 @@ def modes(console: Console) -> list[Privilege]:
         if obstacle is None:
             working.append(mode)
         else:
-            console.print(f"[yellow]skipped:[/yellow] {mode.value}: {obstacle}", highlight=False, soft_wrap=True)
+            bench.skip(f"{mode.value}: {obstacle}")
     return working
 
 
@@ -110,33 +107,33 @@ def snapshot(scenario: Scenario, mode: Privilege, directory: Path) -> Path:
     return target
 
 
-def compare(scenario: Scenario, working: list[Privilege], directory: Path, runs: int) -> dict[str, list[Sample]]:
+def compare(
+    bench: frame.Frame[Options], scenario: Scenario, working: list[Privilege], directory: Path, budget: Budget
+) -> dict[str, list[Sample]]:
     """
     Measure a scenario in each mode with each launcher, in turns.
 
     Args:
+        bench: Measures.
         scenario: The program.
         working: The modes.
         directory: For the snapshots.
-        runs: Rounds that count.
+        budget: Of the rounds.
 
     Returns:
         The samples by "launcher, mode".
 
     """
-    ways = []
+
+    def way(argv: list[str], env: dict[str, str]) -> Callable[[], Sample]:
+        return lambda: measure(argv, env=env, expect=scenario.expect)
+
+    ways = {}
     for mode in working:
         target = snapshot(scenario, mode, directory)
-        ways += [
-            (f"{name}, {mode.value}", [*words, "--no-fallback", str(target)], variables(mode))
-            for name, words in launchers().items()
-        ]
-    samples: dict[str, list[Sample]] = {name: [] for name, _, _ in ways}
-    for number, (name, argv, env) in round_robin(ways, WARM_UP + runs):
-        sample = measure(argv, env=env, expect=scenario.expect)
-        if number >= WARM_UP:
-            samples[name].append(sample)
-    return samples
+        for name, words in launchers().items():
+            ways[f"{name}, {mode.value}"] = way([*words, "--no-fallback", str(target)], variables(mode))
+    return bench.turns(scenario.name, ways, warm_up=WARM_UP, budget=budget)
 
 
 def parse(argv: list[str] | None) -> Options:
@@ -147,17 +144,9 @@ def parse(argv: list[str] | None) -> Options:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     """
-    parser = argparse.ArgumentParser(prog="modes.py", description="Compare the modes of libcriu_py.")
-    parser.add_argument("--runs", type=int, default=30, metavar="N", help="rounds (default: 30)")
-    parser.add_argument(
-        "--only", action="append", choices=SCENARIOS, help="measure this scenario; may be given again (default: empty)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON")
-    options = parser.parse_args(argv, namespace=Options())
-    if options.runs < 1:
-        parser.error("--runs must be at least 1")
-    options.only = options.only or ["empty"]
-    return options
+    parser = frame.Parser("modes.py", "Compare the modes of libcriu_py.", runs=30)
+    parser.add_only("empty")
+    return parser.read(argv, Options())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -172,15 +161,15 @@ def main(argv: list[str] | None = None) -> int:
 
     """
     options = parse(argv)
-    console = Console()
-    working = modes(console)
+    bench = frame.Frame(options)
+    working = modes(bench)
     if not working:
         return 1
     table = Table("", "by", "mode", "first output, ms", "quartiles", "end, ms", title="By mode, medians")
     written: dict[str, object] = {}
-    with tempfile.TemporaryDirectory(prefix="libcriu_py-bench-") as directory:
-        for name in options.only:
-            measured = compare(SCENARIOS[name](), working, Path(directory), options.runs)
+    with bench.directory() as directory:
+        for name, scenario, budget in bench.scenarios(options.only or ["empty"]):
+            measured = compare(bench, scenario, working, directory, budget)
             for way, samples in measured.items():
                 first = summarize([sample.first for sample in samples])
                 end = summarize([sample.end for sample in samples])
@@ -189,11 +178,8 @@ def main(argv: list[str] | None = None) -> int:
                     LABELS.get(name, name), *way.split(", "), f"{first.median:.1f}", quartiles, f"{end.median:.1f}"
                 )
                 written[f"{name}: {way}"] = {"first": first._asdict(), "end": end._asdict()}
-    console.print(table)
-    if options.json is not None:
-        described = machine.describe(find_criu(), environment())
-        text = json.dumps({"uid": os.geteuid(), "machine": described, "modes": written}, indent=1)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    bench.console.print(table)
+    bench.write(uid=os.geteuid(), modes=written)
     return 0
 
 

@@ -45,13 +45,13 @@ The ways to start that the plot shows.
 """
 
 
-def subtitle(described: dict[str, object], runs: int) -> str:
+def subtitle(described: dict[str, object], runs: str) -> str:
     """
     Describe the measurement in a line for the plot.
 
     Args:
         described: What ``machine.describe`` returned.
-        runs: Rounds that were counted.
+        runs: How many rounds were counted.
 
     """
     return (

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from benchmarks import tables
 from benchmarks.bars import RESULTS, Missing, Results
-from benchmarks.variants import CONVENTIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +27,7 @@ PARTS: dict[str, dict[str, Callable[[Results], str]]] = {
         "bars": tables.bar_table,
         "first": lambda results: tables.starts(results, "first_output_ms"),
         "end": lambda results: tables.starts(results, "end_ms") + left_out(results),
+        "dumps": tables.dumps,
         "growth": tables.growth,
         "copies": tables.copies,
         "touch": tables.touch,
@@ -51,13 +51,12 @@ def about(results: Results, *, short: bool) -> str:
 
     """
     machine = results.get("startup", "machine")
-    first = next(iter(results.get("startup", "scenarios").values()))
-    runs = first["variants"][CONVENTIONAL]["first_output_ms"]["runs"]
-    text = f"Medians of {runs} interleaved runs on {tables.machine(machine)}."
+    text = f"Medians of {results.get('startup', 'runs')} interleaved runs on {tables.machine(machine)}."
     if short:
         return text + " Copies end with `--exit fast`.\n"
     packages = ", ".join(f"{name} {version}" for name, version in sorted(machine["packages"].items()))
-    return f"{text} {machine['date']}; {packages}.\n"
+    kind = f" torch is a {machine['torch']} build." if machine.get("torch") else ""
+    return f"{text} {machine['date']}; {packages}.{kind}\n"
 
 
 def left_out(results: Results) -> str:

@@ -4,8 +4,7 @@ Show what was measured: a table, JSON and a plot.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -23,8 +22,6 @@ from benchmarks.variants import (
 )
 
 if TYPE_CHECKING:
-
-
     from benchmarks.snapshots import Snapshot
 
 MEGA = 1_000_000
@@ -182,46 +179,50 @@ def summary_json(summary: Summary | None) -> dict[str, float] | None:
     return {key: round(value, 3) for key, value in summary._asdict().items()}
 
 
-def as_json(
-    outcomes: list[Outcome],
-    launcher: dict[str, list[Sample]],
-    machine: dict[str, object],
-    skipped: list[str],
-) -> str:
+def as_json(outcomes: list[Outcome], launcher: dict[str, list[Sample]]) -> dict[str, object]:
     """
-    Write everything as JSON, each single run included.
+    Turn everything into what JSON can hold, each single run included.
 
     Args:
         outcomes: The scenarios.
         launcher: The parts of the launcher's cost.
-        machine: What ``machine.describe`` returned.
-        skipped: What was not measured, and why.
 
     """
-    scenarios = {}
-    for outcome in outcomes:
-        snapshot = outcome.snapshot
-        scenarios[outcome.name] = {
-            "variants": {
-                name: {
-                    "first_output_ms": summary_json(outcome.first(name)),
-                    "end_ms": summary_json(outcome.end(name)),
-                    "runs_ms": [[round(t, 3) for t in run] for run in runs],
-                }
-                for name, runs in outcome.samples.items()
-            },
-            "speed_up": {name: outcome.speed_up(name) for name in OURS},
-            "launcher_ms": {name: outcome.launcher(name) for name in (PYTHON, NATIVE, COPIED)},
-            "image_bytes": snapshot.image_bytes if snapshot else None,
-            "mapped": snapshot is not None and snapshot.memory_key is not None,
-            "snapshot_seconds": round(snapshot.seconds, 2) if snapshot else None,
-            "mode": snapshot.mode if snapshot else None,
-        }
     parts = {name: summary_json(summarize([run.end for run in runs])) for name, runs in launcher.items()}
-    values = {
-        "machine": machine,
-        "scenarios": scenarios,
-        "launcher_end_ms": parts,
-        "skipped": skipped,
+    return {"scenarios": {outcome.name: scenario_json(outcome) for outcome in outcomes}, "launcher_end_ms": parts}
+
+
+def scenario_json(outcome: Outcome) -> dict[str, Any]:
+    """
+    Turn a scenario into what JSON can hold.
+
+    Args:
+        outcome: What was measured.
+
+    """
+    snapshot = outcome.snapshot
+    taken = {NATIVE: snapshot, COPIED: outcome.copied}
+    return {
+        "variants": {
+            name: {
+                "first_output_ms": summary_json(outcome.first(name)),
+                "end_ms": summary_json(outcome.end(name)),
+                "runs_ms": [[round(t, 3) for t in run] for run in runs],
+            }
+            for name, runs in outcome.samples.items()
+        },
+        "speed_up": {name: outcome.speed_up(name) for name in OURS},
+        "launcher_ms": {name: outcome.launcher(name) for name in (PYTHON, NATIVE, COPIED)},
+        "image_bytes": snapshot.image_bytes if snapshot else None,
+        "mapped": snapshot is not None and snapshot.memory_key is not None,
+        "dumps": {
+            name: {
+                "image_bytes": one.image_bytes,
+                "seconds": round(one.seconds, 2),
+                "frozen_seconds": round(one.frozen, 3),
+            }
+            for name, one in taken.items()
+            if one is not None
+        },
+        "mode": snapshot.mode if snapshot else None,
     }
-    return json.dumps(values, indent=1) + "\n"

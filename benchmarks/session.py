@@ -9,10 +9,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal
 
 from benchmarks import peer_restore, variants
-from benchmarks.common import RunError, Sample, measure, round_robin
+from benchmarks.common import RunError, Sample, measure
 from benchmarks.peer_dmtcp import dmtcp
 from benchmarks.report import Outcome
-from benchmarks.scenarios import LABELS, SCENARIOS, Scenario
 from benchmarks.snapshots import Snapshot, Unavailable, environment, take_snapshot
 from benchmarks.variants import Variant
 from benchmarks.warm import warm_parent
@@ -21,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rich.console import Console
+    from benchmarks.budget import Budget
+    from benchmarks.frame import Frame, Options
+    from benchmarks.scenarios import Scenario
 
-WARM_UP = 1  # rounds
 WARM_PARENTS: dict[str, Literal["fork", "forkserver"]] = {variants.FORK: "fork", variants.FORKSERVER: "forkserver"}
 LAUNCHER_PARTS = {
     variants.BARE: ["-I", "-S", "-c", "print()"],
@@ -41,60 +41,39 @@ class Session:
     What one invocation measures, and what it has to leave out.
     """
 
-    def __init__(self, console: Console, directory: Path, runs: int, pycriu: Path | None) -> None:
+    def __init__(self, frame: Frame[Options], directory: Path, source: Path | None = None) -> None:
         """
         Begin.
 
         Args:
-            console: Where progress is shown.
+            frame: Measures, and says what is left out.
             directory: For the snapshots.
-            runs: Rounds that count.
-            pycriu: Where pycriu is, if it is not installed.
+            source: Where pycriu is, if it is not installed.
 
         """
-        self.console = console
+        self.frame = frame
         self.directory = directory
-        self.runs = runs
-        self.pycriu = pycriu
-        self.skipped: list[str] = []
+        self.source = source
+        self.skip = frame.skip
 
-    def skip(self, what: str) -> None:
-        """
-        Leave something out, and say so here and in the JSON.
-
-        Args:
-            what: What is left out and why, in a sentence.
-
-        """
-        if what not in self.skipped:
-            self.skipped.append(what)
-            self.console.print(f"[yellow]skipped:[/yellow] {what}", highlight=False)
-
-    def scenario(self, name: str) -> Outcome | None:
+    def scenario(self, scenario: Scenario, budget: Budget) -> Outcome:
         """
         Measure one scenario with every variant that there is.
 
         Args:
-            name: Its name.
-
-        Returns:
-            The measurements, or None when packages are missing.
+            scenario: The program.
+            budget: Of the rounds.
 
         """
-        scenario = SCENARIOS[name]()
-        missing = scenario.missing()
-        if missing:
-            self.skip(f"{LABELS.get(name, name)}: not installed: {', '.join(missing)} (pip install '.[bench]')")
-            return None
         snapshot = self.snapshot(scenario, "auto")
         copied = self.snapshot(scenario, "copy")
         with ExitStack() as stack:
             ways = [variants.conventional(scenario)]
-            if name == "empty":
+            if scenario.name == "empty":
                 ways += [variants.floor(floor) for floor in variants.FLOORS]
             ways += self.restored(scenario, snapshot, copied) + self.warm(scenario, stack)
-            samples = self.rounds(name, sorted(ways, key=lambda way: variants.ORDER.index(way.name)))
-        return Outcome(name, samples, snapshot, copied)
+            samples = self.rounds(scenario.name, ways, budget)
+        return Outcome(scenario.name, samples, snapshot, copied)
 
     def restored(self, scenario: Scenario, snapshot: Snapshot | None, copied: Snapshot | None) -> list[Variant]:
         """
@@ -112,7 +91,7 @@ class Session:
                 lambda: variants.restored(variants.PYTHON, scenario, snapshot),
                 lambda: variants.restored(variants.NATIVE, scenario, snapshot),
                 lambda: peer_restore.raw(variants.RAW, scenario, snapshot),
-                lambda: peer_restore.pycriu(scenario, snapshot, self.pycriu),
+                lambda: peer_restore.pycriu(scenario, snapshot, self.source),
             )
         if copied is not None:
             ways += self.available(
@@ -152,7 +131,7 @@ class Session:
             The snapshot, or None when that failed.
 
         """
-        with self.console.status(f"{scenario.name}: snapshot"):
+        with self.frame.console.status(f"{scenario.name}: snapshot"):
             try:
                 return take_snapshot(scenario, self.directory / f"{scenario.name}-{memory}", memory)
             except (RunError, Unavailable) as error:
@@ -175,34 +154,18 @@ class Session:
                 self.skip(str(error))
         return ways
 
-    def rounds(self, name: str, ways: list[Variant]) -> dict[str, list[Sample]]:
+    def rounds(self, name: str, ways: list[Variant], budget: Budget | None = None) -> dict[str, list[Sample]]:
         """
         Run the variants in turns.
 
-        A variant that fails is left out from then on.
-
         Args:
-            name: What is measured, for the progress line.
+            name: What is measured.
             ways: The variants.
+            budget: Of the rounds.
 
         """
-        samples: dict[str, list[Sample]] = {way.name: [] for way in ways}
-        failed: set[str] = set()
-        rounds = WARM_UP + self.runs
-        with self.console.status(name) as status:
-            for number, way in round_robin(ways, rounds):
-                if way.name in failed:
-                    continue
-                status.update(f"{name}: round {number + 1} of {rounds}, {way.name}")
-                try:
-                    sample = way.start()
-                except RunError as error:
-                    failed.add(way.name)
-                    self.skip(f"{way.name} of {name}: {error}")
-                    continue
-                if number >= WARM_UP:
-                    samples[way.name].append(sample)
-        return {way: runs for way, runs in samples.items() if way not in failed}
+        ordered = sorted(ways, key=lambda way: variants.ORDER.index(way.name))
+        return self.frame.turns(name, {way.name: way.start for way in ordered}, budget=budget)
 
     def launcher(self) -> dict[str, list[Sample]]:
         """
@@ -215,4 +178,4 @@ class Session:
             return Variant(name, lambda: measure(argv, env=env))
 
         ways = [way(name, args) for name, args in LAUNCHER_PARTS.items()]
-        return self.rounds("launcher", ways)
+        return self.frame.turns("launcher", {way.name: way.start for way in ways})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.common import RunError
 from libcriu_py.checkpoint import MEMORY_VARIABLE
+from libcriu_py.images import dump_stats
 
 if TYPE_CHECKING:
     from benchmarks.scenarios import Scenario
@@ -45,7 +46,9 @@ class Snapshot(NamedTuple):
     image_bytes: int
     """What its files take on the disk."""
     seconds: float
-    """How long it took to make."""
+    """How long it took to make: imports, dump, and what is done with the images."""
+    frozen: float
+    """The seconds of these in which criu had the program stopped."""
 
     @property
     def images(self) -> Path:
@@ -135,4 +138,5 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto") -> 
         str(manifest["mode"]),
         sum(path.stat().st_blocks * 512 for path in files),
         seconds,
+        dump_stats(directory / "images")["frozen_time"] / 1e6,
     )

@@ -11,10 +11,7 @@ installed with its extra ``bench``.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,20 +19,18 @@ from typing import TYPE_CHECKING, NamedTuple
 if not __package__:  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
-from benchmarks.common import RunError, Summary, round_robin, summarize
-from benchmarks.scenarios import LABELS, SCENARIOS
-from benchmarks.snapshots import Unavailable, environment
+from benchmarks import frame
+from benchmarks.common import RunError, Summary, summarize
+from benchmarks.scenarios import LABELS
+from benchmarks.snapshots import Unavailable
 from benchmarks.spawners import Spawner, spawners
-from libcriu_py.binary import find_criu
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-WARM_UP = 1  # batches
+    from benchmarks.budget import Budget
 
 
 class Rate(NamedTuple):
@@ -47,16 +42,14 @@ class Rate(NamedTuple):
     together: Summary | None
 
 
-class Options(argparse.Namespace):
+class Options(frame.Options):
     """
     The command line.
     """
 
-    runs: int
     count: int
     together: int
     only: list[str]
-    json: Path | None
 
 
 def parse(argv: list[str] | None) -> Options:
@@ -67,66 +60,42 @@ def parse(argv: list[str] | None) -> Options:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     """
-    parser = argparse.ArgumentParser(prog="spawn.py", description="Count the copies that can be spawned a second.")
-    for flag, default, text in (
-        ("--runs", 5, "batches of each kind"),
-        ("--count", 16, "copies in a batch"),
-        ("--together", 8, "copies at once"),
-    ):
-        parser.add_argument(
-            flag,
-            type=int,
-            default=default,
-            metavar="N",
-            help=f"{text} (default: %(default)s)",
-        )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        choices=SCENARIOS,
-        help="measure this program; may be given more than once (default: empty and pandas)",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON")
-    options = parser.parse_args(argv, namespace=Options())
-    if min(options.runs, options.count, options.together) < 1:
-        parser.error("--runs, --count and --together must be at least 1")
+    parser = frame.Parser("spawn.py", "Count the copies that can be spawned a second.", runs=5)
+    parser.add_count("--count", default=16, text="copies in a batch")
+    parser.add_count("--together", default=8, text="copies at once")
+    parser.add_only("empty and pandas")
+    options = parser.read(argv, Options())
     if options.count % options.together:
         parser.error("--count must be a multiple of --together")
     return options
 
 
-def rates(ways: Sequence[Spawner], options: Options, console: Console) -> dict[str, Rate]:
+def rates(
+    bench: frame.Frame[Options], name: str, ways: Sequence[Spawner], budget: Budget
+) -> dict[str, Rate]:
     """
     Measure batches of all ways in turns.
 
     Args:
+        bench: Measures.
+        name: The program.
         ways: The ways to spawn.
-        options: The command line.
-        console: Told what failed.
+        budget: Of the rounds.
 
     """
-    kinds = [(way, together) for way in ways for together in (1, options.together)]
-    found: dict[tuple[str, int], list[float]] = {}
-    failed: set[tuple[str, int]] = set()
-    for number, (way, together) in round_robin(kinds, WARM_UP + options.runs):
-        key = way.name, together
-        if key in failed:
-            continue
-        try:
-            seconds = way.batch(options.count, together)
-        except RunError as error:
-            failed.add(key)
-            console.print(f"[yellow]skipped:[/yellow] {together} at once: {error}")
-            continue
-        if number >= WARM_UP:
-            found.setdefault(key, []).append(options.count / seconds)
+    count, together = bench.options.count, bench.options.together
 
-    def summary(name: str, together: int) -> Summary | None:
-        key = name, together
-        return None if key in failed else summarize(found[key])
+    def batch(way: Spawner, together: int) -> Callable[[], float]:
+        return lambda: count / way.batch(count, together)
 
-    return {way.name: Rate(summary(way.name, 1), summary(way.name, options.together)) for way in ways}
+    kinds = [(way, number) for way in ways for number in (1, together)]
+    found = bench.turns(name, {(way.name, number): batch(way, number) for way, number in kinds}, budget=budget)
+
+    def summary(way: Spawner, number: int) -> Summary | None:
+        rates = found.get((way.name, number))
+        return summarize(rates) if rates else None
+
+    return {way.name: Rate(summary(way, 1), summary(way, together)) for way in ways}
 
 
 def show(name: str, measured: dict[str, Rate], together: int) -> Table:
@@ -174,55 +143,40 @@ def main(argv: list[str] | None = None) -> int:
 
     """
     options = parse(argv)
-    console = Console()
+    bench = frame.Frame(options)
     everything: dict[str, dict[str, Rate]] = {}
-    for name in options.only or ("empty", "pandas"):
-        scenario = SCENARIOS[name]()
-        missing = scenario.missing()
-        if missing:
-            console.print(f"[yellow]skipped:[/yellow] {name} needs {missing}")
-            continue
+    for name, scenario, budget in bench.scenarios(options.only or ["empty", "pandas"]):
         with ExitStack() as stack:
-            made = tempfile.TemporaryDirectory(prefix="libcriu_py-bench-")
-            directory = Path(stack.enter_context(made)) / name
+            directory = stack.enter_context(bench.directory()) / name
             try:
                 ways = spawners(scenario, directory, stack)
             except (RunError, Unavailable) as error:
-                console.print(f"[yellow]skipped:[/yellow] {name}: {error}")
+                bench.skip(f"{name}: {error}")
                 continue
-            everything[name] = rates(ways, options, console)
-        console.print(show(name, everything[name], options.together))
-    if options.json is not None:
-        text = as_json(everything, options)
-        options.json.write_text(text, encoding="utf-8")
+            everything[name] = rates(bench, name, ways, budget)
+        bench.console.print(show(name, everything[name], options.together))
+    bench.write(count=options.count, together=options.together, copies_per_second=as_json(everything))
     return 0 if everything else 1
 
 
-def as_json(everything: dict[str, dict[str, Rate]], options: Options) -> str:
+def as_json(everything: dict[str, dict[str, Rate]]) -> dict[str, object]:
     """
-    Write the rates as JSON.
+    Turn the rates into what JSON can hold.
 
     Args:
         everything: The rates of each scenario and way.
-        options: The command line.
 
     """
-    values = {
-        "machine": machine.describe(find_criu(), environment()),
-        "count": options.count,
-        "together": options.together,
-        "copies_per_second": {
-            name: {
-                way: {
-                    "one_by_one": rate.sequential and rate.sequential._asdict(),
-                    "at_once": rate.together and rate.together._asdict(),
-                }
-                for way, rate in measured.items()
+    return {
+        name: {
+            way: {
+                "one_by_one": rate.sequential and rate.sequential._asdict(),
+                "at_once": rate.together and rate.together._asdict(),
             }
-            for name, measured in everything.items()
-        },
+            for way, rate in measured.items()
+        }
+        for name, measured in everything.items()
     }
-    return json.dumps(values, indent=1) + "\n"
 
 
 if __name__ == "__main__":

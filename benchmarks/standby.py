@@ -11,12 +11,9 @@ installed with its extra ``bench``.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,21 +21,21 @@ from typing import TYPE_CHECKING
 if not __package__:  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
-from benchmarks.common import RunError, Sample, Summary, measure, milliseconds, round_robin, summarize
+from benchmarks import frame
+from benchmarks.common import RunError, Sample, Summary, measure, milliseconds, summarize
 from benchmarks.scenarios import LABELS, SCENARIOS, Scenario
 from benchmarks.snapshots import Unavailable, command, environment, take_snapshot
 from benchmarks.variants import NATIVE
 from libcriu_py import StandbyPool
-from libcriu_py.binary import find_criu
 from libcriu_py.errors import CriuError
 from libcriu_py.snapshot import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from benchmarks.budget import Budget
 
 BARE = "/bin/true"
 STANDBY = "standby"
@@ -49,14 +46,12 @@ REST = 0.1
 """Seconds between a full pool and the next run, in which the newest copy fetches its pages."""
 
 
-class Options(argparse.Namespace):
+class Options(frame.Options):
     """
     The command line.
     """
 
-    runs: int
     only: list[str]
-    json: Path | None
 
 
 def parse(argv: Sequence[str] | None) -> Options:
@@ -67,20 +62,9 @@ def parse(argv: Sequence[str] | None) -> Options:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     """
-    parser = argparse.ArgumentParser(prog="standby.py", description="Compare standby with restores.")
-    parser.add_argument("--runs", type=int, default=30, metavar="N", help="rounds (default: %(default)s)")
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        choices=SCENARIOS,
-        help="measure this program; may be given more than once (default: all whose packages are installed)",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON")
-    options = parser.parse_args(argv, namespace=Options())
-    if options.runs < 1:
-        parser.error("--runs must be at least 1")
-    return options
+    parser = frame.Parser("standby.py", "Compare standby with restores.", runs=30)
+    parser.add_only("all whose packages are installed")
+    return parser.read(argv, Options())
 
 
 def bare() -> Sample:
@@ -144,29 +128,32 @@ def ways(scenario: Scenario, snapshot: Path, pool: StandbyPool) -> dict[str, Cal
     return {BARE: bare, STANDBY: standby, RESTORED: restored}
 
 
-def compare(scenario: Scenario, directory: Path, runs: int) -> dict[str, Summary]:
+def compare(bench: frame.Frame[Options], scenario: Scenario, directory: Path, budget: Budget) -> dict[str, Summary]:
     """
     Measure a scenario in each way, in turns.
 
     Args:
+        bench: Measures.
         scenario: The program.
         directory: For its snapshots.
-        runs: Rounds that count.
+        budget: Of the rounds.
 
     Returns:
         The milliseconds to the first output by way; of the bare program, to its end.
+
+    Raises:
+        RunError: One of the ways has failed.
 
     """
     snapshot = take_snapshot(scenario, directory / scenario.name).directory
     # The measured programs have the terminal of this one, if it has one, but none of their streams is one.
     with StandbyPool(snapshot, size=2, allow=["terminal"]) as pool:
         every = ways(scenario, snapshot, pool)
-        samples: dict[str, list[float]] = {name: [] for name in every}
-        for number, name in round_robin(list(every), WARM_UP + runs):
-            sample = every[name]()
-            if number >= WARM_UP:
-                samples[name].append(sample.first)
-    return {name: summarize(values) for name, values in samples.items()}
+        samples = bench.turns(scenario.name, every, warm_up=WARM_UP, budget=budget)
+    if len(samples) < len(every):
+        message = "nothing to compare with is left"
+        raise RunError(message)
+    return {name: summarize([sample.first for sample in found]) for name, found in samples.items()}
 
 
 def add_row(table: Table, name: str, measured: dict[str, Summary]) -> None:
@@ -206,30 +193,24 @@ def main(argv: list[str] | None = None) -> int:
 
     """
     options = parse(argv)
-    console = Console()
+    bench = frame.Frame(options)
     table = Table("", BARE, STANDBY, RESTORED, f"{STANDBY} - {BARE}", title="First output, ms")
     everything: dict[str, dict[str, Summary]] = {}
-    with tempfile.TemporaryDirectory(prefix="libcriu_py-bench-") as directory:
-        for name in options.only or SCENARIOS:
-            scenario = SCENARIOS[name]()
-            if scenario.missing():
-                console.print(f"[yellow]skipped:[/yellow] {name} needs {', '.join(scenario.missing())}")
-                continue
+    with bench.directory() as directory:
+        for name, scenario, budget in bench.scenarios(options.only or list(SCENARIOS)):
             try:
-                everything[name] = compare(scenario, Path(directory), options.runs)
+                everything[name] = compare(bench, scenario, directory, budget)
             except (RunError, Unavailable, CriuError) as error:
-                console.print(f"[yellow]skipped:[/yellow] {name}: {error}")
+                bench.skip(f"{LABELS.get(name, name)}: {error}")
                 continue
             add_row(table, name, everything[name])
-    console.print(table)
-    if options.json is not None:
-        values = {
+    bench.console.print(table)
+    bench.write(
+        standby={
             name: {"over_bare": over(measured), "first": {way: one._asdict() for way, one in measured.items()}}
             for name, measured in everything.items()
         }
-        described = machine.describe(find_criu(), environment())
-        text = json.dumps({"runs": options.runs, "machine": described, "standby": values}, indent=1)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    )
     return 0 if everything else 1
 
 

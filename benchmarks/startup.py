@@ -11,24 +11,17 @@ is installed with its extra ``bench``.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 if not __package__:  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rich.console import Console
-
-from benchmarks import machine, pictures, report
+from benchmarks import frame, pictures, report
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.session import Session
-from benchmarks.snapshots import environment
-from libcriu_py.binary import find_criu
-from libcriu_py.errors import BinaryNotFound
 
 EDITABLE = (
     "[yellow]note:[/yellow] an editable installation makes every start of this Python slower, conventional ones too;"
@@ -36,14 +29,12 @@ EDITABLE = (
 )
 
 
-class Options(argparse.Namespace):
+class Options(frame.Options):
     """
     The command line.
     """
 
-    runs: int
     only: list[str]
-    json: Path | None
     plot: Path | None
     pycriu: Path | None
     keep: Path | None
@@ -57,46 +48,18 @@ def parse(argv: list[str] | None) -> Options:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     """
-    parser = argparse.ArgumentParser(
-        prog="startup.py",
-        description="Compare a conventional start with a restored one.",
-    )
-    parser.add_argument("--runs", "--rounds", type=int, default=15, metavar="N", help="rounds (default: 15)")
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        choices=SCENARIOS,
-        help="measure this scenario; may be given more than once",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG, and an SVG beside it")
+    parser = frame.Parser("startup.py", "Compare a conventional start with a restored one.", runs=15)
+    parser.add_only("all")
+    parser.add_plot()
     parser.add_argument(
         "--pycriu",
         type=Path,
         metavar="DIR",
-        help="built lib directory of CRIU's source, to have pycriu from",
+        default=os.environ.get("PYCRIU") or None,
+        help="built lib directory of CRIU's source, to have pycriu from (default: $PYCRIU)",
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the snapshots in DIR")
-    options = parser.parse_args(argv, namespace=Options())
-    if options.runs < 1:
-        parser.error("--runs must be at least 1")
-    return options
-
-
-def criu_binary(session: Session) -> str | None:
-    """
-    Find criu for the description of the machine.
-
-    Args:
-        session: Told when there is none.
-
-    """
-    try:
-        return find_criu()
-    except BinaryNotFound as error:
-        session.skip(str(error))
-        return None
+    return parser.read(argv, Options())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,30 +74,24 @@ def main(argv: list[str] | None = None) -> int:
 
     """
     options = parse(argv)
-    console = Console()
+    bench = frame.Frame(options)
+    if bench.machine["editable_finder"]:
+        bench.console.print(EDITABLE, highlight=False)
     with ExitStack() as stack:
-        directory = options.keep
-        if directory is None:
-            made = tempfile.TemporaryDirectory(prefix="libcriu_py-bench-")
-            directory = Path(stack.enter_context(made))
+        directory = options.keep or stack.enter_context(bench.directory())
         directory.mkdir(parents=True, exist_ok=True)
-        session = Session(console, directory.resolve(), options.runs, options.pycriu)
-        described = machine.describe(criu_binary(session), environment())
-        if described["editable_finder"]:
-            console.print(EDITABLE, highlight=False)
-        measured = [session.scenario(name) for name in options.only or SCENARIOS]
-        outcomes = [outcome for outcome in measured if outcome is not None]
+        session = Session(bench, directory.resolve(), options.pycriu)
+        programs = bench.scenarios(options.only or list(SCENARIOS))
+        outcomes = [session.scenario(scenario, budget) for _, scenario, budget in programs]
+        runs = bench.runs
         launcher = session.launcher()
     if not outcomes:
         return 1
-    console.print(report.table(outcomes))
-    console.print(report.launcher_table(launcher))
-    if options.json is not None:
-        described["load_at_end"] = list(os.getloadavg())
-        text = report.as_json(outcomes, launcher, described, session.skipped)
-        options.json.write_text(text, encoding="utf-8")
+    bench.console.print(report.table(outcomes))
+    bench.console.print(report.launcher_table(launcher))
+    bench.write(**report.as_json(outcomes, launcher))
     if options.plot is not None:
-        pictures.plot(outcomes, options.plot, pictures.subtitle(described, options.runs))
+        pictures.plot(outcomes, options.plot, pictures.subtitle(bench.machine, runs))
     return 0
 
 

@@ -132,6 +132,27 @@ def starts(results: Results, moment: str) -> str:
     return markdown(heads, rows)
 
 
+def dumps(results: Results) -> str:
+    """
+    Write the table of what snapshots take.
+
+    Args:
+        results: What was measured.
+
+    """
+    rows = []
+    for name, scenario in results.get("startup", "scenarios").items():
+        taken = [scenario.get("dumps", {}).get(way, {}) for way in (NATIVE, COPIED)]
+        cells = [
+            f"{dump[key] / unit:.{digits}f}" if key in dump else ""
+            for key, unit, digits in (("seconds", 1, 1), ("frozen_seconds", 1, 2), ("image_bytes", MEGA, 0))
+            for dump in taken
+        ]
+        rows.append([LABELS.get(name, name), *cells])
+    heads = ["", "`snapshot`, s: auto", "copied", "of that stopped, s: auto", "copied", "files, MB: auto", "copied"]
+    return markdown(heads, rows)
+
+
 def bar_table(results: Results) -> str:
     """
     Write the table of bars.

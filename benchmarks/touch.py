@@ -11,13 +11,10 @@ installed with its extra ``bench``.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,22 +22,19 @@ if not __package__:  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
-from benchmarks.common import RunError, Sample, Summary, measure, round_robin, summarize
+from benchmarks import frame
+from benchmarks.common import RunError, Sample, Summary, measure, summarize
 from benchmarks.report import cell
 from benchmarks.scenarios import PROGRAMS
 from benchmarks.snapshots import Unavailable, command, environment
-from libcriu_py.binary import find_criu
 from libcriu_py.checkpoint import MEMORY_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PROGRAM = PROGRAMS / "numpy_touch.py"
-WARM_UP = 1  # rounds
 SHARES = (1, 10, 50, 100)
 CONVENTIONAL, COPIED, MAPPED, LEARNED = WAYS = ("conventional", "copied", "mapped", "learned")
 
@@ -66,17 +60,13 @@ class Job(NamedTuple):
         return [str(megabytes), self.kind, str(self.share)]
 
 
-
-
-class Options(argparse.Namespace):
+class Options(frame.Options):
     """
     The command line.
     """
 
-    runs: int
     megabytes: int
     share: list[int]
-    json: Path | None
 
     @property
     def jobs(self) -> list[Job]:
@@ -94,11 +84,8 @@ def parse(argv: list[str] | None) -> Options:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     """
-    parser = argparse.ArgumentParser(prog="touch.py", description="Measure jobs that use a part of a large memory.")
-    parser.add_argument("--runs", type=int, default=7, metavar="N", help="rounds (default: %(default)s)")
-    parser.add_argument(
-        "--megabytes", type=int, default=1024, metavar="N", help="size of the array in MiB (default: %(default)s)"
-    )
+    parser = frame.Parser("touch.py", "Measure jobs that use a part of a large memory.", runs=7)
+    parser.add_count("--megabytes", default=1024, text="size of the array in MiB")
     parser.add_argument(
         "--share",
         type=int,
@@ -107,11 +94,7 @@ def parse(argv: list[str] | None) -> Options:
         choices=SHARES,
         help="percent of the array that is used; may be given more than once (default: all)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON")
-    options = parser.parse_args(argv, namespace=Options())
-    if min(options.runs, options.megabytes) < 1:
-        parser.error("--runs and --megabytes must be at least 1")
-    return options
+    return parser.read(argv, Options())
 
 
 def run_command(*words: str, memory: str = "auto") -> None:
@@ -205,25 +188,22 @@ class Times(NamedTuple):
     end: Summary
 
 
-def rounds(directory: Path, options: Options, console: Console) -> dict[Job, dict[str, Times]]:
+def rounds(bench: frame.Frame[Options], directory: Path) -> dict[Job, dict[str, Times]]:
     """
     Run all jobs, started in all ways, in turns.
 
     Args:
+        bench: Measures.
         directory: Where the snapshots are.
-        options: The command line.
-        console: For progress.
 
     """
-    turns = [(job, way) for job in options.jobs for way in WAYS]
-    samples: dict[tuple[Job, str], list[Sample]] = {turn: [] for turn in turns}
-    with console.status("touch") as status:
-        for number, (job, way) in round_robin(turns, WARM_UP + options.runs):
-            status.update(f"round {number + 1}: {job.kind} {job.share} percent, {way}")
-            sample = start(directory, way, job, options.megabytes)
-            if number >= WARM_UP:
-                samples[job, way].append(sample)
-    return {job: {way: times(samples[job, way]) for way in WAYS} for job in options.jobs}
+    jobs, megabytes = bench.options.jobs, bench.options.megabytes
+
+    def run(way: str, job: Job) -> Callable[[], Sample]:
+        return lambda: start(directory, way, job, megabytes)
+
+    samples = bench.turns("jobs", {(*job, way): run(way, job) for job in jobs for way in WAYS})
+    return {job: {way: times(samples[(*job, way)]) for way in WAYS if (*job, way) in samples} for job in jobs}
 
 
 def times(samples: Sequence[Sample]) -> Times:
@@ -256,35 +236,29 @@ def show(measured: dict[Job, dict[str, Times]], what: str) -> Table:
     for way in WAYS:
         table.add_column(way, justify="right", no_wrap=True)
     for job, ways in measured.items():
-        cells = (cell(getattr(ways[way], what)) for way in WAYS)
+        cells = (cell(getattr(ways[way], what)) if way in ways else "-" for way in WAYS)
         table.add_row(f"{job.kind} {job.share} %", *cells, end_section=job.share == SHARES[-1])
     return table
 
 
-def as_json(measured: dict[Job, dict[str, Times]], options: Options) -> str:
+def as_json(measured: dict[Job, dict[str, Times]]) -> list[dict[str, object]]:
     """
-    Write the times as JSON.
+    Turn the times into what JSON can hold.
 
     Args:
         measured: The times of each job and way.
-        options: The command line.
 
     """
-    values = {
-        "machine": machine.describe(find_criu(), environment()),
-        "megabytes": options.megabytes,
-        "jobs": [
-            {
-                **job._asdict(),
-                "ways": {
-                    way: {"first_output_ms": found.first._asdict(), "end_ms": found.end._asdict()}
-                    for way, found in ways.items()
-                },
-            }
-            for job, ways in measured.items()
-        ],
-    }
-    return json.dumps(values, indent=1) + "\n"
+    return [
+        {
+            **job._asdict(),
+            "ways": {
+                way: {"first_output_ms": found.first._asdict(), "end_ms": found.end._asdict()}
+                for way, found in ways.items()
+            },
+        }
+        for job, ways in measured.items()
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -299,20 +273,18 @@ def main(argv: list[str] | None = None) -> int:
 
     """
     options = parse(argv)
-    console = Console()
-    with tempfile.TemporaryDirectory(prefix="libcriu_py-bench-") as made:
-        directory = Path(made)
+    bench = frame.Frame(options)
+    with bench.directory() as directory:
         try:
-            with console.status("snapshots"):
+            with bench.console.status("snapshots"):
                 take_snapshots(directory, options)
-            measured = rounds(directory, options, console)
+            measured = rounds(bench, directory)
         except (RunError, Unavailable) as error:
-            console.print(f"[yellow]not measured:[/yellow] {error}", highlight=False)
+            bench.skip(str(error))
             return 1
     for what in Times._fields:
-        console.print(show(measured, what))
-    if options.json is not None:
-        options.json.write_text(as_json(measured, options), encoding="utf-8")
+        bench.console.print(show(measured, what))
+    bench.write(megabytes=options.megabytes, jobs=as_json(measured))
     return 0
 
 
