@@ -43,6 +43,7 @@ KINDS: dict[str, Kind] = {
     "clock": Kind("clocks", "Clock"),
     "environment": Kind("environment", "Environment"),
     "locale": Kind("locales", "Locale"),
+    "names": Kind("name_services", "NameServices"),
     "imports": Kind("imports", "Imports"),
     "random": Kind("randomness", "Random", ("random",)),
     "numpy": Kind("numpy_random", "NumpyRandom", ("numpy.random",)),
