@@ -135,7 +135,19 @@ class Account:
             pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", *REQUIREMENTS]
             subprocess.run(pip, check=True, stdout=subprocess.DEVNULL)
         shutil.copytree(ROOT / "libcriu_py", packages / "libcriu_py", ignore=shutil.ignore_patterns("__pycache__"))
+        # As installers do: the account may not write here, and would compile everything in each of its programs.
+        subprocess.run([python, "-m", "compileall", "-q", packages / "libcriu_py"], check=True)
         return python
+
+    @cached_property
+    def native_launcher(self) -> str:
+        """
+        The libcriu-py-run of that interpreter's package.
+        """
+        code = "from libcriu_py.native_launcher import find; print(find() or '')"
+        found = str(run_as(self, [self.python, "-c", code], cwd="/", check=True).stdout).strip()
+        assert found, "libcriu-py-run was not built"
+        return found
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tests.system import containers
-from tests.system.accounts import run_as
 from tests.system.privileges import write_program
 
 if TYPE_CHECKING:
@@ -52,9 +51,7 @@ class Built(NamedTuple):
         """
         Start a container with it by the launcher without an interpreter.
         """
-        find = "from libcriu_py.native_launcher import find\nprint(find() or '')"
-        launcher = run_as(self.account, [self.account.python, "-c", find], check=True).stdout.strip()
-        argv = [launcher, "--no-fallback", str(self.path), "--", *arguments]
+        argv = [self.account.native_launcher, "--no-fallback", str(self.path), "--", *arguments]
         return containers.run(argv, account=self.account, env=self.env, **limits)
 
 

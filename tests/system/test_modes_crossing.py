@@ -72,8 +72,7 @@ class World:
         account = self.accounts[who]
         launcher: list[str | Path] = [account.python, "-m", "libcriu_py", "run"]
         if native:
-            find = "from libcriu_py.native_launcher import find\nprint(find() or '')"
-            launcher = [run_with(account, [account.python, "-c", find]).stdout.strip()]
+            launcher = [account.native_launcher]
         env = {**self.env(mode), "LIBCRIU_PY_LAUNCHER": "python"}
         return run_with(account, [*launcher, "--no-fallback", snapshot, "--", *args], env=env, **rights)
 

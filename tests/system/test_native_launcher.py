@@ -137,11 +137,7 @@ def launch(account: Account, launcher: str) -> list[str]:
     """
     if launcher == "python":
         return [str(account.python), "-m", "libcriu_py", "run"]
-    code = "from libcriu_py.native_launcher import find; print(find())"
-    argv = [str(account.python), "-c", code]
-    found = subprocess.run(argv, check=True, capture_output=True, text=True, cwd="/", **account.identity).stdout.strip()
-    assert found != "None", "libcriu-py-run was not built"
-    return [found]
+    return [account.native_launcher]
 
 
 def make(mode: Mode, directory: Path, code: str = PROGRAM) -> Path:
