@@ -319,6 +319,7 @@ class Service:
         self._close_door()
         self._drop_all()
         self._pages.close()
+        self._tell()  # before anybody can see the new door, and take the old copies for its own
         self._served = open_served(self._path, self._wanted)
         self._welcome = set()
         self._door = Door(path)

@@ -139,14 +139,14 @@ def test_replaced_snapshot_is_followed(mode: Mode, tmp_path: Path) -> None:
         assert mode.run(argv).returncode == 0
         after = socket_of(str(snapshot))
         assert after != before
-        assert run(mode, snapshot).stdout == "new\n"  # the pool need not know of it yet
-        assert pool.served == 1
+        assert run(mode, snapshot).stdout == "new\n"  # the pool need not know of it yet, but may
+        served = pool.served
         deadline = time.monotonic() + TIMEOUT
         while not Path(after).exists() and time.monotonic() < deadline:
             select.poll().poll(50)
         pool.wait_ready(TIMEOUT)
         assert run(mode, snapshot).stdout == "new\n"
-        assert pool.served == 2
+        assert pool.served == served + 1
         assert not Path(before).exists()
 
 
