@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # Further arguments for pytest, such as ARGS="-k restore -x".
 ARGS ?=
-# How many tests run at once; PARALLEL= gives one at a time, with its output as it comes.
+# How many tests run at once ("auto": one more than there are processors); PARALLEL= is one, with its output as it comes.
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 # Where the benchmarks' heavy packages go: not among those of the tests, unless VENV was given.
 bench_venv = $(if $(filter file,$(origin VENV)),.venv-bench,$(VENV))

@@ -41,6 +41,7 @@ def run(command: list[str], directory: Path, env: dict[str, str]) -> None:
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("prefix", prefixes())
 def test_the_binding_works_with_a_version(prefix: str, tmp_path: Path) -> None:
