@@ -5,16 +5,18 @@ The fast exit leaves behind what the normal exit does.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.selfdump import start, write_program
+from tests.system.conftest import MODES
+from tests.system.selfdump import SelfDump, start, write_program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.system.accounts import Account
@@ -91,20 +93,29 @@ def test_same_as_the_normal_exit(how: str, tmp_path: Path) -> None:
     assert set(fast[3]) == written
 
 
-@pytest.mark.parametrize("how", ["return", "7", "message", "exception"])
-def test_copies_of_a_snapshot_made_with_exit_fast(
-    how: str, mode: Mode, directory_of: Callable[[Account], Path]
-) -> None:
+@pytest.fixture(scope="module", params=MODES)
+def fast(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
     """
-    `snapshot --exit fast` has its copies end fast, with the same files, output and status.
+    Give a snapshot made with `snapshot --exit fast` in each mode.
     """
-    directory = directory_of(mode.account)
+    mode = mode_named(request.param)
+    directory = mode.account.directory()
     script = write_program(mode, directory, NORMAL)
     made = start(mode, script, directory / "snap", options=["--exit", "fast"], own=False)
     assert made.returncode == 0, made.stderr
+    yield SelfDump(mode, directory / "snap", script)
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("how", ["return", "7", "message", "exception"])
+def test_copies_of_a_snapshot_made_with_exit_fast(how: str, fast: SelfDump) -> None:
+    """
+    `snapshot --exit fast` has its copies end fast, with the same files, output and status.
+    """
+    mode = fast.mode
     results: list[tuple[int, str, str, set[str]]] = []
-    for command in ([script], ["-m", "libcriu_py", "run", "--no-fallback", directory / "snap", "--"]):
-        out = directory / f"out-{len(results)}"
+    for command in ([fast.script], ["-m", "libcriu_py", "run", "--no-fallback", fast.path, "--"]):
+        out = fast.path.with_name(f"{how}-{len(results)}")
         out.mkdir()
         mode.account.give(out)
         done = mode.run([mode.account.python, *command, out, how])

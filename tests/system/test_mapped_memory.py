@@ -16,10 +16,11 @@ from tests.system.conftest import MODES, Mode
 from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.system.accounts import Account
+    from tests.system.selfdump import SelfDump
 
     Directories = Callable[[Account], Path]
 
@@ -84,16 +85,37 @@ TREE = """
 """
 
 
-def test_pandas_computes_the_same(mode: Mode, directory_of: Directories) -> None:
+@pytest.fixture(scope="module", params=MODES)
+def mapped(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
+    """
+    Give one snapshot of the pandas program in each mode.
+    """
+    mode = mode_named(request.param)
+    directory = mode.account.directory()
+    yield take_mapped(mode, directory, PANDAS)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def linked(mapped: SelfDump) -> Iterator[SelfDump]:
+    """
+    Give a copy of it of which files may be replaced; each is a second link to the file.
+    """
+    copied = mapped._replace(path=mapped.path.with_name("linked"))
+    subprocess.run(["/bin/cp", "-al", mapped.path, copied.path], check=True)
+    yield copied
+    shutil.rmtree(copied.path)
+
+
+def test_pandas_computes_the_same(mapped: SelfDump) -> None:
     """
     A pandas program whose memory is mapped goes on as if it had been copied, several times.
     """
-    snapshot = take_mapped(mode, directory_of(mode.account), PANDAS)
-    memory = memory_of(snapshot)
+    memory = memory_of(mapped)
     assert memory["kind"] == "map"
     assert memory["bytes"] > 20 * memory["copied"]
     for argument, launcher in (("1", "python"), ("2", "native"), ("3", "native")):
-        done = snapshot.run(argument, env={"LIBCRIU_PY_LAUNCHER": launcher})
+        done = mapped.run(argument, env={"LIBCRIU_PY_LAUNCHER": launcher})
         assert done.stdout == f"True {argument}\n", done.stderr
 
 
@@ -138,19 +160,19 @@ def test_moved_and_read_only(mode: Mode, directory_of: Directories) -> None:
 
 @pytest.mark.parametrize("launcher", ["python", "native"])
 @pytest.mark.parametrize("harm", ["missing", "shorter"])
-def test_another_memory_file_is_refused(mode: Mode, directory_of: Directories, harm: str, launcher: str) -> None:
+def test_another_memory_file_is_refused(linked: SelfDump, harm: str, launcher: str) -> None:
     """
     Without memory.img, or with one of another size, neither launcher restores; criu itself would not notice.
     """
-    snapshot = take_mapped(mode, directory_of(mode.account), PANDAS)
-    file = snapshot.path / "memory.img"
-    if harm == "missing":
-        file.unlink()
-    else:
-        file.chmod(0o600)
-        with file.open("r+b") as opened:
-            opened.truncate(4096)
-    done = snapshot.run("1", env={"LIBCRIU_PY_LAUNCHER": launcher})
+    assert linked.run("1", env={"LIBCRIU_PY_LAUNCHER": launcher}).stdout == "True 1\n"
+    file = linked.path / "memory.img"
+    with file.open("rb") as opened:
+        page = opened.read(4096)
+    file.unlink()
+    if harm == "shorter":
+        file.write_bytes(page)
+        linked.mode.account.give(file)
+    done = linked.run("1", env={"LIBCRIU_PY_LAUNCHER": launcher})
     assert done.returncode in {125, 126}, done.stdout
     assert "memory.img" in done.stderr
     assert "make the snapshot anew" in done.stderr

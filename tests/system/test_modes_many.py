@@ -5,6 +5,7 @@ Many copies of one snapshot, by an account without rights.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from tests.system.accounts import popen_as, run_as
 from tests.system.privileges import write_program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.system.accounts import Account
@@ -58,28 +59,23 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture
-def read_only_snapshot(account: Account, directory_of: Callable[[Account], Path]) -> Path:
+@pytest.fixture(scope="module")
+def read_only_snapshot(account: Account) -> Iterator[Path]:
     """
     A snapshot that nobody can write, made without rights.
     """
-    directory = directory_of(account)
+    directory = account.directory()
     program = write_program(account, directory)
     snapshot = directory / "snapshot"
     made = run_as(account, [account.python, "-m", "libcriu_py", "snapshot", "-o", snapshot, program, snapshot])
     assert made.returncode == 0, made.stderr
     for path in [*snapshot.rglob("*"), snapshot]:
         path.chmod(path.stat().st_mode & ~0o222)
-    return snapshot
-
-
-def writable_again(snapshot: Path) -> None:
-    """
-    Let the fixtures remove it.
-    """
+    yield snapshot
     for path in [snapshot, *snapshot.rglob("*")]:
         if path.is_dir():
             path.chmod(0o700)
+    shutil.rmtree(directory)
 
 
 @pytest.mark.slow
@@ -90,7 +86,6 @@ def test_a_hundred_copies_live_at_once_and_answer_each_for_itself(account: Accou
     """
     argv = [account.python, "-c", MANY, read_only_snapshot, COPIES]
     done = run_as(account, list(map(str, argv)), timeout=300)
-    writable_again(read_only_snapshot)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["alive"] == COPIES
@@ -114,7 +109,6 @@ def test_a_hundred_commands_at_once_answer_each_for_itself(account: Account, rea
     lines = [process.stdout.readline() for process in processes if process.stdout]
     for process in processes:
         process.communicate("", timeout=300)
-    writable_again(read_only_snapshot)
     assert [json.loads(line)["argv"] for line in lines] == [[str(number)] for number in range(COPIES)]
     assert [process.returncode for process in processes] == [0] * COPIES
 
@@ -136,7 +130,6 @@ def test_a_thousand_copies_one_after_the_other_answer(account: Account, read_onl
         "assert len(os.listdir('/proc/self/fd')) == len(before)\nprint('fine')\n"
     )
     done = run_as(account, [account.python, "-c", script, read_only_snapshot], timeout=580)
-    writable_again(read_only_snapshot)
     assert done.stdout == "fine\n", done.stderr
 
 
@@ -147,7 +140,6 @@ def test_nothing_is_written_into_the_snapshot(account: Account, read_only_snapsh
     before = {path: path.stat().st_mtime_ns for path in read_only_snapshot.rglob("*")}
     done = run_as(account, [account.python, "-m", "libcriu_py", "run", "--no-fallback", read_only_snapshot])
     after = {path: path.stat().st_mtime_ns for path in read_only_snapshot.rglob("*")}
-    writable_again(read_only_snapshot)
     assert done.returncode == 0, done.stderr
     assert after == before
 
@@ -157,7 +149,6 @@ def test_a_pool_hands_out_ready_children_and_replaces_them(account: Account, rea
     More children than its size are taken, one after the other and several at once; the rest ends with the pool.
     """
     done = run_as(account, [account.python, "-c", POOL, read_only_snapshot])
-    writable_again(read_only_snapshot)
     assert done.returncode == 0, done.stderr
     *answers, refusal = json.loads(done.stdout)
     assert answers == [["ready"]] * 9
@@ -198,7 +189,6 @@ def test_some_copies_with_the_same_arguments(account: Account, read_only_snapsho
     A number gives a list of as many processes, which live at the same time and have pipes of their own.
     """
     done = run_as(account, [account.python, "-c", SAME, read_only_snapshot])
-    writable_again(read_only_snapshot)
     assert done.returncode == 0, done.stderr
     alive, answers, twins, refused = json.loads(done.stdout)
     assert alive == [None] * 5
@@ -217,5 +207,4 @@ def test_a_failed_copy_ends_the_others(account: Account, read_only_snapshot: Pat
         "except CriuError as error:\n    print(error)\n"
     )
     done = run_as(account, [account.python, "-c", script, read_only_snapshot])
-    writable_again(read_only_snapshot)
     assert "carries no file capability" in done.stdout, done.stderr
