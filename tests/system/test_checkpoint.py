@@ -147,9 +147,10 @@ def io_uring():
     ring = ctypes.CDLL(None, use_errno=True).syscall(425, 4, params)
     if ring < 0:  # not allowed here: an inotify watch on a deleted file cannot be dumped either
         inotify = ctypes.CDLL(None).inotify_init()
-        open("/tmp/lcp-deleted", "w").close()
-        ctypes.CDLL(None).inotify_add_watch(inotify, b"/tmp/lcp-deleted", 2)
-        os.unlink("/tmp/lcp-deleted")
+        name = os.environ["LIBCRIU_PY_SNAPSHOT"] + "-deleted"
+        open(name, "w").close()
+        ctypes.CDLL(None).inotify_add_watch(inotify, os.fsencode(name), 2)
+        os.unlink(name)
 
 class Both:
     def before_checkpoint(self): ...
