@@ -299,18 +299,13 @@ class _Original:
     """What the original gives up for its dump, and gets back after it."""
 
     def __init__(self, draft: Draft) -> None:
-        from libcriu_py import _support, stdio, tree
+        from libcriu_py import _support, shared_stdio, stdio, tree
 
         gc.collect()
         _support.trim_heap()
         # The working directory would have to exist at each restore: "/" does.
         cwd = _open_cwd()
-        descendants = tree.processes()[1:]
-        self.shared: list[Shared] = []
-        if descendants:
-            from libcriu_py import shared_stdio
-
-            self.shared = shared_stdio.find(descendants)
+        self.shared = shared_stdio.find(tree.processes())
         slots = [draft.slot(name) for name in ("stdin", "stdout", "stderr")]
         self._parking: Parking = stdio.Parking(slots, [] if cwd is None else [cwd])
         os.chdir("/")

@@ -1,9 +1,10 @@
 """
-Standard streams that descendants of a dumped process share with it.
+Standard streams that descendants of a dumped process share with it, and copies of them that it has itself.
 
-The process itself has slots in place of its stdio while it is dumped; what its descendants have open cannot be
-changed from outside. So their images are: a descriptor that was the same open file as the stdio becomes, in
-`fdinfo-*.img`, one on the slot's file, which a restore replaces by what the restoring side gave.
+The process has slots in place of its stdio while it is dumped; what its descendants have open cannot be changed from
+outside, and what `os.dup` made of it is as hard to find as it is to replace in the program. So their images are: a
+descriptor that was the same open file as the stdio becomes, in `fdinfo-*.img`, one on the slot's file, which a restore
+replaces by what the restoring side gave.
 
 In a mount namespace, criu finds no mount for a file that was opened outside of it, such as one that output was
 redirected to. It is told that such a file is *external*, and saves no more than its name.
@@ -34,7 +35,7 @@ _PIPE, _TTY = 2, 11  # of fd_types, images/fdinfo.proto
 
 
 class Shared(NamedTuple):
-    """A descriptor of a descendant that is the same open file as one of our 0 to 2."""
+    """A descriptor, of a descendant or our own, that is the same open file as one of our 0 to 2."""
 
     pid: int
     fd: int
@@ -43,10 +44,10 @@ class Shared(NamedTuple):
 
 def find(pids: Sequence[int]) -> list[Shared]:
     """
-    Find what descendants share.
+    Find what processes share.
 
     Args:
-        pids: the descendants.
+        pids: descendants, and this process.
     """
     streams = [fd for fd in range(3) if _support.same_file(os.getpid(), fd, fd)]
     return [shared for pid in pids for shared in _find(pid, streams)]
@@ -58,6 +59,8 @@ def _find(pid: int, streams: Sequence[int]) -> Iterator[Shared]:
     except (FileNotFoundError, PermissionError):
         return  # it has ended, or is somebody else's
     for fd in numbers:
+        if pid == os.getpid() and fd < 3:
+            continue
         # Where stdout and stderr are one file, each keeps its own.
         for stream in sorted(streams, key=lambda stream: stream != fd):
             if _support.same_file(pid, fd, stream):
@@ -93,7 +96,7 @@ def _external_key(item: Shared) -> str | None:
 
 def redirect(images: str, leader: int, shared: Sequence[Shared]) -> None:
     """
-    Let restored descendants have what the restored process has.
+    Let restored descendants and descriptors have what the standard streams of the restored process have.
 
     Args:
         images: the directory of the images, which are changed.

@@ -12,6 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from libcriu_py import shared_stdio
 from libcriu_py.preflight import sockets, tracing
 from libcriu_py.preflight.finding import Finding, Verdict
 
@@ -84,9 +85,10 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
     """
     mounts = known_mounts()
     state = sockets.Sockets(options)
+    streams = {*_STDIO, *(item.fd for item in shared_stdio.find([os.getpid()]))}
     for fd, link in sorted(open_descriptors().items()):
         descriptor = _Descriptor(fd, link)
-        if fd in _STDIO:
+        if fd in streams:
             yield descriptor.say("standard stream", Verdict.HANDLED)
         elif link.startswith("socket:"):
             kind, what, verdict, advice = state.judge(fd, descriptor.status.st_ino)

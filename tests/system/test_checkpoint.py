@@ -301,19 +301,20 @@ def work():
 worker = multiprocessing.Process(target=work, daemon=True)
 copied = os.dup(0)
 sys.argv[1] = str(copied)
+ours_too = os.fdopen(os.dup(1), "w")
 worker.start()
 os.close(copied)
 with checkpoint():
     pass
 ours.send("go on")
 worker.join()
-print("parent", worker.exitcode)
+print("parent", worker.exitcode, file=ours_too)
 """
 
 
 def test_child_has_the_stdio_of_the_copy(mode: Mode, directory_of: Directories) -> None:
     """
-    A worker that shares its parent's streams prints where the copy does, and reads from there too.
+    A worker that shares its parent's streams prints where the copy does, and reads from there too; so does a duplicate.
     """
     dump = take(mode, directory_of(mode.account), WORKER, "0", input="of the dump")
     for word in ("first", "second"):
