@@ -22,18 +22,25 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = (
+    "aiohttp",
+    "asyncpg",
     "cffi",
     "cryptography",
     "exceptiongroup",
+    "httpx",
     "pandas",
+    "psycopg[binary,pool]",
+    "redis",
+    "requests",
     "rich",
     "setproctitle",
     "shtab",
     "snapshot-restore-py",
+    "sqlalchemy",
     "tomli",
 )
 """
-What the package, its extras and its examples import.
+What the package, its extras and its examples import, and the programs of the tests.
 """
 
 

@@ -30,6 +30,13 @@ The ways to be allowed that this test run can try; without rights there is but o
 """
 
 
+ONCE = tuple(name for name in MODES if name != "rootless-as-root")
+"""
+Each mode once, for tests of what takes its time and does not depend on who is rootless: by root, and by an account
+without rights.
+"""
+
+
 class Mode(NamedTuple):
     """
     A way to be allowed, and who uses it.
@@ -234,6 +241,14 @@ def start(way: Way) -> list[str]:
 def mode(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Mode:
     """
     Each way to be allowed: root, rootless by root, rootless and with file capabilities by an account without rights.
+    """
+    return mode_named(request.param)
+
+
+@pytest.fixture(params=ONCE)
+def allowed(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Mode:
+    """
+    Each mode once: root by root, rootless and with file capabilities by an account without rights.
     """
     return mode_named(request.param)
 

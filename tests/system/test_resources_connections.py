@@ -4,6 +4,7 @@ Kept connections of HTTP and database clients: closed before the dump, made anew
 
 from __future__ import annotations
 
+import contextlib
 import socketserver
 import struct
 import threading
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.system.accounts import Account
+    from tests.system.conftest import Mode
 
     Directories = Callable[[Account], Path]
 
@@ -47,17 +49,28 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
 
+@contextlib.contextmanager
+def serving(server: socketserver.TCPServer) -> Iterator[str]:
+    """
+    Let a server serve meanwhile, whatever happens; give its port.
+    """
+    with server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield str(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture
 def http_server() -> Iterator[str]:
     """
     A server that keeps connections open; gives its URL.
     """
-    with _Server(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
+    with serving(_Server(("127.0.0.1", 0), _Handler)) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 CLIENTS = {
@@ -73,12 +86,10 @@ Clients that keep connections, and how each asks.
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_http_client(client: str, http_server: str, own_account: Account, directory_of: Directories) -> None:
+def test_http_client(client: str, http_server: str, allowed: Mode, directory_of: Directories) -> None:
     """
     A client used before the dump has no socket in the image, and works in each copy.
     """
-    from tests.system.conftest import Mode
-
     code = f"""
 import json, sys
 import {client.split("-", maxsplit=1)[0]}
@@ -92,8 +103,7 @@ first = get()
 assert get() == first, "the connection is not kept"
 print(json.dumps([first.decode(), warm.decode()]))
 """
-    mode = Mode("root", "root", own_account)
-    dump = take(mode, directory_of(own_account), code, http_server)
+    dump = take(allowed, directory_of(allowed.account), code, http_server)
     (one, old), (other, _) = both(dump, http_server)
     assert len({one, other, old}) == 3
 
@@ -107,12 +117,10 @@ ASYNC_CLIENTS = {
 
 
 @pytest.mark.parametrize("client", ASYNC_CLIENTS)
-def test_async_http_client(client: str, http_server: str, own_account: Account, directory_of: Directories) -> None:
+def test_async_http_client(client: str, http_server: str, allowed: Mode, directory_of: Directories) -> None:
     """
     An async client that belongs to the running event loop likewise.
     """
-    from tests.system.conftest import Mode
-
     code = f"""
 import asyncio, json, sys
 import {client}
@@ -129,8 +137,7 @@ async def main():
     await (client.aclose() if hasattr(client, "aclose") else client.close())
 asyncio.run(main())
 """
-    mode = Mode("root", "root", own_account)
-    dump = take(mode, directory_of(own_account), code, http_server)
+    dump = take(allowed, directory_of(allowed.account), code, http_server)
     (one, old), (other, _) = both(dump, http_server)
     assert len({one, other, old}) == 3
 
@@ -156,12 +163,10 @@ class _Redis(socketserver.StreamRequestHandler):
             self.wfile.flush()
 
 
-def test_redis(own_account: Account, directory_of: Directories) -> None:
+def test_redis(allowed: Mode, directory_of: Directories) -> None:
     """
     A client of redis-py used before the dump connects again in each copy.
     """
-    from tests.system.conftest import Mode
-
     code = """
     import json, sys
     import redis
@@ -173,24 +178,16 @@ def test_redis(own_account: Account, directory_of: Directories) -> None:
     assert first == client.get("x")
     print(json.dumps([first.decode(), warm.decode()]))
     """
-    mode = Mode("root", "root", own_account)
-    with _Echo(("127.0.0.1", 0), _Redis) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        port = str(server.server_address[1])
-        dump = take(mode, directory_of(own_account), code, port)
+    with serving(_Echo(("127.0.0.1", 0), _Redis)) as port:
+        dump = take(allowed, directory_of(allowed.account), code, port)
         (one, old), (other, _) = both(dump, port)
         assert len({one, other, old}) == 3
-        server.shutdown()
-        thread.join()
 
 
-def test_sqlalchemy(own_account: Account, directory_of: Directories) -> None:
+def test_sqlalchemy(allowed: Mode, directory_of: Directories) -> None:
     """
     A queue of SQLAlchemy connections is emptied and filled again; a database in memory survives.
     """
-    from tests.system.conftest import Mode
-
     code = """
     import json, sqlite3, sys
     from sqlalchemy import create_engine, pool, text
@@ -213,9 +210,8 @@ def test_sqlalchemy(own_account: Account, directory_of: Directories) -> None:
     with memory.begin() as connection:
         print(json.dumps([len(made), connection.execute(text("select x from t")).scalar()]))
     """
-    mode = Mode("root", "root", own_account)
-    directory = directory_of(own_account)
-    dump = take(mode, directory, code, str(directory / "db"))
+    directory = directory_of(allowed.account)
+    dump = take(allowed, directory, code, str(directory / "db"))
     assert both(dump, str(directory / "db")) == [[2, 42]] * 2
 
 
@@ -326,21 +322,11 @@ Programs with a pool of connections to PostgreSQL.
 
 
 @pytest.mark.parametrize("client", POSTGRES)
-def test_postgres(client: str, own_account: Account, directory_of: Directories) -> None:
+def test_postgres(client: str, allowed: Mode, directory_of: Directories) -> None:
     """
     A pool used before the dump has no socket in the image, and connects anew in each copy.
     """
-    from tests.system.conftest import Mode
-
-    mode = Mode("root", "root", own_account)
-    with _Echo(("127.0.0.1", 0), _Postgres) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            port = str(server.server_address[1])
-            dump = take(mode, directory_of(own_account), POSTGRES[client], port)
-            (one, old), (other, _) = both(dump, port)
-            assert len({one, other, old}) == 3
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Echo(("127.0.0.1", 0), _Postgres)) as port:
+        dump = take(allowed, directory_of(allowed.account), POSTGRES[client], port)
+        (one, old), (other, _) = both(dump, port)
+        assert len({one, other, old}) == 3
