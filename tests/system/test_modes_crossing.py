@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,15 @@ class World:
     def __init__(self, account: Account, root: Account, capable: Path) -> None:
         self.accounts = {"account": account, "root": root}
         self.capable = capable
+        self._places = {name: user.directory() for name, user in self.accounts.items()}
+        self._made: dict[tuple[str, str], Path] = {}
+
+    def close(self) -> None:
+        """
+        Remove the snapshots.
+        """
+        for place in self._places.values():
+            shutil.rmtree(place)
 
     def env(self, mode: str) -> dict[str, str]:
         """
@@ -43,7 +53,20 @@ class World:
         named = {"LIBCRIU_PY_CRIU": str(self.capable)} if mode == "capability" else {}
         return {"LIBCRIU_PY_MODE": mode, **named}
 
-    def snapshot(self, who: str, mode: str, directory: Path, **rights: Any) -> Path:
+    def snapshot(self, who: str, mode: str, directory: Path) -> Path:
+        """
+        Give a snapshot that was made in a mode; it is the test's own.
+        """
+        if (who, mode) not in self._made:
+            place = self._places[who] / mode
+            place.mkdir()
+            self.accounts[who].give(place)
+            self._made[who, mode] = self.make(who, mode, place)
+        target = directory / "snapshot"
+        subprocess.run(["/bin/cp", "-a", self._made[who, mode], target], check=True)
+        return target
+
+    def make(self, who: str, mode: str, directory: Path, **rights: Any) -> Path:
         """
         Make a snapshot in a mode.
         """
@@ -83,7 +106,9 @@ def world(account: Account, own_account: Account) -> Iterator[World]:
     The account, root and the capable criu.
     """
     with capable_criu(account) as capable:
-        yield World(account, own_account, capable)
+        made = World(account, own_account, capable)
+        yield made
+        made.close()
 
 
 def answer_of(done: subprocess.CompletedProcess[str]) -> Answer:
@@ -192,7 +217,7 @@ def test_supplementary_groups_are_named_where_they_differ(
     """
     With file capabilities the groups are kept, so they must be the same; in a namespace nobody can have them.
     """
-    snapshot = world.snapshot("account", "capability", directory_of(world.accounts["account"]), groups=[100, 4711])
+    snapshot = world.make("account", "capability", directory_of(world.accounts["account"]), groups=[100, 4711])
     told = answer_of(world.restore("account", "capability", snapshot, groups=[100, 4711]))
     assert told["groups"] == [100, 4711]
     text = refusal(world, "capability", snapshot, [100])
@@ -216,7 +241,7 @@ def test_rootless_snapshots_need_as_many_groups(world: World, directory_of: Call
     """
     In a namespace groups have no numbers, but they are counted.
     """
-    snapshot = world.snapshot("account", "rootless", directory_of(world.accounts["account"]), groups=[4711])
+    snapshot = world.make("account", "rootless", directory_of(world.accounts["account"]), groups=[4711])
     assert answer_of(world.restore("account", "rootless", snapshot, groups=[4712]))["groups"] == [65534]
     assert "supplementary groups 65534 (this process has none there)" in refusal(world, "rootless", snapshot, [])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +15,7 @@ import pytest
 from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.system.accounts import Account
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.system.selfdump import SelfDump
 
     Directories = Callable[[Account], Path]
+    Two = tuple[SelfDump, SelfDump, Path]
 
 MEGABYTES = 16
 READER = f"""
@@ -67,7 +68,7 @@ def command(mode: Mode, *words: object) -> subprocess.CompletedProcess[Any]:
     return mode.run([mode.account.python, "-m", "libcriu_py", *words])
 
 
-def take_two(mode: Mode, directory: Path) -> tuple[SelfDump, SelfDump, Path]:
+def take_two(mode: Mode, directory: Path) -> Two:
     """
     Snapshot a program twice, with other data of its own, and put both into a store.
     """
@@ -82,6 +83,28 @@ def take_two(mode: Mode, directory: Path) -> tuple[SelfDump, SelfDump, Path]:
         assert ("0 B were there already" in done.stdout) == (name == "one")
         snapshots.append(moved)
     return snapshots[0], snapshots[1], store
+
+
+@pytest.fixture(scope="module")
+def taken(own_account: Account, mode_named: Callable[[str], Mode]) -> Iterator[Two]:
+    """
+    Give two snapshots of root's that share a store.
+    """
+    directory = own_account.directory()
+    yield take_two(mode_named("root"), directory)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def two(taken: Two, directory_of: Directories) -> Two:
+    """
+    Give a copy of them in a directory that holds nothing else; what was linked is linked there.
+    """
+    store = taken[2]
+    directory = directory_of(taken[0].mode.account)
+    subprocess.run(["/bin/cp", "-a", f"{store.parent}/.", directory], check=True)
+    one, other = (snapshot._replace(path=directory / snapshot.path.name) for snapshot in taken[:2])
+    return one, other, directory / store.name
 
 
 def test_two_snapshots_share_a_block(mode: Mode, directory_of: Directories) -> None:
@@ -105,47 +128,42 @@ def test_two_snapshots_share_a_block(mode: Mode, directory_of: Directories) -> N
         assert one.run(env={"LIBCRIU_PY_LAUNCHER": launcher}, input="\n").stdout.endswith("True\n")
 
 
-def test_a_snapshot_is_whole_without_its_store(
-    own_account: Account, directory_of: Directories, mode_named: Any
-) -> None:
+def test_a_snapshot_is_whole_without_its_store(two: Two) -> None:
     """
     Moved, copied, and without the store it restores and is what its manifest says.
     """
-    mode = mode_named("root")
-    one, _, store = take_two(mode, directory_of(own_account))
+    one, _, store = two
     shutil.rmtree(store)
     moved = one._replace(path=one.path.with_name("moved"))
     one.path.rename(moved.path)
     assert moved.run(input="\n").stdout == f"oneo {MEGABYTES << 12}\nTrue\n"
-    assert command(mode, "inspect", "--verify", moved.path).returncode == 0
+    assert command(one.mode, "inspect", "--verify", moved.path).returncode == 0
 
 
-def test_prune_removes_what_no_snapshot_has(own_account: Account, directory_of: Directories, mode_named: Any) -> None:
+def test_prune_removes_what_no_snapshot_has(two: Two) -> None:
     """
     A block stays as long as one snapshot has it.
     """
-    mode = mode_named("root")
-    one, two, store = take_two(mode, directory_of(own_account))
+    one, other, store = two
+    mode = one.mode
     listed = command(mode, "store", "list", store).stdout
     assert "in 2 snapshots" in listed
     shutil.rmtree(one.path)
     command(mode, "store", "prune", store)
     assert "in 1 snapshots" in command(mode, "store", "list", store).stdout
-    assert two.run(input="\n").stdout.endswith("True\n")
-    shutil.rmtree(two.path)
+    assert other.run(input="\n").stdout.endswith("True\n")
+    shutil.rmtree(other.path)
     done = command(mode, "store", "prune", store)
     assert done.stdout.startswith("removed: ")
     assert os.listdir(store) == [".lock"]
 
 
 @pytest.mark.parametrize("launcher", ["python", "native"])
-def test_another_block_is_refused(
-    own_account: Account, directory_of: Directories, mode_named: Any, launcher: str
-) -> None:
+def test_another_block_is_refused(two: Two, launcher: str) -> None:
     """
     A block that is missing or of another size keeps either launcher from restoring.
     """
-    one, _, _ = take_two(mode_named("root"), directory_of(own_account))
+    one, _, _ = two
     (block,) = (entry["file"] for entry in memory_of(one)["shared"] if entry["size"] > MEGABYTES << 19)
     file = one.path / block
     file.chmod(0o600)
@@ -155,13 +173,12 @@ def test_another_block_is_refused(
     assert "make the snapshot anew" in done.stderr
 
 
-def test_what_cannot_be_shared_stays(own_account: Account, directory_of: Directories, mode_named: Any) -> None:
+def test_what_cannot_be_shared_stays(two: Two) -> None:
     """
     A store of which others can write, a damaged block in it and a second time are refused; the snapshot is as it was.
     """
-    mode = mode_named("root")
-    directory = directory_of(own_account)
-    one, _, store = take_two(mode, directory)
+    one, _, store = two
+    mode, directory = one.mode, store.parent
     done = command(mode, "optimize", "--store", store, one.path)
     assert done.returncode == 1
     assert "in a store already" in done.stderr
