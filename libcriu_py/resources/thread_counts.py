@@ -2,8 +2,8 @@
 Pools of threads for linear algebra, where a copy may use another number of processors.
 
 A restored process has the processors of the restoring side: criu does not dump the affinity. Pools that had one
-thread for each processor get the new number: torch's, and those of OpenBLAS, MKL, BLIS and OpenMP where
-`threadpoolctl` is installed. `os.cpu_count()` and `os.sched_getaffinity()` ask the kernel each time.
+thread for each processor get the new number: torch's, and those of OpenBLAS, MKL, BLIS and OpenMP. `os.cpu_count()` and
+`os.sched_getaffinity()` ask the kernel each time.
 """
 
 from __future__ import annotations
@@ -31,14 +31,8 @@ class ThreadCounts(BuiltIn):
         Find the pools that have a thread for each processor.
         """
         self._processors = len(os.sched_getaffinity(0))
-        try:
-            controller = import_module("threadpoolctl").ThreadpoolController()
-        except ImportError:
-            controller = None
-        if controller is not None:
-            self._libraries = [
-                library for library in controller.lib_controllers if library.num_threads == self._processors
-            ]
+        controller = import_module("threadpoolctl").ThreadpoolController()
+        self._libraries = [library for library in controller.lib_controllers if library.num_threads == self._processors]
         torch: Any = sys.modules.get("torch")
         self._torch = torch is not None and torch.get_num_threads() == self._processors
 

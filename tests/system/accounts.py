@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = (
     "aiohttp",
+    "aiosqlite",
     "asyncpg",
+    "botocore",
     "cffi",
     "cryptography",
     "exceptiongroup",
@@ -36,7 +38,8 @@ REQUIREMENTS = (
     "setproctitle",
     "shtab",
     "snapshot-restore-py",
-    "sqlalchemy",
+    "sqlalchemy[asyncio]",
+    "threadpoolctl",
     "tomli",
 )
 """

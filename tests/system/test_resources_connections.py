@@ -79,6 +79,14 @@ CLIENTS = {
     "def get():\n    return client.request('GET', url).data",
     "requests": "client = requests.Session()\ndef get():\n    return client.get(url).content",
     "httpx": "client = httpx.Client(trust_env=False)\ndef get():\n    return client.get(url).content",
+    "botocore": """
+from botocore import UNSIGNED, config, session
+client = session.get_session().create_client(
+    "s3", region_name="eu-west-1", endpoint_url=url, config=config.Config(signature_version=UNSIGNED)
+)
+def get():
+    return client.get_object(Bucket="bucket", Key="key")["Body"].read()
+""",
 }
 """
 Clients that keep connections, and how each asks.
@@ -163,23 +171,47 @@ class _Redis(socketserver.StreamRequestHandler):
             self.wfile.flush()
 
 
-def test_redis(allowed: Mode, directory_of: Directories) -> None:
+REDIS = {
+    "sync": """
+import json, sys
+import redis
+from libcriu_py import checkpoint
+client = redis.Redis(port=int(sys.argv[1]), protocol=2)
+with checkpoint():
+    warm = client.get("x")
+    assert client.get("x") == warm, "the connection is not kept"
+first = client.get("x")
+assert first == client.get("x"), "the connection is not kept"
+print(json.dumps([first.decode(), warm.decode()]))
+""",
+    "asyncio": """
+import asyncio, json, sys
+import redis.asyncio
+from libcriu_py import checkpoint
+async def main():
+    client = redis.asyncio.Redis(port=int(sys.argv[1]), protocol=2)
+    async with checkpoint():
+        warm = await client.get("x")
+        assert await client.get("x") == warm, "the connection is not kept"
+    first = await client.get("x")
+    assert first == await client.get("x"), "the connection is not kept"
+    print(json.dumps([first.decode(), warm.decode()]))
+    await client.aclose()
+asyncio.run(main())
+""",
+}
+"""
+Programs with a client of redis-py.
+"""
+
+
+@pytest.mark.parametrize("client", REDIS)
+def test_redis(client: str, allowed: Mode, directory_of: Directories) -> None:
     """
     A client of redis-py used before the dump connects again in each copy.
     """
-    code = """
-    import json, sys
-    import redis
-    from libcriu_py import checkpoint
-    client = redis.Redis(port=int(sys.argv[1]), protocol=2)
-    with checkpoint():
-        warm = client.get("x")
-    first = client.get("x")
-    assert first == client.get("x")
-    print(json.dumps([first.decode(), warm.decode()]))
-    """
     with serving(_Echo(("127.0.0.1", 0), _Redis)) as port:
-        dump = take(allowed, directory_of(allowed.account), code, port)
+        dump = take(allowed, directory_of(allowed.account), REDIS[client], port)
         (one, old), (other, _) = both(dump, port)
         assert len({one, other, old}) == 3
 
@@ -213,6 +245,35 @@ def test_sqlalchemy(allowed: Mode, directory_of: Directories) -> None:
     directory = directory_of(allowed.account)
     dump = take(allowed, directory, code, str(directory / "db"))
     assert both(dump, str(directory / "db")) == [[2, 42]] * 2
+
+
+def test_async_sqlalchemy(allowed: Mode, directory_of: Directories) -> None:
+    """
+    A queue of an async engine likewise, in the event loop that it belongs to.
+    """
+    code = """
+    import asyncio, json, sys
+    from sqlalchemy import event, text
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from libcriu_py import checkpoint
+    made = []
+    async def main():
+        engine = create_async_engine("sqlite+aiosqlite:///" + sys.argv[1])
+        event.listen(engine.sync_engine, "connect", lambda *connection: made.append(1))
+        async def ask():
+            async with engine.connect() as connection:
+                await connection.execute(text("select 1"))
+        async with checkpoint():
+            await ask(), await ask()
+            assert len(made) == 1
+        await ask(), await ask()
+        await engine.dispose()
+    asyncio.run(main())
+    print(json.dumps(len(made)))
+    """
+    directory = directory_of(allowed.account)
+    dump = take(allowed, directory, code, str(directory / "db"))
+    assert both(dump, str(directory / "db")) == [2, 2]
 
 
 class _Postgres(socketserver.StreamRequestHandler):

@@ -5,13 +5,14 @@ What else the built-in resources put right in a copy: files, time, environment, 
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.system.copies import both, two_copies
-from tests.system.selfdump import take
+from tests.system.selfdump import take, write_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,6 +224,41 @@ def test_colours_of_consoles(mode: Mode, directory_of: Directories) -> None:
     dump = take(mode, directory_of(mode.account), code, env={"COLUMNS": "70"})
     assert json.loads(dump.run(env={"COLUMNS": "91", "NO_COLOR": "1"}).stdout) == [True, 91, "256", 33]
     assert json.loads(dump.run(env={"COLUMNS": "50"}).stdout) == [False, 50, "256", 33]
+
+
+def test_threads_of_linear_algebra(mode: Mode, directory_of: Directories) -> None:
+    """
+    BLAS has as many threads as a copy has processors, be they fewer or more, unless the program chose their number.
+    """
+    code = """
+    import json, os, sys
+    import numpy as np
+    import threadpoolctl
+    from libcriu_py import checkpoint
+    def threads():
+        np.ones((64, 64)) @ np.ones((64, 64))
+        return [each["num_threads"] for each in threadpoolctl.threadpool_info()]
+    if sys.argv[1:] == ["7"]:
+        threadpoolctl.threadpool_limits(7)
+    before = threads()
+    with checkpoint():
+        pass
+    print(json.dumps([before, threads()]))
+    """
+    every = len(os.sched_getaffinity(0))
+    assert every > 1, "this takes two processors"
+    one = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, code)
+    command = [mode.account.python, "-m", "libcriu_py"]
+    for name, before, after, chosen in (("fewer", [], one, []), ("more", one, [], []), ("chosen", [], one, ["7"])):
+        made = mode.run([*before, *command, "snapshot", "--self", "-o", directory / name, script, *chosen])
+        assert made.returncode == 0, made.stderr
+        copy = mode.run([*after, *command, "run", "--no-fallback", directory / name])
+        old, new = json.loads(copy.stdout)
+        assert old
+        assert set(old) == {7 if chosen else 1 if before else every}
+        assert set(new) == {7 if chosen else 1 if after else every}
 
 
 def test_snapstart_hooks(mode: Mode, directory_of: Directories) -> None:
