@@ -8,6 +8,8 @@ ARGS ?=
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 # Where the benchmarks' heavy packages go: not among those of the tests, unless VENV was given.
 bench_venv = $(if $(filter file,$(origin VENV)),.venv-bench,$(VENV))
+# How long to fuzz.
+SECONDS ?= 60
 # How long the benchmarks may take.
 MINUTES ?= 27
 # Built lib directory of CRIU's source, for the benchmark to have pycriu from.
@@ -22,7 +24,7 @@ test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit system test-tools test-clean test-cpython test-apps matrix bench clean
+.PHONY: help criu venv build demo test lint types format unit system test-tools test-clean test-cpython test-apps matrix fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +77,9 @@ test-apps: venv ## real programs and frameworks from PyPI, restored and conventi
 
 matrix: test-tools ## find out what programs may hold open in each mode, and write it into docs/unprivileged.md
 	@$(python) -m pytest --no-skips --write-matrix tests/system/test_modes_matrix.py $(ARGS)
+
+fuzz: ## fuzz what the launcher reads (SECONDS=60)
+	@scripts/fuzz $(SECONDS)
 
 bench: ## measure (MINUTES=27), and put the times into README and docs; CRIU and heavy packages are installed
 	@scripts/install-criu --from-source

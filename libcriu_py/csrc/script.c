@@ -60,12 +60,23 @@ static int take_values(struct script *script, struct launch *launch, struct prob
 	return place_directory(script, launch, name, problem);
 }
 
+/* Take what is in `script->text`, of that size and with a NUL at its end. */
+static int take_script(struct script *script, struct launch *launch, size_t size, struct problem *problem)
+{
+	char *json = find_text(script->text);
+
+	if (!json)
+		return not_a_script(launch, "nothing in it names a snapshot", problem);
+	if (json_parse(&script->document, json, (size_t)(script->text + size - json)))
+		return not_a_script(launch, script->document.error, problem);
+	return take_values(script, launch, problem);
+}
+
 int script_read(struct script *script, struct launch *launch, struct problem *problem)
 {
 	int fd = open(launch->script, O_RDONLY | O_CLOEXEC);
 	struct stat status;
 	ssize_t size;
-	char *json;
 
 	if (fd < 0 || fstat(fd, &status)) {
 		problem_set(problem, SNAPSHOT_UNUSABLE, "%s cannot be read: %s", launch->script, strerror(errno));
@@ -83,10 +94,5 @@ int script_read(struct script *script, struct launch *launch, struct problem *pr
 	if (size < 0)
 		return problem_set(problem, SNAPSHOT_UNUSABLE, "%s cannot be read", launch->script);
 	script->text[size] = '\0';
-	json = find_text(script->text);
-	if (!json)
-		return not_a_script(launch, "nothing in it names a snapshot", problem);
-	if (json_parse(&script->document, json, (size_t)(script->text + size - json)))
-		return not_a_script(launch, script->document.error, problem);
-	return take_values(script, launch, problem);
+	return take_script(script, launch, (size_t)size, problem);
 }

@@ -33,18 +33,25 @@ SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recove
 TIMEOUT = 100
 
 
-@pytest.fixture(scope="module")
-def formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compile_program(name: str, directory: Path) -> Path:
     """
-    Compile the test program of the formats.
+    Compile a test program of the formats.
     """
-    program = tmp_path_factory.mktemp("formats") / "formats"
+    program = directory / name
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     units = [str(CSRC / f"{name}.c") for name in ("json", "problem", "request", "compatibility")]
-    source = str(ROOT / "tests" / "native" / "formats.c")
+    source = str(ROOT / "tests" / "native" / f"{name}.c")
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", *SANITIZERS, f"-I{CSRC}"]
     subprocess.run([*compiler, *flags, "-o", str(program), source, *units], check=True, timeout=TIMEOUT)
     return program
+
+
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    Compile the one that reads, damages and writes.
+    """
+    return compile_program("formats", tmp_path_factory.mktemp("formats"))
 
 
 @pytest.fixture(scope="module")
@@ -337,6 +344,22 @@ def test_damaged_manifests_do_no_harm(formats: Path, seed: int) -> None:
     done = start(*argv, input=text)
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout.split()[0]) > 100
+
+
+def test_target_of_the_fuzzer_does_no_harm(tmp_path: Path) -> None:
+    """
+    The inputs that it starts from are sound, and some thousands that chance makes of them are refused.
+    """
+    target = compile_program("fuzz", tmp_path)
+    seeds = sorted((ROOT / "tests" / "native" / "seeds").iterdir())
+    assert {seed.read_bytes()[:1] for seed in seeds} == {b"m", b"s", b"l", b"r"}
+    for seed in seeds:
+        done = start(target, seed)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = start(target, "1", tmp_path / "last", *seeds)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout.split()[0]) > 1000
+    assert not (tmp_path / "last").exists()
 
 
 # ---- manifests -------------------------------------------------------------
