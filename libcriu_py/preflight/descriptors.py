@@ -191,12 +191,16 @@ def _device(descriptor: _Descriptor) -> Finding:
     return descriptor.say("device", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
 
 
-def known_mounts() -> frozenset[int]:
+def known_mounts(kind: str = "") -> frozenset[int]:
     """
     Give the ids of the mounts in this mount namespace.
+
+    Args:
+        kind: Only those of this type.
     """
+    wanted = f" - {kind}".encode("ascii")
     with open("/proc/self/mountinfo", "rb") as file:
-        return frozenset(int(line.split(None, 1)[0]) for line in file)
+        return frozenset(int(line.split(None, 1)[0]) for line in file if wanted in line)
 
 
 def mount_of(fd: int | str, pid: int | str = "self") -> int:

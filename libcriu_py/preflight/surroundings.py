@@ -117,16 +117,51 @@ def _mappings(options: Mapping[str, object]) -> Iterator[Finding]:
     limit = options.get("ghost_limit")
     allowed = limit if isinstance(limit, int) and limit else GHOST_LIMIT
     sizes: dict[str, int] = {}
+    devices: dict[str, str] = {}
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
             fields = line.rstrip("\n").split(None, 5)
             if len(fields) == 6 and fields[5].startswith(("/", "anon_inode:")):
                 low, high = (int(part, 16) for part in fields[0].split("-"))
                 sizes[fields[5]] = sizes.get(fields[5], 0) + high - low
+                devices[fields[5]] = fields[3]
     for path, size in sizes.items():
         finding = _mapping(path, size, allowed)
         if finding is not None:
             yield finding
+    if in_user_namespace():
+        yield from _on_layers(devices)
+
+
+def _on_layers(devices: Mapping[str, str]) -> Iterator[Finding]:
+    """
+    Mapped files that criu does not recognise by their paths (`vma_get_mapfile_user` in criu/proc_parse.c).
+
+    It looks at these where it may not open /proc/PID/map_files (proc_map_files_get_link, fs/proc/base.c). On an overlay
+    of several file systems, stat gives another device than the kernel has (ovl_map_dev_ino, fs/overlayfs/inode.c).
+    """
+    found = [path for path, device in devices.items() if path.startswith("/") and _has_two_devices(path, device)]
+    if found:
+        advice = (
+            f"it is one of {len(found)} on an overlay whose layers are on several file systems, where criu does not "
+            "recognise mapped files without CAP_CHECKPOINT_RESTORE outside of a user namespace; mount the overlay with "
+            "xino=on or keep its layers on one file system, or dump as root or with a file-capable criu"
+        )
+        yield Finding("mapping", found[0], Verdict.IMPOSSIBLE, advice)
+
+
+def _has_two_devices(path: str, device: str) -> bool:
+    major, minor = (int(part, 16) for part in device.split(":"))
+    try:
+        if os.stat(path).st_dev == os.makedev(major, minor):
+            return False
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return False  # it is deleted or no file: that is judged by its name
+    try:
+        return mount_of(fd) in known_mounts("overlay")
+    finally:
+        os.close(fd)
 
 
 def _mapping(path: str, size: int, allowed: int) -> Finding | None:

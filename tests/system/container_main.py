@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID = 0x20000, 0x4000000, 0x8000000, 0x20000000
@@ -21,6 +22,7 @@ NAMESPACE_FLAGS = 0x7E020000
 All CLONE_NEW* flags, as the default profiles of Docker and Podman mask them.
 """
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 SCMP_ACT_ALLOW = 0x7FFF0000
 SCMP_CMP_MASKED_EQ = 7
@@ -63,18 +65,43 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
 
 
+def change_root(layers: list[str], options: str) -> None:
+    """
+    Have an overlay as the root, as engines do: the first layer is written to, below all is what was the root.
+
+    Layers are outside of what was the root's file system, with which the kernel would find them to overlap.
+    """
+    own = layers[0]
+    lower = ":".join([*(f"{layer}/upper" for layer in layers[1:]), "/"])
+    for name in ("upper", "work", "root"):
+        Path(own, name).mkdir(mode=0o755, exist_ok=True)
+    places = f"lowerdir={lower},upperdir={own}/upper,workdir={own}/work"
+    mount("overlay", f"{own}/root", "overlay", 0, f"{places},{options}")
+    for place in ("/dev", "/sys"):
+        mount(place, f"{own}/root{place}", "", MS_BIND | MS_REC)
+    os.chdir(f"{own}/root")
+    call("pivot_root", b".", b".")
+    call("umount2", b".", MNT_DETACH)
+    os.chdir("/")
+
+
 def make_mounts(spec: dict[str, Any]) -> None:
     """
     Mount /proc as engines do, and take the tmpfs away.
     """
     mount("none", "/", "", MS_REC | MS_PRIVATE)
+    if spec["layers"]:
+        change_root(spec["layers"], spec["overlay"])
+    if spec["other_mounts"]:
+        mount("more", "/mnt", "tmpfs", 0)
+        mount("shm", "/dev/shm", "tmpfs", 0, "mode=1777,size=64m")
     mount("proc", "/proc", "proc", 0, spec["proc"])
     for path in filter(os.path.exists, READ_ONLY if spec["masked"] else ()):
         mount(path, path, "", MS_BIND | MS_REC)
         mount(path, path, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
     for path in filter(os.path.exists, COVERED if spec["masked"] else ()):
         mount("/dev/null", path, "", MS_BIND)
-    if "/dev/shm" not in spec["instead"]:
+    if not spec["other_mounts"] and "/dev/shm" not in spec["instead"]:
         mount("shm", "/dev/shm", "tmpfs", 0, "mode=1777,size=64m")
     for place, directory in spec["instead"].items():
         mount(directory, place, "", MS_BIND)

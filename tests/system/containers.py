@@ -52,6 +52,9 @@ def run(
     busy_pids: int = 0,
     own_session: bool = True,
     proc: str = "",
+    layers: Sequence[Path] = (),
+    overlay: str = "xino=on",
+    other_mounts: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: Path | str = "/",
 ) -> subprocess.CompletedProcess[str]:
@@ -70,6 +73,11 @@ def run(
         pid_1: Whether the command itself is pid 1; else it is pid 2.
         busy_pids: How many further pids have been used before.
         proc: Options of the mount of /proc.
+        layers: Directories on another file system than the root's: with these an overlay is the root, and the first
+            gets what is written to it.
+        overlay: Options of its mount. With xino=on files have one device each, as they have by themselves where all
+            layers are on one file system, which is how engines keep them.
+        other_mounts: Mount one file system more, and the others in another order.
         own_session: Whether a session begins in the container, as it does under an engine.
         env: Variables beside those of a fresh login.
         cwd: Working directory.
@@ -91,6 +99,9 @@ def run(
         "busy_pids": busy_pids,
         "own_session": own_session,
         "proc": proc,
+        "layers": list(map(str, layers)),
+        "overlay": overlay,
+        "other_mounts": other_mounts,
         "cwd": str(cwd),
     }
     return subprocess.run(

@@ -140,6 +140,51 @@ def test_two_capabilities_and_the_rest_dropped_are_enough(own_account: Account) 
         shutil.rmtree(built.path.parent)
 
 
+@pytest.fixture
+def layers(own_account: Account) -> Iterator[list[Path]]:
+    """
+    Two empty layers for overlay file systems.
+    """
+    made = [Path(tempfile.mkdtemp(prefix="lcp-layer-", dir="/dev/shm")) for _ in range(2)]
+    for layer in made:
+        layer.chmod(0o755)
+    yield made
+    for layer in made:
+        shutil.rmtree(layer)
+
+
+@pytest.mark.parametrize("mode", ["root", "rootless"])
+def test_an_image_is_built_on_an_overlay_and_started_from_its_layers(
+    account: Account, own_account: Account, layers: list[Path], mode: str
+) -> None:
+    """
+    Where the snapshot is in a layer of its own; each container has another root, with other and more mounts.
+    """
+    upper, image = layers
+    limits: dict[str, Any] = {"capabilities": RESTORE, "masked": True} if mode == "root" else {}
+    built = build(own_account if mode == "root" else account, mode, layers=[image], **limits)
+    try:
+        assert not built.path.exists(), "it was made outside of the layer"
+        for run in (built.run, built.run_native):
+            told = answer(run("x", layers=[upper, image], other_mounts=True, busy_pids=50, **limits))
+            assert told["argv"] == ["x"]
+    finally:
+        shutil.rmtree(built.path.parent)
+
+
+def test_an_overlay_on_which_files_have_two_devices_is_named(account: Account, layers: list[Path]) -> None:
+    """
+    Its layers are on several file systems, and a rootless criu does not find out which file is mapped.
+    """
+    argv = [account.python, "-m", "libcriu_py", "snapshot", "-o", account.home / "never", "-m", "this"]
+    done = containers.run(
+        [*map(str, argv)], account=account, env={"LIBCRIU_PY_MODE": "rootless"}, layers=layers[:1], overlay="xino=off"
+    )
+    assert done.returncode != 0
+    assert "mount the overlay with xino=on" in done.stderr
+    assert "criu refused" not in done.stderr
+
+
 ROOT_STOPPED = {
     "default capabilities": ({}, "--cap-add CHECKPOINT_RESTORE"),
     "Docker's filter": ({"capabilities": RESTORE, "seccomp": "docker", "masked": True}, "ns_last_pid"),
