@@ -361,6 +361,11 @@ def trim_heap() -> None:
     lib.lcp_trim_heap()
 
 
+def ignore_signal(number: int) -> None:
+    """Ignore a signal, in whatever thread; `signal.getsignal` does not know of it."""
+    _check(lib.lcp_ignore_signal(number))
+
+
 def prefetch(path: str) -> None:
     """
     Copy pages that this process is going to write to, before it does.

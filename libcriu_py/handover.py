@@ -303,12 +303,15 @@ def _ignore(signals: Sequence[int]) -> None:
     import signal
     import threading
 
-    if threading.current_thread() is not threading.main_thread():
-        return  # Python lets no other thread do it (signal.signal)
+    in_main_thread = threading.current_thread() is threading.main_thread()
     untouched = (signal.SIG_DFL, signal.default_int_handler)
     for number in signals:
-        if signal.getsignal(number) in untouched:
+        if signal.getsignal(number) not in untouched:
+            continue
+        if in_main_thread:
             signal.signal(number, signal.SIG_IGN)
+        else:
+            _support.ignore_signal(number)
 
 
 def _limit(limits: Mapping[str, Sequence[int]]) -> None:

@@ -21,6 +21,13 @@ void lcp_trim_heap(void)
 #endif
 }
 
+int lcp_ignore_signal(int signo)
+{
+	struct sigaction ignored = { .sa_handler = SIG_IGN };
+
+	return sigaction(signo, &ignored, NULL) ? -errno : 0;
+}
+
 /*
  * The leader of a process group can make no session, so it joins another group first: that of a child which has ended,
  * and which holds the group together until it is reaped. The child sends no signal: Python has handlers for SIGCHLD.

@@ -129,6 +129,9 @@ int lcp_same_file(int pid, int fd, int own);
 
 void lcp_trim_heap(void);
 
+/* Ignore a signal, in whatever thread, which Python lets the main thread only do; 0 or -errno. */
+int lcp_ignore_signal(int signo);
+
 /*
  * Copy pages that this process is going to write to, as a file says (libcriu_py/mapped/working_set.py); 0 or -errno.
  */

@@ -34,6 +34,8 @@ with allow_checkpoint(sys.argv[1] + "/snap", then=sys.argv[2]):
     print("ready", flush=True)
     while not ready.wait(1000) or len(sys.argv) < 4:
         ready.clear()
+if "hang up" in sys.argv:
+    os.kill(os.getpid(), signal.SIGHUP)
 print("goes on in", threading.current_thread().name, sys.argv[3:], flush=True)
 """
 
@@ -61,6 +63,10 @@ def test_checkpoint_from_outside(mode: Mode, directory_of: Directories) -> None:
         assert starter.wait() == 0
     copy = SelfDump(mode, directory / "snap", script).run(directory.as_posix(), "exit", "argument")
     assert copy.stdout == "goes on in MainThread ['argument']\n", copy.stderr
+    # Like nohup; its checkpoint was taken in a thread, where Python cannot ignore a signal.
+    argv = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command, "run", "--no-fallback", directory / "snap", "--"]
+    ignoring = mode.run([*argv, directory, "exit", "hang up"])
+    assert ignoring.stdout == "goes on in MainThread ['hang up']\n", ignoring.stderr
 
 
 def _program(pid: int) -> int:
