@@ -222,15 +222,21 @@ def reap(supervisor: int, *, wait: bool) -> bool:
     return pid != 0
 
 
-def mirror(channel: int, pidfd: int, *, terminal: bool) -> int:
+def mirror(channel: int, pidfd: int, *, terminal: bool, learning: CData | None = None) -> int:
     """
     Behave as the program of `pidfd` until it ends, and return its wait status.
+
+    Args:
+        channel: its news.
+        pidfd: which.
+        terminal: whether it is in another session, so that the terminal's signals are to be passed on.
+        learning: what `learn` returned.
 
     Raises:
         BrokenPipeError: the supervisor is gone.
     """
     status = ffi.new("int *")
-    _check(lib.lcp_mirror(channel, pidfd, terminal, status))
+    _check(lib.lcp_mirror(channel, pidfd, terminal, ffi.NULL if learning is None else learning, status))
     return int(status[0])
 
 
@@ -308,6 +314,51 @@ def list_pages(pid: int, limit: int, file: int) -> bool:
 def fetch_pages(file: int) -> None:
     """Fetch the pages of such a file into this process, ahead of their use."""
     lib.lcp_fetch_pages(file)
+
+
+def fetch_ahead(file: int) -> None:
+    """
+    Have a thread of C's fetch them; where there can be none, they are fetched when they are used.
+
+    Args:
+        file: the descriptor of the file.
+    """
+    lib.lcp_fetch_ahead(file)
+
+
+def await_ahead() -> None:
+    """Wait until that thread has ended; where there is none, nothing happens."""
+    lib.lcp_await_ahead()
+
+
+def learned_pages(directory: str, manifest: str) -> int | None:
+    """
+    Open what is known of the pages that the programs of a snapshot write to at their start.
+
+    Args:
+        directory: where that is kept.
+        manifest: the path of the snapshot's manifest.
+
+    Returns:
+        A descriptor; None where more is to be learned.
+    """
+    fd = int(lib.lcp_learned_pages(os.fsencode(directory), os.fsencode(manifest)))
+    return fd if fd >= 0 else None
+
+
+def learn(directory: str, manifest: str, inodes: Sequence[int]) -> CData:
+    """
+    Begin to learn that from a copy that starts.
+
+    Args:
+        directory: where it is to be kept.
+        manifest: the path of the snapshot's manifest.
+        inodes: of the files from which the copy maps its memory.
+
+    Returns:
+        What `mirror` takes.
+    """
+    return lib.lcp_learn(os.fsencode(directory), os.fsencode(manifest), list(inodes), len(inodes))
 
 
 def standby_name(manifest: str) -> str:

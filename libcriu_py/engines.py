@@ -55,6 +55,9 @@ class SimulateEngine:
         gc.collect()
         return Return(Outcome.SIMULATED)
 
+    def arrive(self) -> None:
+        """Nothing is done beside."""
+
     def settle(self, outcome: Outcome) -> None:
         """Nobody waits."""
 
@@ -177,6 +180,12 @@ class CriuEngine:
         original.come_back()
         return self._stay(draft, {**facts, "created": dumped_at}, original.shared)
 
+    def arrive(self) -> None:
+        """Wait for the thread that fetches pages: a program may count its threads, or fork."""
+        from libcriu_py import _support
+
+        _support.await_ahead()
+
     def settle(self, outcome: Outcome) -> None:
         """Tell the restoring side that the after-hooks are through."""
         if outcome is Outcome.RESTORED and self._handover is not None:
@@ -213,6 +222,7 @@ class CriuEngine:
             "reduced_bounding": bounding_is_reduced(),
             "capabilities": capabilities().permitted,
             "fetches_pages": True,
+            "fetches_ahead": True,
             "session_leader": os.getsid(0) == os.getpid(),
             "slots": {name: _key(draft.slot(name)) for name in SLOTS},
             "images_key": _key(draft.images),

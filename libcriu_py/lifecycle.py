@@ -57,6 +57,9 @@ class Engine(Protocol):
     def dump(self) -> Return:
         """Dump; raise with the process as it was before if that fails."""
 
+    def arrive(self) -> None:
+        """Be told that code of the program is about to run: what the engine does beside it has to be over."""
+
     def settle(self, outcome: Outcome) -> None:
         """Be told that the after-hooks are through."""
 
@@ -102,6 +105,7 @@ async def run(
     on_return(returned)
     right = built_ins.put_right() if returned.outcome is Outcome.RESTORED else built_ins.come_back()
     errors = await calls.run_built_ins(right, course)
+    engine.arrive()
     errors += await calls.run_afters(alone, course)
     course.standstill.end()
     errors += await calls.run_afters(concurrent, course)

@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING, overload
 
-from libcriu_py import _support, handover, namespace, privilege
+from libcriu_py import _support, handover, namespace, privilege, starts
 from libcriu_py.binary import find_criu
 from libcriu_py.criu import Criu
 from libcriu_py.errors import OperationRefused, RestoreError, SnapshotMismatch, refusal
@@ -271,6 +271,7 @@ def bring_up(
     decision = privilege.decide(mode, criu=plain, manifest=snapshot.manifest)
     control, slot = _support.socketpair()
     try:
+        _send_learned(control, snapshot)
         for attempt in (isolate, True):
             place = namespace.place_of_restore(decision.mode, snapshot.manifest, plain, isolate=attempt)
             criu = Criu(plain if place.is_rootless else decision.criu)
@@ -289,6 +290,17 @@ def bring_up(
         os.close(slot)
     message = "not reached: the second attempt returns or raises"
     raise AssertionError(message)
+
+
+def _send_learned(control: int, snapshot: Snapshot) -> None:
+    """Have the copy fetch the pages that its start needs, as soon as it wakes."""
+    pages = starts.open_learned(snapshot)
+    if pages is None:
+        return
+    try:
+        _support.send_fds(control, [pages], handover.AHEAD)
+    finally:
+        os.close(pages)
 
 
 def _is_about_a_pid(error: OperationRefused) -> bool:

@@ -113,7 +113,7 @@ static void stop_too(int channel, int pidfd, int signals, int terminal)
 		lcp_pidfd_signal(pidfd, SIGCONT);
 }
 
-int lcp_mirror(int channel, int pidfd, int terminal, int *status)
+int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learning, int *status)
 {
 	struct lcp_event event;
 	sigset_t all, old;
@@ -127,8 +127,11 @@ int lcp_mirror(int channel, int pidfd, int terminal, int *status)
 	while (!result) {
 		struct pollfd polled[2] = { { channel, POLLIN, 0 }, { signals, POLLIN, 0 } };
 		struct signalfd_siginfo info;
+		int due = lcp_learning_due(learning);
 
-		if (poll(polled, 2, -1) < 0)
+		if (due == 0)
+			lcp_learn_more(learning, pid_behind(pidfd));
+		if (due == 0 || poll(polled, 2, due) <= 0)
 			continue;
 		if (polled[1].revents)
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
@@ -148,6 +151,7 @@ int lcp_mirror(int channel, int pidfd, int terminal, int *status)
 	}
 	if (signals >= 0)
 		close(signals);
+	lcp_learned(learning);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return result;
 }

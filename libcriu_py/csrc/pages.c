@@ -21,16 +21,11 @@
 
 #define ENTRIES 4096
 
-/* What is written into a file of pages. */
-struct range {
-	uint64_t start, end;
-	uint64_t written; /* it is the process's own, and no longer a file's */
-};
-
 struct set {
 	int fd;
 	uint64_t written, limit; /* bytes */
-	struct range last;
+	int only_written;
+	struct lcp_range last;
 };
 
 int lcp_open_pagemap(int pid)
@@ -58,7 +53,7 @@ static int add(struct set *set, uint64_t address, uint64_t size, uint64_t entry)
 	uint64_t written = !(entry & PAGE_OF_FILE);
 	int result = 0;
 
-	if (!(entry & PAGE_PRESENT))
+	if (!(entry & PAGE_PRESENT) || (set->only_written && !written))
 		return 0;
 	set->written += written ? size : 0;
 	if (set->written > set->limit)
@@ -92,44 +87,88 @@ static int add_area(struct set *set, int pagemap, uint64_t start, uint64_t end)
 	return 0;
 }
 
-int lcp_list_pages(int pid, uint64_t limit, int fd)
+/* Which areas count: private ones, of these files where there are any named. */
+struct wanted {
+	const uint64_t *inodes;
+	size_t count;
+};
+
+static int is_wanted(const struct wanted *wanted, const char *permissions, uint64_t inode, const char *line)
 {
-	struct set set = { .fd = fd, .limit = limit };
-	char path[40], line[512], permissions[5];
-	uint64_t start, end;
-	int pagemap, result = 0;
+	size_t i = 0;
+
+	/* Shared memory is everybody's: it is not to be touched for one. */
+	if (permissions[3] != 'p' || permissions[0] != 'r' || strstr(line, "[v"))
+		return 0;
+	while (i < wanted->count && wanted->inodes[i] != inode)
+		i++;
+	return i < wanted->count || !wanted->count;
+}
+
+static int list_areas(FILE *maps, int pagemap, const struct wanted *wanted, struct set *set)
+{
+	char line[512], permissions[5];
+	uint64_t start, end, inode;
+	int result = 0;
+
+	while (!result && fgets(line, sizeof(line), maps)) {
+		int whole = strchr(line, '\n') != NULL;
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %" SCNu64, &start, &end, permissions, &inode) == 4 &&
+		    is_wanted(wanted, permissions, inode, line))
+			result = add_area(set, pagemap, start, end);
+		while (!whole && fgets(line, sizeof(line), maps))
+			whole = strchr(line, '\n') != NULL;
+	}
+	return result ? result : put(set);
+}
+
+static int list(int pid, const struct wanted *wanted, struct set *set)
+{
+	int pagemap = lcp_open_pagemap(pid), result;
+	char path[40];
 	FILE *maps;
 
-	pagemap = lcp_open_pagemap(pid);
 	if (pagemap < 0)
 		return pagemap;
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	maps = fopen(path, "re");
-	if (!maps)
-		result = -errno;
-	while (!result && fgets(line, sizeof(line), maps)) {
-		int whole = strchr(line, '\n') != NULL;
-
-		/* Shared memory is everybody's: it is not to be touched for one. */
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &start, &end, permissions) == 3 && permissions[3] == 'p' &&
-		    permissions[0] == 'r' && !strstr(line, "[v"))
-			result = add_area(&set, pagemap, start, end);
-		while (!whole && fgets(line, sizeof(line), maps))
-			whole = strchr(line, '\n') != NULL;
-	}
+	result = maps ? list_areas(maps, pagemap, wanted, set) : -errno;
 	if (maps)
 		fclose(maps);
 	close(pagemap);
-	return result ? result : put(&set);
+	return result;
+}
+
+int lcp_list_pages(int pid, uint64_t limit, int fd)
+{
+	struct wanted all = { NULL, 0 };
+	struct set set = { .fd = fd, .limit = limit };
+
+	return list(pid, &all, &set);
+}
+
+int lcp_list_written(int pid, const uint64_t *inodes, size_t count, uint64_t limit, int fd)
+{
+	struct wanted wanted = { inodes, count };
+	struct set set = { .fd = fd, .limit = limit, .only_written = 1 };
+
+	return count ? list(pid, &wanted, &set) : 0;
 }
 
 void lcp_fetch_pages(int fd)
 {
-	struct range range;
+	struct lcp_range ranges[128];
 	off_t at = 0;
+	ssize_t size;
 
-	/* What is not there, or not allowed, is left to be fetched when it is used. */
-	for (; pread(fd, &range, sizeof(range), at) == (ssize_t)sizeof(range); at += (off_t)sizeof(range))
-		(void)madvise((void *)(uintptr_t)range.start, range.end - range.start,
-			      range.written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+	while ((size = pread(fd, ranges, sizeof(ranges), at)) >= (ssize_t)sizeof(*ranges)) {
+		size_t count = (size_t)size / sizeof(*ranges);
+
+		/* What is not there, or not allowed, is left to be fetched when it is used. */
+		for (size_t i = 0; i < count; i++)
+			(void)madvise((void *)(uintptr_t)ranges[i].start, ranges[i].end - ranges[i].start,
+				      ranges[i].written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+		at += (off_t)(count * sizeof(*ranges));
+	}
 }

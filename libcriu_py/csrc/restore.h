@@ -12,12 +12,15 @@
 #include "problem.h"
 #include "request.h"
 
+struct lcp_learning;
+
 struct restored {
 	int channel;       /* events of the supervisor */
 	int control;       /* the hand-over's socket */
 	int pidfd;
 	sigset_t mask;     /* of this process before */
 	int own_session;   /* the terminal's signals do not reach it by themselves */
+	struct lcp_learning *learning; /* what is to be learned from it, or NULL */
 };
 
 /* Describe what the program is to be given of this process; 0 or -1. */

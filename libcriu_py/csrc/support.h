@@ -80,10 +80,24 @@ int lcp_supervise(const struct lcp_job *job, int *channel);
 int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pidfd);
 
 /*
+ * Pages of mapped memory that programs of a snapshot write to at their start, as its first copies have shown. They are
+ * kept in `directory`, a private one, for one state of the snapshot's manifest.
+ */
+struct lcp_learning;
+/* A file of these pages, for `lcp_fetch_ahead`; the descriptor or -errno, which is -ENOENT where more is to be learned. */
+int lcp_learned_pages(const char *directory, const char *manifest);
+/*
+ * Learn from a copy that is about to start, by giving this to `lcp_mirror`; NULL where somebody else does. The files
+ * of its mapped memory have these inodes.
+ */
+struct lcp_learning *lcp_learn(const char *directory, const char *manifest, const uint64_t *inodes, int count);
+
+/*
  * Behave as the program that `pidfd` is until it ends; its wait status in `status`.
  * `terminal`: it has a session of its own, so the terminal's signals are passed on too.
+ * `learning`: what is to be learned from it, or NULL; it is the caller's no more.
  */
-int lcp_mirror(int channel, int pidfd, int terminal, int *status);
+int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learning, int *status);
 
 /* Hold `fds` open in a process outside this one's tree; the abstract socket name to get them back is written to `name`. */
 int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper);
@@ -118,8 +132,14 @@ int lcp_standby_take(const char *path, const char *text, size_t size, int *fds);
  * where there are more than `limit` bytes of the latter.
  */
 int lcp_list_pages(int pid, uint64_t limit, int fd);
+/* Only the written ones, of mapped files with these inodes. */
+int lcp_list_written(int pid, const uint64_t *inodes, size_t count, uint64_t limit, int fd);
 /* Fetch the pages of such a file into this process, whose contents stay as they are. */
 void lcp_fetch_pages(int fd);
+/* Have a thread do that; 0 or -errno. */
+int lcp_fetch_ahead(int fd);
+/* Wait until that thread has ended. */
+void lcp_await_ahead(void);
 
 /* May this process make user + pid + mount namespaces with a /proc? 0, or -errno and the stage. */
 int lcp_probe_namespaces(int namespaces, int *stage);

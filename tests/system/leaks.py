@@ -21,7 +21,7 @@ MARKER = "LCP_TEST_SESSION"
 """
 The environment variable that marks the processes of one test run.
 """
-CACHES = ("kdat-", "namespaces-")
+CACHES = ("kdat-", "namespaces-", "start-")
 """
 How the names of files begin that the package keeps on a tmpfs from one start to the next.
 """

@@ -1,0 +1,271 @@
+/*
+ * Learning which pages of mapped memory the programs of a snapshot write to at their start.
+ *
+ * The first write to each costs a fault with a copy, and there are thousands until a program's first output. The launcher
+ * has nothing to do then but to wait: in the first runs of a snapshot it looks at the pages of its copy from time to
+ * time. What most of these runs have written to is fetched ahead in later ones (ahead.c).
+ */
+#define _GNU_SOURCE
+#include "support.h"
+#include "parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KIND "start"
+/* The first run may be one that prints its help: what two of three have written to is what a start needs. */
+#define RUNS 3
+#define NEEDED 2
+/*
+ * Its pages are looked at each 4 ms after its start, then less often, until it has ended or these milliseconds are over;
+ * a look takes about one.
+ */
+#define INTERVAL 4
+#define LAST_LOOK 256
+/* Bytes that it may have written to; more is its work, and not its start. */
+#define LIMIT (32ull << 20)
+#define PAGE 4096ull /* as in libcriu_py/mapped/memory.py */
+
+struct lcp_learning {
+	char path[PATH_MAX];
+	int runs;          /* a file of what was seen so far, locked: pages of each run, behind a range of none */
+	int pages;         /* a file of what was seen at the last look, or -1 */
+	long long started; /* milliseconds */
+	int next;          /* look, in milliseconds after the start */
+	int count;
+	uint64_t inodes[];
+};
+
+static long long now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
+}
+
+static int path_of(char path[PATH_MAX], const char *directory, const char *manifest)
+{
+	char name[80];
+	int result = lcp_name_for(KIND, manifest, name, sizeof(name));
+
+	if (result)
+		return result;
+	return snprintf(path, PATH_MAX, "%s/%s", directory, name) < PATH_MAX - 8 ? 0 : -ENAMETOOLONG;
+}
+
+int lcp_learned_pages(const char *directory, const char *manifest)
+{
+	char path[PATH_MAX];
+	int fd = path_of(path, directory, manifest);
+
+	if (fd)
+		return fd;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
+/* ---- what was seen ---------------------------------------------------- */
+
+/* The whole of a file of ranges; NULL where there is none. */
+static struct lcp_range *read_ranges(int fd, size_t *count)
+{
+	struct stat status;
+	struct lcp_range *ranges;
+
+	if (fstat(fd, &status) || status.st_size <= 0)
+		return NULL;
+	ranges = malloc((size_t)status.st_size);
+	if (ranges && pread(fd, ranges, (size_t)status.st_size, 0) != status.st_size) {
+		free(ranges);
+		return NULL;
+	}
+	*count = (size_t)status.st_size / sizeof(*ranges);
+	return ranges;
+}
+
+static int by_number(const void *one, const void *other)
+{
+	uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
+
+	return a < b ? -1 : a > b;
+}
+
+/* The number of every page of these ranges, in order; a page is there once for each run. */
+static uint64_t *spread(const struct lcp_range *ranges, size_t count, size_t *sum)
+{
+	uint64_t *pages;
+	size_t n = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		n += (size_t)((ranges[i].end - ranges[i].start) / PAGE);
+		if (ranges[i].end < ranges[i].start || n > RUNS * LIMIT / PAGE)
+			return NULL; /* this is not what we wrote */
+	}
+	pages = malloc((n + 1) * sizeof(*pages));
+	*sum = n;
+	n = 0;
+	for (size_t i = 0; pages && i < count; i++)
+		for (uint64_t at = ranges[i].start; at < ranges[i].end; at += PAGE)
+			pages[n++] = at / PAGE;
+	if (pages)
+		qsort(pages, n, sizeof(*pages), by_number);
+	return pages;
+}
+
+/* Write what enough of the runs have as ranges; returns whether all could be written. */
+static int write_common(int fd, const uint64_t *pages, size_t count)
+{
+	struct lcp_range range = { 0, 0, 1 };
+	FILE *file = fdopen(fd, "w");
+	size_t same = 0;
+
+	if (!file) {
+		close(fd);
+		return 0;
+	}
+	for (size_t i = 0; i < count; i++) {
+		same = i && pages[i] == pages[i - 1] ? same + 1 : 1;
+		if (same != NEEDED)
+			continue;
+		if (range.end != pages[i] * PAGE) {
+			if (range.end)
+				fwrite(&range, sizeof(range), 1, file);
+			range.start = pages[i] * PAGE;
+		}
+		range.end = (pages[i] + 1) * PAGE;
+	}
+	if (range.end)
+		fwrite(&range, sizeof(range), 1, file);
+	return !ferror(file) & !fclose(file);
+}
+
+/* Enough was seen: keep what is common. */
+static void conclude(const struct lcp_learning *learning, const struct lcp_range *ranges, size_t count)
+{
+	char path[PATH_MAX + 8];
+	size_t sum;
+	uint64_t *pages = spread(ranges, count, &sum);
+	int fd;
+
+	snprintf(path, sizeof(path), "%s.new", learning->path); /* nobody else writes it: we have the lock */
+	fd = pages ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+	if (fd >= 0 && (!write_common(fd, pages, sum) || rename(path, learning->path)))
+		unlink(path);
+	free(pages);
+}
+
+/* Add what was seen of this run to what was of others. */
+static void keep(const struct lcp_learning *learning)
+{
+	struct lcp_range mark = { 0, 0, 0 }, *seen, *all;
+	size_t count = 0, runs = 0;
+	char path[PATH_MAX + 8];
+
+	seen = read_ranges(learning->pages, &count);
+	if (!seen)
+		return;
+	if (write(learning->runs, &mark, sizeof(mark)) < 0 || write(learning->runs, seen, count * sizeof(*seen)) < 0)
+		count = 0;
+	free(seen);
+	all = count ? read_ranges(learning->runs, &count) : NULL;
+	for (size_t i = 0; all && i < count; i++)
+		runs += !all[i].end;
+	if (runs < RUNS) {
+		free(all);
+		return;
+	}
+	conclude(learning, all, count);
+	free(all);
+	snprintf(path, sizeof(path), "%s.runs", learning->path);
+	unlink(path);
+}
+
+/* ---- a run ------------------------------------------------------------ */
+
+struct lcp_learning *lcp_learn(const char *directory, const char *manifest, const uint64_t *inodes, int count)
+{
+	struct lcp_learning *learning = malloc(sizeof(*learning) + (size_t)count * sizeof(*inodes));
+	char path[PATH_MAX + 8];
+
+	if (!learning || path_of(learning->path, directory, manifest)) {
+		free(learning);
+		return NULL;
+	}
+	snprintf(path, sizeof(path), "%s.runs", learning->path);
+	learning->runs = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* One at a time: of a hundred copies that start at once one shows enough, and the others are not to wait. */
+	if (learning->runs < 0 || flock(learning->runs, LOCK_EX | LOCK_NB)) {
+		if (learning->runs >= 0)
+			close(learning->runs);
+		free(learning);
+		return NULL;
+	}
+	if (!access(learning->path, F_OK)) {
+		unlink(path); /* somebody has concluded meanwhile */
+		close(learning->runs);
+		free(learning);
+		return NULL;
+	}
+	learning->pages = -1;
+	learning->started = now();
+	learning->next = INTERVAL;
+	learning->count = count;
+	memcpy(learning->inodes, inodes, (size_t)count * sizeof(*inodes));
+	return learning;
+}
+
+int lcp_learning_due(const struct lcp_learning *learning)
+{
+	long long left;
+
+	if (!learning || learning->next > LAST_LOOK)
+		return -1;
+	left = learning->started + learning->next - now();
+	return left > 0 ? (int)left : 0;
+}
+
+void lcp_learn_more(struct lcp_learning *learning, pid_t pid)
+{
+	int pages = memfd_create("libcriu_py-pages", MFD_CLOEXEC);
+
+	learning->next += learning->next < 8 * INTERVAL ? INTERVAL : learning->next / 4;
+	if (pages < 0)
+		return;
+	if (lcp_list_written(pid, learning->inodes, (size_t)learning->count, LIMIT, pages) ||
+	    !lseek(pages, 0, SEEK_CUR)) {
+		/* It has ended, has become another, or works: what was seen before is its start. */
+		learning->next = LAST_LOOK + 1;
+		close(pages);
+	} else {
+		if (learning->pages >= 0)
+			close(learning->pages);
+		learning->pages = pages;
+	}
+	if (learning->next > LAST_LOOK && learning->pages >= 0) {
+		keep(learning);
+		close(learning->pages);
+		learning->pages = -1;
+	}
+}
+
+void lcp_learned(struct lcp_learning *learning)
+{
+	if (!learning)
+		return;
+	if (learning->pages >= 0) {
+		keep(learning);
+		close(learning->pages);
+	}
+	close(learning->runs);
+	free(learning);
+}

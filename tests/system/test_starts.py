@@ -1,0 +1,205 @@
+"""
+What the first copies of a snapshot write to is fetched ahead in later ones, and the programs cannot tell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.system.mapped_programs import memory_of, take_mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.system.accounts import Account
+    from tests.system.conftest import Mode
+    from tests.system.selfdump import SelfDump
+
+    Directories = Callable[[Account], Path]
+
+MEGABYTES = 8
+PAGES = MEGABYTES << 8
+WRITER = f"""
+import json, os, resource, sys, time
+from libcriu_py import after_restore, checkpoint
+threads = []
+after_restore(lambda: threads.append(len(os.listdir("/proc/self/task"))))
+with checkpoint():
+    data = bytearray(range(256)) * ({MEGABYTES} << 12)
+    once = bytearray(1 << 20)
+share, *learned = sys.argv[1:]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for at in range(0, len(data) * int(share) // 100, 4096):
+    data[at] ^= 255
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+for at in range(0, len(data) * int(share) // 100, 4096):
+    data[at] ^= 255
+same = data == bytearray(range(256)) * ({MEGABYTES} << 12)
+threads.append(len(os.listdir("/proc/self/task")))
+
+def sizes():
+    return [os.path.getsize(name) if os.path.exists(name) else -1 for name in learned]
+
+# Until the launcher has kept what it has seen of this run.
+first = sizes()
+deadline = time.monotonic() + 30
+while learned and sizes() == first and time.monotonic() < deadline:
+    time.sleep(0.005)
+print(json.dumps({{"faults": faults, "same": same, "threads": threads}}), flush=True)
+"""
+
+
+class Learning:
+    """
+    A snapshot whose copies are run to learn from, and then others.
+    """
+
+    def __init__(self, snapshot: SelfDump) -> None:
+        """
+        Find out where is kept what is learned.
+
+        Args:
+            snapshot: The snapshot.
+        """
+        self.snapshot = snapshot
+        status = (snapshot.path / "manifest.json").stat()
+        name = f"start-{status.st_dev:x}-{status.st_ino:x}-{status.st_mtime_ns:x}"
+        self.known = Path(f"/dev/shm/libcriu_py-{snapshot.mode.account.uid}") / name
+        self.runs = self.known.with_name(f"{name}.runs")
+
+    def learn(self, *shares: int, **env: str) -> None:
+        """
+        Run copies that write to a share of their memory, in percent.
+        """
+        for share in shares:
+            said = self.report(str(share), str(self.runs), str(self.known), **env)
+            assert said["same"]
+
+    def report(self, *args: str, **env: str) -> dict[str, Any]:
+        """
+        Run a copy and give what it says.
+        """
+        done = self.snapshot.run(*args, env=env)
+        assert done.returncode == 0, done.stderr
+        said: dict[str, Any] = json.loads(done.stdout)
+        return said
+
+
+@pytest.fixture
+def learning(mode: Mode, directory_of: Directories) -> Learning:
+    """
+    Give a snapshot in each mode.
+    """
+    return Learning(take_mapped(mode, directory_of(mode.account), WRITER))
+
+
+@pytest.fixture
+def one(own_account: Account, mode_named: Callable[[str], Mode], directory_of: Directories) -> Learning:
+    """
+    Give a snapshot in one mode.
+    """
+    return Learning(take_mapped(mode_named("root"), directory_of(own_account), WRITER))
+
+
+def test_learned_by_three_runs(learning: Learning) -> None:
+    """
+    The fourth copy takes hardly a fault where the first three wrote, has the same memory, and one thread.
+    """
+    before = sorted(os.listdir(learning.snapshot.path))
+    learning.learn(100, 100, 100)
+    assert learning.known.exists()
+    assert not learning.runs.exists()
+    said = learning.report("100")
+    assert said["faults"] < PAGES * 0.1
+    assert said["same"]
+    assert said["threads"] == [1, 1]  # in a hook, and in the program
+    assert learning.report("100", LIBCRIU_PY_LEARN="0")["faults"] > PAGES * 0.9
+    assert sorted(os.listdir(learning.snapshot.path)) == before
+
+
+def test_learned_by_the_launcher_in_python(one: Learning) -> None:
+    """
+    It learns and uses the same.
+    """
+    one.learn(100, 100, 100, LIBCRIU_PY_LAUNCHER="python")
+    assert one.report("100", LIBCRIU_PY_LAUNCHER="python")["faults"] < PAGES * 0.1
+    shown = one.snapshot.mode.run([one.snapshot.mode.account.python, "-m", "libcriu_py", "inspect", one.snapshot.path])
+    assert "fetched ahead, which its first runs have written to" in shown.stdout
+
+
+@pytest.mark.parametrize(("shares", "share"), [((1, 100, 100), 1.0), ((50, 100, 1), 0.5), ((100, 1, 1), 0.0)])
+def test_what_two_of_three_runs_write_to_counts(one: Learning, shares: Sequence[int], share: float) -> None:
+    """
+    One run that does less, or more, than the others decides nothing.
+    """
+    one.learn(*shares)
+    faults = one.report("100")["faults"]
+    assert PAGES * (1 - share - 0.1) < faults < PAGES * (1 - share + 0.1)
+
+
+def test_what_is_kept_may_be_anything(one: Learning) -> None:
+    """
+    A file of something else than pages does no harm, nor do addresses at which there is nothing.
+    """
+    one.known.write_bytes(b"\xff" * 1000 + bytes(4096) + (1 << 46).to_bytes(8, "little") * 300)
+    said = one.report("100")
+    assert said["same"]
+    one.known.unlink()
+    one.runs.write_bytes(b"\xff" * 1001)
+    one.learn(100, 100, 100)
+    assert one.report("100")["same"]
+
+
+def test_nothing_to_learn(one: Learning) -> None:
+    """
+    Where a snapshot says itself what is to be copied ahead, or somebody does not want it, nothing is learned.
+    """
+    one.report("100", LIBCRIU_PY_LEARN="0")
+    assert not one.runs.exists()
+    account = one.snapshot.mode.account
+    done = one.snapshot.mode.run(
+        [account.python, "-m", "libcriu_py", "optimize", "--learn-pages", "100", one.snapshot.path]
+    )
+    assert done.returncode == 0, done.stderr
+    assert memory_of(one.snapshot)["working_set"] is not None
+    again = Learning(one.snapshot)
+    again.report("100")
+    assert not again.runs.exists()
+
+
+def test_the_functions_of_python_use_it(one: Learning) -> None:
+    """
+    What the launcher has learned holds for `restore` too.
+    """
+    one.learn(100, 100, 100)
+    code = """
+        import json, sys
+        from libcriu_py import restore
+        with restore(sys.argv[1], ["100"], stdout=-1) as process:
+            print(json.load(process.stdout)["faults"])
+    """
+    assert int(one.snapshot.call(code).stdout) < PAGES * 0.1
+
+
+def test_what_is_old_goes(one: Learning) -> None:
+    """
+    Of what was learned of other snapshots, most of which are gone, the newest stays.
+    """
+    one.learn(100, 100, 100)
+    others = [one.known.with_name(f"start-0-0-{number}") for number in range(70)]
+    for number, other in enumerate(others):
+        other.touch(0o600)
+        one.snapshot.mode.account.give(other)
+        os.utime(other, (number, number))
+    one.snapshot.call("from libcriu_py.scratch import sweep; sweep()")
+    left = [number for number, other in enumerate(others) if other.exists()]
+    assert left == list(range(left[0], 70))
+    assert 0 < left[0] < 70
+    assert one.known.exists()
+    for other in others:
+        other.unlink(missing_ok=True)
