@@ -50,9 +50,12 @@ class SimulateEngine:
     def abandon(self) -> None:
         """Nothing was reserved."""
 
+    def quiesce(self) -> None:
+        """Do as for a dump."""
+        _quiesce()
+
     def dump(self) -> Return:
-        """Go through the quiescing only."""
-        gc.collect()
+        """Do nothing."""
         return Return(Outcome.SIMULATED)
 
     def arrive(self) -> None:
@@ -121,6 +124,10 @@ class CriuEngine:
             self._draft = None
 
     # ---- the dump ----------------------------------------------------------
+
+    def quiesce(self) -> None:
+        """Collect garbage, and flush stdout and stderr."""
+        _quiesce()
 
     def dump(self) -> Return:
         """
@@ -305,13 +312,19 @@ class CriuEngine:
         return Return(Outcome.CONTINUED)
 
 
+def _quiesce() -> None:
+    from libcriu_py import stdio
+
+    gc.collect()
+    stdio.flush()
+
+
 class _Original:
     """What the original gives up for its dump, and gets back after it."""
 
     def __init__(self, draft: Draft) -> None:
         from libcriu_py import _support, shared_stdio, stdio, tree
 
-        gc.collect()
         _support.trim_heap()
         # The working directory would have to exist at each restore: "/" does.
         cwd = _open_cwd()

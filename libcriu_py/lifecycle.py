@@ -16,6 +16,7 @@ import enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from libcriu_py import calls, critical
+from libcriu_py.errors import HookError
 from libcriu_py.hooks import Entry, registry
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class Engine(Protocol):
 
     def abandon(self) -> None:
         """Give back what was reserved: there will be no dump, or it failed."""
+
+    def quiesce(self) -> None:
+        """Run what code of the program a dump runs: finalizers, and the flushing of its streams."""
 
     def dump(self) -> Return:
         """Dump; raise with the process as it was before if that fails."""
@@ -145,13 +149,24 @@ async def _let_go_and_dump(engine: Engine, built_ins: BuiltIns, course: calls.Co
                 await calls.timed(call, name, "before", course)
             except Exception as error:
                 raise failed(name, "before the dump", error) from error
-        built_ins.leave()
+        built_ins.leave()  # which lets go of all objects: they could not be collected
+        _quiesce(engine, course)
         return engine.dump()
     except BaseException as error:
         built_ins.leave()
         undone = await calls.run_built_ins(begun, course)
         calls.raise_all([error, *undone], "the dump failed, and so did undoing what was done for it")
         raise
+
+
+def _quiesce(engine: Engine, course: calls.Course) -> None:
+    """Have the last code of the program run before the dump, which may wait for a stopped thread as a hook may."""
+    try:
+        with course.standstill.guarded(course.limit):
+            engine.quiesce()
+    except HookError as error:
+        message = f"finalizers or the flushing of stdout and stderr failed before the dump: {error}"
+        raise HookError(message) from error
 
 
 def drive(coroutine: Coroutine[Any, Any, None]) -> None:

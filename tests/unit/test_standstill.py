@@ -193,6 +193,39 @@ def test_hook_that_waits_for_a_stopped_thread(
     rehearse()
 
 
+def test_finalizer_that_waits_for_a_stopped_thread() -> None:
+    """
+    So is it where code of the program that a dump runs by itself waits for one.
+    """
+    lock, holding, leave = threading.Lock(), threading.Event(), threading.Event()
+
+    def holder() -> None:
+        with lock:
+            holding.set()
+            while not leave.is_set():
+                pass  # busy, and not waiting
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            leave.set()
+            with lock:
+                pass
+
+    before_checkpoint(Cycle, single_threaded=True)
+    thread = threading.Thread(target=holder, name="holder-of-the-lock")
+    thread.start()
+    holding.wait()
+    with pytest.raises(HookError, match=r"in __del__.*thread holder-of-the-lock at .*in holder"):
+        rehearse(hook_limit=0.3)
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+    registry._entries = []
+    rehearse()
+
+
 def test_failed_hook_lets_threads_go_on() -> None:
     """
     A failure in the standstill is undone in it, and ends it.
