@@ -137,6 +137,8 @@ def test_stdout_and_stderr_on_the_same_pipe(start: list[str]) -> None:
 def test_reader_that_goes_away(program: SampleProgram) -> None:
     """
     A program that prints into a pipe without a reader ends as it would conventionally.
+
+    When the reader goes, the last buffer may be empty or not; if not, its flush fails too and the status is 120.
     """
     ends = []
     for start in (program.conventional, program.restored):
@@ -145,9 +147,10 @@ def test_reader_that_goes_away(program: SampleProgram) -> None:
             assert process.stderr is not None
             assert process.stdout.read(5) == b"xxxxx"
             process.stdout.close()
-            ends.append((process.stderr.read(), process.wait(TIMEOUT)))
+            ends.append(process.stderr.read().partition(b"Exception ignored")[0])
+            assert process.wait(TIMEOUT) in {1, 120}
     assert ends[0] == ends[1]
-    assert b"BrokenPipeError" in ends[1][0]
+    assert b"BrokenPipeError" in ends[1]
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"])
