@@ -10,8 +10,6 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.system.copies import both
 from tests.system.selfdump import take
 
@@ -140,7 +138,7 @@ def test_waits_of_threads(mode: Mode, directory_of: Directories) -> None:
         assert seen["downtime"] > WAIT
         assert 0 < seen["ours"] < WAIT  # libcriu_py.clock.monotonic()
     if mode.name == "capability":
-        assert later["jump"] == pytest.approx(later["downtime"], abs=0.5)
+        assert later["jump"] > later["downtime"] - 0.5  # and the time that the dump took
         assert later["after"]["sleep"] < 0.3
         assert booted["jump"] < 0
         assert "sleep" not in booted["after"]
@@ -149,7 +147,7 @@ def test_waits_of_threads(mode: Mode, directory_of: Directories) -> None:
         assert 0 < seen["jump"] < WAIT
         assert sorted(seen["after"]) == seen["waits"]
         assert min(seen["after"].values()) > WAIT - seen["jump"] - 0.3
-        assert max(seen["after"].values()) < WAIT + 0.5
+        assert max(seen["after"].values()) < WAIT + 1.5  # what a busy machine takes besides
 
 
 def test_clocks_of_the_machine(mode: Mode, directory_of: Directories) -> None:

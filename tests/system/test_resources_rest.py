@@ -120,9 +120,9 @@ def test_compensated_clock(mode: Mode, directory_of: Directories) -> None:
     print(json.dumps([time.monotonic() - start, time.monotonic_ns() / 1e9 - start]))
     """
     dump = take(mode, directory_of(mode.account), code)
-    time.sleep(1)  # the downtime
+    time.sleep(2)  # the downtime; the dump itself takes some time, too
     for gone in both(dump):
-        assert all(0 < seconds < 0.9 for seconds in gone)
+        assert all(0 < seconds < 1.9 for seconds in gone)
 
 
 ENVIRONMENT = """
