@@ -41,18 +41,18 @@ A program that purges memory of its own.
 REALLOC = """
     from libcriu_py import checkpoint
     blocks = [bytearray(letter * (40 << 20)) for letter in (b"a", b"b")]
-    numbers = list(range(5_000_000))
+    numbers = list(range(256)) * 20_000
     with checkpoint():
         pass
     for block, letter in zip(blocks, (b"a", b"b")):
         del block[8 << 20 :]
         assert block == letter * (8 << 20)
-        for size in (200, 5, 5, 5, 300):
+        for size in (60, 5, 5, 5, 90):
             block.extend(letter * (size << 20))
             assert block == letter * len(block)
-    del numbers[1_000_000:]
-    numbers.extend(range(1_000_000, 12_000_000))
-    assert numbers == list(range(12_000_000))
+    del numbers[4_000 << 8 :]
+    numbers.extend(list(range(256)) * 24_000)
+    assert numbers == list(range(256)) * 28_000
     print("grown", flush=True)
 """
 """
