@@ -56,7 +56,7 @@ KINDS: dict[str, Kind] = {
     "multiprocessing": Kind("processes", "Multiprocessing", ("multiprocessing.process",)),
     "logging": Kind("log_files", "LogFiles", ("logging",)),
     "asyncio": Kind("event_loops", "EventLoops", ("asyncio.base_events",)),
-    "terminal": Kind("terminals", "Terminals", ("rich.console",)),
+    "terminal": Kind("terminals", "Terminals", ("rich.console", "readline")),
     "threads": Kind("thread_counts", "ThreadCounts", ("numpy", "torch")),
     "urllib3": Kind("connections", "Urllib3Pools", ("urllib3.connectionpool",)),
     "httpx": Kind("connections", "HttpcorePools", ("httpcore",)),

@@ -1,33 +1,47 @@
 """
+What libraries looked up of the terminal when they were loaded.
+
 `rich`: consoles made before the dump show colours and width as the new terminal and environment want.
 
 A console looks up the colours of its terminal, NO_COLOR and COLUMNS when it is made (rich/console.py,
 Console.__init__), and whether it writes to a terminal each time. What is as it would be looked up is
 looked up again; what the program chose stays. click, shutil.get_terminal_size and argparse look each time.
+
+`readline` looks up TERM and the width when it is loaded (rl_initialize, readline.c), and is told to do so again.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libcriu_py.resources.base import Arrival, BuiltIn, live
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Terminals(BuiltIn):
     """
-    The consoles of rich.
+    The consoles of rich, and readline.
     """
 
     def __init__(self) -> None:
         self._consoles: list[tuple[Any, bool, bool, bool]] = []
+        self._reset_readline: Callable[[None], object] | None = None
 
     def let_go(self) -> None:
         """
         Find the consoles, and what of each was looked up.
         """
-        for console in live(sys.modules["rich.console"].Console):
+        if "readline" in sys.modules:
+            import ctypes
+
+            # Of the library that the module is linked to, be that GNU readline or editline.
+            self._reset_readline = ctypes.CDLL(getattr(sys.modules["readline"], "__file__", None)).rl_reset_terminal
+        console_module: Any = sys.modules.get("rich.console")
+        for console in live(console_module.Console) if console_module is not None else ():
             self._consoles.append(
                 (
                     console,
@@ -41,6 +55,8 @@ class Terminals(BuiltIn):
         """
         Look it up again.
         """
+        if self._reset_readline is not None:
+            self._reset_readline(None)
         for console, colors, no_color, width in self._consoles:
             if no_color:
                 console.no_color = _no_color()
@@ -54,7 +70,7 @@ class Terminals(BuiltIn):
         """
         The original has the old terminal.
         """
-        self._consoles = []
+        self._consoles, self._reset_readline = [], None
 
 
 def _no_color() -> bool:

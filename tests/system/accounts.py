@@ -27,6 +27,7 @@ REQUIREMENTS = (
     "asyncpg",
     "botocore",
     "cffi",
+    "click",
     "cryptography",
     "exceptiongroup",
     "httpx",
