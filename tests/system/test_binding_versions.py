@@ -7,10 +7,12 @@ Which versions: the one that the package is built against, and the prefixes in
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,37 @@ def run(command: list[str], directory: Path, env: dict[str, str]) -> None:
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 
+def fingerprint(prefix: str) -> str:
+    """
+    Give what changes when a build against a prefix may come out otherwise: sources, CRIU's files, and tools.
+    """
+    sources = [*ROOT.glob("*.py"), ROOT / "pyproject.toml", *ROOT.glob("libcriu_py/csrc/*")]
+    installed = [path for kind in ("include", "lib") for path in Path(prefix, kind).rglob("*") if path.is_file()]
+    compiler = subprocess.run(["cc", "--version"], check=True, capture_output=True).stdout
+    tools = [sys.version, sys.executable, prefix, *map(version, ("cffi", "setuptools"))]
+    found = hashlib.sha256(compiler + "\0".join(tools).encode())
+    for path in sorted([*sources, *installed]):
+        found.update(f"{path}\0{path.stat().st_mode}\0".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def build(prefix: str, directory: Path, env: dict[str, str]) -> None:
+    """
+    Build the package that is in a directory, or take what the same sources were built to before, from build/.
+    """
+    kept = ROOT / "build" / "binding-versions" / Path(prefix).name
+    mark, key = kept / "fingerprint", fingerprint(prefix)
+    if not mark.exists() or mark.read_text(encoding="ascii") != key:
+        run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], directory, env)
+        shutil.rmtree(kept, ignore_errors=True)
+        for path in [*directory.glob("libcriu_py/*.so"), *directory.glob("libcriu_py/bin/*")]:
+            target = kept / path.relative_to(directory)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+        mark.write_text(key, encoding="ascii")
+    shutil.copytree(kept / "libcriu_py", directory / "libcriu_py", dirs_exist_ok=True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("prefix", prefixes())
@@ -63,7 +96,7 @@ def test_the_binding_works_with_a_version(prefix: str, tmp_path: Path) -> None:
         "TMPDIR": str(tmp_path / "tmp"),
     }
     (tmp_path / "tmp").mkdir()
-    run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], tmp_path, env)
+    build(prefix, tmp_path, env)
     if prefix == built_prefix():
         run([sys.executable, "-c", "import libcriu_py._native as n; assert n.built_prefix()"], tmp_path, env)
         return
