@@ -42,8 +42,8 @@ def ways(mode: Mode, directory: Path, code: str, preload: str) -> list[list[str]
     script = directory / "program.py"
     script.write_text(code)
     mode.account.give(script)
-    made = mode.run([mode.account.python, "-m", "libcriu_py", "snapshot", "-o", directory / "snap", "--preload", preload,
-                     script])
+    command = [mode.account.python, "-m", "libcriu_py", "snapshot", "-o", directory / "snap"]
+    made = mode.run([*command, "--preload", preload, script])
     assert made.returncode == 0, made.stderr
     restored = ["-m", "libcriu_py", "run", "--no-fallback", str(directory / "snap")]
     return [[str(mode.account.python), *arguments] for arguments in ([str(script)], restored)]
@@ -60,7 +60,7 @@ def terminal_of(mode: Mode, term: str, argv: list[str], columns: int) -> Termina
 @pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
 def test_colours(term: str, allowed: Mode, directory_of: Directories) -> None:
     """
-    click and rich show colours at a terminal that has them, whatever there was at the dump, and none in a pipe.
+    Both click and rich show colours at a terminal that has them, whatever there was at the dump, and none in a pipe.
     """
     seen = []
     for argv in ways(allowed, directory_of(allowed.account), COLOURS, "click,rich.console,shutil"):
@@ -78,7 +78,7 @@ def test_colours(term: str, allowed: Mode, directory_of: Directories) -> None:
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
 def test_editing(term: str, allowed: Mode, directory_of: Directories) -> None:
     """
-    readline edits a line with the keys, the sequences and the width of the terminal of the copy, and leaves its modes.
+    A line is edited with the keys, the sequences and the width of the terminal of the copy, whose modes are left.
     """
     import termios
 
