@@ -17,7 +17,7 @@ malloc block
     fails over two areas, whereupon it moves the data by copying (malloc.c: mremap_chunk, __libc_realloc). So the first
     page of each stays anonymous: every range that begins there and can be grown is anonymous.
 pymalloc
-    CPython's arenas for small objects, unmapped when empty, never purged (Objects/obmalloc.c).
+    CPython's arenas for small objects, unmapped when empty, never purged (Objects/obmalloc.c; `pymalloc` finds them).
 library data
     Written pages of the data segments of libraries, which nobody purges.
 
@@ -44,9 +44,9 @@ from libcriu_py.mapped.memory import (
     Area,
     Memory,
 )
+from libcriu_py.mapped.pymalloc import POOL, find_arenas
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Iterator
 
 MALLOC_HEAP = "malloc heap"
@@ -66,12 +66,6 @@ _HEAP_SAMPLE = 1_000_000  # chunks that are followed in [heap]: other content wo
 
 _ARENA_HEAP = 64 << 20  # HEAP_MAX_SIZE of 64-bit glibc (malloc/arena.c)
 _HEAP_INFO = struct.Struct("<QQQQ")  # ar_ptr, prev, size, mprotect_size
-
-_POOL = 16 << 10  # POOL_SIZE since Python 3.10 (Include/internal/pycore_obmalloc.h)
-_ARENA = 1 << 20
-_POOL_HEADER = struct.Struct("<IIQQQIIII")
-_POOL_OVERHEAD = 48
-_SIZE_CLASSES = 32
 
 
 class Owned(NamedTuple):
@@ -133,12 +127,13 @@ def recognise(memory: Memory, *, census: Census | None = None, others: bool = Fa
     """
     found = [*_heap(memory), *_library_data(memory)]
     chains: list[tuple[list[tuple[int, int]], frozenset[int]]] = []
-    for span in _spans(memory):
-        arenas = list(_malloc_arenas(memory, span))
-        pools = [owned for start, end in _gaps(span, arenas) for owned in _pymalloc(memory, start, end)]
-        known = sorted([*arenas, *pools])
-        # The first pool of an arena is up to a pool away from the arena's beginning.
-        edges = span.edges | {owned.start - at for owned in known for at in range(0, _POOL, PAGE)}
+    spans = [(span, list(_malloc_arenas(memory, span))) for span in _spans(memory)]
+    gaps = [gap for span, arenas in spans for gap in _gaps(span, arenas)]
+    pymalloc = [Owned(start, end, PYMALLOC) for start, end in find_arenas(memory, gaps)]
+    for span, arenas in spans:
+        known = sorted([*arenas, *(owned for owned in pymalloc if span.start <= owned.start < span.end)])
+        # Where only its pools are known, an arena begins up to a pool before the first of them.
+        edges = span.edges | {owned.start - at for owned in known for at in range(0, POOL, PAGE)}
         chains += [(chain, edges) for start, end in _gaps(span, known) for chain in _chains(memory, start, end)]
         found += known
     proved = _is_complete([chain for chain, _ in chains], census)
@@ -278,50 +273,6 @@ def _next_candidate(memory: Memory, at: int, end: int) -> int:
             if not before and (not field or field & _SIZE_FLAGS == _IS_MMAPPED):
                 return start + place - offset
     return end
-
-
-# ---- CPython ---------------------------------------------------------------
-
-
-def _pymalloc(memory: Memory, start: int, end: int) -> Iterator[Owned]:
-    """Find arenas: pools of one arena are at most an arena apart and agree on its index."""
-    first = last = index = None
-    for at, pool in _pools(memory, start, end):
-        if first is not None and last is not None and (pool != index or at + _POOL - first > _ARENA):
-            yield Owned(first, last, PYMALLOC)
-            first = None
-        if first is None:
-            first, index = at, pool
-        last = at + _POOL
-    if first is not None and last is not None:
-        yield Owned(first, last, PYMALLOC)
-
-
-def _pools(memory: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Give the addresses of pools, which are aligned, and the indices of their arenas."""
-    for low, high, offset in memory.pieces(start, end - end % _POOL):
-        for at in range(-(-low // _POOL) * _POOL, high, _POOL):
-            index = _pool_arena(memory.view, offset + at - low)
-            if index is not None:
-                yield at, index
-
-
-def _pool_arena(pages: mmap.mmap | bytes, place: int) -> int | None:
-    """Give the index of the arena that a pool belongs to; None if it is no pool."""
-    count, _, free, following, preceding, index, size_class, offset, limit = _POOL_HEADER.unpack_from(pages, place)
-    size = (size_class + 1) * 16
-    sound = (
-        size_class < _SIZE_CLASSES
-        and limit == _POOL - size
-        and count <= (_POOL - _POOL_OVERHEAD) // size
-        and _POOL_OVERHEAD < offset <= _POOL
-        and (offset - _POOL_OVERHEAD) % size == 0
-        and following % 8 == 0
-        and preceding % 8 == 0
-        and following
-        and free % 16 == 0
-    )
-    return index if sound else None
 
 
 # ---- libraries -------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.mapped.memory import PAGE
-from libcriu_py.mapped.owners import LIBRARY_DATA, Owned
+from libcriu_py.mapped.owners import LIBRARY_DATA, PYMALLOC, Owned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +21,7 @@ MAX_HOLE = 64
 MAX_SEGMENTS = 20_000
 """Of a process; Linux allows 65530 areas (vm.max_map_count)."""
 _HUGE = 2 << 20
+_ALIGNED = 16 << 20  # bytes of a segment that is aligned for huge pages, at the cost of a hole of up to one before it
 _COMPARED = 1 << 20  # bytes
 
 
@@ -65,7 +66,7 @@ class Layout:
         for start, end, owner in ranges:
             segment = self._share(memory, start, end, owner)
             if segment is None:
-                if end - start >= _HUGE:
+                if end - start >= _ALIGNED:
                     self.size += (start - self.size) % _HUGE
                 segment = Segment(start, end, self.size, owner)
                 self.size += end - start
@@ -100,12 +101,26 @@ def cut(memory: Memory, owned: Iterable[Owned], *, min_pages: int = MIN_PAGES) -
     whole = {(area.start, area.end) for area in memory.areas}
     found = [
         piece
-        for one in owned
+        for one in _joined(owned)
         for piece in _cut(memory, one)
         if piece.end - piece.start >= min_pages * PAGE or (piece.start, piece.end) in whole
     ]
     longest = sorted(found, key=lambda piece: piece.start - piece.end)[:MAX_SEGMENTS]
     return sorted(longest)
+
+
+def _joined(owned: Iterable[Owned]) -> Iterator[Owned]:
+    """Join ranges of one owner that follow each other: of arenas, each would be an area, and one for its rest."""
+    before: Owned | None = None
+    for one in owned:
+        if before is not None and before.end == one.start and before.owner == one.owner == PYMALLOC:
+            before = before._replace(end=one.end)
+            continue
+        if before is not None:
+            yield before
+        before = one
+    if before is not None:
+        yield before
 
 
 def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
@@ -115,13 +130,14 @@ def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
         low, high = max(whole.start, area.start), min(whole.end, area.end)
         begin = stop = low
         for start, end, _ in memory.pieces(low, high):
-            if start - stop > longest_hole or begin == stop:
+            if start - stop > longest_hole:
                 if begin < stop:
                     yield Owned(begin, stop, whole.owner)
                 begin = start
             stop = end
         if begin < stop:
-            yield Owned(begin, stop, whole.owner)
+            # What is left at the end would be an area of its own.
+            yield Owned(begin, high if high - stop <= longest_hole else stop, whole.owner)
 
 
 def _differences(one: Memory, other: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:

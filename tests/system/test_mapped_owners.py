@@ -243,3 +243,31 @@ def test_jemalloc_in_polars(root: tuple[Mode, Path], polars: Path) -> None:
     assert memory["copied"] > 200 << 20
     assert output(both.safe) == "right\n"
     assert output(both.unsafe) == "wrong\n"
+
+
+def test_arenas_are_known_from_end_to_end(root: tuple[Mode, Path]) -> None:
+    """
+    Where pymalloc's table of arenas is found, an arena is known as a whole, as the kernel knows its mapping.
+    """
+    program = """
+        from libcriu_py import checkpoint
+        kept = [object() for _ in range(1_000_000)]
+        with checkpoint():
+            pass
+        assert len({*kept}) == 1_000_000
+        print("kept", flush=True)
+    """
+    snapshot = take_mapped(*root, program)
+    tell = """
+        import glob, re, sys
+        from libcriu_py.mapped.memory import Memory
+        from libcriu_py.mapped.pymalloc import ARENA
+        images = f"{sys.argv[1]}/images"
+        pid = int(re.search(r"mm-(\\d+)", *glob.glob(f"{images}/mm-*.img"))[1])
+        with Memory(images, pid) as memory:
+            mapped = [area.end - area.start for area in memory.areas if area.status == 0x41 and area.prot == 3]
+        print(max(mapped) // ARENA)
+    """
+    # By their pools alone, there would be an area for each, of less than its size.
+    assert int(snapshot.call(tell).stdout) >= 4
+    assert snapshot.run().stdout == "kept\n"

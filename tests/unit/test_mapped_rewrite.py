@@ -196,7 +196,7 @@ def test_short_pieces_are_mapped_where_they_are_whole_areas(tmp_path: Path) -> N
     """
     Two pages that are an area are mapped; two pages of a longer one would be a further area, and are copied.
     """
-    whole, part = Vma(0x3000, 2), Vma(0x4000, 4)
+    whole, part = Vma(0x3000, 2), Vma(0x4000, 100)
     pages = {number: page(f"{number:x}") for number in (0x3000, 0x3001, 0x4000, 0x4001)}
     write_process(tmp_path / "images", 1, [whole, part], pages)
     owned = [Owned(area.start * PAGE, (area.start + area.pages) * PAGE, "x") for area in (whole, part)]
