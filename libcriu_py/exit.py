@@ -9,8 +9,9 @@ CPython's order (Py_FinalizeEx, Python/pylifecycle.c): threads are joined, atexi
 interpreter knows: `end_fast_at_exit` has it do the same on its way (`checkpoint(exit="fast")`).
 
 That is not the default, because it skips something: `__del__` methods and weakref callbacks of what is still alive
-(`weakref.finalize` is an atexit function and does run), destructors of C++ statics and C's atexit functions, the end
-of sub-interpreters. And what there is at the checkpoint is left out of garbage collections (`gc.freeze`).
+(`weakref.finalize` is an atexit function and does run; objects of the standard library that write to files at their end
+are closed), destructors of C++ statics and C's atexit functions. And what there is at the checkpoint is left out of
+garbage collections (`gc.freeze`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import io
 import os
 import sys
 import threading
+import types
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -32,8 +35,28 @@ FLUSH_FAILED = 120
 """Exit status of Python where stdout cannot be flushed (Py_RunMain, Modules/main.c)."""
 
 
-_frozen: list[weakref.ref[io.IOBase]] = []
-"""Files that were open when everything was frozen; `gc.get_objects` leaves them out."""
+CLOSED_AT_THEIR_END = {
+    "aifc": ("Aifc_write",),
+    "shelve": ("Shelf",),
+    "sunau": ("Au_write",),
+    "wave": ("Wave_write",),
+    "zipfile": ("ZipFile",),
+    "dbm.dumb": ("_Database",),
+    "dbm.sqlite3": ("_Database",),
+    "sqlite3": ("Connection",),
+    "tempfile": ("_TemporaryFileCloser",),
+}
+"""
+Classes of the standard library whose end writes to files, or removes one, by module; the outer ones come first.
+
+All others with a `__del__` only warn, give descriptors back, or have an atexit function as well.
+"""
+
+
+_frozen: list[weakref.ref[Any]] = []
+"""
+What was to be closed when everything was frozen; `gc.get_objects` leaves it out.
+"""
 
 
 def exit_fast(status: int = 0) -> NoReturn:
@@ -57,7 +80,8 @@ def exit_fast(status: int = 0) -> NoReturn:
 def _run_exit_functions() -> None:
     _leave_to_the_kernel()
     atexit._run_exitfuncs()  # noqa: SLF001
-    _close_files()
+    _end_interpreters()
+    _close_all()
 
 
 def _leave_to_the_kernel() -> None:
@@ -146,7 +170,10 @@ def freeze() -> None:
     uses pandas this is more than half of its time.
     """
     gc.collect()
-    _frozen[:] = map(weakref.ref, _open_files())
+    _frozen.clear()
+    for thing in _closable():
+        with suppress(TypeError):  # a connection of sqlite3 has no weak references; what it has not committed is undone
+            _frozen.append(weakref.ref(thing))
     gc.freeze()
 
 
@@ -156,30 +183,81 @@ def unfreeze() -> None:
     gc.unfreeze()
 
 
-def _open_files() -> list[io.IOBase]:
+def _end_interpreters() -> None:
+    """
+    End sub-interpreters, as what stands for them does when it is finalized: atexit functions run, files are flushed.
+    """
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        module: Any = sys.modules.get(name)
+        if module is None:
+            continue
+        own = module.get_current()
+        for interpreter in module.list_all():
+            if interpreter != own:
+                # One that runs something stays, and ends as it would have.
+                with suppress(RuntimeError):
+                    module.destroy(interpreter[0] if isinstance(interpreter, tuple) else interpreter)
+
+
+def _closable() -> list[Any]:
     # The class of C: io.IOBase asks in Python for each type (abc). And the type, not `isinstance`: that asks for
     # `__class__`, at which a lazy proxy (Django's settings) loads, or fails to load, what it stands for.
-    files: list[Any] = [thing for thing in gc.get_objects() if issubclass(type(thing), _io._IOBase)]  # noqa: SLF001
-    return files
+    classes = (_io._IOBase, *_closed_at_their_end())  # noqa: SLF001
+    known: dict[type, bool] = {}
+    found = []
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if kind not in known:
+            known[kind] = issubclass(kind, classes)
+        if known[kind]:
+            found.append(thing)
+    return found
 
 
-def _close_files() -> None:
+def _closed_at_their_end() -> list[type]:
+    """Return those classes of which there may be something."""
+    modules = ((sys.modules.get(module), names) for module, names in CLOSED_AT_THEIR_END.items())
+    found = (getattr(module, name, None) for module, names in modules for name in names if module is not None)
+    return [one for one in found if isinstance(one, type)]
+
+
+def _close_all() -> None:
     """
-    Close files that are open for writing, as their finalizers would (iobase_finalize, Modules/_io/iobase.c).
+    Close what has something to write, as it would be at its end.
 
-    Outer layers first: closing a text file or a compressed one writes to the file below.
+    Files that are open for writing come last (iobase_finalize, Modules/_io/iobase.c), their outer layers first: closing
+    a text file or a compressed one writes to the file below.
     """
     known = (reference() for reference in _frozen)
-    found = {id(file): file for file in (*known, *_open_files()) if file is not None}
+    found = {id(thing): thing for thing in (*known, *_closable()) if thing is not None}
+    for kind in _closed_at_their_end():
+        for thing in [thing for thing in found.values() if issubclass(type(thing), kind)]:
+            _close(thing)
+    files = [thing for thing in found.values() if issubclass(type(thing), _io._IOBase)]  # noqa: SLF001
     standard = {id(layer) for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__) for layer in _layers(stream)}
-    files = [file for number, file in found.items() if number not in standard]
+    files = [file for file in files if id(file) not in standard]
     files.sort(key=_depth)
     for file in files:
-        try:
+        with suppress(OSError, ValueError):
             if not file.closed and file.writable():
                 file.close()
-        except (OSError, ValueError):
-            continue  # its finalizer would be silent about it too
+
+
+def _close(thing: Any) -> None:
+    """
+    Do what the finalizer of something does, which tells about errors but has nobody to raise them to.
+    """
+    finalizer = getattr(type(thing), "__del__", None)
+    try:
+        if isinstance(finalizer, types.FunctionType):
+            finalizer(thing)
+        else:
+            thing.close()
+    except (OSError, ValueError):
+        return
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be closed too
+        text = f"Exception ignored while closing {type(thing).__name__}: {type(error).__name__}: {error}\n"
+        os.write(2, text.encode(errors="replace"))
 
 
 def _depth(file: io.IOBase) -> int:
