@@ -114,6 +114,41 @@ def test_hooks_run_in_order_around_the_dump(mode: Mode, directory_of: Directorie
         assert dump.run().stdout == "['thing before', 'first before', 'first after', 'thing after']\n"
 
 
+def test_hooks_of_copies_are_timed_and_named(mode: Mode, directory_of: Directories) -> None:
+    """
+    A copy knows how long hooks took on both sides; one that fails or takes too long there is named, and others run.
+    """
+    code = """
+    import sys, time
+    from libcriu_py import after_restore, before_checkpoint, checkpoint
+    def early(): pass
+    def late(): time.sleep(1000)
+    def broken(): raise ValueError("no database")
+    before_checkpoint(early)
+    after_restore(late)
+    after_restore(broken)
+    after_restore(early)
+    snap = checkpoint(hook_limit=0.2)
+    try:
+        with snap:
+            pass
+    except Exception as group:
+        print(*(str(error) for error in group.exceptions), sep="\\n")
+    for timing in snap.timings:
+        if "__main__" in timing.name:
+            print(timing.name, timing.when, 0.2 <= timing.seconds < 5)
+    """
+    copy = take(mode, directory_of(mode.account), code).run()
+    assert copy.stdout.splitlines() == [
+        "after-restore hook __main__.late failed: TimeoutError: it took longer than 0.2 s",
+        "after-restore hook __main__.broken failed: ValueError: no database",
+        "__main__.early before False",
+        "__main__.late after True",
+        "__main__.broken after False",
+        "__main__.early after False",
+    ], copy.stderr
+
+
 STEPS = {
     "block": ("raise ValueError('boom')", "", "ValueError: boom"),
     "hook": ("", "before_checkpoint(fail)", "HookError: before-checkpoint hook __main__.fail failed: KeyError"),

@@ -219,3 +219,40 @@ def test_translations(mode: Mode, directory_of: Directories) -> None:
     directory = directory_of(mode.account)
     dump = take(mode, directory, code, str(directory), env={"LANGUAGE": "de"})
     assert json.loads(dump.run(env={"LANGUAGE": "fr"}).stdout) == ["hallo", "bonjour"]
+
+
+def test_identity(mode: Mode, directory_of: Directories) -> None:
+    """
+    What tells who a process is, and in which time zone, tells the same as the kernel and the new environment.
+    """
+    code = """
+    import datetime, json, logging, multiprocessing, os, sys, threading, time
+    from libcriu_py import checkpoint
+    records = []
+    class Handler(logging.Handler):
+        def emit(self, record):
+            records.append(record)
+    logging.getLogger().addHandler(Handler())
+    def look():
+        logging.warning("x")
+        record = records[-1]
+        with open("/proc/self/stat") as stat:
+            pid = int(stat.read().split()[0])
+        return {
+            "pids": len({pid, os.getpid(), record.process, multiprocessing.current_process().pid}),
+            "names": [record.processName, record.threadName, multiprocessing.current_process().name],
+            "native": threading.get_native_id() == threading.main_thread().native_id == pid,
+            "executable": os.path.samefile("/proc/self/exe", os.path.realpath(sys.executable)),
+            "zone": [time.tzname[0], datetime.datetime.now().astimezone().utcoffset().seconds],
+        }
+    with checkpoint():
+        before = look()
+    print(json.dumps([before, look()]))
+    """
+    dump = take(mode, directory_of(mode.account), code, env={"TZ": "AAA-1"})
+    expected = {
+        "pids": 1, "names": ["MainProcess", "MainThread", "MainProcess"], "native": True, "executable": True,
+    }
+    before, after = json.loads(dump.run(env={"TZ": "BBB-2"}).stdout)
+    assert before == {**expected, "zone": ["AAA", 3600]}
+    assert after == {**expected, "zone": ["BBB", 7200]}
