@@ -145,14 +145,18 @@ def in_user_namespace() -> bool:
 
 def _with_path(descriptor: _Descriptor, mounts: frozenset[int], options: Mapping[str, object]) -> Finding:
     mode = descriptor.status.st_mode
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        return _device(descriptor)
+    device = _device(descriptor) if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else None
+    # Memory devices are dumped by their path (criu/files.c, dump_chrdev), and terminals are not.
+    if device is not None and (device.kind != "device" or device.verdict is Verdict.IMPOSSIBLE):
+        return device
     if mount_of(descriptor.fd) not in mounts:
         advice = (
             "it was opened in another mount namespace and inherited, and criu finds no mount for it; "
             f"start the program without it ({descriptor.fd}<&- in a shell), or close it"
         )
         return descriptor.say("inherited file", Verdict.NEEDS_HOOK, advice)
+    if device is not None:
+        return device
     if not stat.S_ISREG(mode):
         return descriptor.fine("directory" if stat.S_ISDIR(mode) else "named pipe")
     return _regular(descriptor, options)
