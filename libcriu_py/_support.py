@@ -316,14 +316,14 @@ def fetch_pages(file: int) -> None:
     lib.lcp_fetch_pages(file)
 
 
-def fetch_ahead(file: int) -> None:
-    """
-    Have a thread of C's fetch them; where there can be none, they are fetched when they are used.
+def expect_ahead(sock: int) -> None:
+    """Have a copy that is restored from now on fetch what was sent to this socket before, with a thread of C's."""
+    lib.lcp_expect_ahead(sock)
 
-    Args:
-        file: the descriptor of the file.
-    """
-    lib.lcp_fetch_ahead(file)
+
+def send_ahead(sock: int, file: int) -> None:
+    """Send a copy that is about to be restored such a file."""
+    _check(lib.lcp_send_ahead(sock, file))
 
 
 def await_ahead() -> None:

@@ -154,7 +154,7 @@ class CriuEngine:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     def _dump(self) -> Return:
-        from libcriu_py import handover, tree
+        from libcriu_py import _support, handover, tree
         from libcriu_py.mapped.owners import take_census
         from libcriu_py.options import DumpOutcome
         from libcriu_py.preflight import refuse
@@ -169,6 +169,7 @@ class CriuEngine:
         self._census = take_census()
         try:
             slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
+            _support.expect_ahead(slot)
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 outcome = self._ask_criu(images, original.shared)

@@ -34,9 +34,6 @@ PROTOCOL = 1
 PAGES = b"P"
 """Tag of a message that may come before the request, and more than once: a file of pages to fetch (csrc/pages.c)."""
 
-AHEAD = b"A"
-"""The same for one that does not wait: a thread fetches them while the request is carried out (csrc/ahead.c)."""
-
 STARTED = b"S"
 READY = b"R"
 ERROR = b"E"
@@ -219,9 +216,8 @@ class Handover:
             message = "the hand-over is over"
             raise ValueError(message)
         tag, (memory, *fds) = _support.receive_fds(self._socket)
-        while tag in {PAGES, AHEAD}:
-            # A copy that waits has time.
-            (_support.fetch_pages if tag == PAGES else _support.fetch_ahead)(memory)
+        while tag == PAGES:  # a copy that waits has time
+            _support.fetch_pages(memory)
             os.close(memory)
             tag, (memory, *fds) = _support.receive_fds(self._socket)
         with os.fdopen(memory, "rb") as file:

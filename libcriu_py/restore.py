@@ -298,7 +298,7 @@ def _send_learned(control: int, snapshot: Snapshot) -> None:
     if pages is None:
         return
     try:
-        _support.send_fds(control, [pages], handover.AHEAD)
+        _support.send_ahead(control, pages)
     finally:
         os.close(pages)
 

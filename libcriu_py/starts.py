@@ -46,7 +46,7 @@ def open_learned(snapshot: Snapshot) -> int | None:
         snapshot: which.
 
     Returns:
-        A descriptor for a message `handover.AHEAD`; None where nothing is known.
+        A descriptor for `_support.send_ahead`; None where nothing is known.
     """
     place = _place(snapshot)
     return None if place is None else _support.learned_pages(*place)
@@ -71,8 +71,12 @@ def learned_bytes(snapshot: Snapshot) -> int | None:
         data = file.read()
     entries = struct.Struct("=QQQ")  # struct lcp_range of csrc/parts.h
     whole = len(data) // entries.size * entries.size
-    sizes: list[int] = [end - start for start, end, _ in entries.iter_unpack(data[:whole])]
-    return sum(sizes)
+    total = reached = 0
+    # What was written to first is there twice.
+    for start, end, _ in sorted(entries.iter_unpack(data[:whole])):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 def begin_to_learn(snapshot: Snapshot) -> CData | None:

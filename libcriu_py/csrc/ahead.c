@@ -4,11 +4,13 @@
  */
 #define _GNU_SOURCE
 #include "support.h"
+#include "parts.h"
 
-#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define STACK (4 * PTHREAD_STACK_MIN)
@@ -17,6 +19,7 @@ static struct {
 	pthread_t thread;
 	int fd;
 	int is_running;
+	int socket; /* of the hand-over; 0: none */
 } ahead;
 
 static void *fetch(void *unused)
@@ -44,19 +47,34 @@ static int start_thread(void)
 	return -result;
 }
 
-int lcp_fetch_ahead(int fd)
+static void fetch_ahead(int fd)
 {
-	int result;
-
 	lcp_await_ahead();
-	ahead.fd = dup(fd);
+	ahead.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (ahead.fd < 0)
-		return -errno;
-	result = start_thread();
-	if (result)
-		close(ahead.fd);
-	ahead.is_running = !result;
-	return result;
+		return;
+	ahead.is_running = !start_thread();
+	if (!ahead.is_running)
+		close(ahead.fd); /* they are fetched when they are used */
+}
+
+void lcp_expect_ahead(int socket)
+{
+	ahead.socket = socket;
+}
+
+void lcp_begin_ahead(void)
+{
+	char tag = 0;
+	int fds[4], count;
+
+	if (ahead.socket <= 0 || recv(ahead.socket, &tag, 1, MSG_PEEK | MSG_DONTWAIT) != 1 || tag != PAGES_AHEAD)
+		return;
+	count = lcp_receive_tagged(ahead.socket, &tag, fds, 4);
+	if (count > 0)
+		fetch_ahead(fds[0]);
+	while (count > 0)
+		close(fds[--count]);
 }
 
 void lcp_await_ahead(void)

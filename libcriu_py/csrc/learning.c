@@ -31,6 +31,9 @@
  */
 #define INTERVAL 4
 #define LAST_LOOK 256
+/* What `written` tells in the file of several runs: it was so at the last look, or at the first one already. */
+#define SEEN 1
+#define SEEN_EARLY 2
 /* Bytes that it may have written to; more is its work, and not its start. */
 #define LIMIT (32ull << 20)
 #define PAGE 4096ull /* as in libcriu_py/mapped/memory.py */
@@ -38,7 +41,8 @@
 struct lcp_learning {
 	char path[PATH_MAX];
 	int runs;          /* a file of what was seen so far, locked: pages of each run, behind a range of none */
-	int pages;         /* a file of what was seen at the last look, or -1 */
+	int early;         /* a file of what was seen at the first look, or -1 */
+	int pages;         /* a file of what was seen at the last one, or -1 */
 	long long started; /* milliseconds */
 	int next;          /* look, in milliseconds after the start */
 	int count;
@@ -74,6 +78,11 @@ int lcp_learned_pages(const char *directory, const char *manifest)
 	return fd < 0 ? -errno : fd;
 }
 
+int lcp_send_ahead(int socket, int fd)
+{
+	return lcp_send_tagged(socket, PAGES_AHEAD, &fd, 1);
+}
+
 /* ---- what was seen ---------------------------------------------------- */
 
 /* The whole of a file of ranges; NULL where there is none. */
@@ -100,39 +109,34 @@ static int by_number(const void *one, const void *other)
 	return a < b ? -1 : a > b;
 }
 
-/* The number of every page of these ranges, in order; a page is there once for each run. */
-static uint64_t *spread(const struct lcp_range *ranges, size_t count, size_t *sum)
+/* The number of every page of the ranges of a kind, in order; a page is there once for each run. */
+static uint64_t *spread(const struct lcp_range *ranges, size_t count, uint64_t kind, size_t *sum)
 {
 	uint64_t *pages;
 	size_t n = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		n += (size_t)((ranges[i].end - ranges[i].start) / PAGE);
-		if (ranges[i].end < ranges[i].start || n > RUNS * LIMIT / PAGE)
+		if (ranges[i].end < ranges[i].start || n > 2 * RUNS * LIMIT / PAGE)
 			return NULL; /* this is not what we wrote */
 	}
 	pages = malloc((n + 1) * sizeof(*pages));
-	*sum = n;
 	n = 0;
 	for (size_t i = 0; pages && i < count; i++)
-		for (uint64_t at = ranges[i].start; at < ranges[i].end; at += PAGE)
+		for (uint64_t at = ranges[i].start; ranges[i].written == kind && at < ranges[i].end; at += PAGE)
 			pages[n++] = at / PAGE;
 	if (pages)
 		qsort(pages, n, sizeof(*pages), by_number);
+	*sum = n;
 	return pages;
 }
 
-/* Write what enough of the runs have as ranges; returns whether all could be written. */
-static int write_common(int fd, const uint64_t *pages, size_t count)
+/* Write what enough of the runs have as ranges. */
+static void write_common(FILE *file, const uint64_t *pages, size_t count)
 {
 	struct lcp_range range = { 0, 0, 1 };
-	FILE *file = fdopen(fd, "w");
 	size_t same = 0;
 
-	if (!file) {
-		close(fd);
-		return 0;
-	}
 	for (size_t i = 0; i < count; i++) {
 		same = i && pages[i] == pages[i - 1] ? same + 1 : 1;
 		if (same != NEEDED)
@@ -146,38 +150,56 @@ static int write_common(int fd, const uint64_t *pages, size_t count)
 	}
 	if (range.end)
 		fwrite(&range, sizeof(range), 1, file);
-	return !ferror(file) & !fclose(file);
 }
 
-/* Enough was seen: keep what is common. */
+/* Enough was seen: keep what is common, and first of all what was written to first. */
 static void conclude(const struct lcp_learning *learning, const struct lcp_range *ranges, size_t count)
 {
 	char path[PATH_MAX + 8];
-	size_t sum;
-	uint64_t *pages = spread(ranges, count, &sum);
+	size_t early_count, count_of_all;
+	uint64_t *early = spread(ranges, count, SEEN_EARLY, &early_count), *all = spread(ranges, count, SEEN, &count_of_all);
+	FILE *file = NULL;
 	int fd;
 
 	snprintf(path, sizeof(path), "%s.new", learning->path); /* nobody else writes it: we have the lock */
-	fd = pages ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
-	if (fd >= 0 && (!write_common(fd, pages, sum) || rename(path, learning->path)))
-		unlink(path);
-	free(pages);
+	fd = early && all ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+	if (fd >= 0 && !(file = fdopen(fd, "w")))
+		close(fd);
+	if (file) {
+		write_common(file, early, early_count);
+		write_common(file, all, count_of_all);
+		if (ferror(file) | fclose(file) || rename(path, learning->path))
+			unlink(path);
+	}
+	free(early);
+	free(all);
+}
+
+/* Add what was seen at a look; returns whether there was anything. */
+static int add_seen(const struct lcp_learning *learning, int pages, uint64_t kind)
+{
+	size_t count = 0;
+	struct lcp_range *seen = read_ranges(pages, &count);
+	int result;
+
+	for (size_t i = 0; i < count; i++)
+		seen[i].written = kind;
+	result = seen && write(learning->runs, seen, count * sizeof(*seen)) == (ssize_t)(count * sizeof(*seen));
+	free(seen);
+	return result;
 }
 
 /* Add what was seen of this run to what was of others. */
 static void keep(const struct lcp_learning *learning)
 {
-	struct lcp_range mark = { 0, 0, 0 }, *seen, *all;
+	struct lcp_range mark = { 0, 0, 0 }, *all;
 	size_t count = 0, runs = 0;
 	char path[PATH_MAX + 8];
 
-	seen = read_ranges(learning->pages, &count);
-	if (!seen)
+	if (write(learning->runs, &mark, sizeof(mark)) < 0 || !add_seen(learning, learning->early, SEEN_EARLY) ||
+	    !add_seen(learning, learning->pages, SEEN))
 		return;
-	if (write(learning->runs, &mark, sizeof(mark)) < 0 || write(learning->runs, seen, count * sizeof(*seen)) < 0)
-		count = 0;
-	free(seen);
-	all = count ? read_ranges(learning->runs, &count) : NULL;
+	all = read_ranges(learning->runs, &count);
 	for (size_t i = 0; all && i < count; i++)
 		runs += !all[i].end;
 	if (runs < RUNS) {
@@ -216,7 +238,7 @@ struct lcp_learning *lcp_learn(const char *directory, const char *manifest, cons
 		free(learning);
 		return NULL;
 	}
-	learning->pages = -1;
+	learning->early = learning->pages = -1;
 	learning->started = now();
 	learning->next = INTERVAL;
 	learning->count = count;
@@ -234,6 +256,16 @@ int lcp_learning_due(const struct lcp_learning *learning)
 	return left > 0 ? (int)left : 0;
 }
 
+static void finish(struct lcp_learning *learning)
+{
+	if (learning->pages < 0)
+		return; /* nothing was seen, or it is done */
+	keep(learning);
+	close(learning->pages);
+	close(learning->early);
+	learning->early = learning->pages = -1;
+}
+
 void lcp_learn_more(struct lcp_learning *learning, pid_t pid)
 {
 	int pages = memfd_create("libcriu_py-pages", MFD_CLOEXEC);
@@ -247,25 +279,21 @@ void lcp_learn_more(struct lcp_learning *learning, pid_t pid)
 		learning->next = LAST_LOOK + 1;
 		close(pages);
 	} else {
+		if (learning->early < 0)
+			learning->early = dup(pages);
 		if (learning->pages >= 0)
 			close(learning->pages);
 		learning->pages = pages;
 	}
-	if (learning->next > LAST_LOOK && learning->pages >= 0) {
-		keep(learning);
-		close(learning->pages);
-		learning->pages = -1;
-	}
+	if (learning->next > LAST_LOOK)
+		finish(learning);
 }
 
 void lcp_learned(struct lcp_learning *learning)
 {
 	if (!learning)
 		return;
-	if (learning->pages >= 0) {
-		keep(learning);
-		close(learning->pages);
-	}
+	finish(learning);
 	close(learning->runs);
 	free(learning);
 }

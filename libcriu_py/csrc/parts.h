@@ -23,6 +23,9 @@ struct lcp_range {
 	uint64_t written; /* it is the process's own, and no longer a file's */
 };
 
+/* A message to a restored process: pages to fetch beside everything else. */
+#define PAGES_AHEAD 'A'
+
 int lcp_pidfd_open(pid_t pid);
 int lcp_pidfd_signal(int pidfd, int sig);
 ssize_t lcp_send_message(int sock, const void *data, size_t size, const int *fds, int count);

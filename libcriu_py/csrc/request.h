@@ -9,9 +9,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Tag of a message before the request: a file of pages to fetch while the request is carried out (handover.py). */
-#define PAGES_AHEAD 'A'
-
 #define REQUEST_PROTOCOL 1
 
 struct text {

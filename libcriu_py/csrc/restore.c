@@ -347,7 +347,7 @@ static int send_learned(int control, const struct snapshot *snapshot)
 	pages = lcp_learned_pages(base, manifest);
 	if (pages < 0)
 		return 0;
-	lcp_send_tagged(control, PAGES_AHEAD, &pages, 1);
+	lcp_send_ahead(control, pages);
 	close(pages);
 	return 1;
 }

@@ -136,8 +136,12 @@ int lcp_list_pages(int pid, uint64_t limit, int fd);
 int lcp_list_written(int pid, const uint64_t *inodes, size_t count, uint64_t limit, int fd);
 /* Fetch the pages of such a file into this process, whose contents stay as they are. */
 void lcp_fetch_pages(int fd);
-/* Have a thread do that; 0 or -errno. */
-int lcp_fetch_ahead(int fd);
+/*
+ * Have a thread do that in a restored copy, from its first moment on: where a file of pages was sent to this socket before
+ * it was restored, `lcp_send_ahead`.
+ */
+void lcp_expect_ahead(int socket);
+int lcp_send_ahead(int socket, int fd);
 /* Wait until that thread has ended. */
 void lcp_await_ahead(void);
 
@@ -178,6 +182,9 @@ int lcp_end_at_exit(void);
 int lcp_replace_environ(const char *block, size_t size);
 
 /* cdef: end */
+
+/* In a restored copy: start that thread. */
+void lcp_begin_ahead(void);
 
 /*
  * As lcp_supervise, for a caller of one thread and with all signals blocked: without the process between,

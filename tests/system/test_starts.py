@@ -184,22 +184,3 @@ def test_the_functions_of_python_use_it(one: Learning) -> None:
             print(json.load(process.stdout)["faults"])
     """
     assert int(one.snapshot.call(code).stdout) < PAGES * 0.1
-
-
-def test_what_is_old_goes(one: Learning) -> None:
-    """
-    Of what was learned of other snapshots, most of which are gone, the newest stays.
-    """
-    one.learn(100, 100, 100)
-    others = [one.known.with_name(f"start-0-0-{number}") for number in range(70)]
-    for number, other in enumerate(others):
-        other.touch(0o600)
-        one.snapshot.mode.account.give(other)
-        os.utime(other, (number, number))
-    one.snapshot.call("from libcriu_py.scratch import sweep; sweep()")
-    left = [number for number, other in enumerate(others) if other.exists()]
-    assert left == list(range(left[0], 70))
-    assert 0 < left[0] < 70
-    assert one.known.exists()
-    for other in others:
-        other.unlink(missing_ok=True)
