@@ -4,7 +4,6 @@ Preflight of what comes from outside of a program: descriptors of other namespac
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,19 +38,25 @@ exec "$@"
 """
 A shell script that gives a program another device under the name of a GPU.
 """
+REPLACED = """
+import mmap, os
+file = open(sys.argv[1] + '/library', 'w+b')
+file.write(b'x' * (2 << 20))
+file.flush()
+keep = mmap.mmap(file.fileno(), 2 << 20, flags=mmap.MAP_PRIVATE)
+os.unlink(file.name)
+file.close()
+"""
+"""
+A program whose large library was replaced.
+"""
 SURROUNDINGS = {
     "inherited file": ("exec 7<$0", 'unshare --mount "$@"', ""),
     "inherited device": ("exec 7</dev/null", 'unshare --mount "$@"', ""),
     "GPU": ("", f"unshare --mount sh -c '{GPU}' sh \"$(dirname $0)\" \"$@\"", "keep = open('/dev/nvidia0')"),
     "device": ("", '"$@"', "keep = open('/dev/fuse')"),
     "tracer": ("", 'strace --output=/dev/null --trace=none "$@"', ""),
-    "deleted mapping": (
-        "",
-        '"$@"',
-        "import mmap, os\nfile = open(sys.argv[1] + '/library', 'w+b')\nfile.truncate(2 << 20)\n"
-        "file.write(b'x' * (2 << 20))\nfile.flush()\n"
-        "keep = mmap.mmap(file.fileno(), 2 << 20, flags=mmap.MAP_PRIVATE)\nos.unlink(file.name)\nfile.close()",
-    ),
+    "deleted mapping": ("", '"$@"', REPLACED),
 }
 """
 A shell command before, how the program is started, and what it does.
@@ -66,8 +71,8 @@ def test_criu_agrees_with_problems_from_outside(what: str, own_account: Account,
     mode = Mode("root", "root", own_account)
     directory = directory_of(own_account)
     before, started, opening = SURROUNDINGS[what]
-    code = f"import sys\nfrom libcriu_py import checkpoint\n{opening}\nwith checkpoint(sys.argv[1] + '/snap'):\n    pass\n"
-    script = write_program(mode, directory, code)
+    code = f"import sys\nfrom libcriu_py import checkpoint\n{opening}\nwith checkpoint(sys.argv[1] + '/snap'):"
+    script = write_program(mode, directory, f"{code}\n    pass\n")
     command = ["setsid", "--wait", "sh", "-c", f"{before}\n{started}", script, own_account.python, script, directory]
     named = mode.run(command)
     assert "PreflightError: this process cannot be dumped as it is:\n  1. " in named.stderr, named.stderr
