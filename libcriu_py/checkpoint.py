@@ -10,7 +10,7 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from libcriu_py import calls, critical, lifecycle
+from libcriu_py import calls, critical, lifecycle, overrides
 from libcriu_py.lifecycle import Outcome, Return
 from libcriu_py.preflight import tracing
 from libcriu_py.resources import BuiltIns
@@ -57,6 +57,7 @@ class Checkpoint:
 
     def __init__(self, **settings: Any) -> None:
         """Take the arguments of `checkpoint_here`."""
+        settings = overrides.overridden(settings)
         self._settings = settings
         self._built_ins = BuiltIns(settings.get("resources"))
         self._limit: float | None = settings.get("hook_limit")
@@ -257,10 +258,12 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         dir: the snapshot's directory, which must not exist or be empty; LIBCRIU_PY_SNAPSHOT
             in the environment goes before it.
         then: "exit" ends the original with status 0 after the dump, without its atexit and finally
-            code, which belongs to the copies; "continue" lets it go on.
-        engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU.
+            code, which belongs to the copies; "continue" lets it go on. LIBCRIU_PY_THEN goes before it.
+        engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU. LIBCRIU_PY_ENGINE goes
+            before it.
         replace: whether a snapshot that is there is replaced, in one step, when the new one is complete.
-        options: options for criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`.
+        options: options for criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`. Those in the
+            JSON object of LIBCRIU_PY_OPTIONS go before them.
         memory: "copy" has each copy's memory read at its start; "map" has it mapped from one file, page by page
             as it is used, where that is known to be safe; "auto" does so where it is worth it and no other
             allocator could get in the way. LIBCRIU_PY_MEMORY in the environment goes before it.
@@ -269,7 +272,7 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
             environment goes before it.
         resources: built-in resources to switch off or set, such as `{"random": False}`; see
             docs/resources.md. LIBCRIU_PY_RESOURCES in the environment goes before it.
-        hook_limit: seconds that each hook may take; None for as long as it likes.
+        hook_limit: seconds that each hook may take; None for as long as it likes. LIBCRIU_PY_HOOK_LIMIT goes before it.
 
     Returns:
         A context manager and decorator; see `Checkpoint` for its attributes.

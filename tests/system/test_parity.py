@@ -99,3 +99,20 @@ def test_log_level(root: Mode, directory_of: Directories) -> None:
     logs = [(take(root, directory, code, level, name=level).path / "dump.log").read_text() for level in ("1", "4")]
     assert "Dumping finished successfully" not in logs[0]
     assert "Dumping finished successfully" in logs[1]
+
+
+def test_overrides_from_outside(root: Mode, directory_of: Directories) -> None:
+    """
+    Variables of the environment go before what a program says of its checkpoint.
+    """
+    code = """
+    from libcriu_py import checkpoint
+    with checkpoint(options={"log_level": 4}) as snap:
+        pass
+    print(snap.outcome.value)
+    """
+    directory = directory_of(root.account)
+    env = {"LIBCRIU_PY_THEN": "continue", "LIBCRIU_PY_OPTIONS": '{"log_level": 1}'}
+    done = start(root, write_program(root, directory, code), directory / "snap", env=env)
+    assert done.stdout.splitlines()[0] == "continued", done.stderr
+    assert "Dumping finished successfully" not in (directory / "snap" / "dump.log").read_text()

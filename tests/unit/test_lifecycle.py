@@ -5,6 +5,7 @@ The lifecycle without CRIU: outcomes, undo, and the three forms of a checkpoint.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -265,3 +266,34 @@ def test_directory_of_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("LIBCRIU_PY_SNAPSHOT", str(tmp_path / "other"))
     snap = checkpoint("named")
     assert snap._engine._path == str(tmp_path / "other")  # type: ignore[attr-defined]
+
+
+def test_settings_of_the_environment_go_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    What the original does, the engine, the time of hooks and criu's options can be said from outside.
+    """
+    monkeypatch.setenv("LIBCRIU_PY_THEN", "continue")
+    monkeypatch.setenv("LIBCRIU_PY_HOOK_LIMIT", "2.5")
+    monkeypatch.setenv("LIBCRIU_PY_OPTIONS", '{"tcp_close": true}')
+    snap = checkpoint(tmp_path, hook_limit=1, options={"tcp_close": False, "log_level": 1})
+    assert snap._limit == 2.5
+    assert snap._engine._then == "continue"  # type: ignore[attr-defined]
+    assert snap._engine._options == {"tcp_close": True, "log_level": 1}  # type: ignore[attr-defined]
+    monkeypatch.setenv("LIBCRIU_PY_ENGINE", "simulate")
+    with checkpoint(tmp_path, engine="criu") as snap:
+        pass
+    assert snap.outcome is Outcome.SIMULATED
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("THEN", "stop"), ("ENGINE", "magic"), ("HOOK_LIMIT", "soon"), ("HOOK_LIMIT", "-1"), ("OPTIONS", "tcp_close"),
+     ("OPTIONS", "[1]")],
+)
+def test_wrong_settings_of_the_environment(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One that cannot be is an error, before the warm-up.
+    """
+    monkeypatch.setenv(f"LIBCRIU_PY_{variable}", value)
+    with pytest.raises(ValueError, match=re.escape(repr(value))):
+        checkpoint("snap")
