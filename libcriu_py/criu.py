@@ -80,7 +80,7 @@ class Criu:
             self._binary = find_criu() if binary is None else require_executable(os.fspath(binary))
 
     def __repr__(self) -> str:
-        way = self._binary or self._service_address or f"fd {self._service_fd}"
+        way = self._binary or self._service_address or "on a socket"
         return f"<Criu {way}>"
 
     @property

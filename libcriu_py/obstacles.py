@@ -46,8 +46,19 @@ _SWITCHES: tuple[tuple[str, str, str], ...] = (
         "0",
         "the number of user namespaces is limited to 0",
     ),
+    (
+        "/proc/sys/user/max_pid_namespaces",
+        "0",
+        "the number of pid namespaces is limited to 0",
+    ),
+    (
+        "/proc/sys/user/max_mnt_namespaces",
+        "0",
+        "the number of mount namespaces is limited to 0",
+    ),
 )
-_GOOD = {"unprivileged_userns_clone": "1", "apparmor_restrict_unprivileged_userns": "0", "max_user_namespaces": "15000"}
+_GOOD = {"unprivileged_userns_clone": "1", "apparmor_restrict_unprivileged_userns": "0"}
+_ENOUGH = "15000"  # namespaces
 _SECCOMP_FILTERED = 2  # SECCOMP_MODE_FILTER of the kernel, the value in /proc/PID/status
 
 
@@ -233,7 +244,7 @@ def no_namespace(error: int, stage: int) -> Obstacle:
         name = os.path.basename(path)
         if _read(path) == bad:
             key = path.removeprefix("/proc/sys/").replace("/", ".")
-            return Obstacle(f"{failed}: {meaning}", f"sysctl -w {key}={_GOOD[name]}", ROOT)
+            return Obstacle(f"{failed}: {meaning}", f"sysctl -w {key}={_GOOD.get(name, _ENOUGH)}", ROOT)
     if stage == _support.STAGE_PROC:
         covered = covered_proc()
         parts = f" ({', '.join(covered[:3])}{', ...' if len(covered) > 3 else ''})" if covered else ""

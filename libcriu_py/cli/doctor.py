@@ -99,7 +99,7 @@ def _fix(report: Report, *, yes: bool) -> bool:
     for command, obstacle in commands.items():
         sys.stderr.write(f"{obstacle.text}.\n  {command}\n")
         if yes or confirm("Run this?"):
-            said_yes = f"{command} --yes" if " setup " in command else command
+            said_yes = f"{command} --yes" if " setup " in f"{command} " else command
             # A command of our own, with quoted words; its output would spoil the JSON.
             subprocess.run(said_yes, shell=True, check=False, stdout=sys.stderr)  # noqa: S602
             done = True

@@ -1,15 +1,20 @@
 """
-The trial of a mode: `python -m libcriu_py.doctor.proof MODE` dumps and restores a tiny process.
+The trial of a mode: `python -m libcriu_py.doctor.proof MODE SECONDS` dumps and restores a tiny process.
 
-It prints one line of JSON: the error or null, and the seconds for dump and restore.
+It prints one line of JSON: the error or null, and the seconds for dump and restore. After so many seconds it is given
+up, and whatever it has started is ended.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 
 _PROGRAM = """\
@@ -27,17 +32,26 @@ _TOKEN = "from-the-other-side"  # noqa: S105 - no secret
 _SCRATCH_STDERR = "stderr"
 
 
-def main(mode: str) -> int:
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(mode: str, patience: float) -> int:
     """
     Try a mode.
 
     Args:
         mode: its name.
+        patience: how long to wait for its end, in seconds.
 
     Returns:
         The exit status: 0 also when the mode does not work.
     """
     told: dict[str, object] = {"error": None, "dump": None, "restore": None}
+    # So that a criu that hangs, which is no child of its program, becomes one of ours.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # Not by SIGALRM, which is passed on to the program.
+    timer = threading.Timer(patience, _kill_descendants)
+    timer.start()
     with tempfile.TemporaryDirectory(prefix="libcriu_py-doctor-") as directory:
         snapshot = os.path.join(directory, "snapshot")
         begun = time.monotonic()
@@ -47,8 +61,29 @@ def main(mode: str) -> int:
             begun = time.monotonic()
             told["error"] = _restore(mode, snapshot)
             told["restore"] = time.monotonic() - begun
+        if timer.finished.is_set():
+            told["error"] = f"a dump and restore did not end within {patience:g} seconds"
+        timer.cancel()
+        _end_descendants()
     print(json.dumps(told))  # noqa: T201 - this is a program
     return 0
+
+
+def _kill_descendants() -> list[int]:
+    from libcriu_py import tree
+
+    found = tree.processes()[1:]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return found
+
+
+def _end_descendants() -> None:
+    """End what the trial has left running, which is something only after a failure."""
+    while _kill_descendants():
+        with contextlib.suppress(ChildProcessError):
+            os.wait()
 
 
 def _dump(mode: str, snapshot: str, errors: str) -> str | None:
@@ -90,4 +125,4 @@ def _restore(mode: str, snapshot: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], float(sys.argv[2])))
