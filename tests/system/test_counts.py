@@ -3,8 +3,8 @@ What a start costs, in numbers that are the same however busy the machine is, st
 
 The numbers of one build are the same to half a percent, and the limits are 10 to 15 percent above them: room for other
 versions of CRIU and the C library. A criu with shared libraries needs more than one without, and has limits of its own
-(those of CRIU 4.2.1 with all that it can do, the dearest one); so does the memory of younger Pythons. What they catch is
-work that should not be there: memory that is read or touched though it is mapped, a launcher that looks for files,
+(those of CRIU 4.2.1 with all that it can do, the dearest one); so has the memory of younger Pythons. They catch work
+that should not be there: memory that is read or touched though it is mapped, a launcher that looks for files,
 parses twice, or starts what it does not need.
 """
 
