@@ -126,7 +126,7 @@ def test_compensated_clock(mode: Mode, directory_of: Directories) -> None:
 
 
 ENVIRONMENT = """
-import json, locale, os, sys, tempfile, warnings
+import faulthandler, json, locale, os, sys, tempfile, tracemalloc, warnings
 from libcriu_py import checkpoint
 tempfile.gettempdir()
 locale.setlocale(locale.LC_ALL, "")
@@ -144,14 +144,17 @@ print(json.dumps({
     "where": WHERE, "bytecode": sys.dont_write_bytecode, "tempdir": tempfile.gettempdir(),
     "error": is_error(), "old": "ignore::UserWarning" in sys.warnoptions,
     "filters": [item[2].__name__ for item in warnings.filters if item[0] == "ignore"],
-    "numeric": locale.setlocale(locale.LC_NUMERIC, None),
+    "numeric": locale.setlocale(locale.LC_NUMERIC, None), "prefix": sys.pycache_prefix,
+    "digits": getattr(sys, "get_int_max_str_digits", lambda: 5000)(),
+    "traced": tracemalloc.get_traceback_limit() if tracemalloc.is_tracing() else 0,
+    "faults": faulthandler.is_enabled(),
 }))
 """
 
 
 def test_variables_that_still_take_effect(mode: Mode, directory_of: Directories) -> None:
     """
-    PYTHONPATH, PYTHONWARNINGS, PYTHONDONTWRITEBYTECODE, TMPDIR and LC_* of the restoring side apply.
+    Those of the restoring side apply: what is imported, warned of and traced, and where files and locale come from.
     """
     directory = directory_of(mode.account)
     for name in ("old", "new"):
@@ -161,11 +164,13 @@ def test_variables_that_still_take_effect(mode: Mode, directory_of: Directories)
     path = mode.account.environment().get("PYTHONPATH", "")
     before = {
         "PYTHONPATH": f"{directory}/old:{path}", "PYTHONWARNINGS": "ignore::UserWarning", "TMPDIR": f"{directory}/old",
+        "PYTHONFAULTHANDLER": "1",
     }
     dump = take(mode, directory, ENVIRONMENT, env=before)
     after = {
         "PYTHONPATH": f"{directory}/new:{path}", "PYTHONWARNINGS": "error::FutureWarning",
         "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": f"{directory}/new", "LC_ALL": "C",
+        "PYTHONPYCACHEPREFIX": f"{directory}/cache", "PYTHONINTMAXSTRDIGITS": "5000", "PYTHONTRACEMALLOC": "3",
     }
     seen = json.loads(dump.run(env=after).stdout)
     assert seen["where"] == "new"
@@ -175,6 +180,7 @@ def test_variables_that_still_take_effect(mode: Mode, directory_of: Directories)
     assert seen["old"] is False
     assert "UserWarning" not in seen["filters"]
     assert seen["numeric"] == "C"
+    assert [seen[name] for name in ("prefix", "digits", "traced", "faults")] == [f"{directory}/cache", 5000, 3, False]
 
 
 def test_modules_that_came_later(mode: Mode, directory_of: Directories) -> None:
