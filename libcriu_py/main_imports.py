@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
+import warnings
 from importlib.util import decode_source, find_spec
 from typing import TYPE_CHECKING, NamedTuple, cast
 from zipimport import ZipImportError, zipimporter
@@ -43,11 +44,13 @@ class Main(NamedTuple):
         source: Its text; empty where there is none (compiled code, standard input).
         package: The package that its relative imports start from; empty outside a package.
         filename: Where it was read, for messages.
+        is_file: Whether it is what was named, and not something in a directory or an archive.
     """
 
     source: str
     package: str
     filename: str
+    is_file: bool = False
 
 
 def read_main(program: Program) -> Main:
@@ -68,7 +71,7 @@ def read_main(program: Program) -> Main:
         SyntaxError: The encoding that the source declares is unknown or wrong.
     """
     if program.kind == "command":
-        return Main(program.value, "", "<string>")
+        return Main(program.value, "", "<string>", is_file=True)
     if program.kind == "module":
         return _read_module(program.value)
     if program.value in STDIN:
@@ -80,7 +83,26 @@ def read_main(program: Program) -> Main:
     if zipped is not None or path.endswith(".pyc"):
         return Main(zipped or "", "", path)
     with open(path, "rb") as file:
-        return Main(decode_source(file.read()), "", path)
+        return Main(decode_source(file.read()), "", path, is_file=path == os.path.abspath(program.value))
+
+
+def compiles_silently(main: Main) -> bool:
+    """
+    Tell whether compiling a main module gives no warning.
+
+    Args:
+        main: The source.
+
+    Returns:
+        Whether it compiles, and there was none.
+    """
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        try:
+            compile(main.source, main.filename, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError):
+            return False
+    return not given
 
 
 def imports(main: Main) -> list[Import]:

@@ -31,12 +31,14 @@ class Reading(NamedTuple):
         wanted: What it imports at top level.
         checkpoints_itself: Whether it asks this package for a checkpoint.
         found_here: Whether a module for ``-m`` was found in the working directory.
+        is_source: Whether it is a file of source, or a command, that compiles without a warning.
         error: Why it cannot be read; empty if it can.
     """
 
     wanted: list[Wanted]
     checkpoints_itself: bool = False
     found_here: bool = False
+    is_source: bool = False
     error: str = ""
 
 
@@ -71,7 +73,7 @@ def read(program: Program) -> Reading:
     if not lines or lines[0][0] == "error":
         return Reading([], error=lines[0][1] if lines else f"reading {program.value} ended without a result")
     flags = lines[0]
-    return Reading(_wanted(lines[1:]), "self" in flags, "here" in flags)
+    return Reading(_wanted(lines[1:]), "self" in flags, "here" in flags, "source" in flags)
 
 
 def _read(program: Program) -> list[Sequence[str]]:
@@ -89,7 +91,8 @@ def _read(program: Program) -> list[Sequence[str]]:
     # `python -m package.module` imports the package first, and so does everything relative to it.
     parents: list[Sequence[str]] = [(main.package,)] if main.package else []
     here = program.kind == "module" and os.path.abspath(main.filename).startswith(os.path.join(path0(program), ""))
-    flags = ("read", "self" if own else "", "here" if here else "")
+    source = program.kind != "module" and main.is_file and main_imports.compiles_silently(main)
+    flags = ("read", "self" if own else "", "here" if here else "", "source" if source else "")
     return [flags, *parents, *((wanted.module, *wanted.names) for wanted in found)]
 
 

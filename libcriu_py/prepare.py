@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from libcriu_py import preload
 from libcriu_py.preflight import tracing
-from libcriu_py.program import Program, parse_program, path0, run_main, set_path0
+from libcriu_py.program import Program, compile_ahead, parse_program, path0, run_main, set_path0
 from libcriu_py.resources import BuiltIns
 
 TYPE_CHECKING = False
@@ -191,6 +191,8 @@ def make_ready(plan: Plan) -> dict[str, object]:
         if reading.found_here:
             details["path"] = path0(plan.program)
         wanted += reading.wanted
+        if reading.is_source:
+            compile_ahead(plan.program)
     before = set(sys.modules)
     try:
         preloaded = preload.bring([(name, ()) for name in plan.preload], strict=True)

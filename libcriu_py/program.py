@@ -14,6 +14,8 @@ import sys
 from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any, Literal, NamedTuple, NoReturn
 
+from libcriu_py import main_code
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,8 +222,7 @@ def _load(program: Program) -> CodeType:
         if loader is SourcelessFileLoader:
             code: CodeType = loading.get_code("__main__")
             return code
-        # A script may carry a source encoding cookie and a null byte is an error: compile() does both on bytes.
-        return compile(_read(filename), filename, "exec", dont_inherit=True)
+        return main_code.compiled(_read(filename), filename)
     except OSError as error:
         _cannot_open(filename, error)
 
@@ -271,7 +272,21 @@ def _compile_command(source: str) -> CodeType:
 
         lines = source.splitlines(keepends=True)
         linecache.cache["<string>"] = (len(source), None, lines, "<string>")
-    return compile(source, "<string>", "exec", dont_inherit=True)
+    return main_code.compiled(source, "<string>")
+
+
+def compile_ahead(program: Program) -> None:
+    """
+    Compile a program for copies, where that is done by `_load` and gives no warning.
+
+    Args:
+        program: A script that is a file of source, or the source of a command.
+    """
+    if program.kind == "command":
+        main_code.remember(program.value, "<string>")
+    elif program.kind == "script" and program.value not in STDIN and not program.value.endswith(".pyc"):
+        filename = _absolute(program.value)
+        main_code.remember(_read(filename), filename)
 
 
 def fresh_main() -> ModuleType:
@@ -295,10 +310,12 @@ def _is_importable(path: str) -> bool:
     """
     Tell whether a path is run through its ``__main__`` module: a directory or a zip file.
     """
-    if path in STDIN or not os.path.exists(path):
+    if path in STDIN:
         return False
     if os.path.isdir(path):
         return True
+    if not main_code.may_be_archive(path):
+        return False
     from zipimport import ZipImportError, zipimporter
 
     try:
@@ -351,7 +368,7 @@ def _program_frames(trace: TracebackType | None) -> TracebackType | None:
             rest = rest.tb_next
             break
         rest = rest.tb_next
-    while rest is not None and rest.tb_frame.f_code.co_filename == __file__:
+    while rest is not None and rest.tb_frame.f_code.co_filename in {__file__, main_code.__file__}:
         rest = rest.tb_next  # a SyntaxError of the program, raised in our compile()
     return rest
 

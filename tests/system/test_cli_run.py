@@ -267,6 +267,19 @@ def test_program_changed_since_the_snapshot_runs_as_it_is_now(mode: Mode, place:
     assert (done.returncode, done.stdout, done.stderr) == (0, "new\n", "")
 
 
+def test_warnings_of_the_compiler_come_in_each_copy(mode: Mode, place: Path) -> None:
+    """
+    A program is compiled before the dump, but not where that has something to say.
+    """
+    script = place / "app.py"
+    script.write_text('import warnings\nassert 1 is 1\nprint("\\d", __import__("sys")._getframe().f_code.co_filename)\n')
+    conventional = run([*mode.prefix, str(mode.account.python), str(script)])
+    assert "SyntaxWarning" in conventional.stderr
+    snapshot = make_snapshot(mode, place / "snap", script)
+    done = run([*mode.command, "run", "--no-fallback", str(snapshot)])
+    assert (done.returncode, done.stdout, done.stderr) == (0, conventional.stdout, conventional.stderr)
+
+
 def test_interpreter_runs_any_program(mode: Mode, place: Path) -> None:
     """
     A snapshot of preloaded modules alone takes what python takes: a script, -m, -c, or a program on standard input.
