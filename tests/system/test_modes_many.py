@@ -15,10 +15,11 @@ from tests.system.accounts import popen_as, run_as
 from tests.system.privileges import write_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.system.accounts import Account
+    from tests.system.conftest import Mode
 
 COPIES = 100
 
@@ -54,6 +55,51 @@ async def main():
     except RuntimeError as error:
         answers.append(str(error))
     print(json.dumps(answers))
+
+asyncio.run(main())
+"""
+
+
+POOL_TROUBLE = """\
+import asyncio, json, os, signal, sys
+from pathlib import Path
+from libcriu_py import CriuError, RestorePool
+from libcriu_py.tree import processes
+
+async def ready(pool):
+    while "1 of 1 ready" not in repr(pool):
+        await asyncio.sleep(0.01)
+
+async def answer(pool):
+    process = await pool.take()
+    return json.loads((await process.communicate(b""))[0])["argv"]
+
+async def main():
+    told = {}
+    async with RestorePool(sys.argv[1], ["ready"], size=1) as pool:
+        await ready(pool)
+        waiting = [pid for pid in processes()[1:] if "supervisor" not in Path(f"/proc/{pid}/comm").read_text()]
+        for pid in waiting:
+            os.kill(pid, signal.SIGKILL)
+        while set(waiting) & set(processes()):
+            await asyncio.sleep(0.01)
+        told["after a death"] = await answer(pool)
+
+        taker = asyncio.create_task(pool.take())
+        await asyncio.sleep(0)
+        taker.cancel()
+        told["cancelled"] = isinstance((await asyncio.gather(taker, return_exceptions=True))[0], asyncio.CancelledError)
+        turns, asked = 0, asyncio.create_task(answer(pool))
+        while not asked.done():
+            turns += 1
+            await asyncio.sleep(0)
+        told["after a cancellation"], told["the loop went on"] = asked.result(), turns > 100
+    try:
+        async with RestorePool(sys.argv[1], ["ready"], size=1, cwd="/nonexistent") as pool:
+            await pool.take()
+    except (CriuError, OSError) as error:
+        told["failed"] = "/nonexistent" in str(error)
+    print(json.dumps(told))
 
 asyncio.run(main())
 """
@@ -153,6 +199,25 @@ def test_a_pool_hands_out_ready_children_and_replaces_them(account: Account, rea
     *answers, refusal = json.loads(done.stdout)
     assert answers == [["ready"]] * 9
     assert "closed" in refusal
+
+
+def test_a_pool_gets_over_deaths_and_cancellations(allowed: Mode, directory_of: Callable[[Account], Path]) -> None:
+    """
+    A child that dies while it waits is replaced, a taker that gives up costs none, and a failed restore is told.
+    """
+    directory = directory_of(allowed.account)
+    program, snapshot = write_program(allowed.account, directory), directory / "snapshot"
+    made = allowed.run([allowed.account.python, "-m", "libcriu_py", "snapshot", "-o", snapshot, program, snapshot])
+    assert made.returncode == 0, made.stderr
+    done = allowed.run([allowed.account.python, "-c", POOL_TROUBLE, snapshot])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "after a death": ["ready"],
+        "cancelled": True,
+        "after a cancellation": ["ready"],
+        "the loop went on": True,
+        "failed": True,
+    }
 
 
 def test_a_pool_needs_a_size() -> None:
