@@ -57,7 +57,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
         r"send_fds failed \(-22\)|io_uring",
         (
             "a descriptor of the process cannot be passed on, as those of io_uring; "
-            "close its io_uring (for libuv: UV_USE_IO_URING=0) before the dump"
+            "close its io_uring before the dump (UV_USE_IO_URING=0 for uvloop up to 0.21, another event loop for later)"
         ),
     ),
     (

@@ -116,7 +116,11 @@ def _anonymous(descriptor: _Descriptor, options: Mapping[str, object]) -> Findin
     if name in _ANONYMOUS:
         return descriptor.fine(_ANONYMOUS[name])
     if name == "[io_uring]":
-        advice = "criu does not support io_uring; switch it off (UV_USE_IO_URING=0 for libuv), or close it in a hook"
+        # libuv 1.49 and later have one for epoll_ctl whatever the variable says (src/unix/linux.c, uv__use_io_uring).
+        advice = (
+            "criu does not support io_uring; close it in a hook, or switch it off: UV_USE_IO_URING=0 for uvloop up to "
+            "0.21, and asyncio's own event loop instead of later ones"
+        )
         return descriptor.say("io_uring", Verdict.IMPOSSIBLE, advice)
     return descriptor.say("kernel object", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
 

@@ -150,6 +150,35 @@ def test_waits_of_threads(mode: Mode, directory_of: Directories) -> None:
         assert max(seen["after"].values()) < WAIT + 1.5  # what a busy machine takes besides
 
 
+def test_timers_of_uvloop(own_account: Account, directory_of: Directories) -> None:
+    """
+    So it is with the timers of a loop that keeps them in C.
+    """
+    from tests.system.conftest import Mode
+
+    code = """
+    import asyncio, json, sys, time
+    import uvloop
+    from libcriu_py import checkpoint
+    async def main():
+        fired = asyncio.Event()
+        asyncio.get_running_loop().call_later(float(sys.argv[1]), fired.set)
+        async with checkpoint():
+            pass
+        start, early = time.time(), fired.is_set()
+        await fired.wait()
+        print(json.dumps([early, time.time() - start]))
+    loop = uvloop.new_event_loop()
+    loop.run_until_complete(main())
+    """
+    env = {"UV_USE_IO_URING": "0"}
+    dump = take(Mode("root", "root", own_account), directory_of(own_account), code, str(WAIT), env=env)
+    wait_until(dump, WAIT + 0.5)
+    early, waited = json.loads(dump.run(str(WAIT)).stdout)
+    assert not early
+    assert 0.3 < waited < WAIT + 0.5
+
+
 def test_clocks_of_the_machine(mode: Mode, directory_of: Directories) -> None:
     """
     Where the program wants the machine's monotonic clock, a copy has it.
