@@ -58,8 +58,6 @@ def observe() -> State:
     Take stock.
     """
     gc.collect()  # what is only garbage is not leaked
-    if not gc.get_freeze_count():
-        gc.freeze()  # to go through what pytest and all test modules consist of would take 50 ms each time
     zombies, processes = _processes()
     return State(_fds(), zombies, processes, _files())
 
