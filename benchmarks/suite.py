@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if not __package__:  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import bars, readme
+from benchmarks import bars, machine, readme
 from benchmarks.bars import RESULTS
 from benchmarks.snapshots import environment
 
@@ -153,6 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.results.mkdir(parents=True, exist_ok=True)
     parts = [part for part in PARTS if not options.only or part.name in options.only]
     start = time.monotonic()
+    torch = machine.torch_kind()
+    if torch not in {None, "CPU"}:
+        say(f"torch is a {torch} build, whose images are larger and slower to restore than a CPU build's")
     failed = []
     for place, part in enumerate(parts):
         passed = (time.monotonic() - start) / MINUTE
