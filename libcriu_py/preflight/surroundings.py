@@ -27,6 +27,7 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
     yield from _tracer()
     yield from _filters()
     yield from _limits()
+    yield from _namespace()
     yield from _mappings(options)
     yield from _locks(options)
     yield from _children()
@@ -88,6 +89,23 @@ def _limits() -> Iterator[Finding]:
         elif soft != resource.RLIM_INFINITY:
             advice = "a copy has that of its restoring side; set it in an after-hook where it is the program's own"
             yield Finding("limit", f"{name} {soft}", Verdict.HANDLED, advice)
+
+
+def _namespace() -> Iterator[Finding]:
+    """
+    Tell whether the program itself is on a mount of another mount namespace than this process is in now.
+    """
+    program = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        foreign = mount_of(program) not in known_mounts()
+    finally:
+        os.close(program)
+    if foreign:
+        advice = (
+            "this process has entered it after its start (unshare, setns), and criu finds no mount for its program and "
+            "libraries; enter the namespace first, and start the program in it (unshare --mount PROGRAM)"
+        )
+        yield Finding("mount namespace", os.readlink("/proc/self/ns/mnt"), Verdict.IMPOSSIBLE, advice)
 
 
 _ULIMIT = {"RLIMIT_NOFILE": "n", "RLIMIT_FSIZE": "f"}
