@@ -1,8 +1,9 @@
 """
-What a test may not leave behind: descriptors, zombies, processes, files.
+What a test may not leave behind: descriptors, zombies, processes, files, mounts, and so namespaces.
 
 Processes are known by a variable in their environment, which stays in /proc whatever becomes of their
-parents, also in a restored process, and by their descent from this one.
+parents, also in a restored process, and by their descent from this one. A namespace lives as long as a process in it, a
+descriptor, or a mount of it (namespaces(7)).
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ class State(NamedTuple):
         zombies: Children that ended and were not waited for.
         processes: Living processes of this test run, by pid, with their command lines.
         files: Temporary files of the package.
+        mounts: Mount points of what this run can have mounted where all see it, by the ids of the mounts.
     """
 
     fds: dict[int, str]
     zombies: set[int]
     processes: dict[int, str]
     files: set[Path]
+    mounts: dict[str, str]
 
 
 def observe() -> State:
@@ -59,7 +62,7 @@ def observe() -> State:
     """
     gc.collect()  # what is only garbage is not leaked
     zombies, processes = _processes()
-    return State(_fds(), zombies, processes, _files())
+    return State(_fds(), zombies, processes, _files(), _mounts())
 
 
 def _fds() -> dict[int, str]:
@@ -114,6 +117,13 @@ def _files() -> set[Path]:
         if own.exists():
             found |= {path for path in own.iterdir() if not path.name.startswith(CACHES) and not _in_use(path)}
     return found
+
+
+def _mounts() -> dict[str, str]:
+    own = ("/proc", tempfile.gettempdir())
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.split() for line in file]
+    return {fields[0]: fields[4] for fields in lines if fields[4] == own[0] or fields[4].startswith(own[1])}
 
 
 def _in_use(path: Path) -> bool:
@@ -186,6 +196,7 @@ def left_behind(before: State) -> list[str]:
         for fd, target in sorted(now.fds.items())
         if before.fds.get(fd) != target
     ]
+    said += [f"something is mounted on {now.mounts[one]}" for one in sorted(now.mounts.keys() - before.mounts.keys())]
     said += [f"{path} is left" for path in sorted(now.files - before.files)]
     kill(strays)
     reap(now.zombies - before.zombies)

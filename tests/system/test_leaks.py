@@ -8,12 +8,10 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.system import leaks
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_nothing_left_nothing_said() -> None:
@@ -88,3 +86,18 @@ def test_temporary_file_is_seen() -> None:
             path.unlink()
         if made_own:
             own.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_mount_is_seen() -> None:
+    """
+    What is mounted where all see it, as a namespace that is held there.
+    """
+    before = leaks.observe()
+    place = tempfile.mkdtemp()
+    subprocess.run(["/bin/mount", "--bind", place, place], check=True)
+    try:
+        assert f"something is mounted on {place}" in leaks.left_behind(before)
+    finally:
+        subprocess.run(["/bin/umount", place], check=True)
+        Path(place).rmdir()
