@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.system.conftest import ONCE
 from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
@@ -85,13 +86,14 @@ def take_two(mode: Mode, directory: Path) -> Two:
     return snapshots[0], snapshots[1], store
 
 
-@pytest.fixture(scope="module")
-def taken(own_account: Account, mode_named: Callable[[str], Mode]) -> Iterator[Two]:
+@pytest.fixture(scope="module", params=ONCE)
+def taken(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[Two]:
     """
-    Give two snapshots of root's that share a store.
+    Give two snapshots that share a store, in each mode.
     """
-    directory = own_account.directory()
-    yield take_two(mode_named("root"), directory)
+    mode = mode_named(request.param)
+    directory = mode.account.directory()
+    yield take_two(mode, directory)
     shutil.rmtree(directory)
 
 
@@ -196,7 +198,7 @@ def test_what_cannot_be_shared_stays(two: Two) -> None:
     assert sorted(os.listdir(directory)) == ["one", "program.py", "snap-auto", "store", "two"]
 
 
-def test_learned_pages_of_shared_blocks(own_account: Account, directory_of: Directories, mode_named: Any) -> None:
+def test_learned_pages_of_shared_blocks(allowed: Mode, directory_of: Directories) -> None:
     """
     Blocks in a store are seen to be written to as other memory is.
     """
@@ -211,8 +213,7 @@ def test_learned_pages_of_shared_blocks(own_account: Account, directory_of: Dire
         data[at] += 1
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, data.count(1), flush=True)
     """
-    mode = mode_named("root")
-    directory = directory_of(own_account)
+    mode, directory = allowed, directory_of(allowed.account)
     snapshot = take_mapped(mode, directory, code)
     done = command(mode, "optimize", "--store", directory / "store", "--learn-pages", "", snapshot.path)
     assert done.returncode == 0, done.stderr
@@ -221,11 +222,11 @@ def test_learned_pages_of_shared_blocks(own_account: Account, directory_of: Dire
     assert ones == (8 << 12) + (8 << 8)
 
 
-def test_a_wrong_division_is_noticed(own_account: Account, directory_of: Directories, mode_named: Any) -> None:
+def test_a_wrong_division_is_noticed(allowed: Mode, directory_of: Directories) -> None:
     """
     The check reads what was written: one byte that differs, in a block or in the rest, and nothing is published.
     """
-    snapshot = take_mapped(mode_named("root"), directory_of(own_account), READER, "one")
+    snapshot = take_mapped(allowed, directory_of(allowed.account), READER, "one")
     done = snapshot.call(
         """
         import os, shutil, sys
