@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 GROUP = "criu"
 _RECORD = "setup.json"
+_SHM = "/dev/shm"  # noqa: S108 - mounted here, not written to
+_FSTAB = "/etc/fstab"
+_FSTAB_LINE = f"tmpfs {_SHM} tmpfs mode=1777,nosuid,nodev 0 0\n"
 # struct vfs_cap_data, include/uapi/linux/capability.h
 _REVISION_2 = 0x02000000
 _EFFECTIVE = 1
@@ -42,6 +45,8 @@ class Plan(NamedTuple):
     mask: int
     """The file capabilities of the copy."""
     makes_group: bool
+    mounts_tmpfs: bool = False
+    """Whether /dev/shm becomes a tmpfs, where alone criu keeps its cache of kernel features."""
 
     def steps(self) -> list[str]:
         """Say what is going to be done, one sentence each."""
@@ -51,6 +56,8 @@ class Plan(NamedTuple):
             f"copy {self.source} to {self.target}, owner root, group {self.group}, mode 0750",
             f"give the copy {names(self.mask)}",
         ]
+        if self.mounts_tmpfs:
+            steps.append(f"mount a tmpfs on {_SHM}, now and at each boot ({_FSTAB}), for criu's cache of the kernel")
         return steps
 
 
@@ -81,7 +88,10 @@ def plan(
         message = f"there is no account {missing[0]}"
         raise CriuError(message)
     new_members = tuple(user for user in users if user not in _members(group))
-    return Plan(source or find_criu(), os.path.abspath(target), group, new_members, mask, not _has_group(group))
+    from libcriu_py.doctor.facts import is_tmpfs
+
+    mounts = os.path.isdir(_SHM) and not is_tmpfs(_SHM)
+    return Plan(source or find_criu(), os.path.abspath(target), group, new_members, mask, not _has_group(group), mounts)
 
 
 def install(planned: Plan) -> None:
@@ -103,9 +113,26 @@ def install(planned: Plan) -> None:
         made = _make_directory(directory)
         _copy(planned)
         _write_record(planned, made_directory=made)
+        if planned.mounts_tmpfs:
+            _mount_tmpfs()
     except OSError as error:
         message = f"{error.filename or planned.target}: {error.strerror}; only root can set this up, with: sudo"
         raise CriuError(message) from error
+
+
+def _mount_tmpfs() -> None:
+    _run(["mount", "-t", "tmpfs", "-o", "mode=1777,nosuid,nodev", "tmpfs", _SHM])
+    with open(_FSTAB, "a", encoding="utf-8") as file:
+        file.write(_FSTAB_LINE)
+
+
+def _unmount_tmpfs() -> list[str]:
+    with open(_FSTAB, encoding="utf-8", errors="surrogateescape") as file:
+        lines = file.readlines()
+    with open(_FSTAB, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.writelines(line for line in lines if line != _FSTAB_LINE)
+    _run(["umount", _SHM])
+    return [f"unmounted {_SHM}"]
 
 
 def _make_directory(directory: str) -> bool:
@@ -149,6 +176,7 @@ def _write_record(planned: Plan, *, made_directory: bool) -> None:
         "made_group": planned.makes_group or bool(before.get("made_group") and before.get("group") == planned.group),
         "users": sorted({*before.get("users", []), *planned.users}),
         "made_directory": made_directory or bool(before.get("made_directory")),
+        "mounted_tmpfs": planned.mounts_tmpfs or bool(before.get("mounted_tmpfs")),
     }
     with open(path, "w", encoding="utf-8") as file:
         json.dump(record, file, indent=1)
@@ -190,6 +218,8 @@ def undo(target: str = CAPABLE_CRIU) -> list[str]:
                 done.append(f"removed {path}")
         if record.get("made_directory") and not os.listdir(os.path.dirname(target)):
             os.rmdir(os.path.dirname(target))
+        if record.get("mounted_tmpfs"):
+            done += _unmount_tmpfs()
     except OSError as error:
         message = f"{error.filename}: {error.strerror}; only root can undo this, with: sudo"
         raise CriuError(message) from error

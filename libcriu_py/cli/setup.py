@@ -21,7 +21,8 @@ The rootless mode needs none of this. The capability mode is for machines where 
 
 Whoever may execute a criu with file capabilities can give these capabilities to any process, because those of a
 restored process come from its image. So setup makes a copy that only one group may execute, and tells what it is
-about to do before it does it.
+about to do before it does it. Where /dev/shm is no tmpfs it mounts one there, since criu keeps what it finds out about
+the kernel on a tmpfs alone.
 
 examples:
   sudo libcriu-py setup --user alice   alice may use the capability mode, after her next login

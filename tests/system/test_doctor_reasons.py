@@ -211,25 +211,54 @@ def test_no_new_privs_and_few_files_are_noted(account: Account) -> None:
 # ---- fix -------------------------------------------------------------------
 
 
-def test_fix_installs_a_capable_criu(own_account: Account, tmp_path: Path) -> None:
+def unseen(account: Account, directory: Path, script: str) -> subprocess.CompletedProcess[str]:
     """
-    For a group, 0750, and with the reason; here where nobody else sees what is done to /usr/local/lib and /etc.
+    Run a shell script of root's where nobody else sees what it does to /usr/local/lib and /etc.
     """
-    doctor = shlex.join(command(own_account, "--fix", "--yes", "--json", "--mode", "capability"))
-    script = (
-        f"cd {tmp_path}; mount -t tmpfs -o mode=755 tmpfs .; cd {tmp_path}; mkdir etc lib; cp -a /etc/. etc; "
-        f"mount --bind etc /etc; mount --bind lib /usr/local/lib; {doctor}; "
-        "stat -c '%a %U:%G' /usr/local/lib/libcriu_py/criu >&2"
+    covers = (
+        f"cd {directory}; mount -t tmpfs -o mode=755 tmpfs .; cd {directory}; mkdir etc lib shm; cp -a /etc/. etc; "
+        "mount --bind etc /etc; mount --bind lib /usr/local/lib; "
     )
-    done = subprocess.run(
-        ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", script],
-        env=own_account.environment(PATH="/usr/sbin:/usr/bin:/sbin:/bin"),
+    return subprocess.run(
+        ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", covers + script],
+        env=account.environment(PATH="/usr/sbin:/usr/bin:/sbin:/bin"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_fix_installs_a_capable_criu(own_account: Account, tmp_path: Path) -> None:
+    """
+    For a group, 0750, and with the reason.
+    """
+    doctor = shlex.join(command(own_account, "--fix", "--yes", "--json", "--mode", "capability"))
+    done = unseen(own_account, tmp_path, f"{doctor}; stat -c '%a %U:%G' /usr/local/lib/libcriu_py/criu >&2")
     told: dict[str, Any] = report(done)
     assert told["modes"]["capability"]["works"], done.stderr
     assert "Members of criu can then give these capabilities to any process of theirs." in done.stderr
     assert "750 root:criu" in done.stderr
+
+
+def test_setup_mounts_a_tmpfs_where_there_is_none(
+    own_account: Account, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """
+    Also at each boot; undoing it leaves what was there.
+    """
+    shm = tmp_path_factory.mktemp("shm")
+    setup = shlex.join([str(own_account.python), "-m", "libcriu_py", "setup", "--yes"])
+    done = unseen(
+        own_account,
+        tmp_path,
+        f"mount --bind {shm} /dev/shm; cp /etc/fstab before; {setup}; stat -f -c %T /dev/shm; "
+        f"diff before /etc/fstab || :; {setup} --undo; cmp before /etc/fstab; stat -f -c %T /dev/shm",
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "mount a tmpfs on /dev/shm, now and at each boot (/etc/fstab)" in done.stdout
+    assert "\ntmpfs\n" in done.stdout
+    assert "> tmpfs /dev/shm tmpfs mode=1777,nosuid,nodev 0 0" in done.stdout
+    before, _, after = done.stdout.partition("unmounted /dev/shm\n")
+    assert before
+    assert "tmpfs" not in after
