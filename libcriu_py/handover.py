@@ -5,17 +5,17 @@ Both sides are here. The dumped process has four *slots* open: placeholder files
 2 and at one more, the *request*. On restore, criu puts descriptors of the restoring side in their
 place (`--inherit-fd`). That of the request is a SOCK_SEQPACKET socket:
 
-1. restoring side to restored process: one message with the descriptors of the request (a memfd with
-   JSON) and of whatever else it passes on;
+1. restoring side to restored process: one message with the descriptors of the request (a memfd) and of
+   whatever else it passes on;
 2. back: `S` when the request has been applied and the program's own code is about to run, or `E` and
    a text when that failed; then `R` when the after-hooks are through.
 
-Bytes of arguments and environment are mapped to the code points 0 to 255, so that every byte survives.
+The request is a sequence of fields, each with a NUL behind it, which none can have within. A copy reads it in one step:
+what it would touch to read JSON costs it a millisecond.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -27,9 +27,11 @@ from libcriu_py.program import Program
 from libcriu_py.snapshot import WORKING_SET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-PROTOCOL = 1
+PROTOCOL = 2
+_FIELDS = 13
+"""How many there are before the arguments."""
 
 PAGES = b"P"
 """Tag of a message that may come before the request, and more than once: a file of pages to fetch (csrc/pages.c)."""
@@ -65,44 +67,75 @@ class Request(NamedTuple):
     """Soft and hard resource limits by number."""
 
     def encode(self) -> bytes:
-        """Give the JSON text of the request."""
-        values = self._asdict()
-        values["argv"] = [_text(item) for item in self.argv]
-        values["env"] = [[_text(name), _text(value)] for name, value in self.env.items()]
-        values["cwd"] = _text(self.cwd)
-        values["protocol"] = PROTOCOL
-        return json.dumps(values).encode("ascii")
+        """
+        Give the fields of the request.
+
+        Raises:
+            ValueError: there is a NUL in one, or no name before the value of a variable.
+        """
+        kind, value = self.main if self.main is not None else ("", "")
+        limits = [number for name, pair in self.limits.items() for number in (int(name), *pair)]
+        fields = [
+            *map(_numbers, ([PROTOCOL], [self.umask])),
+            repr(self.launched).encode("ascii"),
+            *map(_numbers, ([self.pgid or 0], self.closed, self.pass_fds, self.ignored, limits)),
+            *map(os.fsencode, (kind, value)),
+            self.cwd,
+            os.fsencode(self.snapshot),
+            _numbers([len(self.argv)]),
+            *self.argv,
+        ]
+        for name, text in self.env.items():
+            if b"=" in name:
+                message = f"illegal environment variable name {os.fsdecode(name)!r}"
+                raise ValueError(message)
+            fields.append(name + b"=" + text)
+        if any(b"\0" in field for field in fields):
+            message = "embedded null byte in an argument, an environment variable or a path"
+            raise ValueError(message)
+        return b"\0".join(fields) + b"\0"
 
     @classmethod
     def decode(cls, text: bytes) -> Request:
         """
-        Read the JSON text of a request.
+        Read the fields of a request.
 
         Raises:
             RestoreError: it is of another protocol.
+            ValueError: it is damaged.
         """
-        values: dict[str, Any] = json.loads(text)
-        protocol = values.pop("protocol", None)
-        if protocol != PROTOCOL:
+        fields = text.split(b"\0")
+        if fields[0].strip() != b"%d" % PROTOCOL:
             message = (
-                f"the restoring side speaks protocol {protocol}, this snapshot {PROTOCOL}: "
+                f"the restoring side speaks another protocol than this snapshot, which speaks {PROTOCOL}: "
                 "make the snapshot anew with the installed version of libcriu_py"
             )
             raise RestoreError(message)
-        values["argv"] = [_bytes(item) for item in values["argv"]]
-        values["env"] = {_bytes(name): _bytes(value) for name, value in values["env"]}
-        values["cwd"] = _bytes(values["cwd"])
-        main = values["main"]
-        values["main"] = None if main is None else Program(*main)
-        return cls(**values)
+        if len(fields) <= _FIELDS:
+            message = "the request ends early"
+            raise ValueError(message)
+        _, umask, launched, pgid, closed, passed, ignored, limits, kind, value, cwd, snapshot, count = fields[:_FIELDS]
+        end = _FIELDS + int(count)
+        bounds = [int(number) for number in limits.split()]
+        main: Any = Program(os.fsdecode(kind), os.fsdecode(value)) if kind else None  # type: ignore[arg-type]
+        return cls(
+            argv=fields[_FIELDS:end],
+            env=dict([entry.split(b"=", 1) for entry in fields[end:-1]]),
+            cwd=cwd,
+            umask=int(umask),
+            launched=float(launched),
+            snapshot=os.fsdecode(snapshot),
+            main=main,
+            closed=[int(number) for number in closed.split()],
+            pass_fds=[int(number) for number in passed.split()],
+            pgid=int(pgid) or None,
+            ignored=[int(number) for number in ignored.split()],
+            limits={str(bounds[at]): bounds[at + 1 : at + 3] for at in range(0, len(bounds), 3)},
+        )
 
 
-def _text(data: bytes) -> str:
-    return data.decode("latin-1")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("latin-1")
+def _numbers(numbers: Iterable[int]) -> bytes:
+    return b"".join([b"%d " % number for number in numbers])
 
 
 # ---- restoring side --------------------------------------------------------

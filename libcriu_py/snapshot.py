@@ -27,7 +27,7 @@ from libcriu_py.program import Program
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 IMAGES = "images"
 SLOTS_DIRECTORY = "slots"

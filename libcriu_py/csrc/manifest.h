@@ -8,7 +8,7 @@
 #include "json.h"
 #include "problem.h"
 
-#define MANIFEST_FORMAT 1
+#define MANIFEST_FORMAT 2
 
 struct snapshot {
 	char *path;                   /* without symbolic links; NULL where there is none */

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define REQUEST_PROTOCOL 1
+#define REQUEST_PROTOCOL 2
 
 struct text {
 	char *data;

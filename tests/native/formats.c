@@ -171,43 +171,41 @@ static char *random_text(int avoid)
 	return text;
 }
 
-/* Whether UTF-8 of the code points 0 to 255 stands for these bytes. */
-static int same_bytes(const char *utf8, const char *bytes)
+/* The next field of a request, NULL where there is none. */
+static const char *next_field(const struct text *text, size_t *at)
 {
-	for (; *bytes; bytes++) {
-		unsigned char c = (unsigned char)*bytes, lead = (unsigned char)(0xC0 | c >> 6);
+	const char *field = text->data + *at, *end = *at < text->size ? memchr(field, '\0', text->size - *at) : NULL;
 
-		if (c >= 0x80 && (unsigned char)*utf8++ != lead)
-			return 0;
-		if ((unsigned char)*utf8++ != (c >= 0x80 ? (0x80 | (c & 0x3F)) : c))
-			return 0;
-	}
-	return !*utf8;
+	if (!end)
+		return NULL;
+	*at += (size_t)(end - field) + 1;
+	return field;
 }
 
 static int check_request(const struct request *request)
 {
-	struct json_document document;
+	const char *field[13], *entry;
 	struct text text = { 0 };
-	const struct json *argv, *env;
 	int good = !request_encode(&text, request), i = 0;
-	uint32_t arguments = 0, variables = 0;
+	size_t at = 0;
 
-	text.data = realloc(text.data, text.size + 1);
-	good = good && !json_parse(&document, text.data, text.size);
-	while (request->argv[arguments])
-		arguments++;
-	while (request->env[variables])
-		variables++;
-	if (good) {
-		argv = json_get(document.root, "argv");
-		env = json_get(document.root, "env");
-		good = argv->count == arguments && !strcmp(json_string(json_get(document.root, "snapshot")), request->snapshot) &&
-		       same_bytes(json_string(json_get(document.root, "cwd")), request->cwd) && env->count <= variables;
-		json_for_each(argument, argv)
-			good = good && same_bytes(argument->string, request->argv[i++]);
-		json_free(&document);
+	for (int n = 0; n < 13; n++) {
+		field[n] = next_field(&text, &at);
+		good = good && field[n];
 	}
+	good = good && !strcmp(field[10], request->cwd) && !strcmp(field[11], request->snapshot);
+	for (; good && request->argv[i]; i++) {
+		entry = next_field(&text, &at);
+		good = entry && !strcmp(entry, request->argv[i]);
+	}
+	good = good && atoi(field[12]) == i;
+	/* Those of the environment come in its order, but for what has no value, or the name of another. */
+	for (i = 0; good && (entry = next_field(&text, &at)); i++) {
+		while (request->env[i] && strcmp(request->env[i], entry))
+			i++;
+		good = request->env[i] && strchr(entry, '=');
+	}
+	good = good && at == text.size;
 	free(text.data);
 	return good;
 }

@@ -272,7 +272,7 @@ def test_warnings_of_the_compiler_come_in_each_copy(mode: Mode, place: Path) -> 
     A program is compiled before the dump, but not where that has something to say.
     """
     script = place / "app.py"
-    script.write_text('import warnings\nassert 1 is 1\nprint("\\d", __import__("sys")._getframe().f_code.co_filename)\n')
+    script.write_text('assert 1 is 1\nprint("\\d", __import__("sys")._getframe().f_code.co_filename)\n')
     conventional = run([*mode.prefix, str(mode.account.python), str(script)])
     assert "SyntaxWarning" in conventional.stderr
     snapshot = make_snapshot(mode, place / "snap", script)

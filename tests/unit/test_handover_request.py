@@ -4,7 +4,7 @@ The request that a restored process is given.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,6 +18,7 @@ from libcriu_py.handover import Handover, Request, check_count, command_prefix, 
 from libcriu_py.program import Program
 
 c_strings = st.binary().map(lambda data: data.replace(b"\0", b""))
+names = c_strings.map(lambda data: data.replace(b"=", b""))
 
 
 def request(**values: object) -> Request:
@@ -28,7 +29,7 @@ def request(**values: object) -> Request:
     return plain._replace(**values)  # type: ignore[arg-type]
 
 
-@given(st.lists(c_strings), st.dictionaries(c_strings, c_strings), c_strings)
+@given(st.lists(c_strings), st.dictionaries(names, c_strings), c_strings)
 def test_every_byte_survives(argv: list[bytes], env: dict[bytes, bytes], cwd: bytes) -> None:
     """
     Arguments, environment and directory are the same bytes on the other side, in the same order.
@@ -43,9 +44,31 @@ def test_other_protocol_is_refused() -> None:
     """
     A snapshot of another version says so, instead of misunderstanding.
     """
-    values = {**json.loads(request().encode()), "protocol": 0}
-    with pytest.raises(RestoreError, match="make the snapshot anew"):
-        Request.decode(json.dumps(values).encode())
+    for other in (b"1 \0" + request().encode()[3:], b'{"argv": [], "protocol": 1}', b""):
+        with pytest.raises(RestoreError, match="make the snapshot anew"):
+            Request.decode(other)
+
+
+@given(st.integers(min_value=0), st.binary())
+def test_damaged_request_is_an_error(size: int, rest: bytes) -> None:
+    """
+    A request that was cut off, or goes on with something else, is an error or another request, and no crash.
+    """
+    whole = request(argv=[b"a", b"b"], env={b"A": b"1"}, limits={"7": [1, 2]}, pgid=5).encode()
+    with contextlib.suppress(ValueError, RestoreError):
+        Request.decode(whole[: size % len(whole)] + rest)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"argv": [b"a\0b"]}, {"env": {b"A": b"\0"}}, {"env": {b"A=B": b""}}, {"cwd": b"/\0"}, {"snapshot": "/\0"}],
+)
+def test_what_no_process_can_be_given_is_refused(values: dict[str, object]) -> None:
+    """
+    A NUL anywhere, or "=" in a name, is an error before anything is restored.
+    """
+    with pytest.raises(ValueError, match=r"null byte|variable name"):
+        request(**values).encode()
 
 
 def test_command_prefix_is_what_stands_before_the_arguments() -> None:

@@ -91,7 +91,7 @@ def test_directory_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is damaged"), ("[]", "not a manifest"), ('{"format": 99}', "has format 99"), ('{"format": 1}', "lacks")],
+    [("{", "is damaged"), ("[]", "not a manifest"), ('{"format": 99}', "has format 99"), ('{"format": 2}', "lacks")],
 )
 def test_damaged_manifest(snapshot: Path, content: str, message: str) -> None:
     """
