@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LOG_LEVEL = 4
 # Options of a dump that criu wants to be told again on restore (criu/cr-service.c, setup_opts_from_req).
 _ALSO_ON_RESTORE = (
+    "unprivileged",
     "tcp_established",
     "tcp_close",
     "file_locks",

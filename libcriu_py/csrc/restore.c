@@ -100,6 +100,7 @@ static const struct {
 	const char *name;
 	void (*set)(criu_opts *opts, bool value);
 } switches[] = {
+	{ "unprivileged", criu_local_set_unprivileged },
 	{ "tcp_established", criu_local_set_tcp_established },
 	{ "tcp_close", criu_local_set_tcp_close },
 	{ "file_locks", criu_local_set_file_locks },

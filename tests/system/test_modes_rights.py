@@ -16,11 +16,13 @@ import pytest
 from libcriu_py.capabilities import CAP_CHECKPOINT_RESTORE, CAP_SETPCAP, bounding_is_reduced
 from tests.system.accounts import popen_as
 from tests.system.privileges import capable_criu, run_with, write_program
+from tests.system.selfdump import take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.system.accounts import Account
+    from tests.system.conftest import Mode
 
 RESTORE = 1 << CAP_CHECKPOINT_RESTORE
 SETPCAP = 1 << CAP_SETPCAP
@@ -253,6 +255,27 @@ def test_a_second_copy_with_the_same_pid_lives_beside_the_first(
     assert errors == [""] * 3
     assert len({json.loads(answer)["pid"] for answer in answers}) == 1
     assert [copy.returncode for copy in copies] == [0] * 3
+
+
+def test_root_may_do_without_the_unprivileged_mode(
+    mode_named: Callable[[str], Mode], directory_of: Callable[[Account], Path]
+) -> None:
+    """
+    It holds for the dump and for each restore, by both launchers.
+    """
+    code = """
+    import sys
+    from libcriu_py import checkpoint
+    with checkpoint(options={"unprivileged": False}):
+        pass
+    print(sys.argv[1:])
+    """
+    root = mode_named("root")
+    dump = take(root, directory_of(root.account), code)
+    assert json.loads((dump.path / "manifest.json").read_bytes())["restore_options"] == {"unprivileged": False}
+    for launcher in ("python", "native"):
+        done = dump.run("x", env={"LIBCRIU_PY_LAUNCHER": launcher})
+        assert done.stdout == "['x']\n", done.stderr
 
 
 # ---- cgroups ---------------------------------------------------------------
