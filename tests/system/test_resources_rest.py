@@ -232,7 +232,7 @@ def test_colours_of_consoles(mode: Mode, directory_of: Directories) -> None:
     assert json.loads(dump.run(env={"COLUMNS": "50"}).stdout) == [False, 50, "256", 33]
 
 
-def test_threads_of_linear_algebra(mode: Mode, directory_of: Directories) -> None:
+def test_threads_of_linear_algebra(allowed: Mode, directory_of: Directories) -> None:
     """
     BLAS has as many threads as a copy has processors, be they fewer or more, unless the program chose their number.
     """
@@ -254,13 +254,13 @@ def test_threads_of_linear_algebra(mode: Mode, directory_of: Directories) -> Non
     every = len(os.sched_getaffinity(0))
     assert every > 1, "this takes two processors"
     one = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
-    directory = directory_of(mode.account)
-    script = write_program(mode, directory, code)
-    command = [mode.account.python, "-m", "libcriu_py"]
+    directory = directory_of(allowed.account)
+    script = write_program(allowed, directory, code)
+    command = [allowed.account.python, "-m", "libcriu_py"]
     for name, before, after, chosen in (("fewer", [], one, []), ("more", one, [], []), ("chosen", [], one, ["7"])):
-        made = mode.run([*before, *command, "snapshot", "--self", "-o", directory / name, script, *chosen])
+        made = allowed.run([*before, *command, "snapshot", "--self", "-o", directory / name, script, *chosen])
         assert made.returncode == 0, made.stderr
-        copy = mode.run([*after, *command, "run", "--no-fallback", directory / name])
+        copy = allowed.run([*after, *command, "run", "--no-fallback", directory / name])
         old, new = json.loads(copy.stdout)
         assert old
         assert set(old) == {7 if chosen else 1 if before else every}
