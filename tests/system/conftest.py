@@ -37,6 +37,11 @@ Each mode once, for tests of what takes its time and does not depend on who is r
 without rights.
 """
 
+IN_PLACE = tuple(name for name in ONCE if name != "rootless")
+"""
+Those in which programs are dumped and restored where they are, without being started by the command.
+"""
+
 
 class Mode(NamedTuple):
     """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libcriu_py._native import built_prefix
-from tests.system.conftest import MODES, Mode
+from tests.system.conftest import IN_PLACE, MODES, Mode
 from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
@@ -234,7 +234,8 @@ def test_each_version_of_criu(own_account: Account, directory_of: Directories, p
         assert done.stdout == wanted, done.stderr
 
 
-def test_a_copy_can_be_checkpointed(own_account: Account, directory_of: Directories) -> None:
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_a_copy_can_be_checkpointed(mode_named: Callable[[str], Mode], directory_of: Directories, name: str) -> None:
     """
     A copy with mapped memory makes a snapshot of its own, which restores as long as the first one is there.
     """
@@ -253,8 +254,8 @@ def test_a_copy_can_be_checkpointed(own_account: Account, directory_of: Director
         print(data[:4], data.count(b"d"), flush=True)
     """
     # In a rootless copy a checkpoint is impossible: it is in a namespace that is its own, without a criu.
-    mode = Mode("root", "root", own_account)
-    snapshot = take_mapped(mode, directory_of(own_account), code)
+    mode = mode_named(name)
+    snapshot = take_mapped(mode, directory_of(mode.account), code)
     second = snapshot._replace(path=snapshot.path.with_name(f"{snapshot.path.name}-second"))
     done = snapshot.run("again")
     assert done.returncode == 0, done.stderr

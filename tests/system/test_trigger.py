@@ -7,7 +7,10 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.system.accounts import popen_as
+from tests.system.conftest import IN_PLACE
 from tests.system.selfdump import SelfDump, write_program
 
 if TYPE_CHECKING:
@@ -82,19 +85,18 @@ def _program(pid: int) -> int:
         pid = int(child)
 
 
-def test_original_goes_on(own_account: Account, directory_of: Directories) -> None:
+@pytest.mark.parametrize("allowed_as", IN_PLACE)
+def test_original_goes_on(mode_named: Callable[[str], Mode], directory_of: Directories, allowed_as: str) -> None:
     """
     One that is to go on can be asked again, for other directories too.
     """
-    from tests.system.conftest import Mode
-
-    mode = Mode("root", "root", own_account)
-    directory = directory_of(own_account)
+    mode = mode_named(allowed_as)
+    directory = directory_of(mode.account)
     script = write_program(mode, directory, PROGRAM)
-    command = [own_account.python, "-m", "libcriu_py", "trigger"]
-    argv = [own_account.python, script, directory, "continue"]
+    command = [mode.account.python, "-m", "libcriu_py", "trigger"]
+    argv = [mode.account.python, script, directory, "continue"]
     options: dict[str, Any] = {"env": mode.env, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    with popen_as(own_account, argv, **options) as program:
+    with popen_as(mode.account, argv, **options) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n"
         for name in ("one", "two"):
