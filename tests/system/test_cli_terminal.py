@@ -133,6 +133,20 @@ def test_stop_and_continue(shell: Terminal) -> None:
     shell.expect("status 0\n")
 
 
+def test_program_that_stops_itself(shell: Terminal) -> None:
+    """
+    By SIGSTOP, which no handler sees: the shell has its prompt, and fg continues the program to its end.
+    """
+    shell.shell(f"$START die {signal.SIGSTOP.value}")
+    shell.expect("dying\n")
+    shell.expect("Stopped")
+    shell.prompt()
+    shell.shell("fg")
+    shell.prompt()
+    shell.shell("echo status $?")
+    shell.expect("status 0\n")
+
+
 def test_interrupt_after_a_stop(shell: Terminal) -> None:
     """
     Ctrl-C still ends the program after a stop, with the status that the shell has for it.

@@ -278,6 +278,28 @@ def test_root_may_do_without_the_unprivileged_mode(
         assert done.stdout == "['x']\n", done.stderr
 
 
+PROBES = """
+from libcriu_py import _support, privilege
+asked = []
+probe = _support.probe_namespaces
+_support.probe_namespaces = lambda namespaces: asked.append(namespaces) or probe(namespaces)
+criu = privilege.decide("rootless").criu
+before = len(asked)
+privilege.forget_namespaces()
+for _ in range(3):
+    privilege.decide("rootless", criu=criu)
+print(before, len(asked) - before)
+"""
+
+
+def test_that_namespaces_work_is_found_out_once(account: Account) -> None:
+    """
+    It is remembered until the next boot, in whatever process of the user.
+    """
+    assert run_with(account, [account.python, "-c", PROBES]).stdout.endswith(" 1\n")
+    assert run_with(account, [account.python, "-c", PROBES]).stdout == "0 1\n"
+
+
 # ---- cgroups ---------------------------------------------------------------
 
 
