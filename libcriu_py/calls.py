@@ -62,7 +62,7 @@ async def timed(function: Callable[[], object], name: str, when: str, course: Co
         with course.standstill.guarded(course.limit) as limit:
             with critical.time_limit(limit, name):
                 result = function()
-            if inspect.isawaitable(result):
+            if result is not None and inspect.isawaitable(result):  # which asks for a dozen types
                 await _await(result, course, limit)
     finally:
         course.timings.append(critical.Timing(name, when, time.monotonic() - start))

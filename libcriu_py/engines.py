@@ -96,6 +96,8 @@ class CriuEngine:
         self._mode: Privilege | None = None
         self._handover: Handover | None = None
         self._census: Census | None = None
+        self._kept: object = None
+        """What a copy does not need any more; to free it would be to write to it, and so to copy its pages."""
 
     # ---- before the block --------------------------------------------------
 
@@ -181,6 +183,7 @@ class CriuEngine:
                 os.close(images)
             if outcome is DumpOutcome.RESTORED:
                 self._handover = handover.Handover(slot, facts["command"])
+                self._kept = (facts, original)
                 return self._arrive(dumped_at)
             os.close(slot)
         except BaseException:
@@ -371,12 +374,23 @@ def _criu_version(binary: str) -> object:
     return Criu(binary).version()
 
 
+_NEEDED = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
+_OURS = (
+    "_request handover stdio criu options tree preflight preflight.policies preflight.surroundings capabilities "
+    "compatibility snapshot scratch mapped.owners shared_stdio"
+)
+
+
 def _load_for_restore() -> None:
-    """Import before the dump what a restored copy needs at once."""
+    """
+    Import early what a dump and a restored copy need at once.
+
+    What is imported later, when finders have forgotten what they know of directories, has them read these again, and a
+    copy has to free what they know then.
+    """
     import importlib
 
-    needed = ("json", "signal", "resource", "_locale", "select", "libcriu_py.handover", "libcriu_py.stdio")
-    for name in (*needed, "libcriu_py.criu", "libcriu_py.options", "libcriu_py.tree"):
+    for name in (*_NEEDED, *(f"libcriu_py.{name}" for name in _OURS.split())):
         importlib.import_module(name)
     with contextlib.suppress(ImportError):  # an optional package: without it `ps` shows the old title
         setproctitle = importlib.import_module("setproctitle")

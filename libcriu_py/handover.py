@@ -253,9 +253,10 @@ class Handover:
             _support.fetch_pages(memory)
             os.close(memory)
             tag, (memory, *fds) = _support.receive_fds(self._socket)
-        with os.fdopen(memory, "rb") as file:
-            file.seek(0)
-            request = Request.decode(file.read())
+        try:
+            request = Request.decode(os.pread(memory, os.lseek(memory, 0, os.SEEK_END), 0))
+        finally:
+            os.close(memory)
         _support.prefetch(os.path.join(request.snapshot, WORKING_SET))
         return request, fds
 

@@ -191,14 +191,16 @@ def _renew(stream: TextIO | None, fd: int, name: str, errors: str, *, unbuffered
     if text is None:
         text = io.TextIOWrapper.__new__(io.TextIOWrapper)
     kind = io.BufferedWriter if writing else io.BufferedReader
+    # As open() has it: for a pipe it is 4096, and tells how much a reader that goes away leaves unwritten.
+    size = max(2, raw._blksize)  # type: ignore[attr-defined]  # noqa: SLF001
     if direct:
         if isinstance(buffer, io.BufferedWriter):
             buffer.detach()  # or it would complain when it goes
         buffer = raw
     elif type(buffer) is kind:
-        buffer.__init__(raw)  # type: ignore[misc]
+        buffer.__init__(raw, size)  # type: ignore[misc]
     else:
-        buffer = kind(raw)
+        buffer = kind(raw, size)
     text.__init__(  # type: ignore[misc]
         buffer,
         encoding=name,

@@ -280,6 +280,18 @@ def test_warnings_of_the_compiler_come_in_each_copy(mode: Mode, place: Path) -> 
     assert (done.returncode, done.stdout, done.stderr) == (0, conventional.stdout, conventional.stderr)
 
 
+def test_streams_have_buffers_as_usual(mode: Mode, place: Path) -> None:
+    """
+    What a program leaves unwritten when it ends by os._exit is as much as conventionally.
+    """
+    script = place / "app.py"
+    script.write_text("import os, sys\nfor _ in range(333):\n    sys.stdout.buffer.write(b'x' * 100)\nos._exit(0)\n")
+    snapshot = make_snapshot(mode, place / "snap", script)
+    conventional = run([*mode.prefix, str(mode.account.python), str(script)])
+    restored = run([*mode.command, "run", "--no-fallback", str(snapshot)])
+    assert len(restored.stdout) == len(conventional.stdout) < 33300
+
+
 def test_interpreter_runs_any_program(mode: Mode, place: Path) -> None:
     """
     A snapshot of preloaded modules alone takes what python takes: a script, -m, -c, or a program on standard input.
