@@ -287,8 +287,9 @@ def test_streams_have_buffers_as_usual(mode: Mode, place: Path) -> None:
     script = place / "app.py"
     script.write_text("import os, sys\nfor _ in range(333):\n    sys.stdout.buffer.write(b'x' * 100)\nos._exit(0)\n")
     snapshot = make_snapshot(mode, place / "snap", script)
-    conventional = run([*mode.prefix, str(mode.account.python), str(script)])
-    restored = run([*mode.command, "run", "--no-fallback", str(snapshot)])
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    conventional = run([*mode.prefix, str(mode.account.python), str(script)], env=env)
+    restored = run([*mode.command, "run", "--no-fallback", str(snapshot)], env=env)
     assert len(restored.stdout) == len(conventional.stdout) < 33300
 
 
