@@ -36,6 +36,8 @@
 #define SEEN_EARLY 2
 /* Bytes that it may have written to; more is its work, and not its start. */
 #define LIMIT (32ull << 20)
+/* For fewer a thread, which has the other processor asked to forget what it knows of pages, costs as much as it saves. */
+#define LEAST (3ull << 20)
 #define PAGE 4096ull /* as in libcriu_py/mapped/memory.py */
 
 struct lcp_learning {
@@ -80,6 +82,10 @@ int lcp_learned_pages(const char *directory, const char *manifest)
 
 int lcp_send_ahead(int socket, int fd)
 {
+	struct stat status;
+
+	if (fstat(fd, &status) || !status.st_size)
+		return 0; /* it is known that there is nothing worth it */
 	return lcp_send_tagged(socket, PAGES_AHEAD, &fd, 1);
 }
 
@@ -166,8 +172,10 @@ static void conclude(const struct lcp_learning *learning, const struct lcp_range
 	if (fd >= 0 && !(file = fdopen(fd, "w")))
 		close(fd);
 	if (file) {
-		write_common(file, early, early_count);
-		write_common(file, all, count_of_all);
+		if (count_of_all * PAGE / RUNS >= LEAST) {
+			write_common(file, early, early_count);
+			write_common(file, all, count_of_all);
+		}
 		if (ferror(file) | fclose(file) || rename(path, learning->path))
 			unlink(path);
 	}
