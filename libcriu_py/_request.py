@@ -22,6 +22,9 @@ __all__ = ["Request", "render_config", "written_config"]
 _DEFAULT_LOG = "criu.log"  # DEFAULT_LOG_FILENAME, criu/include/log.h
 
 
+_kept: list[object] = []
+
+
 class Request:
     """
     The options of one operation, opened and translated.
@@ -76,8 +79,15 @@ class Request:
         """
         Free the options and close the directories.  A second call does nothing.
         """
-        self.native.close()
+        if self not in _kept:
+            self.native.close()
         self._close_fds()
+
+    def keep(self) -> None:
+        """
+        Free no memory, for good: in a restored copy that would be to write to it, and so to copy its pages.
+        """
+        _kept.append(self)
 
     def open_directory(self, directory: object) -> int:
         """

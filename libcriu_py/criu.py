@@ -130,6 +130,8 @@ class Criu:
                 message = "leave pid out to dump the calling process: criu refuses a dump tree that it is in itself"
                 raise ValueError(message)
             result = self._run("dump", lib.LCP_DUMP, request, notify, detached=itself, before_wait=before_wait)
+            if itself and result:
+                request.keep()
         return DumpOutcome.RESTORED if result else DumpOutcome.DUMPED
 
     def pre_dump(
