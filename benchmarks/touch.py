@@ -176,7 +176,9 @@ def start(directory: Path, way: str, job: Job, megabytes: int) -> Sample:
         argv = [sys.executable, str(PROGRAM)]
     else:
         argv = [command("libcriu-py-run"), "--no-fallback", str(place(directory, way, job)), "--"]
-    return measure([*argv, *job.arguments(megabytes)], env=environment(), expect="ready")
+    # Jobs take turns, and what one writes to is not what another does: the launcher is not to learn from them.
+    env = {**environment(), "LIBCRIU_PY_LEARN": "0"}
+    return measure([*argv, *job.arguments(megabytes)], env=env, expect="ready")
 
 
 class Times(NamedTuple):
