@@ -42,6 +42,7 @@ UNITS = (
     "script",
     "restore",
     "take",
+    "start",
     "reason",
     "request",
     "place",

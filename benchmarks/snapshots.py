@@ -13,16 +13,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.common import RunError, measure
+from benchmarks.common import RunError
 from libcriu_py.checkpoint import MEMORY_VARIABLE
 from libcriu_py.images import dump_stats
 
 if TYPE_CHECKING:
     from benchmarks.scenarios import Scenario
 
-LAUNCHER = "libcriu-py-run"
-LEARNING = 3
-"""Runs from which the launcher learns what a start writes to; those that come after them are measured."""
 # Set by build services and container images, and felt by every start: bytecode
 # that is not kept is compiled each time.
 UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
@@ -104,7 +101,7 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto") -> 
         memory: How copies get theirs: `copy` has it read, `map` mapped from one file; `auto` is what users get.
 
     Raises:
-        RunError: The command failed, or one of the runs to learn from.
+        RunError: The command failed.
 
     """
     start = time.monotonic()
@@ -131,8 +128,6 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto") -> 
         message = f"no snapshot of {scenario.program.name}: {done.stderr.strip()}"
         raise RunError(message)
     seconds = time.monotonic() - start
-    for _ in range(LEARNING if memory != "copy" else 0):
-        measure([command(LAUNCHER), "--no-fallback", str(directory)], env=environment(), expect=scenario.expect)
     manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     files = [path for path in directory.rglob("*") if path.is_file()]
     return Snapshot(

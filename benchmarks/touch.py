@@ -176,9 +176,7 @@ def start(directory: Path, way: str, job: Job, megabytes: int) -> Sample:
         argv = [sys.executable, str(PROGRAM)]
     else:
         argv = [command("libcriu-py-run"), "--no-fallback", str(place(directory, way, job)), "--"]
-    # Jobs take turns, and what one writes to is not what another does: the launcher is not to learn from them.
-    env = {**environment(), "LIBCRIU_PY_LEARN": "0"}
-    return measure([*argv, *job.arguments(megabytes)], env=env, expect="ready")
+    return measure([*argv, *job.arguments(megabytes)], env=environment(), expect="ready")
 
 
 class Times(NamedTuple):

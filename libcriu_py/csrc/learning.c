@@ -37,7 +37,7 @@
 /* Bytes that it may have written to; more is its work, and not its start. */
 #define LIMIT (32ull << 20)
 /* For fewer a thread, which has the other processor asked to forget what it knows of pages, costs as much as it saves. */
-#define LEAST (3ull << 20)
+#define LEAST (4ull << 20)
 #define PAGE 4096ull /* as in libcriu_py/mapped/memory.py */
 
 struct lcp_learning {

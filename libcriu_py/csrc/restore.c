@@ -19,6 +19,7 @@
 #include "reason.h"
 #include "request.h"
 #include "scratch.h"
+#include "start.h"
 #include "support.h"
 #include "take.h"
 
@@ -320,54 +321,6 @@ static void close_inherited(struct inherited *inherited)
 		close(inherited->fds[--inherited->count]);
 }
 
-/* ---- pages that are fetched ahead ------------------------------------- */
-
-/* Where what was learned is kept; 0 or -1 where nothing is to be learned, or somebody has said what there is to know. */
-static int find_learned(char base[PATH_MAX], char manifest[PATH_MAX + 16], const struct snapshot *snapshot)
-{
-	const char *wish = getenv("LIBCRIU_PY_LEARN");
-	const struct json *memory = json_get(snapshot->manifest, "memory");
-	struct problem ignored;
-
-	if ((wish && !strcmp(wish, "0")) || !snapshot_memory_key(snapshot) ||
-	    !json_get(snapshot->manifest, "fetches_ahead") || json_get(memory, "working_set") ||
-	    scratch_directory(base, &ignored))
-		return -1;
-	snprintf(manifest, PATH_MAX + 16, "%s/manifest.json", snapshot->path);
-	return 0;
-}
-
-/* Have the copy fetch the pages that starts need; returns whether it is known which. */
-static int send_learned(int control, const struct snapshot *snapshot)
-{
-	char base[PATH_MAX], manifest[PATH_MAX + 16];
-	int pages;
-
-	if (find_learned(base, manifest, snapshot))
-		return 1; /* and nothing to be learned */
-	pages = lcp_learned_pages(base, manifest);
-	if (pages < 0)
-		return 0;
-	lcp_send_ahead(control, pages);
-	close(pages);
-	return 1;
-}
-
-static struct lcp_learning *learn(const struct snapshot *snapshot, const struct inherited *inherited)
-{
-	char base[PATH_MAX], manifest[PATH_MAX + 16];
-	uint64_t inodes[MEMORY_FILES];
-	struct stat status;
-	int count = 0;
-
-	if (find_learned(base, manifest, snapshot))
-		return NULL;
-	for (int i = INHERITED - MEMORY_FILES; i < inherited->count; i++)
-		if (!fstat(inherited->fds[i], &status))
-			inodes[count++] = status.st_ino;
-	return lcp_learn(base, manifest, inodes, count);
-}
-
 /* ---- all of it -------------------------------------------------------- */
 
 static int try_places(struct attempt *attempt, const struct decision *decision, const struct snapshot *snapshot,
@@ -419,12 +372,13 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 	memory = make_request(&request, pair, problem);
 	if (memory < 0)
 		return -1;
-	is_known = send_learned(pair[0], snapshot);
+	is_known = start_send(pair[0], snapshot);
 	result = open_inherited(&inherited, snapshot, pair[1], problem);
 	if (!result)
 		result = try_places(&attempt, &decision, snapshot, &inherited, &self, signals, problem);
 	if (!result && !is_known)
-		restored->learning = learn(snapshot, &inherited);
+		restored->learning = start_learn(snapshot, inherited.fds + INHERITED - MEMORY_FILES,
+					 inherited.count - (INHERITED - MEMORY_FILES));
 	close_inherited(&inherited);
 	/* Only now, when nothing is left to be cleared away: from here on the program runs, and somebody may kill us. */
 	if (!result)

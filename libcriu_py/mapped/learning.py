@@ -9,7 +9,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py import handover
+from libcriu_py import handover, starts
 from libcriu_py._ffi import ffi, lib
 from libcriu_py.draft import exchange
 from libcriu_py.errors import SnapshotError
@@ -18,7 +18,7 @@ from libcriu_py.mapped.memory import PAGE
 from libcriu_py.mapped.optimize import link
 from libcriu_py.process import RestoredProcess
 from libcriu_py.restore import bring_up, make_request, refuse_mismatches
-from libcriu_py.snapshot import MANIFEST, WORKING_SET, Snapshot, file_entry, write_manifest
+from libcriu_py.snapshot import MANIFEST, START_PAGES, WORKING_SET, Snapshot, file_entry, write_manifest
 from libcriu_py.streams import Streams
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def learn(
         raise SnapshotError(message)
     refuse_mismatches(snapshot)
     scratch = f"{snapshot.path}.new-{os.getpid()}"
-    without = shutil.ignore_patterns(WORKING_SET, MANIFEST)
+    without = shutil.ignore_patterns(WORKING_SET, START_PAGES, MANIFEST)
     shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
     try:
         # A snapshot of its own, in which no page is copied ahead, which would look as if the program had written to it.
@@ -71,14 +71,90 @@ def learn(
             "ahead": sum(item.pages for item in ranges) * PAGE,
             "huge": sum(item.pages for item in ranges if item.huge) * PAGE,
         }
-        memory = {**snapshot.manifest["memory"], "working_set": described}
+        memory = {**_memory_of(snapshot), "working_set": described}
         # The others are linked, and keep their digests: a file that was damaged must not be taken for sound.
-        files = {**snapshot.manifest["files"], WORKING_SET: file_entry(os.path.join(scratch, WORKING_SET))}
+        files = {**_files_of(snapshot), WORKING_SET: file_entry(os.path.join(scratch, WORKING_SET))}
         write_manifest(scratch, {**snapshot.manifest, "memory": memory, "files": dict(sorted(files.items()))})
         exchange(scratch, snapshot.path)
     finally:
         shutil.rmtree(scratch)
     return described
+
+
+def learn_start(
+    path: str | os.PathLike[str], runs: Sequence[Sequence[str]], *, mode: Privilege | str | None = None
+) -> dict[str, Any] | None:
+    """
+    Run copies of a snapshot as often as it takes to know what a start writes to, and put that into the snapshot.
+
+    Whether that makes starts faster depends on the machine: it takes a second processor that answers at once.
+
+    Args:
+        path: the snapshot.
+        runs: the arguments of the runs, which take turns.
+        mode: how the restores are allowed; None decides.
+
+    Returns:
+        What the manifest says of it; None, and the snapshot is as it was, where that is too little to be worth it.
+
+    Raises:
+        SnapshotError: the memory of its copies is not mapped, or a run failed.
+        OSError: the snapshot cannot be written.
+    """
+    snapshot = Snapshot.open(path)
+    if snapshot.memory_key is None:
+        message = f"the copies of {path} map no memory, so that nothing is gained by knowing what they write to"
+        raise SnapshotError(message)
+    refuse_mismatches(snapshot)
+    scratch = f"{snapshot.path}.new-{os.getpid()}"
+    without = shutil.ignore_patterns(WORKING_SET, START_PAGES, MANIFEST)
+    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
+    try:
+        memory, files = _memory_of(snapshot), _files_of(snapshot)
+        manifest = {**snapshot.manifest, "memory": memory, "files": files}
+        write_manifest(scratch, manifest)
+        _run_to_learn(Snapshot.open(scratch), runs, mode)
+        data = starts.take_learned(scratch)
+        if not data:
+            return None
+        os.unlink(os.path.join(scratch, MANIFEST))
+        place = os.path.join(scratch, START_PAGES)
+        with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400), "wb") as file:
+            file.write(data)
+        memory["start"] = {"runs": [list(argv) for argv in runs]}
+        files[START_PAGES] = file_entry(place)
+        write_manifest(scratch, {**manifest, "memory": memory, "files": dict(sorted(files.items()))})
+        exchange(scratch, snapshot.path)
+    finally:
+        shutil.rmtree(scratch)
+    described: dict[str, Any] = memory["start"]
+    return described
+
+
+def _memory_of(snapshot: Snapshot) -> dict[str, Any]:
+    """Give what the manifest says of the memory, without what was learned before."""
+    return {name: value for name, value in snapshot.manifest["memory"].items() if name not in {"start", "working_set"}}
+
+
+def _files_of(snapshot: Snapshot) -> dict[str, Any]:
+    """Give the manifest's entries of files, without those of what was learned before."""
+    return {name: entry for name, entry in snapshot.manifest["files"].items() if name not in {WORKING_SET, START_PAGES}}
+
+
+def _run_to_learn(snapshot: Snapshot, runs: Sequence[Sequence[str]], mode: Privilege | str | None) -> None:
+    """Run a snapshot by the launcher, which learns from each run, until it has learned enough."""
+    import subprocess
+    import sys
+
+    how = [] if mode is None else ["--mode", str(getattr(mode, "value", mode))]
+    start = [sys.executable, "-m", "libcriu_py", "run", "--no-fallback", *how, snapshot.path, "--"]
+    env = {**os.environ, starts.VARIABLE: "1"}
+    for turn in range(starts.RUNS):
+        argv = runs[turn % len(runs)]
+        status = subprocess.run([*start, *argv], env=env, check=False).returncode
+        if status != 0:
+            message = f"the run of {snapshot.command} to learn from ended with status {status}; nothing was changed"
+            raise SnapshotError(message)
 
 
 def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | None) -> Written:

@@ -1,5 +1,5 @@
 """
-What a dump has to save beside descriptors: mappings, locks, children; and what stands in its way.
+What a dump has to save beside descriptors and mappings: locks, children; and what stands in its way.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ import os
 from typing import TYPE_CHECKING
 
 from libcriu_py import shared_stdio, tree
-from libcriu_py.preflight.descriptors import GHOST_LIMIT, in_user_namespace, known_mounts, mount_of
+from libcriu_py.preflight import mappings
+from libcriu_py.preflight.descriptors import known_mounts, mount_of
 from libcriu_py.preflight.finding import Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-_DELETED = " (deleted)"
 
 
 def findings(options: Mapping[str, object]) -> Iterator[Finding]:
@@ -28,7 +27,7 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
     yield from _filters()
     yield from _limits()
     yield from _namespace()
-    yield from _mappings(options)
+    yield from mappings.findings(options)
     yield from _locks(options)
     yield from _children()
 
@@ -129,81 +128,6 @@ def _bytes_needed() -> int:
     status = _status("self")
     kilobytes = sum(int(status[name].split()[0]) for name in ("RssAnon", "RssShmem") if name in status)
     return max(kilobytes << 10, _LEAST_BYTES)
-
-
-def _mappings(options: Mapping[str, object]) -> Iterator[Finding]:
-    limit = options.get("ghost_limit")
-    allowed = limit if isinstance(limit, int) and limit else GHOST_LIMIT
-    sizes: dict[str, int] = {}
-    devices: dict[str, str] = {}
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            fields = line.rstrip("\n").split(None, 5)
-            if len(fields) == 6 and fields[5].startswith(("/", "anon_inode:")):
-                low, high = (int(part, 16) for part in fields[0].split("-"))
-                sizes[fields[5]] = sizes.get(fields[5], 0) + high - low
-                devices[fields[5]] = fields[3]
-    for path, size in sizes.items():
-        finding = _mapping(path, size, allowed)
-        if finding is not None:
-            yield finding
-    if in_user_namespace():
-        yield from _on_layers(devices)
-
-
-def _on_layers(devices: Mapping[str, str]) -> Iterator[Finding]:
-    """
-    Mapped files that criu does not recognise by their paths (`vma_get_mapfile_user` in criu/proc_parse.c).
-
-    It looks at these where it may not open /proc/PID/map_files (proc_map_files_get_link, fs/proc/base.c). On an overlay
-    of several file systems, stat gives another device than the kernel has (ovl_map_dev_ino, fs/overlayfs/inode.c).
-    """
-    found = [path for path, device in devices.items() if path.startswith("/") and _has_two_devices(path, device)]
-    if found:
-        advice = (
-            f"it is one of {len(found)} on an overlay whose layers are on several file systems, where criu does not "
-            "recognise mapped files without CAP_CHECKPOINT_RESTORE outside of a user namespace; mount the overlay with "
-            "xino=on or keep its layers on one file system, or dump as root or with a file-capable criu"
-        )
-        yield Finding("mapping", found[0], Verdict.IMPOSSIBLE, advice)
-
-
-def _has_two_devices(path: str, device: str) -> bool:
-    major, minor = (int(part, 16) for part in device.split(":"))
-    try:
-        if os.stat(path).st_dev == os.makedev(major, minor):
-            return False
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return False  # it is deleted or no file: that is judged by its name
-    try:
-        return mount_of(fd) in known_mounts("overlay")
-    finally:
-        os.close(fd)
-
-
-def _mapping(path: str, size: int, allowed: int) -> Finding | None:
-    if path.startswith(("anon_inode:", "/dev/nvidia", "/dev/dri/", "/dev/kfd")):
-        return Finding("mapping", path, Verdict.IMPOSSIBLE, "criu cannot dump memory of this device or kernel object")
-    if path.startswith("/SYSV"):
-        advice = "System V shared memory needs an IPC namespace of its own; use multiprocessing.shared_memory"
-        return Finding("shared memory", path, Verdict.IMPOSSIBLE, advice)
-    if path.startswith("/dev/shm/sem.") and in_user_namespace():  # noqa: S108
-        # It is deleted, and criu reads it through /proc/PID/map_files (proc_map_files_get_link, fs/proc/base.c).
-        advice = (
-            "criu may not read a POSIX semaphore without CAP_CHECKPOINT_RESTORE outside of a user namespace; make "
-            "locks, queues and pools of multiprocessing after the checkpoint, or dump as root or with a file-capable "
-            "criu"
-        )
-        return Finding("semaphore", path.removesuffix(_DELETED), Verdict.NEEDS_HOOK, advice)
-    anonymous = path.startswith(("/memfd:", "/dev/zero", "/dev/shm/"))  # noqa: S108 - looked at only
-    if path.endswith(_DELETED) and not anonymous and size > allowed:
-        advice = (
-            "the file was deleted or replaced after it was mapped, as an upgrade does, and is too large to be saved; "
-            f'start the program anew, or options={{"ghost_limit": {size}}}'
-        )
-        return Finding("deleted mapping", path.removesuffix(_DELETED), Verdict.NEEDS_HOOK, advice)
-    return None
 
 
 def _locks(options: Mapping[str, object]) -> Iterator[Finding]:

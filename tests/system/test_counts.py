@@ -71,8 +71,7 @@ class Start:
         self.launcher = str(launcher)
         # What the launcher hands on is counted too, and so it has to be the same everywhere.
         kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME"} or k.startswith("LIBCRIU_PY_")}
-        # To look at the pages of its first copies is a launcher's work too, and not that of every start.
-        self.env = {**kept, **mode.env, "LIBCRIU_PY_LEARN": "0"}
+        self.env = {**kept, **mode.env}
         (directory / "large_memory.py").write_text(MODULE, encoding="ascii")
         for name, (code, memory) in KINDS.items():
             script = directory / f"{name}.py"

@@ -29,7 +29,7 @@ import json, os, resource, sys, time
 from libcriu_py import after_restore, checkpoint
 threads = []
 after_restore(lambda: threads.append(len(os.listdir("/proc/self/task"))))
-with checkpoint():
+with checkpoint(exit="fast"):  # the interpreter's teardown would write to all of its objects
     data = bytearray(range(256)) * ({MEGABYTES} << 12)
     once = bytearray(1 << 20)
 share, *learned = sys.argv[1:]
@@ -84,7 +84,7 @@ class Learning:
         """
         Run a copy and give what it says.
         """
-        done = self.snapshot.run(*args, env=env)
+        done = self.snapshot.run(*args, env={"LIBCRIU_PY_LEARN": "1", **env})
         assert done.returncode == 0, done.stderr
         said: dict[str, Any] = json.loads(done.stdout)
         return said
@@ -128,7 +128,8 @@ def test_learned_by_the_launcher_in_python(one: Learning) -> None:
     """
     one.learn(100, 100, 100, LIBCRIU_PY_LAUNCHER="python")
     assert one.report("100", LIBCRIU_PY_LAUNCHER="python")["faults"] < PAGES * 0.1
-    shown = one.snapshot.mode.run([one.snapshot.mode.account.python, "-m", "libcriu_py", "inspect", one.snapshot.path])
+    inspect = [one.snapshot.mode.account.python, "-m", "libcriu_py", "inspect", one.snapshot.path]
+    shown = one.snapshot.mode.run(inspect, env={"LIBCRIU_PY_LEARN": "1"})
     assert "fetched ahead, which its first runs have written to" in shown.stdout
 
 
@@ -157,9 +158,9 @@ def test_what_is_kept_may_be_anything(one: Learning) -> None:
 
 def test_nothing_to_learn(one: Learning) -> None:
     """
-    Where a snapshot says itself what is to be copied ahead, or somebody does not want it, nothing is learned.
+    Where a snapshot says itself what is to be copied ahead, or nobody wants it, nothing is learned.
     """
-    one.report("100", LIBCRIU_PY_LEARN="0")
+    one.report("100", LIBCRIU_PY_LEARN="")
     assert not one.runs.exists()
     account = one.snapshot.mode.account
     done = one.snapshot.mode.run(
@@ -170,6 +171,42 @@ def test_nothing_to_learn(one: Learning) -> None:
     again = Learning(one.snapshot)
     again.report("100")
     assert not again.runs.exists()
+
+
+def test_learned_when_a_snapshot_is_made(learning: Learning) -> None:
+    """
+    What is put into a snapshot holds from its first copy on, wherever that is.
+    """
+    snapshot = learning.snapshot
+    python = snapshot.mode.account.python
+    done = snapshot.mode.run([python, "-m", "libcriu_py", "optimize", "--learn-start", "100", snapshot.path])
+    assert done.returncode == 0, done.stderr
+    assert "which copies will fetch ahead" in done.stdout
+    said = learning.report("100", LIBCRIU_PY_LEARN="")
+    assert said["same"]
+    assert said["threads"] == [1, 1]
+    assert said["faults"] < PAGES * 0.1
+    assert learning.report("100", LIBCRIU_PY_LEARN="0")["faults"] > PAGES * 0.9
+    assert not Learning(snapshot).runs.exists()
+    shown = snapshot.mode.run([python, "-m", "libcriu_py", "inspect", "--verify", snapshot.path])
+    assert shown.returncode == 0, shown.stdout
+
+
+def test_runs_that_teach_nothing_change_nothing(one: Learning) -> None:
+    """
+    A run that fails, or writes to little, leaves a snapshot as it was.
+    """
+    snapshot = one.snapshot
+    before = (snapshot.path / "manifest.json").read_bytes()
+    optimize = [snapshot.mode.account.python, "-m", "libcriu_py", "optimize", "--learn-start"]
+    failed = snapshot.mode.run([*optimize, "no number", snapshot.path])
+    assert failed.returncode == 1
+    assert "ended with status 1; nothing was changed" in failed.stderr
+    little = snapshot.mode.run([*optimize, "1", snapshot.path])
+    assert little.returncode == 0, little.stderr
+    assert "nothing was changed" in little.stdout
+    assert (snapshot.path / "manifest.json").read_bytes() == before
+    assert sorted(os.listdir(snapshot.path.parent)) == ["program.py", snapshot.path.name]
 
 
 def test_the_functions_of_python_use_it(one: Learning) -> None:
@@ -183,4 +220,4 @@ def test_the_functions_of_python_use_it(one: Learning) -> None:
         with restore(sys.argv[1], ["100"], stdout=-1) as process:
             print(json.load(process.stdout)["faults"])
     """
-    assert int(one.snapshot.call(code).stdout) < PAGES * 0.1
+    assert int(one.snapshot.call(code, env={"LIBCRIU_PY_LEARN": "1"}).stdout) < PAGES * 0.1

@@ -4,11 +4,13 @@ Preflight, rules for descriptors, and fixed variables, looked at from inside one
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 import sys
 import tempfile
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +20,6 @@ from libcriu_py.preflight.finding import Finding
 from libcriu_py.resources.locales import from_environment
 from libcriu_py.resources.secrets import PATTERNS, is_secret
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 def finding_of(fd: int, **options: object) -> Finding:
     """
@@ -28,6 +27,22 @@ def finding_of(fd: int, **options: object) -> Finding:
     """
     (found,) = (finding for finding in preflight(options).findings if finding.fd == fd)
     return found
+
+
+def test_mapped_files_that_may_not_be_there_again() -> None:
+    """
+    What is mapped from a file system that is gone after a reboot is named once, with how many more there are.
+    """
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory, ExitStack() as stack:
+        for number in range(3):
+            file = stack.enter_context((Path(directory) / str(number)).open("w+b"))
+            file.truncate(4096)
+            stack.enter_context(mmap.mmap(file.fileno(), 4096))
+        found = [finding for finding in preflight({}).findings if finding.what.startswith(directory)]
+    (finding,) = (finding for finding in found if finding.fd is None)
+    assert (finding.kind, finding.verdict, finding.is_problem) == ("mapping", Verdict.FINE, False)
+    assert finding.advice.startswith("it is on tmpfs, as are ")
+    assert "gone after a reboot" in finding.advice
 
 
 def test_kinds_and_verdicts(tmp_path: Path) -> None:
