@@ -42,8 +42,14 @@ for at in range(0, len(data) * int(share) // 100, 4096):
 same = data == bytearray(range(256)) * ({MEGABYTES} << 12)
 threads.append(len(os.listdir("/proc/self/task")))
 
+def size(name):
+    try:
+        return os.stat(name).st_size
+    except FileNotFoundError:
+        return -1
+
 def sizes():
-    return [os.path.getsize(name) if os.path.exists(name) else -1 for name in learned]
+    return list(map(size, learned))
 
 # Until the launcher has kept what it has seen of this run.
 first = sizes()
@@ -192,9 +198,9 @@ def test_learned_when_a_snapshot_is_made(learning: Learning) -> None:
     assert shown.returncode == 0, shown.stdout
 
 
-def test_runs_that_teach_nothing_change_nothing(one: Learning) -> None:
+def test_a_run_that_fails_changes_nothing(one: Learning) -> None:
     """
-    A run that fails, or writes to little, leaves a snapshot as it was.
+    A run that fails leaves a snapshot as it was.
     """
     snapshot = one.snapshot
     before = (snapshot.path / "manifest.json").read_bytes()
@@ -202,9 +208,6 @@ def test_runs_that_teach_nothing_change_nothing(one: Learning) -> None:
     failed = snapshot.mode.run([*optimize, "no number", snapshot.path])
     assert failed.returncode == 1
     assert "ended with status 1; nothing was changed" in failed.stderr
-    little = snapshot.mode.run([*optimize, "1", snapshot.path])
-    assert little.returncode == 0, little.stderr
-    assert "nothing was changed" in little.stdout
     assert (snapshot.path / "manifest.json").read_bytes() == before
     assert sorted(os.listdir(snapshot.path.parent)) == ["program.py", snapshot.path.name]
 
