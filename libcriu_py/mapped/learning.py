@@ -4,6 +4,7 @@ Learning the working set of a snapshot from copies that are run for that purpose
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -22,7 +23,7 @@ from libcriu_py.snapshot import MANIFEST, START_PAGES, WORKING_SET, Snapshot, fi
 from libcriu_py.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from libcriu_py.mapped.working_set import Written
     from libcriu_py.privilege import Privilege
@@ -51,15 +52,8 @@ def learn(
         SnapshotError: the memory of its copies is not mapped, or a run failed.
         OSError: a copy cannot be observed, or the snapshot cannot be written.
     """
-    snapshot = Snapshot.open(path)
-    if snapshot.memory_key is None:
-        message = f"the copies of {path} map no memory, so that nothing is gained by knowing what they write to"
-        raise SnapshotError(message)
-    refuse_mismatches(snapshot)
-    scratch = f"{snapshot.path}.new-{os.getpid()}"
-    without = shutil.ignore_patterns(WORKING_SET, START_PAGES, MANIFEST)
-    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
-    try:
+    snapshot = _open(path)
+    with _beside(snapshot) as scratch:
         # A snapshot of its own, in which no page is copied ahead, which would look as if the program had written to it.
         bare = Snapshot(scratch, snapshot.manifest)
         written = working_set.common([_observe(bare, argv, mode) for argv in runs])
@@ -71,13 +65,8 @@ def learn(
             "ahead": sum(item.pages for item in ranges) * PAGE,
             "huge": sum(item.pages for item in ranges if item.huge) * PAGE,
         }
-        memory = {**_memory_of(snapshot), "working_set": described}
-        # The others are linked, and keep their digests: a file that was damaged must not be taken for sound.
-        files = {**_files_of(snapshot), WORKING_SET: file_entry(os.path.join(scratch, WORKING_SET))}
-        write_manifest(scratch, {**snapshot.manifest, "memory": memory, "files": dict(sorted(files.items()))})
+        _describe(snapshot, scratch, memory={"working_set": described}, added=[WORKING_SET])
         exchange(scratch, snapshot.path)
-    finally:
-        shutil.rmtree(scratch)
     return described
 
 
@@ -101,44 +90,63 @@ def learn_start(
         SnapshotError: the memory of its copies is not mapped, or a run failed.
         OSError: the snapshot cannot be written.
     """
-    snapshot = Snapshot.open(path)
-    if snapshot.memory_key is None:
-        message = f"the copies of {path} map no memory, so that nothing is gained by knowing what they write to"
-        raise SnapshotError(message)
-    refuse_mismatches(snapshot)
-    scratch = f"{snapshot.path}.new-{os.getpid()}"
-    without = shutil.ignore_patterns(WORKING_SET, START_PAGES, MANIFEST)
-    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
-    try:
-        memory, files = _memory_of(snapshot), _files_of(snapshot)
-        manifest = {**snapshot.manifest, "memory": memory, "files": files}
-        write_manifest(scratch, manifest)
+    snapshot = _open(path)
+    described = {"runs": [list(argv) for argv in runs]}
+    with _beside(snapshot) as scratch:
+        _describe(snapshot, scratch)
         _run_to_learn(Snapshot.open(scratch), runs, mode)
         data = starts.take_learned(scratch)
         if not data:
             return None
         os.unlink(os.path.join(scratch, MANIFEST))
-        place = os.path.join(scratch, START_PAGES)
-        with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400), "wb") as file:
+        place = os.open(os.path.join(scratch, START_PAGES), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        with open(place, "wb") as file:
             file.write(data)
-        memory["start"] = {"runs": [list(argv) for argv in runs]}
-        files[START_PAGES] = file_entry(place)
-        write_manifest(scratch, {**manifest, "memory": memory, "files": dict(sorted(files.items()))})
+        _describe(snapshot, scratch, memory={"start": described}, added=[START_PAGES])
         exchange(scratch, snapshot.path)
-    finally:
-        shutil.rmtree(scratch)
-    described: dict[str, Any] = memory["start"]
     return described
 
 
-def _memory_of(snapshot: Snapshot) -> dict[str, Any]:
-    """Give what the manifest says of the memory, without what was learned before."""
-    return {name: value for name, value in snapshot.manifest["memory"].items() if name not in {"start", "working_set"}}
+def _open(path: str | os.PathLike[str]) -> Snapshot:
+    """Open a snapshot of which something can be learned."""
+    snapshot = Snapshot.open(path)
+    if snapshot.memory_key is None:
+        message = f"the copies of {path} map no memory, so that nothing is gained by knowing what they write to"
+        raise SnapshotError(message)
+    refuse_mismatches(snapshot)
+    return snapshot
 
 
-def _files_of(snapshot: Snapshot) -> dict[str, Any]:
-    """Give the manifest's entries of files, without those of what was learned before."""
-    return {name: entry for name, entry in snapshot.manifest["files"].items() if name not in {WORKING_SET, START_PAGES}}
+@contextlib.contextmanager
+def _beside(snapshot: Snapshot) -> Iterator[str]:
+    """Make a directory with the files of a snapshot, but its manifest and what was learned before, for the block."""
+    scratch = f"{snapshot.path}.new-{os.getpid()}"
+    without = shutil.ignore_patterns(WORKING_SET, START_PAGES, MANIFEST)
+    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _describe(
+    snapshot: Snapshot, directory: str, *, memory: Mapping[str, Any] | None = None, added: Sequence[str] = ()
+) -> None:
+    """
+    Write the manifest of such a directory.
+
+    Args:
+        snapshot: of whose files it is.
+        directory: where.
+        memory: what is to be said of the memory besides.
+        added: names of the files that are new.
+    """
+    said = {name: value for name, value in snapshot.manifest["memory"].items() if name not in {"start", "working_set"}}
+    # The others are linked, and keep their digests: a file that was damaged must not be taken for sound.
+    kept = {name: entry for name, entry in snapshot.manifest["files"].items() if name not in {START_PAGES, WORKING_SET}}
+    files = {**kept, **{name: file_entry(os.path.join(directory, name)) for name in added}}
+    changes = {"memory": {**said, **(memory or {})}, "files": dict(sorted(files.items()))}
+    write_manifest(directory, {**snapshot.manifest, **changes})
 
 
 def _run_to_learn(snapshot: Snapshot, runs: Sequence[Sequence[str]], mode: Privilege | str | None) -> None:
