@@ -127,9 +127,5 @@ def begin_to_learn(snapshot: Snapshot) -> CData | None:
     place = _place(snapshot)
     if place is None:
         return None
-    known = _support.learned_pages(*place)
-    if known is not None:
-        os.close(known)
-        return None
     files = [os.path.join(snapshot.path, part["file"]) for part in snapshot.memory_files]
     return _support.learn(*place, [os.stat(file).st_ino for file in files])

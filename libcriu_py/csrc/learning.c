@@ -222,27 +222,33 @@ static void keep(const struct lcp_learning *learning)
 
 /* ---- a run ------------------------------------------------------------ */
 
+/* Open and lock the file of what was seen so far; -1 where all is known, or somebody else learns. */
+static int open_runs(const char *learned)
+{
+	char path[PATH_MAX + 8];
+	int fd;
+
+	if (!access(learned, F_OK))
+		return -1;
+	snprintf(path, sizeof(path), "%s.runs", learned);
+	fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -1;
+	/* One at a time: of a hundred copies that start at once one shows enough, and the others are not to wait. */
+	if (!flock(fd, LOCK_EX | LOCK_NB)) {
+		if (access(learned, F_OK))
+			return fd;
+		unlink(path); /* somebody has concluded meanwhile */
+	}
+	close(fd);
+	return -1;
+}
+
 struct lcp_learning *lcp_learn(const char *directory, const char *manifest, const uint64_t *inodes, int count)
 {
 	struct lcp_learning *learning = malloc(sizeof(*learning) + (size_t)count * sizeof(*inodes));
-	char path[PATH_MAX + 8];
 
-	if (!learning || path_of(learning->path, directory, manifest)) {
-		free(learning);
-		return NULL;
-	}
-	snprintf(path, sizeof(path), "%s.runs", learning->path);
-	learning->runs = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	/* One at a time: of a hundred copies that start at once one shows enough, and the others are not to wait. */
-	if (learning->runs < 0 || flock(learning->runs, LOCK_EX | LOCK_NB)) {
-		if (learning->runs >= 0)
-			close(learning->runs);
-		free(learning);
-		return NULL;
-	}
-	if (!access(learning->path, F_OK)) {
-		unlink(path); /* somebody has concluded meanwhile */
-		close(learning->runs);
+	if (!learning || path_of(learning->path, directory, manifest) || (learning->runs = open_runs(learning->path)) < 0) {
 		free(learning);
 		return NULL;
 	}

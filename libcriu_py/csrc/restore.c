@@ -357,7 +357,7 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 	struct request request;
 	struct self self;
 	char cwd[PATH_MAX];
-	int pair[2], memory, result, is_known;
+	int pair[2], memory, result;
 
 	restored->learning = NULL;
 	if (self_read(&self, problem))
@@ -372,11 +372,11 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 	memory = make_request(&request, pair, problem);
 	if (memory < 0)
 		return -1;
-	is_known = start_send(pair[0], snapshot);
+	start_send(pair[0], snapshot);
 	result = open_inherited(&inherited, snapshot, pair[1], problem);
 	if (!result)
 		result = try_places(&attempt, &decision, snapshot, &inherited, &self, signals, problem);
-	if (!result && !is_known)
+	if (!result)
 		restored->learning = start_learn(snapshot, inherited.fds + INHERITED - MEMORY_FILES,
 					 inherited.count - (INHERITED - MEMORY_FILES));
 	close_inherited(&inherited);

@@ -60,15 +60,14 @@ static int open_learned(const struct snapshot *snapshot)
 	return find_learned(base, manifest, snapshot) ? -1 : lcp_learned_pages(base, manifest);
 }
 
-int start_send(int control, const struct snapshot *snapshot)
+void start_send(int control, const struct snapshot *snapshot)
 {
 	int pages = open_learned(snapshot);
 
 	if (pages < 0)
-		return 0;
+		return;
 	lcp_send_ahead(control, pages);
 	close(pages);
-	return 1;
 }
 
 struct lcp_learning *start_learn(const struct snapshot *snapshot, const int *fds, int count)

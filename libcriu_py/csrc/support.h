@@ -84,11 +84,11 @@ int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pi
  * kept in `directory`, a private one, for one state of the snapshot's manifest.
  */
 struct lcp_learning;
-/* A file of these pages, for `lcp_fetch_ahead`; the descriptor or -errno, which is -ENOENT where more is to be learned. */
+/* A file of these pages, for `lcp_send_ahead`; the descriptor or -errno, which is -ENOENT where more is to be learned. */
 int lcp_learned_pages(const char *directory, const char *manifest);
 /*
- * Learn from a copy that is about to start, by giving this to `lcp_mirror`; NULL where somebody else does. The files
- * of its mapped memory have these inodes.
+ * Learn from a copy that is about to start, by giving this to `lcp_mirror`; NULL where all is known, or somebody else
+ * does. The files of its mapped memory have these inodes.
  */
 struct lcp_learning *lcp_learn(const char *directory, const char *manifest, const uint64_t *inodes, int count);
 
