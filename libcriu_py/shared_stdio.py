@@ -20,7 +20,7 @@ from libcriu_py import _support
 from libcriu_py.mapped import imagefile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from libcriu_py.mapped.wire import Message
 
@@ -78,18 +78,21 @@ def outside(shared: Sequence[Shared]) -> list[str]:
     Returns:
         Keys for the option `external` of a dump, as `dump_one_reg_file` (criu/files-reg.c) makes them.
     """
-    return sorted({key for key in map(_external_key, shared) if key is not None})
+    from libcriu_py.preflight.descriptors import known_mounts
+
+    mounts = known_mounts()
+    return sorted({key for item in shared if (key := _external_key(item, mounts)) is not None})
 
 
-def _external_key(item: Shared) -> str | None:
-    from libcriu_py.preflight.descriptors import known_mounts, mount_of
+def _external_key(item: Shared, mounts: Collection[int]) -> str | None:
+    from libcriu_py.preflight.descriptors import mount_of
 
     try:
         status, mount = os.stat(f"/proc/{item.pid}/fd/{item.fd}"), mount_of(item.fd, item.pid)
     except FileNotFoundError:
         return None  # it has ended
     # Pipes without a name have no mount anywhere, and are no worse for being named.
-    if mount in known_mounts() or not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+    if mount in mounts or not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
         return None
     return f"file[{mount:x}:{status.st_ino:x}]"
 

@@ -96,9 +96,11 @@ def _begin(place: int) -> int | None:
     """
     import ctypes
 
+    areas = _areas()
     for index in range(_PATTERN, _WORDS):
         address = place - 8 * (index - _PATTERN)
-        if _is_readable(address + 8 * _WORDS) and ctypes.c_uint64.from_address(address + 8 * _WORDS).value == index:
+        after = address + 8 * _WORDS
+        if any(start <= after < end for start, end in areas) and ctypes.c_uint64.from_address(after).value == index:
             return address
     return None
 
@@ -108,10 +110,6 @@ def _foretell(address: int) -> int:
 
     words = (ctypes.c_uint64 * (_WORDS + 1)).from_address(address)
     return number_of(words[words[_WORDS]])
-
-
-def _is_readable(address: int) -> bool:
-    return any(start <= address < end for start, end in _areas())
 
 
 def _search(pattern: bytes) -> Iterator[int]:
