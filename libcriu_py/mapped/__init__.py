@@ -12,6 +12,7 @@ one immutable file, `memory.img`. See docs/mapped-memory.md.
     check             comparing both sets of images
     optimize          all of it, for a directory of images and for a snapshot
     working_set       pages that copies are known to write to, so that these are copied at once
+    blocks            writing what is mapped such that the page cache keeps it in large folios
     store, division   blocks of memory that several snapshots share
     learning          running copies to see which these are
 """

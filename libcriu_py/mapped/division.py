@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from libcriu_py.errors import ImageError, SnapshotError
 from libcriu_py.mapped import check, imagefile, rewrite
+from libcriu_py.mapped.blocks import BlockWriter
 from libcriu_py.mapped.memory import END, FILE_PRIVATE, MM_VMAS, PAGE, PGOFF, SHMID, START, Area, Memory, processes
 from libcriu_py.mapped.wire import Message
 from libcriu_py.snapshot import IMAGES, MEMORY, SHARED_DIRECTORY
@@ -73,11 +74,13 @@ class Division:
             at = 0
             rest = _create(os.path.join(self._target, MEMORY))
             try:
+                writer = BlockWriter(rest)
                 for area in sorted(self.blocks, key=lambda area: area.message.number(PGOFF)):
                     offset = area.message.number(PGOFF)
-                    rewrite.copy(old, at, rest, at, offset - at)
+                    writer.copy(old, at, at, offset - at)
                     at = offset + area.end - area.start
-                rewrite.copy(old, at, rest, at, size - at)
+                writer.copy(old, at, at, size - at)
+                writer.flush()
                 os.ftruncate(rest, size)
             finally:
                 os.close(rest)
@@ -85,7 +88,9 @@ class Division:
                 paths.append(os.path.join(directory, str(number)))
                 fd = _create(paths[-1])
                 try:
-                    rewrite.copy(old, area.message.number(PGOFF), fd, 0, area.end - area.start)
+                    writer = BlockWriter(fd)
+                    writer.copy(old, area.message.number(PGOFF), 0, area.end - area.start)
+                    writer.flush()
                 finally:
                     os.close(fd)
         finally:

@@ -10,6 +10,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from libcriu_py.mapped import imagefile
+from libcriu_py.mapped.blocks import BlockWriter
 from libcriu_py.mapped.memory import (
     COMPAT_NR_PAGES,
     END,
@@ -98,12 +99,14 @@ def write_process(memory: Memory, segments: Sequence[Segment], target: str, file
 
 
 def write_content(memory: Memory, segments: Sequence[Segment], fd: int) -> None:
-    """Write the content of segments to `memory.img`; what is not stored stays a hole, that is, zeros."""
+    """Write the content of segments to `memory.img`; what is not stored is zeros, and a hole where it is long."""
+    writer = BlockWriter(fd)
     for segment in segments:
         if segment.shared:
             continue
         for start, end, offset in memory.pieces(segment.start, segment.end):
-            copy(memory.fd, offset, fd, segment.offset + start - segment.start, end - start)
+            writer.copy(memory.fd, offset, segment.offset + start - segment.start, end - start)
+    writer.flush()
 
 
 def add_files(files: list[Message], ids: Sequence[int], key: str, size: int) -> list[Message]:
