@@ -42,6 +42,7 @@ class Plan(NamedTuple):
         argv: sys.argv[1:] while modules are imported, and for a program that checkpoints itself.
         preload: Modules to import; failing to is an error.
         learn: Arguments of trial runs; what these import is imported too.
+        warm_up: Arguments of runs in the process that is saved (see `libcriu_py.warm_up`).
         own: Whether the program checkpoints itself; None to find out from its source.
         exit: How copies end: "normal", or "fast" without the teardown of the interpreter.
     """
@@ -51,6 +52,7 @@ class Plan(NamedTuple):
     argv: Sequence[str] = ()
     preload: Sequence[str] = ()
     learn: Sequence[Sequence[str]] = ()
+    warm_up: Sequence[Sequence[str]] = ()
     own: bool | None = None
     exit: str = "normal"
 
@@ -169,7 +171,8 @@ def make_ready(plan: Plan) -> dict[str, object]:
 
     Returns:
         What ``libcriu-py inspect`` shows: "preloaded", the modules whose import was asked for and did something;
-        "modules", how many there are now that were not there before; "seconds"; "path", what comes first in sys.path of
+        "modules", how many there are now that were not there before; "seconds"; "warm_up", the arguments of the runs if
+        there were any; "path", what comes first in sys.path of
         the copies, where that is not their own working directory as for any other ``python -m``.
 
     Raises:
@@ -199,16 +202,38 @@ def make_ready(plan: Plan) -> dict[str, object]:
     except ImportError as error:
         _fail(f"cannot preload: {error}")
     preloaded += preload.bring(wanted)
+    _warm_up(plan)
     modules = len(set(sys.modules) - before)
     seconds = round(time.monotonic() - start, 3)
     preload.say(f"imported {modules} modules in {seconds:.1f} s")
+    if plan.warm_up:
+        details["warm_up"] = [list(args) for args in plan.warm_up]
     return {**details, "preloaded": preloaded, "modules": modules, "seconds": seconds}
+
+
+def _warm_up(plan: Plan) -> None:
+    """
+    Run the program as often as the plan says.
+    """
+    if plan.program is None or not plan.warm_up:
+        return
+    from libcriu_py.warm_up import CannotWarmUpError, warm_up
+
+    try:
+        for args in plan.warm_up:
+            warm_up(plan.program, args)
+    except CannotWarmUpError as error:
+        preload.say(str(error))
+        sys.stdout.flush()
+        os._exit(1)  # the interpreter would wait for threads that the program left
 
 
 def _become(program: Program, plan: Plan) -> NoReturn:
     """
     Start the program in this process, conventionally; it finds the name of the directory in its environment.
     """
+    if plan.warm_up:
+        _fail("the program checkpoints itself, so it is for it to be warm before that; leave out --warm-up")
     preload.say("the program checkpoints itself; it is started as it is")
     os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
     if plan.exit != "normal":

@@ -306,6 +306,13 @@ def fresh_main() -> ModuleType:
     return main
 
 
+def forget_mains() -> None:
+    """
+    Let go of the modules that `fresh_main` replaced, but for the one that the interpreter itself goes on using.
+    """
+    del _State.mains[1:]
+
+
 def _is_importable(path: str) -> bool:
     """
     Tell whether a path is run through its ``__main__`` module: a directory or a zip file.

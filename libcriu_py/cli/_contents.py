@@ -59,6 +59,7 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
         "dump": images.dump_stats(snapshot.images),
         "preloaded": snapshot.details.get("preloaded"),
         "modules": snapshot.details.get("modules"),
+        "warm_up": snapshot.details.get("warm_up", []),
         "preparation": snapshot.details.get("seconds"),
         "mismatches": [mismatch._asdict() for mismatch in mismatches],
         "verified": verify,

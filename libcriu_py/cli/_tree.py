@@ -129,6 +129,8 @@ def _preloaded(tree: Tree, contents: dict[str, Any]) -> None:
         return
     branch = tree.add(Text(f"{contents['modules']} modules preloaded in {contents['preparation']} s, by importing"))
     branch.add(Text(", ".join(names) or "nothing"))
+    for args in contents["warm_up"]:
+        tree.add(Text(f"warmed up with {shlex.join(args) or 'no arguments'}"))
 
 
 def _mismatches(tree: Tree, contents: dict[str, Any]) -> None:

@@ -25,11 +25,14 @@ Any other is stopped just before its main module would start, with its imports d
   - the modules that the main module imports at top level, read from its source
   - those of --preload
   - those that a trial run with the arguments of --learn imports
+With --warm-up it is also run to its end, twice, in the process that is saved: caches, specialised bytecode and pools of
+threads are then in every copy, and so is all else that a run leaves in modules.
 In each restored copy the main module then runs from its start, with the arguments of the restore.
 
 examples:
   libcriu-py snapshot -o snap report.py
   libcriu-py snapshot -o snap --learn "--year 2024 in.csv" report.py
+  libcriu-py snapshot -o snap --warm-up "--dry-run in.csv" report.py
   libcriu-py snapshot -o snap -m http.server
   libcriu-py snapshot -o snap black                   a command on PATH
   libcriu-py snapshot -o py --preload pandas,torch    no program: run DIR script.py names one
@@ -41,7 +44,7 @@ exit status:
 """
 
 WITH_VALUE = {
-    *("-o", "--output", "--preload", "--learn", "--mode", "--python"),
+    *("-o", "--output", "--preload", "--learn", "--warm-up", "--mode", "--python"),
     *("--memory", "--store", "--exit", "--script", "--scrub"),
 }
 
@@ -68,6 +71,14 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="run the program with these arguments first and import what it imported; repeatable",
+    )
+    parser.add_argument(
+        "--warm-up",
+        metavar='"ARGS"',
+        action="append",
+        default=[],
+        help="run the program with these arguments in the process that is saved, twice, so that copies begin as warm "
+        "as its next run would; repeatable",
     )
     parser.add_argument(
         "--self", action="store_true", dest="own", help="the program checkpoints itself, although it does not look so"
@@ -156,8 +167,8 @@ def main(argv: list[str]) -> int:
                 "libcriu-py snapshot: name a program (-m MODULE, SCRIPT or COMMAND), or --preload modules\n"
             )
             return USAGE
-        if options.learn or options.own:
-            sys.stderr.write("libcriu-py snapshot: --learn and --self need a program\n")
+        if options.learn or options.warm_up or options.own:
+            sys.stderr.write("libcriu-py snapshot: --learn, --warm-up and --self need a program\n")
             return USAGE
     try:
         plan = Plan(
@@ -166,6 +177,7 @@ def main(argv: list[str]) -> int:
             argv=arguments,
             preload=preload,
             learn=[shlex.split(args) for args in options.learn],
+            warm_up=[shlex.split(args) for args in options.warm_up],
             own=options.own or None,
             exit=options.exit,
         )
@@ -287,6 +299,8 @@ def _why_not(status: int, plan: Plan) -> str:
             "the program ended with status 0 and did not checkpoint itself; "
             "leave out --self, or give it the arguments that lead to its checkpoint()"
         )
+    if plan.warm_up:
+        return "the program ended its process with status 0 in the warm-up (os._exit?); leave out --warm-up"
     return (
         "the program ended with status 0 before its checkpoint(); give it the arguments that lead there, "
         "or take that call out of it to have it made ready from outside"

@@ -11,10 +11,12 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
     from importlib.machinery import ModuleSpec
 
 _on_purpose: weakref.WeakSet[random.Random] = weakref.WeakSet()
@@ -49,6 +51,19 @@ def is_seeded(generator: random.Random) -> bool:
     Tell whether a generator was seeded on purpose while that was watched.
     """
     return generator in _on_purpose
+
+
+@contextmanager
+def unnoticed() -> Iterator[None]:
+    """
+    Leave out of account what is seeded within the block.
+    """
+    before = list(_on_purpose)
+    try:
+        yield
+    finally:
+        _on_purpose.clear()
+        _on_purpose.update(before)
 
 
 def _watch(module: Any) -> None:
