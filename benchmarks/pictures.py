@@ -19,6 +19,7 @@ from benchmarks.variants import (
     PYCRIU,
     PYTHON,
     RAW,
+    WARM,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ COLORS = {
     CONVENTIONAL: "#9aa3ad",
     PYTHON: "#7db3dd",
     NATIVE: "#1f6fb2",
+    WARM: "#134a78",
     COPIED: "#4c8f6b",
     RAW: "#e0a030",
     PYCRIU: "#b65d4e",

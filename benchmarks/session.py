@@ -67,15 +67,18 @@ class Session:
         """
         snapshot = self.snapshot(scenario, "auto")
         copied = self.snapshot(scenario, "copy")
+        warm = self.snapshot(scenario, "auto", warm=True)
         with ExitStack() as stack:
             ways = [variants.conventional(scenario)]
             if scenario.name == "empty":
                 ways += [variants.floor(floor) for floor in variants.FLOORS]
-            ways += self.restored(scenario, snapshot, copied) + self.warm(scenario, stack)
+            ways += self.restored(scenario, snapshot, copied, warm) + self.warm(scenario, stack)
             samples = self.rounds(scenario.name, ways, budget)
         return Outcome(scenario.name, samples, snapshot, copied)
 
-    def restored(self, scenario: Scenario, snapshot: Snapshot | None, copied: Snapshot | None) -> list[Variant]:
+    def restored(
+        self, scenario: Scenario, snapshot: Snapshot | None, copied: Snapshot | None, warm: Snapshot | None
+    ) -> list[Variant]:
         """
         Return the ways to start a program from its snapshots.
 
@@ -83,6 +86,7 @@ class Session:
             scenario: The program.
             snapshot: What users get.
             copied: Another whose memory is read.
+            warm: Another of the program when it had been run.
 
         """
         ways = self.available(lambda: dmtcp(scenario, self.directory / f"{scenario.name}-dmtcp"))
@@ -93,6 +97,8 @@ class Session:
                 lambda: peer_restore.raw(variants.RAW, scenario, snapshot),
                 lambda: peer_restore.pycriu(scenario, snapshot, self.source),
             )
+        if warm is not None:
+            ways += self.available(lambda: variants.restored(variants.WARM, scenario, warm))
         if copied is not None:
             ways += self.available(
                 lambda: variants.restored(variants.COPIED, scenario, copied),
@@ -119,13 +125,14 @@ class Session:
             ways.append(Variant(name, parent.start))
         return ways
 
-    def snapshot(self, scenario: Scenario, memory: str) -> Snapshot | None:
+    def snapshot(self, scenario: Scenario, memory: str, *, warm: bool = False) -> Snapshot | None:
         """
         Take a snapshot.
 
         Args:
             scenario: Of its program.
             memory: As for `take_snapshot`.
+            warm: As for `take_snapshot`.
 
         Returns:
             The snapshot, or None when that failed.
@@ -133,7 +140,8 @@ class Session:
         """
         with self.frame.console.status(f"{scenario.name}: snapshot"):
             try:
-                return take_snapshot(scenario, self.directory / f"{scenario.name}-{memory}", memory)
+                kind = "warm" if warm else memory
+                return take_snapshot(scenario, self.directory / f"{scenario.name}-{kind}", memory, warm=warm)
             except (RunError, Unavailable) as error:
                 self.skip(f"snapshot of {scenario.name}: {error}")
                 return None

@@ -91,7 +91,7 @@ def command(name: str = "libcriu-py") -> str:
     return found
 
 
-def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto") -> Snapshot:
+def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto", *, warm: bool = False) -> Snapshot:
     """
     Make a snapshot of a scenario's program with the command.
 
@@ -99,6 +99,7 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto") -> 
         scenario: What to snapshot.
         directory: Where; it must not exist.
         memory: How copies get theirs: `copy` has it read, `map` mapped from one file; `auto` is what users get.
+        warm: Whether the program is run before it is saved, and not only its imports are done.
 
     Raises:
         RunError: The command failed.
@@ -111,7 +112,7 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto") -> 
             "snapshot",
             "-o",
             str(directory),
-            "--learn",
+            "--warm-up" if warm else "--learn",
             "",
             "--exit",
             "fast",

@@ -8,13 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.bars import BAR_WORDS, Results, bars
 from benchmarks.scenarios import LABELS
-from benchmarks.variants import BARE, CONVENTIONAL, COPIED, FORK, FORKSERVER, NATIVE, ORDER, PYTHON, RAW, RAW_COPIED
+from benchmarks.variants import (
+    BARE,
+    CONVENTIONAL,
+    COPIED,
+    FORK,
+    FORKSERVER,
+    NATIVE,
+    ORDER,
+    PYTHON,
+    RAW,
+    RAW_COPIED,
+    WARM,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WAYS = {
     NATIVE: "restored",
+    WARM: "restored, warmed up",
     COPIED: "restored, copied",
     RAW: "`criu restore`",
     RAW_COPIED: "`criu restore`, copied",
@@ -93,24 +106,26 @@ def main_table(results: Results) -> str:
     """
     rows = []
     for name, scenario in results.get("startup", "scenarios").items():
-        slow, fast = scenario["variants"][CONVENTIONAL], scenario["variants"].get(NATIVE)
-        if fast is None:
+        ways = scenario["variants"]
+        if ways.get(NATIVE) is None:
             continue
         cells = [LABELS.get(name, name)]
         for moment in ("first_output_ms", "end_ms"):
-            a, b = slow[moment]["median"], fast[moment]["median"]
-            cells += [number(a), number(b), f"**{a / b:.3g}**" if moment == "first_output_ms" else f"{a / b:.3g}"]
+            slow = ways[CONVENTIONAL][moment]["median"]
+            cells += [number(slow), *(_times(slow, ways.get(way), moment) for way in (NATIVE, WARM))]
         rows.append([*cells, f"{scenario['image_bytes'] / MEGA:.0f}"])
-    heads = [
-        "ms, medians",
-        "first output: conventional",
-        "restored",
-        "times",
-        "exit: conventional",
-        "restored",
-        "times",
-    ]
-    return markdown([*heads, "image, MB"], rows)
+    heads = ["first output: conventional", "restored", "warmed up", "exit: conventional", "restored", "warmed up"]
+    return markdown(["ms, medians", *heads, "image, MB"], rows)
+
+
+def _times(slow: float, way: dict[str, Any] | None, moment: str) -> str:
+    """
+    Write a median, and how many times as fast as a conventional start that is.
+    """
+    if way is None:
+        return ""
+    fast = way[moment]["median"]
+    return f"{number(fast)} (**{slow / fast:.3g}** times)"
 
 
 def starts(results: Results, moment: str) -> str:

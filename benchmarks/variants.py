@@ -21,6 +21,8 @@ PYTHON = "launcher in Python"
 NATIVE = "libcriu-py-run"
 COPIED = "libcriu-py-run, copied"
 """The same, of a snapshot whose memory is read and not mapped."""
+WARM = "libcriu-py-run, warmed up"
+"""The same, of a snapshot whose program was run before it was saved."""
 RAW = "criu restore"
 RAW_COPIED = "criu restore, copied"
 PYCRIU = "pycriu"
@@ -31,7 +33,7 @@ BARE = "python3 -I -S -c pass"
 TRUE = "/bin/true"
 FLOORS = {BARE: [sys.executable, "-I", "-S", "-c", "pass"], TRUE: ["/bin/true"]}
 """Programs that do nothing: what an interpreter, and what any process costs, from start to end."""
-OURS = (PYTHON, NATIVE, COPIED)
+OURS = (PYTHON, NATIVE, WARM, COPIED)
 ORDER = (CONVENTIONAL, *OURS, RAW, RAW_COPIED, PYCRIU, DMTCP, FORKSERVER, FORK, *FLOORS)
 
 
@@ -65,7 +67,7 @@ def restored(name: str, scenario: Scenario, snapshot: Snapshot) -> Variant:
     Start the program with one of the package's launchers.
 
     Args:
-        name: PYTHON, NATIVE or COPIED.
+        name: One of OURS.
         scenario: The program.
         snapshot: Its snapshot.
 

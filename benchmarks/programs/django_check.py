@@ -21,10 +21,12 @@ PROCESSORS = (
 )
 
 
-def main() -> None:
+def configure() -> None:
     """
-    Set up the project and check it.
+    Set the project up.
     """
+    if settings.configured:  # it can be done once in a process
+        return
     settings.configure(
         SECRET_KEY="not one",  # noqa: S106
         INSTALLED_APPS=[f"django.contrib.{name}" for name in APPS],
@@ -40,6 +42,13 @@ def main() -> None:
         ],
     )
     django.setup()
+
+
+def main() -> None:
+    """
+    Set up the project and check it.
+    """
+    configure()
     call_command("check")
     print("ready", django.get_version(), flush=True)
 
