@@ -21,6 +21,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py import python_variables
+from libcriu_py.address_space import mapped_ranges
 from libcriu_py.errors import SnapshotError, SnapshotUnsafe
 from libcriu_py.program import Program
 
@@ -282,13 +283,7 @@ def mapped_files(pids: Iterable[int], without: Sequence[str] = ()) -> list[dict[
     Returns:
         One entry a file, in order of their paths.
     """
-    paths: set[str] = set()
-    for pid in pids:
-        with open(f"/proc/{pid}/maps", "rb") as maps:
-            for line in maps:
-                fields = line.rstrip(b"\n").split(None, 5)
-                if len(fields) == 6 and fields[5].startswith(b"/"):
-                    paths.add(os.fsdecode(fields[5]))
+    paths = {mapped.path for pid in pids for mapped in mapped_ranges(pid) if mapped.path.startswith("/")}
     entries: list[dict[str, object]] = []
     for path in sorted(paths):
         if path.endswith(" (deleted)") or path.startswith(tuple(without)):

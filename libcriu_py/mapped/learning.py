@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from libcriu_py import handover, starts
 from libcriu_py._ffi import ffi, lib
+from libcriu_py.address_space import mapped_ranges
 from libcriu_py.draft import exchange
 from libcriu_py.errors import SnapshotError
 from libcriu_py.mapped import working_set
@@ -201,14 +202,8 @@ def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | No
 
 def _mapped_areas(pid: int, inodes: set[int]) -> Written:
     """Find where the snapshot's memory is mapped: by the numbers of its files, which may be of any path."""
-    found: Written = {}
-    with open(f"/proc/{pid}/maps", "rb") as maps:
-        for line in maps:
-            fields = line.split(None, 5)
-            if int(fields[4]) in inodes:
-                start, end = (int(address, 16) for address in fields[0].split(b"-"))
-                found[start, end] = bytearray((end - start) // PAGE)
-    return found
+    ours = (mapped for mapped in mapped_ranges(pid) if mapped.inode in inodes)
+    return {(mapped.start, mapped.end): bytearray(mapped.size // PAGE) for mapped in ours}
 
 
 def _watch(pid: int, written: Written) -> None:

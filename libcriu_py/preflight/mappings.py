@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from libcriu_py.address_space import mapped_ranges
 from libcriu_py.preflight.descriptors import GHOST_LIMIT, in_user_namespace, known_mounts, mount_of
 from libcriu_py.preflight.finding import Finding, Verdict
 
@@ -38,13 +39,10 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
     allowed = limit if isinstance(limit, int) and limit else GHOST_LIMIT
     sizes: dict[str, int] = {}
     devices: dict[str, str] = {}
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            fields = line.rstrip("\n").split(None, 5)
-            if len(fields) == 6 and fields[5].startswith(("/", "anon_inode:")):
-                low, high = (int(part, 16) for part in fields[0].split("-"))
-                sizes[fields[5]] = sizes.get(fields[5], 0) + high - low
-                devices[fields[5]] = fields[3]
+    for mapped in mapped_ranges():
+        if mapped.path.startswith(("/", "anon_inode:")):
+            sizes[mapped.path] = sizes.get(mapped.path, 0) + mapped.size
+            devices[mapped.path] = mapped.device
     for path, size in sizes.items():
         finding = _mapping(path, size, allowed)
         if finding is not None:

@@ -15,6 +15,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any
 
+from libcriu_py.address_space import mapped_ranges
 from libcriu_py.resources.base import BuiltIn
 
 if TYPE_CHECKING:
@@ -46,24 +47,15 @@ class NameServices(BuiltIn):
         Let the next question be one as if it were the first.
         """
         asked = False
-        for start, end, path in list(_mappings()):
-            if path.startswith(_NSCD):
-                _take_over(start, end - start, _NSCD_HAS_ENDED)
-            elif path.startswith(_SSSD):
-                _take_over(start, end - start, _SSSD_HAS_REPLACED)
-            asked = asked or "/libnss_sss." in path
+        for mapped in list(mapped_ranges()):
+            if mapped.path.startswith(_NSCD):
+                _take_over(mapped.start, mapped.size, _NSCD_HAS_ENDED)
+            elif mapped.path.startswith(_SSSD):
+                _take_over(mapped.start, mapped.size, _SSSD_HAS_REPLACED)
+            asked = asked or "/libnss_sss." in mapped.path
         if asked:
             for fd in list(_descriptors()):
                 _hang_up(fd)
-
-
-def _mappings() -> Iterator[tuple[int, int, str]]:
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            fields = line.rstrip("\n").split(None, 5)
-            if len(fields) == 6:
-                start, end = (int(part, 16) for part in fields[0].split("-"))
-                yield start, end, fields[5]
 
 
 def _take_over(start: int, size: int, change: tuple[int, bytes]) -> None:

@@ -15,6 +15,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from libcriu_py.address_space import mapped_ranges
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 if TYPE_CHECKING:
@@ -74,10 +75,7 @@ def shared_libraries() -> list[str]:
     """
     Give the libcrypto libraries that are loaded.
     """
-    found = set()
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            path = line.rstrip("\n").partition("/")
-            if path[1] and os.path.basename(path[2]).startswith("libcrypto") and not line.endswith("(deleted)\n"):
-                found.add("/" + path[2])
-    return sorted(found)
+    paths = {mapped.path for mapped in mapped_ranges()}
+    return sorted(
+        path for path in paths if os.path.basename(path).startswith("libcrypto") and not path.endswith("(deleted)")
+    )

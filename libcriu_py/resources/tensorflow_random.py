@@ -14,6 +14,7 @@ import os
 import sys
 from typing import Any
 
+from libcriu_py.address_space import mapped_ranges
 from libcriu_py.errors import CheckpointError
 from libcriu_py.resources.base import Arrival, BuiltIn, live
 
@@ -90,12 +91,7 @@ def _library() -> str | None:
     """
     Give the loaded library that has the function.
     """
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            path = line.rstrip("\n").partition("/")[2]
-            if os.path.basename(path).startswith(_LIBRARY):
-                return "/" + path
-    return None
+    return next((mapped.path for mapped in mapped_ranges() if os.path.basename(mapped.path).startswith(_LIBRARY)), None)
 
 
 def _is_drawn(generator: Any) -> bool:

@@ -12,6 +12,8 @@ import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py.address_space import mapped_ranges
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -133,11 +135,7 @@ def _areas() -> list[tuple[int, int]]:
     Give the private areas of memory without a file that can be written, [heap] first.
     """
     found: list[tuple[int, int]] = []
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            fields = line.split()
-            name = fields[5] if len(fields) > 5 else ""
-            if fields[1] == "rw-p" and name in {"", "[heap]"}:
-                start, end = (int(part, 16) for part in fields[0].split("-"))
-                found.insert(0 if name else len(found), (start, end))
+    for mapped in mapped_ranges():
+        if mapped.permissions == "rw-p" and mapped.path in {"", "[heap]"}:
+            found.insert(0 if mapped.path else len(found), (mapped.start, mapped.end))
     return found

@@ -1,0 +1,54 @@
+"""
+What processes have mapped, as the kernel lists it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class MappedRange(NamedTuple):
+    """
+    A line of /proc/PID/maps (fs/proc/task_mmu.c, show_map_vma).
+    """
+
+    start: int
+    end: int
+    permissions: str
+    """Such as "rw-p"."""
+    device: str
+    """Major and minor number in hexadecimal, as in mountinfo; "00:00" without a file."""
+    inode: int
+    path: str
+    """Of a file, with " (deleted)" after it where it is; a name in brackets, or nothing."""
+
+    @property
+    def size(self) -> int:
+        """
+        Return its length in bytes.
+        """
+        return self.end - self.start
+
+
+def mapped_ranges(pid: int | str = "self") -> Iterator[MappedRange]:
+    """
+    List what a process has mapped.
+
+    Args:
+        pid: The process.
+
+    Yields:
+        Its ranges, in order of addresses. What is mapped meanwhile may be missing.
+
+    Raises:
+        OSError: The process is gone, or its memory is not for us to see.
+    """
+    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            addresses, permissions, _, device, inode, *path = line.rstrip("\n").split(None, 5)
+            start, end = addresses.split("-")
+            yield MappedRange(int(start, 16), int(end, 16), permissions, device, int(inode), path[0] if path else "")
