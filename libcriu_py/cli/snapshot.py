@@ -146,6 +146,24 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[: place + 1], argv[place + 1 :]
 
 
+def with_values(own: list[str]) -> list[str]:
+    """
+    Tie the values of long options to them: argparse takes a single word such as "--version" for an option of ours.
+
+    Args:
+        own: What `split` says is for this command.
+
+    Returns:
+        The same, with "--learn --version" as "--learn=--version".
+    """
+    words = iter(own)
+    tied = []
+    for word in words:
+        value = next(words, None) if word in WITH_VALUE and word.startswith("--") else None
+        tied.append(word if value is None else f"{word}={value}")
+    return tied
+
+
 def main(argv: list[str]) -> int:
     """
     Run the subcommand.
@@ -157,7 +175,7 @@ def main(argv: list[str]) -> int:
         The exit status.
     """
     own, arguments = split(argv)
-    options = parse(build_parser(), own)
+    options = parse(build_parser(), with_values(own))
     if isinstance(options, int):
         return options
     preload = [name.strip() for names in options.preload for name in names.split(",") if name.strip()]

@@ -97,6 +97,16 @@ def test_snapshot_leaves_everything_after_the_program_to_it(argv: list[str], own
     assert snapshot.split(argv) == (own, rest)
 
 
+def test_a_value_may_look_like_an_option() -> None:
+    """
+    A run of the program with a single option can be asked for.
+    """
+    own, rest = snapshot.split(["-o", "d", "--warm-up", "--version", "--learn", "-x", "--warm-up=", "s.py", "--learn"])
+    options = snapshot.build_parser().parse_args(snapshot.with_values(own))
+    assert (options.warm_up, options.learn, options.target) == (["--version", ""], ["-x"], "s.py")
+    assert rest == ["--learn"]
+
+
 @pytest.mark.parametrize("words", [[name, "--help"] for name in SUBCOMMANDS] + [["--help"], ["--version"], []])
 def test_help_is_printed_and_does_not_exit(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """
@@ -123,6 +133,7 @@ def test_help_is_printed_and_does_not_exit(words: list[str], capsys: pytest.Capt
         ["snapshot", "-o", "d"],
         ["snapshot", "-o", "d", "--preload", "a", "--learn", "x"],
         ["snapshot", "-o", "d", "--preload", "a", "--self"],
+        ["snapshot", "-o", "d", "--preload", "a", "--warm-up", "x"],
         ["inspect"],
         ["inspect", "a", "b"],
         ["check", "x"],
