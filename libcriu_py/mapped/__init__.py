@@ -7,7 +7,8 @@ one immutable file, `memory.img`. See docs/mapped-memory.md.
     wire, imagefile   messages and images, with everything in them that is not known here
     memory            the memory of a process, as its images describe it
     owners            whose memory it is, and so whether a mapping can take its place
-    allocators        allocators among the mapped files
+    libraries         the libraries among the mapped files, and how long their bss is
+    allocators        allocators in them
     plan, rewrite     which memory is mapped from where in the file; the new images
     check             comparing both sets of images
     optimize          all of it, for a directory of images and for a snapshot

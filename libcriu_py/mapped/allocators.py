@@ -12,10 +12,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.mapped import imagefile
-from libcriu_py.mapped.memory import FILE_PRIVATE, PROT_EXEC, SHMID
-from libcriu_py.mapped.rewrite import FILES_NAME
-from libcriu_py.mapped.wire import Message
+from libcriu_py.mapped import libraries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,14 +57,13 @@ def found(images: str, memories: Sequence[Memory]) -> list[Allocator]:
     Returns:
         What was found; one called "unknown" for a file that cannot be read any more.
     """
-    paths = _paths(images)
+    files = libraries.files(images)
     programs: dict[str, bool] = {}
     for memory in memories:
         idle = _is_without_mimalloc(memory)
-        for area in memory.areas:
-            if area.status & FILE_PRIVATE and area.prot & PROT_EXEC:
-                path = paths.get(area.message.number(SHMID), "a file without a name")
-                programs[path] = programs.get(path, True) and idle
+        for number in libraries.executed(memory):
+            path = files[number].path if number in files else "a file without a name"
+            programs[path] = programs.get(path, True) and idle
     return [
         Allocator(name, path)
         for path, idle in sorted(programs.items())
@@ -86,13 +82,6 @@ def describe(allocators: Sequence[Allocator]) -> str:
     names = [f"{one.name} ({os.path.basename(one.path)})" for one in allocators]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
-
-
-def _paths(images: str) -> dict[int, str]:
-    """Give the paths of regular files by their numbers."""
-    files = imagefile.read(os.path.join(images, FILES_NAME), imagefile.FILES_MAGIC)
-    regular = ((message.number(2), message.all_bytes(3)) for message in files)
-    return {number: Message.parse(data[0]).text(6) for number, data in regular if data}
 
 
 def _is_python(path: str) -> bool:

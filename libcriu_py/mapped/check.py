@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import ImageError
 from libcriu_py.mapped import imagefile
@@ -23,6 +23,7 @@ from libcriu_py.mapped.memory import (
     HEAP,
     MADV,
     MAP_ANONYMOUS,
+    MAP_PRIVATE,
     MM_VMAS,
     NR_PAGES,
     PAGE,
@@ -41,8 +42,12 @@ from libcriu_py.mapped.memory import (
 from libcriu_py.mapped.rewrite import FILES_NAME
 from libcriu_py.mapped.wire import Message
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _BLOCK = 1 << 18
 _HUGEPAGE = 1 << 14
+_MAP_NORESERVE = 0x4000
 _COUNTS = {VADDR, COMPAT_NR_PAGES, NR_PAGES}
 _MAY_CHANGE = {START, END, PGOFF, SHMID, FLAGS, STATUS, FD, MADV, FDFLAGS}
 
@@ -156,24 +161,48 @@ class _Comparison:
             mm.replace_all(MM_VMAS, [])
         _require(plain[0].fields == plain[1].fields, "the description of the memory differs")
         mapped = 0
-        parts = iter(self.after.areas)
-        for area in self.before.areas:
-            at = area.start
-            while at < area.end:
-                piece = next(parts, None)
-                _require(piece is not None and piece.start == at and at < piece.end <= area.end, "areas differ")
-                if piece is None:  # _require has raised
-                    break
-                if piece.message.number(SHMID) in self.ids and piece.status & FILE_PRIVATE:
-                    self._compare_mapped(area, piece)
-                    mapped += piece.end - piece.start
-                else:
-                    self._compare_copied(area, piece)
-                at = piece.end
-        _require(next(parts, None) is None, "there are more areas")
+        for area, piece, start, end in self._parts():
+            if self._is_mapped(piece):
+                self._compare_mapped(area, piece, start, end)
+                mapped += end - start
+            else:
+                self._compare_copied(area, piece)
         _require(self._outside() == 0, "there are pages outside of all areas")
         self._compare_runs()
         return mapped, sum(run.end - run.start for run in self.after.runs)
+
+    def _is_mapped(self, area: Area) -> bool:
+        return bool(area.message.number(SHMID) in self.ids and area.status & FILE_PRIVATE)
+
+    def _parts(self) -> Iterator[tuple[Area, Area, int, int]]:
+        """
+        Go through all memory: area before, area after, and the range of addresses that they have in common.
+
+        Both sets have the same addresses. An area may have become several, and several that follow each other without
+        a gap may have become one mapping of `memory.img`, unless one of them is the heap, which brk(2) moves.
+        """
+        rest = iter(self.after.areas)
+        piece: Area | None = None
+        at = 0
+        for area in self.before.areas:
+            # A mapping that began before this area may go on in it.
+            _require(piece is None or area.start == at, "areas differ")
+            at = area.start
+            while at < area.end:
+                if piece is None:
+                    piece = next(rest, None)
+                    _require(piece is not None and piece.start == at < piece.end, "areas differ")
+                if piece is None:  # _require has raised
+                    break
+                end = min(piece.end, area.end)
+                if (at, end) != (piece.start, piece.end):
+                    _require(
+                        self._is_mapped(piece) and not area.status & HEAP, "areas that must not be one have become one"
+                    )
+                yield area, piece, at, end
+                at = end
+                piece = None if end == piece.end else piece
+        _require(piece is None and next(rest, None) is None, "there are more areas")
 
     def _compare_runs(self) -> None:
         """See that the pagemap says of its pages what it said, but where they begin and how many they are."""
@@ -195,22 +224,24 @@ class _Comparison:
         )
         return stored - inside
 
-    def _compare_mapped(self, area: Area, piece: Area) -> None:
+    def _compare_mapped(self, area: Area, piece: Area, start: int, end: int) -> None:
+        """Compare the part of an area from one address to another, which is a part of a mapping now, or all of it."""
         self._compare_kind(area, piece)
-        offset = piece.message.number(PGOFF)
-        _require(offset % PAGE == 0 and offset + piece.end - piece.start <= self.size, "a mapping ends after its file")
+        first = piece.message.number(PGOFF)
+        _require(first % PAGE == 0 and first + piece.end - piece.start <= self.size, "a mapping ends after its file")
         if area.status & FILE_PRIVATE:
-            stored = sum(high - low for low, high, _ in self.before.pieces(piece.start, piece.end))
-            _require(stored == piece.end - piece.start, "pages that are in a library's file would be in memory.img")
-        at = piece.start
-        for low, high, place in self.before.pieces(piece.start, piece.end):
-            self._compare_content(at, low, offset + at - piece.start)
+            stored = sum(high - low for low, high, _ in self.before.pieces(start, end))
+            _require(stored == end - start, "pages that are in a library's file would be in memory.img")
+        offset = first - piece.start  # from an address to its place in the file
+        at = start
+        for low, high, place in self.before.pieces(start, end):
+            self._compare_content(at, low, offset + at)
             if any(self.after.pieces(low, high)):
-                self._compare_content(low, high, offset + low - piece.start)
-            elif not same_bytes(self.before.fd, place, self.fd, offset + low - piece.start, high - low):
+                self._compare_content(low, high, offset + low)
+            elif not same_bytes(self.before.fd, place, self.fd, offset + low, high - low):
                 self._differ(low)
             at = high
-        self._compare_content(at, piece.end, offset + at - piece.start)
+        self._compare_content(at, end, offset + at)
 
     def _compare_content(self, start: int, end: int, offset: int) -> None:
         """Compare a part of a mapping, also where nothing is stored, or where pages go before the mapping."""
@@ -239,6 +270,7 @@ class _Comparison:
         _require(_but(area.message, _MAY_CHANGE) == _but(piece.message, _MAY_CHANGE), "an area has changed")
         anonymous = area.flags & MAP_ANONYMOUS
         _require(piece.flags == area.flags & ~MAP_ANONYMOUS, "the flags of an area have changed")
+        _require(piece.flags & ~_MAP_NORESERVE == MAP_PRIVATE, "a special area would be mapped")
         _require(piece.status & ~FILE_PRIVATE == 1 and not area.prot & PROT_EXEC, "an area is of another kind")
         # Ordinary anonymous memory, the heap, or a private file mapping (criu/include/image.h).
         _require(area.status & ~HEAP in ({0x201} if anonymous else {0x41}), "a special area would be mapped")

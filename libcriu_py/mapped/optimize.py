@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.draft import exchange
 from libcriu_py.errors import ImageError, SnapshotError
-from libcriu_py.mapped import allocators, check, imagefile, plan, rewrite
+from libcriu_py.mapped import allocators, check, imagefile, libraries, plan, rewrite
 from libcriu_py.mapped.memory import PAGE, Memory, processes
 from libcriu_py.mapped.owners import Census, recognise
 from libcriu_py.snapshot import IMAGES, MANIFEST, MEMORY, Snapshot, files_of, refuse_damaged, write_manifest
@@ -169,10 +169,11 @@ def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[
     if allocators.owns_heap(foreign):
         return f"{allocators.describe(foreign)} may own the heap and purge it"
     others = bool(foreign) and wanted == "auto"
+    bss = libraries.bss(images, memories)
     layout = plan.Layout()
     segments = []
     for memory in memories:
-        owned = recognise(memory, census=census.get(memory.pid), others=others)
+        owned = recognise(memory, census=census.get(memory.pid), others=others, bss=bss)
         segments.append(layout.place(memory, plan.cut(memory, owned)))
     total = sum(segment.end - segment.start for found in segments for segment in found)
     if not total or (wanted == "auto" and total < WORTH_IT):

@@ -20,6 +20,9 @@ pymalloc
     CPython's arenas for small objects, unmapped when empty, never purged (Objects/obmalloc.c; `pymalloc` finds them).
 library data
     Written pages of the data segments of libraries, which nobody purges.
+library bss
+    The anonymous pages behind them, for variables that are zero at first, as many as the library's file says
+    (`libraries`). They belong to the library for as long as it is loaded, so nobody purges, unmaps or grows them.
 
 Everything else, whatever it is, stays copied.
 """
@@ -27,6 +30,7 @@ Everything else, whatever it is, stays copied.
 from __future__ import annotations
 
 import struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.mapped.memory import (
@@ -36,6 +40,7 @@ from libcriu_py.mapped.memory import (
     MAP_ANONYMOUS,
     MAP_PRIVATE,
     PAGE,
+    PGOFF,
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
@@ -47,13 +52,14 @@ from libcriu_py.mapped.memory import (
 from libcriu_py.mapped.pymalloc import POOL, find_arenas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 MALLOC_HEAP = "malloc heap"
 MALLOC_ARENA = "malloc arena"
 MALLOC_BLOCK = "malloc block"
 PYMALLOC = "pymalloc"
 LIBRARY_DATA = "library data"
+LIBRARY_BSS = "library bss"
 
 _MAP_NORESERVE = 0x4000
 _HUGEPAGE = 1 << 14  # MADV_HUGEPAGE, as a bit of Area.madvice
@@ -113,7 +119,13 @@ def take_census() -> Census | None:
     return Census(info.hblks, info.hblkhd)
 
 
-def recognise(memory: Memory, *, census: Census | None = None, others: bool = False) -> list[Owned]:
+def recognise(
+    memory: Memory,
+    *,
+    census: Census | None = None,
+    others: bool = False,
+    bss: Mapping[int, Mapping[int, int]] = MappingProxyType({}),
+) -> list[Owned]:
     """
     Find the ranges of memory whose owner is known.
 
@@ -121,13 +133,15 @@ def recognise(memory: Memory, *, census: Census | None = None, others: bool = Fa
         memory: of a process.
         census: what its malloc said of its large chunks. When exactly these are found, they are proved.
         others: whether other allocators are there, such that large chunks count only where they are proved.
+        bss: how much is behind the data of libraries, by the number of the file and where in it data ends.
 
     Returns:
         Disjoint ranges, in order of addresses.
     """
-    found = [*_heap(memory), *_library_data(memory)]
+    behind = list(_library_bss(memory, bss))
+    found = [*_heap(memory), *_library_data(memory), *behind]
     chains: list[tuple[list[tuple[int, int]], frozenset[int]]] = []
-    spans = [(span, list(_malloc_arenas(memory, span))) for span in _spans(memory)]
+    spans = [(span, list(_malloc_arenas(memory, span))) for span in _spans(memory, behind)]
     gaps = [gap for span, arenas in spans for gap in _gaps(span, arenas)]
     pymalloc = [Owned(start, end, PYMALLOC) for start, end in find_arenas(memory, gaps)]
     for span, arenas in spans:
@@ -152,22 +166,27 @@ def is_ordinary(area: Area) -> bool:
     )
 
 
-def _spans(memory: Memory) -> Iterator[_Span]:
+def _spans(memory: Memory, without: Sequence[Owned]) -> Iterator[_Span]:
+    """Find the spans, but what is at the beginning of one and has an owner already."""
+    known = {owned.start: owned.end for owned in without}
     group: list[Area] = []
     for area in memory.areas:
         wanted = is_ordinary(area) and not area.status & HEAP
         if group and (not wanted or group[-1].end != area.start):
-            yield _span(group)
+            yield _span(group, known)
             group = []
         if wanted:
             group.append(area)
     if group:
-        yield _span(group)
+        yield _span(group, known)
 
 
-def _span(areas: list[Area]) -> _Span:
+def _span(areas: list[Area], known: Mapping[int, int]) -> _Span:
     edges = frozenset(edge for area in areas for edge in (area.start, area.end))
-    return _Span(areas[0].start, areas[-1].end, edges)
+    start = areas[0].start
+    while start in known:
+        start = known[start]
+    return _Span(start, areas[-1].end, edges)
 
 
 def _gaps(span: _Span, known: list[Owned]) -> Iterator[tuple[int, int]]:
@@ -279,10 +298,27 @@ def _next_candidate(memory: Memory, at: int, end: int) -> int:
 
 
 def _library_data(memory: Memory) -> Iterator[Owned]:
+    for area in _data_areas(memory):
+        yield Owned(area.start, area.end, LIBRARY_DATA)
+
+
+def _library_bss(memory: Memory, bss: Mapping[int, Mapping[int, int]]) -> Iterator[Owned]:
+    for data in _data_areas(memory):
+        behind = bss.get(data.message.number(SHMID), {}).get(data.message.number(PGOFF) + data.end - data.start, 0)
+        at = data.end
+        for area in memory.areas_within(at, at + behind):
+            # Where addresses are not random, the heap may be in the same area; it moves with brk(2).
+            if area.start > at or area.status & HEAP or not is_ordinary(area):
+                break
+            at = min(area.end, data.end + behind)
+            yield Owned(max(area.start, data.end), at, LIBRARY_BSS)
+
+
+def _data_areas(memory: Memory) -> Iterator[Area]:
     libraries = {area.message.number(SHMID) for area in memory.areas if _is_file(area) and area.prot & PROT_EXEC}
     for area in memory.areas:
         if _is_file(area) and not area.prot & PROT_EXEC and area.message.number(SHMID) in libraries:
-            yield Owned(area.start, area.end, LIBRARY_DATA)
+            yield area
 
 
 def _is_file(area: Area) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.mapped.memory import PAGE
-from libcriu_py.mapped.owners import LIBRARY_DATA, PYMALLOC, Owned
+from libcriu_py.mapped.owners import LIBRARY_BSS, LIBRARY_DATA, PYMALLOC, Owned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,18 +93,19 @@ def cut(memory: Memory, owned: Iterable[Owned], *, min_pages: int = MIN_PAGES) -
     Args:
         memory: of the process.
         owned: ranges of addresses.
-        min_pages: how long they are to be at least, unless they are a whole area, which costs a mapping anyway.
+        min_pages: how long they are to be at least, unless they are a whole area, which costs a mapping anyway, or
+            the bss behind mapped data of a library, which is one with it (`rewrite`).
 
     Returns:
         Ranges, none of which crosses the border of an area; the longest ones if they are too many.
     """
     whole = {(area.start, area.end) for area in memory.areas}
-    found = [
-        piece
-        for one in _joined(owned)
-        for piece in _cut(memory, one)
-        if piece.end - piece.start >= min_pages * PAGE or (piece.start, piece.end) in whole
-    ]
+    found: list[Owned] = []
+    for one in _joined(owned):
+        for piece in _cut(memory, one):
+            long = piece.end - piece.start >= min_pages * PAGE or (piece.start, piece.end) in whole
+            if long or (found and _continues(memory, found[-1], piece)):
+                found.append(piece)
     longest = sorted(found, key=lambda piece: piece.start - piece.end)[:MAX_SEGMENTS]
     return sorted(longest)
 
@@ -138,6 +139,14 @@ def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
         if begin < stop:
             # What is left at the end would be an area of its own.
             yield Owned(begin, high if high - stop <= longest_hole else stop, whole.owner)
+
+
+def _continues(memory: Memory, data: Owned, bss: Owned) -> bool:
+    """Tell whether a piece is bss that is protected like the data of the library, which is right before it."""
+    if (data.owner, bss.owner) != (LIBRARY_DATA, LIBRARY_BSS) or data.end != bss.start:
+        return False
+    one, other = memory.areas_within(data.end - PAGE, data.end + PAGE)
+    return one.prot == other.prot
 
 
 def _differences(one: Memory, other: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -18,6 +18,7 @@ from libcriu_py.mapped.memory import (
     FDFLAGS,
     FILE_PRIVATE,
     FLAGS,
+    HEAP,
     MADV,
     MAP_ANONYMOUS,
     MM_VMAS,
@@ -34,6 +35,7 @@ from libcriu_py.mapped.memory import (
     Area,
     Memory,
 )
+from libcriu_py.mapped.owners import MALLOC_BLOCK
 from libcriu_py.mapped.wire import Message
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from libcriu_py.mapped.plan import Segment
 
 FILES_NAME = "files.img"
+_PLACE = {START, END, PGOFF}
 _MINUS_ONE = 1  # as a sint64: zigzag
 _REG = 1  # enum fd_types (CRIU's images/fdinfo.proto)
 _FILE_TYPE, _FILE_ID, _FILE_REG = 1, 2, 3
@@ -154,6 +157,27 @@ def _file(number: int, key: str, size: int) -> Message:
 
 
 def _areas(areas: Sequence[Area], segments: Sequence[Segment], file_id: int) -> Iterator[Message]:
+    """Describe all areas, mappings that follow each other in memory and in the file as one: the kernel merges them."""
+    last: Message | None = None
+    open_ended = False
+    for message, mergeable in _unmerged(areas, segments, file_id):
+        if last is not None and open_ended and mergeable and _follows(last, message):
+            last.set(END, message.number(END))
+            continue
+        if last is not None:
+            yield last
+        last, open_ended = message, mergeable
+    if last is not None:
+        yield last
+
+
+def _unmerged(areas: Sequence[Area], segments: Sequence[Segment], file_id: int) -> Iterator[tuple[Message, bool]]:
+    """
+    Describe all areas, and tell which may be a part of one with their neighbours.
+
+    They are those that are mapped from the file, but the heap, whose end brk(2) moves, and large blocks of malloc,
+    which `division` looks for.
+    """
     place = 0
     for area in areas:
         at = area.start
@@ -161,13 +185,23 @@ def _areas(areas: Sequence[Area], segments: Sequence[Segment], file_id: int) -> 
             segment = segments[place]
             place += 1
             if at < segment.start:
-                yield part(area, at, segment.start)
-            yield mapped(area, segment.start, segment.end, segment.offset, file_id)
+                yield part(area, at, segment.start), False
+            message = mapped(area, segment.start, segment.end, segment.offset, file_id)
+            yield message, not area.status & HEAP and segment.owner != MALLOC_BLOCK
             at = segment.end
         if at == area.start:
-            yield area.message
+            yield area.message, False
         elif at < area.end:
-            yield part(area, at, area.end)
+            yield part(area, at, area.end), False
+
+
+def _follows(one: Message, other: Message) -> bool:
+    """Tell whether a mapping goes on where another one ends, and is like it in everything else."""
+    first, second = ([item for item in message.fields if item[0] not in _PLACE] for message in (one, other))
+    size = one.number(END) - one.number(START)
+    return (
+        first == second and one.number(END) == other.number(START) and one.number(PGOFF) + size == other.number(PGOFF)
+    )
 
 
 def part(area: Area, start: int, end: int) -> Message:

@@ -114,6 +114,7 @@ def test_pandas_computes_the_same(mapped: SelfDump) -> None:
     memory = memory_of(mapped)
     assert memory["kind"] == "map"
     assert memory["bytes"] > 20 * memory["copied"]
+    assert memory["owners"]["library bss"] > 0
     for argument, launcher in (("1", "python"), ("2", "native"), ("3", "native")):
         done = mapped.run(argument, env={"LIBCRIU_PY_LAUNCHER": launcher})
         assert done.stdout == f"True {argument}\n", done.stderr

@@ -4,6 +4,7 @@ Images of small made-up processes, with fields that no CRIU has yet.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.mapped import imagefile
@@ -19,6 +20,7 @@ ANON = m.REGULAR | m.ANON_PRIVATE
 FILE = m.REGULAR | m.FILE_PRIVATE
 UNKNOWN = (1000, 2, b"of a newer CRIU")
 LIBRARY = 7
+POOL = 16 << 10
 
 
 class Vma(NamedTuple):
@@ -104,12 +106,19 @@ def write_process(
     (directory / f"pages-{number}.img").write_bytes(b"".join(pages[page] for page in stored))
 
 
-def write_rest(directory: Path, library: str = "/usr/lib/libsome.so") -> None:
+def write_rest(directory: Path, library: str = "/usr/lib/libsome.so", size: int | None = None) -> None:
     """
     Write the files image, with one mapped file, and an image that is nobody's business.
+
+    Args:
+        directory: Where to.
+        library: Path of the mapped file.
+        size: Of it, if the image has that.
     """
     fown = Message([(field, 0, 0) for field in range(1, 6)])
     reg = Message([(1, 0, LIBRARY), (2, 0, 0), (3, 0, 0), (5, 2, fown.encode()), (6, 2, library.encode()), UNKNOWN])
+    if size is not None:
+        reg.set(8, size)
     entry = Message([(1, 0, 1), (2, 0, LIBRARY), (3, 2, reg.encode()), UNKNOWN])
     imagefile.write(str(directory / "files.img"), imagefile.FILES_MAGIC, [entry])
     (directory / "core-1.img").write_bytes(b"something else")
@@ -121,3 +130,50 @@ def page(text: str) -> bytes:
     Give a page that begins with a text.
     """
     return text.encode().ljust(PAGE, b"\xee")
+
+
+def spread(start: int, data: bytes) -> dict[int, bytes]:
+    """
+    Give the pages of a text that begins at a page.
+    """
+    data = data.ljust(-(-len(data) // PAGE) * PAGE, b"\0")
+    return {start + at // PAGE: data[at : at + PAGE] for at in range(0, len(data), PAGE)}
+
+
+def chunks(*sizes: int) -> bytes:
+    """
+    Give a heap of malloc's chunks.
+    """
+    return b"".join(struct.pack("<QQ", 0, size | 1).ljust(size, b"\x77") for size in sizes)
+
+
+def block(pages: int, lead: int = 0) -> bytes:
+    """
+    Give the content of a large chunk of malloc's, whose header is after some bytes where it is aligned.
+    """
+    return bytes(lead) + struct.pack("<QQ", lead, (pages * PAGE - lead) | 2).ljust(pages * PAGE - lead, b"\x11")
+
+
+def pools(index: int, count: int) -> bytes:
+    """
+    Give the first pools of an arena of pymalloc's.
+    """
+    header = struct.pack("<IIQQQIIII", 3, 0, 0, 0x1000, 0x1000, index, 1, 48 + 32 * 4, POOL - 32)
+    return header.ljust(POOL, b"\x22") * count
+
+
+def library(*segments: tuple[int, int, int], size: int = 24 * PAGE) -> bytes:
+    """
+    Give an ELF file.
+
+    Args:
+        segments: That can be written to: offset in the file, and size there and in memory. Addresses are 1 MB higher.
+        size: Of the file.
+    """
+    header = struct.pack(
+        "<5s11xHHIQQQIHHHHHH", b"\x7fELF\x02", 3, 62, 1, 0, 64, 0, 0, 64, 56, len(segments) + 1, 0, 0, 0
+    )
+    headers = struct.pack("<IIQQQQQQ", 1, 5, 0, 1 << 20, 0, 4 * PAGE, 4 * PAGE, PAGE)
+    for offset, in_file, in_memory in segments:
+        headers += struct.pack("<IIQQQQQQ", 1, 6, offset, (1 << 20) + offset, 0, in_file, in_memory, PAGE)
+    return (header + headers).ljust(size, b"\x90")

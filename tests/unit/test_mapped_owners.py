@@ -14,23 +14,26 @@ from libcriu_py.mapped import allocators, owners
 from libcriu_py.mapped import memory as m
 from libcriu_py.mapped.memory import Memory
 from libcriu_py.mapped.owners import Census, recognise
-from tests.unit.mapped_images import ANON, FILE, LIBRARY, PAGE, Vma, write_process, write_rest
+from tests.unit.mapped_images import (
+    ANON,
+    FILE,
+    LIBRARY,
+    PAGE,
+    Vma,
+    block,
+    chunks,
+    pools,
+    spread,
+    write_process,
+    write_rest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-POOL = 16 << 10
 HEAP = ANON | m.HEAP
 ARENA = (64 << 20) // PAGE
-
-
-def spread(start: int, data: bytes) -> dict[int, bytes]:
-    """
-    Give the pages of a text that begins at a page.
-    """
-    data = data.ljust(-(-len(data) // PAGE) * PAGE, b"\0")
-    return {start + at // PAGE: data[at : at + PAGE] for at in range(0, len(data), PAGE)}
 
 
 def found(
@@ -49,28 +52,6 @@ def found(
     with Memory(str(directory / "images"), 1) as memory:
         known = recognise(memory, census=census, others=others)
     return [(start // PAGE, end // PAGE, owner) for start, end, owner in known]
-
-
-def chunks(*sizes: int) -> bytes:
-    """
-    Give a heap of chunks.
-    """
-    return b"".join(struct.pack("<QQ", 0, size | 1).ljust(size, b"\x77") for size in sizes)
-
-
-def block(pages: int, lead: int = 0) -> bytes:
-    """
-    Give the content of a large chunk, whose header is after some bytes where it is aligned.
-    """
-    return bytes(lead) + struct.pack("<QQ", lead, (pages * PAGE - lead) | 2).ljust(pages * PAGE - lead, b"\x11")
-
-
-def pools(index: int, count: int) -> bytes:
-    """
-    Give the first pools of an arena.
-    """
-    header = struct.pack("<IIQQQIIII", 3, 0, 0, 0x1000, 0x1000, index, 1, 48 + 32 * 4, POOL - 32)
-    return header.ljust(POOL, b"\x22") * count
 
 
 def test_a_heap_of_chunks(tmp_path: Path) -> None:
