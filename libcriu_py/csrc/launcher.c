@@ -211,9 +211,16 @@ static int read_options(struct launch *launch, char **argv)
 static void try_restored(const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)
 {
 	struct restored restored;
-	int status;
+	int result, status;
 
-	if (snapshot_check(snapshot, problem) || restore(&restored, launch, snapshot, problem))
+	if (snapshot_check(snapshot, problem))
+		return;
+	result = restore(&restored, launch, snapshot, problem);
+	if (result > 0) {
+		say("", problem->text);
+		_exit(LAUNCHER_FAILED);
+	}
+	if (result)
 		return;
 	status = restored_mirror(&restored);
 	if (restored_has_started(&restored, status, problem))

@@ -68,16 +68,21 @@ int print_request(const struct launch *launch, const struct snapshot *snapshot)
 	return fwrite(text.data, 1, text.size, stdout) == text.size && !fflush(stdout) ? 0 : LAUNCHER_FAILED;
 }
 
-/* The descriptor of the request, and the sockets of the hand-over. */
-static int make_request(const struct request *request, int pair[2], struct problem *problem)
+/*
+ * Make the sockets of the hand-over, and send the request ahead: the copy finds it when criu lets it go, and does not
+ * wait until this process has heard of that.
+ */
+static int send_request(const struct request *request, const struct snapshot *snapshot, int pair[2], struct problem *problem)
 {
 	int memory = request_file(request), result = memory < 0 ? memory : lcp_socketpair(pair);
 
-	if (!result)
-		return memory;
+	if (!result) {
+		start_send(pair[0], snapshot);
+		result = lcp_send_fds(pair[0], &memory, 1);
+	}
 	if (memory >= 0)
 		close(memory);
-	return problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result));
+	return result ? problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result)) : 0;
 }
 
 /* ---- criu's options --------------------------------------------------- */
@@ -237,6 +242,15 @@ static int supervise(struct attempt *attempt, const struct lcp_job *job, int sig
 	return await_news(attempt, signals);
 }
 
+/*
+ * In the supervisor, before anything is told: the program may have begun by now, and who reads its output may kill this
+ * launcher at any moment.
+ */
+static void clear(void *work)
+{
+	work_remove(work);
+}
+
 /* Restore in a place; 0, or -1 with `taken` telling whether that was for a pid in use. */
 static int restore_at(struct attempt *attempt, const struct place *place, const struct decision *decision,
 		      const struct snapshot *snapshot, struct inherited *inherited, const struct self *self, int signals,
@@ -265,6 +279,8 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 		job.inherit = inherited->fds;
 		job.inherit_count = inherited->count;
 		job.env = environment.variables;
+		job.restored = clear;
+		job.context = &work;
 		result = supervise(attempt, &job, signals);
 		if (result || attempt->news.kind != LCP_EVENT_STARTED) {
 			int refused = !result && attempt->news.stage == LCP_STAGE_RESTORE;
@@ -276,7 +292,9 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 		}
 	}
 	criu_local_free_opts(job.restore);
-	work_remove(&work);
+	if (result)
+		work_remove(&work);
+	close(work.fd);
 	return result;
 }
 
@@ -348,6 +366,25 @@ static void pass_on_early(int signals, int pidfd)
 		syscall(SYS_pidfd_send_signal, pidfd, (int)info.ssi_signo, NULL, 0);
 }
 
+/* Take the request back from a copy that has not taken it up, and so ends without; 0 or -1. */
+static int take_back(int slot)
+{
+	char tag;
+
+	while (recv(slot, &tag, 1, MSG_DONTWAIT) > 0)
+		if (tag == 'F')
+			return 0;
+	return -1;
+}
+
+/* Wait for the news of a copy that has taken up its request: whether its program has begun, or it has ended instead. */
+static int has_begun(int control)
+{
+	char word;
+
+	return recv(control, &word, 1, 0) == 1 && word == 'S';
+}
+
 static int restore_blocked(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot,
 			   int signals, struct problem *problem)
 {
@@ -357,7 +394,7 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 	struct request request;
 	struct self self;
 	char cwd[PATH_MAX];
-	int pair[2], memory, result;
+	int pair[2], taken = 0, result;
 
 	restored->learning = NULL;
 	if (self_read(&self, problem))
@@ -369,24 +406,22 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 	if (decide(&decision, launch->mode, &self, snapshot->manifest, problem) ||
 	    fill_request(&request, launch, snapshot, &self, cwd, problem))
 		return -1;
-	memory = make_request(&request, pair, problem);
-	if (memory < 0)
+	if (send_request(&request, snapshot, pair, problem))
 		return -1;
-	start_send(pair[0], snapshot);
 	result = open_inherited(&inherited, snapshot, pair[1], problem);
 	if (!result)
 		result = try_places(&attempt, &decision, snapshot, &inherited, &self, signals, problem);
 	if (!result)
 		restored->learning = start_learn(snapshot, inherited.fds + INHERITED - MEMORY_FILES,
 					 inherited.count - (INHERITED - MEMORY_FILES));
+	else
+		taken = take_back(pair[1]);
 	close_inherited(&inherited);
-	/* Only now, when nothing is left to be cleared away: from here on the program runs, and somebody may kill us. */
-	if (!result)
-		lcp_send_fds(pair[0], &memory, 1); /* to one that has ended already in vain, as its end will tell */
-	close(memory);
 	if (result) {
+		/* A criu that has died right after it had let the copy go. */
+		result = taken && has_begun(pair[0]) ? 1 : -1;
 		close(pair[0]);
-		return -1;
+		return result;
 	}
 	pass_on_early(signals, attempt.pidfd);
 	restored->channel = attempt.channel;

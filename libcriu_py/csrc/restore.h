@@ -26,7 +26,10 @@ struct restored {
 /* Describe what the program is to be given of this process; 0 or -1. */
 int fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
 		 const struct self *self, char cwd[PATH_MAX], struct problem *problem);
-/* Restore a snapshot with this process's arguments, environment and streams; 0 or -1. Signals are blocked after. */
+/*
+ * Restore a snapshot with this process's arguments, environment and streams; 0, after which signals are blocked, or -1.
+ * It is 1 where that has failed and yet code of the program has run, which must not be started again then.
+ */
 int restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, struct problem *problem);
 /* Behave as the program until it ends; its wait status. */
 int restored_mirror(const struct restored *restored);

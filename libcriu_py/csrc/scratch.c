@@ -92,11 +92,10 @@ int work_make(struct work *work, struct problem *problem)
 	return 0;
 }
 
-void work_remove(struct work *work)
+void work_remove(const struct work *work)
 {
 	/* All that criu leaves in a work directory on restore (criu/stats.c). */
 	unlinkat(work->fd, WORK_LOG, 0);
 	unlinkat(work->fd, "stats-restore", 0);
-	close(work->fd);
 	rmdir(work->path);
 }

@@ -26,6 +26,7 @@ struct work {
 	int fd;
 };
 int work_make(struct work *work, struct problem *problem);
-void work_remove(struct work *work);
+/* With what is in it; `fd` stays open. */
+void work_remove(const struct work *work);
 
 #endif

@@ -161,6 +161,42 @@ static void serve_criu(const struct lcp_job *job, int listener)
 	close(sock);
 }
 
+static void kill_tree(pid_t pid);
+
+static void kill_children(pid_t pid)
+{
+	char path[64], children[4096], *rest = children, *word;
+	struct dirent *entry;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks))) {
+		ssize_t n;
+		int fd;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, entry->d_name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? 0 : read(fd, children, sizeof(children) - 1);
+		if (fd >= 0)
+			close(fd);
+		children[n > 0 ? n : 0] = '\0';
+		for (rest = children; (word = strsep(&rest, " "));)
+			if (atoi(word) > 0)
+				kill_tree(atoi(word));
+	}
+	if (tasks)
+		closedir(tasks);
+}
+
+/* Kill a process and all that descend from it. */
+static void kill_tree(pid_t pid)
+{
+	kill(pid, SIGSTOP); /* it shall not make more */
+	kill_children(pid);
+	kill(pid, SIGKILL);
+}
+
 static pid_t restore_program(const struct lcp_job *job, int channel)
 {
 	int pid;
@@ -172,8 +208,14 @@ static pid_t restore_program(const struct lcp_job *job, int channel)
 	environ = (char **)job->env;
 	errno = 0;
 	pid = criu_local_restore_child(job->restore);
-	if (pid <= 0)
-		fail(channel, pid, errno, LCP_STAGE_RESTORE);
+	if (pid <= 0) {
+		int error = errno;
+
+		kill_children(getpid()); /* of a criu that has died after it had let them go */
+		fail(channel, pid, error, LCP_STAGE_RESTORE);
+	}
+	if (job->restored)
+		job->restored(job->context);
 	return pid;
 }
 
@@ -206,35 +248,6 @@ static int report_children(int channel, pid_t pid)
 	if (ended)
 		tell(channel, LCP_EVENT_ENDED, last, 0, getpid() == 1 && has_children() ? LCP_STAGE_LINGERING : 0, -1);
 	return ended;
-}
-
-/* Kill a process and all that descend from it. */
-static void kill_tree(pid_t pid)
-{
-	char path[64], children[4096], *rest = children, *word;
-	struct dirent *entry;
-	DIR *tasks;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	tasks = opendir(path);
-	kill(pid, SIGSTOP); /* it shall not make more */
-	while (tasks && (entry = readdir(tasks))) {
-		ssize_t n;
-		int fd;
-
-		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, entry->d_name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		n = fd < 0 ? 0 : read(fd, children, sizeof(children) - 1);
-		if (fd >= 0)
-			close(fd);
-		children[n > 0 ? n : 0] = '\0';
-		for (rest = children; (word = strsep(&rest, " "));)
-			if (atoi(word) > 0)
-				kill_tree(atoi(word));
-	}
-	if (tasks)
-		closedir(tasks);
-	kill(pid, SIGKILL);
 }
 
 /* The caller is gone: so is who would want the program. */

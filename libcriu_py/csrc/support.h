@@ -68,6 +68,8 @@ struct lcp_job {
 	const char *service;     /* abstract socket on which that program is served a criu, or NULL */
 	char *const *criu_argv;  /* command of that criu but the last word, the descriptor */
 	char *const *criu_env;
+	void (*restored)(void *context); /* called in the supervisor before it tells of a restored program, or NULL */
+	void *context;
 };
 
 /*

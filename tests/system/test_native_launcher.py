@@ -68,6 +68,10 @@ def echo():
         say("got " + line.strip())
     say("over")
 
+def begin(path):
+    say("begun")
+    open(path, "w").close()
+
 def wait(*names):
     # Blocked, so that the order in which things happen does not matter.
     numbers = {signal.Signals[name] for name in names}
@@ -449,6 +453,49 @@ def test_criu_that_is_not_there(copies: Copies) -> None:
         "libcriu-py: LIBCRIU_PY_CRIU=/nowhere/criu is not an executable file\n",
     )
     assert (done.returncode, done.stdout) == (0, "2\n")
+
+
+CRIU_THAT_DIES = """\
+#!{python}
+import os, socket, subprocess, sys
+
+supervisor = f"/proc/{{os.getppid()}}/fd"
+for name in os.listdir(supervisor):
+    # Those that criu looks for in the process that asks it.
+    if os.path.isdir(f"{{supervisor}}/{{name}}"):
+        os.dup2(os.open(f"{{supervisor}}/{{name}}", os.O_RDONLY), int(name))
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+launcher = socket.socket(fileno=int(sys.argv[2]))
+theirs.set_inheritable(True)
+subprocess.Popen(["{criu}", "swrk", str(theirs.fileno())], close_fds=False)
+ours.send(launcher.recv(65536))
+open("{begun}").close()
+"""
+"""
+Restores, and fails when the program has begun: two lines that meet at a FIFO.
+"""
+
+
+@pytest.mark.parametrize("made", [name for name in MODES if name != "capability"], indirect=True)
+def test_criu_that_dies_when_the_program_has_begun(made: tuple[Mode, Path]) -> None:
+    """
+    The program is not started once more.
+    """
+    mode, path = made
+    account = mode.account
+    directory = account.directory()
+    criu, begun = directory / "criu", directory / "begun"
+    criu.write_text(CRIU_THAT_DIES.format(python=account.python, criu=account.criu, begun=begun))
+    criu.chmod(0o755)
+    os.mkfifo(begun)
+    for file in (criu, begun):
+        account.give(file)
+    env = {**mode.env, "LIBCRIU_PY_CRIU": str(criu)}
+    done = mode.run([account.native_launcher, path, "--", "begin", begun], env=env, timeout=20)
+    assert (done.returncode, done.stdout) == (125, "begun\n")
+    assert "starting conventionally" not in done.stderr
+    assert "libcriu-py: criu refused to restore: " in done.stderr
+    shutil.rmtree(directory)
 
 
 # ---- more ways to a copy ---------------------------------------------------
