@@ -6,6 +6,8 @@
 
 #define MAX_DEPTH 32
 #define BLOCK_VALUES 256
+#define SAFE_DIGITS 18 /* of a number that cannot be too large */
+#define EACH_BYTE 0x0101010101010101u
 
 struct json_block {
 	struct json_block *next;
@@ -55,6 +57,14 @@ static int accept(struct parser *p, const char *word)
 	if ((size_t)(p->end - p->at) < length || memcmp(p->at, word, length))
 		return 0;
 	p->at += length;
+	return 1;
+}
+
+static int accept_byte(struct parser *p, char byte)
+{
+	if (p->at >= p->end || *p->at != byte)
+		return 0;
+	p->at++;
 	return 1;
 }
 
@@ -162,7 +172,7 @@ static int escape(struct parser *p, char **out)
 	static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
 	const char *letter;
 
-	if (accept(p, "u"))
+	if (accept_byte(p, 'u'))
 		return unicode_escape(p, out);
 	letter = p->at < p->end && *p->at ? strchr(letters, *p->at) : NULL;
 	if (!letter)
@@ -172,12 +182,44 @@ static int escape(struct parser *p, char **out)
 	return 0;
 }
 
+/* The high bit of each byte of a word that is below `limit`, which is at most 128; bytes that have it set are not. */
+static uint64_t bytes_below(uint64_t word, uint64_t limit)
+{
+	return (word - EACH_BYTE * limit) & ~word & EACH_BYTE * 0x80;
+}
+
+/* How many bytes from here on stand for themselves: no quotation mark, no escape, no control character, and ASCII. */
+static size_t plain_bytes(const struct parser *p)
+{
+	const char *at = p->at;
+
+	for (; p->end - at >= (ptrdiff_t)sizeof(uint64_t); at += sizeof(uint64_t)) {
+		uint64_t word, marks;
+
+		memcpy(&word, at, sizeof(word));
+		marks = (word & EACH_BYTE * 0x80) | bytes_below(word, 0x20) | bytes_below(word ^ EACH_BYTE * '"', 1) |
+			bytes_below(word ^ EACH_BYTE * '\\', 1);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+		if (marks) /* a borrow may mark a byte behind one that is marked, never one before */
+			return (size_t)(at - p->at) + (size_t)__builtin_ctzll(marks) / 8;
+#else
+		if (marks)
+			break;
+#endif
+	}
+	while (at < p->end && (unsigned char)*at >= 0x20 && (unsigned char)*at < 0x80 && *at != '"' && *at != '\\')
+		at++;
+	return (size_t)(at - p->at);
+}
+
 /* In place: the NUL at its end takes at most the place of the quotation mark. */
 static int parse_string(struct parser *p, const char **string)
 {
-	char *out = p->at;
+	char *out;
 
-	*string = out;
+	*string = p->at;
+	p->at += plain_bytes(p);
+	out = p->at;
 	while (p->at < p->end) {
 		unsigned char c = (unsigned char)*p->at;
 
@@ -215,7 +257,7 @@ static int digits(struct parser *p)
 /* Reals are checked and not kept: nothing here asks for one. */
 static int parse_number(struct parser *p, struct json *value)
 {
-	int negative = accept(p, "-");
+	int negative = accept_byte(p, '-');
 	char *from = p->at;
 	uint64_t number = 0, limit = (uint64_t)INT64_MAX + (uint64_t)negative;
 
@@ -223,7 +265,7 @@ static int parse_number(struct parser *p, struct json *value)
 		return refuse(p, "a malformed number");
 	value->type = JSON_INTEGER;
 	for (char *digit = from; digit < p->at; digit++) {
-		if (number > (limit - (uint64_t)(*digit - '0')) / 10) {
+		if (digit - from >= SAFE_DIGITS && number > (limit - (uint64_t)(*digit - '0')) / 10) {
 			value->type = JSON_REAL; /* too large to be anything that is asked for */
 			break;
 		}
@@ -231,15 +273,15 @@ static int parse_number(struct parser *p, struct json *value)
 	}
 	if (value->type == JSON_INTEGER)
 		value->integer = negative ? (int64_t)(0 - number) : (int64_t)number;
-	if (accept(p, ".")) {
+	if (accept_byte(p, '.')) {
 		value->type = JSON_REAL;
 		if (!digits(p))
 			return refuse(p, "a malformed number");
 	}
-	if (accept(p, "e") || accept(p, "E")) {
+	if (accept_byte(p, 'e') || accept_byte(p, 'E')) {
 		value->type = JSON_REAL;
-		if (!accept(p, "-"))
-			accept(p, "+");
+		if (!accept_byte(p, '-'))
+			accept_byte(p, '+');
 		if (!digits(p))
 			return refuse(p, "a malformed number");
 	}
@@ -255,7 +297,7 @@ static int parse_value(struct parser *p, struct json *value, int depth);
 static int member_name(struct parser *p, const struct json *object, struct json *member)
 {
 	skip_space(p);
-	if (!accept(p, "\""))
+	if (!accept_byte(p, '"'))
 		return refuse(p, "a member without a name");
 	if (parse_string(p, &member->name))
 		return -1;
@@ -263,18 +305,18 @@ static int member_name(struct parser *p, const struct json *object, struct json 
 	if (object->count < 64 && json_get(object, member->name))
 		return refuse(p, "two members of one name");
 	skip_space(p);
-	return accept(p, ":") ? 0 : refuse(p, "a name without a colon");
+	return accept_byte(p, ':') ? 0 : refuse(p, "a name without a colon");
 }
 
 static int parse_members(struct parser *p, struct json *container, int depth)
 {
-	const char *end = container->type == JSON_OBJECT ? "}" : "]";
+	const char end = container->type == JSON_OBJECT ? '}' : ']';
 	struct json **place = &container->first;
 
 	if (depth >= MAX_DEPTH)
 		return refuse(p, "values that are nested too deeply");
 	skip_space(p);
-	if (accept(p, end))
+	if (accept_byte(p, end))
 		return 0;
 	do {
 		struct json *member = new_value(p);
@@ -289,35 +331,39 @@ static int parse_members(struct parser *p, struct json *container, int depth)
 		place = &member->next;
 		container->count++;
 		skip_space(p);
-	} while (accept(p, ","));
-	return accept(p, end) ? 0 : refuse(p, "an array or object without its end");
+	} while (accept_byte(p, ','));
+	return accept_byte(p, end) ? 0 : refuse(p, "an array or object without its end");
+}
+
+/* One of the three names that JSON has. */
+static int parse_name(struct parser *p, const char *name, struct json *value, enum json_type type, int integer)
+{
+	value->type = type;
+	value->integer = integer;
+	return accept(p, name) ? 0 : refuse(p, "a malformed number");
 }
 
 static int parse_value(struct parser *p, struct json *value, int depth)
 {
 	skip_space(p);
-	if (accept(p, "{")) {
+	switch (*p->at) {
+	case '{':
+		p->at++;
 		value->type = JSON_OBJECT;
 		return parse_members(p, value, depth);
-	}
-	if (accept(p, "[")) {
+	case '[':
+		p->at++;
 		value->type = JSON_ARRAY;
 		return parse_members(p, value, depth);
-	}
-	if (accept(p, "\"")) {
+	case '"':
+		p->at++;
 		value->type = JSON_STRING;
 		return parse_string(p, &value->string);
+	case 'n': return parse_name(p, "null", value, JSON_NULL, 0);
+	case 't': return parse_name(p, "true", value, JSON_BOOL, 1);
+	case 'f': return parse_name(p, "false", value, JSON_BOOL, 0);
+	default: return parse_number(p, value);
 	}
-	if (accept(p, "null")) {
-		value->type = JSON_NULL;
-		return 0;
-	}
-	if (accept(p, "true") || accept(p, "false")) {
-		value->type = JSON_BOOL;
-		value->integer = p->at[-2] == 'u';
-		return 0;
-	}
-	return parse_number(p, value);
 }
 
 int json_parse(struct json_document *document, char *text, size_t size)
@@ -366,8 +412,8 @@ const struct json *json_get(const struct json *object, const char *name)
 {
 	if (!json_typed(object, JSON_OBJECT))
 		return NULL;
-	json_for_each(member, object)
-		if (!strcmp(member->name, name))
+	for (const struct json *member = object->first; member; member = member->next)
+		if (*member->name == *name && !strcmp(member->name, name))
 			return member;
 	return NULL;
 }
