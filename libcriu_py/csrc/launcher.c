@@ -213,8 +213,6 @@ static void try_restored(const struct launch *launch, const struct snapshot *sna
 	struct restored restored;
 	int result, status;
 
-	if (snapshot_check(snapshot, problem))
-		return;
 	result = restore(&restored, launch, snapshot, problem);
 	if (result > 0) {
 		say("", problem->text);

@@ -68,21 +68,42 @@ int print_request(const struct launch *launch, const struct snapshot *snapshot)
 	return fwrite(text.data, 1, text.size, stdout) == text.size && !fflush(stdout) ? 0 : LAUNCHER_FAILED;
 }
 
-/*
- * Make the sockets of the hand-over, and send the request ahead: the copy finds it when criu lets it go, and does not
- * wait until this process has heard of that.
- */
-static int send_request(const struct request *request, const struct snapshot *snapshot, int pair[2], struct problem *problem)
+/* Send the request ahead: the copy finds it when criu lets it go, and does not wait until this process has heard of that. */
+static int send_request(const struct request *request, const struct snapshot *snapshot, int control, struct problem *problem)
 {
-	int memory = request_file(request), result = memory < 0 ? memory : lcp_socketpair(pair);
+	int memory = request_file(request), result = memory;
 
-	if (!result) {
-		start_send(pair[0], snapshot);
-		result = lcp_send_fds(pair[0], &memory, 1);
-	}
-	if (memory >= 0)
+	if (memory >= 0) {
+		start_send(control, snapshot);
+		result = lcp_send_fds(control, &memory, 1);
 		close(memory);
-	return result ? problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result)) : 0;
+	}
+	return result < 0 ? problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result)) : 0;
+}
+
+/* What is left to be done while criu starts. What it finds wrong is the reason, whatever comes of criu. */
+struct order {
+	const struct launch *launch;
+	const struct snapshot *snapshot;
+	const struct self *self;
+	int pair[2]; /* the sockets of the hand-over: ours, the copy's */
+	int is_checked, is_complete;
+};
+
+static int complete(struct order *order, struct problem *problem)
+{
+	struct request request;
+	char cwd[PATH_MAX];
+
+	if (order->is_complete)
+		return 0;
+	order->is_checked = 1;
+	if (snapshot_check(order->snapshot, problem) ||
+	    fill_request(&request, order->launch, order->snapshot, order->self, cwd, problem) ||
+	    send_request(&request, order->snapshot, order->pair[0], problem))
+		return -1;
+	order->is_complete = 1;
+	return 0;
 }
 
 /* ---- criu's options --------------------------------------------------- */
@@ -186,6 +207,9 @@ static int await_news(struct attempt *attempt, int signals)
 {
 	int wanted_to_end = 0, result;
 
+	if (!attempt->supervisor)
+		return 0; /* it is known */
+	lcp_give_word(attempt->channel); /* to one that has ended already in vain, as its news tell */
 	for (;;) {
 		struct pollfd polled[2] = { { attempt->channel, POLLIN, 0 }, { wanted_to_end ? -1 : signals, POLLIN, 0 } };
 		int count = poll(polled, 2, wanted_to_end ? PATIENCE_MS : -1);
@@ -227,19 +251,16 @@ static int explain(const struct attempt *attempt, int result, const struct work 
 			   "what to do", stage_text(attempt->news.stage), strerror(attempt->news.error));
 }
 
-static int supervise(struct attempt *attempt, const struct lcp_job *job, int signals)
+static void supervise(struct attempt *attempt, const struct lcp_job *job)
 {
 	int result = lcp_supervise_directly(job, &attempt->channel, &attempt->supervisor);
 
 	attempt->pidfd = -1;
-	if (result) {
-		attempt->supervisor = 0;
-		attempt->channel = -1;
-		attempt->news = (struct lcp_event){ LCP_EVENT_FAILED, 0, -result,
-						    job->namespaces ? LCP_STAGE_UNSHARE : LCP_STAGE_FORK };
-		return 0;
-	}
-	return await_news(attempt, signals);
+	if (!result)
+		return;
+	attempt->supervisor = 0;
+	attempt->channel = -1;
+	attempt->news = (struct lcp_event){ LCP_EVENT_FAILED, 0, -result, job->namespaces ? LCP_STAGE_UNSHARE : LCP_STAGE_FORK };
 }
 
 /*
@@ -251,11 +272,27 @@ static void clear(void *work)
 	work_remove(work);
 }
 
+/* Let criu restore; 0, or -1 with `taken` telling whether that was for a pid in use. */
+static int conclude(struct attempt *attempt, const struct order *order, const struct work *work, int signals, int *taken,
+		    struct problem *problem)
+{
+	int result = await_news(attempt, signals), refused;
+
+	if (!result && attempt->news.kind == LCP_EVENT_STARTED)
+		return 0;
+	refused = !result && attempt->news.stage == LCP_STAGE_RESTORE;
+	give_up(attempt);
+	explain(attempt, result, work, order->self, problem);
+	/* criu reports EEXIST for the first process of a tree, and for others only a line. */
+	*taken = refused && (attempt->news.error == EEXIST || strstr(problem->text, "File exists"));
+	return -1;
+}
+
 /* Restore in a place; 0, or -1 with `taken` telling whether that was for a pid in use. */
 static int restore_at(struct attempt *attempt, const struct place *place, const struct decision *decision,
-		      const struct snapshot *snapshot, struct inherited *inherited, const struct self *self, int signals,
-		      int *taken, struct problem *problem)
+		      struct order *order, struct inherited *inherited, int signals, int *taken, struct problem *problem)
 {
+	const struct snapshot *snapshot = order->snapshot;
 	const char *criu = place->namespaces & LCP_NS_USER ? decision->plain : decision->criu;
 	int images = inherited->fds[4], result;
 	struct criu_environment environment;
@@ -263,7 +300,7 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 	struct work work;
 
 	*taken = 0;
-	if (scratch_environment(&environment, criu, self->seccomp_filters > 0, problem) || work_make(&work, problem))
+	if (scratch_environment(&environment, criu, order->self->seccomp_filters > 0, problem) || work_make(&work, problem))
 		return -1;
 	result = make_options(&job.restore, criu, inherited, images, work.fd,
 			      json_get(snapshot->manifest, "restore_options"), problem);
@@ -273,7 +310,7 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 		job.monotonic = json_integer(json_get(clocks, "monotonic"), 0);
 		job.boottime = json_integer(json_get(clocks, "boottime"), 0);
 		job.namespaces = place->namespaces;
-		job.flags = LCP_DIE_WITH_CALLER;
+		job.flags = LCP_DIE_WITH_CALLER | LCP_AWAIT_WORD;
 		job.ambient = place->ambient;
 		job.last_pid = place->last_pid;
 		job.inherit = inherited->fds;
@@ -281,15 +318,12 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 		job.env = environment.variables;
 		job.restored = clear;
 		job.context = &work;
-		result = supervise(attempt, &job, signals);
-		if (result || attempt->news.kind != LCP_EVENT_STARTED) {
-			int refused = !result && attempt->news.stage == LCP_STAGE_RESTORE;
-
+		supervise(attempt, &job);
+		result = complete(order, problem);
+		if (result)
 			give_up(attempt);
-			result = explain(attempt, result, &work, self, problem);
-			/* criu reports EEXIST for the first process of a tree, and for others only a line. */
-			*taken = refused && (attempt->news.error == EEXIST || strstr(problem->text, "File exists"));
-		}
+		else
+			result = conclude(attempt, order, &work, signals, taken, problem);
 	}
 	criu_local_free_opts(job.restore);
 	if (result)
@@ -341,20 +375,21 @@ static void close_inherited(struct inherited *inherited)
 
 /* ---- all of it -------------------------------------------------------- */
 
-static int try_places(struct attempt *attempt, const struct decision *decision, const struct snapshot *snapshot,
-		      struct inherited *inherited, const struct self *self, int signals, struct problem *problem)
+static int try_places(struct attempt *attempt, const struct decision *decision, struct order *order,
+		      struct inherited *inherited, int signals, struct problem *problem)
 {
+	const struct json *manifest = order->snapshot->manifest;
 	struct place place;
 	int taken;
 
-	place_of_restore(&place, decision, self, snapshot->manifest, 0);
-	if (!restore_at(attempt, &place, decision, snapshot, inherited, self, signals, &taken, problem))
+	place_of_restore(&place, decision, order->self, manifest, 0);
+	if (!restore_at(attempt, &place, decision, order, inherited, signals, &taken, problem))
 		return 0;
 	if (!taken || place.namespaces & LCP_NS_PID)
 		return -1;
 	/* A pid that was taken meanwhile: in a namespace of its own it is free. */
-	place_of_restore(&place, decision, self, snapshot->manifest, 1);
-	return restore_at(attempt, &place, decision, snapshot, inherited, self, signals, &taken, problem);
+	place_of_restore(&place, decision, order->self, manifest, 1);
+	return restore_at(attempt, &place, decision, order, inherited, signals, &taken, problem);
 }
 
 /* Send what arrived before there was a program to send it to. */
@@ -385,16 +420,50 @@ static int has_begun(int control)
 	return recv(control, &word, 1, 0) == 1 && word == 'S';
 }
 
-static int restore_blocked(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot,
-			   int signals, struct problem *problem)
+static int restore_anew(struct restored *restored, struct order *order, int signals, struct problem *problem)
 {
+	const struct snapshot *snapshot = order->snapshot;
 	struct decision decision;
 	struct inherited inherited = { 0 };
 	struct attempt attempt;
-	struct request request;
+	int taken = 0, result;
+
+	if (decide(&decision, order->launch->mode, order->self, snapshot->manifest, problem))
+		return -1;
+	result = lcp_socketpair(order->pair);
+	if (result)
+		return problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result));
+	result = open_inherited(&inherited, snapshot, order->pair[1], problem);
+	if (!result)
+		result = try_places(&attempt, &decision, order, &inherited, signals, problem);
+	if (!result)
+		restored->learning = start_learn(snapshot, inherited.fds + INHERITED - MEMORY_FILES,
+					 inherited.count - (INHERITED - MEMORY_FILES));
+	else
+		taken = order->is_complete && take_back(order->pair[1]);
+	close_inherited(&inherited);
+	if (result) {
+		/* A criu that has died right after it had let the copy go. */
+		result = taken && has_begun(order->pair[0]) ? 1 : -1;
+		close(order->pair[0]);
+		return result;
+	}
+	pass_on_early(signals, attempt.pidfd);
+	restored->channel = attempt.channel;
+	restored->pidfd = attempt.pidfd;
+	restored->control = order->pair[0];
+	restored->own_session = json_get(snapshot->manifest, "session_leader") &&
+				json_get(snapshot->manifest, "session_leader")->integer;
+	return 0;
+}
+
+static int restore_blocked(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot,
+			   int signals, struct problem *problem)
+{
 	struct self self;
-	char cwd[PATH_MAX];
-	int pair[2], taken = 0, result;
+	struct order order = { launch, snapshot, &self, { -1, -1 }, 0, 0 };
+	struct problem found;
+	int result;
 
 	restored->learning = NULL;
 	if (self_read(&self, problem))
@@ -403,33 +472,11 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 		pass_on_early(signals, restored->pidfd);
 		return 0;
 	}
-	if (decide(&decision, launch->mode, &self, snapshot->manifest, problem) ||
-	    fill_request(&request, launch, snapshot, &self, cwd, problem))
-		return -1;
-	if (send_request(&request, snapshot, pair, problem))
-		return -1;
-	result = open_inherited(&inherited, snapshot, pair[1], problem);
-	if (!result)
-		result = try_places(&attempt, &decision, snapshot, &inherited, &self, signals, problem);
-	if (!result)
-		restored->learning = start_learn(snapshot, inherited.fds + INHERITED - MEMORY_FILES,
-					 inherited.count - (INHERITED - MEMORY_FILES));
-	else
-		taken = take_back(pair[1]);
-	close_inherited(&inherited);
-	if (result) {
-		/* A criu that has died right after it had let the copy go. */
-		result = taken && has_begun(pair[0]) ? 1 : -1;
-		close(pair[0]);
-		return result;
-	}
-	pass_on_early(signals, attempt.pidfd);
-	restored->channel = attempt.channel;
-	restored->pidfd = attempt.pidfd;
-	restored->control = pair[0];
-	restored->own_session = json_get(snapshot->manifest, "session_leader") &&
-				json_get(snapshot->manifest, "session_leader")->integer;
-	return 0;
+	result = restore_anew(restored, &order, signals, problem);
+	/* What is wrong with the snapshot comes first, also where something else is found before. */
+	if (result < 0 && !order.is_checked && snapshot_check(snapshot, &found))
+		*problem = found;
+	return result;
 }
 
 int restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)

@@ -27,7 +27,7 @@ struct restored {
 int fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
 		 const struct self *self, char cwd[PATH_MAX], struct problem *problem);
 /*
- * Restore a snapshot with this process's arguments, environment and streams; 0, after which signals are blocked, or -1.
+ * Check a snapshot, and restore it with this process's arguments, environment and streams; 0, after which signals are blocked, or -1.
  * It is 1 where that has failed and yet code of the program has run, which must not be started again then.
  */
 int restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, struct problem *problem);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -197,9 +198,35 @@ static void kill_tree(pid_t pid)
 	kill(pid, SIGKILL);
 }
 
+/* Where the word is awaited that a restore may go on; -1: nowhere. */
+static int word_from = -1;
+
+/* Called by fork, which libcriu does but once: criu starts beside, and is told nothing before the caller has agreed. */
+static void await_word(void)
+{
+	char word;
+	ssize_t size;
+
+	if (word_from < 0)
+		return;
+	while ((size = recv(word_from, &word, 1, 0)) < 0 && errno == EINTR)
+		;
+	word_from = -1;
+	if (size == 1)
+		return;
+	kill_children(getpid());
+	_exit(1);
+}
+
 static pid_t restore_program(const struct lcp_job *job, int channel)
 {
 	int pid;
+
+	if (job->flags & LCP_AWAIT_WORD) {
+		word_from = channel;
+		if (pthread_atfork(NULL, await_word, NULL))
+			fail(channel, 0, ENOMEM, LCP_STAGE_FORK);
+	}
 
 	for (int i = 0; i < job->inherit_count; i++)
 		fcntl(job->inherit[i], F_SETFD, 0);
@@ -421,6 +448,11 @@ int lcp_supervise_directly(const struct lcp_job *job, int *channel, pid_t *super
 	else
 		*channel = pair[0];
 	return result;
+}
+
+int lcp_give_word(int channel)
+{
+	return lcp_send(channel, "W", 1);
 }
 
 int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pidfd)

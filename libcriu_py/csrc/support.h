@@ -24,6 +24,8 @@
  * says that it was taken, all that was restored ends with the caller.
  */
 #define LCP_STANDBY 2
+/* Start criu at once, and let it restore when the caller has sent a byte on the channel; without it all ends. */
+#define LCP_AWAIT_WORD 4
 
 /* What an event tells. */
 #define LCP_EVENT_FAILED 1
@@ -193,5 +195,7 @@ void lcp_begin_ahead(void);
  * which costs a restore some 0.2 ms. `supervisor` gets its pid; no event tells it.
  */
 int lcp_supervise_directly(const struct lcp_job *job, int *channel, pid_t *supervisor);
+/* Let a supervisor of a job with LCP_AWAIT_WORD go on; 0 or -errno. */
+int lcp_give_word(int channel);
 
 #endif

@@ -58,10 +58,12 @@ static int send_request(int control, const struct launch *launch, const struct s
 int take(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot, const struct self *self)
 {
 	char path[PATH_MAX + 96], text[DESCRIPTION];
+	struct problem ignored;
 	int fds[3];
 	ssize_t size;
 
-	if (find_pool(path, sizeof(path), snapshot))
+	/* What is wrong with the snapshot is told by who restores it. */
+	if (find_pool(path, sizeof(path), snapshot) || snapshot_check(snapshot, &ignored))
 		return 0;
 	size = lcp_standby_describe(wanted_mode(launch), text, sizeof(text));
 	if (size < 0 || lcp_standby_take(path, text, (size_t)size, fds))
