@@ -36,17 +36,25 @@ static int join(char *path, size_t size, struct problem *problem, const char *ba
 
 int scratch_directory(char path[PATH_MAX], struct problem *problem)
 {
+	static char known[PATH_MAX]; /* once it was looked at: it is asked for four times */
 	const char *base = "/dev/shm";
 	char name[40];
 	struct stat status;
 
+	if (*known) {
+		strcpy(path, known);
+		return 0;
+	}
 	if (stat(base, &status) || !S_ISDIR(status.st_mode)) {
 		base = getenv("XDG_RUNTIME_DIR");
 		if (!base || !*base)
 			base = "/tmp";
 	}
 	snprintf(name, sizeof(name), "libcriu_py-%u", geteuid());
-	return join(path, PATH_MAX, problem, base, name) ? -1 : own_directory(path, problem);
+	if (join(path, PATH_MAX, problem, base, name) || own_directory(path, problem))
+		return -1;
+	strcpy(known, path);
+	return 0;
 }
 
 int scratch_environment(struct criu_environment *environment, const char *criu, int filtered, struct problem *problem)
