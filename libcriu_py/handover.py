@@ -6,7 +6,7 @@ Both sides are here. The dumped process has four *slots* open: placeholder files
 place (`--inherit-fd`). That of the request is a SOCK_SEQPACKET socket:
 
 1. restoring side to restored process: one message with the descriptors of the request (a memfd) and of
-   whatever else it passes on;
+   whatever else it passes on (libcriu-py-run sends it before the restore, and takes it back where that fails);
 2. back: `S` when the request has been applied and the program's own code is about to run, or `E` and
    a text when that failed; then `R` when the after-hooks are through.
 
