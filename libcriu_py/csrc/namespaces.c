@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -136,12 +137,15 @@ int lcp_mount_own_proc(int namespaces)
 static int add_offset(char *text, size_t size, clockid_t clock, const char *name, const char *inherited, int64_t wanted)
 {
 	const char *line = strstr(inherited, name);
-	long long seconds = 0, nanoseconds = 0, offset;
+	long long seconds, nanoseconds, offset;
 	size_t length = strlen(text);
 	struct timespec now;
+	char *end;
 
-	if (!line || sscanf(line + strlen(name), "%lld %lld", &seconds, &nanoseconds) != 2 || clock_gettime(clock, &now))
+	if (!line || clock_gettime(clock, &now))
 		return -1;
+	seconds = strtoll(line + strlen(name), &end, 10);
+	nanoseconds = strtoll(end, NULL, 10);
 	offset = wanted - (now.tv_sec * SECOND + now.tv_nsec) + seconds * SECOND + nanoseconds;
 	seconds = offset / SECOND - (offset % SECOND < 0); /* the nanoseconds are positive */
 	snprintf(text + length, size - length, "%s %lld %lld\n", name, seconds, offset - seconds * SECOND);
