@@ -207,9 +207,6 @@ static int await_news(struct attempt *attempt, int signals)
 {
 	int wanted_to_end = 0, result;
 
-	if (!attempt->supervisor)
-		return 0; /* it is known */
-	lcp_give_word(attempt->channel); /* to one that has ended already in vain, as its news tell */
 	for (;;) {
 		struct pollfd polled[2] = { { attempt->channel, POLLIN, 0 }, { wanted_to_end ? -1 : signals, POLLIN, 0 } };
 		int count = poll(polled, 2, wanted_to_end ? PATIENCE_MS : -1);
@@ -223,10 +220,7 @@ static int await_news(struct attempt *attempt, int signals)
 		if (count < 0 || !polled[0].revents)
 			continue;
 		result = lcp_next_event(attempt->channel, -1, &attempt->news, &attempt->pidfd);
-		if (result < 0)
-			return result;
-		if (attempt->news.kind == LCP_EVENT_STARTED || attempt->news.kind == LCP_EVENT_FAILED)
-			return 0;
+		return result < 0 ? result : 0;
 	}
 }
 
@@ -251,16 +245,21 @@ static int explain(const struct attempt *attempt, int result, const struct work 
 			   "what to do", stage_text(attempt->news.stage), strerror(attempt->news.error));
 }
 
-static void supervise(struct attempt *attempt, const struct lcp_job *job)
+/*
+ * Start the supervisor, and wait until it has started criu: the kernel leaves a new process on the processor of its
+ * parent, where it would come to that only when this process has nothing more to do.
+ */
+static int supervise(struct attempt *attempt, const struct lcp_job *job, int signals)
 {
 	int result = lcp_supervise_directly(job, &attempt->channel, &attempt->supervisor);
 
 	attempt->pidfd = -1;
 	if (!result)
-		return;
+		return await_news(attempt, signals);
 	attempt->supervisor = 0;
 	attempt->channel = -1;
 	attempt->news = (struct lcp_event){ LCP_EVENT_FAILED, 0, -result, job->namespaces ? LCP_STAGE_UNSHARE : LCP_STAGE_FORK };
+	return 0;
 }
 
 /*
@@ -272,12 +271,16 @@ static void clear(void *work)
 	work_remove(work);
 }
 
-/* Let criu restore; 0, or -1 with `taken` telling whether that was for a pid in use. */
-static int conclude(struct attempt *attempt, const struct order *order, const struct work *work, int signals, int *taken,
-		    struct problem *problem)
+/* Let criu restore, where it was started; 0, or -1 with `taken` telling whether that was for a pid in use. */
+static int conclude(struct attempt *attempt, int result, const struct order *order, const struct work *work, int signals,
+		    int *taken, struct problem *problem)
 {
-	int result = await_news(attempt, signals), refused;
+	int refused;
 
+	if (!result && attempt->news.kind == LCP_EVENT_SUPERVISED) {
+		lcp_give_word(attempt->channel); /* to one that has ended already in vain, as its news tell */
+		result = await_news(attempt, signals);
+	}
 	if (!result && attempt->news.kind == LCP_EVENT_STARTED)
 		return 0;
 	refused = !result && attempt->news.stage == LCP_STAGE_RESTORE;
@@ -318,12 +321,13 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 		job.env = environment.variables;
 		job.restored = clear;
 		job.context = &work;
-		supervise(attempt, &job);
-		result = complete(order, problem);
-		if (result)
+		result = supervise(attempt, &job, signals);
+		if (!complete(order, problem)) {
+			result = conclude(attempt, result, order, &work, signals, taken, problem);
+		} else {
 			give_up(attempt);
-		else
-			result = conclude(attempt, order, &work, signals, taken, problem);
+			result = -1;
+		}
 	}
 	criu_local_free_opts(job.restore);
 	if (result)

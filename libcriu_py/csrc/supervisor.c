@@ -209,6 +209,7 @@ static void await_word(void)
 
 	if (word_from < 0)
 		return;
+	tell(word_from, LCP_EVENT_SUPERVISED, getpid(), 0, 0, -1);
 	while ((size = recv(word_from, &word, 1, 0)) < 0 && errno == EINTR)
 		;
 	word_from = -1;

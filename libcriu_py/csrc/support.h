@@ -24,7 +24,10 @@
  * says that it was taken, all that was restored ends with the caller.
  */
 #define LCP_STANDBY 2
-/* Start criu at once, and let it restore when the caller has sent a byte on the channel; without it all ends. */
+/*
+ * Start criu at once, tell LCP_EVENT_SUPERVISED, and let it restore when the caller has sent a byte on the channel; without
+ * it all ends.
+ */
 #define LCP_AWAIT_WORD 4
 
 /* What an event tells. */
