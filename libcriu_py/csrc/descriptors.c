@@ -83,7 +83,8 @@ ssize_t lcp_receive_message(int sock, void *data, size_t size, int *fds, int *co
 	*count = 0;
 	do
 		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	/* Once, and before what is there to be read: the other end was closed without having read all (net/unix/af_unix.c). */
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n < 0)
 		return n;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
