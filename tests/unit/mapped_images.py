@@ -7,12 +7,13 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.mapped import imagefile
+from libcriu_py.mapped import check, imagefile
 from libcriu_py.mapped import memory as m
+from libcriu_py.mapped.memory import Memory
 from libcriu_py.mapped.wire import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 PAGE = m.PAGE
@@ -21,6 +22,7 @@ FILE = m.REGULAR | m.FILE_PRIVATE
 UNKNOWN = (1000, 2, b"of a newer CRIU")
 LIBRARY = 7
 POOL = 16 << 10
+KEY = "snap/memory.img"
 
 
 class Vma(NamedTuple):
@@ -177,3 +179,41 @@ def library(*segments: tuple[int, int, int], size: int = 24 * PAGE) -> bytes:
     for offset, in_file, in_memory in segments:
         headers += struct.pack("<IIQQQQQQ", 1, 6, offset, (1 << 20) + offset, 0, in_file, in_memory, PAGE)
     return (header + headers).ljust(size, b"\x90")
+
+
+class Images(NamedTuple):
+    """
+    Both sets of images, and the file.
+    """
+
+    before: Path
+    after: Path
+    memory: Path
+
+    def check(self) -> check.Checked:
+        """
+        Compare them.
+        """
+        return check.same_memory(str(self.before), str(self.after), str(self.memory), KEY)
+
+    def mapped(self, pid: int = 1) -> list[tuple[int, int]]:
+        """
+        Give the areas that are mapped from the file, in pages.
+        """
+        with Memory(str(self.after), pid) as after:
+            files = imagefile.read(str(self.after / "files.img"), imagefile.FILES_MAGIC)
+            ids = check.ids_of(files, KEY)
+            areas = [area for area in after.areas if area.message.number(m.SHMID) in ids]
+        return [(area.start // PAGE, area.end // PAGE) for area in areas]
+
+    def change_before(self, change: Callable[[list[Message]], None]) -> None:
+        """
+        Change the areas that were dumped.
+        """
+        path = self.before / "mm-1.img"
+        (mm,) = imagefile.read(str(path), imagefile.MM_MAGIC)
+        areas = [Message.parse(data) for data in mm.all_bytes(m.MM_VMAS)]
+        change(areas)
+        mm.replace_all(m.MM_VMAS, [area.encode() for area in areas])
+        path.unlink()
+        imagefile.write(str(path), imagefile.MM_MAGIC, [mm])

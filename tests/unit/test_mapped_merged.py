@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from libcriu_py.errors import ImageError
-from libcriu_py.mapped import check, imagefile, libraries, optimize
+from libcriu_py.mapped import imagefile, libraries, optimize
 from libcriu_py.mapped import memory as m
 from libcriu_py.mapped.memory import Memory
 from libcriu_py.mapped.wire import Message
 from tests.unit.mapped_images import (
     ANON,
     FILE,
+    KEY,
     LIBRARY,
     PAGE,
     UNKNOWN,
+    Images,
     Vma,
     block,
     chunks,
@@ -36,7 +38,6 @@ from tests.unit.mapped_images import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-KEY = "snap/memory.img"
 CODE = Vma(0xF8, 4, FILE, prot=5, flags=2, shmid=LIBRARY)
 DATA = Vma(0xFC, 18, FILE, prot=3, flags=2, shmid=LIBRARY, pgoff=4 * PAGE)
 BSS = Vma(0x10E, 2)
@@ -53,44 +54,6 @@ STORED = {number: page(f"{number:x}") for number in range(0x104, 0x110)}
 The first 8 pages of the data were not written to.
 """
 POOLS = spread(0x110, pools(5, 0x40))
-
-
-class Images(NamedTuple):
-    """
-    Both sets of images, and the file.
-    """
-
-    before: Path
-    after: Path
-    memory: Path
-
-    def check(self) -> check.Checked:
-        """
-        Compare them.
-        """
-        return check.same_memory(str(self.before), str(self.after), str(self.memory), KEY)
-
-    def mapped(self, pid: int = 1) -> list[tuple[int, int]]:
-        """
-        Give the areas that are mapped from the file, in pages.
-        """
-        with Memory(str(self.after), pid) as after:
-            files = imagefile.read(str(self.after / "files.img"), imagefile.FILES_MAGIC)
-            ids = check.ids_of(files, KEY)
-            areas = [area for area in after.areas if area.message.number(m.SHMID) in ids]
-        return [(area.start // PAGE, area.end // PAGE) for area in areas]
-
-    def change_before(self, change: Callable[[list[Message]], None]) -> None:
-        """
-        Change the areas that were dumped.
-        """
-        path = self.before / "mm-1.img"
-        (mm,) = imagefile.read(str(path), imagefile.MM_MAGIC)
-        areas = [Message.parse(data) for data in mm.all_bytes(m.MM_VMAS)]
-        change(areas)
-        mm.replace_all(m.MM_VMAS, [area.encode() for area in areas])
-        path.unlink()
-        imagefile.write(str(path), imagefile.MM_MAGIC, [mm])
 
 
 @pytest.fixture

@@ -8,44 +8,39 @@ import errno
 import os
 import resource
 import shutil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
 from libcriu_py.errors import ImageError
-from libcriu_py.mapped import check, imagefile, optimize, plan, rewrite
+from libcriu_py.mapped import imagefile, optimize, plan, rewrite
 from libcriu_py.mapped import memory as m
 from libcriu_py.mapped.memory import Memory
 from libcriu_py.mapped.owners import Owned
 from libcriu_py.mapped.wire import Message
-from tests.unit.mapped_images import ANON, FILE, LIBRARY, PAGE, UNKNOWN, Vma, page, write_process, write_rest
+from tests.unit.mapped_images import (
+    ANON,
+    FILE,
+    KEY,
+    LIBRARY,
+    PAGE,
+    UNKNOWN,
+    Images,
+    Vma,
+    page,
+    write_process,
+    write_rest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-KEY = "snap/memory.img"
 CODE = Vma(0x100, 4, FILE, prot=5, flags=2, shmid=LIBRARY)
 DATA = Vma(0x104, 30, FILE, prot=3, flags=2, shmid=LIBRARY, pgoff=4 * PAGE)
 BIG = Vma(0x1000, 400)
 OTHER = Vma(0x2000, 40)
 STACK = Vma(0x9000, 40, flags=0x122)
-
-
-class Images(NamedTuple):
-    """
-    Both sets of images, and the file.
-    """
-
-    before: Path
-    after: Path
-    memory: Path
-
-    def check(self) -> check.Checked:
-        """
-        Compare them.
-        """
-        return check.same_memory(str(self.before), str(self.after), str(self.memory), KEY)
 
 
 def everything_known(memory: Memory, **_: object) -> list[Owned]:
