@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.cli_command import Command, write
 from tests.system.cli_start import make_snapshot
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -26,53 +25,12 @@ if __name__ == "__main__":
 """
 
 
-class Command(NamedTuple):
-    """
-    The command in a mode, and a directory of the mode's account.
-    """
-
-    mode: Mode
-    place: Path
-
-    def __call__(self, *args: object, **settings: Any) -> subprocess.CompletedProcess[str]:
-        """
-        Run the command with its output captured.
-        """
-        return self.mode.run([self.mode.account.python, "-m", "libcriu_py", *args], **settings)
-
-    def restored(self, snapshot: Path, *args: object, **settings: Any) -> str:
-        """
-        Run a snapshot, without a fallback, and return what it printed.
-        """
-        done = self("run", "--no-fallback", snapshot, *args, **settings)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-
-    def inspect(self, snapshot: Path, *args: str) -> dict[str, Any]:
-        """
-        Return what inspect says of a snapshot.
-        """
-        done = self("inspect", "--json", *args, snapshot)
-        assert (done.returncode, done.stderr) == (0, "")
-        contents: dict[str, Any] = json.loads(done.stdout)
-        return contents
-
-
 @pytest.fixture
 def command(mode: Mode, directory_of: Callable[[Account], Path]) -> Command:
     """
     Give the command in each mode.
     """
     return Command(mode, directory_of(mode.account))
-
-
-def write(path: Path, text: str) -> Path:
-    """
-    Write a file, and the directories above it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def test_script_is_stopped_before_it_starts(command: Command) -> None:

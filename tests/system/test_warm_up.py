@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.test_cli_snapshot import Command, write
+from tests.system.cli_command import Command, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
