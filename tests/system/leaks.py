@@ -116,7 +116,21 @@ def _files() -> set[Path]:
         own = Path(f"/dev/shm/libcriu_py-{uid}")
         if own.exists():
             found |= {path for path in own.iterdir() if not path.name.startswith(CACHES) and not _in_use(path)}
-    return found
+    return found - _listened_on()
+
+
+def _listened_on() -> set[Path]:
+    """
+    Give the sockets under which a standby pool can be reached, of whichever test process.
+
+    A pool of ours that a test left is found as a process.
+    """
+    accepting = 0x10000  # __SO_ACCEPTCON in include/uapi/linux/net.h
+    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as file:
+        sockets = [line.split() for line in list(file)[1:]]
+    listening = (fields for fields in sockets if len(fields) > 7 and int(fields[3], 16) & accepting)
+    # A socket is known by the name that it was bound to, before it was moved to its own.
+    return {Path(fields[7].removesuffix(".new")) for fields in listening}
 
 
 def _mounts() -> dict[str, str]:

@@ -4,6 +4,7 @@ A standby pool in a process of its own, for tests of what comes out of it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -166,11 +167,12 @@ class Pool:
 
 def children(pid: int) -> set[int]:
     """
-    Give the pids of a process's children.
+    Give the pids of a process's children; none when it is gone.
     """
     found: set[int] = set()
-    for task in os.listdir(f"/proc/{pid}/task"):
-        found |= set(map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()))
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found |= set(map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()))
     return found
 
 

@@ -377,17 +377,17 @@ def test_waiting_copy_ends_with_its_processes(mode: Mode, tmp_path: Path, isolat
     What was dumped with the program ends with the copy that nobody has taken, in a pid namespace and outside.
     """
     snapshot = make(mode, tmp_path, TREE)
-    pool = Pool(mode, snapshot, size=1 + isolated)
-    assert pool.stock().waiting == 1 + isolated
-    first = start(mode, snapshot)
-    assert first.communicate(timeout=TIMEOUT)[0] == "True\n"
-    assert pool.stock().served == 1
-    below = {pid for supervisor in pool.supervisors() for pid in standby.descendants(supervisor)}
-    assert len(below) >= 2 * (1 + isolated)
-    pool.process.kill()
-    pool.process.communicate()
-    wait_for_end(below, TIMEOUT)
-    assert not {pid for pid in below if name_of(pid) and Path(f"/proc/{pid}/exe").exists()}
+    with Pool(mode, snapshot, size=1 + isolated) as pool:
+        assert pool.stock().waiting == 1 + isolated
+        first = start(mode, snapshot)
+        assert first.communicate(timeout=TIMEOUT)[0] == "True\n"
+        assert pool.stock().served == 1
+        below = {pid for supervisor in pool.supervisors() for pid in standby.descendants(supervisor)}
+        assert len(below) >= 2 * (1 + isolated)
+        pool.process.kill()
+        pool.process.communicate()
+        wait_for_end(below, TIMEOUT)
+        assert not {pid for pid in below if name_of(pid) and Path(f"/proc/{pid}/exe").exists()}
     assert start(mode, snapshot).communicate(timeout=TIMEOUT)[0] == "True\n"
 
 
@@ -395,10 +395,9 @@ def test_new_pool_takes_the_place_of_a_killed_one(mode: Mode, snapshot: Path) ->
     """
     A socket that nobody listens on is no obstacle; one that somebody listens on is.
     """
-    killed = Pool(mode, snapshot, size=1)
-    killed.stock()
-    killed.process.kill()
-    killed.process.communicate()
+    with Pool(mode, snapshot, size=1) as killed:
+        killed.stock()
+        killed.process.kill()
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         with pytest.raises(CriuError, match="a standby pool of this snapshot already"):
