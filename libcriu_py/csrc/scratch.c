@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define SYSTEM_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define NO_BREAKPOINTS "CRIU_FAULT=130"
 
 static int own_directory(const char *path, struct problem *problem)
 {
@@ -75,7 +76,8 @@ int scratch_environment(struct criu_environment *environment, const char *criu, 
 		return -1;
 	environment->variables[0] = environment->cache;
 	environment->variables[1] = (char *)SYSTEM_PATH;
-	environment->variables[2] = NULL;
+	environment->variables[2] = (char *)NO_BREAKPOINTS;
+	environment->variables[3] = NULL;
 	return 0;
 }
 

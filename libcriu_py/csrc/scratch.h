@@ -12,10 +12,13 @@
 /* The user's directory, made where it is missing; 0 or -1. */
 int scratch_directory(char path[PATH_MAX], struct problem *problem);
 
-/* The environment for a criu: its cache of kernel features and a PATH, nothing of the caller's. */
+/*
+ * The environment for a criu: its cache of kernel features, a PATH and what keeps it from hardware breakpoints
+ * (libcriu_py/scratch.py), nothing of the caller's.
+ */
 struct criu_environment {
 	char cache[PATH_MAX + 32];
-	char *variables[3];
+	char *variables[4];
 };
 /* `filtered`: under a seccomp filter, whose refusals criu takes for what the kernel lacks. */
 int scratch_environment(struct criu_environment *environment, const char *criu, int filtered, struct problem *problem);

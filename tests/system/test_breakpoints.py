@@ -1,0 +1,91 @@
+"""
+A criu that is started here sets no hardware breakpoint, for which the kernel would wait for an RCU grace period.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libcriu_py.binary import find_criu
+from tests.system.conftest import MODES
+from tests.system.test_native_launcher import LAUNCHERS, Copies, make
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.system.conftest import Mode
+
+PROGRAM = "print('over')"
+SHIM = """#!/bin/sh
+exec strace --daemonize --quiet=all --trace=ptrace --output="{log}.$$" {criu} "$@"
+"""
+"""
+A criu whose own system calls are seen, not those of the processes that it makes: it could not trace them. The tracer is
+no parent of it, since what it restores becomes a child of its own parent.
+"""
+
+
+class Traced:
+    """
+    A criu that says how it traces.
+
+    Args:
+        directory: For the program and what it says.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "criu"
+        self._logs = directory / "ptrace"
+        self._logs.mkdir()
+        self.path.write_text(SHIM.format(log=self._logs / "of", criu=find_criu()))
+        self.path.chmod(0o755)
+
+    def said(self) -> str:
+        """
+        Give the calls of ptrace(2) since this was asked before.
+        """
+        said = []
+        for log in sorted(self._logs.iterdir()):
+            said.append(log.read_text())
+            log.unlink()
+        return "".join(said)
+
+
+@pytest.fixture(name="traced")
+def traced_fixture(tmp_path: Path) -> Traced:
+    """
+    Give a criu that is traced.
+    """
+    return Traced(tmp_path)
+
+
+def directory_of(mode: Mode, path: Path) -> Path:
+    """
+    Make a directory for who dumps.
+    """
+    path.mkdir()
+    mode.account.give(path)
+    return path
+
+
+def test_neither_dump_nor_restore_sets_a_breakpoint(
+    mode_named: Callable[[str], Mode], traced: Traced, tmp_path: Path
+) -> None:
+    """
+    Tasks are stopped at system calls instead; what criu once tries, to know its kernel, does not count.
+    """
+    mode = mode_named(MODES[0])._replace(criu=traced.path)
+    make(mode, directory_of(mode, tmp_path / "first"), PROGRAM)  # criu tries once what its kernel can do
+    traced.said()
+    snapshot = make(mode, directory_of(mode, tmp_path / "second"), PROGRAM)
+    dumped = traced.said()
+    assert "PTRACE_SEIZE" in dumped
+    assert "PTRACE_POKEUSER" not in dumped
+    for launcher in LAUNCHERS:
+        assert Copies(mode, snapshot, launcher).run().stdout == "over\n"
+        restored = traced.said()
+        assert "PTRACE_SYSCALL" in restored
+        assert "PTRACE_POKEUSER" not in restored
