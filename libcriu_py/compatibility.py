@@ -52,6 +52,7 @@ def mismatches(snapshot: Snapshot) -> list[Mismatch]:
         *_machine(manifest["machine"]),
         *_identity(manifest),
         *_snapshot_files(snapshot),
+        *_place(snapshot),
         *_mapped(manifest["mapped"]),
     ]
 
@@ -95,6 +96,16 @@ def _snapshot_files(snapshot: Snapshot) -> Iterator[Mismatch]:
             continue
         if size != recorded["size"]:
             yield Mismatch(f"{path} has {size} bytes instead of {recorded['size']}; make the snapshot anew", fatal=True)
+
+
+def _place(snapshot: Snapshot) -> Iterator[Mismatch]:
+    memory = snapshot.manifest.get("memory") or {}
+    if memory.get("executable") and os.statvfs(snapshot.path).f_flag & os.ST_NOEXEC:
+        yield Mismatch(
+            f"{snapshot.path} is on a file system that is mounted noexec, from which the code of libraries cannot be "
+            "mapped; move it to another one",
+            fatal=True,
+        )
 
 
 def _mapped(recorded: list[dict[str, Any]]) -> Iterator[Mismatch]:

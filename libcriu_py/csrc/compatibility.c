@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -130,6 +131,16 @@ static void check_files(struct finding *finding, const struct snapshot *snapshot
 	}
 }
 
+static void check_place(struct finding *finding, const struct snapshot *snapshot)
+{
+	const struct json *code = json_typed(json_get(json_get(snapshot->manifest, "memory"), "executable"), JSON_BOOL);
+	struct statvfs status;
+
+	if (code && code->integer && !fstatvfs(snapshot->directory, &status) && status.f_flag & ST_NOEXEC)
+		found(finding, "%s is on a file system that is mounted noexec, from which the code of libraries cannot be "
+		      "mapped; move it to another one", snapshot->path);
+}
+
 static void check_mapped_file(struct finding *finding, const struct json *file)
 {
 	const char *path = json_string(json_get(file, "path"));
@@ -179,6 +190,7 @@ int snapshot_check(const struct snapshot *snapshot, struct problem *problem)
 	check_identity(&finding, snapshot->manifest);
 	check_variables(&finding, json_get(json_get(snapshot->manifest, "python"), "variables"));
 	check_files(&finding, snapshot);
+	check_place(&finding, snapshot);
 	json_for_each(file, mapped)
 		check_mapped_file(&finding, file);
 	if (finding.count > REASONS)

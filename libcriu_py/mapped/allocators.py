@@ -61,7 +61,7 @@ def found(images: str, memories: Sequence[Memory]) -> list[Allocator]:
     programs: dict[str, bool] = {}
     for memory in memories:
         idle = _is_without_mimalloc(memory)
-        for number in libraries.executed(memory):
+        for number in libraries.executed(memory) - libraries.memory_images(files):
             path = files[number].path if number in files else "a file without a name"
             programs[path] = programs.get(path, True) and idle
     return [

@@ -7,12 +7,14 @@ images alone. It runs before any rewritten snapshot is published.
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import ImageError
-from libcriu_py.mapped import imagefile
+from libcriu_py.mapped import imagefile, libraries
+from libcriu_py.mapped.imagefile import FILES_NAME
 from libcriu_py.mapped.memory import (
     COMPAT_NR_PAGES,
     END,
@@ -39,11 +41,10 @@ from libcriu_py.mapped.memory import (
     Memory,
     processes,
 )
-from libcriu_py.mapped.rewrite import FILES_NAME
 from libcriu_py.mapped.wire import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _BLOCK = 1 << 18
 _HUGEPAGE = 1 << 14
@@ -83,13 +84,14 @@ def same_memory(original: str, rewritten: str, memory_file: str, key: str) -> Ch
     fd = os.open(memory_file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         ids = _compare_files(original, rewritten, key, os.fstat(fd).st_size)
+        files = libraries.files(original)
         mapped = copied = 0
         used: list[int] = []
         for pid in pids:
             with Memory(original, pid) as before, Memory(rewritten, pid) as after:
                 _require(before.pages_name == after.pages_name, "the pages are in files of other names")
                 changed.add(before.pages_name)
-                here, there = _Comparison(before, after, fd, ids).run()
+                here, there = _Comparison(before, after, fd, ids, files).run()
                 mapped += here
                 copied += there
                 used += {area.message.number(SHMID) for area in after.areas if area.message.number(SHMID) in ids}
@@ -144,15 +146,26 @@ def _compare_files(original: str, rewritten: str, key: str, size: int) -> set[in
     return ids
 
 
+class _Source(NamedTuple):
+    """A file of which an area was a mapping."""
+
+    fd: int
+    shift: int
+    """From an address to its place in the file."""
+
+
 class _Comparison:
     """The comparison of one process's memory before and after."""
 
-    def __init__(self, before: Memory, after: Memory, fd: int, ids: set[int]) -> None:
+    def __init__(
+        self, before: Memory, after: Memory, fd: int, ids: set[int], files: Mapping[int, libraries.File]
+    ) -> None:
         self.before = before
         self.after = after
         self.fd = fd
         self.size = os.fstat(fd).st_size
         self.ids = ids
+        self.files = files
 
     def run(self) -> tuple[int, int]:
         """Compare; returns the sizes of what is mapped and of what a restore copies."""
@@ -229,26 +242,52 @@ class _Comparison:
         self._compare_kind(area, piece)
         first = piece.message.number(PGOFF)
         _require(first % PAGE == 0 and first + piece.end - piece.start <= self.size, "a mapping ends after its file")
-        if area.status & FILE_PRIVATE:
-            stored = sum(high - low for low, high, _ in self.before.pieces(start, end))
-            _require(stored == end - start, "pages that are in a library's file would be in memory.img")
         offset = first - piece.start  # from an address to its place in the file
         at = start
-        for low, high, place in self.before.pieces(start, end):
-            self._compare_content(at, low, offset + at)
-            if any(self.after.pieces(low, high)):
-                self._compare_content(low, high, offset + low)
-            elif not same_bytes(self.before.fd, place, self.fd, offset + low, high - low):
-                self._differ(low)
-            at = high
-        self._compare_content(at, end, offset + at)
+        with self._library(area, start, end) as library:
+            for low, high, place in self.before.pieces(start, end):
+                self._compare_content(at, low, offset + at, library)
+                if any(self.after.pieces(low, high)):
+                    self._compare_content(low, high, offset + low, library)
+                elif not same_bytes(self.before.fd, place, self.fd, offset + low, high - low):
+                    self._differ(low)
+                at = high
+            self._compare_content(at, end, offset + at, library)
 
-    def _compare_content(self, start: int, end: int, offset: int) -> None:
+    @contextlib.contextmanager
+    def _library(self, area: Area, start: int, end: int) -> Iterator[_Source | None]:
+        """Have the file open from which a part of an area has what is not stored; None where that is zeros."""
+        stored = sum(high - low for low, high, _ in self.before.pieces(start, end))
+        if not area.status & FILE_PRIVATE or stored == end - start:
+            yield None
+            return
+        number = area.message.number(SHMID)
+        _require(number in self.files, "a mapped file is not known")
+        with contextlib.ExitStack() as stack:
+            try:
+                library = stack.enter_context(libraries.opened(self.files[number]))
+            except OSError as error:
+                message = f"{self.files[number].path} cannot be compared: {error.strerror}; the memory stays copied"
+                raise ImageError(message) from error
+            source = _Source(library.fd, area.message.number(PGOFF) - area.start)
+            _require(end + source.shift - library.size < PAGE, "a library's file is shorter than its mapping")
+            yield source
+
+    def _compare_content(self, start: int, end: int, offset: int, library: _Source | None) -> None:
         """Compare a part of a mapping, also where nothing is stored, or where pages go before the mapping."""
         for at in range(start, end, _BLOCK):
             size = min(_BLOCK, end - at)
-            if self.before.read(at, size) != self._mapped_content(at, size, offset + at - start):
+            if self._original_content(at, size, library) != self._mapped_content(at, size, offset + at - start):
                 self._differ(at)
+
+    def _original_content(self, at: int, size: int, library: _Source | None) -> bytes:
+        """Give what a restore of the original would have at an address: stored pages, a library's, or zeros."""
+        if library is None:
+            return self.before.read(at, size)
+        out = bytearray(os.pread(library.fd, size, at + library.shift).ljust(size, b"\0"))
+        for low, high, _ in self.before.pieces(at, at + size):
+            out[low - at : high - at] = self.before.read(low, high - low)
+        return bytes(out)
 
     def _differ(self, at: int) -> None:
         _require(False, f"the memory of process {self.before.pid} from {at:#x} on differs")
@@ -271,7 +310,8 @@ class _Comparison:
         anonymous = area.flags & MAP_ANONYMOUS
         _require(piece.flags == area.flags & ~MAP_ANONYMOUS, "the flags of an area have changed")
         _require(piece.flags & ~_MAP_NORESERVE == MAP_PRIVATE, "a special area would be mapped")
-        _require(piece.status & ~FILE_PRIVATE == 1 and not area.prot & PROT_EXEC, "an area is of another kind")
+        _require(not (anonymous and area.prot & PROT_EXEC), "memory with code that no file has would be mapped")
+        _require(piece.status & ~FILE_PRIVATE == 1, "an area is of another kind")
         # Ordinary anonymous memory, the heap, or a private file mapping (criu/include/image.h).
         _require(area.status & ~HEAP in ({0x201} if anonymous else {0x41}), "a special area would be mapped")
         _require(not area.madvice & ~_HUGEPAGE and not piece.madvice, "advice on an area would be lost")

@@ -55,7 +55,7 @@ class Division:
         self._target = target
         self._name = f"mm-{pids[0]}.img"
         (self._mm,) = imagefile.read(os.path.join(snapshot.images, self._name), imagefile.MM_MAGIC)
-        self._files = imagefile.read(os.path.join(snapshot.images, rewrite.FILES_NAME), imagefile.FILES_MAGIC)
+        self._files = imagefile.read(os.path.join(snapshot.images, imagefile.FILES_NAME), imagefile.FILES_MAGIC)
         ids = check.ids_of(self._files, snapshot.memory_key or "")
         with Memory(snapshot.images, pids[0]) as memory:
             blocks = [area for area in memory.areas if _is_block(memory, area, ids)]
@@ -115,8 +115,8 @@ class Division:
         mm = self._mm.copy()
         mm.replace_all(MM_VMAS, [_moved(data, places) for data in self._mm.all_bytes(MM_VMAS)])
         imagefile.write(os.path.join(images, self._name), imagefile.MM_MAGIC, [mm])
-        imagefile.write(os.path.join(images, rewrite.FILES_NAME), imagefile.FILES_MAGIC, files)
-        rewrite.link_rest(self._old.images, images, {self._name, rewrite.FILES_NAME})
+        imagefile.write(os.path.join(images, imagefile.FILES_NAME), imagefile.FILES_MAGIC, files)
+        rewrite.link_rest(self._old.images, images, {self._name, imagefile.FILES_NAME})
 
     def check(self, files: dict[str, str]) -> None:
         """
@@ -130,7 +130,7 @@ class Division:
         """
         images = os.path.join(self._target, IMAGES)
         (mm,) = imagefile.read(os.path.join(images, self._name), imagefile.MM_MAGIC)
-        listed = imagefile.read(os.path.join(images, rewrite.FILES_NAME), imagefile.FILES_MAGIC)
+        listed = imagefile.read(os.path.join(images, imagefile.FILES_NAME), imagefile.FILES_MAGIC)
         paths = {number: path for key, path in files.items() for number in check.ids_of(listed, key)}
         before, after = self._mm.copy(), mm.copy()
         areas = list(zip(before.all_bytes(MM_VMAS), after.all_bytes(MM_VMAS), strict=True))
@@ -141,7 +141,7 @@ class Division:
         _require(kept == [message.fields for message in self._files], "an open file")
         for old, new in areas:
             self._check_area(Message.parse(old), Message.parse(new), paths)
-        check.compare_rest(self._old.images, images, {self._name, rewrite.FILES_NAME})
+        check.compare_rest(self._old.images, images, {self._name, imagefile.FILES_NAME})
 
     def _check_area(self, old: Message, new: Message, paths: dict[int, str]) -> None:
         known = check.ids_of(self._files, self._old.memory_key or "")

@@ -18,6 +18,8 @@ PAGEMAP_MAGIC = 0x56084025
 FILES_MAGIC = 0x56303138
 PSTREE_MAGIC = 0x50273030
 """Of criu/include/magic.h."""
+FILES_NAME = "files.img"
+"""Of the image that describes the regular files that are open or mapped."""
 
 _SIZE = struct.Struct("<I")
 _HEAD = struct.Struct("<II")

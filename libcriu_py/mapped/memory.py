@@ -28,6 +28,7 @@ PAGE = 4096
 START, END, PGOFF, SHMID, PROT, FLAGS, STATUS, FD, MADV, FDFLAGS = range(1, 11)
 # Fields of mm_entry (images/mm.proto).
 MM_START_BRK, MM_BRK = 6, 7
+MM_EXE_FILE = 12
 MM_VMAS = 14
 # Fields of pagemap_head and pagemap_entry (images/pagemap.proto).
 PAGES_ID = 1

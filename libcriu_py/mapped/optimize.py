@@ -41,6 +41,8 @@ class Mapped(NamedTuple):
     """Bytes of memory that are copied at each restore."""
     owners: Mapping[str, int] = {}
     """Mapped bytes by owner."""
+    has_code: bool = False
+    """Whether libraries are in memory.img, so that a file system mounted noexec is no place for it."""
     census: Mapping[int, Census] = {}
     """As given, so that it can be used again."""
 
@@ -50,7 +52,7 @@ class Mapped(NamedTuple):
         found["census"] = {str(pid): list(blocks) for pid, blocks in self.census.items()}
         if self.kind == "map":
             found |= {"file": MEMORY, "key": self.key, "size": self.size, "bytes": self.mapped}
-            found |= {"copied": self.copied, "owners": dict(self.owners)}
+            found |= {"copied": self.copied, "owners": dict(self.owners), "executable": self.has_code}
         return found
 
 
@@ -61,6 +63,8 @@ class Planned(NamedTuple):
     """For each process."""
     size: int
     why: str
+    has_code: bool
+    """Whether libraries are a part of it, so that a file system mounted noexec is no place for it."""
 
 
 def map_memory(
@@ -107,7 +111,7 @@ def _map_memory(images: str, memory_file: str, key: str, wanted: str, census: Ma
     owners: dict[str, int] = {}
     for segment in (segment for segments in planned.segments for segment in segments):
         owners[segment.owner] = owners.get(segment.owner, 0) + segment.end - segment.start
-    return Mapped("map", planned.why, key, planned.size, checked.mapped, checked.copied, owners)
+    return Mapped("map", planned.why, key, planned.size, checked.mapped, checked.copied, owners, planned.has_code)
 
 
 def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
@@ -165,15 +169,23 @@ def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[
     """Choose what is mapped; a text says why nothing is."""
     if os.sysconf("SC_PAGE_SIZE") != PAGE:
         return f"this kernel has pages of {os.sysconf('SC_PAGE_SIZE')} bytes, and memory is mapped with {PAGE} only"
+    known = libraries.files(images)
     foreign = allocators.found(images, memories)
     if allocators.owns_heap(foreign):
         return f"{allocators.describe(foreign)} may own the heap and purge it"
     others = bool(foreign) and wanted == "auto"
     bss = libraries.bss(images, memories)
+    without = libraries.memory_images(known)
+    whole: set[int] = set()
+    if not os.statvfs(images).f_flag & os.ST_NOEXEC:
+        # The next dump is to find the allocators in their files.
+        whole = libraries.small(known, memories, without=[allocator.path for allocator in foreign])
     layout = plan.Layout()
     segments = []
     for memory in memories:
-        owned = recognise(memory, census=census.get(memory.pid), others=others, bss=bss)
+        owned = recognise(
+            memory, census=census.get(memory.pid), others=others, bss=bss, whole=whole, without=without
+        )
         segments.append(layout.place(memory, plan.cut(memory, owned)))
     total = sum(segment.end - segment.start for found in segments for segment in found)
     if not total or (wanted == "auto" and total < WORTH_IT):
@@ -182,24 +194,25 @@ def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[
     if foreign:
         rest = "what it may own stays copied" if others else "what looks like malloc's is mapped, as asked for"
         why += f"; {allocators.describe(foreign)} is there, and {rest}"
-    return Planned(segments, layout.size, why)
+    return Planned(segments, layout.size, why, bool(whole))
 
 
 def _write(images: str, target: str, memory_file: str, key: str, memories: Sequence[Memory], planned: Planned) -> None:
-    files = imagefile.read(os.path.join(images, rewrite.FILES_NAME), imagefile.FILES_MAGIC)
+    files = imagefile.read(os.path.join(images, imagefile.FILES_NAME), imagefile.FILES_MAGIC)
+    known = libraries.files(images)
     first = max(rewrite.file_ids(files), default=0) + 1
     ids = range(first, first + len(memories))
     fd = os.open(memory_file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
     try:
         for memory, segments in zip(memories, planned.segments, strict=True):
-            rewrite.write_content(memory, segments, fd)
+            rewrite.write_content(memory, segments, fd, known)
         os.ftruncate(fd, planned.size)
     finally:
         os.close(fd)
-    changed = {rewrite.FILES_NAME}
+    changed = {imagefile.FILES_NAME}
     for memory, segments, number in zip(memories, planned.segments, ids, strict=True):
         rewrite.write_process(memory, segments, target, number)
         changed |= {f"mm-{memory.pid}.img", memory.pagemap_name, memory.pages_name}
     files = rewrite.add_files(files, ids, key, planned.size)
-    imagefile.write(os.path.join(target, rewrite.FILES_NAME), imagefile.FILES_MAGIC, files)
+    imagefile.write(os.path.join(target, imagefile.FILES_NAME), imagefile.FILES_MAGIC, files)
     rewrite.link_rest(images, target, changed)

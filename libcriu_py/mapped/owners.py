@@ -23,6 +23,8 @@ library data
 library bss
     The anonymous pages behind them, for variables that are zero at first, as many as the library's file says
     (`libraries`). They belong to the library for as long as it is loaded, so nobody purges, unmaps or grows them.
+library file
+    All of a small library, its code too: what nobody wrote to is that of its file, in `memory.img` as in the file.
 
 Everything else, whatever it is, stays copied.
 """
@@ -52,7 +54,7 @@ from libcriu_py.mapped.memory import (
 from libcriu_py.mapped.pymalloc import POOL, find_arenas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 MALLOC_HEAP = "malloc heap"
 MALLOC_ARENA = "malloc arena"
@@ -60,6 +62,7 @@ MALLOC_BLOCK = "malloc block"
 PYMALLOC = "pymalloc"
 LIBRARY_DATA = "library data"
 LIBRARY_BSS = "library bss"
+LIBRARY_FILE = "library file"
 
 _MAP_NORESERVE = 0x4000
 _HUGEPAGE = 1 << 14  # MADV_HUGEPAGE, as a bit of Area.madvice
@@ -125,6 +128,8 @@ def recognise(
     census: Census | None = None,
     others: bool = False,
     bss: Mapping[int, Mapping[int, int]] = MappingProxyType({}),
+    whole: Collection[int] = frozenset(),
+    without: Collection[int] = frozenset(),
 ) -> list[Owned]:
     """
     Find the ranges of memory whose owner is known.
@@ -134,12 +139,15 @@ def recognise(
         census: what its malloc said of its large chunks. When exactly these are found, they are proved.
         others: whether other allocators are there, such that large chunks count only where they are proved.
         bss: how much is behind the data of libraries, by the number of the file and where in it data ends.
+        whole: numbers of the files of libraries that are taken with all that is mapped of them.
+        without: numbers of files that are executed, but are no libraries.
 
     Returns:
         Disjoint ranges, in order of addresses.
     """
-    behind = list(_library_bss(memory, bss))
-    found = [*_heap(memory), *_library_data(memory), *behind]
+    data = list(_library_areas(memory, without))
+    behind = list(_library_bss(memory, data, bss))
+    found = [*_heap(memory), *_library_data(data, whole), *behind]
     chains: list[tuple[list[tuple[int, int]], frozenset[int]]] = []
     spans = [(span, list(_malloc_arenas(memory, span))) for span in _spans(memory, behind)]
     gaps = [gap for span, arenas in spans for gap in _gaps(span, arenas)]
@@ -297,13 +305,18 @@ def _next_candidate(memory: Memory, at: int, end: int) -> int:
 # ---- libraries -------------------------------------------------------------
 
 
-def _library_data(memory: Memory) -> Iterator[Owned]:
-    for area in _data_areas(memory):
-        yield Owned(area.start, area.end, LIBRARY_DATA)
+def _library_data(areas: Sequence[Area], whole: Collection[int]) -> Iterator[Owned]:
+    for area in areas:
+        if area.message.number(SHMID) in whole:
+            yield Owned(area.start, area.end, LIBRARY_FILE)
+        elif not area.prot & PROT_EXEC:
+            yield Owned(area.start, area.end, LIBRARY_DATA)
 
 
-def _library_bss(memory: Memory, bss: Mapping[int, Mapping[int, int]]) -> Iterator[Owned]:
-    for data in _data_areas(memory):
+def _library_bss(memory: Memory, areas: Sequence[Area], bss: Mapping[int, Mapping[int, int]]) -> Iterator[Owned]:
+    for data in areas:
+        if data.prot & PROT_EXEC:
+            continue
         behind = bss.get(data.message.number(SHMID), {}).get(data.message.number(PGOFF) + data.end - data.start, 0)
         at = data.end
         for area in memory.areas_within(at, at + behind):
@@ -314,11 +327,10 @@ def _library_bss(memory: Memory, bss: Mapping[int, Mapping[int, int]]) -> Iterat
             yield Owned(max(area.start, data.end), at, LIBRARY_BSS)
 
 
-def _data_areas(memory: Memory) -> Iterator[Area]:
-    libraries = {area.message.number(SHMID) for area in memory.areas if _is_file(area) and area.prot & PROT_EXEC}
-    for area in memory.areas:
-        if _is_file(area) and not area.prot & PROT_EXEC and area.message.number(SHMID) in libraries:
-            yield area
+def _library_areas(memory: Memory, without: Collection[int]) -> Iterator[Area]:
+    areas = [area for area in memory.areas if _is_file(area) and area.message.number(SHMID) not in without]
+    libraries = {area.message.number(SHMID) for area in areas if area.prot & PROT_EXEC}
+    return (area for area in areas if area.message.number(SHMID) in libraries)
 
 
 def _is_file(area: Area) -> bool:

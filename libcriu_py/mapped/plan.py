@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.mapped.memory import PAGE
-from libcriu_py.mapped.owners import LIBRARY_BSS, LIBRARY_DATA, PYMALLOC, Owned
+from libcriu_py.mapped.memory import PAGE, PGOFF, SHMID
+from libcriu_py.mapped.owners import LIBRARY_BSS, LIBRARY_DATA, LIBRARY_FILE, PYMALLOC, Owned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -79,8 +79,11 @@ class Layout:
         for other, placed in self._placed:
             if other is memory or not (placed.start <= start and end <= placed.end):
                 continue
+            if owner == LIBRARY_FILE and not _is_same_part(memory, other, start, end):
+                continue
             differing = tuple(_differences(memory, other, start, end))
-            if sum(high - low for low, high in differing) * 2 > end - start:
+            # What is not stored of a library is not zeros, as which it could be put into the pages file.
+            if sum(high - low for low, high in differing) * 2 > (0 if owner == LIBRARY_FILE else end - start):
                 continue
             return Segment(start, end, placed.offset + start - placed.start, owner, shared=True, differing=differing)
         return None
@@ -125,6 +128,9 @@ def _joined(owned: Iterable[Owned]) -> Iterator[Owned]:
 
 
 def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
+    if whole.owner == LIBRARY_FILE:
+        yield whole
+        return
     # Where no page was written to, a library's data is that of its file.
     longest_hole = 0 if whole.owner == LIBRARY_DATA else MAX_HOLE * PAGE
     for area in memory.areas_within(whole.start, whole.end):
@@ -143,10 +149,22 @@ def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
 
 def _continues(memory: Memory, data: Owned, bss: Owned) -> bool:
     """Tell whether a piece is bss that is protected like the data of the library, which is right before it."""
-    if (data.owner, bss.owner) != (LIBRARY_DATA, LIBRARY_BSS) or data.end != bss.start:
+    if data.owner not in {LIBRARY_DATA, LIBRARY_FILE} or bss.owner != LIBRARY_BSS or data.end != bss.start:
         return False
     one, other = memory.areas_within(data.end - PAGE, data.end + PAGE)
     return one.prot == other.prot
+
+
+def _is_same_part(one: Memory, other: Memory, start: int, end: int) -> bool:
+    """Tell whether two processes have the same part of the same library at an address, with the same pages stored."""
+    (ours,), (theirs,) = one.areas_within(start, end), other.areas_within(start, end)
+    same_file = ours.message.number(SHMID) == theirs.message.number(SHMID)
+    same_place = ours.message.number(PGOFF) - ours.start == theirs.message.number(PGOFF) - theirs.start
+    return same_file and same_place and _stored(one, start, end) == _stored(other, start, end)
+
+
+def _stored(memory: Memory, start: int, end: int) -> list[int]:
+    return [page for low, high, _ in memory.pieces(start, end) for page in range(low, high, PAGE)]
 
 
 def _differences(one: Memory, other: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:

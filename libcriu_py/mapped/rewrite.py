@@ -9,7 +9,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from libcriu_py.mapped import imagefile
+from libcriu_py.mapped import imagefile, libraries
 from libcriu_py.mapped.blocks import BlockWriter
 from libcriu_py.mapped.memory import (
     COMPAT_NR_PAGES,
@@ -35,15 +35,15 @@ from libcriu_py.mapped.memory import (
     Area,
     Memory,
 )
-from libcriu_py.mapped.owners import MALLOC_BLOCK
+from libcriu_py.mapped.owners import LIBRARY_FILE, MALLOC_BLOCK
 from libcriu_py.mapped.wire import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from libcriu_py.mapped.libraries import File
     from libcriu_py.mapped.plan import Segment
 
-FILES_NAME = "files.img"
 _PLACE = {START, END, PGOFF}
 _MINUS_ONE = 1  # as a sint64: zigzag
 _REG = 1  # enum fd_types (CRIU's images/fdinfo.proto)
@@ -101,15 +101,37 @@ def write_process(memory: Memory, segments: Sequence[Segment], target: str, file
     imagefile.write(os.path.join(target, memory.pagemap_name), imagefile.PAGEMAP_MAGIC, entries)
 
 
-def write_content(memory: Memory, segments: Sequence[Segment], fd: int) -> None:
-    """Write the content of segments to `memory.img`; what is not stored is zeros, and a hole where it is long."""
+def write_content(memory: Memory, segments: Sequence[Segment], fd: int, files: Mapping[int, File]) -> None:
+    """
+    Write the content of segments to `memory.img`; what is neither stored nor in a library is zeros, long ones a hole.
+
+    Args:
+        memory: of the process.
+        segments: of it.
+        fd: of `memory.img`.
+        files: the regular files of the dump, by their numbers.
+
+    Raises:
+        OSError: it cannot be written, or a library is not what it was.
+    """
     writer = BlockWriter(fd)
     for segment in segments:
         if segment.shared:
             continue
+        if segment.owner == LIBRARY_FILE:
+            _write_library(writer, memory, segment, files)
+            continue
         for start, end, offset in memory.pieces(segment.start, segment.end):
             writer.copy(memory.fd, offset, segment.offset + start - segment.start, end - start)
     writer.flush()
+
+
+def _write_library(writer: BlockWriter, memory: Memory, segment: Segment, files: Mapping[int, File]) -> None:
+    (area,) = memory.areas_within(segment.start, segment.end)
+    with libraries.opened(files[area.message.number(SHMID)]) as library:
+        for start, end, offset, is_library in library.content(memory, area, segment.start, segment.end):
+            source = library.fd if is_library else memory.fd
+            writer.copy(source, offset, segment.offset + start - segment.start, end - start)
 
 
 def add_files(files: list[Message], ids: Sequence[int], key: str, size: int) -> list[Message]:

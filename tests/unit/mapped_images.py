@@ -70,6 +70,7 @@ def write_process(
     brk: tuple[int, int] = (0, 0),
     wide: bool = True,
     number: int = 1,
+    program: int = 0,
 ) -> None:
     """
     Write mm, pagemap and pages of a process.
@@ -82,11 +83,13 @@ def write_process(
         brk: Where its heap is, in pages.
         wide: Whether counts of pages are in the 64-bit field, as since CRIU 4.2.
         number: Of the pages file.
+        program: Number of the program's file.
     """
     directory.mkdir(exist_ok=True)
     mm = Message([(field, 0, 0) for field in range(1, 13)])
     mm.set(m.MM_START_BRK, brk[0] * PAGE)
     mm.set(m.MM_BRK, brk[1] * PAGE)
+    mm.set(m.MM_EXE_FILE, program)
     mm.fields += [(m.MM_VMAS, 2, area(vma).encode()) for vma in areas] + [(15, 0, 1), UNKNOWN]
     imagefile.write(str(directory / f"mm-{pid}.img"), imagefile.MM_MAGIC, [mm])
     entries = [Message([(m.PAGES_ID, 0, number)])]

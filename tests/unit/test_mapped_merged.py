@@ -67,7 +67,7 @@ def make(tmp_path: Path) -> Callable[..., Images]:
     ) -> Images:
         before, after = tmp_path / "before", tmp_path / "images"
         for number, pages in enumerate(processes, 1):
-            write_process(before, number, areas, pages, number=number, brk=brk)
+            write_process(before, number, areas, pages, number=number, brk=brk, program=LIBRARY)
         (tmp_path / "libsome.so").write_bytes(elf)
         write_rest(before, str(tmp_path / "libsome.so"), len(ELF))
         shutil.copytree(before, after)
@@ -117,14 +117,14 @@ def test_a_byte_anywhere_in_it_is_found(make: Callable[..., Images], number: int
 @pytest.mark.parametrize("number", [0x104, 0x106, 0x10D])
 def test_a_clean_page_of_a_file_in_it_is_found(make: Callable[..., Images], number: int) -> None:
     """
-    A mapping of which a part is memory that the dump has not, because it is in the library's file, is refused.
+    A mapping of which a part is not what is in the library's file, where nobody wrote to that, is refused.
     """
     made = make([CODE, DATA, ARENA], STORED | POOLS)
     shutil.rmtree(made.before)
     less = {at: content for at, content in (STORED | POOLS).items() if at != number}
-    write_process(made.before, 1, [CODE, DATA, ARENA], less)
+    write_process(made.before, 1, [CODE, DATA, ARENA], less, program=LIBRARY)
     write_rest(made.before, str(made.before.parent / "libsome.so"), len(ELF))
-    with pytest.raises(ImageError, match="pages that are in a library's file would be"):
+    with pytest.raises(ImageError, match="the memory of process 1 from"):
         made.check()
 
 

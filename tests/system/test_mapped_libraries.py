@@ -1,0 +1,131 @@
+"""
+Copies whose small libraries are mapped from `memory.img`, code included.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.conftest import MODES, Mode
+from tests.system.mapped_programs import memory_of, take_mapped
+from tests.system.test_native_launcher import LAUNCHERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+    from tests.system.selfdump import SelfDump
+
+    Directories = Callable[[Account], Path]
+
+PROGRAM = """
+    import _bz2, _ctypes, bz2, ctypes, decimal, sys
+    from libcriu_py import checkpoint
+    data = [bytes(range(256)) * 8000]
+    packed = bz2.compress(data[0])
+    with checkpoint():
+        pass
+    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(lambda number: number + 1)
+    right = bz2.decompress(packed) == data[0] and compare(41) == 42
+    right = right and str(decimal.Decimal(2).sqrt()).startswith("1.414213562")
+    lines = [line.split(None, 5) for line in open("/proc/self/maps")]
+    code = [line[5].strip() for line in lines if "x" in line[1] and len(line) > 5]
+    print(right, any(_bz2.__file__ == path for path in code), any(path.endswith("memory.img") for path in code))
+"""
+
+
+@pytest.fixture(scope="module", params=MODES)
+def taken(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
+    """
+    Give one snapshot in each mode.
+    """
+    mode = mode_named(request.param)
+    directory = mode.account.directory()
+    yield take_mapped(mode, directory, PROGRAM)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def mode(mode_named: Callable[[str], Mode]) -> Mode:
+    """
+    The first way to be allowed, of whoever runs the tests.
+    """
+    return mode_named(MODES[0])
+
+
+@pytest.fixture
+def without_execution(mode: Mode) -> Iterator[Path]:
+    """
+    Mount a file system from which nothing may be executed.
+    """
+    directory = mode.account.directory()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,mode=777", "tmpfs", directory], check=True)
+    yield directory
+    subprocess.run(["umount", directory], check=True)
+    directory.rmdir()
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_code_from_the_snapshot(taken: SelfDump, launcher: str) -> None:
+    """
+    Extension modules, callbacks that they make, and their data go on, and their code is in memory.img.
+    """
+    memory = memory_of(taken)
+    assert memory["executable"]
+    assert memory["owners"]["library file"] > 1 << 20
+    done = taken.run(env={"LIBCRIU_PY_LAUNCHER": launcher})
+    assert done.stdout == "True False True\n", done.stderr
+
+
+def test_large_libraries_stay_where_they_are(taken: SelfDump) -> None:
+    """
+    All but the program, what is looked for by its name, and libraries of more than 8 MB is in memory.img.
+    """
+    code = """
+    import os, sys
+    from libcriu_py.mapped import libraries
+    from libcriu_py.mapped.memory import Memory, processes
+    images = os.path.join(sys.argv[1], "images")
+    known = libraries.files(images)
+    for pid in processes(images):
+        with Memory(images, pid) as memory:
+            left = {known[number].path for number in libraries.executed(memory) - {memory.mm.number(12)}}
+    left = {path for path in left if os.stat(path).st_size < libraries.MAX_WHOLE}
+    print(sorted({os.path.basename(path).split(".so")[0] for path in left} - {"libcrypto"}))
+    """
+    assert taken.call(code).stdout in {"['memory.img']\n", "[]\n"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_where_nothing_may_be_executed(mode: Mode, without_execution: Path) -> None:
+    """
+    A snapshot that is made on a file system mounted noexec leaves code where it is.
+    """
+    made = take_mapped(mode, without_execution, PROGRAM)
+    memory = memory_of(made)
+    assert memory["kind"] == "map"
+    assert not memory["executable"]
+    assert made.run().stdout == "True True False\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_moved_to_where_nothing_may_be_executed(mode: Mode, without_execution: Path, launcher: str) -> None:
+    """
+    A snapshot with code that was moved to one is refused in a sentence, before anything is started.
+    """
+    directory = mode.account.directory()
+    made = take_mapped(mode, directory, PROGRAM)
+    moved = made._replace(path=without_execution / "moved")
+    subprocess.run(["cp", "-a", made.path, moved.path], check=True)
+    done = moved.run(env={"LIBCRIU_PY_LAUNCHER": launcher})
+    shutil.rmtree(directory)
+    assert done.returncode == 126, done.stdout
+    assert "is on a file system that is mounted noexec, from which the code of libraries cannot be" in done.stderr
+    assert "move it to another one" in done.stderr
