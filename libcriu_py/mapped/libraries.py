@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 MAX_WHOLE = 8 << 20
 """Bytes of a library's file that are mapped, up to which it is put into `memory.img` as a whole."""
-_LOOKED_FOR = ("libcrypto", "libnss_sss", "libtensorflow_framework")
-"""How the names of libraries begin that `resources` finds by their paths, when a copy is dumped in its turn."""
+_LOOKED_FOR = ("libcrypto", "libnss_sss", "libpython", "libtensorflow_framework")
+"""
+How the names of libraries begin that are found by their paths: by profilers such as py-spy, which look for Python, and
+by `resources`, when a copy is dumped in its turn.
+"""
 _HEADER = struct.Struct("<5s11xHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _MAGIC = b"\x7fELF\x02"  # 64 bits
