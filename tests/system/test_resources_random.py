@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.system.copies import two_copies
 
 if TYPE_CHECKING:
@@ -109,15 +111,23 @@ def test_switched_off_from_outside(mode: Mode, directory_of: Directories) -> Non
 def test_numpy_differs(mode: Mode, directory_of: Directories) -> None:
     """
     Numpy's legacy functions, generators made without a seed and what they spawn differ; seeded ones do not.
+
+    So does what they had ready: the second of a pair of normal numbers, and what is left of a word.
     """
     code = """
     import json
     from libcriu_py import checkpoint
     with checkpoint():
         import numpy as np
-        np.random.rand()
+        np.random.rand(), np.random.standard_normal()
         kinds = [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64]
         drawn = [np.random.default_rng(), np.random.RandomState(), *(np.random.Generator(kind()) for kind in kinds)]
+        pairs = [np.random.RandomState(), np.random.RandomState(np.random.PCG64())]
+        words = [np.random.Generator(kind()) for kind in kinds]
+        for generator in pairs:
+            generator.standard_normal()
+        for generator in words:
+            generator.integers(2**32, dtype=np.uint32)
         drawn += np.random.default_rng().spawn(2) if hasattr(np.random.Generator, "spawn") else []
         parent, sequence = np.random.default_rng(), np.random.SeedSequence()
         seeded = [np.random.default_rng(5), np.random.RandomState(5), np.random.Generator(np.random.PCG64([1, 2]))]
@@ -127,14 +137,43 @@ def test_numpy_differs(mode: Mode, directory_of: Directories) -> None:
         "drawn": [number(generator) for generator in drawn],
         "spawned": number(np.random.default_rng(parent.bit_generator.seed_seq.spawn(1)[0])),
         "sequence": number(np.random.default_rng(sequence)),
+        "normal": np.random.standard_normal(), "pairs": [generator.standard_normal() for generator in pairs],
+        "words": [int(generator.integers(2**32, dtype=np.uint32)) for generator in words],
         "legacy": np.random.rand(), "seeded": [number(generator) for generator in seeded],
     }))
     """
     one, other = two_copies(mode, directory_of(mode.account), code)
     assert one.pop("seeded") == other.pop("seeded")
     assert len({*one["drawn"], *other["drawn"]}) == 2 * len(one["drawn"])
-    for name in ("spawned", "sequence", "legacy"):
+    assert not {*one["pairs"], *one["words"]} & {*other["pairs"], *other["words"]}
+    for name in ("spawned", "sequence", "legacy", "normal"):
         assert one[name] != other[name], name
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_numpy_seeded_by_the_program(mode: Mode, directory_of: Directories, keep: bool) -> None:  # noqa: FBT001
+    """
+    After `numpy.random.seed()` the legacy functions differ all the same, unless the sequence is to be kept.
+    """
+    import numpy as np
+
+    code = """
+    import json
+    import numpy as np
+    from libcriu_py import checkpoint
+    with checkpoint(resources={"numpy": {"keep_seeded": KEEP}}):
+        np.random.seed(3)
+        np.random.standard_normal()
+    print(json.dumps([np.random.standard_normal(), np.random.rand()]))
+    """
+    one, other = two_copies(mode, directory_of(mode.account), code.replace("KEEP", str(keep)))
+    expected = np.random.RandomState(3)
+    expected.standard_normal()
+    kept = [expected.standard_normal(), expected.rand()]
+    if keep:
+        assert one == other == kept
+    else:
+        assert not {*one, *kept} & set(other)
 
 
 def test_keys_of_cryptography_differ(mode: Mode, directory_of: Directories) -> None:
