@@ -284,16 +284,22 @@ def send_fds(sock: int, fds: Sequence[int], tag: bytes = b"F") -> None:
     _check(lib.lcp_send_tagged(sock, tag, list(fds), len(fds)))
 
 
+# What a copy needs is found here and now: the first look-up of a function, or of the type behind a string, makes it.
+# And there is room for what a hand-over receives, which has one thread.
+_tag, _fds, _unpack = ffi.new("char[1]"), ffi.new("int[]", MAX_FDS), ffi.unpack
+_receive, _send = lib.lcp_receive_tagged, lib.lcp_send
+_prefetch, _await_ahead, _replace_environ = lib.lcp_prefetch, lib.lcp_await_ahead, lib.lcp_replace_environ
+
+
 def receive_fds(sock: int) -> tuple[bytes, list[int]]:
     """Receive the byte and the descriptors of one message."""
-    tag, fds = ffi.new("char[1]"), ffi.new("int[]", MAX_FDS)
-    count = _check(lib.lcp_receive_tagged(sock, tag, fds, MAX_FDS))
-    return bytes(tag[0]), list(fds)[:count]
+    count = _check(_receive(sock, _tag, _fds, MAX_FDS))
+    return bytes(_tag[0]), _unpack(_fds, count)  # type: ignore[return-value]
 
 
 def send(sock: int, data: bytes) -> None:
     """Send one message, without SIGPIPE where nobody reads any more."""
-    _check(lib.lcp_send(sock, data, len(data)))
+    _check(_send(sock, data, len(data)))
 
 
 def list_pages(pid: int, limit: int, file: int) -> bool:
@@ -328,7 +334,7 @@ def send_ahead(sock: int, file: int) -> None:
 
 def await_ahead() -> None:
     """Wait until that thread has ended; where there is none, nothing happens."""
-    lib.lcp_await_ahead()
+    _await_ahead()
 
 
 def learned_pages(directory: str, manifest: str) -> int | None:
@@ -424,7 +430,7 @@ def prefetch(path: str) -> None:
     Args:
         path: of the file that tells which; where there is none, nothing happens.
     """
-    lib.lcp_prefetch(os.fsencode(path))
+    _prefetch(os.fsencode(path))
 
 
 def lead_session() -> None:
@@ -444,5 +450,5 @@ def end_at_exit() -> None:
 
 def replace_environ(env: Mapping[bytes, bytes]) -> None:
     """Make these variables the C environment of the process."""
-    block = b"".join(entry + b"\0" for entry in environment_block(env))
-    _check(lib.lcp_replace_environ(block, len(block)))
+    block = b"\0".join([*map(b"=".join, env.items()), b""])
+    _check(_replace_environ(block, len(block)))

@@ -42,13 +42,13 @@ class Course(NamedTuple):
 
 async def run_built_ins(calls: Iterable[tuple[str, Callable[[], object]]], course: Course) -> list[BaseException]:
     """Run every call, whatever others do; returns what failed."""
-    from libcriu_py.resources import failed
-
     errors: list[BaseException] = []
     for name, call in calls:
         try:
             await timed(call, name, "after", course)
         except Exception as error:  # noqa: BLE001 - it is raised when all have run
+            from libcriu_py.resources import failed
+
             errors.append(failed(name, "after it", error))
         except BaseException as error:  # noqa: BLE001 - an interruption too
             errors.append(error)
@@ -59,13 +59,22 @@ async def timed(function: Callable[[], object], name: str, when: str, course: Co
     """Call a function, within its time, and note how long it took."""
     start = time.monotonic()
     try:
-        with course.standstill.guarded(course.limit) as limit:
-            with critical.time_limit(limit, name):
-                result = function()
+        if course.limit is None and not course.standstill.active:
+            result = function()  # what watches it is left alone too: a copy pays for each page that it touches
             if result is not None and inspect.isawaitable(result):  # which asks for a dozen types
-                await _await(result, course, limit)
+                await _await(result, course, None)
+        else:
+            await _watched(function, name, course)
     finally:
         course.timings.append(critical.Timing(name, when, time.monotonic() - start))
+
+
+async def _watched(function: Callable[[], object], name: str, course: Course) -> None:
+    with course.standstill.guarded(course.limit) as limit:
+        with critical.time_limit(limit, name):
+            result = function()
+        if result is not None and inspect.isawaitable(result):
+            await _await(result, course, limit)
 
 
 async def run_befores(entries: tuple[Entry, ...], course: Course) -> None:
@@ -133,6 +142,8 @@ def raise_all(errors: list[BaseException], message: str) -> None:
 
     What is no error but an interruption (KeyboardInterrupt, SystemExit) is raised as itself, the others as its cause.
     """
+    if not errors:
+        return
     interruption = next((error for error in errors if not isinstance(error, Exception)), None)
     if interruption is not None:
         others = [error for error in errors if error is not interruption]
@@ -141,5 +152,4 @@ def raise_all(errors: list[BaseException], message: str) -> None:
         raise interruption from BaseExceptionGroup(message, others)
     if len(errors) == 1:
         raise errors[0]
-    if errors:
-        raise BaseExceptionGroup(message, errors)  # an ExceptionGroup, as all are errors
+    raise BaseExceptionGroup(message, errors)  # an ExceptionGroup, as all are errors

@@ -157,21 +157,18 @@ class CriuEngine:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     def _dump(self) -> Return:
-        from libcriu_py import _support, handover, tree
-        from libcriu_py.mapped.owners import take_census
+        from libcriu_py import _support, handover, stdio
         from libcriu_py.options import DumpOutcome
-        from libcriu_py.preflight import refuse
 
         draft = self._reserved()
-        refuse(self._options)
-        draft.populate()
-        tree.leave_foreign_session()
-        facts = self._facts(draft)
+        facts = self._make_ready(draft)
         dumped_at = time.time()
         original = _Original(draft)
-        self._census = take_census()
+        self._take_census()
+        self._kept = (facts, original)
         try:
             slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
+            self._handover = handover.Handover(slot, facts["command"])
             _support.expect_ahead(slot)
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -182,15 +179,31 @@ class CriuEngine:
             finally:
                 os.close(images)
             if outcome is DumpOutcome.RESTORED:
-                self._handover = handover.Handover(slot, facts["command"])
-                self._kept = (facts, original)
-                return self._arrive(dumped_at)
+                request = self._handover.receive(before_start=stdio.reopen)
+                return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
             os.close(slot)
         except BaseException:
             original.come_back()
             raise
         original.come_back()
         return self._stay(draft, {**facts, "created": dumped_at}, original.shared)
+
+    # What only the original calls is in functions of its own: a copy would have to let go of their variables.
+
+    def _make_ready(self, draft: Draft) -> dict[str, Any]:
+        """Look for obstacles, leave a session that is not ours, and collect what the manifest is to say."""
+        from libcriu_py import tree
+        from libcriu_py.preflight import refuse
+
+        refuse(self._options)
+        draft.populate()
+        tree.leave_foreign_session()
+        return self._facts(draft)
+
+    def _take_census(self) -> None:
+        from libcriu_py.mapped.owners import take_census
+
+        self._census = take_census()
 
     def arrive(self) -> None:
         """Wait for the thread that fetches pages: a program may count its threads, or fork."""
@@ -280,16 +293,6 @@ class CriuEngine:
             raise
 
     # ---- after the dump ----------------------------------------------------
-
-    def _arrive(self, dumped_at: float) -> Return:
-        """Be a restored copy: what the original did for its dump is not undone but replaced."""
-        from libcriu_py import stdio
-
-        if self._handover is None:
-            message = "the hand-over is missing"
-            raise CheckpointError(message)
-        request = self._handover.receive(before_start=stdio.reopen)
-        return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
 
     def _stay(self, draft: Draft, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
         """Be the original: publish the snapshot, and end or go on."""

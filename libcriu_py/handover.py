@@ -16,7 +16,9 @@ what it would touch to read JSON costs it a millisecond.
 
 from __future__ import annotations
 
+import _locale  # of C, without the cost of `locale`
 import os
+import resource
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 PROTOCOL = 2
+_PROTOCOL = b"%d " % PROTOCOL
 _FIELDS = 13
 """How many there are before the arguments."""
 
@@ -63,7 +66,7 @@ class Request(NamedTuple):
     """The process group to join, where the process would be in one of its own."""
     ignored: list[int] = []  # noqa: RUF012
     """Signals that the restoring side ignores, as `nohup` makes its programs do."""
-    limits: dict[str, list[int]] = {}  # noqa: RUF012
+    limits: dict[int, tuple[int, int]] = {}  # noqa: RUF012
     """Soft and hard resource limits by number."""
 
     def encode(self) -> bytes:
@@ -74,7 +77,7 @@ class Request(NamedTuple):
             ValueError: there is a NUL in one, or no name before the value of a variable.
         """
         kind, value = self.main if self.main is not None else ("", "")
-        limits = [number for name, pair in self.limits.items() for number in (int(name), *pair)]
+        limits = [number for name, pair in self.limits.items() for number in (name, *pair)]
         fields = [
             *map(_numbers, ([PROTOCOL], [self.umask])),
             repr(self.launched).encode("ascii"),
@@ -105,7 +108,7 @@ class Request(NamedTuple):
             ValueError: it is damaged.
         """
         fields = text.split(b"\0")
-        if fields[0].strip() != b"%d" % PROTOCOL:
+        if fields[0] != _PROTOCOL:
             message = (
                 f"the restoring side speaks another protocol than this snapshot, which speaks {PROTOCOL}: "
                 "make the snapshot anew with the installed version of libcriu_py"
@@ -116,21 +119,22 @@ class Request(NamedTuple):
             raise ValueError(message)
         _, umask, launched, pgid, closed, passed, ignored, limits, kind, value, cwd, snapshot, count = fields[:_FIELDS]
         end = _FIELDS + int(count)
-        bounds = [int(number) for number in limits.split()]
+        bounds = [*map(int, limits.split())]
         main: Any = Program(os.fsdecode(kind), os.fsdecode(value)) if kind else None  # type: ignore[arg-type]
+        # By position, and with few comprehensions: names, and functions of their own, are pages that a copy writes to.
         return cls(
-            argv=fields[_FIELDS:end],
-            env=dict([entry.split(b"=", 1) for entry in fields[end:-1]]),
-            cwd=cwd,
-            umask=int(umask),
-            launched=float(launched),
-            snapshot=os.fsdecode(snapshot),
-            main=main,
-            closed=[int(number) for number in closed.split()],
-            pass_fds=[int(number) for number in passed.split()],
-            pgid=int(pgid) or None,
-            ignored=[int(number) for number in ignored.split()],
-            limits={str(bounds[at]): bounds[at + 1 : at + 3] for at in range(0, len(bounds), 3)},
+            fields[_FIELDS:end],
+            dict([entry.split(b"=", 1) for entry in fields[end:-1]]),
+            cwd,
+            int(umask),
+            float(launched),
+            os.fsdecode(snapshot),
+            main,
+            [*map(int, closed.split())],
+            [*map(int, passed.split())],
+            int(pgid) or None,
+            [*map(int, ignored.split())],
+            dict(zip(bounds[::3], zip(bounds[1::3], bounds[2::3], strict=True), strict=True)),
         )
 
 
@@ -141,12 +145,10 @@ def _numbers(numbers: Iterable[int]) -> bytes:
 # ---- restoring side --------------------------------------------------------
 
 
-def current_limits() -> dict[str, list[int]]:
+def current_limits() -> dict[int, tuple[int, int]]:
     """Give the resource limits of this process."""
-    import resource
-
     numbers = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
-    return {str(number): list(resource.getrlimit(number)) for number in sorted(numbers)}
+    return {number: resource.getrlimit(number) for number in sorted(numbers)}
 
 
 def ignored_signals() -> list[int]:
@@ -213,7 +215,7 @@ class Handover:
         self._socket: int | None = slot
         self._prefix = list(prefix)
 
-    def receive(self, *, before_start: Callable[[Sequence[int], Mapping[str, str]], None]) -> Request:
+    def receive(self, *, before_start: Callable[[Sequence[int], Mapping[bytes, bytes]], None]) -> Request:
         """
         Receive and apply the request.
 
@@ -230,7 +232,7 @@ class Handover:
             request, fds = self._read()
             apply(request, self._prefix)
             self._place(fds, request.pass_fds)
-            before_start(request.closed, os.environ)
+            before_start(request.closed, request.env)
         except (OSError, ValueError, RestoreError) as error:
             self._tell(ERROR + str(error).encode("utf-8", "backslashreplace"))
             os._exit(125)
@@ -257,7 +259,7 @@ class Handover:
             request = Request.decode(os.pread(memory, os.lseek(memory, 0, os.SEEK_END), 0))
         finally:
             os.close(memory)
-        _support.prefetch(os.path.join(request.snapshot, WORKING_SET))
+        _support.prefetch(f"{request.snapshot}/{WORKING_SET}")
         return request, fds
 
     def _place(self, fds: Sequence[int], numbers: Sequence[int]) -> None:
@@ -301,15 +303,16 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
     Raises:
         OSError: the working directory cannot be entered.
     """
-    arguments = [os.fsdecode(item) for item in request.argv]
+    argv, env, cwd, umask, *_, pgid, ignored, limits = request
+    arguments = [*map(os.fsdecode, argv)]
     sys.orig_argv[:] = [*prefix, *arguments]
     sys.argv[1:] = arguments
-    _replace_environment(request.env)
-    os.chdir(request.cwd)
-    os.umask(request.umask)
-    _join_group(request.pgid)
-    _ignore(request.ignored)
-    _limit(request.limits)
+    _replace_environment(env)
+    os.chdir(cwd)
+    os.umask(umask)
+    _join_group(pgid)
+    _ignore(ignored)
+    _limit(limits)
     time.tzset()
     set_locale()
     set_title()
@@ -318,9 +321,12 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
 def _replace_environment(env: Mapping[bytes, bytes]) -> None:
     # One call for all: putenv() searches the environment each time, which for 10,000 variables is felt.
     _support.replace_environ(env)
-    data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
-    data.clear()
-    data.update(env)
+    # What was there is not emptied but kept: to free a variable is to write to the page that it is in.
+    _replaced.append(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001
+    os.environ._data = os.environb._data = dict(env)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+_replaced: list[object] = []
 
 
 def _join_group(pgid: int | None) -> None:
@@ -334,6 +340,8 @@ def _join_group(pgid: int | None) -> None:
 
 
 def _ignore(signals: Sequence[int]) -> None:
+    if not signals:
+        return
     import signal
     import threading
 
@@ -348,12 +356,9 @@ def _ignore(signals: Sequence[int]) -> None:
             _support.ignore_signal(number)
 
 
-def _limit(limits: Mapping[str, Sequence[int]]) -> None:
+def _limit(limits: Mapping[int, tuple[int, int]]) -> None:
     """Take over resource limits as far as that is permitted: a hard limit can only be lowered."""
-    import resource
-
-    for name, (soft, hard) in limits.items():
-        number = int(name)
+    for number, (soft, hard) in limits.items():
         have = resource.getrlimit(number)
         if have == (soft, hard):
             continue
@@ -365,20 +370,20 @@ def _limit(limits: Mapping[str, Sequence[int]]) -> None:
             resource.setrlimit(number, (allowed, ceiling))
 
 
+_LocaleError: type[Exception] = vars(_locale)["Error"]  # the stubs do not have it
+
+
 def set_locale() -> None:
     """Take LC_CTYPE from the environment, as Python does when it starts (PEP 538 for the C locale)."""
-    import _locale
-
-    failure: type[Exception] = vars(_locale)["Error"]  # the stubs do not have it
     try:
         name = _locale.setlocale(_locale.LC_CTYPE, "")
-    except failure:
+    except _LocaleError:
         name = _locale.setlocale(_locale.LC_CTYPE, "C")
     if name in {"C", "POSIX"} and not os.environ.get("LC_ALL") and os.environ.get("PYTHONCOERCECLOCALE") != "0":
         for coerced in ("C.UTF-8", "C.utf8", "UTF-8"):
             try:
                 _locale.setlocale(_locale.LC_CTYPE, coerced)
-            except failure:
+            except _LocaleError:
                 continue
             os.environ["LC_CTYPE"] = coerced  # for children, as _coerce_default_locale_settings (pylifecycle.c) has it
             break

@@ -140,11 +140,10 @@ async def _let_go_and_dump(engine: Engine, built_ins: BuiltIns, course: calls.Co
     """Dump with the built-in resources let go; a failure undoes what was let go."""
     from libcriu_py.resources import failed
 
-    begun: list[tuple[str, Callable[[], object]]] = []
     try:
         built_ins.find()
         for name, call, undo in built_ins.let_go():
-            begun.insert(0, (name, undo))
+            built_ins.begun.insert(0, (name, undo))
             try:
                 await calls.timed(call, name, "before", course)
             except Exception as error:
@@ -154,7 +153,7 @@ async def _let_go_and_dump(engine: Engine, built_ins: BuiltIns, course: calls.Co
         return engine.dump()
     except BaseException as error:
         built_ins.leave()
-        undone = await calls.run_built_ins(begun, course)
+        undone = await calls.run_built_ins(built_ins.begun, course)
         calls.raise_all([error, *undone], "the dump failed, and so did undoing what was done for it")
         raise
 

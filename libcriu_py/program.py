@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
+from io import open_code
 from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -202,8 +204,6 @@ def _load(program: Program) -> CodeType:
     """
     Compile the program and prepare ``__main__`` for it.
     """
-    from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
-
     if program.kind == "command" or program.value in STDIN:
         main = fresh_main()
         main.__loader__ = BuiltinImporter  # the class, as in a real start
@@ -248,8 +248,6 @@ def _read(filename: str) -> bytes:
     """
     Return the bytes of a script.
     """
-    from io import open_code
-
     with open_code(filename) as file:
         return file.read()
 

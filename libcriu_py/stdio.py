@@ -12,6 +12,7 @@ in place, so that a logging handler that holds `sys.stderr` writes to the new on
 
 from __future__ import annotations
 
+import _locale  # of C, without the cost of `locale`
 import fcntl
 import io
 import os
@@ -119,7 +120,7 @@ def _open_as(path: str, mode: int, fd: int) -> None:
     os.close(opened)
 
 
-def encoding(env: Mapping[str, str]) -> tuple[str, str]:
+def encoding(env: Mapping[bytes, bytes]) -> tuple[str, str]:
     """
     Give the encoding and error handler that Python would choose for stdio at its start.
 
@@ -129,20 +130,18 @@ def encoding(env: Mapping[str, str]) -> tuple[str, str]:
     Returns:
         The encoding, and the handler for stdin and stdout (that of stderr is "backslashreplace").
     """
-    import _locale  # of C, without the cost of `locale`
-
     current = _locale.setlocale(_locale.LC_CTYPE, None)
     plain = current in {"C", "POSIX", "C.UTF-8", "C.utf8"} or bool(sys.flags.utf8_mode)
     name = "utf-8" if plain else _locale.nl_langinfo(_locale.CODESET).lower()
     errors = "surrogateescape" if plain else "strict"
     if not sys.flags.ignore_environment:
-        given_name, _, given_errors = env.get("PYTHONIOENCODING", "").partition(":")
+        given_name, _, given_errors = os.fsdecode(env.get(b"PYTHONIOENCODING", b"")).partition(":")
         name = given_name or name
         errors = given_errors or ("strict" if given_name else errors)
     return name, errors
 
 
-def reopen(closed: Sequence[int], env: Mapping[str, str]) -> None:
+def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
     """
     Make Python's streams fit the descriptors that a restored process was given.
 
@@ -153,6 +152,7 @@ def reopen(closed: Sequence[int], env: Mapping[str, str]) -> None:
         env: the new environment.
     """
     name, errors = encoding(env)
+    unbuffered = _unbuffered(env)
     for fd, attribute in enumerate(NAMES):
         original = getattr(sys, f"__{attribute}__")
         handler = "backslashreplace" if attribute == "stderr" else errors
@@ -161,15 +161,15 @@ def reopen(closed: Sequence[int], env: Mapping[str, str]) -> None:
             _forget(original)
             os.close(fd)
         else:
-            stream = _renew(original, fd, name, handler, unbuffered=_unbuffered(env))
+            stream = _renew(original, fd, name, handler, unbuffered=unbuffered)
         if getattr(sys, attribute) is original:
             setattr(sys, attribute, stream)
         setattr(sys, f"__{attribute}__", stream)
 
 
-def _unbuffered(env: Mapping[str, str]) -> bool:
+def _unbuffered(env: Mapping[bytes, bytes]) -> bool:
     """Tell whether stdio is to be unbuffered: by the new environment, or by -u from the beginning."""
-    return _DASH_U or (bool(env.get("PYTHONUNBUFFERED")) and not sys.flags.ignore_environment)
+    return _DASH_U or (bool(env.get(b"PYTHONUNBUFFERED")) and not sys.flags.ignore_environment)
 
 
 def _forget(stream: TextIO | None) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +21,7 @@ from libcriu_py.errors import HookError
 from libcriu_py.resources.base import Arrival, BuiltIn, search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Settings = Mapping[str, bool | Mapping[str, Any]]
 
@@ -92,6 +93,8 @@ class BuiltIns:
             message = f"unknown resources: {', '.join(unknown)}; there are: {', '.join(KINDS)}"
             raise ValueError(message)
         self._active: list[tuple[str, BuiltIn]] = []
+        self.begun: list[tuple[str, Callable[[], object]]] = []
+        """What undoes what was let go. It is kept: a copy that frees something has to write to its page."""
         self._left: tuple[float, float] = (0.0, 0.0)
 
     def watch(self) -> None:
@@ -103,7 +106,7 @@ class BuiltIns:
 
     def find(self) -> None:
         """Make those that are of use now, with what is loaded."""
-        self._active = []
+        self._active, self.begun = [], []
         search.begin()
         for name, kind in KINDS.items():
             options = self._wanted(name)
@@ -123,11 +126,12 @@ class BuiltIns:
         search.end()
         self._left = (time.time(), time.monotonic())
 
-    def put_right(self) -> Iterable[tuple[str, Callable[[], object]]]:
+    def put_right(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """Give the calls to make in a restored copy, in their order."""
         wall, monotonic = self._left
         arrival = Arrival(max(0.0, time.time() - wall), time.monotonic() - monotonic)
-        return [(name, _bind(item, arrival)) for name, item in self._active]
+        for name, item in self._active:
+            yield name, partial(item.put_right, arrival)
 
     def come_back(self) -> Iterable[tuple[str, Callable[[], object]]]:
         """Give the calls to make in the original, in their order."""
@@ -147,10 +151,6 @@ def failed(name: str, what: str, error: Exception) -> HookError:
     made = HookError(message)
     made.__cause__ = error
     return made
-
-
-def _bind(item: BuiltIn, arrival: Arrival) -> Callable[[], object]:
-    return lambda: item.put_right(arrival)
 
 
 def _from_environment() -> dict[str, bool]:

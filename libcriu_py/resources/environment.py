@@ -20,13 +20,13 @@ class Environment(BuiltIn):
     """
 
     def __init__(self) -> None:
-        self._old: dict[str, str] = {}
+        self._old: dict[bytes, bytes] = {}
 
     def let_go(self) -> None:
         """
         Note the variables of the dump.
         """
-        self._old = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+        self._old = _variables()
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
         """
@@ -34,10 +34,18 @@ class Environment(BuiltIn):
         """
         if sys.flags.ignore_environment:
             return
+        variables = _variables()
+        if variables == self._old:
+            return
         for name, apply in _APPLY.items():
-            old, new = self._old.get(name, ""), os.environ.get(name, "")
+            old, new = self._old[name], variables[name]
             if old != new:
-                apply(old, new)
+                apply(os.fsdecode(old), os.fsdecode(new))
+
+
+def _variables() -> dict[bytes, bytes]:
+    data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 - without its encoding
+    return {name: data.get(name, b"") for name in _APPLY}
 
 
 def _path(old: str, new: str) -> None:
@@ -108,11 +116,11 @@ def _faulthandler(old: str, new: str) -> None:  # noqa: ARG001
 
 
 _APPLY = {
-    "PYTHONPATH": _path,
-    "PYTHONWARNINGS": _warnings,
-    "PYTHONDONTWRITEBYTECODE": _bytecode,
-    "PYTHONPYCACHEPREFIX": _cache_prefix,
-    "PYTHONINTMAXSTRDIGITS": _digits,
-    "PYTHONTRACEMALLOC": _tracemalloc,
-    "PYTHONFAULTHANDLER": _faulthandler,
+    b"PYTHONPATH": _path,
+    b"PYTHONWARNINGS": _warnings,
+    b"PYTHONDONTWRITEBYTECODE": _bytecode,
+    b"PYTHONPYCACHEPREFIX": _cache_prefix,
+    b"PYTHONINTMAXSTRDIGITS": _digits,
+    b"PYTHONTRACEMALLOC": _tracemalloc,
+    b"PYTHONFAULTHANDLER": _faulthandler,
 }

@@ -62,7 +62,6 @@ class OpenSsl(BuiltIn):
         """
         for add in self._add:
             add(os.urandom(_SEED_BYTES))
-        self.come_back()
 
     def come_back(self) -> None:
         """

@@ -8,10 +8,11 @@ so, unless `keep_seeded`.
 
 from __future__ import annotations
 
+import _random
 import random
 
 from libcriu_py.resources.base import Arrival, BuiltIn, live
-from libcriu_py.resources.seeding import is_seeded, unwatch
+from libcriu_py.resources.seeding import is_seeded, unwatch, watch
 
 
 class Random(BuiltIn):
@@ -25,10 +26,11 @@ class Random(BuiltIn):
     def __init__(self, *, keep_seeded: bool = False) -> None:
         self._keep_seeded = keep_seeded
         self._found: list[random.Random] = []
+        self._watched = False
 
     def let_go(self) -> None:
         """
-        Find the generators.
+        Find the generators. In copies nothing is to be told from then on.
         """
         shared: random.Random = random._inst  # noqa: SLF001
         self._found = [
@@ -40,19 +42,23 @@ class Random(BuiltIn):
         ]
         if not (self._keep_seeded and is_seeded(shared)):
             self._found.append(shared)
+        self._watched = unwatch()
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
         """
         Seed them from the kernel.
         """
-        unwatch()
         for generator in self._found:
-            # The class's own: a subclass that overrides seed() may count on an argument.
-            random.Random.seed(generator)
+            # Not its own seed(): one that a subclass overrides may count on an argument. This is what that of
+            # random.Random does without one.
+            _random.Random.seed(generator)
+            generator.gauss_next = None  # type: ignore[attr-defined]
         self._found = []
 
     def come_back(self) -> None:
         """
-        The original goes on drawing.
+        The original goes on drawing, and seeding.
         """
         self._found = []
+        if self._watched:
+            watch()

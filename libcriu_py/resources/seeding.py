@@ -33,17 +33,22 @@ def watch() -> None:
         sys.meta_path.insert(0, _waiting)
 
 
-def unwatch() -> None:
+def unwatch() -> bool:
     """
     Put the methods of `random` back.
+
+    Returns:
+        Whether they were watched.
     """
     if _waiting in sys.meta_path:
         sys.meta_path.remove(_waiting)
-    if _originals:
+    watched = bool(_originals)
+    if watched:
         module: Any = sys.modules["random"]
         module.Random.seed, module.Random.setstate = _originals["seed"], _originals["setstate"]
         _originals.clear()
         _bind_again(module)
+    return watched
 
 
 def is_seeded(generator: random.Random) -> bool:

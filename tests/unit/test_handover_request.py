@@ -54,7 +54,7 @@ def test_damaged_request_is_an_error(size: int, rest: bytes) -> None:
     """
     A request that was cut off, or goes on with something else, is an error or another request, and no crash.
     """
-    whole = request(argv=[b"a", b"b"], env={b"A": b"1"}, limits={"7": [1, 2]}, pgid=5).encode()
+    whole = request(argv=[b"a", b"b"], env={b"A": b"1"}, limits={7: (1, 2)}, pgid=5).encode()
     with contextlib.suppress(ValueError, RestoreError):
         Request.decode(whole[: size % len(whole)] + rest)
 
