@@ -142,7 +142,8 @@ def start_peer(
     Run a command that restores the images, with the fds of the hand-over.
 
     criu has the settings that it has under ``libcriu-py run``, its cache of kernel features included, so that only the
-    way there differs. What is asked of the restored program is prepared before the time is taken.
+    way there differs; but hardware breakpoints are left to it, as it has them where people use it. What is asked of the
+    restored program is prepared before the time is taken.
 
     Args:
         argv: The command.
@@ -163,7 +164,7 @@ def start_peer(
         launched=0.0,
         snapshot=str(snapshot.directory),
     )
-    settings = {os.fsdecode(k): os.fsdecode(v) for k, v in criu_environment(find_criu()).items()}
+    settings = {os.fsdecode(k): os.fsdecode(v) for k, v in criu_environment(find_criu()).items() if k != b"CRIU_FAULT"}
     for left in reversed(range(TRIES)):
         ours, theirs = socketpair()
         send_request(ours, request, [])

@@ -32,6 +32,7 @@ PARTS: dict[str, dict[str, Callable[[Results], str]]] = {
         "copies": tables.copies,
         "touch": tables.touch,
         "standby": tables.standby,
+        "pause": tables.pause,
         "modes": tables.modes,
         "spawn": tables.spawn,
     },

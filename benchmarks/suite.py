@@ -51,6 +51,7 @@ PARTS = (
     Part("growth", 4, pictures=True),
     Part("touch", 3),
     Part("standby", 3),
+    Part("pause", 2),
     Part("modes", 2, ("--only", "empty", "--only", "torch")),
     Part("spawn", 2),
 )

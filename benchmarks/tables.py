@@ -257,6 +257,24 @@ def standby(results: Results) -> str:
     return markdown(["first output, ms", *ways, "standby - `/bin/true`"], rows)
 
 
+def pause(results: Results) -> str:
+    """
+    Write the table of starts after a pause.
+
+    Args:
+        results: What was measured.
+
+    """
+    measured = results.get("pause", "pause")
+    rows = [
+        [f"{LABELS.get(name, name)}: {way}", *(cell(time) for time in times.values())]
+        for name, ways in measured.items()
+        for way, times in ways.items()
+    ]
+    moments = next(iter(next(iter(measured.values())).values()))
+    return markdown(["first output, ms", *moments], rows)
+
+
 def modes(results: Results) -> str:
     """
     Write the table of the modes.

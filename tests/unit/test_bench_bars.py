@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks.bars import BARS, Results, bars
+from benchmarks.pause import MOMENTS
 from benchmarks.readme import PARTS, fill
-from benchmarks.variants import BARE, CONVENTIONAL, NATIVE, WARM
+from benchmarks.tables import pause
+from benchmarks.variants import BARE, CONVENTIONAL, NATIVE, RAW, WARM
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,3 +83,15 @@ def test_documents_have_the_marks(name: str, part: str) -> None:
     Each part that is written has a place.
     """
     fill((ROOT / name).read_text(encoding="utf-8"), part, "")
+
+
+def test_starts_after_a_pause_have_a_row_for_each_way(tmp_path: Path) -> None:
+    """
+    The launcher's and criu's, with both moments.
+    """
+    times = {"median": 12.34, "low": 11.0, "high": 13.0}
+    ways = {way: dict.fromkeys(MOMENTS, times) for way in (NATIVE, RAW)}
+    (tmp_path / "pause.json").write_text(json.dumps({"pause": {"empty": ways}}), encoding="utf-8")
+    lines = pause(Results(tmp_path)).splitlines()
+    assert lines[0] == "| first output, ms | after a pause | right after another |"
+    assert lines[2:] == [f"| empty: {way} | 12.3 (11.0 to 13.0) | 12.3 (11.0 to 13.0) |" for way in (NATIVE, RAW)]
