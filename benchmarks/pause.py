@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from benchmarks.variants import Variant
 
 PAUSE = 1.5
-"""Seconds; the kernel keeps its last event for one (`_free_event` in kernel/events/core.c)."""
+"""Seconds; for one after the last event the kernel stays ready (`unaccount_event` in kernel/events/core.c)."""
 PROGRAMS = ("empty", "pandas", "torch")
 MOMENTS = ("after a pause", "right after another")
 
@@ -106,7 +106,7 @@ def compare(
     snapshot = take_snapshot(scenario, directory / scenario.name)
     ways = [
         variants.restored(variants.NATIVE, scenario, snapshot),
-        peer_restore.raw(variants.RAW, scenario, snapshot),
+        peer_restore.raw(variants.RAW, scenario, snapshot, breakpoints=True),
     ]
     samples = bench.turns(scenario.name, {way.name: pair(way) for way in ways}, budget=budget)
     if len(samples) < len(ways):

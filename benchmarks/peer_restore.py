@@ -33,7 +33,7 @@ TRIES = 3
 PAUSE = 0.5  # seconds
 
 
-def raw(name: str, scenario: Scenario, snapshot: Snapshot) -> Variant:
+def raw(name: str, scenario: Scenario, snapshot: Snapshot, *, breakpoints: bool = False) -> Variant:
     """
     Restore the same images with the ``criu restore`` command.
 
@@ -41,6 +41,7 @@ def raw(name: str, scenario: Scenario, snapshot: Snapshot) -> Variant:
         name: RAW or RAW_COPIED.
         scenario: The program.
         snapshot: Its snapshot.
+        breakpoints: Whether criu uses hardware breakpoints, which it does where nobody tells it not to.
 
     Raises:
         Unavailable: The snapshot needs a namespace that the command lacks.
@@ -52,7 +53,7 @@ def raw(name: str, scenario: Scenario, snapshot: Snapshot) -> Variant:
     argv += ["--work-dir", str(work_dir(snapshot)), "--log-file", "raw.log"]
     for fd, key in inherited(snapshot).items():
         argv += ["--inherit-fd", f"fd[{fd}]:{key}"]
-    return Variant(name, lambda: start_peer(argv, scenario, snapshot))
+    return Variant(name, lambda: start_peer(argv, scenario, snapshot, breakpoints=breakpoints))
 
 
 def pycriu(scenario: Scenario, snapshot: Snapshot, source: Path | None) -> Variant:
@@ -137,19 +138,21 @@ def start_peer(
     scenario: Scenario,
     snapshot: Snapshot,
     extra: dict[str, str] | None = None,
+    *,
+    breakpoints: bool = False,
 ) -> Sample:
     """
     Run a command that restores the images, with the fds of the hand-over.
 
     criu has the settings that it has under ``libcriu-py run``, its cache of kernel features included, so that only the
-    way there differs; but hardware breakpoints are left to it, as it has them where people use it. What is asked of the
-    restored program is prepared before the time is taken.
+    way there differs. What is asked of the restored program is prepared before the time is taken.
 
     Args:
         argv: The command.
         scenario: The program.
         snapshot: Its snapshot.
         extra: More variables for the command's environment.
+        breakpoints: Whether criu uses hardware breakpoints.
 
     Raises:
         RunError: It failed ``TRIES`` times.
@@ -164,7 +167,9 @@ def start_peer(
         launched=0.0,
         snapshot=str(snapshot.directory),
     )
-    settings = {os.fsdecode(k): os.fsdecode(v) for k, v in criu_environment(find_criu()).items() if k != b"CRIU_FAULT"}
+    settings = {os.fsdecode(k): os.fsdecode(v) for k, v in criu_environment(find_criu()).items()}
+    if breakpoints:
+        del settings["CRIU_FAULT"]
     for left in reversed(range(TRIES)):
         ours, theirs = socketpair()
         send_request(ours, request, [])
