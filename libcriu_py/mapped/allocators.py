@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from libcriu_py.mapped import libraries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from libcriu_py.mapped.memory import Memory
 
@@ -46,18 +46,17 @@ class Allocator(NamedTuple):
     path: str
 
 
-def found(images: str, memories: Sequence[Memory]) -> list[Allocator]:
+def found(files: Mapping[int, libraries.File], memories: Sequence[Memory]) -> list[Allocator]:
     """
     Look for allocators.
 
     Args:
-        images: directory of a dump.
+        files: the regular files of a dump.
         memories: of its processes.
 
     Returns:
         What was found; one called "unknown" for a file that cannot be read any more.
     """
-    files = libraries.files(images)
     programs: dict[str, bool] = {}
     for memory in memories:
         idle = _is_without_mimalloc(memory)

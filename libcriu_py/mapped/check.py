@@ -284,24 +284,14 @@ class _Comparison:
         """Give what a restore of the original would have at an address: stored pages, a library's, or zeros."""
         if library is None:
             return self.before.read(at, size)
-        out = bytearray(os.pread(library.fd, size, at + library.shift).ljust(size, b"\0"))
-        for low, high, _ in self.before.pieces(at, at + size):
-            out[low - at : high - at] = self.before.read(low, high - low)
-        return bytes(out)
+        return _with_stored(os.pread(library.fd, size, at + library.shift).ljust(size, b"\0"), self.before, at)
 
     def _differ(self, at: int) -> None:
         _require(False, f"the memory of process {self.before.pid} from {at:#x} on differs")
 
     def _mapped_content(self, at: int, size: int, offset: int) -> bytes:
         """Give what a restore would have at an address: pages of the pages file go before the mapping."""
-        content = os.pread(self.fd, size, offset)
-        stored = list(self.after.pieces(at, at + size))
-        if not stored:
-            return content
-        out = bytearray(content)
-        for low, high, _ in stored:
-            out[low - at : high - at] = self.after.read(low, high - low)
-        return bytes(out)
+        return _with_stored(os.pread(self.fd, size, offset), self.after, at)
 
     @staticmethod
     def _compare_kind(area: Area, piece: Area) -> None:
@@ -325,6 +315,17 @@ class _Comparison:
             for at in range(low, high, _BLOCK):
                 size = min(_BLOCK, high - at)
                 _require(self.before.read(at, size) == self.after.read(at, size), f"the memory at {at:#x} differs")
+
+
+def _with_stored(content: bytes, memory: Memory, at: int) -> bytes:
+    """Put what is stored of a process's memory over what a file has there, as a restore does."""
+    stored = list(memory.pieces(at, at + len(content)))
+    if not stored:
+        return content
+    out = bytearray(content)
+    for low, high, _ in stored:
+        out[low - at : high - at] = memory.read(low, high - low)
+    return bytes(out)
 
 
 def same_bytes(one: int, place: int, other: int, other_place: int, size: int) -> bool:

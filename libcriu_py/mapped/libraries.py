@@ -67,19 +67,18 @@ def files(images: str) -> dict[int, File]:
     return found
 
 
-def bss(images: str, memories: Sequence[Memory]) -> dict[int, dict[int, int]]:
+def bss(known: Mapping[int, File], memories: Sequence[Memory]) -> dict[int, dict[int, int]]:
     """
     Find how much bss is behind the data of the libraries.
 
     Args:
-        images: directory of a dump.
+        known: the regular files of a dump.
         memories: of its processes.
 
     Returns:
         By the number of a file: by where data ends in it, how many bytes of pages follow that in memory. What cannot
         be read, is no ELF file of 64 bits, or is not as long as it was at the dump has none.
     """
-    known = files(images)
     numbers = {number for memory in memories for number in executed(memory)}
     return {number: _in_file(known[number]) for number in sorted(numbers) if number in known}
 

@@ -13,7 +13,7 @@ from libcriu_py.draft import exchange
 from libcriu_py.errors import ImageError, SnapshotError
 from libcriu_py.mapped import allocators, check, imagefile, libraries, plan, rewrite
 from libcriu_py.mapped.memory import PAGE, Memory, processes
-from libcriu_py.mapped.owners import Census, recognise
+from libcriu_py.mapped.owners import LIBRARY_FILE, Census, recognise
 from libcriu_py.snapshot import IMAGES, MANIFEST, MEMORY, Snapshot, files_of, refuse_damaged, write_manifest
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ class Mapped(NamedTuple):
     """Bytes of memory that are copied at each restore."""
     owners: Mapping[str, int] = {}
     """Mapped bytes by owner."""
-    has_code: bool = False
-    """Whether libraries are in memory.img, so that a file system mounted noexec is no place for it."""
     census: Mapping[int, Census] = {}
     """As given, so that it can be used again."""
 
@@ -52,7 +50,8 @@ class Mapped(NamedTuple):
         found["census"] = {str(pid): list(blocks) for pid, blocks in self.census.items()}
         if self.kind == "map":
             found |= {"file": MEMORY, "key": self.key, "size": self.size, "bytes": self.mapped}
-            found |= {"copied": self.copied, "owners": dict(self.owners), "executable": self.has_code}
+            # With code, a file system mounted noexec is no place for it.
+            found |= {"copied": self.copied, "owners": dict(self.owners), "executable": LIBRARY_FILE in self.owners}
         return found
 
 
@@ -63,8 +62,8 @@ class Planned(NamedTuple):
     """For each process."""
     size: int
     why: str
-    has_code: bool
-    """Whether libraries are a part of it, so that a file system mounted noexec is no place for it."""
+    files: Mapping[int, libraries.File]
+    """The regular files of the dump, by their numbers."""
 
 
 def map_memory(
@@ -111,7 +110,7 @@ def _map_memory(images: str, memory_file: str, key: str, wanted: str, census: Ma
     owners: dict[str, int] = {}
     for segment in (segment for segments in planned.segments for segment in segments):
         owners[segment.owner] = owners.get(segment.owner, 0) + segment.end - segment.start
-    return Mapped("map", planned.why, key, planned.size, checked.mapped, checked.copied, owners, planned.has_code)
+    return Mapped("map", planned.why, key, planned.size, checked.mapped, checked.copied, owners)
 
 
 def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
@@ -170,11 +169,11 @@ def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[
     if os.sysconf("SC_PAGE_SIZE") != PAGE:
         return f"this kernel has pages of {os.sysconf('SC_PAGE_SIZE')} bytes, and memory is mapped with {PAGE} only"
     known = libraries.files(images)
-    foreign = allocators.found(images, memories)
+    foreign = allocators.found(known, memories)
     if allocators.owns_heap(foreign):
         return f"{allocators.describe(foreign)} may own the heap and purge it"
     others = bool(foreign) and wanted == "auto"
-    bss = libraries.bss(images, memories)
+    bss = libraries.bss(known, memories)
     without = libraries.memory_images(known)
     whole: set[int] = set()
     if not os.statvfs(images).f_flag & os.ST_NOEXEC:
@@ -194,18 +193,17 @@ def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[
     if foreign:
         rest = "what it may own stays copied" if others else "what looks like malloc's is mapped, as asked for"
         why += f"; {allocators.describe(foreign)} is there, and {rest}"
-    return Planned(segments, layout.size, why, bool(whole))
+    return Planned(segments, layout.size, why, known)
 
 
 def _write(images: str, target: str, memory_file: str, key: str, memories: Sequence[Memory], planned: Planned) -> None:
     files = imagefile.read(os.path.join(images, imagefile.FILES_NAME), imagefile.FILES_MAGIC)
-    known = libraries.files(images)
     first = max(rewrite.file_ids(files), default=0) + 1
     ids = range(first, first + len(memories))
     fd = os.open(memory_file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
     try:
         for memory, segments in zip(memories, planned.segments, strict=True):
-            rewrite.write_content(memory, segments, fd, known)
+            rewrite.write_content(memory, segments, fd, planned.files)
         os.ftruncate(fd, planned.size)
     finally:
         os.close(fd)

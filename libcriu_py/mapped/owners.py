@@ -145,9 +145,9 @@ def recognise(
     Returns:
         Disjoint ranges, in order of addresses.
     """
-    data = list(_library_areas(memory, without))
-    behind = list(_library_bss(memory, data, bss))
-    found = [*_heap(memory), *_library_data(data, whole), *behind]
+    areas = list(_library_areas(memory, without))
+    behind = list(_library_bss(memory, areas, bss))
+    found = [*_heap(memory), *_of_libraries(areas, whole), *behind]
     chains: list[tuple[list[tuple[int, int]], frozenset[int]]] = []
     spans = [(span, list(_malloc_arenas(memory, span))) for span in _spans(memory, behind)]
     gaps = [gap for span, arenas in spans for gap in _gaps(span, arenas)]
@@ -305,7 +305,7 @@ def _next_candidate(memory: Memory, at: int, end: int) -> int:
 # ---- libraries -------------------------------------------------------------
 
 
-def _library_data(areas: Sequence[Area], whole: Collection[int]) -> Iterator[Owned]:
+def _of_libraries(areas: Sequence[Area], whole: Collection[int]) -> Iterator[Owned]:
     for area in areas:
         if area.message.number(SHMID) in whole:
             yield Owned(area.start, area.end, LIBRARY_FILE)

@@ -93,12 +93,12 @@ def test_large_libraries_stay_where_they_are(taken: SelfDump) -> None:
     code = """
     import os, sys
     from libcriu_py.mapped import libraries
-    from libcriu_py.mapped.memory import Memory, processes
+    from libcriu_py.mapped.memory import MM_EXE_FILE, Memory, processes
     images = os.path.join(sys.argv[1], "images")
     known = libraries.files(images)
     for pid in processes(images):
         with Memory(images, pid) as memory:
-            left = {known[number].path for number in libraries.executed(memory) - {memory.mm.number(12)}}
+            left = {known[number].path for number in libraries.executed(memory) - {memory.mm.number(MM_EXE_FILE)}}
     left = {path for path in left if os.stat(path).st_size < libraries.MAX_WHOLE}
     print(sorted({os.path.basename(path).split(".")[0] for path in left} - {"libcrypto", "libpython3"}))
     """

@@ -76,7 +76,7 @@ def make(tmp_path: Path) -> Callable[..., Images]:
         shutil.copytree(before, after)
         result = optimize.map_memory(str(after), str(tmp_path / "memory.img"), KEY, wanted="map")
         assert result.kind == "map", result.why
-        assert result.describe()["executable"] is result.has_code is ("library file" in result.owners)
+        assert result.describe()["executable"] is ("library file" in result.owners)
         return Images(before, after, tmp_path / "memory.img")
 
     return write

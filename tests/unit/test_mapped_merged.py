@@ -286,7 +286,7 @@ def test_the_bss_of_this_process(tmp_path: Path) -> None:
         write_process(directory, 1, [CODE], {})
         write_rest(directory, path, Path(path).stat().st_size)
         with Memory(str(directory), 1) as memory:
-            bss = libraries.bss(str(directory), [memory])[LIBRARY]
+            bss = libraries.bss(libraries.files(str(directory)), [memory])[LIBRARY]
         for area, following in itertools.pairwise(areas):
             behind = bss.get(area.offset + area.end - area.start, 0)
             if behind and area.name == path and "w" in area.rights:

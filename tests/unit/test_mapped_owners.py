@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.mapped import allocators, owners
+from libcriu_py.mapped import allocators, libraries, owners
 from libcriu_py.mapped import memory as m
 from libcriu_py.mapped.memory import Memory
 from libcriu_py.mapped.owners import Census, recognise
@@ -194,7 +194,7 @@ def images_with(directory: Path, library: str, environment: bytes = b"") -> list
     with Memory(str(directory / "images"), 1) as memory:
         memory.mm.set(10, 0x9000 * PAGE)
         memory.mm.set(11, 0x9000 * PAGE + len(environment))
-        return allocators.found(str(directory / "images"), [memory])
+        return allocators.found(libraries.files(str(directory / "images")), [memory])
 
 
 @pytest.mark.parametrize(
