@@ -19,12 +19,14 @@ from benchmarks import machine
 from benchmarks.budget import Budget
 from benchmarks.common import RunError
 from benchmarks.scenarios import LABELS, SCENARIOS
-from benchmarks.snapshots import environment
+from benchmarks.snapshots import Unavailable, environment
 from libcriu_py.binary import find_criu
-from libcriu_py.errors import BinaryNotFound
+from libcriu_py.errors import BinaryNotFound, CriuError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+
+    from typing_extensions import Self
 
     from benchmarks.scenarios import Scenario
 
@@ -41,6 +43,14 @@ class Options(argparse.Namespace):
     runs: int
     minutes: float | None
     json: Path | None
+
+
+class Selection(Options):
+    """
+    With those that select programs (`Parser.add_only`).
+    """
+
+    only: list[str]
 
 
 Read = TypeVar("Read", bound=Options)
@@ -222,6 +232,27 @@ class Frame(Generic[O_co]):
             scenario = SCENARIOS[name]()
             if self.has(scenario):
                 yield name, scenario, self.budget.part(len(names) - place)
+
+    def each(self, names: Sequence[str], compare: Callable[[Self, Scenario, Path, Budget], V]) -> dict[str, V]:
+        """
+        Measure the programs that can be measured; one that fails is left out.
+
+        Args:
+            names: Which there are.
+            compare: Measures one, with a directory for snapshots.
+
+        Returns:
+            What was measured, by program.
+
+        """
+        found: dict[str, V] = {}
+        with self.directory() as directory:
+            for name, scenario, budget in self.scenarios(names):
+                try:
+                    found[name] = compare(self, scenario, directory, budget)
+                except (RunError, Unavailable, CriuError) as error:
+                    self.skip(f"{LABELS.get(name, name)}: {error}")
+        return found
 
     @contextmanager
     def directory(self) -> Iterator[Path]:

@@ -40,14 +40,6 @@ WARM_UP = 3  # rounds
 LAUNCHERS: tuple[tuple[str, list[str]], ...] = (("libcriu-py-run", []), ("libcriu-py", ["run"]))
 
 
-class Options(frame.Options):
-    """
-    The command line.
-    """
-
-    only: list[str]
-
-
 def launchers() -> dict[str, list[str]]:
     """
     Return the commands that restore, by name.
@@ -61,7 +53,7 @@ def launchers() -> dict[str, list[str]]:
     return found
 
 
-def modes(bench: frame.Frame[Options]) -> list[Privilege]:
+def modes(bench: frame.Frame[frame.Selection]) -> list[Privilege]:
     """
     Return the modes that work here, and say what stops the others.
 
@@ -108,7 +100,7 @@ def snapshot(scenario: Scenario, mode: Privilege, directory: Path) -> Path:
 
 
 def compare(
-    bench: frame.Frame[Options], scenario: Scenario, working: list[Privilege], directory: Path, budget: Budget
+    bench: frame.Frame[frame.Selection], scenario: Scenario, working: list[Privilege], directory: Path, budget: Budget
 ) -> dict[str, list[Sample]]:
     """
     Measure a scenario in each mode with each launcher, in turns.
@@ -136,7 +128,7 @@ def compare(
     return bench.turns(scenario.name, ways, warm_up=WARM_UP, budget=budget)
 
 
-def parse(argv: list[str] | None) -> Options:
+def parse(argv: list[str] | None) -> frame.Selection:
     """
     Read the command line.
 
@@ -146,7 +138,7 @@ def parse(argv: list[str] | None) -> Options:
     """
     parser = frame.Parser("modes.py", "Compare the modes of libcriu_py.", runs=30)
     parser.add_only("empty")
-    return parser.read(argv, Options())
+    return parser.read(argv, frame.Selection())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,8 +23,7 @@ from rich.table import Table
 from benchmarks import frame, peer_restore, variants
 from benchmarks.common import RunError, Summary, summarize
 from benchmarks.scenarios import LABELS, Scenario
-from benchmarks.snapshots import Unavailable, take_snapshot
-from libcriu_py.errors import CriuError
+from benchmarks.snapshots import take_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,15 +46,7 @@ class Pair(NamedTuple):
     following: float
 
 
-class Options(frame.Options):
-    """
-    The command line.
-    """
-
-    only: list[str]
-
-
-def parse(argv: Sequence[str] | None) -> Options:
+def parse(argv: Sequence[str] | None) -> frame.Selection:
     """
     Read the command line.
 
@@ -65,7 +56,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     """
     parser = frame.Parser("pause.py", "Compare a start after a pause with one right after another.", runs=10)
     parser.add_only(", ".join(PROGRAMS))
-    return parser.read(argv, Options())
+    return parser.read(argv, frame.Selection())
 
 
 def pair(way: Variant) -> Callable[[], Pair]:
@@ -85,7 +76,7 @@ def pair(way: Variant) -> Callable[[], Pair]:
 
 
 def compare(
-    bench: frame.Frame[Options], scenario: Scenario, directory: Path, budget: Budget
+    bench: frame.Frame[frame.Selection], scenario: Scenario, directory: Path, budget: Budget
 ) -> dict[str, dict[str, Summary]]:
     """
     Measure a scenario by the launcher and by criu, in turns.
@@ -132,17 +123,11 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     bench = frame.Frame(options)
     table = Table("", *MOMENTS, title="First output, ms")
-    everything: dict[str, dict[str, dict[str, Summary]]] = {}
-    with bench.directory() as directory:
-        for name, scenario, budget in bench.scenarios(options.only or PROGRAMS):
-            try:
-                everything[name] = compare(bench, scenario, directory, budget)
-            except (RunError, Unavailable, CriuError) as error:
-                bench.skip(f"{LABELS.get(name, name)}: {error}")
-                continue
-            for way, times in everything[name].items():
-                cells = [f"{one.median:.1f} [dim]{one.low:.1f}..{one.high:.1f}[/dim]" for one in times.values()]
-                table.add_row(f"{LABELS.get(name, name)}: {way}", *cells)
+    everything = bench.each(options.only or PROGRAMS, compare)
+    for name, ways in everything.items():
+        for way, times in ways.items():
+            cells = [f"{one.median:.1f} [dim]{one.low:.1f}..{one.high:.1f}[/dim]" for one in times.values()]
+            table.add_row(f"{LABELS.get(name, name)}: {way}", *cells)
     bench.console.print(table)
     bench.write(
         pause={

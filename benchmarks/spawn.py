@@ -42,14 +42,13 @@ class Rate(NamedTuple):
     together: Summary | None
 
 
-class Options(frame.Options):
+class Options(frame.Selection):
     """
     The command line.
     """
 
     count: int
     together: int
-    only: list[str]
 
 
 def parse(argv: list[str] | None) -> Options:

@@ -26,10 +26,9 @@ from rich.table import Table
 from benchmarks import frame
 from benchmarks.common import RunError, Sample, Summary, measure, milliseconds, summarize
 from benchmarks.scenarios import LABELS, SCENARIOS, Scenario
-from benchmarks.snapshots import Unavailable, command, environment, take_snapshot
+from benchmarks.snapshots import command, environment, take_snapshot
 from benchmarks.variants import NATIVE
 from libcriu_py import StandbyPool
-from libcriu_py.errors import CriuError
 from libcriu_py.snapshot import MANIFEST
 
 if TYPE_CHECKING:
@@ -46,15 +45,7 @@ REST = 0.1
 """Seconds between a full pool and the next run, in which the newest copy fetches its pages."""
 
 
-class Options(frame.Options):
-    """
-    The command line.
-    """
-
-    only: list[str]
-
-
-def parse(argv: Sequence[str] | None) -> Options:
+def parse(argv: Sequence[str] | None) -> frame.Selection:
     """
     Read the command line.
 
@@ -64,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     """
     parser = frame.Parser("standby.py", "Compare standby with restores.", runs=30)
     parser.add_only("all whose packages are installed")
-    return parser.read(argv, Options())
+    return parser.read(argv, frame.Selection())
 
 
 def bare() -> Sample:
@@ -128,7 +119,9 @@ def ways(scenario: Scenario, snapshot: Path, pool: StandbyPool) -> dict[str, Cal
     return {BARE: bare, STANDBY: standby, RESTORED: restored}
 
 
-def compare(bench: frame.Frame[Options], scenario: Scenario, directory: Path, budget: Budget) -> dict[str, Summary]:
+def compare(
+    bench: frame.Frame[frame.Selection], scenario: Scenario, directory: Path, budget: Budget
+) -> dict[str, Summary]:
     """
     Measure a scenario in each way, in turns.
 
@@ -195,15 +188,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     bench = frame.Frame(options)
     table = Table("", BARE, STANDBY, RESTORED, f"{STANDBY} - {BARE}", title="First output, ms")
-    everything: dict[str, dict[str, Summary]] = {}
-    with bench.directory() as directory:
-        for name, scenario, budget in bench.scenarios(options.only or list(SCENARIOS)):
-            try:
-                everything[name] = compare(bench, scenario, directory, budget)
-            except (RunError, Unavailable, CriuError) as error:
-                bench.skip(f"{LABELS.get(name, name)}: {error}")
-                continue
-            add_row(table, name, everything[name])
+    everything = bench.each(options.only or list(SCENARIOS), compare)
+    for name, measured in everything.items():
+        add_row(table, name, measured)
     bench.console.print(table)
     bench.write(
         standby={

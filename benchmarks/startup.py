@@ -29,12 +29,11 @@ EDITABLE = (
 )
 
 
-class Options(frame.Options):
+class Options(frame.Selection):
     """
     The command line.
     """
 
-    only: list[str]
     plot: Path | None
     pycriu: Path | None
     keep: Path | None
