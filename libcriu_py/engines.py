@@ -168,7 +168,7 @@ class CriuEngine:
         self._kept = (facts, original)
         try:
             slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
-            self._handover = handover.Handover(slot, facts["command"])
+            self._handover = handover.Handover(slot, facts["command"], original.others)
             _support.expect_ahead(slot)
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -206,10 +206,12 @@ class CriuEngine:
         self._census = take_census()
 
     def arrive(self) -> None:
-        """Wait for the thread that fetches pages: a program may count its threads, or fork."""
+        """Wait for the thread that fetches pages, since a program may count its threads, or fork; and for criu."""
         from libcriu_py import _support
 
         _support.await_ahead()
+        if self._handover is not None:
+            self._handover.await_release()
 
     def settle(self, outcome: Outcome) -> None:
         """Tell the restoring side that the after-hooks are through."""
@@ -341,6 +343,7 @@ class _Original:
         self._parking: Parking = stdio.Parking(slots, [] if cwd is None else [cwd])
         os.chdir("/")
         self._left_group = tree.leave_group()
+        self.others = tree.other_tasks()
 
     def come_back(self) -> None:
         """Be again as before the dump."""

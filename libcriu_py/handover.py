@@ -23,7 +23,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py import _support
+from libcriu_py import _support, tree
 from libcriu_py.errors import RestoreError
 from libcriu_py.program import Program
 from libcriu_py.snapshot import WORKING_SET
@@ -204,16 +204,18 @@ class Handover:
     Thread safety: none; it is used by the thread that took the checkpoint.
     """
 
-    def __init__(self, slot: int, prefix: Sequence[str]) -> None:
+    def __init__(self, slot: int, prefix: Sequence[str], others: Sequence[int]) -> None:
         """
         Take up the hand-over.
 
         Args:
             slot: the descriptor of the request's slot.
             prefix: the command line of the process up to its arguments.
+            others: the tasks that are restored with the one that calls.
         """
         self._socket: int | None = slot
         self._prefix = list(prefix)
+        self._others = list(others)
 
     def receive(self, *, before_start: Callable[[Sequence[int], Mapping[bytes, bytes]], None]) -> Request:
         """
@@ -235,9 +237,15 @@ class Handover:
             before_start(request.closed, request.env)
         except (OSError, ValueError, RestoreError) as error:
             self._tell(ERROR + str(error).encode("utf-8", "backslashreplace"))
+            tree.await_release(self._others)
             os._exit(125)
         self._tell(STARTED)
         return request
+
+    def await_release(self) -> None:
+        """Wait until criu is through with all of this program."""
+        if self._others:
+            tree.await_release(self._others)
 
     def ready(self) -> None:
         """Tell the restoring side that the after-hooks are through; done twice it does nothing."""

@@ -8,9 +8,17 @@ import contextlib
 import os
 import signal
 import sys
-from typing import NoReturn
+import threading
+import time
+from typing import TYPE_CHECKING, NoReturn
 
 from libcriu_py import _support
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PATIENCE = 5.0
+"""Seconds that a task may stay stopped by its tracer, who may be a debugger."""
 
 
 def processes() -> list[int]:
@@ -38,6 +46,45 @@ def _children(pid: int) -> list[int]:
         except FileNotFoundError:
             continue  # the thread has ended
     return children
+
+
+def other_tasks() -> list[int]:
+    """Give the ids of all threads of this process and its descendants but the calling one."""
+    tasks = {task for pid in processes() for task in _threads(pid)}
+    return sorted(tasks - {threading.get_native_id()})
+
+
+def await_release(tasks: Sequence[int]) -> None:
+    """
+    Wait, in a restored copy, until criu has let go of these tasks too.
+
+    It does so one after the other; where a task has ended before its turn, criu takes the restore for a failure and
+    kills what it restored (`finalize_restore_detach` in criu/cr-restore.c). So the program must not get to end one, or
+    itself.
+    """
+    deadline = 0.0
+    for task in tasks:
+        while _is_held(task):
+            now = time.monotonic()
+            deadline = deadline or now + _PATIENCE
+            if now > deadline:
+                return
+            time.sleep(0.0002)
+
+
+def _is_held(task: int) -> bool:
+    """Tell whether a tracer has stopped a task, a thread or a process."""
+    try:
+        file = os.open(f"/proc/{task}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        status = os.read(file, 128)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(file)
+    return status[status.rindex(b")") + 2 :].startswith(b"t")
 
 
 def end_with_descendants() -> NoReturn:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.binary import find_criu
 from tests.system.conftest import MODES
 from tests.system.test_native_launcher import LAUNCHERS, Copies, make
+from tests.system.traced import Traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,41 +19,6 @@ if TYPE_CHECKING:
     from tests.system.conftest import Mode
 
 PROGRAM = "print('over')"
-SHIM = """#!/bin/sh
-exec strace --daemonize --quiet=all --trace=ptrace --output="{log}.$$" {criu} "$@"
-"""
-"""
-A criu whose own system calls are seen, not those of the processes that it makes: it could not trace them. The tracer is
-no parent of it, since what it restores becomes a child of its own parent.
-"""
-
-
-class Traced:
-    """
-    A criu that says how it traces.
-
-    Args:
-        directory: For the program and what it says.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "criu"
-        self._logs = directory / "ptrace"
-        self._logs.mkdir()
-        self.path.write_text(SHIM.format(log=self._logs / "of", criu=find_criu()))
-        self.path.chmod(0o755)
-
-    def said(self) -> str:
-        """
-        Give the calls of ptrace(2) since this was asked before.
-        """
-        said = []
-        for log in sorted(self._logs.iterdir()):
-            said.append(log.read_text())
-            log.unlink()
-        return "".join(said)
-
-
 @pytest.fixture(name="traced")
 def traced_fixture(tmp_path: Path) -> Traced:
     """
