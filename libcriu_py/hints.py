@@ -52,6 +52,10 @@ _HINTS: tuple[tuple[str, str], ...] = (
         r"Unable to detach from \d+: No such process|Unable to open /proc/\d+|Process \d+ not found",
         _NO_PROCESS,
     ),
+    (
+        r"Unable to detach \d+: No such process",
+        "a thread or process ended before criu had let go of all that it restored; restore once more",
+    ),
     (r"criu itself is within dumped tree", "criu is a descendant of the process; dump from outside of its tree"),
     (
         r"send_fds failed \(-22\)|io_uring",

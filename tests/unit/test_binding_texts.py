@@ -68,6 +68,7 @@ def test_a_refusal_without_a_log_says_so() -> None:
         ("net.c:1: net: Locking network failed: iptables-restore returned -1.", "network_lock"),
         ("seize.c:1: zombie 12 (comm sh) found while seizing", "dead process"),
         ("cr-dump.c:1: The criu itself is within dumped tree.", "descendant"),
+        ("cr-restore.c:1924: Unable to detach 7: No such process", "restore once more"),
         ("image.c:1: Can't open dir /x: No space left on device", "disk is full"),
     ],
 )
