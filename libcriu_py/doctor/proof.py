@@ -49,8 +49,14 @@ def main(mode: str, patience: float) -> int:
     told: dict[str, object] = {"error": None, "dump": None, "restore": None}
     # So that a criu that hangs, which is no child of its program, becomes one of ours.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    given_up = threading.Event()
+
+    def give_up() -> None:
+        given_up.set()  # first: the end of what is killed is seen at once
+        _kill_descendants()
+
     # Not by SIGALRM, which is passed on to the program.
-    timer = threading.Timer(patience, _kill_descendants)
+    timer = threading.Timer(patience, give_up)
     timer.start()
     with tempfile.TemporaryDirectory(prefix="libcriu_py-doctor-") as directory:
         snapshot = os.path.join(directory, "snapshot")
@@ -61,7 +67,7 @@ def main(mode: str, patience: float) -> int:
             begun = time.monotonic()
             told["error"] = _restore(mode, snapshot)
             told["restore"] = time.monotonic() - begun
-        if timer.finished.is_set():
+        if given_up.is_set():
             told["error"] = f"a dump and restore did not end within {patience:g} seconds"
         timer.cancel()
         _end_descendants()
