@@ -168,7 +168,7 @@ class CriuEngine:
         self._kept = (facts, original)
         try:
             slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
-            self._handover = handover.Handover(slot, facts["command"], original.others)
+            self._handover = handover.Handover(slot, facts["command"])
             _support.expect_ahead(slot)
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -343,7 +343,6 @@ class _Original:
         self._parking: Parking = stdio.Parking(slots, [] if cwd is None else [cwd])
         os.chdir("/")
         self._left_group = tree.leave_group()
-        self.others = tree.other_tasks()
 
     def come_back(self) -> None:
         """Be again as before the dump."""

@@ -204,18 +204,17 @@ class Handover:
     Thread safety: none; it is used by the thread that took the checkpoint.
     """
 
-    def __init__(self, slot: int, prefix: Sequence[str], others: Sequence[int]) -> None:
+    def __init__(self, slot: int, prefix: Sequence[str]) -> None:
         """
-        Take up the hand-over.
+        Take up the hand-over, right before the dump.
 
         Args:
             slot: the descriptor of the request's slot.
             prefix: the command line of the process up to its arguments.
-            others: the tasks that are restored with the one that calls.
         """
         self._socket: int | None = slot
         self._prefix = list(prefix)
-        self._others = list(others)
+        self._others = tree.other_tasks()
 
     def receive(self, *, before_start: Callable[[Sequence[int], Mapping[bytes, bytes]], None]) -> Request:
         """
@@ -237,15 +236,14 @@ class Handover:
             before_start(request.closed, request.env)
         except (OSError, ValueError, RestoreError) as error:
             self._tell(ERROR + str(error).encode("utf-8", "backslashreplace"))
-            tree.await_release(self._others)
+            self.await_release()
             os._exit(125)
         self._tell(STARTED)
         return request
 
     def await_release(self) -> None:
         """Wait until criu is through with all of this program."""
-        if self._others:
-            tree.await_release(self._others)
+        tree.await_release(self._others)
 
     def ready(self) -> None:
         """Tell the restoring side that the after-hooks are through; done twice it does nothing."""

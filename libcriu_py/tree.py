@@ -62,13 +62,9 @@ def await_release(tasks: Sequence[int]) -> None:
     kills what it restored (`finalize_restore_detach` in criu/cr-restore.c). So the program must not get to end one, or
     itself.
     """
-    deadline = 0.0
+    deadline = time.monotonic() + _PATIENCE
     for task in tasks:
-        while _is_held(task):
-            now = time.monotonic()
-            deadline = deadline or now + _PATIENCE
-            if now > deadline:
-                return
+        while _is_held(task) and time.monotonic() < deadline:
             time.sleep(0.0002)
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.system.conftest import Mode
 
 PROGRAM = "print('over')"
+
+
 @pytest.fixture(name="traced")
 def traced_fixture(tmp_path: Path) -> Traced:
     """

@@ -100,7 +100,7 @@ def test_passed_descriptors_get_their_numbers() -> None:
     send_request(ours, request(pass_fds=[writing, reading]), [reading, writing])
     os.close(reading)
     os.close(writing)
-    handover = Handover(slot, [], [])
+    handover = Handover(slot, [])
     received, fds = handover._read()
     handover._place(fds, received.pass_fds)
     os.write(reading, b"crossed")
