@@ -20,11 +20,10 @@ import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from setuptools import Command
 from setuptools.command.build_ext import build_ext
-
-from distutils.command.build_scripts import build_scripts  # isort: skip  # that of setuptools, once it is imported
 
 from build_ffi import CSRC, ROOT, SUPPORT, Criu, find_criu
 
@@ -140,10 +139,37 @@ class BuildExt(build_ext):
         return {**super().get_output_mapping(), str(Path(self.build_lib) / PLACE): str(ROOT / PLACE)}
 
 
-class BuildScripts(build_scripts):
+class BuildScripts(Command):
     """
     Put the launcher where scripts are taken from, instead of copying text.
+
+    It takes the place of distutils' command of this name, which is not in setuptools' public names.
+
+    Attributes:
+        build_dir: Where scripts are taken from.
     """
+
+    description = "build the launcher"
+    user_options: ClassVar[list[tuple[str, str | None, str]]] = [("build-dir=", "d", "directory to build to")]
+    build_dir: Any  # a string, as soon as the options are final
+
+    def initialize_options(self) -> None:
+        """
+        Know no directory yet.
+        """
+        self.build_dir = None
+
+    def finalize_options(self) -> None:
+        """
+        Take over the directory of the whole build.
+        """
+        self.set_undefined_options("build", ("build_scripts", "build_dir"))
+
+    def get_source_files(self) -> list[str]:
+        """
+        Name what a source distribution needs of it.
+        """
+        return [MAIN]
 
     def run(self) -> None:
         """
