@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libcriu_py._native import built_prefix
-from tests.system.conftest import IN_PLACE, MODES, Mode
+from tests.system.conftest import IN_PLACE, MODES, ONCE, Mode
 from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ TREE = """
 """
 
 
-@pytest.fixture(scope="module", params=MODES)
+@pytest.fixture(scope="module", params=ONCE)
 def mapped(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
     """
     Give one snapshot of the pandas program in each mode.
