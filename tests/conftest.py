@@ -5,6 +5,7 @@ What all tests share: no silent skips, CRIU's logs beside a failure, no inherite
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     A test that forks and dumps itself would have such a descriptor in its image. Python's own, and
     pytest's, are not inheritable (PEP 446); what is inheritable and above 2 has come from outside.
     """
+    _heed_signals()
     config.stash[_system_tests] = SystemTests()
     config.pluginmanager.register(config.stash[_system_tests])
     for name in os.listdir("/proc/self/fd"):
@@ -70,6 +72,17 @@ def pytest_configure(config: pytest.Config) -> None:
                 os.close(fd)
         except OSError:  # the descriptor of the listing itself is closed by now
             continue
+
+
+def _heed_signals() -> None:
+    """
+    Heed what a shell that is not interactive lets commands ignore that it starts with `&` (POSIX, XCU 2.11).
+
+    Programs that tests start would ignore it, too.
+    """
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 @pytest.hookimpl(optionalhook=True)
