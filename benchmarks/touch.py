@@ -203,7 +203,7 @@ def rounds(bench: frame.Frame[Options], directory: Path) -> dict[Job, dict[str, 
         return lambda: start(directory, way, job, megabytes)
 
     samples = bench.turns("jobs", {(*job, way): run(way, job) for job in jobs for way in WAYS})
-    return {job: {way: times(samples[(*job, way)]) for way in WAYS if (*job, way) in samples} for job in jobs}
+    return {job: {way: times(taken) for way in WAYS if (taken := samples.get((*job, way)))} for job in jobs}
 
 
 def times(samples: Sequence[Sample]) -> Times:

@@ -123,13 +123,16 @@ def render(table: pd.DataFrame, form: str) -> str:
         return table.to_json(orient="records", indent=2) + "\n"
     if table.empty:
         return "no sales\n"
-    formats = {
-        "sales": "{:,}".format,
-        "units": "{:,}".format,
-        "revenue": "{:,.2f}".format,
-        "share": "{:.1f} %".format,
-    }
-    return table.to_string(index=False, formatters=formats) + "\n"
+    text = table.to_string(
+        index=False,
+        formatters={
+            "sales": "{:,}".format,
+            "units": "{:,}".format,
+            "revenue": "{:,.2f}".format,
+            "share": "{:.1f} %".format,
+        },
+    )
+    return text + "\n"
 
 
 def positive(text: str) -> int:
