@@ -3,7 +3,8 @@ Start several copies of a torch program at once, and weigh them.
 
 How long it takes until each of 1, 4, 16 and 64 has printed its first output, and until all have ended; and what one of
 them takes of the memory while all wait: the proportional set size (PSS) of all its processes, launcher included, in
-which a page that n processes share counts as 1/n for each.
+which a page that n processes share counts as 1/n for each. A program that does nothing but compute, in one thread, for
+about as long as a copy takes, says what the processors allow.
 
 Run it as ``python benchmarks/copies.py`` in an environment where the package is installed with its extra ``bench``.
 """
@@ -23,9 +24,9 @@ from benchmarks import frame
 from benchmarks.common import Summary, summarize
 from benchmarks.crowd import Crowd
 from benchmarks.machine import field
-from benchmarks.scenarios import torch_idle
+from benchmarks.scenarios import PROGRAMS, torch_idle
 from benchmarks.snapshots import command, environment, take_snapshot
-from benchmarks.variants import CONVENTIONAL, COPIED, NATIVE
+from benchmarks.variants import ARITHMETIC, BRIEF, CONVENTIONAL, COPIED, NATIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +35,19 @@ COUNTS = (1, 4, 16, 64)
 LONGEST = 16
 """As many conventional starts at once, or copies that read their memory, take seconds each on two cores: no more."""
 WEIGHED = 8
+SPIN_COUNT = "3000"
+"""Rounds, some 50 us, that OpenMP's threads wait for work before they sleep; 300,000 by default (GOMP_SPINCOUNT)."""
 MEMORY_SHARE = 0.7  # of what is available; more copies than fit are not tried
 MEGA = 1_000_000
+
+
+class Way(NamedTuple):
+    """
+    How a program is started: the command, and what its output begins with.
+    """
+
+    argv: list[str]
+    expect: str
 
 
 class Together(NamedTuple):
@@ -70,13 +82,19 @@ class Session:
 
         """
         self.bench = bench
-        self.scenario = torch_idle()
+        scenario = torch_idle()
         launcher = [command(NATIVE), "--no-fallback"]
-        self.ways: dict[str, list[str]] = {CONVENTIONAL: [sys.executable, str(self.scenario.program)]}
-        for name, memory in ((NATIVE, "auto"), (COPIED, "copy")):
-            with bench.console.status(f"snapshot, {memory}"):
-                snapshot = take_snapshot(self.scenario, directory / memory, memory)
-            self.ways[name] = [*launcher, str(snapshot.directory)]
+        self.ways = {CONVENTIONAL: Way([sys.executable, str(scenario.program)], scenario.expect)}
+        brief = scenario._replace(env={**scenario.env, "GOMP_SPINCOUNT": SPIN_COUNT})
+        for name, prepared, memory in (
+            (NATIVE, scenario, "auto"),
+            (BRIEF, brief, "auto"),
+            (COPIED, scenario, "copy"),
+        ):
+            with bench.console.status(f"snapshot for {name}"):
+                snapshot = take_snapshot(prepared, directory / f"snapshot{len(self.ways)}", memory)
+            self.ways[name] = Way([*launcher, str(snapshot.directory)], scenario.expect)
+        self.ways[ARITHMETIC] = Way([sys.executable, "-I", "-S", str(PROGRAMS / "arithmetic.py")], "ready")
 
     def crowd(self, name: str, count: int) -> Crowd:
         """
@@ -87,7 +105,8 @@ class Session:
             count: How many.
 
         """
-        return Crowd(self.ways[name], count, environment(), self.scenario.expect)
+        way = self.ways[name]
+        return Crowd(way.argv, count, environment(), way.expect)
 
     def weigh(self) -> dict[str, dict[str, float]]:
         """

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.bars import BAR_WORDS, Results, bars
 from benchmarks.scenarios import LABELS
 from benchmarks.variants import (
+    ARITHMETIC,
     BARE,
+    BRIEF,
     CONVENTIONAL,
     COPIED,
     FORK,
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
 WAYS = {
     NATIVE: "restored",
     WARM: "restored, warmed up",
+    BRIEF: "restored, OpenMP spins briefly",
     COPIED: "restored, copied",
     RAW: "`criu restore`",
     RAW_COPIED: "`criu restore`, copied",
     PYTHON: "launcher in Python",
     FORKSERVER: "forkserver",
     FORK: "`os.fork`",
+    ARITHMETIC: "arithmetic in one thread",
     BARE: f"`{BARE}`",
 }
 """

@@ -345,3 +345,15 @@ def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
         else "[ARGUMENTS ...]"
     )
     print(f"run it: libcriu-py run {shlex.quote(directory)} {what}")
+    if _spins(snapshot):
+        print(
+            "tip: threads of OpenMP spin for milliseconds before they sleep, which copies that start have to wait for; "
+            "made with GOMP_SPINCOUNT=3000 in the environment, they start sooner (docs/warm-up.md)"
+        )
+
+
+def _spins(snapshot: Snapshot) -> bool:
+    """Tell whether the program has an OpenMP library whose threads wait as long as they do by default."""
+    if any(name in os.environ for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")):
+        return False
+    return any(os.path.basename(entry["path"]).startswith("libgomp") for entry in snapshot.manifest["mapped"])

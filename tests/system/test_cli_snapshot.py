@@ -10,6 +10,7 @@ import pytest
 
 from tests.system.cli_command import Command, write
 from tests.system.cli_start import make_snapshot
+from tests.system.conftest import MODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,35 @@ def test_script_is_stopped_before_it_starts(command: Command) -> None:
     assert outputs[0] == outputs[1]
     assert outputs[0].splitlines()[1] == "True True False"
     assert command.inspect(command.place / "snap")["preloaded"] == ["helper", "xml"]
+
+
+@pytest.mark.parametrize(
+    ("library", "env", "told"),
+    [
+        ("libgomp.so.1", {}, True),
+        ("libgomp.so.1", {"GOMP_SPINCOUNT": "3000"}, False),
+        ("libgomp.so.1", {"OMP_WAIT_POLICY": "active"}, False),
+        ("libm.so.6", {}, False),
+    ],
+)
+def test_waiting_threads_of_openmp_are_told_of(
+    mode_named: Callable[[str], Mode],
+    directory_of: Callable[[Account], Path],
+    library: str,
+    env: dict[str, str],
+    *,
+    told: bool,
+) -> None:
+    """
+    There is a tip for a program that has libgomp, unless somebody has chosen how its threads wait.
+    """
+    mode = mode_named(MODES[0])
+    command = Command(mode, directory_of(mode.account))
+    script = write(command.place / "app.py", f"import loader\n{LOADED}")
+    write(command.place / "loader.py", f"import ctypes\nctypes.CDLL('{library}')\n")
+    made = command("snapshot", "-o", command.place / "snap", script, env=env)
+    assert made.returncode == 0
+    assert ("GOMP_SPINCOUNT=3000" in made.stdout) is told
 
 
 def test_module_of_a_package(command: Command) -> None:

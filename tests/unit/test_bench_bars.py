@@ -14,7 +14,7 @@ from benchmarks.bars import BARS, Results, bars
 from benchmarks.pause import MOMENTS
 from benchmarks.readme import PARTS, fill
 from benchmarks.tables import pause
-from benchmarks.variants import BARE, CONVENTIONAL, NATIVE, RAW, WARM
+from benchmarks.variants import ARITHMETIC, BARE, CONVENTIONAL, NATIVE, RAW, WARM
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +55,20 @@ def test_a_bar_is_met_up_to_its_limit(tmp_path: Path, empty_end: float, torch_fi
     assert verdicts[f"empty program, launch to exit, against `{BARE}`"] is met
     assert verdicts["torch, warmed up, first output"] is met
     assert verdicts["torch, imports done, first output"] is False
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_what_processors_allow_is_told_where_it_was_measured(tmp_path: Path, *, bounded: bool) -> None:
+    """
+    Copies at once are held against their bar, and beside that stands what programs take that only compute.
+    """
+    at_once = {NATIVE: {"1": moments(25.0), "8": moments(150.0)}}
+    if bounded:
+        at_once[ARITHMETIC] = {"1": moments(30.0), "8": moments(126.0)}
+    (tmp_path / "copies.json").write_text(json.dumps({"at_once": at_once}), encoding="utf-8")
+    (bar,) = [bar for bar in bars(Results(tmp_path)) if bar.met is not None]
+    assert bar.met is False
+    assert bar.measured == ("6 times (4.2 for arithmetic alone)" if bounded else "6 times")
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed(tmp_path: Path) -> None:
