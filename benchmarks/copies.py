@@ -136,7 +136,7 @@ class Session:
                 needed = weights[name]["private"] * count
                 if needed > available:
                     self.bench.skip(f"{count} at once, {name}: {needed / MEGA:.0f} MB do not fit into the memory")
-                elif count > LONGEST and name != NATIVE:
+                elif count > LONGEST and name in {CONVENTIONAL, COPIED}:
                     self.bench.skip(f"{count} at once, {name}: more than {LONGEST} would take minutes")
                 else:
                     kinds.append((name, count))
