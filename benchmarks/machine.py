@@ -32,7 +32,7 @@ PACKAGES = (
     "transformers",
 )
 # Settings of the environment that change how fast numeric packages are.
-TUNING = ("OMP_", "MKL_", "OPENBLAS_", "NVPL_", "MALLOC_", "PYTHON")
+TUNING = ("OMP_", "GOMP_", "MKL_", "OPENBLAS_", "NVPL_", "MALLOC_", "PYTHON")
 
 
 def field(path: str, name: str) -> str:
