@@ -27,6 +27,7 @@ from benchmarks.machine import field
 from benchmarks.scenarios import PROGRAMS, torch_idle
 from benchmarks.snapshots import command, environment, take_snapshot
 from benchmarks.variants import ARITHMETIC, BRIEF, CONVENTIONAL, COPIED, NATIVE
+from libcriu_py.cli.snapshot import SPIN_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,8 +36,6 @@ COUNTS = (1, 4, 16, 64)
 LONGEST = 16
 """As many conventional starts at once, or copies that read their memory, take seconds each on two cores: no more."""
 WEIGHED = 8
-SPIN_COUNT = "3000"
-"""Rounds, some 50 us, that OpenMP's threads wait for work before they sleep; 300,000 by default (GOMP_SPINCOUNT)."""
 MEMORY_SHARE = 0.7  # of what is available; more copies than fit are not tried
 MEGA = 1_000_000
 

@@ -17,6 +17,9 @@ from libcriu_py.prepare import Plan, command_line
 from libcriu_py.program import STDIN, Program
 from libcriu_py.snapshot import MANIFEST, Snapshot
 
+SPIN_COUNT = "3000"
+"""Rounds, some 50 us, that threads of GCC's OpenMP had better wait for work before they sleep; 300,000 by default."""
+
 HELP = "make a program ready and save it"
 
 EPILOG = """\
@@ -348,7 +351,7 @@ def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
     if _spins(snapshot):
         print(
             "tip: threads of OpenMP spin for milliseconds before they sleep, which copies that start have to wait for; "
-            "made with GOMP_SPINCOUNT=3000 in the environment, they start sooner (docs/warm-up.md)"
+            f"made with GOMP_SPINCOUNT={SPIN_COUNT} in the environment, they start sooner (docs/warm-up.md)"
         )
 
 
