@@ -54,8 +54,9 @@ def test_orphan_is_seen_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     before = leaks.observe()
     script = "sleep 600 >/dev/null 2>&1 & echo $!"
     pid = int(subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True).stdout)
-    assert leaks.left_behind(before) == [f"process {pid} is still running: sleep 600"]
-    assert leaks.left_behind(before) == []
+    said = f"process {pid} is still running: sleep 600"
+    assert said in leaks.left_behind(before)  # and, for so little grace, maybe another test process's file
+    assert said not in leaks.left_behind(before)
 
 
 def test_process_that_ends_in_time_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,19 +69,22 @@ def test_process_that_ends_in_time_is_none(monkeypatch: pytest.MonkeyPatch) -> N
     assert leaks.left_behind(before) == []
 
 
-def test_temporary_file_is_seen() -> None:
+def test_temporary_file_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A file in the directory for temporary files, or in the package's own on a tmpfs, is named.
     """
+    monkeypatch.setattr(leaks, "GRACE", 0.2)
     own = Path(f"/dev/shm/libcriu_py-{os.geteuid()}")
     made_own = not own.exists()
     own.mkdir(mode=0o700, exist_ok=True)
     before = leaks.observe()
-    paths = [Path(tempfile.gettempdir()) / "left", own / "work-left"]
+    # The latter is all users' processes' own: with our pid in its name other test processes leave it alone.
+    paths = [Path(tempfile.gettempdir()) / "left", own / f"work-{os.getpid()}-left"]
     try:
         for path in paths:
             path.touch()
-        assert sorted(leaks.left_behind(before)) == sorted(f"{path} is left" for path in paths)
+        # With so little grace a file that another test process is about to remove may be named, too.
+        assert {f"{path} is left" for path in paths} <= set(leaks.left_behind(before))
     finally:
         for path in paths:
             path.unlink()
@@ -89,10 +93,11 @@ def test_temporary_file_is_seen() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
-def test_mount_is_seen() -> None:
+def test_mount_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     What is mounted where all see it, as a namespace that is held there.
     """
+    monkeypatch.setattr(leaks, "GRACE", 0.2)
     before = leaks.observe()
     place = tempfile.mkdtemp()
     subprocess.run(["/bin/mount", "--bind", place, place], check=True)
