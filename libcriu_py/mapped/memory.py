@@ -53,37 +53,29 @@ _MM_NAME = re.compile(r"mm-(\d+)\.img")
 class Area:
     """A virtual memory area: a `vma_entry`."""
 
-    __slots__ = ("end", "message", "start")
+    __slots__ = ("end", "flags", "madvice", "message", "prot", "start", "status")
 
     def __init__(self, message: Message) -> None:
-        """Take the message."""
+        """
+        Take the message.
+
+        What is asked for often is read once: an area's message is not changed, but copied.
+        """
         self.message = message
         self.start = message.number(START)
         self.end = message.number(END)
+        self.prot = message.number(PROT)
+        """PROT_* bits."""
+        self.flags = message.number(FLAGS)
+        """MAP_* bits."""
+        self.status = message.number(STATUS)
+        """CRIU's bits for what kind of area it is."""
+        self.madvice = message.number(MADV, 0)
+        """A bit for each MADV_* that was given."""
 
     def __repr__(self) -> str:
         """Tell where it is."""
         return f"<Area {self.start:#x}-{self.end:#x}>"
-
-    @property
-    def prot(self) -> int:
-        """PROT_* bits."""
-        return self.message.number(PROT)
-
-    @property
-    def flags(self) -> int:
-        """MAP_* bits."""
-        return self.message.number(FLAGS)
-
-    @property
-    def status(self) -> int:
-        """CRIU's bits for what kind of area it is."""
-        return self.message.number(STATUS)
-
-    @property
-    def madvice(self) -> int:
-        """A bit for each MADV_* that was given."""
-        return self.message.number(MADV, 0)
 
 
 class Run(NamedTuple):

@@ -31,6 +31,7 @@ _SIZE_CLASSES = 32
 _ENTRY = 48
 """Bytes of a `struct arena_object`, whose first member is the address of the arena."""
 _ADDRESS = struct.Struct("<Q")
+_BLOCK = 1 << 20
 
 
 class _Arena(NamedTuple):
@@ -126,24 +127,28 @@ def _addresses(memory: Memory, arenas: Sequence[_Arena]) -> list[int] | None:
     probe = max(arenas, key=lambda arena: arena.last - arena.first)  # which leaves the fewest addresses
     tables = {
         place - probe.number * _ENTRY
-        for address in range(probe.last - ARENA, probe.first + 1, PAGE)
-        for place in _places_of(memory, _ADDRESS.pack(address))
+        for place in _places_of(memory, range(probe.last - ARENA, probe.first + 1, PAGE))
     }
     fitting = [listed for table in sorted(tables) if (listed := _read_table(memory, table, arenas)) is not None]
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _places_of(memory: Memory, word: bytes) -> Iterator[int]:
-    """Find a word in the heap of malloc."""
+def _places_of(memory: Memory, addresses: Iterable[int]) -> Iterator[int]:
+    """Find where the heap of malloc has one of these addresses, which are of pages."""
+    words = [_ADDRESS.pack(address) for address in addresses]
     for area in memory.areas:
         if not area.status & HEAP:
             continue
-        for start, end, offset in memory.pieces(area.start, area.end):
-            place = memory.view.find(word, offset, offset + end - start)
-            while place >= 0:
-                if place % 8 == 0:
-                    yield start + place - offset
-                place = memory.view.find(word, place + 1, offset + end - start)
+        for start, end, _ in memory.pieces(area.start, area.end):
+            for base in range(start, end, _BLOCK):
+                block = memory.read(base, min(_BLOCK, end - base))
+                for word in words:
+                    # Without its outer bytes, which are zeros as most of a heap is: found in half the time.
+                    place = block.find(word[1:6])
+                    while place >= 0:
+                        if place % 8 == 1 and block.startswith(word, place - 1):
+                            yield base + place - 1
+                        place = block.find(word[1:6], place + 1)
 
 
 def _read_table(memory: Memory, table: int, arenas: Sequence[_Arena]) -> list[int] | None:

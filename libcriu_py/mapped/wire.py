@@ -7,12 +7,7 @@ us and must survive, so a message stays what it is on the wire: a list of number
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from libcriu_py.errors import ImageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 VARINT = 0
 FIXED64 = 1
@@ -22,6 +17,7 @@ FIXED32 = 5
 
 _FIXED = {FIXED64: 8, FIXED32: 4}
 _MAX_VARINT = 10
+_CUT_OFF = "a message of an image is cut off"
 
 
 class Message:
@@ -51,11 +47,7 @@ class Message:
         Raises:
             ImageError: this is no message, or one that would not be written again as it was.
         """
-        message = cls(list(_fields(data)))
-        if message.encode() != data:
-            reason = "a message of an image is not in the canonical encoding, so it cannot be changed safely"
-            raise ImageError(reason)
-        return message
+        return cls(_fields(data))
 
     def encode(self) -> bytes:
         """Give the bytes of the message."""
@@ -120,27 +112,37 @@ class Message:
         return Message(list(self.fields))
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    place = 0
-    while place < len(data):
-        key, place = _get_varint(data, place)
-        number, kind = key >> 3, key & 7
-        if kind == VARINT:
-            value, place = _get_varint(data, place)
-            yield number, kind, value
-            continue
-        if kind == BYTES:
-            size, place = _get_varint(data, place)
-        elif kind in _FIXED:
+def _fields(data: bytes) -> list[tuple[int, int, int | bytes]]:
+    # An image of a large program has tens of thousands of fields, most of whose numbers are a byte: for those
+    # there is no call.
+    fields: list[tuple[int, int, int | bytes]] = []
+    place, end = 0, len(data)
+    while place < end:
+        key = data[place]
+        place += 1
+        if key >= 0x80:
+            key, place = _get_varint(data, place - 1)
+        kind = key & 7
+        if kind in _FIXED:
             size = _FIXED[kind]
         else:
-            reason = f"an image has a field of the unknown wire type {kind}"
-            raise ImageError(reason)
-        if place + size > len(data):
-            reason = "a message of an image is cut off"
-            raise ImageError(reason)
-        yield number, kind, data[place : place + size]
+            if place == end:
+                raise ImageError(_CUT_OFF)
+            size = data[place]
+            place += 1
+            if size >= 0x80:
+                size, place = _get_varint(data, place - 1)
+            if kind == VARINT:
+                fields.append((key >> 3, VARINT, size))
+                continue
+            if kind != BYTES:
+                reason = f"an image has a field of the unknown wire type {kind}"
+                raise ImageError(reason)
+        if place + size > end:
+            raise ImageError(_CUT_OFF)
+        fields.append((key >> 3, kind, data[place : place + size]))
         place += size
+    return fields
 
 
 def _get_varint(data: bytes, place: int) -> tuple[int, int]:
@@ -148,6 +150,9 @@ def _get_varint(data: bytes, place: int) -> tuple[int, int]:
     for count, byte in enumerate(data[place : place + _MAX_VARINT]):
         value |= (byte & 0x7F) << 7 * count
         if byte < 0x80:
+            if count and not byte:
+                reason = "a message of an image is not in the canonical encoding, so it cannot be changed safely"
+                raise ImageError(reason)
             return value, place + count + 1
     reason = "a number in an image is cut off or too long"
     raise ImageError(reason)

@@ -59,12 +59,13 @@ def test_garbage_is_an_image_error(data: bytes) -> None:
     assert message.encode() == data
 
 
-def test_a_number_in_more_bytes_than_needed_is_refused() -> None:
+@pytest.mark.parametrize("data", [b"\x08\x80\x00", b"\x88\x00\x01", b"\x0a\x81\x00x"], ids=["value", "key", "size"])
+def test_a_number_in_more_bytes_than_needed_is_refused(data: bytes) -> None:
     """
     An encoding that would not be written again byte for byte is not accepted.
     """
     with pytest.raises(ImageError, match="canonical"):
-        Message.parse(b"\x08\x80\x00")
+        Message.parse(data)
 
 
 def test_replaced_fields_stay_in_their_place() -> None:
