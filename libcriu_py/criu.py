@@ -119,7 +119,7 @@ class Criu:
             TransportError: criu could not be started or broke off.
             ValueError: The options make no sense for a dump.
         """
-        from libcriu_py.options import DumpOutcome
+        from libcriu_py.option_values import DumpOutcome
 
         request = self._request(options, env, capture=_value(options, "pid") is not None)
         with request:
@@ -280,7 +280,7 @@ class Criu:
             TransportError: criu could not be started or broke off.
             VersionError: criu is older than 3.14 and cannot tell.
         """
-        from libcriu_py.options import Version
+        from libcriu_py.option_values import Version
 
         number = self._ask("tell its version", lib.LCP_VERSION, unprivileged=False)
         return Version(number // 10000, number // 100 % 100, number % 100)
@@ -299,7 +299,7 @@ class Criu:
             OperationRefused: criu cannot find out.
             TransportError: criu could not be started or broke off.
         """
-        from libcriu_py.options import Features
+        from libcriu_py.option_values import Features
 
         request, names = _native.feature_request()
         self._ask("tell its features", lib.LCP_FEATURES, unprivileged=unprivileged, features=request)

@@ -158,7 +158,7 @@ class CriuEngine:
 
     def _dump(self) -> Return:
         from libcriu_py import _support, handover, stdio
-        from libcriu_py.options import DumpOutcome
+        from libcriu_py.option_values import DumpOutcome
 
         draft = self._reserved()
         facts = self._make_ready(draft)
@@ -381,7 +381,7 @@ def _criu_version(binary: str) -> object:
 
 _NEEDED = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
 _OURS = (
-    "_request handover stdio criu options tree preflight preflight.policies preflight.surroundings capabilities "
+    "_request handover stdio criu option_values tree preflight preflight.policies preflight.surroundings capabilities "
     "compatibility snapshot scratch mapped.owners shared_stdio"
 )
 
