@@ -4,6 +4,7 @@ What a dump has to save beside descriptors and mappings: locks, children; and wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -132,34 +133,37 @@ def _bytes_needed() -> int:
 
 def _locks(options: Mapping[str, object]) -> Iterator[Finding]:
     """
-    Locks on files (criu/file-lock.c); /proc/locks numbers processes as this pid namespace does.
+    Locks on files, which are those that criu finds (criu/proc_parse.c, parse_fdinfo).
+
+    /proc/locks has only who took a lock: not that a descriptor with one was inherited, as from flock(1).
     """
-    pids = set(tree.processes())
-    with open("/proc/locks", encoding="ascii") as file:
-        lines = [line.split() for line in file]
-    for fields in lines:
-        if len(fields) < 6 or fields[1] == "->" or int(fields[4]) not in pids:
-            continue
-        what = f"{fields[1]} {fields[3]} on {_path_of(fields[5], int(fields[4])) or 'inode ' + fields[5]}"
+    pids = tree.processes()
+    for what, taker in dict.fromkeys(lock for pid in pids for lock in _locks_of(pid)):
         if options.get("file_locks"):
             yield Finding("file lock", what, Verdict.HANDLED, "by the option file_locks")
-        else:
-            advice = 'release it in a before-hook, or options={"file_locks": True}, which allows one copy at a time'
-            yield Finding("file lock", what, Verdict.NEEDS_HOOK, advice)
+            continue
+        advice = 'release it in a before-hook, or options={"file_locks": True}, which allows one copy at a time'
+        if taker > 0 and taker not in pids:
+            advice = (
+                f"process {taker} took it and this one has inherited the descriptor; start the program without that "
+                "(flock --close), or close it in a before-hook"
+            )
+        yield Finding("file lock", what, Verdict.NEEDS_HOOK, advice)
 
 
-def _path_of(place: str, pid: int) -> str | None:
+def _locks_of(pid: int) -> Iterator[tuple[str, int]]:
     """
-    Find the path of a locked file by its MAJOR:MINOR:INODE among the descriptors of a process.
+    Give the locks that descriptors of a process have: what and where, and the pid of who took it.
     """
-    inode = int(place.rsplit(":", 1)[1])
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            if os.stat(f"/proc/{pid}/fd/{name}").st_ino == inode:
-                return os.readlink(f"/proc/{pid}/fd/{name}")
-        except OSError:
-            continue  # the descriptor of the listing
-    return None
+    descriptors = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):  # it has ended, or may not be looked at: criu is to say what it thinks
+        for name in os.listdir(descriptors):
+            with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing
+                with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii", errors="replace") as file:
+                    lines = [line.split() for line in file if line.startswith("lock:")]
+                # Nothing follows where who took it is in no pid namespace of ours; criu leaves that out, too.
+                for _, _, kind, _, access, taker, *_ in (line for line in lines if len(line) > 1):
+                    yield f"{kind} {access} on {os.readlink(f'{descriptors}/{name}')}", int(taker)
 
 
 def _children() -> Iterator[Finding]:

@@ -259,6 +259,32 @@ except PreflightError as error:
     )
 
 
+INHERITED = """
+import fcntl, subprocess, sys
+from libcriu_py import checkpoint
+if "inside" not in sys.argv:
+    held = open(sys.argv[1] + "/lock", "w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    command = [sys.executable, *sys.argv, "inside"]
+    sys.exit(subprocess.run(command, pass_fds=[held.fileno()]).returncode)
+with checkpoint():
+    pass
+"""
+
+
+def test_inherited_lock(mode: Mode, directory_of: Directories) -> None:
+    """
+    A lock that came with a descriptor, as under flock(1), is named with who took it, and criu agrees.
+    """
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, INHERITED)
+    named = start(mode, script, directory / "snap", str(directory))
+    assert f"1. file lock FLOCK WRITE on {directory}/lock: process " in named.stderr
+    assert "has inherited the descriptor; start the program without that (flock --close)" in named.stderr
+    refused = start(mode, script, directory / "snap", str(directory), env={REPORT_VARIABLE: "off"})
+    assert "OperationRefused" in refused.stderr, refused.stderr
+
+
 def test_command(mode: Mode, directory_of: Directories) -> None:
     """
     `libcriu-py preflight` lists everything, says by its status whether something is in the way, and saves nothing.
