@@ -51,7 +51,7 @@ class Draft:
             if not os.path.isdir(self.target):
                 message = f"{path} exists and is not a directory; remove it"
                 raise FileExistsError(errno.EEXIST, message) from None
-            self.path = f"{self.target}.new-{os.getpid()}"
+            self.path = name_beside(self.target)
             os.mkdir(self.path, 0o700)
             self._made = True
 
@@ -128,6 +128,15 @@ class Draft:
                 _remove(path)
             else:
                 os.unlink(path)
+
+
+def name_beside(target: str) -> str:
+    """
+    Give a name for what is to take the place of a snapshot.
+
+    No pid is in it: in pid namespaces the same ones come again, and one that was killed has left its directory.
+    """
+    return f"{target}.new-{os.urandom(6).hex()}"
 
 
 def _remove(directory: str) -> None:

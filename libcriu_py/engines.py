@@ -4,7 +4,6 @@ The two engines of a checkpoint: CRIU, and a rehearsal without it.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import sys
@@ -121,10 +120,10 @@ class CriuEngine:
         self._draft = Draft(self._path, replace=self._replace)
 
     def abandon(self) -> None:
-        """Remove the directory."""
-        if self._draft is not None:
+        """Remove the directory; a copy, in which the program was interrupted, leaves the snapshot alone."""
+        if self._draft is not None and (self._handover is None or not self._handover.in_copy()):
             self._draft.discard()
-            self._draft = None
+        self._draft = None
 
     # ---- the dump ----------------------------------------------------------
 
@@ -173,19 +172,19 @@ class CriuEngine:
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 outcome = self._ask_criu(images, original.shared)
-            except BaseException:
-                os.close(slot)
-                raise
             finally:
                 os.close(images)
             if outcome is DumpOutcome.RESTORED:
                 request = self._handover.receive(before_start=stdio.reopen)
                 return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
-            os.close(slot)
         except BaseException:
-            original.come_back()
+            if self._handover is not None and self._handover.in_copy():
+                # A handler of the program has raised, as for Ctrl-C: so it ends, and nobody is to start it anew.
+                self._handover.begun()
+            else:
+                self._come_back(original)
             raise
-        original.come_back()
+        self._come_back(original)
         return self._stay(draft, {**facts, "created": dumped_at}, original.shared)
 
     # What only the original calls is in functions of its own: a copy would have to let go of their variables.
@@ -199,6 +198,11 @@ class CriuEngine:
         draft.populate()
         tree.leave_foreign_session()
         return self._facts(draft)
+
+    def _come_back(self, original: _Original) -> None:
+        if self._handover is not None:
+            self._handover.close()
+        original.come_back()
 
     def _take_census(self) -> None:
         from libcriu_py.mapped.owners import take_census
@@ -395,8 +399,8 @@ def _load_for_restore() -> None:
     """
     import importlib
 
+    from libcriu_py import handover
+
     for name in (*_NEEDED, *(f"libcriu_py.{name}" for name in _OURS.split())):
         importlib.import_module(name)
-    with contextlib.suppress(ImportError):  # an optional package: without it `ps` shows the old title
-        setproctitle = importlib.import_module("setproctitle")
-        setproctitle.getproctitle()
+    handover.prepare_title()

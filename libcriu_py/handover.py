@@ -19,6 +19,7 @@ from __future__ import annotations
 import _locale  # of C, without the cost of `locale`
 import os
 import resource
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -213,6 +214,7 @@ class Handover:
             prefix: the command line of the process up to its arguments.
         """
         self._socket: int | None = slot
+        self._begun = False
         self._prefix = list(prefix)
         self._others = tree.other_tasks()
 
@@ -228,18 +230,34 @@ class Handover:
 
         Returns:
             The request.
+
+        Raises:
+            KeyboardInterrupt: or what else a handler of the program has raised for a signal that came meanwhile.
         """
         try:
             request, fds = self._read()
             apply(request, self._prefix)
             self._place(fds, request.pass_fds)
             before_start(request.closed, request.env)
-        except (OSError, ValueError, RestoreError) as error:
-            self._tell(ERROR + str(error).encode("utf-8", "backslashreplace"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, a conventional start is the way to go on
+            self._tell(ERROR + (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
             self.await_release()
             os._exit(125)
-        self._tell(STARTED)
+        except BaseException:
+            self.begun()  # a handler of the program has raised, as for Ctrl-C: this is how the program ends
+            raise
+        self.begun()
         return request
+
+    def in_copy(self) -> bool:
+        """Tell a copy from the original: in the place of the request's slot it has a socket."""
+        return self._begun or (self._socket is not None and stat.S_ISSOCK(os.fstat(self._socket).st_mode))
+
+    def begun(self) -> None:
+        """Tell the restoring side that what happens from here on is the program's doing; done twice it does nothing."""
+        if not self._begun:
+            self._begun = True
+            self._tell(STARTED)
 
     def await_release(self) -> None:
         """Wait until criu is through with all of this program."""
@@ -249,6 +267,11 @@ class Handover:
         """Tell the restoring side that the after-hooks are through; done twice it does nothing."""
         if self._socket is not None:
             self._tell(READY)
+            self.close()
+
+    def close(self) -> None:
+        """Close the slot, or the socket that was in its place."""
+        if self._socket is not None:
             os.close(self._socket)
             self._socket = None
 
@@ -385,14 +408,23 @@ def set_locale() -> None:
         name = _locale.setlocale(_locale.LC_CTYPE, "")
     except _LocaleError:
         name = _locale.setlocale(_locale.LC_CTYPE, "C")
-    if name in {"C", "POSIX"} and not os.environ.get("LC_ALL") and os.environ.get("PYTHONCOERCECLOCALE") != "0":
-        for coerced in ("C.UTF-8", "C.utf8", "UTF-8"):
-            try:
-                _locale.setlocale(_locale.LC_CTYPE, coerced)
-            except _LocaleError:
-                continue
-            os.environ["LC_CTYPE"] = coerced  # for children, as _coerce_default_locale_settings (pylifecycle.c) has it
-            break
+    if name not in {"C", "POSIX"}:
+        return
+    coerced = next(filter(_takes, ("C.UTF-8", "C.utf8", "UTF-8")), None)
+    if coerced and not os.environ.get("LC_ALL") and os.environ.get("PYTHONCOERCECLOCALE") != "0":
+        os.environ["LC_CTYPE"] = coerced  # for children, as _coerce_default_locale_settings (pylifecycle.c) has it
+    elif coerced and os.environ.get("PYTHONUTF8") == "0":
+        _locale.setlocale(_locale.LC_CTYPE, "C")
+    # Else Python would be in UTF-8 mode (PEP 540), which cannot be entered any more: files have its encoding so, too.
+
+
+def _takes(name: str) -> bool:
+    """Set LC_CTYPE; tell whether there is such a locale."""
+    try:
+        _locale.setlocale(_locale.LC_CTYPE, name)
+    except _LocaleError:
+        return False
+    return True
 
 
 def set_title() -> None:
@@ -401,3 +433,20 @@ def set_title() -> None:
     if setproctitle is not None:
         line = os.fsencode(" ".join(sys.orig_argv))
         setproctitle.setproctitle(line.decode("utf-8", "replace"))
+        setproctitle.setthreadtitle(_names[-1])
+
+
+_names = ["python"]
+"""What the kernel called the thread that is dumped, the latest last: by this pgrep and top know a program."""
+
+
+def prepare_title() -> None:
+    """Have `setproctitle` find the place of the command line, if it is there, without the name that it gives then."""
+    try:
+        import setproctitle
+    except ImportError:  # an optional package: without it `ps` shows the old title
+        return
+    with open("/proc/thread-self/comm", encoding="utf-8", errors="replace") as file:
+        _names.append(file.read().rstrip("\n"))
+    setproctitle.getproctitle()
+    setproctitle.setthreadtitle(_names[-1])

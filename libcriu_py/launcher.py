@@ -54,6 +54,7 @@ def run(
         process ends with the program's status, by its signal, or becomes the program.
     """
     from libcriu_py.errors import SnapshotMismatch
+    from libcriu_py.overrides import CONVENTIONAL
     from libcriu_py.python_variables import difference
     from libcriu_py.snapshot import Snapshot
 
@@ -75,6 +76,9 @@ def run(
         return code
     if not quiet:
         _say(f"starting conventionally: {reason}")
+    if snapshot is None or snapshot.program is None:
+        # One that checkpoints itself is to do its work here, and not to make a snapshot anew.
+        os.environ[CONVENTIONAL] = str(os.getpid())
     return _exec([*command, *args])
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 THEN = "LIBCRIU_PY_THEN"
 ENGINE = "LIBCRIU_PY_ENGINE"
 HOOK_LIMIT = "LIBCRIU_PY_HOOK_LIMIT"
+CONVENTIONAL = "LIBCRIU_PY_CONVENTIONAL"
+"""The pid of a process that was started in place of a copy, and so has nothing to save; its children are others."""
 OPTIONS = "LIBCRIU_PY_OPTIONS"
 """Options of the dump as a JSON object, such as `{"tcp_close": true}`; others of the program stay."""
 
@@ -32,6 +34,8 @@ def overridden(settings: Mapping[str, Any]) -> dict[str, Any]:
     changed = dict(settings)
     for name, variable in (("then", THEN), ("engine", ENGINE)):
         changed[name] = os.environ.get(variable) or settings.get(name)
+    if os.environ.get(CONVENTIONAL) == str(os.getpid()):
+        changed["engine"] = "simulate"
     limit = os.environ.get(HOOK_LIMIT)
     if limit:
         changed["hook_limit"] = _seconds(limit)

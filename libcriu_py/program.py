@@ -300,6 +300,8 @@ def fresh_main() -> ModuleType:
     main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
+    if sys.modules.get("__mp_main__") is sys.modules["__main__"]:
+        sys.modules["__mp_main__"] = main  # so named by multiprocessing as it is imported, for what it unpickles
     sys.modules["__main__"] = main
     return main
 

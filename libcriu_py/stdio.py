@@ -205,7 +205,7 @@ def _renew(stream: TextIO | None, fd: int, name: str, errors: str, *, unbuffered
         buffer,
         encoding=name,
         errors=errors,
-        newline="\n" if writing else None,
+        newline="\n",  # of stdin too: it is on Windows alone that newlines are translated (Python/pylifecycle.c)
         line_buffering=not direct and (fd == 2 or (writing and raw.isatty())),
         write_through=direct,
     )

@@ -83,6 +83,15 @@ static void open_missing_stdio(void)
 
 /* ---- the conventional start ------------------------------------------- */
 
+/* A program that checkpoints itself is to do its work here, and not to make a snapshot anew (libcriu_py/overrides.py). */
+static void spare_checkpoint(void)
+{
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	setenv("LIBCRIU_PY_CONVENTIONAL", pid, 1);
+}
+
 static int start_conventionally(const struct json *command, char *const *arguments)
 {
 	size_t count = 0, next = 0;
@@ -248,6 +257,8 @@ static int run(struct launch *launch)
 	}
 	if (!launch->quiet)
 		say("starting conventionally: ", problem.text);
+	if (!snapshot_is_of_main(&snapshot))
+		spare_checkpoint();
 	return start_conventionally(command, launch->arguments);
 }
 

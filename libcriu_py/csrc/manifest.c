@@ -241,6 +241,13 @@ const struct json *snapshot_command(const struct snapshot *snapshot)
 	return all_strings(command) && command->count ? command : NULL;
 }
 
+int snapshot_is_of_main(const struct snapshot *snapshot)
+{
+	const struct json *program = json_get(snapshot->document.root, "program");
+
+	return program && program->type != JSON_NULL;
+}
+
 const char *snapshot_memory_key(const struct snapshot *snapshot)
 {
 	return json_string(json_get(json_get(snapshot->manifest, "memory"), "key"));

@@ -26,6 +26,9 @@ struct snapshot {
 int snapshot_open(struct snapshot *snapshot, const char *directory, struct problem *problem);
 void snapshot_close(struct snapshot *snapshot);
 
+/* Whether copies run the main program of a snapshot, as it is, from its beginning; else it checkpointed itself. */
+int snapshot_is_of_main(const struct snapshot *snapshot);
+
 /* The conventional command as an array of strings, or NULL where nobody that we trust has recorded it. */
 const struct json *snapshot_command(const struct snapshot *snapshot);
 

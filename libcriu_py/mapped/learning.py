@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from libcriu_py import handover, starts
 from libcriu_py._ffi import ffi, lib
 from libcriu_py.address_space import mapped_ranges
-from libcriu_py.draft import exchange
+from libcriu_py.draft import exchange, name_beside
 from libcriu_py.errors import SnapshotError
 from libcriu_py.mapped import working_set
 from libcriu_py.mapped.memory import PAGE
@@ -121,7 +121,7 @@ def _open(path: str | os.PathLike[str]) -> Snapshot:
 @contextlib.contextmanager
 def _beside(snapshot: Snapshot) -> Iterator[str]:
     """Make a directory with the files of a snapshot, but its manifest and what was learned before, for the block."""
-    scratch = f"{snapshot.path}.new-{os.getpid()}"
+    scratch = name_beside(snapshot.path)
     without = shutil.ignore_patterns(WORKING_SET, START_PAGES, MANIFEST)
     shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
     try:

@@ -9,7 +9,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py.draft import exchange
+from libcriu_py.draft import exchange, name_beside
 from libcriu_py.errors import ImageError, SnapshotError
 from libcriu_py.mapped import allocators, check, imagefile, libraries, plan, rewrite
 from libcriu_py.mapped.memory import PAGE, Memory, processes
@@ -135,7 +135,7 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
         message = f"the memory of {path} is mapped already; make the snapshot anew to change that"
         raise SnapshotError(message)
     refuse_damaged(snapshot)
-    scratch = f"{snapshot.path}.new-{os.getpid()}"
+    scratch = name_beside(snapshot.path)
     shutil.copytree(snapshot.path, scratch, copy_function=link)
     try:
         os.unlink(os.path.join(scratch, MANIFEST))

@@ -19,7 +19,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.draft import exchange
+from libcriu_py.draft import exchange, name_beside
 from libcriu_py.errors import SnapshotError
 from libcriu_py.mapped.division import Division
 from libcriu_py.mapped.optimize import link
@@ -168,7 +168,7 @@ def share(path: str | os.PathLike[str], store: Store) -> Shared:
         message = f"{path} is in a store already; make the snapshot anew to change that"
         raise SnapshotError(message)
     refuse_damaged(snapshot)
-    scratch = f"{snapshot.path}.new-{os.getpid()}"
+    scratch = name_beside(snapshot.path)
     without = shutil.ignore_patterns(MANIFEST, MEMORY, IMAGES)
     shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
     try:

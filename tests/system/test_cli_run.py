@@ -245,6 +245,74 @@ def test_fallback_starts_the_program_conventionally(mode: Mode, place: Path) -> 
     assert len(refused.stderr.splitlines()) == 1
 
 
+OWN = """
+import sys
+from libcriu_py import checkpoint
+with checkpoint("snap") as snap:
+    pass
+print(snap.outcome.value, sys.argv[1:], flush=True)
+sys.exit(4)
+"""
+
+
+@pytest.mark.parametrize("launcher", ["native", "python"])
+def test_conventional_start_of_a_program_that_checkpoints_itself(mode: Mode, place: Path, launcher: str) -> None:
+    """
+    It goes on at its checkpoint and does its work, and neither takes nor replaces a snapshot.
+    """
+    (place / "program.py").write_text(OWN)
+    mode.account.give(place / "program.py")
+    snapshot = make_snapshot(mode, place / "snap", place / "program.py")
+    made = sorted(os.listdir(snapshot))
+    start = [*mode.command, "run", str(snapshot), "a"]
+    env = {**os.environ, "LIBCRIU_PY_LAUNCHER": launcher}
+    restored = run(start, cwd=place, env=env)
+    assert (restored.returncode, restored.stdout) == (4, "restored ['a']\n"), restored.stderr
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir()
+    mode.account.give(elsewhere)
+    for directory in (place, elsewhere):
+        done = run(start, cwd=directory, env={**env, "PYTHONHASHSEED": "5"})
+        assert (done.returncode, done.stdout) == (4, "simulated ['a']\n"), done.stderr
+        assert done.stderr.startswith("libcriu-py: starting conventionally: ")
+    assert os.listdir(elsewhere) == []
+    assert sorted(os.listdir(snapshot)) == made
+
+
+PARTICULARS = """
+import multiprocessing, subprocess, sys
+class Answer:
+    pass
+def answer(_):
+    return Answer()
+if __name__ == "__main__":
+    print(list(sys.stdin))
+    print(open("/proc/self/comm").read())
+    print(len(open(sys.argv[1]).read()), sys.stdout.encoding, sys.stdout.errors)
+    print(len(subprocess.run(["cat", sys.argv[1]], text=True, capture_output=True, check=True).stdout))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(len(pool.map(answer, [1, 2])))
+"""
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "xx_YY.UTF-8"])
+def test_particulars(mode: Mode, place: Path, locale: str) -> None:
+    """
+    Newlines of stdin, the name in the kernel, encodings of any locale and spawned workers are as conventionally.
+    """
+    script, text = place / "program.py", place / "text"
+    script.write_text(PARTICULARS)
+    text.write_text("gr\u00fc\u00dfe", encoding="utf-8")
+    mode.account.give(script)
+    mode.account.give(text)
+    snapshot = make_snapshot(mode, place / "snap", script)
+    settings = {"env": {**os.environ, "LC_ALL": locale}, "input": b"a\rb\r\nc\n", "text": False}
+    conventional = run([*mode.prefix, str(mode.account.python), str(script), str(text)], **settings)
+    restored = run([*mode.command, "run", "--no-fallback", str(snapshot), str(text)], **settings)
+    assert restored.stdout == conventional.stdout
+    assert (restored.returncode, restored.stderr) == (conventional.returncode, conventional.stderr) == (0, b"")
+
+
 def test_directory_without_a_snapshot(mode: Mode, place: Path) -> None:
     """
     There is nothing to fall back to: status 126 and a line that says how to make one.

@@ -4,6 +4,7 @@ libcriu-py-run against the launcher that is written in Python: each behaviour wi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,7 +32,7 @@ LAUNCHERS = ("python", "native")
 TIMEOUT = 60
 
 PROGRAM = """
-import hashlib, json, os, signal, sys
+import hashlib, json, os, signal, sys, time
 
 def say(text):
     os.write(1, text.encode() + b"\\n")
@@ -82,6 +83,10 @@ def wait(*names):
         say("caught " + number.name)
         if number == signal.SIGTERM:
             sys.exit(5)
+
+def spin():
+    while True:
+        time.sleep(0.01)
 
 def count():
     say(str(len(sys.argv)))
@@ -276,6 +281,34 @@ def test_signal_before_there_is_a_program(made: tuple[Mode, Path], milliseconds:
         except subprocess.TimeoutExpired:
             process.terminate()
         assert process.wait(TIMEOUT) in {-signal.SIGTERM, 5}
+
+
+def test_interrupt_before_there_is_a_program(made: tuple[Mode, Path]) -> None:
+    """
+    Ctrl-C ends a copy at whatever moment it comes, with the program's own end, and the snapshot stays.
+    """
+    copies = Copies(*made, launcher="native")
+    files = sorted(os.listdir(copies.path))
+    for milliseconds in range(24):
+        with copies.start("spin", process_group=0, stderr=subprocess.PIPE) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(milliseconds / 1000)
+            os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=TIMEOUT)
+            assert process.returncode == -signal.SIGINT
+    assert sorted(os.listdir(copies.path)) == files
+
+
+def test_error_before_there_is_a_program(made: tuple[Mode, Path]) -> None:
+    """
+    What a copy cannot take over is left to the conventional start, and the snapshot stays.
+    """
+    copies = Copies(*made, launcher="native")
+    files = sorted(os.listdir(copies.path))
+    done = copies.run(env={"PYTHONIOENCODING": "none-such"})
+    assert done.returncode == 125
+    assert done.stderr == "libcriu-py: the restored process could not take over: unknown encoding: none-such\n"
+    assert sorted(os.listdir(copies.path)) == files
 
 
 def test_killed_launcher_takes_the_program_along(copies: Copies) -> None:

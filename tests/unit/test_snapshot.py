@@ -190,6 +190,17 @@ def test_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "there").iterdir()) == []
 
 
+def test_draft_that_was_left_is_in_nobodys_way(snapshot: Path) -> None:
+    """
+    What one that was killed has left, maybe of our own pid in a pid namespace, does not hinder the next one.
+    """
+    Draft(snapshot, replace=True).populate()
+    draft = Draft(snapshot, replace=True)
+    draft.populate()
+    draft.publish({**facts(), "details": {"new": True}})
+    assert Snapshot.open(snapshot).details == {"new": True}
+
+
 def test_replaced_snapshot_is_whole_at_any_time(snapshot: Path) -> None:
     """
     The old snapshot stays until the new one is published, and goes then.
