@@ -32,9 +32,20 @@ def main(argv: list[str] | None = None) -> int:
         restored program ended.
     """
     args = sys.argv[1:] if argv is None else argv
+    if args[:1] != ["run"]:  # which hands over how it was started
+        _wait_for_children()
     if args and args[0] in SUBCOMMANDS:
         subcommand: Callable[[list[str]], int] = import_module(f"libcriu_py.cli.{args[0]}").main
         return subcommand(args[1:])
     from libcriu_py.cli import _overview
 
     return _overview.main(args)
+
+
+def _wait_for_children() -> None:
+    """
+    Undo that SIGCHLD is ignored, as some programs have those that they start do: children would have no status.
+    """
+    import _signal  # type: ignore[import-not-found]  # of C: `signal` would import enum
+
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)

@@ -28,7 +28,8 @@ struct launch {
 
 /*
  * Give a new criu the signal state it would have had if the caller had not
- * blocked anything: criu needs SIGCHLD and, for its timeout, SIGALRM.
+ * blocked anything: criu needs SIGCHLD and, for its timeout, SIGALRM. SIGCHLD
+ * is not ignored either, or criu could not wait for its children (signal(7)).
  *
  * Handlers go first: between unblocking and exec they would run here, and
  * Python's write to a wake-up fd that is shared with the parent.
@@ -41,7 +42,7 @@ static void reset_signals(const sigset_t *mask)
 	for (signo = 1; signo < NSIG; signo++) {
 		if (sigaction(signo, NULL, &action))
 			continue;
-		if (!(action.sa_flags & SA_SIGINFO) &&
+		if (signo != SIGCHLD && !(action.sa_flags & SA_SIGINFO) &&
 		    (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN))
 			continue;
 		memset(&action, 0, sizeof(action));

@@ -328,6 +328,8 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	pid_t pid;
 
 	prctl(PR_SET_NAME, "lcp-supervisor");
+	/* Of children of one who ignores it, as a caller may do or have inherited, the kernel tells no end (signal(7)). */
+	signal(SIGCHLD, SIG_DFL);
 	if (job->flags & LCP_STANDBY)
 		setsid();
 	/* criu dumps no session that began outside the pid namespace, whose number there is 0. */

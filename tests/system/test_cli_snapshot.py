@@ -230,6 +230,17 @@ def test_no_snapshot(command: Command, options: list[str], source: str, problem:
     assert not (command.place / "snap").exists()
 
 
+def test_snapshot_where_ends_of_children_are_ignored(command: Command) -> None:
+    """
+    Who ignores SIGCHLD, as Perl programs do, has those ignore it that it starts; the program that is saved does not.
+    """
+    script = write(command.place / "app.py", "import signal\nprint(signal.getsignal(signal.SIGCHLD).name)\n")
+    start = ["env", "--ignore-signal=CHLD", command.mode.account.python, "-m", "libcriu_py"]
+    made = command.mode.run([*start, "snapshot", "-o", command.place / "snap", script])
+    assert (made.returncode, "run it: " in made.stdout) == (0, True), made.stderr
+    assert command.restored(command.place / "snap") == "SIG_DFL\n"
+
+
 def test_old_snapshot_is_kept_until_there_is_a_new_one(command: Command) -> None:
     """
     Without --replace nothing happens; with it the old one goes when the new one is complete, and only then.

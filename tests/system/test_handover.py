@@ -255,6 +255,24 @@ def test_ignored_signals_stay_ignored(plain: SelfDump) -> None:
     assert "still there" in plain.call(code).stdout
 
 
+def test_caller_that_ignores_the_ends_of_children(plain: SelfDump) -> None:
+    """
+    It still gets the status, which comes over a socket, and goes on ignoring SIGCHLD; so does the copy.
+    """
+    code = """
+    import signal, sys
+    from libcriu_py import PIPE, restore
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for isolate in (False, True):
+        process = restore(sys.argv[1], stdin=PIPE, stdout=PIPE, isolate=isolate, wait_ready=True)
+        with open(f"/proc/{process.pid}/status") as status:
+            mask = next(int(line.split()[1], 16) for line in status if line.startswith("SigIgn:"))
+        print(bool(mask >> signal.SIGCHLD - 1 & 1), bool(process.communicate(b"")[0]), process.returncode)
+    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    """
+    assert plain.call(code, timeout=60).stdout == "True True 10\n" * 2
+
+
 def test_working_directory_that_cannot_be_entered(plain: SelfDump) -> None:
     """
     A hand-over that fails is told to the restoring side, before any code of the program runs.

@@ -39,7 +39,7 @@ def say(text):
 
 def report():
     umask = os.umask(0o22)
-    ignored = [n for n in (1, 10, 12, 13) if signal.getsignal(n) is signal.SIG_IGN]
+    ignored = [n for n in (1, 10, 12, 13, 17) if signal.getsignal(n) is signal.SIG_IGN]
     odd = os.environb.get(b"ODD", b"").hex()
     print(json.dumps([sys.argv, os.getcwd(), umask, ignored, odd, os.getpgrp() == os.getpid()]))
 
@@ -200,14 +200,14 @@ def test_surroundings(made: tuple[Mode, Path]) -> None:
         copies = Copies(*made, launcher=launcher)
         env = {"ODD": os.fsdecode(b"\xff\xc3\xa4")}
         start = shlex.join([*copies.command, "--no-fallback", str(copies.path), "--", "report", "ä\udcff", "--", ""])
-        line = f'trap "" HUP USR1 PIPE; umask 027; exec {start}'
+        line = f'trap "" HUP USR1 PIPE; umask 027; exec env --ignore-signal=CHLD {start}'
         done = made[0].run(["/bin/sh", "-c", line], env={**copies.env, **env}, text=False)
         assert (done.returncode, done.stderr) == (0, b"")
         reports.append(json.loads(done.stdout))
     assert reports[0] == reports[1]
     argv, cwd, umask, ignored, odd, leads = reports[1]
     assert [os.fsencode(word) for word in argv[1:]] == [b"report", b"\xc3\xa4\xff", b"--", b""]
-    assert (cwd, umask, ignored, odd, leads) == (str(made[0].account.home), 0o027, [1, 10, 13], "ffc3a4", False)
+    assert (cwd, umask, ignored, odd, leads) == (str(made[0].account.home), 0o027, [1, 10, 13, 17], "ffc3a4", False)
 
 
 def test_ten_thousand_arguments(copies: Copies) -> None:
@@ -246,6 +246,15 @@ def test_exit_status(copies: Copies, status: int) -> None:
     """
     done = copies.run("end", str(status))
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+def test_status_where_ends_of_children_are_ignored(copies: Copies) -> None:
+    """
+    Who ignores SIGCHLD, as Perl programs do, has those ignore it that it starts.
+    """
+    start = ["env", "--ignore-signal=CHLD", *copies.command, "--no-fallback", copies.path, "--", "end", "6"]
+    done = copies.mode.run(start, env=copies.env)
+    assert (done.returncode, done.stdout, done.stderr) == (6, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
