@@ -49,6 +49,9 @@ static const char help[] =
 	"exit status: the program's own; 2 wrong command line; 125 the restore failed, and with it the conventional\n"
 	"start or --no-fallback was given; 126 the snapshot cannot be used, and there was no conventional start.\n";
 
+/* What SIGXFSZ did when this process was started. */
+static sighandler_t xfsz = SIG_DFL;
+
 /* ---- words ------------------------------------------------------------ */
 
 static void say(const char *before, const char *message)
@@ -105,6 +108,7 @@ static int start_conventionally(const struct json *command, char *const *argumen
 	json_for_each(word, command)
 		argv[next++] = (char *)word->string;
 	memcpy(argv + next, arguments, count * sizeof(*argv));
+	signal(SIGXFSZ, xfsz);
 	for (int fd = 0; fd < 3; fd++)
 		if (is_closed(fd))
 			close(fd); /* the placeholder */
@@ -241,6 +245,8 @@ static int run(struct launch *launch)
 	struct snapshot snapshot;
 	const struct json *command;
 
+	/* As Python does: where files may only be small, what cannot be written is an error and not our end. */
+	xfsz = signal(SIGXFSZ, SIG_IGN);
 	if (launch->script && script_read(&script, launch, &problem)) {
 		say("", problem.text);
 		return SNAPSHOT_UNUSABLE;

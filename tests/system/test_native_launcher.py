@@ -484,6 +484,18 @@ def test_conventional_program_gets_the_signals_and_streams(broken: Copies) -> No
     assert broken.run("die", str(int(signal.SIGPIPE)), options=("--quiet",)).returncode in {-signal.SIGPIPE, 0}
 
 
+def test_limit_of_the_size_of_files(copies: Copies) -> None:
+    """
+    Where the request is larger than a file may be, the program starts conventionally; no launcher dies of that.
+    """
+    start = shlex.join([*copies.command, str(copies.path), "--", "count", "x" * 2000])
+    done = copies.mode.run(["/bin/sh", "-c", f"ulimit -f 1; exec {start}"], env=copies.env)
+    assert (done.returncode, done.stdout) == (0, "3\n")
+    assert done.stderr.startswith("libcriu-py: starting conventionally: ")
+    assert "File too large" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_criu_that_is_not_there(copies: Copies) -> None:
     """
     Status 125 without fallback, and the conventional program with it.
