@@ -36,14 +36,14 @@ class Draft:
             replace: whether one that is there may be replaced.
 
         Raises:
-            FileExistsError: something is there already.
+            FileExistsError: something is there already, or is being made there.
             OSError: it cannot be made.
         """
         self.target = os.path.realpath(os.fspath(path))
         self.path = self.target
         """Where it is made; another directory beside the target when that one is to be replaced."""
         try:
-            self._made = self._reserve()
+            self._made = self._reserve(path)
         except FileExistsError:
             if not replace:
                 message = f"{path} is not empty; choose another directory, or replace it (replace=True, --replace)"
@@ -54,8 +54,9 @@ class Draft:
             self.path = name_beside(self.target)
             os.mkdir(self.path, 0o700)
             self._made = True
+        self._claim(path)
 
-    def _reserve(self) -> bool:
+    def _reserve(self, path: str | os.PathLike[str]) -> bool:
         """Make the directory, or take an empty one; tell whether it was made."""
         try:
             os.makedirs(os.path.dirname(self.target), exist_ok=True)
@@ -65,7 +66,18 @@ class Draft:
                 raise
             os.chmod(self.target, 0o700)
             return False
+        except OSError as error:
+            message = f"{path} cannot be made ({error.strerror}); choose a directory in a place where you may write"
+            raise OSError(error.errno, message) from None
         return True
+
+    def _claim(self, path: str | os.PathLike[str]) -> None:
+        """Make the directory's first entry: of several who found it empty, one can."""
+        try:
+            os.mkdir(self.images, 0o700)
+        except FileExistsError:
+            message = f"another snapshot is being made in {path}; wait for that, or choose another directory"
+            raise FileExistsError(errno.EEXIST, message) from None
 
     @property
     def images(self) -> str:
@@ -82,10 +94,9 @@ class Draft:
         return os.path.join(self.path, SLOTS_DIRECTORY, name)
 
     def populate(self) -> None:
-        """Make the images directory and the slots."""
+        """Make the slots."""
         old = os.umask(0o077)
         try:
-            os.mkdir(self.images)
             os.mkdir(os.path.join(self.path, SLOTS_DIRECTORY))
             for name in SLOTS:
                 os.close(os.open(self.slot(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -23,6 +23,7 @@ __all__ = [
     "TransportError",
     "UnsupportedFeature",
     "VersionError",
+    "in_words",
     "refusal",
 ]
 
@@ -160,6 +161,15 @@ class HookError(CriuError, RuntimeError):
     """
 
 
+def in_words(error: BaseException) -> str:
+    """
+    Say for people what an exception says: one of the system without its number and the quotes of its file.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 def refusal(operation: str, returncode: int, errno_: int, log_path: str | None, output: str = "") -> OperationRefused:
     """
     Build the exception for an operation that criu refused.
@@ -182,7 +192,7 @@ def refusal(operation: str, returncode: int, errno_: int, log_path: str | None, 
     from libcriu_py.hints import find_hint
 
     hint = find_hint(errors, errno_)
-    message = f"criu refused to {operation}: {reason or _without_reason(errno_)}"
+    message = f"criu refused to {operation}: {reason or _without_reason(errno_, log_path)}"
     if hint:
         message = f"{message}; {hint}"
     if log_path is not None:
@@ -243,7 +253,16 @@ def log_errors(log: str) -> list[str]:
     return found + late
 
 
-def _without_reason(errno_: int) -> str:
+def _without_reason(errno_: int, log_path: str | None) -> str:
     if errno_:
         return os.strerror(errno_)
+    if log_path is not None and _is_full(os.path.dirname(log_path)):
+        return "the disk is full, and so there is no log: make room, or name another directory"
     return "it gave no reason (set log_level to 4 and look at its log)"
+
+
+def _is_full(directory: str) -> bool:
+    try:
+        return os.statvfs(directory).f_bavail == 0
+    except OSError:
+        return False

@@ -18,6 +18,7 @@ import time
 from typing import Any, NamedTuple, NoReturn
 
 from libcriu_py import preload
+from libcriu_py.errors import CriuError, HookError, in_words
 from libcriu_py.preflight import tracing
 from libcriu_py.program import Program, compile_ahead, parse_program, path0, run_main, set_path0
 from libcriu_py.resources import BuiltIns
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 USAGE = 2
 """
 Exit status where the command line of a restored interpreter is wrong.
+"""
+
+TOLD = 119
+"""
+Exit status where there is no snapshot and stderr says why. Programs that checkpoint themselves have their own ones.
 """
 
 
@@ -135,7 +141,12 @@ def main() -> None:
         from libcriu_py.exit import freeze
 
         freeze()
-    here = checkpoint_here(plan.dir, then="exit", program=program, details=details)
+    try:
+        here = checkpoint_here(plan.dir, then="exit", program=program, details=details)
+    except HookError:
+        raise  # where it failed in the program's own code is what helps; also in a copy
+    except (CriuError, OSError) as error:
+        _give_up(in_words(error))
     asked = here.request.main if here.request is not None else None
     path = details.get("path")
     if plan.exit == "normal":
@@ -156,7 +167,8 @@ def _run(program: Program | None, path: object) -> None:
     try:
         program, args = parse_program(sys.argv[1:])
     except ValueError as error:
-        _fail(str(error), USAGE)
+        preload.say(str(error))
+        raise SystemExit(USAGE) from None
     run_main(program, args)
 
 
@@ -188,7 +200,7 @@ def make_ready(plan: Plan) -> dict[str, object]:
             wanted += preload.learn(plan.program, args)
         reading = preload.read(plan.program)
         if reading.error:
-            _fail(reading.error)
+            _give_up(reading.error)
         if reading.checkpoints_itself and plan.own is None:
             _become(plan.program, plan)
         if reading.found_here:
@@ -200,7 +212,7 @@ def make_ready(plan: Plan) -> dict[str, object]:
     try:
         preloaded = preload.bring([(name, ()) for name in plan.preload], strict=True)
     except ImportError as error:
-        _fail(f"cannot preload: {error}")
+        _give_up(f"cannot preload: {error}")
     preloaded += preload.bring(wanted)
     _warm_up(plan)
     modules = len(set(sys.modules) - before)
@@ -223,9 +235,9 @@ def _warm_up(plan: Plan) -> None:
         for args in plan.warm_up:
             warm_up(plan.program, args)
     except CannotWarmUpError as error:
-        preload.say(str(error))
+        preload.say(f"no snapshot was made: {error}")
         sys.stdout.flush()
-        os._exit(1)  # the interpreter would wait for threads that the program left
+        os._exit(TOLD)  # the interpreter would wait for threads that the program left
 
 
 def _become(program: Program, plan: Plan) -> NoReturn:
@@ -233,7 +245,7 @@ def _become(program: Program, plan: Plan) -> NoReturn:
     Start the program in this process, conventionally; it finds the name of the directory in its environment.
     """
     if plan.warm_up:
-        _fail("the program checkpoints itself, so it is for it to be warm before that; leave out --warm-up")
+        _give_up("the program checkpoints itself, so it is for it to be warm before that; leave out --warm-up")
     preload.say("the program checkpoints itself; it is started as it is")
     os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
     if plan.exit != "normal":
@@ -241,9 +253,9 @@ def _become(program: Program, plan: Plan) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])  # no shell is wanted
 
 
-def _fail(problem: str, status: int = 1) -> NoReturn:
+def _give_up(problem: str) -> NoReturn:
     """
-    Say on stderr what is wrong, and end.
+    Say on stderr why there is no snapshot, and end.
     """
-    sys.stderr.write(f"libcriu-py: {problem}\n")
-    raise SystemExit(status)
+    preload.say(f"no snapshot was made: {problem}")
+    raise SystemExit(TOLD)

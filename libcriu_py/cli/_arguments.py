@@ -8,7 +8,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.errors import CriuError
+from libcriu_py.errors import CriuError, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,7 +102,7 @@ def report(error: BaseException) -> None:
     Args:
         error: The exception, whose text is a sentence.
     """
-    sys.stderr.write(f"{PROG}: {error}\n")
+    sys.stderr.write(f"{PROG}: {in_words(error)}\n")
 
 
 def size(number: float) -> str:

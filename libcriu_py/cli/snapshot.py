@@ -13,7 +13,7 @@ import time
 from libcriu_py.cli._arguments import MODE_HELP, MODES, USAGE, build, parse, report, size
 from libcriu_py.commands import find_command
 from libcriu_py.errors import CriuError, SnapshotError
-from libcriu_py.prepare import Plan, command_line
+from libcriu_py.prepare import TOLD, Plan, command_line
 from libcriu_py.program import STDIN, Program
 from libcriu_py.snapshot import MANIFEST, Snapshot
 
@@ -257,10 +257,13 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
 
     start = time.monotonic()
     _refuse_what_is_there(plan.dir, replace=options.replace)
+    if options.store:
+        _refuse_place(os.path.abspath(options.store), f"{options.store} cannot be used as store")
     before = _identity(plan.dir)
     status = spawn_for_snapshot(command_line(options.python, plan), env=_environment(options), mode=options.mode)
     if _identity(plan.dir) in {None, before}:
-        sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
+        if status != TOLD:
+            sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
         return 1
     if options.store and Snapshot.open(plan.dir).memory_key is not None:
         from libcriu_py.cli.optimize import share
@@ -278,7 +281,14 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
 
 def _refuse_what_is_there(directory: str, *, replace: bool) -> None:
     """Refuse early what the checkpoint would refuse, before the program is started."""
-    if not os.path.lexists(directory) or (os.path.isdir(directory) and not os.listdir(directory)):
+    if not os.path.lexists(directory):
+        _refuse_place(os.path.dirname(directory), f"{directory} cannot be made")
+        return
+    if not os.path.isdir(directory):
+        message = f"{directory} exists and is not a directory; remove it, or give another one to -o"
+        raise SnapshotError(message)
+    if os.access(directory, os.R_OK | os.X_OK) and not os.listdir(directory):
+        _refuse_place(directory, f"{directory} cannot be used")
         return
     if not os.path.exists(os.path.join(directory, MANIFEST)):
         message = f"{directory} exists and is no snapshot; remove it, or give another directory to -o"
@@ -286,6 +296,19 @@ def _refuse_what_is_there(directory: str, *, replace: bool) -> None:
     if not replace:
         message = f"{directory} is a snapshot already; give --replace to make it anew"
         raise SnapshotError(message)
+
+
+def _refuse_place(directory: str, consequence: str) -> None:
+    """Refuse a place in which nothing can be made; what is missing of its path is not there yet."""
+    while not os.path.lexists(directory):
+        directory = os.path.dirname(directory)
+    if not os.path.isdir(directory):
+        message = f"{consequence}: {directory} is not a directory"
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        message = f"{consequence}: you may not write to {directory}; choose another place"
+    else:
+        return
+    raise SnapshotError(message)
 
 
 def _identity(directory: str) -> tuple[int, int] | None:

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.system.accounts import popen_as
 from tests.system.cli_command import Command, write
 from tests.system.cli_start import make_snapshot
 from tests.system.conftest import MODES
@@ -228,6 +230,70 @@ def test_no_snapshot(command: Command, options: list[str], source: str, problem:
     assert problem in done.stderr
     assert "no snapshot was made" in done.stderr
     assert not (command.place / "snap").exists()
+
+
+def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """
+    Return the lines on stderr that are no news of what is going on.
+    """
+    return [line for line in done.stderr.splitlines() if not line.startswith("libcriu-py: imported ")]
+
+
+def test_place_where_nothing_can_be_made(command: Command) -> None:
+    """
+    One line says which, whether that shows before the program is started or only when its directory is made.
+    """
+    script = write(command.place / "app.py", "")
+    done = command("snapshot", "-o", "/proc/snap", script)
+    (line,) = complaints(done)
+    assert done.returncode == 1
+    assert "/proc/snap cannot be made" in line
+    assert "place" in line
+    for place, why in ((script / "snap", f": {script} is not a directory"), (script, " is not a directory; remove it")):
+        done = command("snapshot", "-o", place, script)
+        (line,) = complaints(done)
+        assert (done.returncode, why in line) == (1, True), line
+
+
+@pytest.mark.parametrize("size", ["4m", "64k"])
+def test_full_disk(command: Command, size: str) -> None:
+    """
+    Where criu's images have no place, or not even its log has, one line says so, and nothing is left.
+    """
+    account = command.mode.account
+    script = write(command.place / "app.py", "")
+    disk = command.place / "disk"
+    disk.mkdir()
+    enter, change = ["unshare", "--mount"], [str(word) for word in command.mode.prefix]
+    if account.is_self and account.uid:
+        enter += ["--user", "--map-current-user", "--keep-caps"]
+    fill = "head -c 65536 /dev/zero >fill" if size == "64k" else ":"
+    mount = f'mount -t tmpfs -o size={size},mode=777 none "$1" && cd "$1" && {fill}'
+    line = f'{mount}; shift; "$@"; status=$?; ls >&2; exit $status'
+    start = [*change, account.python, "-m", "libcriu_py", "snapshot", "-o", disk / "snap", script]
+    argv = [*enter, "sh", "-c", line, "sh", disk, *start]
+    done = subprocess.run([*map(str, argv)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    told, *left = complaints(done)
+    assert "the disk is full" in told
+    assert left == (["fill"] if size == "64k" else [])
+
+
+def test_two_at_once_in_one_directory(command: Command) -> None:
+    """
+    One snapshot is made and whole; the other command says in one line that there is one.
+    """
+    script = write(command.place / "app.py", "print('whole')\n")
+    python, snapshot = str(command.mode.account.python), str(command.place / "snap")
+    argv = [python, "-m", "libcriu_py", "snapshot", "-o", snapshot, str(script)]
+    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [popen_as(command.mode.account, argv, env=command.mode.env, **settings) for _ in range(2)]
+    output = [process.communicate(timeout=60) for process in both]
+    ends = [process.returncode for process in both]
+    done = [subprocess.CompletedProcess(argv, end, *texts) for end, texts in zip(ends, output, strict=True)]
+    won, lost = sorted(done, key=lambda one: one.returncode)
+    assert (won.returncode, complaints(won), lost.returncode, len(complaints(lost))) == (0, [], 1, 1), lost.stderr
+    assert command.restored(command.place / "snap") == "whole\n"
 
 
 def test_snapshot_where_ends_of_children_are_ignored(command: Command) -> None:

@@ -177,6 +177,26 @@ def test_draft_refuses_what_is_there(tmp_path: Path) -> None:
         Draft(tmp_path / "full" / "file", replace=True)
 
 
+def test_draft_is_taken_by_one(tmp_path: Path) -> None:
+    """
+    An empty directory is not empty any more for whoever comes next, before anything is dumped into it.
+    """
+    (tmp_path / "snap").mkdir()
+    draft = Draft(tmp_path / "snap", replace=False)
+    with pytest.raises(FileExistsError, match="is not empty"):
+        Draft(tmp_path / "snap", replace=False)
+    draft.populate()
+    assert (tmp_path / "snap" / "images").is_dir()
+
+
+def test_draft_that_cannot_be_made() -> None:
+    """
+    The exception is the one that fits, and says what to do.
+    """
+    with pytest.raises(FileNotFoundError, match=r"/proc/snap cannot be made \(No such file .* choose a directory"):
+        Draft("/proc/snap", replace=False)
+
+
 def test_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
     """
     A directory that was made is removed, an empty one that was there stays.
