@@ -44,16 +44,14 @@ def write_launch_script(
         fallback: the conventional command, up to the arguments; None takes what the snapshot has recorded.
 
     Raises:
-        CriuError: the launcher was not built.
+        CriuError: the launcher was not built, or the file cannot be there.
+        OSError: it cannot be written.
         ValueError: there is no such mode, or the fallback is empty.
     """
     if fallback is not None and not fallback:
         message = "the fallback is empty; give a command, or None for the one that the snapshot has recorded"
         raise ValueError(message)
-    launcher = native_launcher.find()
-    if launcher is None:
-        message = "libcriu-py-run, which reads launch scripts, was not built; install the package again"
-        raise CriuError(message)
+    launcher = refuse_place(path, snapshot)
     target = os.path.abspath(path)
     content = {
         "script": SCRIPT_FORMAT,
@@ -62,6 +60,43 @@ def write_launch_script(
         "fallback": None if fallback is None else list(fallback),
     }
     _replace(target, f"{_interpreter(launcher)}\n{json.dumps(content)}\n")
+
+
+def refuse_place(path: str | os.PathLike[str], snapshot: str | os.PathLike[str]) -> str:
+    """
+    Find out, before there is a snapshot, what would keep a launch script of it from being written.
+
+    Args:
+        path: the file.
+        snapshot: the snapshot's directory.
+
+    Returns:
+        The launcher that it will name.
+
+    Raises:
+        CriuError: what is in the way, and what to do.
+    """
+    launcher = native_launcher.find()
+    if launcher is None:
+        message = "libcriu-py-run, which reads launch scripts, was not built; install the package again"
+        raise CriuError(message)
+    target = os.path.abspath(path)
+    directory, name = os.path.split(target)
+    directory = os.path.realpath(directory)
+    inside = os.path.join(os.path.realpath(snapshot), "")
+    problem = None
+    if os.path.join(directory, name, "").startswith(inside):
+        problem = f"would be in the snapshot {os.fspath(snapshot)}; put it beside that"
+    elif os.path.isdir(target) and not os.path.islink(target):
+        problem = "is a directory; give the path of a file"
+    elif not os.path.isdir(directory):
+        problem = f"cannot be written: there is no directory {directory}; make it: mkdir -p {shlex.quote(directory)}"
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        problem = f"cannot be written: you may not write to {directory}; choose another place"
+    if problem is not None:
+        message = f"the launch script {os.fspath(path)} {problem}"
+        raise CriuError(message)
+    return launcher
 
 
 def _recorded(snapshot: str, directory: str) -> str:
@@ -79,11 +114,15 @@ def _interpreter(launcher: str) -> str:
 
 def _replace(path: str, text: str) -> None:
     temporary = f"{path}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(os.fsencode(text))
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(os.fsencode(text))
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        message = f"the launch script {path} cannot be written ({error.strerror}); choose another place"
+        raise OSError(error.errno, message) from None

@@ -259,6 +259,10 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
     _refuse_what_is_there(plan.dir, replace=options.replace)
     if options.store:
         _refuse_place(os.path.abspath(options.store), f"{options.store} cannot be used as store")
+    if options.script is not None:
+        from libcriu_py.launch_script import refuse_place
+
+        refuse_place(options.script, plan.dir)
     before = _identity(plan.dir)
     status = spawn_for_snapshot(command_line(options.python, plan), env=_environment(options), mode=options.mode)
     if _identity(plan.dir) in {None, before}:

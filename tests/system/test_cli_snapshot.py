@@ -255,6 +255,20 @@ def test_place_where_nothing_can_be_made(command: Command) -> None:
         assert (done.returncode, why in line) == (1, True), line
 
 
+def test_launch_script_that_cannot_be_written(command: Command) -> None:
+    """
+    That is told before the program is started, and so there is no snapshot either.
+    """
+    script = write(command.place / "app.py", "")
+    snapshot = command.place / "snap"
+    for place in (snapshot, snapshot / "tool", command.place, "/nowhere/tool"):
+        done = command("snapshot", "-o", snapshot, "--script", place, script)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"libcriu-py: the launch script {place} ")
+        assert not snapshot.exists()
+
+
 @pytest.mark.parametrize("size", ["4m", "64k"])
 def test_full_disk(command: Command, size: str) -> None:
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shlex
 import stat
 import subprocess
@@ -22,7 +23,7 @@ from typing import Any
 import pytest
 
 from libcriu_py import compatibility, handover, native_launcher, snapshot
-from libcriu_py.errors import SnapshotError
+from libcriu_py.errors import CriuError, SnapshotError
 from libcriu_py.launch_script import SCRIPT_FORMAT, write_launch_script
 from libcriu_py.restore import make_request, refuse_mismatches
 from libcriu_py.snapshot import SLOTS, Snapshot
@@ -498,6 +499,28 @@ def test_launch_script_starts_the_program(tmp_path: Path) -> None:
     done = start(script, "--quiet", "--", "b c", text=False)
     assert (done.returncode, done.stdout) == (0, b"mine \xc3\xa4\xff --quiet -- b c\n")
     assert b"starting conventionally" in done.stderr
+
+
+def test_launch_script_that_cannot_be_written(tmp_path: Path) -> None:
+    """
+    What is in the way is told with the path that was asked for, and nothing is left beside it.
+    """
+    snap, taken = tmp_path / "snap", tmp_path / "taken"
+    for directory in (snap, taken):
+        directory.mkdir()
+    problems = {
+        snap: "would be in the snapshot",
+        snap / "tool": "would be in the snapshot",
+        taken: "is a directory",
+        tmp_path / "none" / "tool": f"there is no directory {tmp_path}/none; make it: mkdir -p",
+    }
+    for path, problem in problems.items():
+        with pytest.raises(CriuError, match=re.escape(f"the launch script {path} ") + ".*" + re.escape(problem)):
+            write_launch_script(path, snap)
+    problem = r"the launch script /proc/tool cannot be written(:| \()"  # by permission, or for root by trying
+    with pytest.raises((CriuError, OSError), match=problem):
+        write_launch_script("/proc/tool", snap)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["snap", "taken"]
 
 
 def test_launch_script_moves_with_its_snapshot(tmp_path: Path) -> None:
