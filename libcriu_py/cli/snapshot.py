@@ -279,7 +279,7 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
         write_launch_script(options.script, plan.dir, mode=options.mode)
     summarize(Snapshot.open(plan.dir), options.output, time.monotonic() - start)
     if options.script is not None:
-        print(f"or start: {options.script}")
+        print(f"or start: {_typed(options.script, starts=True)}")
     return 0
 
 
@@ -368,18 +368,26 @@ def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
     modules = snapshot.details.get("modules")
     print(f"snapshot: {snapshot.path} ({size(total)}, made in {seconds:.1f} s)")
     if modules is not None:
-        print(f"preloaded: {modules} modules (libcriu-py inspect {shlex.quote(directory)} lists them)")
+        print(f"preloaded: {modules} modules (libcriu-py inspect {_typed(directory)} lists them)")
     what = (
         "[SCRIPT | -m MODULE] [ARGUMENTS ...]"
         if modules is not None and snapshot.program is None
         else "[ARGUMENTS ...]"
     )
-    print(f"run it: libcriu-py run {shlex.quote(directory)} {what}")
+    print(f"run it: libcriu-py run {_typed(directory)} {what}")
     if _spins(snapshot):
         print(
             "tip: threads of OpenMP spin for milliseconds before they sleep, which copies that start have to wait for; "
             f"made with GOMP_SPINCOUNT={SPIN_COUNT} in the environment, they start sooner (docs/warm-up.md)"
         )
+
+
+def _typed(path: str, *, starts: bool = False) -> str:
+    """
+    Give a path as it can be typed, where options are expected too, or where a command is looked for on PATH.
+    """
+    here = path.startswith("-") or (starts and os.sep not in path)
+    return shlex.quote(os.path.join(os.curdir, path) if here else path)
 
 
 def _spins(snapshot: Snapshot) -> bool:

@@ -58,6 +58,25 @@ def test_script_is_stopped_before_it_starts(command: Command) -> None:
     assert command.inspect(command.place / "snap")["preloaded"] == ["helper", "xml"]
 
 
+def test_what_is_printed_can_be_typed(
+    mode_named: Callable[[str], Mode], directory_of: Callable[[Account], Path]
+) -> None:
+    """
+    Also where the directory looks like an option, has a blank in its name, or the launch script is right here.
+    """
+    mode = mode_named(MODES[0])
+    command = Command(mode, directory_of(mode.account))
+    write(command.place / "app.py", "import sys\nprint(sys.argv[1:])\n")
+    for snapshot in ("-dash", "a blank"):
+        done = command("snapshot", f"-o{snapshot}", "--replace", "--script", "tool", "app.py", cwd=command.place)
+        assert done.returncode == 0, done.stderr
+        for line in done.stdout.splitlines()[2:]:
+            typed = line.partition(": ")[2].replace("[ARGUMENTS ...]", "one")
+            run = typed.replace("libcriu-py ", f"{mode.account.python} -m libcriu_py ")
+            shown = mode.run(["sh", "-c", run], cwd=command.place)
+            assert shown.stdout == ("['one']\n" if "one" in typed else "[]\n"), shown.stderr
+
+
 @pytest.mark.parametrize(
     ("library", "env", "told"),
     [
