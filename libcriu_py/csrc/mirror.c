@@ -74,18 +74,43 @@ static int has_default(pid_t pid, int sig)
  *
  * In a session of its own nobody would continue it, so there the kernel drops the
  * stop signals of terminals (get_signal in kernel/signal.c); by default they do
- * what SIGSTOP does.
+ * what SIGSTOP does. True where SIGSTOP was sent for SIGTSTP.
  */
-static void pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal)
+static int pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal)
 {
 	int sig = (int)info->ssi_signo;
 	int hangup = (sig == SIGHUP || sig == SIGCONT) && getsid(0) == getpid();
 
 	if (sig == SIGCHLD || (info->ssi_code == SI_KERNEL && !terminal && !hangup))
-		return;
+		return 0;
 	if (terminal && sig == SIGTSTP && has_default(pid_behind(pidfd), sig))
 		sig = SIGSTOP;
 	lcp_pidfd_signal(pidfd, sig);
+	return sig == SIGSTOP;
+}
+
+/*
+ * Stop by the signal that the shell is to see: bash has status 148 for Ctrl-Z, and 147 for SIGSTOP. Where nobody would
+ * continue us the kernel drops it (get_signal in kernel/signal.c, for an orphaned process group), but not SIGSTOP. All
+ * signals are blocked, and a stop signal takes back a SIGCONT that is pending: one that is pending then has continued us.
+ */
+static void stop_by(int sig)
+{
+	struct sigaction stops = { .sa_handler = SIG_DFL }, old;
+	sigset_t one, pending;
+
+	if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) {
+		sigemptyset(&one);
+		sigaddset(&one, sig);
+		sigaction(sig, &stops, &old);
+		raise(sig);
+		pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+		pthread_sigmask(SIG_BLOCK, &one, NULL);
+		sigaction(sig, &old, NULL);
+		if (!sigpending(&pending) && sigismember(&pending, SIGCONT))
+			return;
+	}
+	kill(getpid(), SIGSTOP);
 }
 
 /*
@@ -97,7 +122,7 @@ static void pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal
  * that. So we send one only if we alone were continued: the program is still
  * stopped, and nothing newer is reported about it.
  */
-static void stop_too(int channel, int pidfd, int signals, int terminal)
+static void stop_too(int sig, int channel, int pidfd, int signals, int terminal)
 {
 	struct pollfd news = { channel, POLLIN, 0 };
 	struct signalfd_siginfo info;
@@ -105,7 +130,7 @@ static void stop_too(int channel, int pidfd, int signals, int terminal)
 
 	if (!is_stopped(pid))
 		return; /* continued meanwhile */
-	kill(getpid(), SIGSTOP);
+	stop_by(sig);
 	while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 		if (info.ssi_signo != SIGCONT)
 			pass_on(pidfd, &info, terminal);
@@ -117,7 +142,7 @@ int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learni
 {
 	struct lcp_event event;
 	sigset_t all, old;
-	int signals, result = 0, ignored;
+	int signals, result = 0, ignored, typed = 0; /* Ctrl-Z was, or SIGTSTP sent to us */
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -135,7 +160,7 @@ int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learni
 			continue;
 		if (polled[1].revents)
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
-				pass_on(pidfd, &info, terminal);
+				typed |= pass_on(pidfd, &info, terminal);
 		if (!polled[0].revents)
 			continue;
 		result = lcp_next_event(channel, -1, &event, &ignored);
@@ -143,7 +168,8 @@ int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learni
 			break;
 		result = 0;
 		if (event.kind == LCP_EVENT_STOPPED) {
-			stop_too(channel, pidfd, signals, terminal);
+			stop_too(typed ? SIGTSTP : event.value, channel, pidfd, signals, terminal);
+			typed = 0;
 		} else if (event.kind == LCP_EVENT_ENDED) {
 			*status = event.value;
 			break;

@@ -133,6 +133,33 @@ def test_stop_and_continue(shell: Terminal) -> None:
     shell.expect("status 0\n")
 
 
+def test_status_of_a_stop(shell: Terminal) -> None:
+    """
+    The shell has that of the signal, be it typed, one that a terminal sends, or SIGSTOP.
+    """
+    shell.shell("$START lines")
+    shell.expect("ready\n")
+    shell.type(CTRL_Z)
+    shell.expect("Stopped")
+    shell.prompt()
+    shell.shell("echo status $?")
+    shell.expect(f"status {128 + signal.SIGTSTP}\n")
+    shell.prompt()
+    shell.shell("fg")
+    shell.expect("lines\n")
+    shell.type(CTRL_D)
+    shell.expect("end of input\n")
+    for number in (signal.SIGTSTP, signal.SIGTTOU, signal.SIGSTOP):
+        shell.prompt()
+        shell.shell(f"$START die {number.value}")
+        shell.expect("Stopped")
+        shell.prompt()
+        shell.shell("echo status $?")
+        shell.expect(f"status {128 + number}\n")
+        shell.prompt()
+        shell.shell("fg")
+
+
 def test_program_that_stops_itself(shell: Terminal) -> None:
     """
     By SIGSTOP, which no handler sees: the shell has its prompt, and fg continues the program to its end.
