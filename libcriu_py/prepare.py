@@ -1,9 +1,8 @@
 """
 Make an interpreter ready for a program, and stop just before the program's main module would start.
 
-``python -m libcriu_py.prepare PLAN`` is what ``libcriu-py snapshot`` starts; PLAN is JSON (see `Plan`). The
-process imports what the main module will import, takes a snapshot of itself, and runs the main module afresh in each
-copy that is restored.
+`command_line` is what ``libcriu-py snapshot`` starts, with a plan in JSON (see `Plan`). The process imports what the
+main module will import, takes a snapshot of itself, and runs the main module afresh in each copy that is restored.
 
 Whatever this process loads is part of the snapshot and is paid for at every restore, about 2.5 microseconds for each
 page of 4 kB. So reading the source of the main module, and the trial runs, are left to forked children that pass on
@@ -102,17 +101,15 @@ def command_line(python: str, plan: Plan) -> list[str]:
     """
     Give the command that makes a program ready and saves it.
 
-    Not `python -m`: that would put the working directory in front of the standard library, where a file of the user,
-    a json.py say, would be found first. Our own place on sys.path stands there instead, until the program's takes it.
+    Our own place is in front on sys.path, and not the working directory (`clean_start`), until the program's takes it.
 
     Args:
         python: The interpreter.
         plan: What it is to do.
     """
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    first = here if python == sys.executable else os.devnull
-    code = f"import sys; sys.path[: sys.path[0] == ''] = [{first!r}]; from libcriu_py.prepare import main; main()"
-    return [python, "-c", code, plan.to_json()]
+    from libcriu_py import clean_start
+
+    return clean_start.command("from libcriu_py.prepare import main; main()", plan.to_json(), python=python)
 
 
 def main() -> None:

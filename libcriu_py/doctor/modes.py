@@ -7,10 +7,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import libcriu_py
+from libcriu_py import clean_start
 from libcriu_py.obstacles import ROOT, STARTER, YOU, own_command
 from libcriu_py.privilege import Obstacle, Privilege, forget_namespaces
 from libcriu_py.privilege import find_obstacle as find_cheap_obstacle
@@ -24,6 +24,7 @@ OLDEST_CRIU = (3, 18)
 """The first with the unprivileged mode."""
 _PATIENCE = 60.0  # seconds for a dump and restore that take less than one
 _GRACE = 30.0  # seconds for the end of a trial that was given up
+_TRIAL = "from libcriu_py.doctor.proof import main; sys.exit(main(sys.argv[1], float(sys.argv[2])))"
 _FEW_FILES = 256
 _SLOW_START = 0.002
 """Seconds above the start of a small program, from which on it is worth a note."""
@@ -184,13 +185,11 @@ def prove(mode: Privilege) -> Proof:
         How long it took, or what stopped it.
     """
     # In a process of its own, so that nothing of the caller (descriptors, threads, signals) plays a part.
-    package = os.path.dirname(os.path.dirname(libcriu_py.__file__))
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     env = {name: value for name, value in os.environ.items() if name != "LIBCRIU_PY_SNAPSHOT"}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "libcriu_py.doctor.proof", mode.value, str(_PATIENCE)],
-            env={**env, "PYTHONPATH": path},
+            clean_start.command(_TRIAL, mode.value, str(_PATIENCE)),
+            env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_PATIENCE + _GRACE,

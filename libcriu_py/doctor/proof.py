@@ -1,5 +1,5 @@
 """
-The trial of a mode: `python -m libcriu_py.doctor.proof MODE SECONDS` dumps and restores a tiny process.
+The trial of a mode, a program of its own (`modes.prove` starts it): it dumps and restores a tiny process.
 
 It prints one line of JSON: the error or null, and the seconds for dump and restore. After so many seconds it is given
 up, and whatever it has started is ended.
@@ -12,7 +12,6 @@ import ctypes
 import json
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -94,14 +93,14 @@ def _end_descendants() -> None:
 
 def _dump(mode: str, snapshot: str, errors: str) -> str | None:
     """Start the tiny process where it can dump itself; returns what went wrong."""
-    from libcriu_py import launcher
+    from libcriu_py import clean_start, launcher
     from libcriu_py.errors import CriuError
 
     saved = os.dup(2)
     fd = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.dup2(fd, 2)
     os.close(fd)
-    argv = [sys.executable, "-c", _PROGRAM, snapshot]
+    argv = clean_start.command(_PROGRAM, snapshot)
     try:
         status = launcher.spawn_for_snapshot(argv, env=os.environ, mode=mode)
     except (CriuError, OSError) as error:
@@ -128,7 +127,3 @@ def _restore(mode: str, snapshot: str) -> str | None:
     if output.decode() == f"42 {_TOKEN}\n":
         return None
     return f"the restored process printed {output!r} and {errors!r}, and ended with status {process.returncode}"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], float(sys.argv[2])))

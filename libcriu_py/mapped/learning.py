@@ -153,10 +153,12 @@ def _describe(
 def _run_to_learn(snapshot: Snapshot, runs: Sequence[Sequence[str]], mode: Privilege | str | None) -> None:
     """Run a snapshot by the launcher, which learns from each run, until it has learned enough."""
     import subprocess
-    import sys
+
+    from libcriu_py import clean_start
 
     how = [] if mode is None else ["--mode", str(getattr(mode, "value", mode))]
-    start = [sys.executable, "-m", "libcriu_py", "run", "--no-fallback", *how, snapshot.path, "--"]
+    code = "from libcriu_py.cli import main; sys.exit(main())"
+    start = clean_start.command(code, "run", "--no-fallback", *how, snapshot.path, "--")
     env = {**os.environ, starts.VARIABLE: "1"}
     for turn in range(starts.RUNS):
         argv = runs[turn % len(runs)]

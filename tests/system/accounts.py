@@ -183,6 +183,22 @@ class Account:
             os.chown(path, self.uid, self.gid)
 
 
+def obstruct(account: Account, place: Path) -> None:
+    """
+    Fill a directory with modules that must not be imported: one of the standard library's name, and one of ours.
+
+    Args:
+        account: Whose directory it is.
+        place: The directory.
+    """
+    package = place / "libcriu_py"
+    package.mkdir()
+    for path in (place / "types.py", package / "__init__.py"):
+        path.write_text(f"raise ImportError({str(path)!r})\n", encoding="utf-8")
+        account.give(path)
+    account.give(package)
+
+
 def _words(argv: Sequence[object]) -> list[str]:
     return [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in argv]
 

@@ -4,6 +4,7 @@ The doctor: each of its findings is provoked.
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system import containers
-from tests.system.accounts import run_as
+from tests.system.accounts import obstruct, run_as
 from tests.system.diagnoses import command, examine, obstacle, report, under
 from tests.system.privileges import capable_criu, run_with
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.system.accounts import Account
 
 RESTORE = (*containers.DEFAULT, "checkpoint_restore")
@@ -47,6 +50,21 @@ def test_root_may_use_two_modes(own_account: Account) -> None:
     told = report(run_as(own_account, command(own_account, "--json")))
     assert told["modes"]["root"]["works"]
     assert told["modes"]["rootless"]["works"]
+
+
+def test_what_is_in_the_working_directory_is_not_imported(
+    own_account: Account, directory_of: Callable[[Account], Path]
+) -> None:
+    """
+    A types.py, or a source tree of this package without its C extension.
+    """
+    place = directory_of(own_account)
+    obstruct(own_account, place)
+    # Isolated itself: what is started for the trials is in question, and is not.
+    doctor = [own_account.python, "-I", "-m", "libcriu_py", "doctor", "--json"]
+    modes = report(run_as(own_account, doctor, cwd=place))["modes"]
+    assert modes["rootless"]["works"], modes
+    assert modes["root"]["works"] == (os.geteuid() == 0), modes
 
 
 def test_a_capable_criu_makes_the_third_mode_work(account: Account) -> None:

@@ -108,7 +108,7 @@ def test_a_trial_that_does_not_come_to_an_answer_is_told(account: Account, direc
     With the last line of what it said.
     """
     directory = directory_of(account)
-    code = "import sys\nif 'libcriu_py.doctor.proof' in sys.orig_argv:\n    sys.exit('no such luck')\n"
+    code = "import sys\nif 'libcriu_py.doctor.proof' in ' '.join(sys.orig_argv):\n    sys.exit('no such luck')\n"
     (directory / "sitecustomize.py").write_text(code, encoding="utf-8")
     account.give(directory / "sitecustomize.py")
     check = command(account, "--json", "--mode", "rootless")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.system.accounts import obstruct
 from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
@@ -189,7 +190,13 @@ def test_learned_when_a_snapshot_is_made(learning: Learning) -> None:
     """
     snapshot = learning.snapshot
     python = snapshot.mode.account.python
-    done = snapshot.mode.run([python, "-m", "libcriu_py", "optimize", "--learn-start", "100 unknown", snapshot.path])
+    place = snapshot.path.parent / "elsewhere"
+    place.mkdir()
+    snapshot.mode.account.give(place)
+    obstruct(snapshot.mode.account, place)
+    # Isolated from the working directory, as the installed command is.
+    optimize = [python, "-I", "-m", "libcriu_py", "optimize", "--learn-start", "100 unknown", snapshot.path]
+    done = snapshot.mode.run(optimize, cwd=place)
     assert done.returncode == 0, done.stderr
     assert "which copies will fetch ahead" in done.stdout
     said = learning.report("100", LIBCRIU_PY_LEARN="")
