@@ -142,11 +142,32 @@ static void end_as(int status)
 
 /* ---- the command line ------------------------------------------------- */
 
+/* The interpreter of a script, from its first line; empty where it names none, or cannot be read. */
+static void find_interpreter(const char *script, char *found, size_t room)
+{
+	int fd = open(script, O_RDONLY | O_CLOEXEC);
+	ssize_t size = fd < 0 ? -1 : read(fd, found, room - 1);
+	size_t begin = 2;
+
+	if (fd >= 0)
+		close(fd);
+	found[size > 0 ? size : 0] = '\0';
+	if (strncmp(found, "#!", 2)) {
+		*found = '\0';
+		return;
+	}
+	begin += strspn(found + begin, " \t");
+	size = (ssize_t)strcspn(found + begin, " \t\n");
+	memmove(found, found + begin, (size_t)size);
+	found[size] = '\0';
+}
+
 /* Become the command that is written in Python, which is installed beside this one. */
 static int become_command(char **argv)
 {
-	char path[PATH_MAX + sizeof(COMMAND)];
+	char path[PATH_MAX + sizeof(COMMAND)], interpreter[PATH_MAX], why[PATH_MAX + 128];
 	ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
+	int error;
 	char *slash;
 
 	path[size > 0 ? size : 0] = '\0';
@@ -156,7 +177,18 @@ static int become_command(char **argv)
 		if (is_closed(fd))
 			close(fd); /* the placeholder */
 	execv(path, argv);
-	say(path, " cannot be started; install libcriu-py again");
+	error = errno;
+	find_interpreter(path, interpreter, sizeof(interpreter));
+	/* the kernel has one errno for both files */
+	if (*interpreter && !access(path, X_OK) && access(interpreter, X_OK)) {
+		error = errno;
+		snprintf(why, sizeof(why), " cannot be started: its interpreter %s: %s", interpreter, strerror(error));
+	} else {
+		snprintf(why, sizeof(why), " cannot be started: %s", strerror(error));
+	}
+	if (error == ENOENT)
+		strcat(why, "; install libcriu-py again");
+	say(path, why);
 	return LAUNCHER_FAILED;
 }
 

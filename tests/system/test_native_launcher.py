@@ -600,3 +600,30 @@ def test_launcher_is_found() -> None:
     found = native_launcher.find()
     assert found is not None
     assert Path(found).name == "libcriu-py-run"
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("out of reach", "{command} cannot be started: its interpreter {python}: Permission denied\n"),
+        ("gone", "{command} cannot be started: its interpreter {python}: No such file or directory; {again}\n"),
+        ("not executable", "{command} cannot be started: Permission denied\n"),
+        ("missing", "{command} cannot be started: No such file or directory; {again}\n"),
+    ],
+)
+def test_a_command_that_cannot_be_started_is_told_with_the_reason(tmp_path: Path, state: str, said: str) -> None:
+    """
+    As in an environment below another user's home; to install it again is advised where that would help.
+    """
+    launcher = native_launcher.find()
+    assert launcher is not None
+    program, command, python = (tmp_path / name for name in ("libcriu-py", "libcriu-py-command", "python"))
+    shutil.copy2(launcher, program)
+    if state != "missing":
+        command.write_text(f"#! {python} -I\n", encoding="utf-8")
+        command.chmod(0o644 if state == "not executable" else 0o755)
+    if state != "gone":
+        python.write_text("", encoding="utf-8")  # not executable, also for root
+    done = subprocess.run([program, "inspect"], capture_output=True, text=True, check=False)
+    told = said.format(command=command, python=python, again="install libcriu-py again")
+    assert (done.returncode, done.stderr) == (125, f"libcriu-py: {told}")
