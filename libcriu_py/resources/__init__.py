@@ -48,6 +48,7 @@ KINDS: dict[str, Kind] = {
     "imports": Kind("imports", "Imports"),
     "random": Kind("randomness", "Random", ("random",)),
     "numpy": Kind("numpy_random", "NumpyRandom", ("numpy.random",)),
+    "numba": Kind("numba_random", "NumbaRandom", ("numba",)),
     "torch": Kind("torch_random", "TorchRandom", ("torch",)),
     "tensorflow": Kind("tensorflow_random", "TensorflowRandom", ("tensorflow",)),
     "keras": Kind("keras_random", "KerasRandom", ("keras",)),

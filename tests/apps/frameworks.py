@@ -1,7 +1,7 @@
 """
 Machine learning frameworks, too large for the test suite: what the built-in resources put right in two copies.
 
-Run by `scripts/test-apps` in an environment that has torch and TensorFlow.
+Run by `scripts/test-apps` in an environment that has torch, numba and TensorFlow.
 """
 
 from __future__ import annotations
@@ -57,6 +57,28 @@ with checkpoint(sys.argv[1], resources=json.loads(sys.argv[2])):
     draw()
 print(json.dumps(draw()))
 """
+NUMBA = """
+import json, random, sys
+import numba
+import numpy as np
+from libcriu_py import checkpoint
+@numba.njit
+def seed(number):
+    random.seed(number)
+    np.random.seed(number)
+@numba.njit
+def draw():
+    return random.random(), np.random.rand(), np.random.standard_normal(), random.gauss(0.0, 1.0)
+@numba.njit
+def draw_from(generator):
+    return generator.random()
+seeded = np.random.default_rng(42)
+with checkpoint(sys.argv[1], resources=json.loads(sys.argv[2])):
+    if sys.argv[3:] == ["seed"]:
+        seed(7)
+    draw(), draw_from(seeded)
+print(json.dumps({**dict(zip(("random", "rand", "normal", "gauss"), draw())), "seeded": draw_from(seeded)}))
+"""
 BOTH = """
 import json, sys
 from libcriu_py import DEVNULL, PIPE, restore
@@ -81,6 +103,11 @@ CHECKS = {
     "torch, seeded": Check(TORCH, {"seeded", "threads"}, {}, ["seed"]),
     "torch, kept": Check(
         TORCH, {"seeded", "threads", "rand", "dropout"}, {"torch": {"keep_seeded": True}}, ["seed"]
+    ),
+    "numba": Check(NUMBA, {"seeded"}, {}),
+    "numba, seeded": Check(NUMBA, {"seeded"}, {}, ["seed"]),
+    "numba, kept": Check(
+        NUMBA, {"seeded", "random", "rand", "normal", "gauss"}, {"numba": {"keep_seeded": True}}, ["seed"]
     ),
     "tensorflow": Check(TENSORFLOW, {"seeded"}, {}),
     # What was traced while there was a seed has it in its graph.
