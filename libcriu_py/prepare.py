@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from libcriu_py import preload
 from libcriu_py.errors import CriuError, HookError, in_words
-from libcriu_py.preflight import tracing
+from libcriu_py.preflight import REPORT_VARIABLE, tracing
 from libcriu_py.program import Program, compile_ahead, parse_program, path0, run_main, set_path0
 from libcriu_py.resources import BuiltIns
 
@@ -127,6 +127,7 @@ def main() -> None:
     BuiltIns().watch()
     tracing.begin()
     details = {**make_ready(plan), "exit": plan.exit}
+    _warn()
     # What a conventional start of the same program would show; it is also what is started instead of a copy when a
     # restore is impossible.
     sys.argv[1:] = []
@@ -218,6 +219,19 @@ def make_ready(plan: Plan) -> dict[str, object]:
     if plan.warm_up:
         details["warm_up"] = [list(args) for args in plan.warm_up]
     return {**details, "preloaded": preloaded, "modules": modules, "seconds": seconds}
+
+
+def _warn() -> None:
+    """
+    Tell of what copies will not find as it is now, though it can be dumped.
+    """
+    if "tempfile" not in sys.modules or os.environ.get(REPORT_VARIABLE) == "report":
+        return  # a report has it
+    from libcriu_py.preflight import temporary
+
+    text = temporary.warning()
+    if text is not None:
+        preload.say(text)
 
 
 def _warm_up(plan: Plan) -> None:

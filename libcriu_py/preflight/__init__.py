@@ -67,10 +67,9 @@ def preflight(options: Mapping[str, object] | None = None) -> Report:
     Returns:
         The report; nothing is changed.
     """
-    from libcriu_py.preflight import descriptors, surroundings
+    from libcriu_py.preflight import temporary
 
-    given = dict(options or {})
-    return Report((*descriptors.findings(given), *surroundings.findings(given)))
+    return Report((*_findings(options or {}), *temporary.findings()))
 
 
 def refuse(options: Mapping[str, object]) -> None:
@@ -86,11 +85,21 @@ def refuse(options: Mapping[str, object]) -> None:
     asked = os.environ.get(REPORT_VARIABLE)
     if asked == "off":
         return
-    report = preflight(options)
     if asked == "report":
-        _show_and_end(report)
-    if report.problems:
-        raise PreflightError(report.problems)
+        _show_and_end(preflight(options))
+    # Without what is no problem, and takes a look at every object.
+    problems = Report(_findings(options)).problems
+    if problems:
+        raise PreflightError(problems)
+
+
+def _findings(options: Mapping[str, object]) -> tuple[Finding, ...]:
+    """
+    Look at what criu will look at.
+    """
+    from libcriu_py.preflight import descriptors, surroundings
+
+    return (*descriptors.findings(options), *surroundings.findings(options))
 
 
 def _show_and_end(report: Report) -> None:

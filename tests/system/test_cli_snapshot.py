@@ -405,6 +405,31 @@ def test_inspect_tells_what_is_in_a_snapshot(command: Command) -> None:
         assert text in tree.stdout
 
 
+def test_temporary_files_of_a_module_are_told(command: Command) -> None:
+    """
+    What the first copy will remove from under all others: once, with what to do; what is gone already is not.
+    """
+    lines = ("import tempfile", "directory = tempfile.TemporaryDirectory()", "file = tempfile.NamedTemporaryFile()")
+    gone = ("tempfile.TemporaryDirectory().cleanup()", "tempfile.NamedTemporaryFile().close()")
+    kept = ("stays = tempfile.NamedTemporaryFile(delete=False)", "import os; os.unlink(stays.name); stays.close()")
+    write(command.place / "module.py", "\n".join((*lines, *gone, *kept)))
+    app = write(command.place / "app.py", "import module, os\nprint(module.directory.name, module.file.name)\n")
+    done = command("snapshot", "-o", command.place / "snap", app, check=True)
+    directory, file = command.restored(command.place / "snap").split()
+    (told,) = [line for line in done.stderr.splitlines() if "temporary" in line]
+    assert told == (
+        "libcriu-py: the first copy that ends removes, from under all others, "
+        f"the temporary directory {directory}, the temporary file {file}; "
+        "make such in the copies: in main, or in after_restore"
+    )
+    assert not (command.place / directory).exists()
+    assert command("run", "--no-fallback", command.place / "snap").returncode != 0
+    report = command("preflight", app)
+    assert "fine               temporary directory: " in report.stdout
+    assert "fine               temporary file: " in report.stdout
+    assert "from under all others" not in report.stderr
+
+
 def test_inspect_finds_changed_files(command: Command) -> None:
     """
     --verify names the file and makes the status 1.
