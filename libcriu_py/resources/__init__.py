@@ -56,6 +56,8 @@ KINDS: dict[str, Kind] = {
     "uuid": Kind("uuids", "Uuid", ("uuid",)),
     "tempfile": Kind("temporary_names", "TemporaryNames", ("tempfile",)),
     "multiprocessing": Kind("processes", "Multiprocessing", ("multiprocessing.process",)),
+    "psutil": Kind("process_times", "PsutilProcesses", ("psutil",)),
+    "prometheus": Kind("process_times", "PrometheusCollectors", ("prometheus_client",)),
     "logging": Kind("log_files", "LogFiles", ("logging",)),
     "asyncio": Kind("event_loops", "EventLoops", ("asyncio.base_events",)),
     "terminal": Kind("terminals", "Terminals", ("rich.console", "readline")),

@@ -32,6 +32,8 @@ REQUIREMENTS = (
     "exceptiongroup",
     "httpx",
     "pandas",
+    "prometheus-client",
+    "psutil",
     "psycopg[binary,pool]",
     "redis",
     "requests",

@@ -267,6 +267,56 @@ def test_threads_of_linear_algebra(allowed: Mode, directory_of: Directories) -> 
         assert set(new) == {7 if chosen else 1 if after else every}
 
 
+def test_objects_of_the_own_process(allowed: Mode, directory_of: Directories) -> None:
+    """
+    Those of psutil that were made before the dump stand for the copy's processes; others stay what they were.
+    """
+    code = """
+    import json, os, subprocess, time
+    import psutil
+    from libcriu_py import checkpoint
+    own, gone = psutil.Process(), psutil.Popen(["true"])
+    gone.wait()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with checkpoint():
+        child = psutil.Popen(["cat"], **pipes)
+        kept = {own, child}
+        list(psutil.process_iter())
+        before = own.create_time()
+    told = {
+        "running": [own.is_running(), child.is_running(), gone.is_running()],
+        "same": own == psutil.Process() and own in kept and child in kept,
+        "later": own.create_time() > before,
+        "child": [item.pid == child.pid for item in own.children()], "nice": own.nice() == os.nice(0),
+        "listed": own in list(psutil.process_iter()),
+    }
+    child.stdin.close()
+    print(json.dumps({**told, "ended": child.wait()}))
+    """
+    expected = {
+        "running": [True, True, False], "same": True, "later": True, "child": [True],
+        "nice": True, "listed": True, "ended": 0,
+    }
+    assert two_copies(allowed, directory_of(allowed.account), code) == [expected] * 2
+
+
+def test_start_time_of_the_process(allowed: Mode, directory_of: Directories) -> None:
+    """
+    prometheus_client counts from the boot that the copy has.
+    """
+    code = """
+    import json, time
+    from libcriu_py import checkpoint
+    from prometheus_client import PROCESS_COLLECTOR
+    with checkpoint():
+        PROCESS_COLLECTOR._btime = 1.0  # another machine's
+    (started,) = [metric for metric in PROCESS_COLLECTOR.collect() if metric.name == "process_start_time_seconds"]
+    print(json.dumps(time.time() - started.samples[0].value))
+    """
+    for age in two_copies(allowed, directory_of(allowed.account), code):
+        assert -2 < age < 60  # btime is in whole seconds
+
+
 def test_snapstart_hooks(allowed: Mode, directory_of: Directories) -> None:
     """
     Hooks registered with snapshot_restore_py run, unchanged and in its order.
