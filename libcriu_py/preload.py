@@ -116,7 +116,7 @@ def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
         import atexit
 
         atexit.register(lambda: answer.write(_loaded()))
-        sys.orig_argv = [sys.executable, *program.arguments(), *args]
+        sys.orig_argv[:] = [sys.executable, *program.arguments(), *args]
         run_main(program, args)
         raise SystemExit
     _, status = os.waitpid(pid, 0)

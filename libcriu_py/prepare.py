@@ -122,16 +122,19 @@ def main() -> None:
     plan = Plan.from_json(sys.argv[1])
     program = plan.program
     set_path0(None if program is None else path0(program))
-    sys.argv = [program.value if program is not None and program.kind == "script" else "", *plan.argv]
+    argv, orig_argv = sys.argv, sys.orig_argv
+    first = program.value if program is not None and program.kind == "script" else ""
+    argv[:] = [first, *plan.argv]
     # What is seeded from here on is seeded on purpose.
     BuiltIns().watch()
     tracing.begin()
     details = {**make_ready(plan), "exit": plan.exit}
     _warn()
     # What a conventional start of the same program would show; it is also what is started instead of a copy when a
-    # restore is impossible.
-    sys.argv[1:] = []
-    sys.orig_argv = [sys.executable, *(program.arguments() if program is not None else [])]
+    # restore is impossible. Modules may hold on to the lists, so that they have to be those of the copies.
+    sys.argv, sys.orig_argv = argv, orig_argv
+    argv[:] = [first]
+    orig_argv[:] = [sys.executable, *(program.arguments() if program is not None else [])]
 
     from libcriu_py.checkpoint import checkpoint_here
 

@@ -167,7 +167,8 @@ def run_main(program: Program, args: Sequence[str], *, path: str | None = None) 
         BaseException: Whatever the program does not catch.
     """
     value = program.value
-    sys.argv = [{"script": value, "module": "-m", "command": "-c"}[program.kind], *args]
+    # In place: a module that was imported before may hold on to the list (`def main(args=sys.argv)`).
+    sys.argv[:] = [{"script": value, "module": "-m", "command": "-c"}[program.kind], *args]
     try:
         set_path0(path0(program) if path is None else path)
     except OSError:  # the working directory is gone: python goes without the entry

@@ -83,7 +83,7 @@ def _run(program: Program, args: Sequence[str], *, again: bool) -> int:
         for keep in (_arguments, _surroundings, _signals, _streams, _logging, unnoticed):
             stack.enter_context(keep())
         at_exit = stack.enter_context(_at_exit())
-        sys.orig_argv = [sys.executable, *program.arguments(), *args]
+        sys.orig_argv[:] = [sys.executable, *program.arguments(), *args]
         status = _status_of(program, args, again=again)
         at_exit()
         for stream in (sys.stdout, sys.stderr):
@@ -177,12 +177,17 @@ def _at_exit() -> Iterator[Callable[[], None]]:
 def _arguments() -> Iterator[None]:
     """
     Keep what tells a program how it was called.
+
+    The lists stay the same ones, whatever the program has put in their place: modules may hold on to them, and are to
+    see the arguments of the next run.
     """
-    kept = sys.argv, sys.orig_argv, list(sys.path)
+    argv, orig_argv = sys.argv, sys.orig_argv
+    kept = list(argv), list(orig_argv), list(sys.path)
     try:
         yield
     finally:
-        sys.argv, sys.orig_argv, sys.path[:] = kept
+        sys.argv, sys.orig_argv = argv, orig_argv
+        argv[:], orig_argv[:], sys.path[:] = kept
 
 
 @contextmanager

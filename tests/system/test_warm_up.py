@@ -94,6 +94,38 @@ def test_copies_are_warm_and_begin_anew(command: Command) -> None:
     assert command.inspect(command.place / "snap")["warm_up"] == [["info"], ["error"]]
 
 
+KEPT = """\
+import sys
+
+def main(args=sys.argv, orig_args=sys.orig_argv):
+    print(args[1:], orig_args[-1], args is sys.argv, orig_args is sys.orig_argv, flush=True)
+    sys.argv = ["replaced", "by the program"]
+    sys.orig_argv = []
+"""
+
+IMPORTS = {
+    "at its start": "import kept\nkept.main()\n",
+    "in a function": "def run():\n    import kept\n    kept.main()\nrun()\n",
+}
+
+
+@pytest.mark.parametrize("place", IMPORTS)
+@pytest.mark.parametrize("options", [(), ("--warm-up", "w1 w2")])
+def test_a_list_of_arguments_that_a_module_keeps_is_the_one(
+    command: Command, options: tuple[str, ...], place: str
+) -> None:
+    """
+    `def main(args=sys.argv)` in a module sees the arguments of each run, also where an earlier one replaced sys.argv.
+    """
+    write(command.place / "kept.py", KEPT)
+    script = write(command.place / "app.py", IMPORTS[place])
+    done = command("snapshot", "-o", command.place / "snap", *options, script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("['w1', 'w2'] w2 True True\n") == len(options)
+    for args in (["a", "b"], ["c"]):
+        assert command.restored(command.place / "snap", *args) == f"{args} {args[-1]} True True\n"
+
+
 def test_a_pool_of_threads_is_there_and_works(one: Command) -> None:
     """
     What the first run makes of it is used by the copies.

@@ -171,6 +171,19 @@ def test_second_program_replaces_the_path_of_the_first(here: Path) -> None:
     assert second[0] == str(here)
 
 
+def test_arguments_are_put_into_the_list_that_is_there(here: Path) -> None:
+    """
+    Modules that hold on to sys.argv see those of the program.
+    """
+    (here / "in_place.py").write_text(
+        f"import sys\nsys.path.append({PACKAGE!r})\n"
+        "from libcriu_py.program import Program, run_main\n"
+        "sys.kept = sys.argv\n"
+        "run_main(Program('command', 'import sys; print(sys.kept is sys.argv, sys.argv)'), ['a'])\n"
+    )
+    assert start(["in_place.py"], here) == (0, "True ['-c', 'a']\n", "")
+
+
 def test_isolated_interpreter_gets_no_directory_on_its_path(here: Path) -> None:
     """
     -I keeps the program's directory off sys.path, as in a conventional start.
