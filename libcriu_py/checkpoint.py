@@ -106,6 +106,7 @@ class Checkpoint:
             raise RuntimeError(message)
         self._entered = True
         tracing.begin()
+        self._built_ins.note_variables()
         self._engine.prepare()
         self._built_ins.watch()
         return self

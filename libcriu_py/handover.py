@@ -24,7 +24,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py import _support, tree
+from libcriu_py import _support, own_variables, tree
 from libcriu_py.errors import RestoreError
 from libcriu_py.program import Program
 from libcriu_py.snapshot import WORKING_SET
@@ -348,11 +348,12 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
 
 
 def _replace_environment(env: Mapping[bytes, bytes]) -> None:
+    variables = own_variables.applied(env)
     # One call for all: putenv() searches the environment each time, which for 10,000 variables is felt.
-    _support.replace_environ(env)
+    _support.replace_environ(variables)
     # What was there is not emptied but kept: to free a variable is to write to the page that it is in.
     _replaced.append(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001
-    os.environ._data = os.environb._data = dict(env)  # type: ignore[attr-defined]  # noqa: SLF001
+    os.environ._data = os.environb._data = variables  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 _replaced: list[object] = []

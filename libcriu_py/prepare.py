@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any, NamedTuple, NoReturn
 
-from libcriu_py import preload
+from libcriu_py import own_variables, preload
 from libcriu_py.errors import CriuError, HookError, in_words
 from libcriu_py.preflight import REPORT_VARIABLE, tracing
 from libcriu_py.program import Program, compile_ahead, parse_program, path0, run_main, set_path0
@@ -125,8 +125,10 @@ def main() -> None:
     argv, orig_argv = sys.argv, sys.orig_argv
     first = program.value if program is not None and program.kind == "script" else ""
     argv[:] = [first, *plan.argv]
+    built_ins = BuiltIns()
+    built_ins.note_variables()
     # What is seeded from here on is seeded on purpose.
-    BuiltIns().watch()
+    built_ins.watch()
     tracing.begin()
     details = {**make_ready(plan), "exit": plan.exit}
     _warn()
@@ -261,6 +263,7 @@ def _become(program: Program, plan: Plan) -> NoReturn:
     if plan.warm_up:
         _give_up("the program checkpoints itself, so it is for it to be warm before that; leave out --warm-up")
     preload.say("the program checkpoints itself; it is started as it is")
+    own_variables.take_back()  # what a sitecustomize has set, say: it does that again
     os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
     if plan.exit != "normal":
         os.environ["LIBCRIU_PY_EXIT"] = plan.exit

@@ -28,6 +28,7 @@ from libcriu_py.resources.seeding import unnoticed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
 ROUNDS = 2
 """Runs with the same arguments: the last one proves that those of the copies can follow."""
@@ -80,7 +81,7 @@ def _run(program: Program, args: Sequence[str], *, again: bool) -> int:
     """
     threads = set(threading.enumerate())
     with ExitStack() as stack:
-        for keep in (_arguments, _surroundings, _signals, _streams, _logging, unnoticed):
+        for keep in (_arguments, _surroundings, _environment, _signals, _streams, _logging, unnoticed):
             stack.enter_context(keep())
         at_exit = stack.enter_context(_at_exit())
         sys.orig_argv[:] = [sys.executable, *program.arguments(), *args]
@@ -193,9 +194,9 @@ def _arguments() -> Iterator[None]:
 @contextmanager
 def _surroundings() -> Iterator[None]:
     """
-    Keep the working directory, the file mode creation mask, and the environment.
+    Keep the working directory and the file mode creation mask.
     """
-    cwd, env = os.getcwd(), dict(os.environ)
+    cwd = os.getcwd()
     umask = os.umask(0)
     os.umask(umask)
     try:
@@ -203,9 +204,49 @@ def _surroundings() -> Iterator[None]:
     finally:
         os.chdir(cwd)
         os.umask(umask)
-        for name in set(os.environ) - set(env):
-            del os.environ[name]
-        os.environ.update(env)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """
+    Keep the environment, but for what modules set or delete while they are imported: they will not do it again.
+    """
+    kind: Any = type(os.environ)
+    set_item, delete_item = kind.__setitem__, kind.__delitem__
+    kept: dict[bytes, bytes | None] = dict(os.environb)
+
+    def set_and_note(self: Any, name: Any, value: Any) -> None:
+        set_item(self, name, value)
+        if _is_importing(sys._getframe(1)):  # noqa: SLF001
+            kept[self.encodekey(name)] = self.encodevalue(value)
+
+    def delete_and_note(self: Any, name: Any) -> None:
+        delete_item(self, name)
+        if _is_importing(sys._getframe(1)):  # noqa: SLF001
+            kept[self.encodekey(name)] = None
+
+    kind.__setitem__, kind.__delitem__ = set_and_note, delete_and_note
+    try:
+        yield
+    finally:
+        kind.__setitem__, kind.__delitem__ = set_item, delete_item
+        wanted = {name: value for name, value in kept.items() if value is not None}
+        for name in set(os.environb) - set(wanted):
+            del os.environb[name]
+        os.environb.update(wanted)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """
+    Tell whether code of a module that is being imported has led to a frame; the main module is none.
+    """
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            name: Any = frame.f_globals.get("__name__")
+            if name != "__main__" and frame.f_globals is getattr(sys.modules.get(name), "__dict__", None):
+                return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

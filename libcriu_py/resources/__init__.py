@@ -100,6 +100,18 @@ class BuiltIns:
         """What undoes what was let go. It is kept: a copy that frees something has to write to its page."""
         self._left: tuple[float, float] = (0.0, 0.0)
 
+    def note_variables(self) -> None:
+        """Note the environment that the process was started with, while that is still there to be read."""
+        from libcriu_py import own_variables
+
+        options = self._wanted("secrets")
+        if options is False:
+            own_variables.note(lambda _: False)
+            return
+        from libcriu_py.resources.secrets import Secrets
+
+        own_variables.note(Secrets(**({} if options is True else options)).covers)
+
     def watch(self) -> None:
         """Begin to tell what the program seeds on purpose from what nobody seeded."""
         if self._wanted("random") is not False:

@@ -1,8 +1,10 @@
 """
-PYTHON* variables of the new environment, as far as they can still take effect.
+What the program has changed in its environment, and PYTHON* variables of the new one that can still take effect.
 
-Those that an interpreter reads once, before anything runs, cannot: `python_variables` has them. What is read when it is
-needed (PYTHONBREAKPOINT, PYTHONASYNCIODEBUG, PYTHONINSPECT) needs nothing.
+The changes are found here, and applied by the hand-over, which brings the new environment (`own_variables`).
+
+PYTHON* variables that an interpreter reads once, before anything runs, cannot take effect: `python_variables` has
+them. What is read when it is needed (PYTHONBREAKPOINT, PYTHONASYNCIODEBUG, PYTHONINSPECT) needs nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import os
 import sys
 from typing import Any
 
+from libcriu_py import own_variables
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class Environment(BuiltIn):
     """
-    The variables of `_APPLY`.
+    The program's changes, and the variables of `_APPLY`.
     """
 
     def __init__(self) -> None:
@@ -24,8 +27,9 @@ class Environment(BuiltIn):
 
     def let_go(self) -> None:
         """
-        Note the variables of the dump.
+        Note what the program has changed, and the variables of the dump.
         """
+        own_variables.find()
         self._old = _variables()
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002

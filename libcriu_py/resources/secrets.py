@@ -15,6 +15,7 @@ import sys
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from libcriu_py.own_variables import initial_block
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 if TYPE_CHECKING:
@@ -65,12 +66,18 @@ class Secrets(BuiltIn):
         self._patterns = (*PATTERNS, *patterns, *filter(None, given))
         self._parked: str | None = None
 
+    def covers(self, name: str) -> bool:
+        """
+        Tell whether a variable is one of them.
+        """
+        return is_secret(name, self._patterns)
+
     def let_go(self) -> None:
         """
         Park them, and wipe them here.
         """
         data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
-        names = [name for name in list(data) if is_secret(os.fsdecode(name), self._patterns)]
+        names = [name for name in list(data) if self.covers(os.fsdecode(name))]
         if not names:
             return
         self._park({name: data[name] for name in names})
@@ -140,12 +147,9 @@ def wipe(names: Iterable[bytes], data: dict[bytes, bytes]) -> None:
 
 def _wipe_stack(names: set[bytes], ctypes: Any) -> None:
     """
-    Overwrite the values in the block that the kernel laid out at exec (proc_pid_stat(5), env_start and env_end).
+    Overwrite the values in the block that the kernel laid out at exec.
     """
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    start, end = int(fields[47]), int(fields[48])
-    place = start
+    place, end = initial_block()
     while place < end:
         entry = ctypes.string_at(place)
         name = entry.partition(b"=")[0]
