@@ -50,14 +50,19 @@ class _State:
         start: The variables that the process was started with, but for secrets; None where that is not known.
         left_out: Names of the secrets.
         is_secret: What tells them.
-        changes: What copies of the dump that is being taken are to have.
     """
 
     noted = False
     start: Mapping[bytes, bytes] | None = None
     left_out: frozenset[bytes] = frozenset()
     is_secret: Judge = staticmethod(lambda _: False)
-    changes = _NONE
+
+
+# Beside the class: a copy that writes to a class, or reads from one that has changed, has to write to many pages.
+_changes: list[Changes] = [_NONE]
+"""What copies of the dump that is being taken are to have."""
+_given: list[Mapping[bytes, bytes] | None] = [None]
+"""In a copy, what its launcher has given it."""
 
 
 def note(is_secret: Judge) -> None:
@@ -67,10 +72,11 @@ def note(is_secret: Judge) -> None:
     Args:
         is_secret: Tells names of variables that are not to be kept, nor to be in copies.
     """
-    found = _State.start if _State.noted else _read(is_secret)
+    found = _given[0] or (_State.start if _State.noted else _read(is_secret))
+    _given[0] = None
     _State.noted = True
     _State.is_secret = staticmethod(is_secret)
-    _State.changes = _NONE
+    _changes[0] = _NONE
     if found is not None:
         secret = frozenset(name for name in found if is_secret(os.fsdecode(name)))
         _State.left_out |= secret
@@ -97,8 +103,8 @@ def find() -> Changes:
             changed.append((name, old, new))
         elif new is not None:
             added[name] = new
-    _State.changes = Changes(added, changed)
-    return _State.changes
+    _changes[0] = Changes(added, changed)
+    return _changes[0]
 
 
 def take_back() -> None:
@@ -110,7 +116,7 @@ def take_back() -> None:
         del os.environb[name]
     for name, old, _ in changed:
         os.environb[name] = old
-    _State.changes = _NONE
+    _changes[0] = _NONE
 
 
 def applied(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -120,13 +126,11 @@ def applied(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     Args:
         env: What the launcher gives; a further dump of this process tells by it what has changed.
     """
-    _State.start = env
-    added, changed = _State.changes
-    variables = dict(env)
-    for name, value in added.items():
-        variables.setdefault(name, value)
+    _given[0] = env
+    added, changed = _changes[0]
+    variables = {**added, **env} if added else dict(env)
     for name, old, new in changed:
-        if variables.get(name) == old:
+        if name in variables and variables[name] == old:
             if new is None:
                 del variables[name]
             else:
