@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from libcriu_py.snapshot import Mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from libcriu_py.snapshot import Snapshot
 
@@ -54,6 +54,7 @@ def mismatches(snapshot: Snapshot) -> list[Mismatch]:
         *_snapshot_files(snapshot),
         *_place(snapshot),
         *_mapped(manifest["mapped"]),
+        *_sources(manifest.get("sources", ())),
     ]
 
 
@@ -126,5 +127,25 @@ def _mapped(recorded: list[dict[str, Any]]) -> Iterator[Mismatch]:
         if status.st_size != entry["size"] or status.st_mtime_ns != entry["mtime_ns"]:
             yield Mismatch(
                 f"{path}, which the program has mapped, was changed after the dump; make the snapshot anew",
+                fatal=True,
+            )
+
+
+def _sources(recorded: Iterable[dict[str, Any]]) -> Iterator[Mismatch]:
+    for entry in recorded:
+        path = entry["path"]
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            yield Mismatch(
+                f"{path}, whose code the snapshot holds, is not there ({error.strerror}); "
+                "put it back, or make the snapshot anew (--replace)",
+                fatal=True,
+            )
+            continue
+        if status.st_size != entry["size"] or status.st_mtime_ns != entry["mtime_ns"]:
+            yield Mismatch(
+                f"{path}, whose code the snapshot holds, was changed after the dump; "
+                "make the snapshot anew (--replace)",
                 fatal=True,
             )

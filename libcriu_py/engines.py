@@ -306,6 +306,7 @@ class CriuEngine:
         from libcriu_py.images import process_tree
         from libcriu_py.mapped.optimize import map_memory
         from libcriu_py.snapshot import MEMORY, mapped_files
+        from libcriu_py.sources import own_sources
 
         if shared:
             from libcriu_py.shared_stdio import redirect
@@ -314,6 +315,8 @@ class CriuEngine:
         facts["clocks"] = clock.to_continue()
         facts["pids"] = sorted({task for process in process_tree(draft.images) for task in process.threads})
         facts["mapped"] = mapped_files(tree.processes(), without=[draft.path])
+        # The main module of a program that is named is read anew by each copy.
+        facts["sources"] = own_sources(main=self._program is None)
         facts["criu_version"] = str(_criu_version(self._criu))
         key = _key(os.path.join(draft.target, MEMORY))
         census = {} if self._census is None else {os.getpid(): self._census}

@@ -141,11 +141,15 @@ static void check_place(struct finding *finding, const struct snapshot *snapshot
 		      "mapped; move it to another one", snapshot->path);
 }
 
+static int is_changed(const struct json *file, const struct stat *status)
+{
+	return status->st_size != json_integer(json_get(file, "size"), -1) ||
+	       status->st_mtim.tv_sec * 1000000000LL + status->st_mtim.tv_nsec != json_integer(json_get(file, "mtime_ns"), -1);
+}
+
 static void check_mapped_file(struct finding *finding, const struct json *file)
 {
 	const char *path = json_string(json_get(file, "path"));
-	long long size = json_integer(json_get(file, "size"), -1);
-	long long mtime = json_integer(json_get(file, "mtime_ns"), -1);
 	struct stat status;
 	unsigned int mode;
 
@@ -158,8 +162,22 @@ static void check_mapped_file(struct finding *finding, const struct json *file)
 	if (mode != status.st_mode)
 		found(finding, "%s, which the program has mapped, has mode %04o, and at the dump %04o; chmod %04o %s, "
 		      "or make the snapshot anew", path, status.st_mode & 07777, mode & 07777, mode & 07777, path);
-	if (status.st_size != size || status.st_mtim.tv_sec * 1000000000LL + status.st_mtim.tv_nsec != mtime)
+	if (is_changed(file, &status))
 		found(finding, "%s, which the program has mapped, was changed after the dump; make the snapshot anew", path);
+}
+
+/* A file of a module of the user's own (libcriu_py/sources.py). */
+static void check_source(struct finding *finding, const struct json *file)
+{
+	const char *path = json_string(json_get(file, "path"));
+	struct stat status;
+
+	if (stat(path, &status))
+		found(finding, "%s, whose code the snapshot holds, is not there (%s); "
+		      "put it back, or make the snapshot anew (--replace)", path, strerror(errno));
+	else if (is_changed(file, &status))
+		found(finding, "%s, whose code the snapshot holds, was changed after the dump; "
+		      "make the snapshot anew (--replace)", path);
 }
 
 /* Variables that an interpreter reads at its start only (libcriu_py/python_variables.py), with their values at the dump. */
@@ -185,6 +203,7 @@ int snapshot_check(const struct snapshot *snapshot, struct problem *problem)
 {
 	struct finding finding = { problem, snapshot->path, 0 };
 	const struct json *mapped = json_get(snapshot->manifest, "mapped");
+	const struct json *sources = json_get(snapshot->manifest, "sources");
 
 	check_machine(&finding, json_get(snapshot->manifest, "machine"));
 	check_identity(&finding, snapshot->manifest);
@@ -193,6 +212,8 @@ int snapshot_check(const struct snapshot *snapshot, struct problem *problem)
 	check_place(&finding, snapshot);
 	json_for_each(file, mapped)
 		check_mapped_file(&finding, file);
+	json_for_each(file, sources)
+		check_source(&finding, file);
 	if (finding.count > REASONS)
 		problem_add(problem, " (and %d more)", finding.count - REASONS);
 	return finding.count ? -1 : 0;

@@ -112,11 +112,12 @@ static int sound_files(const struct json *files)
 	return 1;
 }
 
-static int sound_mapped(const struct json *mapped)
+/* The files that were mapped, and those of modules. */
+static int sound_compared(const struct json *compared)
 {
-	if (!json_typed(mapped, JSON_ARRAY))
+	if (!json_typed(compared, JSON_ARRAY))
 		return 0;
-	json_for_each(file, mapped)
+	json_for_each(file, compared)
 		if (!json_string(json_get(file, "path")) || !json_typed(json_get(file, "size"), JSON_INTEGER) ||
 		    !json_typed(json_get(file, "mtime_ns"), JSON_INTEGER))
 			return 0;
@@ -152,13 +153,14 @@ static int sound_memory(const struct json *memory)
 static int is_sound(const struct json *manifest)
 {
 	const struct json *machine = json_get(manifest, "machine"), *command = json_get(manifest, "command");
-	const struct json *groups = json_get(manifest, "groups");
+	const struct json *groups = json_get(manifest, "groups"), *sources = json_get(manifest, "sources");
 
 	return all_strings(command) && command->count && all_integers(json_get(manifest, "pids")) &&
 	       sound_files(json_get(manifest, "files")) && sound_slots(json_get(manifest, "slots")) &&
 	       json_string(json_get(manifest, "images_key")) && json_string(json_get(machine, "arch")) &&
 	       json_string(json_get(machine, "kernel")) && all_strings(json_get(machine, "cpu_flags")) &&
-	       sound_mapped(json_get(manifest, "mapped")) && json_typed(json_get(manifest, "uid"), JSON_INTEGER) &&
+	       sound_compared(json_get(manifest, "mapped")) && (!sources || sound_compared(sources)) &&
+	       json_typed(json_get(manifest, "uid"), JSON_INTEGER) &&
 	       (!groups || groups->type == JSON_NULL || all_integers(groups)) && sound_memory(json_get(manifest, "memory"));
 }
 

@@ -344,7 +344,8 @@ def test_damaged_manifests_do_no_harm(formats: Path, seed: int) -> None:
     """
     shared = [{"key": name, "file": f"memory/{name}", "size": 1} for name in "yz"]
     memory = {"kind": "map", "key": "x", "file": "memory.img", "size": 1, "shared": shared}
-    text = json.dumps(manifest_of_here(memory=memory), indent=1)
+    sources = [{"path": "/nowhere/x.py", "size": 1, "mtime_ns": 1}]
+    text = json.dumps(manifest_of_here(memory=memory, sources=sources), indent=1)
     argv = [str(formats), "mutate", str(seed), "4000"]
     done = start(*argv, input=text)
     assert (done.returncode, done.stderr) == (0, "")
@@ -402,6 +403,8 @@ MISMATCHES: dict[str, dict[str, Any]] = {
             }
         ]
     },
+    "source missing": {"sources": [{"path": os.fsdecode(b"/nowhere/\xff.py"), "size": 1, "mtime_ns": 1}]},
+    "source changed": {"sources": [{"path": "/etc/passwd", "size": 1, "mtime_ns": 1}]},
     "many": {"mapped": [{"path": f"/nowhere/{number}", "size": 1, "mtime_ns": 1} for number in range(9)]},
 }
 
