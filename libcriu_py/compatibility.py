@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from libcriu_py.snapshot import Snapshot
 
+_SECOND = 10**9
 _FIRST_PROCESSOR = 8192
 """Bytes of /proc/cpuinfo that hold its first processor; a read of all is slow on large machines."""
 
@@ -124,7 +125,7 @@ def _mapped(recorded: list[dict[str, Any]]) -> Iterator[Mismatch]:
                 f"{entry['mode'] & 0o7777:04o}; chmod {entry['mode'] & 0o7777:04o} {path}, or make the snapshot anew",
                 fatal=True,
             )
-        if status.st_size != entry["size"] or status.st_mtime_ns != entry["mtime_ns"]:
+        if _is_changed(status, entry):
             yield Mismatch(
                 f"{path}, which the program has mapped, was changed after the dump; make the snapshot anew",
                 fatal=True,
@@ -143,9 +144,15 @@ def _sources(recorded: Iterable[dict[str, Any]]) -> Iterator[Mismatch]:
                 fatal=True,
             )
             continue
-        if status.st_size != entry["size"] or status.st_mtime_ns != entry["mtime_ns"]:
+        if _is_changed(status, entry):
             yield Mismatch(
                 f"{path}, whose code the snapshot holds, was changed after the dump; "
                 "make the snapshot anew (--replace)",
                 fatal=True,
             )
+
+
+def _is_changed(status: os.stat_result, entry: Mapping[str, Any]) -> bool:
+    """Compare size and mtime; layers of container images keep no more of that than its second."""
+    now, then = status.st_mtime_ns, entry["mtime_ns"]
+    return status.st_size != entry["size"] or now not in {then, then - then % _SECOND}

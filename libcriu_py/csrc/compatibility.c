@@ -12,6 +12,7 @@
 
 #define FIRST_PROCESSOR 8192 /* bytes of /proc/cpuinfo that hold it; a read of all is slow on large machines */
 #define REASONS 3            /* that are given in full */
+#define SECOND 1000000000LL
 
 struct finding {
 	struct problem *problem;
@@ -141,10 +142,18 @@ static void check_place(struct finding *finding, const struct snapshot *snapshot
 		      "mapped; move it to another one", snapshot->path);
 }
 
+/* Compare size and mtime; layers of container images keep no more of that than its second. */
 static int is_changed(const struct json *file, const struct stat *status)
 {
-	return status->st_size != json_integer(json_get(file, "size"), -1) ||
-	       status->st_mtim.tv_sec * 1000000000LL + status->st_mtim.tv_nsec != json_integer(json_get(file, "mtime_ns"), -1);
+	long long then = json_integer(json_get(file, "mtime_ns"), -1);
+	long long second = then / SECOND, rest = then % SECOND;
+
+	if (rest < 0) { /* before 1970 */
+		rest += SECOND;
+		second--;
+	}
+	return status->st_size != json_integer(json_get(file, "size"), -1) || status->st_mtim.tv_sec != second ||
+	       (status->st_mtim.tv_nsec && status->st_mtim.tv_nsec != rest);
 }
 
 static void check_mapped_file(struct finding *finding, const struct json *file)

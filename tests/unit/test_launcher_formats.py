@@ -419,6 +419,35 @@ def test_mismatch_is_refused_in_the_same_words(launcher: str, tmp_path: Path, na
     assert native == ours
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "same"),
+    [
+        (1_500_000_000_123_456_789, 1_500_000_000_000_000_000, True),
+        (1_500_000_000_123_456_789, 1_500_000_000_123_456_000, False),
+        (1_500_000_000_123_456_789, 1_500_000_001_000_000_000, False),
+        (1_500_000_000_000_000_000, 1_500_000_000_123_456_789, False),
+        (-1_234_567_891, -2_000_000_000, True),
+        (-1_234_567_891, -1_000_000_000, False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["mapped", "sources"])
+def test_times_of_files_in_layers_of_an_image(
+    launcher: str, tmp_path: Path, kind: str, then: int, now: int, *, same: bool
+) -> None:
+    """
+    A file's time may have lost what is less than a second, which engines cut off, and nothing else.
+    """
+    file = tmp_path / "file"
+    file.touch()
+    os.utime(file, ns=(now, now))
+    entry = {"path": str(file), "size": 0, "mtime_ns": then}
+    # Something else does not fit, such that nothing is restored.
+    manifest = manifest_of_here(**{**MISMATCHES["missing file"], kind: [entry]})
+    ours, native = refusals(launcher, write_snapshot(tmp_path / "snap", json.dumps(manifest)))
+    assert native == ours
+    assert ("was changed after the dump" in ours) is not same
+
+
 @pytest.mark.parametrize("name", ["command", "pids", "files", "slots", "images_key", "machine", "mapped", "uid"])
 def test_manifest_that_lacks_something(launcher: str, tmp_path: Path, name: str) -> None:
     """
