@@ -19,8 +19,8 @@ def own_sources(*, main: bool) -> list[dict[str, object]]:
     """
     List the files of the modules of this process, those of the standard library and of installed packages left out.
 
-    So are extension modules, which are mapped, and this package: a copy goes with another version of it as long as the
-    format of the manifest is the same.
+    So are extension modules, which are mapped; what programs write into a temporary directory to load it from there;
+    and this package: a copy goes with another version of it as long as the format of the manifest is the same.
 
     Args:
         main: whether the main module is one of them.
@@ -104,7 +104,10 @@ class _Places:
         directory = os.path.dirname(path)
         known = self._known.get(directory)
         if known is None:
-            real = os.path.realpath(directory)
+            try:
+                real = os.path.realpath(directory)
+            except ValueError:
+                return True  # no file can have that name, so there is none to compare
             in_library = self._library is not None and _below(real).startswith(_below(self._library))
             known = self._known[directory] = in_library or not _INSTALLED.isdisjoint(real.split(os.sep))
         return known

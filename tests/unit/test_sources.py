@@ -82,6 +82,8 @@ def test_an_entry_has_size_and_time(tmp_path: Path) -> None:
         ("import own; own.__file__ = None", []),
         ("import own; own.__file__ = 3", []),
         ("import own; own.__file__ = '.'", []),
+        (r"import own; own.__file__ = '/a\0b/own.py'", []),
+        (r"import own; own.__file__ = '/a\ud800/own.py'", []),
         ("import own; own.__spec__ = None", ["own.py"]),
         ("import own; del own.__spec__", ["own.py"]),
         ("import sys; sys.modules['a'] = None; sys.modules['b'] = object(); sys.modules['c'] = int", []),
