@@ -222,7 +222,15 @@ def reap(supervisor: int, *, wait: bool) -> bool:
     return pid != 0
 
 
-def mirror(channel: int, pidfd: int, *, terminal: bool, learning: CData | None = None) -> int:
+def mirror(
+    channel: int,
+    pidfd: int,
+    *,
+    terminal: bool,
+    learning: CData | None = None,
+    control: int = -1,
+    handed: Sequence[int] = (),
+) -> int:
     """
     Behave as the program of `pidfd` until it ends, and return its wait status.
 
@@ -231,12 +239,17 @@ def mirror(channel: int, pidfd: int, *, terminal: bool, learning: CData | None =
         pidfd: which.
         terminal: whether it is in another session, so that the terminal's signals are to be passed on.
         learning: what `learn` returned.
+        control: the socket on which it tells that its own code runs.
+        handed: descriptors that were passed on to it, which are closed when it does.
 
     Raises:
         BrokenPipeError: the supervisor is gone.
     """
+    passed: CData = ffi.new("struct lcp_handed *")
+    fds = ffi.new("int[]", list(handed))
+    passed.control, passed.fds, passed.count = control, fds, len(handed)
     status = ffi.new("int *")
-    _check(lib.lcp_mirror(channel, pidfd, terminal, ffi.NULL if learning is None else learning, status))
+    _check(lib.lcp_mirror(channel, pidfd, terminal, ffi.NULL if learning is None else learning, passed, status))
     return int(status[0])
 
 

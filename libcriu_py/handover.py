@@ -17,6 +17,7 @@ what it would touch to read JSON costs it a millisecond.
 from __future__ import annotations
 
 import _locale  # of C, without the cost of `locale`
+import fcntl
 import os
 import resource
 import stat
@@ -30,11 +31,11 @@ from libcriu_py.program import Program
 from libcriu_py.snapshot import WORKING_SET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-PROTOCOL = 2
+PROTOCOL = 3
 _PROTOCOL = b"%d " % PROTOCOL
-_FIELDS = 13
+_FIELDS = 14
 """How many there are before the arguments."""
 
 PAGES = b"P"
@@ -69,6 +70,11 @@ class Request(NamedTuple):
     """Signals that the restoring side ignores, as `nohup` makes its programs do."""
     limits: dict[int, tuple[int, int]] = {}  # noqa: RUF012
     """Soft and hard resource limits by number."""
+    inherited: list[int] = []  # noqa: RUF012
+    """
+    Numbers of descriptors that the restoring side was itself started with, which come behind `pass_fds`. What the
+    program has open under such a number stays.
+    """
 
     def encode(self) -> bytes:
         """
@@ -82,7 +88,7 @@ class Request(NamedTuple):
         fields = [
             *map(_numbers, ([PROTOCOL], [self.umask])),
             repr(self.launched).encode("ascii"),
-            *map(_numbers, ([self.pgid or 0], self.closed, self.pass_fds, self.ignored, limits)),
+            *map(_numbers, ([self.pgid or 0], self.closed, self.pass_fds, self.ignored, limits, self.inherited)),
             *map(os.fsencode, (kind, value)),
             self.cwd,
             os.fsencode(self.snapshot),
@@ -118,7 +124,8 @@ class Request(NamedTuple):
         if len(fields) <= _FIELDS:
             message = "the request ends early"
             raise ValueError(message)
-        _, umask, launched, pgid, closed, passed, ignored, limits, kind, value, cwd, snapshot, count = fields[:_FIELDS]
+        _, umask, launched, pgid, closed, passed, ignored, limits, inherited, *rest = fields[:_FIELDS]
+        kind, value, cwd, snapshot, count = rest
         end = _FIELDS + int(count)
         bounds = [*map(int, limits.split())]
         main: Any = Program(os.fsdecode(kind), os.fsdecode(value)) if kind else None  # type: ignore[arg-type]
@@ -136,6 +143,7 @@ class Request(NamedTuple):
             int(pgid) or None,
             [*map(int, ignored.split())],
             dict(zip(bounds[::3], zip(bounds[1::3], bounds[2::3], strict=True), strict=True)),
+            [*map(int, inherited.split())],
         )
 
 
@@ -163,16 +171,34 @@ def ignored_signals() -> list[int]:
     return [number for number in range(1, 65) if mask >> (number - 1) & 1 and number not in others]
 
 
-def check_count(pass_fds: Sequence[int]) -> None:
+def inherited_descriptors() -> list[int]:
+    """Give the descriptors above 2 that this process was started with: Python opens none that is kept over an exec."""
+    return sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2 and _is_kept_over_exec(fd))
+
+
+def _is_kept_over_exec(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False  # that of the list
+
+
+def check_count(pass_fds: Sequence[int], inherited: Sequence[int] = ()) -> None:
     """
     Refuse more descriptors than one message takes.
 
     Raises:
         ValueError: there are too many.
     """
-    if len(pass_fds) >= _support.MAX_FDS:
-        message = f"{len(pass_fds)} descriptors in pass_fds; at most {_support.MAX_FDS - 1} can be passed"
-        raise ValueError(message)
+    if len(pass_fds) + len(inherited) < _support.MAX_FDS:
+        return
+    message = f"{len(pass_fds)} descriptors in pass_fds; at most {_support.MAX_FDS - 1} can be passed"
+    if inherited:
+        message = (
+            f"this process was started with {len(inherited)} descriptors above 2, of which a copy can be given "
+            f"{_support.MAX_FDS - 1 - len(pass_fds)}"
+        )
+    raise ValueError(message)
 
 
 def send_request(control: int, request: Request, pass_fds: Sequence[int]) -> None:
@@ -182,13 +208,13 @@ def send_request(control: int, request: Request, pass_fds: Sequence[int]) -> Non
     Args:
         control: the restoring side's end of the socket whose other end is in the request's slot.
         request: what is asked for.
-        pass_fds: the descriptors to pass, in the order of `request.pass_fds`.
+        pass_fds: the descriptors to pass, in the order of `request.pass_fds`; those of `request.inherited` follow.
     """
     memory = os.memfd_create("libcriu_py-request", os.MFD_CLOEXEC)
     try:
         with os.fdopen(memory, "wb", closefd=False) as file:
             file.write(request.encode())
-        _support.send_fds(control, [memory, *pass_fds])
+        _support.send_fds(control, [memory, *pass_fds, *request.inherited])
     except BrokenPipeError:
         return  # its end is told by its supervisor
     finally:
@@ -237,7 +263,8 @@ class Handover:
         try:
             request, fds = self._read()
             apply(request, self._prefix)
-            self._place(fds, request.pass_fds)
+            if fds:
+                self._place(fds, request)
             before_start(request.closed, request.env)
         except Exception as error:  # noqa: BLE001 - whatever it is, a conventional start is the way to go on
             self._tell(ERROR + (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
@@ -291,25 +318,63 @@ class Handover:
         _support.prefetch(f"{request.snapshot}/{WORKING_SET}")
         return request, fds
 
-    def _place(self, fds: Sequence[int], numbers: Sequence[int]) -> None:
-        """Give passed descriptors their numbers, whatever was open there; none may be lost on the way."""
-        high = max([*fds, *numbers, 2]) + 1
-        if self._socket is not None and self._socket in numbers:
-            moved = os.dup2(self._socket, high, inheritable=False)
-            os.close(self._socket)
-            self._socket, high = moved, high + 1
-        for offset, fd in enumerate(fds):
-            os.dup2(fd, high + offset, inheritable=False)
+    def _place(self, fds: Sequence[int], request: Request) -> None:
+        """
+        Give passed descriptors their numbers; none may be lost on the way.
+
+        What is open under a number that was asked for goes. What was only inherited has to give way to what the program
+        has open, which knows it by that number.
+        """
+        numbers = [*request.pass_fds, *request.inherited]
+        ours = {*fds, self._socket}
+        kept = {number for number in request.inherited if number not in ours and _is_open(number)}
+        if kept:
+            _refuse_named(kept, request.argv)
+        wanted = {*numbers} - kept
+        if self._socket is not None and self._socket in wanted:
+            self._socket = _moved(self._socket, wanted)
+        fds = [fd if fd not in wanted else _moved(fd, wanted) for fd in fds]
+        for fd, number in zip(fds, numbers, strict=True):
+            if number not in kept:
+                os.dup2(fd, number, inheritable=True)
             os.close(fd)
-        for offset, number in enumerate(numbers):
-            os.dup2(high + offset, number, inheritable=True)
-            os.close(high + offset)
 
     def _tell(self, message: bytes) -> None:
         try:
             _support.send(self._socket if self._socket is not None else -1, message)
         except BrokenPipeError:
             return  # the restoring side does not wait for news
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
+def _moved(fd: int, avoided: Collection[int]) -> int:
+    """Move a descriptor to a number that is free and not among those to be avoided."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    while moved in avoided:
+        os.close(moved)
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, moved + 1)
+    os.close(fd)
+    return moved
+
+
+def _refuse_named(kept: Iterable[int], argv: Sequence[bytes]) -> None:
+    """
+    Refuse to go on with an argument such as /dev/fd/63 where that is a file of the program's own.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for number in kept:
+        if any(argument.endswith(b"/fd/%d" % number) for argument in argv):
+            message = f"an argument names the inherited descriptor {number}, where the program has a file of its own"
+            raise ValueError(message)
 
 
 def command_prefix() -> list[str]:
@@ -332,7 +397,7 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
     Raises:
         OSError: the working directory cannot be entered.
     """
-    argv, env, cwd, umask, *_, pgid, ignored, limits = request
+    argv, env, cwd, umask, *_, pgid, ignored, limits, _ = request
     arguments = [*map(os.fsdecode, argv)]
     sys.orig_argv[:] = [*prefix, *arguments]
     sys.argv[1:] = arguments

@@ -54,10 +54,12 @@ def run(
         process ends with the program's status, by its signal, or becomes the program.
     """
     from libcriu_py.errors import SnapshotMismatch
+    from libcriu_py.handover import inherited_descriptors
     from libcriu_py.overrides import CONVENTIONAL
     from libcriu_py.python_variables import difference
     from libcriu_py.snapshot import Snapshot
 
+    inherited = inherited_descriptors()
     _open_missing_stdio()
     snapshot: Snapshot | None = None
     try:
@@ -65,7 +67,7 @@ def run(
         differs = difference(snapshot.manifest["python"].get("variables", {}), os.environ)
         if differs is not None:
             raise SnapshotMismatch(differs)
-        reason, code = _try_restored(snapshot, args, main, mode)
+        reason, code = _try_restored(snapshot, args, main, mode, inherited)
     except SnapshotError as error:
         reason, code = str(error), SNAPSHOT_UNUSABLE
     except (CriuError, OSError, ValueError) as error:
@@ -83,24 +85,35 @@ def run(
 
 
 def _try_restored(
-    snapshot: Snapshot, args: Sequence[str], main: Program | None, mode: Privilege | str | None
+    snapshot: Snapshot,
+    args: Sequence[str],
+    main: Program | None,
+    mode: Privilege | str | None,
+    inherited: Sequence[int],
 ) -> tuple[str, int]:
     """Restore and be the program; returns only the reason why no code of the program has run."""
-    from libcriu_py.restore import restore
+    from libcriu_py.restore import restore_in_place
     from libcriu_py.starts import begin_to_learn
 
     # From the moment the program runs until `mirror` minds them, the terminal's signals must not stop or end us:
     # the shell would take the terminal back while the program still reads from it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        process = restore(snapshot, args, main=main, mode=mode, die_with_caller=True, standby=True)
+        process = restore_in_place(snapshot, args, main=main, mode=mode, inherited=inherited)
     except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise
     learning = None if process.from_pool else begin_to_learn(snapshot)
     own_session = process.from_pool or bool(snapshot.manifest.get("session_leader"))
     try:
-        status = _support.mirror(process.channel, process.pidfd, terminal=own_session, learning=learning)
+        status = _support.mirror(
+            process.channel,
+            process.pidfd,
+            terminal=own_session,
+            learning=learning,
+            control=process.control,
+            handed=inherited,
+        )
     except BrokenPipeError:
         status = signal.SIGKILL
     ended_from_outside = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}

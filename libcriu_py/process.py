@@ -88,6 +88,11 @@ class RestoredProcess:
         self.wait()
 
     @property
+    def control(self) -> int:
+        """The socket on which it tells that its own code has begun to run."""
+        return self._control
+
+    @property
     def from_pool(self) -> bool:
         """Whether it waited in a standby pool; its session is then not this process's."""
         return self._supervisor is None

@@ -138,12 +138,56 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     return restore_many(dir, [argv] * n, **settings)
 
 
-def _restore_one(snapshot: Snapshot, argv: Sequence[Argument], settings: RestoreSettings) -> RestoredProcess:
+def restore_in_place(
+    snapshot: Snapshot,
+    argv: Sequence[Argument],
+    *,
+    main: Program | None,
+    mode: Privilege | str | None,
+    inherited: Sequence[int],
+) -> RestoredProcess:
+    """
+    Restore a snapshot as the program that this process was started to be.
+
+    Args:
+        snapshot: the snapshot.
+        argv: arguments of the program.
+        main: as for `restore`.
+        mode: as for `restore`.
+        inherited: descriptors above 2 that this process was started with, and the program is to be.
+
+    Returns:
+        The process, which ends with this one; what it raises is as for `restore`.
+    """
+    settings: RestoreSettings = {
+        "env": None,
+        "cwd": None,
+        "stdin": None,
+        "stdout": None,
+        "stderr": None,
+        "pass_fds": (),
+        "wait_ready": False,
+        "main": main,
+        "mode": mode,
+        "isolate": False,
+        "die_with_caller": True,
+        "standby": True,
+        "encoding": None,
+        "errors": None,
+    }
+    return _restore_one(snapshot, argv, settings, inherited)
+
+
+def _restore_one(
+    snapshot: Snapshot, argv: Sequence[Argument], settings: RestoreSettings, inherited: Sequence[int] = ()
+) -> RestoredProcess:
     refuse_mismatches(snapshot)
     streams = Streams(settings["stdin"], settings["stdout"], settings["stderr"])
     try:
         request = make_request(snapshot, argv, env=settings["env"], cwd=settings["cwd"], main=settings["main"])
-        request = request._replace(closed=streams.closed, pass_fds=list(settings["pass_fds"]))
+        request = request._replace(
+            closed=streams.closed, pass_fds=list(settings["pass_fds"]), inherited=list(inherited)
+        )
         may_take = settings["standby"] and settings["die_with_caller"] and not settings["isolate"]
         taken = take(snapshot, request, streams.given, settings) if may_take else None
         launched = taken or launch(
@@ -242,7 +286,7 @@ def launch(
         OperationRefused: criu refused.
         RestoreError: the place for the restore could not be made.
     """
-    handover.check_count(pass_fds)
+    handover.check_count(pass_fds, request.inherited)
     launched = bring_up(snapshot, stdio, mode=mode, isolate=isolate, flags=flags)
     # Last of all: whoever is killed from here on leaves nothing that he would have had to clear away.
     handover.send_request(launched.control, request, pass_fds)

@@ -37,8 +37,8 @@ class Options(NamedTuple):
 
 
 EPILOG = """\
-The program gets the arguments, environment, working directory, standard streams and terminal of this command, and the
-command ends as the program ends: with its status, or by the same signal.
+The program gets the arguments, environment, working directory, standard streams, other inherited descriptors and
+terminal of this command, and the command ends as the program ends: with its status, or by the same signal.
 
 If the snapshot cannot be restored (another kernel or processor, changed files, no permission), the program is
 started conventionally, with one line on stderr that says why. That never happens once the restored copy runs.

@@ -37,8 +37,8 @@ static const char usage[] =
 static const char help[] =
 	"\n"
 	"Restore a copy of the program in the snapshot DIR and be that program: with its arguments, this\n"
-	"environment, working directory, standard streams and terminal, and with its exit status. If it cannot be\n"
-	"restored it is started conventionally, with one line on stderr that says why.\n"
+	"environment, working directory, standard streams, other inherited descriptors and terminal, and with its exit\n"
+	"status. If it cannot be restored it is started conventionally, with one line on stderr that says why.\n"
 	"\n"
 	"  --no-fallback    fail where a conventional start would be tried\n"
 	"  -q, --quiet      do not say why there was a conventional start\n"

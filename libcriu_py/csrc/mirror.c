@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -138,11 +139,23 @@ static void stop_too(int sig, int channel, int pidfd, int signals, int terminal)
 		lcp_pidfd_signal(pidfd, SIGCONT);
 }
 
-int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learning, int *status)
+/* Close what was passed on if the program has begun; it has told so, or that it could not. The word stays to be read. */
+static void let_go(const struct lcp_handed *handed)
+{
+	char word;
+
+	if (recv(handed->control, &word, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && word == 'S')
+		for (int i = 0; i < handed->count; i++)
+			close(handed->fds[i]);
+}
+
+int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learning, const struct lcp_handed *handed,
+	       int *status)
 {
 	struct lcp_event event;
 	sigset_t all, old;
-	int signals, result = 0, ignored, typed = 0; /* Ctrl-Z was, or SIGTSTP sent to us */
+	int signals, result = 0, ignored, control = handed && handed->count ? handed->control : -1;
+	int typed = 0; /* Ctrl-Z was, or SIGTSTP sent to us */
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -150,17 +163,21 @@ int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learni
 	if (signals < 0)
 		result = -errno;
 	while (!result) {
-		struct pollfd polled[2] = { { channel, POLLIN, 0 }, { signals, POLLIN, 0 } };
+		struct pollfd polled[3] = { { channel, POLLIN, 0 }, { signals, POLLIN, 0 }, { control, POLLIN, 0 } };
 		struct signalfd_siginfo info;
 		int due = lcp_learning_due(learning);
 
 		if (due == 0)
 			lcp_learn_more(learning, pid_behind(pidfd));
-		if (due == 0 || poll(polled, 2, due) <= 0)
+		if (due == 0 || poll(polled, 3, due) <= 0)
 			continue;
 		if (polled[1].revents)
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 				typed |= pass_on(pidfd, &info, terminal);
+		if (polled[2].revents) {
+			let_go(handed);
+			control = -1;
+		}
 		if (!polled[0].revents)
 			continue;
 		result = lcp_next_event(channel, -1, &event, &ignored);

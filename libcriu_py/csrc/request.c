@@ -159,6 +159,9 @@ int request_encode(struct text *out, const struct request *request)
 	put_bits(out, request->pass, 0);
 	put_bits(out, request->ignored, 1);
 	put_limits(out);
+	for (int i = 0; request->inherited && i < request->inherited->count; i++)
+		put_number(out, request->inherited->fds[i]);
+	end_field(out);
 	put_field(out, ""); /* the main program is the snapshot's own */
 	put_field(out, "");
 	put_field(out, request->cwd);

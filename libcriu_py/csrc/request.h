@@ -9,12 +9,19 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define REQUEST_PROTOCOL 2
+#define REQUEST_PROTOCOL 3
+#define MOST_INHERITED 249 /* that one message takes beside the request: MAX_FDS of libcriu_py/_support.py, less one */
 
 struct text {
 	char *data;
 	size_t size, room;
 	int failed;              /* no memory was left: what is there is not all */
+};
+
+/* Descriptors above 2 that this process was started with. */
+struct inherited_fds {
+	int fds[MOST_INHERITED];
+	int count;               /* of all, also where there is no room for them */
 };
 
 struct request {
@@ -25,6 +32,7 @@ struct request {
 	const char *snapshot;
 	unsigned int closed;     /* bit n: descriptor n was closed */
 	unsigned int pass;       /* bit n: descriptor n comes with the request */
+	const struct inherited_fds *inherited; /* these come with it too; NULL: none */
 	pid_t pgid;              /* 0: none is to be joined */
 	uint64_t ignored;        /* bit n: signal n + 1 is ignored */
 };

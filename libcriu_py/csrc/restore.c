@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "restore.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -35,9 +36,36 @@ void criu_local_set_unprivileged(criu_opts *opts, bool unprivileged);
 
 /* ---- what is handed over ---------------------------------------------- */
 
-int fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
-		 const struct self *self, char cwd[PATH_MAX], struct problem *problem)
+/*
+ * What is open and not closed on exec came with the start of this process: its own files are. It is looked for while criu
+ * starts; to ask for each number that there may be takes longer, or, with poll, wakes who serves the file.
+ */
+static void find_inherited(struct inherited_fds *found)
 {
+	DIR *directory = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	found->count = 0;
+	while (directory && (entry = readdir(directory))) {
+		int fd = atoi(entry->d_name), flags = fd > 2 ? fcntl(fd, F_GETFD) : -1; /* they come in order */
+
+		if (flags < 0 || flags & FD_CLOEXEC)
+			continue;
+		if (found->count < MOST_INHERITED)
+			found->fds[found->count] = fd;
+		found->count++;
+	}
+	if (directory)
+		closedir(directory);
+}
+
+int fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
+		 const struct self *self, struct inherited_fds *inherited, char cwd[PATH_MAX], struct problem *problem)
+{
+	find_inherited(inherited);
+	if (inherited->count > MOST_INHERITED)
+		return problem_set(problem, LAUNCHER_FAILED, "this process was started with %d descriptors above 2, of which "
+				   "a copy can be given %d", inherited->count, MOST_INHERITED);
 	memset(request, 0, sizeof(*request));
 	if (!getcwd(cwd, PATH_MAX))
 		return problem_set(problem, LAUNCHER_FAILED, "the working directory cannot be told: %s", strerror(errno));
@@ -49,6 +77,7 @@ int fill_request(struct request *request, const struct launch *launch, const str
 	request->snapshot = snapshot->path;
 	request->pgid = getpgrp();
 	request->ignored = self->ignored;
+	request->inherited = inherited;
 	for (int fd = 0; fd < 3; fd++)
 		request->closed |= is_closed(fd) ? 1u << fd : 0;
 	return 0;
@@ -58,11 +87,12 @@ int print_request(const struct launch *launch, const struct snapshot *snapshot)
 {
 	struct text text = { 0 };
 	struct request request;
+	struct inherited_fds inherited;
 	struct problem problem;
 	struct self self;
 	char cwd[PATH_MAX];
 
-	if (self_read(&self, &problem) || fill_request(&request, launch, snapshot, &self, cwd, &problem) ||
+	if (self_read(&self, &problem) || fill_request(&request, launch, snapshot, &self, &inherited, cwd, &problem) ||
 	    request_encode(&text, &request))
 		return LAUNCHER_FAILED;
 	return fwrite(text.data, 1, text.size, stdout) == text.size && !fflush(stdout) ? 0 : LAUNCHER_FAILED;
@@ -71,12 +101,13 @@ int print_request(const struct launch *launch, const struct snapshot *snapshot)
 /* Send the request ahead: the copy finds it when criu lets it go, and does not wait until this process has heard of that. */
 static int send_request(const struct request *request, const struct snapshot *snapshot, int control, struct problem *problem)
 {
-	int memory = request_file(request), result = memory;
+	int fds[1 + MOST_INHERITED], result = fds[0] = request_file(request);
 
-	if (memory >= 0) {
+	if (result >= 0) {
+		memcpy(fds + 1, request->inherited->fds, (size_t)request->inherited->count * sizeof(*fds));
 		start_send(control, snapshot);
-		result = lcp_send_fds(control, &memory, 1);
-		close(memory);
+		result = lcp_send_fds(control, fds, 1 + request->inherited->count);
+		close(fds[0]);
 	}
 	return result < 0 ? problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result)) : 0;
 }
@@ -87,6 +118,7 @@ struct order {
 	const struct snapshot *snapshot;
 	const struct self *self;
 	int pair[2]; /* the sockets of the hand-over: ours, the copy's */
+	struct inherited_fds *inherited;
 	int is_checked, is_complete;
 };
 
@@ -99,7 +131,7 @@ static int complete(struct order *order, struct problem *problem)
 		return 0;
 	order->is_checked = 1;
 	if (snapshot_check(order->snapshot, problem) ||
-	    fill_request(&request, order->launch, order->snapshot, order->self, cwd, problem) ||
+	    fill_request(&request, order->launch, order->snapshot, order->self, order->inherited, cwd, problem) ||
 	    send_request(&request, order->snapshot, order->pair[0], problem))
 		return -1;
 	order->is_complete = 1;
@@ -465,7 +497,7 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 			   int signals, struct problem *problem)
 {
 	struct self self;
-	struct order order = { launch, snapshot, &self, { -1, -1 }, 0, 0 };
+	struct order order = { launch, snapshot, &self, { -1, -1 }, &restored->inherited, 0, 0 };
 	struct problem found;
 	int result;
 
@@ -507,8 +539,9 @@ int restore(struct restored *restored, const struct launch *launch, const struct
 int restored_mirror(const struct restored *restored)
 {
 	int status = SIGKILL; /* of somebody who killed the supervisor, and that its program */
+	struct lcp_handed handed = { restored->control, restored->inherited.fds, restored->inherited.count };
 
-	lcp_mirror(restored->channel, restored->pidfd, restored->own_session, restored->learning, &status);
+	lcp_mirror(restored->channel, restored->pidfd, restored->own_session, restored->learning, &handed, &status);
 	return status;
 }
 

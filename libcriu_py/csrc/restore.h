@@ -20,12 +20,13 @@ struct restored {
 	int pidfd;
 	sigset_t mask;     /* of this process before */
 	int own_session;   /* the terminal's signals do not reach it by themselves */
+	struct inherited_fds inherited; /* passed on, and open here until the program has begun */
 	struct lcp_learning *learning; /* what is to be learned from it, or NULL */
 };
 
-/* Describe what the program is to be given of this process; 0 or -1. */
+/* Describe what the program is to be given of this process, with the descriptors of `inherited`; 0 or -1. */
 int fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
-		 const struct self *self, char cwd[PATH_MAX], struct problem *problem);
+		 const struct self *self, struct inherited_fds *inherited, char cwd[PATH_MAX], struct problem *problem);
 /*
  * Check a snapshot, and restore it with this process's arguments, environment and streams; 0, after which signals are blocked, or -1.
  * It is 1 where that has failed and yet code of the program has run, which must not be started again then.

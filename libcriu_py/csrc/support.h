@@ -103,8 +103,15 @@ struct lcp_learning *lcp_learn(const char *directory, const char *manifest, cons
  * Behave as the program that `pidfd` is until it ends; its wait status in `status`.
  * `terminal`: it has a session of its own, so the terminal's signals are passed on too.
  * `learning`: what is to be learned from it, or NULL; it is the caller's no more.
+ * `handed`: descriptors that were passed on to it, or NULL.
  */
-int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learning, int *status);
+struct lcp_handed {
+	int control;             /* the socket on which it tells that its own code runs */
+	const int *fds;          /* to be closed then, or a pipe would never end here; until then it can be started otherwise */
+	int count;
+};
+int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learning, const struct lcp_handed *handed,
+	       int *status);
 
 /* Hold `fds` open in a process outside this one's tree; the abstract socket name to get them back is written to `name`. */
 int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper);

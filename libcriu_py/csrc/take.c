@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "request.h"
@@ -33,20 +34,25 @@ static const char *wanted_mode(const struct launch *launch)
 }
 
 /* With our streams, whose places the copy's own have kept free; 0 or -1. */
-static int send_request(int control, const struct launch *launch, const struct snapshot *snapshot, const struct self *self)
+static int send_request(int control, const struct launch *launch, const struct snapshot *snapshot, const struct self *self,
+			struct inherited_fds *inherited)
 {
 	struct request request;
 	struct problem ignored;
 	char cwd[PATH_MAX];
-	int fds[4], count = 1, result;
+	int fds[4 + MOST_INHERITED], count = 1, result;
 
-	if (fill_request(&request, launch, snapshot, self, cwd, &ignored))
+	if (fill_request(&request, launch, snapshot, self, inherited, cwd, &ignored))
 		return -1;
 	request.pgid = 0; /* it is of another session */
 	request.pass = ~request.closed & 7;
 	for (int fd = 0; fd < 3; fd++)
 		if (request.pass & 1u << fd)
 			fds[count++] = fd;
+	if (count + inherited->count > 1 + MOST_INHERITED)
+		return -1;
+	memcpy(fds + count, inherited->fds, (size_t)inherited->count * sizeof(*fds));
+	count += inherited->count;
 	fds[0] = request_file(&request);
 	if (fds[0] < 0)
 		return -1;
@@ -68,7 +74,7 @@ int take(struct restored *restored, const struct launch *launch, const struct sn
 	size = lcp_standby_describe(wanted_mode(launch), text, sizeof(text));
 	if (size < 0 || lcp_standby_take(path, text, (size_t)size, fds))
 		return 0;
-	if (send_request(fds[1], launch, snapshot, self)) {
+	if (send_request(fds[1], launch, snapshot, self, &restored->inherited)) {
 		for (int i = 0; i < 3; i++)
 			close(fds[i]);
 		return 0;

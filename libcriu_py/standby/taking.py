@@ -74,7 +74,7 @@ def take(snapshot: Snapshot, request: Request, stdio: Sequence[int], settings: R
     standard = {number: fd for number, fd in enumerate(stdio) if number not in request.closed}
     passed = [*standard.values(), *settings["pass_fds"]]
     try:
-        handover.check_count(passed)
+        handover.check_count(passed, request.inherited)
         request = request._replace(pass_fds=[*standard, *request.pass_fds], pgid=None)
         handover.send_request(control, request, passed)
     except BaseException:

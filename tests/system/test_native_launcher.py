@@ -22,6 +22,7 @@ from libcriu_py import native_launcher
 from tests.system.accounts import popen_as
 from tests.system.cli_terminal import Terminal
 from tests.system.conftest import MODES, Mode
+from tests.system.selfdump import take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,6 +91,19 @@ def spin():
 
 def count():
     say(str(len(sys.argv)))
+
+def read(*paths):
+    for path in paths:
+        say(open(path).read())
+
+def descriptors():
+    say(str(sorted(fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}"))))
+
+def let_go(number):
+    os.close(int(number))
+    say("ready")
+    for line in sys.stdin:
+        say("got " + line.strip())
 
 if len(sys.argv) > 1:
     globals()[sys.argv[1]](*(sys.argv[2:] if sys.argv[1] not in {"count", "report"} else ()))
@@ -234,6 +248,75 @@ def test_closed_streams(copies: Copies, closed: str) -> None:
     start = shlex.join([*copies.command, "--no-fallback", str(copies.path), "--", "streams"])
     done = copies.mode.run(["/bin/sh", "-c", f"exec {start} {closed}"], env=copies.env)
     assert done.returncode == 9 * sum(1 << fd for fd in range(3) if f"{fd}<" not in closed and f"{fd}>" not in closed)
+
+
+def test_inherited_descriptors(copies: Copies) -> None:
+    """
+    What the launcher was started with above 2 the program has under the same numbers, and children of it get.
+    """
+    start = shlex.join([*copies.command, "--no-fallback", str(copies.path), "--"])
+    line = f"{start} read <(printf one) <(printf two) /dev/fd/5 5< <(printf five)"
+    done = copies.mode.run(["/bin/bash", "-c", line], env=copies.env)
+    assert (done.stdout, done.stderr) == ("one\ntwo\nfive\n", "")
+    done = copies.mode.run(["/bin/bash", "-c", f"{start} descriptors 3</ 4</ 5</ 42</ 63</"], env=copies.env)
+    assert (done.stdout, done.stderr) == ("[3, 4, 5, 42, 63]\n", "")
+
+
+def test_inherited_pipe_ends_when_the_program_closes_it(copies: Copies) -> None:
+    """
+    Nobody else holds it: its reader sees the end while the program goes on.
+    """
+    reading, writing = os.pipe()
+    with copies.start("let_go", str(writing), pass_fds=(writing,)) as process:
+        os.close(writing)
+        assert read_line(process) == "ready"
+        assert os.read(reading, 1) == b""
+        assert process.communicate("x\n", TIMEOUT)[0] == "got x\n"
+    os.close(reading)
+
+
+OWN_FILE = """
+import os, sys
+from libcriu_py import checkpoint
+os.dup2(os.open("/dev/null", os.O_RDONLY), 42)
+with checkpoint():
+    pass
+texts = [open(path).read() for path in sys.argv[1:]]
+print(os.readlink("/proc/self/fd/42"), os.path.exists("/proc/self/fd/43"), *texts)
+"""
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_files_of_the_program_stay(own_account: Account, tmp_path: Path, launcher: str) -> None:
+    """
+    What the program has open is not replaced by an inherited descriptor, and no argument names the wrong file.
+    """
+    mode = Mode(MODES[0], MODES[0], own_account)
+    copies = Copies(mode, take(mode, tmp_path, OWN_FILE).path, launcher)
+    start = shlex.join([*copies.command, str(copies.path), "--"])
+    for line, said, complaint in (
+        (f"{start} 42</ 43</", "/dev/null True\n", ""),
+        (f"{start} /dev/fd/43 42</ 43< <(printf x)", "/dev/null True x\n", ""),
+        (f"{start} /dev/fd/42 42< <(printf x)", "", "an argument names the inherited descriptor 42, where"),
+    ):
+        done = mode.run(["/bin/bash", "-c", line], env={**copies.env, "LIBCRIU_PY_ENGINE": "simulate"})
+        assert done.stdout == said or not said, done.stderr
+        assert complaint in done.stderr
+        assert bool(done.stderr) == bool(complaint)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_more_descriptors_than_a_copy_can_be_given(made: tuple[Mode, Path], launcher: str) -> None:
+    """
+    The program is started conventionally then, with all of them.
+    """
+    copies = Copies(*made, launcher=launcher)
+    line = 'for fd in {3..99} {101..254}; do eval "exec $fd</dev/null"; done; exec 5< <(printf five); exec '
+    start = shlex.join([*copies.command, str(copies.path), "--", "read", "/dev/fd/5"])
+    done = copies.mode.run(["/bin/bash", "-c", line + start], env=copies.env)
+    assert done.stdout == "five\n"
+    assert "this process was started with 25" in done.stderr
+    assert "descriptors above 2, of which a copy can be given 249" in done.stderr
 
 
 # ---- how it ends -----------------------------------------------------------

@@ -135,6 +135,8 @@ def scenes(start: str) -> list[tuple[str, bytes]]:
         (f"cd /; umask 027; trap '' HUP USR1; ODD=$(printf '\\377x') {ignoring} {start} report", b""),
         (f"ulimit -Sn 100; exec {start} report", b""),
         (f"ulimit -n 4000; exec {start} report", b""),
+        (f"printf abc | {start} read /dev/fd/5 5<&0 </dev/null", b""),
+        (f"exec {start} report 4</dev/null 5<. 9>/dev/null", b""),
         (f"exec {start} digest", data),
         (f"exec {start} digest </dev/null", b""),
         (f"printf abc >in; {start} digest <in >out; cat out; rm in out", b""),

@@ -35,6 +35,7 @@ def test_every_byte_survives(argv: list[bytes], env: dict[bytes, bytes], cwd: by
     Arguments, environment and directory are the same bytes on the other side, in the same order.
     """
     sent = request(argv=argv, env=env, cwd=cwd, main=Program("module", "http.server"), closed=[0], pass_fds=[7])
+    sent = sent._replace(inherited=[63, 5])
     received = Request.decode(sent.encode())
     assert received == sent
     assert list(received.env) == list(env)
@@ -89,6 +90,9 @@ def test_too_many_descriptors() -> None:
     """
     with pytest.raises(ValueError, match="at most 249"):
         check_count(list(range(250)))
+    with pytest.raises(ValueError, match="of which a copy can be given 246"):
+        check_count([0, 1, 2], list(range(3, 250)))
+    check_count([0, 1, 2], list(range(3, 249)))
 
 
 def test_passed_descriptors_get_their_numbers() -> None:
@@ -102,7 +106,7 @@ def test_passed_descriptors_get_their_numbers() -> None:
     os.close(writing)
     handover = Handover(slot, [])
     received, fds = handover._read()
-    handover._place(fds, received.pass_fds)
+    handover._place(fds, received)
     os.write(reading, b"crossed")
     assert os.read(writing, 7) == b"crossed"
     for fd in (reading, writing, ours):
@@ -119,3 +123,28 @@ def test_ignored_signals_are_those_of_the_shell() -> None:
     done = subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[1]\n"
     assert 13 not in ignored_signals()
+
+
+def test_inherited_descriptors_give_way() -> None:
+    """
+    What is open under a number of theirs stays, unless it is of the hand-over, and is never mistaken for them.
+    """
+    (reading, writing), own = os.pipe(), os.open("/dev/null", os.O_RDONLY)
+    ours, slot = _support.socketpair()
+    free = os.dup(own)
+    os.close(free)
+    asked = request(inherited=[reading, own, slot, free + 1])
+    send_request(ours, asked._replace(inherited=[writing] * 4), [])
+    handover = Handover(slot, [])
+    _, fds = handover._read()
+    os.close(reading)
+    with pytest.raises(ValueError, match=f"inherited descriptor {own}, where the program has"):
+        handover._place(fds, asked._replace(argv=[b"--file=/dev/fd/%d" % own]))
+    handover._place(fds, asked)
+    named = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in (writing, reading, own, slot, free + 1)}
+    assert named[own] == "/dev/null"
+    assert {named[fd] for fd in named if fd != own} == {named[writing]}
+    assert os.get_inheritable(reading)
+    for fd in (*named, ours):
+        os.close(fd)
+    handover.ready()
