@@ -300,6 +300,7 @@ def send_fds(sock: int, fds: Sequence[int], tag: bytes = b"F") -> None:
 # What a copy needs is found here and now: the first look-up of a function, or of the type behind a string, makes it.
 # And there is room for what a hand-over receives, which has one thread.
 _tag, _fds, _unpack = ffi.new("char[1]"), ffi.new("int[]", MAX_FDS), ffi.unpack
+_three, _get_schedule = ffi.new("int[3]"), lib.lcp_get_schedule
 _receive, _send = lib.lcp_receive_tagged, lib.lcp_send
 _prefetch, _await_ahead, _replace_environ = lib.lcp_prefetch, lib.lcp_await_ahead, lib.lcp_replace_environ
 
@@ -434,6 +435,18 @@ def trim_heap() -> None:
 def ignore_signal(number: int) -> None:
     """Ignore a signal, in whatever thread; `signal.getsignal` does not know of it."""
     _check(lib.lcp_ignore_signal(number))
+
+
+def schedule(task: int = 0) -> tuple[int, int, int] | None:
+    """Give niceness, scheduling policy and priority of a thread, 0 for this one; None where it is gone."""
+    if _get_schedule(task, _three):
+        return None
+    return _three[0], _three[1], _three[2]
+
+
+def set_schedule(task: int, values: Sequence[int]) -> None:
+    """Give a thread these, as far as that is permitted."""
+    lib.lcp_set_schedule(task, list(values))
 
 
 def prefetch(path: str) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 3
 _PROTOCOL = b"%d " % PROTOCOL
-_FIELDS = 14
+_FIELDS = 15
 """How many there are before the arguments."""
 
 PAGES = b"P"
@@ -75,6 +75,8 @@ class Request(NamedTuple):
     Numbers of descriptors that the restoring side was itself started with, which come behind `pass_fds`. What the
     program has open under such a number stays.
     """
+    schedule: tuple[int, int, int] = (0, 0, 0)
+    """Niceness, scheduling policy and priority of the restoring side."""
 
     def encode(self) -> bytes:
         """
@@ -89,6 +91,7 @@ class Request(NamedTuple):
             *map(_numbers, ([PROTOCOL], [self.umask])),
             repr(self.launched).encode("ascii"),
             *map(_numbers, ([self.pgid or 0], self.closed, self.pass_fds, self.ignored, limits, self.inherited)),
+            _numbers(self.schedule if any(self.schedule) else ()),
             *map(os.fsencode, (kind, value)),
             self.cwd,
             os.fsencode(self.snapshot),
@@ -125,7 +128,7 @@ class Request(NamedTuple):
             message = "the request ends early"
             raise ValueError(message)
         _, umask, launched, pgid, closed, passed, ignored, limits, inherited, *rest = fields[:_FIELDS]
-        kind, value, cwd, snapshot, count = rest
+        schedule, kind, value, cwd, snapshot, count = rest
         end = _FIELDS + int(count)
         bounds = [*map(int, limits.split())]
         main: Any = Program(os.fsdecode(kind), os.fsdecode(value)) if kind else None  # type: ignore[arg-type]
@@ -144,6 +147,7 @@ class Request(NamedTuple):
             [*map(int, ignored.split())],
             dict(zip(bounds[::3], zip(bounds[1::3], bounds[2::3], strict=True), strict=True)),
             [*map(int, inherited.split())],
+            (*map(int, schedule.split()),) if schedule else (0, 0, 0),  # type: ignore[arg-type]
         )
 
 
@@ -243,6 +247,8 @@ class Handover:
         self._begun = False
         self._prefix = list(prefix)
         self._others = tree.other_tasks()
+        schedule = _support.schedule()
+        self._scheduled_alike = [task for task in self._others if _support.schedule(task) == schedule]
 
     def receive(self, *, before_start: Callable[[Sequence[int], Mapping[bytes, bytes]], None]) -> Request:
         """
@@ -263,6 +269,7 @@ class Handover:
         try:
             request, fds = self._read()
             apply(request, self._prefix)
+            self._schedule(request.schedule)
             if fds:
                 self._place(fds, request)
             before_start(request.closed, request.env)
@@ -317,6 +324,16 @@ class Handover:
             os.close(memory)
         _support.prefetch(f"{request.snapshot}/{WORKING_SET}")
         return request, fds
+
+    def _schedule(self, wanted: Sequence[int]) -> None:
+        """
+        Take over niceness, scheduling policy and priority, as far as that is permitted, in each thread and child.
+
+        Those that had others than this thread at the dump keep them: the program has set them.
+        """
+        if _support.schedule() != wanted:
+            for task in (0, *self._scheduled_alike):
+                _support.set_schedule(task, wanted)
 
     def _place(self, fds: Sequence[int], request: Request) -> None:
         """
@@ -397,7 +414,7 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
     Raises:
         OSError: the working directory cannot be entered.
     """
-    argv, env, cwd, umask, *_, pgid, ignored, limits, _ = request
+    argv, env, cwd, umask, *_, pgid, ignored, limits, _, _ = request
     arguments = [*map(os.fsdecode, argv)]
     sys.orig_argv[:] = [*prefix, *arguments]
     sys.argv[1:] = arguments

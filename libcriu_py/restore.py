@@ -254,6 +254,7 @@ def make_request(
         pgid=os.getpgrp(),
         ignored=handover.ignored_signals(),
         limits=handover.current_limits(),
+        schedule=_support.schedule() or (0, 0, 0),
     )
 
 

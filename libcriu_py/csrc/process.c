@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,6 +27,25 @@ int lcp_ignore_signal(int signo)
 	struct sigaction ignored = { .sa_handler = SIG_IGN };
 
 	return sigaction(signo, &ignored, NULL) ? -errno : 0;
+}
+
+/* By the kernel's numbers: musl has these functions, and they do nothing. */
+int lcp_get_schedule(int task, int *schedule)
+{
+	errno = 0;
+	schedule[0] = getpriority(PRIO_PROCESS, (id_t)task);
+	if (errno)
+		return -errno;
+	schedule[1] = (int)syscall(SYS_sched_getscheduler, task);
+	if (schedule[1] < 0 || syscall(SYS_sched_getparam, task, &schedule[2]))
+		return -errno;
+	return 0;
+}
+
+void lcp_set_schedule(int task, const int *schedule)
+{
+	syscall(SYS_sched_setscheduler, task, schedule[1], &schedule[2]);
+	setpriority(PRIO_PROCESS, (id_t)task, schedule[0]);
 }
 
 /*

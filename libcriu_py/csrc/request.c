@@ -134,6 +134,11 @@ static void put_bits(struct text *out, uint64_t bits, int first)
 	end_field(out);
 }
 
+static int is_scheduled(const struct request *request)
+{
+	return request->schedule[0] || request->schedule[1] || request->schedule[2];
+}
+
 static void put_now(struct text *out)
 {
 	struct timespec now;
@@ -161,6 +166,9 @@ int request_encode(struct text *out, const struct request *request)
 	put_limits(out);
 	for (int i = 0; request->inherited && i < request->inherited->count; i++)
 		put_number(out, request->inherited->fds[i]);
+	end_field(out);
+	for (int i = 0; is_scheduled(request) && i < 3; i++)
+		put_number(out, request->schedule[i]);
 	end_field(out);
 	put_field(out, ""); /* the main program is the snapshot's own */
 	put_field(out, "");

@@ -33,6 +33,7 @@ struct request {
 	unsigned int closed;     /* bit n: descriptor n was closed */
 	unsigned int pass;       /* bit n: descriptor n comes with the request */
 	const struct inherited_fds *inherited; /* these come with it too; NULL: none */
+	int schedule[3];         /* niceness, policy, priority */
 	pid_t pgid;              /* 0: none is to be joined */
 	uint64_t ignored;        /* bit n: signal n + 1 is ignored */
 };

@@ -78,6 +78,7 @@ int fill_request(struct request *request, const struct launch *launch, const str
 	request->pgid = getpgrp();
 	request->ignored = self->ignored;
 	request->inherited = inherited;
+	lcp_get_schedule(0, request->schedule);
 	for (int fd = 0; fd < 3; fd++)
 		request->closed |= is_closed(fd) ? 1u << fd : 0;
 	return 0;

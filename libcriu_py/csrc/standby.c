@@ -136,13 +136,15 @@ ssize_t lcp_standby_describe(const char *mode, char *text, size_t size)
 {
 	struct words words = { text, 0, size };
 	char file[8192], *rest, *line;
+	int schedule[3] = { 0 };
 
 	add(&words, "Mode: %s\n", mode);
 	add_status(&words);
 	add_places(&words);
 	add(&words, "Label: %s\n", slurp("/proc/self/attr/current", file, sizeof(file)));
-	errno = 0;
-	add(&words, "Priority: %d %ld\n", getpriority(PRIO_PROCESS, 0), syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0));
+	lcp_get_schedule(0, schedule);
+	add(&words, "Priority: %d %d %d %ld\n", schedule[0], schedule[1], schedule[2],
+	    syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0));
 	add_limits(&words);
 	add(&words, "Terminal: %d\n", use_of_terminal());
 	rest = slurp("/proc/self/cgroup", file, sizeof(file));

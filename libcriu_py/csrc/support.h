@@ -186,6 +186,11 @@ int lcp_is_ending(int pid);
 /* Let it end. */
 int lcp_stop_observing(int pid);
 
+/* Niceness, policy and priority of a thread, 0 for the calling one; 0 or -errno. */
+int lcp_get_schedule(int task, int *schedule);
+/* Give a thread these, as far as that is permitted. */
+void lcp_set_schedule(int task, const int *schedule);
+
 /* Make a session with this process alone in it; 0 or a negative errno. */
 int lcp_lead_session(void);
 /* Flush C's own streams and end at once. */

@@ -99,6 +99,13 @@ def read(*paths):
 def descriptors():
     say(str(sorted(fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}"))))
 
+def schedule():
+    import threading
+    def own():
+        return os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    tasks = map(int, os.listdir("/proc/self/task"))
+    say(json.dumps([own(), sorted({os.getpriority(os.PRIO_PROCESS, task) for task in tasks})]))
+
 def let_go(number):
     os.close(int(number))
     say("ready")
@@ -317,6 +324,52 @@ def test_more_descriptors_than_a_copy_can_be_given(made: tuple[Mode, Path], laun
     assert done.stdout == "five\n"
     assert "this process was started with 25" in done.stderr
     assert "descriptors above 2, of which a copy can be given 249" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["nice", "-n", "4"], ["chrt", "-b", "0"], ["nice", "-n", "3", "chrt", "-i", "0"]])
+def test_scheduling(copies: Copies, command: list[str]) -> None:
+    """
+    Niceness and policy are the launcher's, and those of a conventional start.
+    """
+    program = [*command, copies.mode.account.python, copies.path.parent / "program.py", "schedule"]
+    conventional = copies.mode.run(program).stdout
+    argv = [*command, *copies.command, "--no-fallback", copies.path, "--", "schedule"]
+    done = copies.mode.run(argv, env=copies.env)
+    assert (done.stdout, done.stderr) == (conventional, "")
+
+
+THREADS = """
+import json, os, sys, threading
+from libcriu_py import checkpoint
+go, at_ease = threading.Event(), threading.Event()
+def relax():
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    at_ease.set()
+    go.wait()
+for target in (go.wait, relax):
+    threading.Thread(target=target, daemon=True).start()
+at_ease.wait()
+with checkpoint():
+    pass
+print(sorted(os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir("/proc/self/task")))
+"""
+
+
+def test_scheduling_of_threads(own_account: Account, tmp_path: Path) -> None:
+    """
+    All threads have the launcher's niceness, but those to which the program gave another, and none has the dump's.
+    """
+    mode = Mode(MODES[0], MODES[0], own_account)
+    (tmp_path / "threads.py").write_text(THREADS)
+    nice, base = ["nice", "-n", "5"], os.nice(0)
+    command = [own_account.python, "-m", "libcriu_py", "snapshot", "-o", tmp_path / "snap", tmp_path / "threads.py"]
+    assert mode.run([*nice, *command]).returncode == 0
+    copies = Copies(mode, tmp_path / "snap", "native")
+    start = [*copies.command, "--no-fallback", copies.path]
+    if os.geteuid() == 0:
+        start[:0] = ["/usr/bin/unshare", "--pid", "--fork", "--mount-proc"]  # where nobody has the ids of its threads
+        assert json.loads(mode.run(start).stdout) == [base, base, 19]
+    assert json.loads(mode.run([*nice, *start]).stdout) == [base + 5, base + 5, 19]
 
 
 # ---- how it ends -----------------------------------------------------------

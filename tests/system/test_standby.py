@@ -263,6 +263,7 @@ def test_more_runs_than_copies(runs: Runs) -> None:
 
 OTHERS = {
     "priority": ["/usr/bin/nice", "-n", "3"],
+    "policy": ["/usr/bin/chrt", "-b", "0"],
     "processors": ["/usr/bin/taskset", "-c", "0"],
     "privileges": ["/usr/bin/setpriv", "--no-new-privs"],
 }

@@ -177,9 +177,9 @@ def test_request_with_a_large_environment(launcher: str, snap: Path, monkeypatch
 
 def test_request_of_other_surroundings(launcher: str, snap: Path, tmp_path: Path) -> None:
     """
-    Working directory, umask, closed streams, ignored signals and process group are those of the launcher.
+    Directory, umask, closed streams, descriptors, signals, process group and scheduling are those of the launcher.
     """
-    script = 'trap "" HUP USR1 PIPE; umask 027; exec "$@" <&-'
+    script = 'trap "" HUP USR1 PIPE; umask 027; exec nice -n 3 chrt -b 0 "$@" <&- 7</'
     argv = ["/bin/sh", "-c", script, "sh", launcher, "--print-request", str(snap)]
     process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True)
     out, _ = process.communicate(timeout=TIMEOUT)
@@ -187,6 +187,8 @@ def test_request_of_other_surroundings(launcher: str, snap: Path, tmp_path: Path
     assert request.cwd == os.fsencode(tmp_path)
     assert (request.umask, request.closed, request.ignored) == (0o027, [0], [1, 10])
     assert request.pgid == process.pid
+    assert request.inherited == [7]
+    assert request.schedule == (os.nice(0) + 3, os.SCHED_BATCH, 0)
 
 
 def test_first_of_two_variables_counts(launcher: str, snap: Path) -> None:
