@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 3
 _PROTOCOL = b"%d " % PROTOCOL
-_FIELDS = 15
+_FIELDS = 16
 """How many there are before the arguments."""
 
 PAGES = b"P"
@@ -77,6 +77,8 @@ class Request(NamedTuple):
     """
     schedule: tuple[int, int, int] = (0, 0, 0)
     """Niceness, scheduling policy and priority of the restoring side."""
+    blocked: list[int] = []  # noqa: RUF012
+    """Signals that the restoring side was started with blocked."""
 
     def encode(self) -> bytes:
         """
@@ -91,7 +93,7 @@ class Request(NamedTuple):
             *map(_numbers, ([PROTOCOL], [self.umask])),
             repr(self.launched).encode("ascii"),
             *map(_numbers, ([self.pgid or 0], self.closed, self.pass_fds, self.ignored, limits, self.inherited)),
-            _numbers(self.schedule if any(self.schedule) else ()),
+            *map(_numbers, (self.schedule if any(self.schedule) else (), self.blocked)),
             *map(os.fsencode, (kind, value)),
             self.cwd,
             os.fsencode(self.snapshot),
@@ -128,7 +130,7 @@ class Request(NamedTuple):
             message = "the request ends early"
             raise ValueError(message)
         _, umask, launched, pgid, closed, passed, ignored, limits, inherited, *rest = fields[:_FIELDS]
-        schedule, kind, value, cwd, snapshot, count = rest
+        schedule, blocked, kind, value, cwd, snapshot, count = rest
         end = _FIELDS + int(count)
         bounds = [*map(int, limits.split())]
         main: Any = Program(os.fsdecode(kind), os.fsdecode(value)) if kind else None  # type: ignore[arg-type]
@@ -148,6 +150,7 @@ class Request(NamedTuple):
             dict(zip(bounds[::3], zip(bounds[1::3], bounds[2::3], strict=True), strict=True)),
             [*map(int, inherited.split())],
             (*map(int, schedule.split()),) if schedule else (0, 0, 0),  # type: ignore[arg-type]
+            [*map(int, blocked.split())],
         )
 
 
@@ -173,6 +176,13 @@ def ignored_signals() -> list[int]:
         line = next(line for line in status if line.startswith(b"SigIgn:"))
     mask = int(line.split()[1], 16)
     return [number for number in range(1, 65) if mask >> (number - 1) & 1 and number not in others]
+
+
+def blocked_signals() -> list[int]:
+    """Give the signals that this thread blocks."""
+    import signal
+
+    return sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 
 
 def inherited_descriptors() -> list[int]:
@@ -414,7 +424,7 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
     Raises:
         OSError: the working directory cannot be entered.
     """
-    argv, env, cwd, umask, *_, pgid, ignored, limits, _, _ = request
+    argv, env, cwd, umask, *_, pgid, ignored, limits, _, _, blocked = request
     arguments = [*map(os.fsdecode, argv)]
     sys.orig_argv[:] = [*prefix, *arguments]
     sys.argv[1:] = arguments
@@ -423,6 +433,7 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
     os.umask(umask)
     _join_group(pgid)
     _ignore(ignored)
+    _block(blocked)
     _limit(limits)
     time.tzset()
     set_locale()
@@ -466,6 +477,14 @@ def _ignore(signals: Sequence[int]) -> None:
             signal.signal(number, signal.SIG_IGN)
         else:
             _support.ignore_signal(number)
+
+
+def _block(signals: Sequence[int]) -> None:
+    """Block signals in this thread, and so in those that it starts; what the program has blocked itself stays so."""
+    if signals:
+        import signal
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
 
 def _limit(limits: Mapping[int, tuple[int, int]]) -> None:

@@ -99,7 +99,8 @@ def _try_restored(
     # the shell would take the terminal back while the program still reads from it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        process = restore_in_place(snapshot, args, main=main, mode=mode, inherited=inherited)
+        blocked = sorted(map(int, mask))
+        process = restore_in_place(snapshot, args, main=main, mode=mode, inherited=inherited, blocked=blocked)
     except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise

@@ -145,6 +145,7 @@ def restore_in_place(
     main: Program | None,
     mode: Privilege | str | None,
     inherited: Sequence[int],
+    blocked: Sequence[int],
 ) -> RestoredProcess:
     """
     Restore a snapshot as the program that this process was started to be.
@@ -155,6 +156,7 @@ def restore_in_place(
         main: as for `restore`.
         mode: as for `restore`.
         inherited: descriptors above 2 that this process was started with, and the program is to be.
+        blocked: signals that were blocked then.
 
     Returns:
         The process, which ends with this one; what it raises is as for `restore`.
@@ -175,11 +177,15 @@ def restore_in_place(
         "encoding": None,
         "errors": None,
     }
-    return _restore_one(snapshot, argv, settings, inherited)
+    return _restore_one(snapshot, argv, settings, inherited, blocked)
 
 
 def _restore_one(
-    snapshot: Snapshot, argv: Sequence[Argument], settings: RestoreSettings, inherited: Sequence[int] = ()
+    snapshot: Snapshot,
+    argv: Sequence[Argument],
+    settings: RestoreSettings,
+    inherited: Sequence[int] = (),
+    blocked: Sequence[int] | None = None,
 ) -> RestoredProcess:
     refuse_mismatches(snapshot)
     streams = Streams(settings["stdin"], settings["stdout"], settings["stderr"])
@@ -188,6 +194,8 @@ def _restore_one(
         request = request._replace(
             closed=streams.closed, pass_fds=list(settings["pass_fds"]), inherited=list(inherited)
         )
+        if blocked is not None:
+            request = request._replace(blocked=list(blocked))
         may_take = settings["standby"] and settings["die_with_caller"] and not settings["isolate"]
         taken = take(snapshot, request, streams.given, settings) if may_take else None
         launched = taken or launch(
@@ -255,6 +263,7 @@ def make_request(
         ignored=handover.ignored_signals(),
         limits=handover.current_limits(),
         schedule=_support.schedule() or (0, 0, 0),
+        blocked=handover.blocked_signals(),
     )
 
 

@@ -84,6 +84,18 @@ static void open_missing_stdio(void)
 			return;
 }
 
+static uint64_t blocked_signals(void)
+{
+	uint64_t found = 0;
+	sigset_t mask;
+
+	sigprocmask(SIG_BLOCK, NULL, &mask);
+	for (int sig = 1; sig <= 64; sig++)
+		if (sig != 32 && sig != 33 && sigismember(&mask, sig) == 1) /* glibc keeps these for its threads */
+			found |= (uint64_t)1 << (sig - 1);
+	return found;
+}
+
 /* ---- the conventional start ------------------------------------------- */
 
 /* A program that checkpoints itself is to do its work here, and not to make a snapshot anew (libcriu_py/overrides.py). */
@@ -308,6 +320,7 @@ int main(int argc, char **argv)
 	if (argc < 1)
 		return USAGE_ERROR;
 	open_missing_stdio();
+	launch.blocked = blocked_signals();
 	launch.env = environ;
 	if (is_command(argv[0])) {
 		const char *launcher = getenv("LIBCRIU_PY_LAUNCHER");

@@ -14,6 +14,7 @@ struct launch {
 	const char *script;      /* a launch script, or NULL */
 	char *const *arguments;  /* of the program, NULL-terminated */
 	char **env;
+	uint64_t blocked;        /* bit n: signal n + 1 was blocked from the start */
 	char **command;          /* the whole command line where this is libcriu-py, else NULL */
 	int no_fallback, quiet;
 	int print_request;       /* only print what would be handed over */

@@ -170,6 +170,7 @@ int request_encode(struct text *out, const struct request *request)
 	for (int i = 0; is_scheduled(request) && i < 3; i++)
 		put_number(out, request->schedule[i]);
 	end_field(out);
+	put_bits(out, request->blocked, 1);
 	put_field(out, ""); /* the main program is the snapshot's own */
 	put_field(out, "");
 	put_field(out, request->cwd);

@@ -36,6 +36,7 @@ struct request {
 	int schedule[3];         /* niceness, policy, priority */
 	pid_t pgid;              /* 0: none is to be joined */
 	uint64_t ignored;        /* bit n: signal n + 1 is ignored */
+	uint64_t blocked;        /* the same of those that are blocked */
 };
 
 /* Write the request as `Request.encode` does; 0, or -errno. */

@@ -77,6 +77,7 @@ int fill_request(struct request *request, const struct launch *launch, const str
 	request->snapshot = snapshot->path;
 	request->pgid = getpgrp();
 	request->ignored = self->ignored;
+	request->blocked = launch->blocked;
 	request->inherited = inherited;
 	lcp_get_schedule(0, request->schedule);
 	for (int fd = 0; fd < 3; fd++)

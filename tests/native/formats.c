@@ -184,21 +184,21 @@ static const char *next_field(const struct text *text, size_t *at)
 
 static int check_request(const struct request *request)
 {
-	const char *field[15], *entry;
+	const char *field[16], *entry;
 	struct text text = { 0 };
 	int good = !request_encode(&text, request), i = 0;
 	size_t at = 0;
 
-	for (int n = 0; n < 15; n++) {
+	for (int n = 0; n < 16; n++) {
 		field[n] = next_field(&text, &at);
 		good = good && field[n];
 	}
-	good = good && !strcmp(field[12], request->cwd) && !strcmp(field[13], request->snapshot);
+	good = good && !strcmp(field[13], request->cwd) && !strcmp(field[14], request->snapshot);
 	for (; good && request->argv[i]; i++) {
 		entry = next_field(&text, &at);
 		good = entry && !strcmp(entry, request->argv[i]);
 	}
-	good = good && atoi(field[14]) == i;
+	good = good && atoi(field[15]) == i;
 	/* Those of the environment come in its order, but for what has no value, or the name of another. */
 	for (i = 0; good && (entry = next_field(&text, &at)); i++) {
 		while (request->env[i] && strcmp(request->env[i], entry))

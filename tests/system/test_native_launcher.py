@@ -106,6 +106,9 @@ def schedule():
     tasks = map(int, os.listdir("/proc/self/task"))
     say(json.dumps([own(), sorted({os.getpriority(os.PRIO_PROCESS, task) for task in tasks})]))
 
+def blocked():
+    say(str(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))))
+
 def let_go(number):
     os.close(int(number))
     say("ready")
@@ -336,6 +339,17 @@ def test_scheduling(copies: Copies, command: list[str]) -> None:
     argv = [*command, *copies.command, "--no-fallback", copies.path, "--", "schedule"]
     done = copies.mode.run(argv, env=copies.env)
     assert (done.stdout, done.stderr) == (conventional, "")
+
+
+def test_blocked_signals(copies: Copies) -> None:
+    """
+    They are those that were blocked when the launcher was started.
+    """
+    block = "import os, signal, sys; signal.pthread_sigmask(0, {10, 21, 40}); os.execv(sys.argv[1], sys.argv[1:])"
+    argv = [*copies.command, "--no-fallback", copies.path, "--", "blocked"]
+    done = copies.mode.run([copies.mode.account.python, "-c", block, *argv], env=copies.env)
+    assert (done.stdout, done.stderr) == ("[10, 21, 40]\n", "")
+    assert copies.run("blocked").stdout == "[]\n"
 
 
 THREADS = """

@@ -35,7 +35,7 @@ def test_every_byte_survives(argv: list[bytes], env: dict[bytes, bytes], cwd: by
     Arguments, environment and directory are the same bytes on the other side, in the same order.
     """
     sent = request(argv=argv, env=env, cwd=cwd, main=Program("module", "http.server"), closed=[0], pass_fds=[7])
-    sent = sent._replace(inherited=[63, 5], schedule=(-5, 2, 7))
+    sent = sent._replace(inherited=[63, 5], schedule=(-5, 2, 7), blocked=[10, 64])
     received = Request.decode(sent.encode())
     assert received == sent
     assert list(received.env) == list(env)
