@@ -265,7 +265,8 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
         refuse_place(options.script, plan.dir)
     before = _identity(plan.dir)
     status = spawn_for_snapshot(command_line(options.python, plan), env=_environment(options), mode=options.mode)
-    if _identity(plan.dir) in {None, before}:
+    # Where the program has said why there is none, the one that is there was made by another command meanwhile.
+    if status == TOLD or _identity(plan.dir) in {None, before}:
         if status != TOLD:
             sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
         return 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -89,11 +90,15 @@ class SelfDump(NamedTuple):
 
 def write_program(mode: Mode, directory: Path, code: str) -> Path:
     """
-    Write a program that the mode's account can read.
+    Write a program that the mode's account can read; one that is there stays what its snapshots hold the code of.
     """
+    source = textwrap.dedent(code)
     script = directory / "program.py"
-    script.write_text(textwrap.dedent(code), encoding="utf-8")
-    mode.account.give(script)
+    if script.exists() and script.read_text(encoding="utf-8") != source:
+        script = directory / f"program-{zlib.crc32(source.encode()):08x}.py"
+    if not script.exists():
+        script.write_text(source, encoding="utf-8")
+        mode.account.give(script)
     return script
 
 
