@@ -33,8 +33,8 @@ The ways to be allowed that this test run can try; without rights there is but o
 
 ONCE = tuple(name for name in MODES if name != "rootless-as-root")
 """
-Each mode once, for tests of what takes its time and does not depend on who is rootless: by root, and by an account
-without rights.
+Each mode once: root by root, rootless and with file capabilities by an account without rights. Who is rootless makes a
+difference to launchers and to the modes themselves.
 """
 
 IN_PLACE = tuple(name for name in ONCE if name != "rootless")
@@ -245,18 +245,12 @@ def start(way: Way) -> list[str]:
     return way.argv
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=ONCE)
 def mode(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Mode:
     """
-    Each way to be allowed: root, rootless by root, rootless and with file capabilities by an account without rights.
-    """
-    return mode_named(request.param)
+    Each way to be allowed: root by root, rootless and with file capabilities by an account without rights.
 
-
-@pytest.fixture(params=ONCE)
-def allowed(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Mode:
-    """
-    Each mode once: root by root, rootless and with file capabilities by an account without rights.
+    Who is rootless as root is a matter of `MODES`, for tests of the launchers and of the modes themselves.
     """
     return mode_named(request.param)
 

@@ -255,8 +255,7 @@ sys.exit(4)
 """
 
 
-@pytest.mark.parametrize("launcher", ["native", "python"])
-def test_conventional_start_of_a_program_that_checkpoints_itself(mode: Mode, place: Path, launcher: str) -> None:
+def test_conventional_start_of_a_program_that_checkpoints_itself(mode: Mode, place: Path) -> None:
     """
     It goes on at its checkpoint and does its work, and neither takes nor replaces a snapshot.
     """
@@ -265,14 +264,14 @@ def test_conventional_start_of_a_program_that_checkpoints_itself(mode: Mode, pla
     snapshot = make_snapshot(mode, place / "snap", place / "program.py")
     made = sorted(os.listdir(snapshot))
     start = [*mode.command, "run", str(snapshot), "a"]
-    env = {**os.environ, "LIBCRIU_PY_LAUNCHER": launcher}
-    restored = run(start, cwd=place, env=env)
+    restored = run(start, cwd=place)
     assert (restored.returncode, restored.stdout) == (4, "restored ['a']\n"), restored.stderr
     elsewhere = place / "elsewhere"
     elsewhere.mkdir()
     mode.account.give(elsewhere)
-    for directory in (place, elsewhere):
-        done = run(start, cwd=directory, env={**env, "PYTHONHASHSEED": "5"})
+    for directory, launcher in ((place, "python"), (elsewhere, "python"), (place, "native"), (elsewhere, "native")):
+        env = {**os.environ, "LIBCRIU_PY_LAUNCHER": launcher, "PYTHONHASHSEED": "5"}
+        done = run(start, cwd=directory, env=env)
         assert (done.returncode, done.stdout) == (4, "simulated ['a']\n"), done.stderr
         assert done.stderr.startswith("libcriu-py: starting conventionally: ")
     assert os.listdir(elsewhere) == []
@@ -295,8 +294,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "xx_YY.UTF-8"])
-def test_particulars(mode: Mode, place: Path, locale: str) -> None:
+def test_particulars(mode: Mode, place: Path) -> None:
     """
     Newlines of stdin, the name in the kernel, encodings of any locale and spawned workers are as conventionally.
     """
@@ -306,11 +304,12 @@ def test_particulars(mode: Mode, place: Path, locale: str) -> None:
     mode.account.give(script)
     mode.account.give(text)
     snapshot = make_snapshot(mode, place / "snap", script)
-    settings = {"env": {**os.environ, "LC_ALL": locale}, "input": b"a\rb\r\nc\n", "text": False}
-    conventional = run([*mode.prefix, str(mode.account.python), str(script), str(text)], **settings)
-    restored = run([*mode.command, "run", "--no-fallback", str(snapshot), str(text)], **settings)
-    assert restored.stdout == conventional.stdout
-    assert (restored.returncode, restored.stderr) == (conventional.returncode, conventional.stderr) == (0, b"")
+    for locale in ("C", "C.UTF-8", "xx_YY.UTF-8"):
+        settings = {"env": {**os.environ, "LC_ALL": locale}, "input": b"a\rb\r\nc\n", "text": False}
+        conventional = run([*mode.prefix, str(mode.account.python), str(script), str(text)], **settings)
+        restored = run([*mode.command, "run", "--no-fallback", str(snapshot), str(text)], **settings)
+        assert restored.stdout == conventional.stdout
+        assert (restored.returncode, restored.stderr) == (conventional.returncode, conventional.stderr) == (0, b"")
 
 
 def test_directory_without_a_snapshot(mode: Mode, place: Path) -> None:

@@ -123,13 +123,13 @@ def wait_until(dump: SelfDump, seconds: float) -> None:
     time.sleep(max(0.0, taken + seconds - time.time()))
 
 
-def test_waits_of_threads(allowed: Mode, directory_of: Directories) -> None:
+def test_waits_of_threads(mode: Mode, directory_of: Directories) -> None:
     """
     A wait with a time limit has as long to go in a copy as it had at the dump, after a reboot too.
 
     With a file-capable criu there is no time namespace: there all end at once, or late after a reboot.
     """
-    dump = take(allowed, directory_of(allowed.account), WAITS, str(WAIT))
+    dump = take(mode, directory_of(mode.account), WAITS, str(WAIT))
     wait_until(dump, WAIT + 0.5)
     later: dict[str, Any] = json.loads(dump.run(str(WAIT)).stdout)
     # One after the other: a copy whose pid is taken moves to namespaces of its own, in each mode.
@@ -137,7 +137,7 @@ def test_waits_of_threads(allowed: Mode, directory_of: Directories) -> None:
     for seen in (later, booted):
         assert seen["downtime"] > WAIT
         assert 0 < seen["ours"] < WAIT  # libcriu_py.clock.monotonic()
-    if allowed.name == "capability":
+    if mode.name == "capability":
         assert later["jump"] > later["downtime"] - 0.5  # and the time that the dump took
         assert later["after"]["sleep"] < 0.3
         assert booted["jump"] < 0
@@ -179,7 +179,7 @@ def test_timers_of_uvloop(own_account: Account, directory_of: Directories) -> No
     assert 0.3 < waited < WAIT + 0.5
 
 
-def test_clocks_of_the_machine(allowed: Mode, directory_of: Directories) -> None:
+def test_clocks_of_the_machine(mode: Mode, directory_of: Directories) -> None:
     """
     Where the program wants the machine's monotonic clock, a copy has it.
     """
@@ -190,7 +190,7 @@ def test_clocks_of_the_machine(allowed: Mode, directory_of: Directories) -> None
         pass
     print(json.dumps([time.monotonic(), os.readlink("/proc/self/ns/time")]))
     """
-    dump = take(allowed, directory_of(allowed.account), code)
+    dump = take(mode, directory_of(mode.account), code)
     for now, namespace in both(dump):
         assert time.monotonic() - 10 < now < time.monotonic()
         assert namespace == os.readlink("/proc/self/ns/time")

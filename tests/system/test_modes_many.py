@@ -201,15 +201,15 @@ def test_a_pool_hands_out_ready_children_and_replaces_them(account: Account, rea
     assert "closed" in refusal
 
 
-def test_a_pool_gets_over_deaths_and_cancellations(allowed: Mode, directory_of: Callable[[Account], Path]) -> None:
+def test_a_pool_gets_over_deaths_and_cancellations(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
     """
     A child that dies while it waits is replaced, a taker that gives up costs none, and a failed restore is told.
     """
-    directory = directory_of(allowed.account)
-    program, snapshot = write_program(allowed.account, directory), directory / "snapshot"
-    made = allowed.run([allowed.account.python, "-m", "libcriu_py", "snapshot", "-o", snapshot, program, snapshot])
+    directory = directory_of(mode.account)
+    program, snapshot = write_program(mode.account, directory), directory / "snapshot"
+    made = mode.run([mode.account.python, "-m", "libcriu_py", "snapshot", "-o", snapshot, program, snapshot])
     assert made.returncode == 0, made.stderr
-    done = allowed.run([allowed.account.python, "-c", POOL_TROUBLE, snapshot])
+    done = mode.run([mode.account.python, "-c", POOL_TROUBLE, snapshot])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
         "after a death": ["ready"],

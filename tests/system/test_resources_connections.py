@@ -94,7 +94,7 @@ Clients that keep connections, and how each asks.
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_http_client(client: str, http_server: str, allowed: Mode, directory_of: Directories) -> None:
+def test_http_client(client: str, http_server: str, mode: Mode, directory_of: Directories) -> None:
     """
     A client used before the dump has no socket in the image, and works in each copy.
     """
@@ -111,7 +111,7 @@ first = get()
 assert get() == first, "the connection is not kept"
 print(json.dumps([first.decode(), warm.decode()]))
 """
-    dump = take(allowed, directory_of(allowed.account), code, http_server)
+    dump = take(mode, directory_of(mode.account), code, http_server)
     (one, old), (other, _) = both(dump, http_server)
     assert len({one, other, old}) == 3
 
@@ -125,7 +125,7 @@ ASYNC_CLIENTS = {
 
 
 @pytest.mark.parametrize("client", ASYNC_CLIENTS)
-def test_async_http_client(client: str, http_server: str, allowed: Mode, directory_of: Directories) -> None:
+def test_async_http_client(client: str, http_server: str, mode: Mode, directory_of: Directories) -> None:
     """
     An async client that belongs to the running event loop likewise.
     """
@@ -145,7 +145,7 @@ async def main():
     await (client.aclose() if hasattr(client, "aclose") else client.close())
 asyncio.run(main())
 """
-    dump = take(allowed, directory_of(allowed.account), code, http_server)
+    dump = take(mode, directory_of(mode.account), code, http_server)
     (one, old), (other, _) = both(dump, http_server)
     assert len({one, other, old}) == 3
 
@@ -206,17 +206,17 @@ Programs with a client of redis-py.
 
 
 @pytest.mark.parametrize("client", REDIS)
-def test_redis(client: str, allowed: Mode, directory_of: Directories) -> None:
+def test_redis(client: str, mode: Mode, directory_of: Directories) -> None:
     """
     A client of redis-py used before the dump connects again in each copy.
     """
     with serving(_Echo(("127.0.0.1", 0), _Redis)) as port:
-        dump = take(allowed, directory_of(allowed.account), REDIS[client], port)
+        dump = take(mode, directory_of(mode.account), REDIS[client], port)
         (one, old), (other, _) = both(dump, port)
         assert len({one, other, old}) == 3
 
 
-def test_sqlalchemy(allowed: Mode, directory_of: Directories) -> None:
+def test_sqlalchemy(mode: Mode, directory_of: Directories) -> None:
     """
     A queue of SQLAlchemy connections is emptied and filled again; a database in memory survives.
     """
@@ -242,12 +242,12 @@ def test_sqlalchemy(allowed: Mode, directory_of: Directories) -> None:
     with memory.begin() as connection:
         print(json.dumps([len(made), connection.execute(text("select x from t")).scalar()]))
     """
-    directory = directory_of(allowed.account)
-    dump = take(allowed, directory, code, str(directory / "db"))
+    directory = directory_of(mode.account)
+    dump = take(mode, directory, code, str(directory / "db"))
     assert both(dump, str(directory / "db")) == [[2, 42]] * 2
 
 
-def test_async_sqlalchemy(allowed: Mode, directory_of: Directories) -> None:
+def test_async_sqlalchemy(mode: Mode, directory_of: Directories) -> None:
     """
     A queue of an async engine likewise, in the event loop that it belongs to.
     """
@@ -271,8 +271,8 @@ def test_async_sqlalchemy(allowed: Mode, directory_of: Directories) -> None:
     asyncio.run(main())
     print(json.dumps(len(made)))
     """
-    directory = directory_of(allowed.account)
-    dump = take(allowed, directory, code, str(directory / "db"))
+    directory = directory_of(mode.account)
+    dump = take(mode, directory, code, str(directory / "db"))
     assert both(dump, str(directory / "db")) == [2, 2]
 
 
@@ -383,11 +383,11 @@ Programs with a pool of connections to PostgreSQL.
 
 
 @pytest.mark.parametrize("client", POSTGRES)
-def test_postgres(client: str, allowed: Mode, directory_of: Directories) -> None:
+def test_postgres(client: str, mode: Mode, directory_of: Directories) -> None:
     """
     A pool used before the dump has no socket in the image, and connects anew in each copy.
     """
     with serving(_Echo(("127.0.0.1", 0), _Postgres)) as port:
-        dump = take(allowed, directory_of(allowed.account), POSTGRES[client], port)
+        dump = take(mode, directory_of(mode.account), POSTGRES[client], port)
         (one, old), (other, _) = both(dump, port)
         assert len({one, other, old}) == 3

@@ -44,11 +44,11 @@ RULES = [
 ]
 
 
-def test_rules_in_code_and_in_toml(allowed: Mode, directory_of: Directories) -> None:
+def test_rules_in_code_and_in_toml(mode: Mode, directory_of: Directories) -> None:
     """
     The first rule that fits counts; a reopened log appends, a reopened input goes on where it was.
     """
-    directory = directory_of(allowed.account)
+    directory = directory_of(mode.account)
     (directory / "data").write_text("abcdef")
     (directory / "pyproject.toml").write_text(
         "".join(
@@ -60,7 +60,7 @@ def test_rules_in_code_and_in_toml(allowed: Mode, directory_of: Directories) -> 
         ("code", f"settings = {{'rules': {RULES}}}"),
         ("toml", "settings = {'config': where + '/pyproject.toml'}"),
     ):
-        dump = take(allowed, directory, CODE.replace("RULES", settings), str(directory), name=name)
+        dump = take(mode, directory, CODE.replace("RULES", settings), str(directory), name=name)
         with (directory / "app.log").open("a") as log:
             log.write("grown\n")
         done = dump.run(str(directory))
@@ -68,17 +68,17 @@ def test_rules_in_code_and_in_toml(allowed: Mode, directory_of: Directories) -> 
         assert (directory / "app.log").read_text() == "one\ngrown\ncopy\n"
 
 
-def test_rule_that_refuses(allowed: Mode, directory_of: Directories) -> None:
+def test_rule_that_refuses(mode: Mode, directory_of: Directories) -> None:
     """
     "error" refuses the dump with all that it is for; a wrong rule is refused too.
     """
-    directory = directory_of(allowed.account)
+    directory = directory_of(mode.account)
     (directory / "data").write_text("abcdef")
     for rule, expected in (
         ({"action": "error", "kind": "file"}, "a rule refuses a dump with file "),
         ({"action": "shut"}, "is no rule for descriptors"),
     ):
-        script = write_program(allowed, directory, CODE.replace("RULES", f"settings = {{'rules': [{rule}]}}"))
-        done = start(allowed, script, directory / "snap", str(directory))
+        script = write_program(mode, directory, CODE.replace("RULES", f"settings = {{'rules': [{rule}]}}"))
+        done = start(mode, script, directory / "snap", str(directory))
         assert expected in done.stderr
         assert not (directory / "snap").exists()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Directories = Callable[[Account], Path]
 
 
-def test_wakeup_descriptor_of_signals(allowed: Mode, directory_of: Directories) -> None:
+def test_wakeup_descriptor_of_signals(mode: Mode, directory_of: Directories) -> None:
     """
     A signal in a copy is written to the descriptor that the program set for it, and handled by an event loop.
     """
@@ -47,10 +47,10 @@ def test_wakeup_descriptor_of_signals(allowed: Mode, directory_of: Directories) 
         return "handled"
     print(json.dumps([seen, asyncio.run(main())]))
     """
-    assert both(take(allowed, directory_of(allowed.account), code)) == [[[10], "handled"]] * 2
+    assert both(take(mode, directory_of(mode.account), code)) == [[[10], "handled"]] * 2
 
 
-def test_signal_handlers_of_a_running_loop(allowed: Mode, directory_of: Directories) -> None:
+def test_signal_handlers_of_a_running_loop(mode: Mode, directory_of: Directories) -> None:
     """
     So it is in a loop that was running at the dump.
     """
@@ -67,15 +67,15 @@ def test_signal_handlers_of_a_running_loop(allowed: Mode, directory_of: Director
         return "handled"
     print(json.dumps(asyncio.run(main())))
     """
-    assert both(take(allowed, directory_of(allowed.account), code)) == ["handled"] * 2
+    assert both(take(mode, directory_of(mode.account), code)) == ["handled"] * 2
 
 
 @pytest.mark.parametrize("where", ["stderr", "file"])
-def test_faults_are_reported(where: str, allowed: Mode, directory_of: Directories) -> None:
+def test_faults_are_reported(where: str, mode: Mode, directory_of: Directories) -> None:
     """
     Reports of faulthandler go to the copy's own stderr, or to the file that it was given.
     """
-    directory = directory_of(allowed.account)
+    directory = directory_of(mode.account)
     target = "sys.stderr" if where == "stderr" else "open(sys.argv[1], 'w')"
     code = f"""
     import faulthandler, os, signal, sys
@@ -89,7 +89,7 @@ def test_faults_are_reported(where: str, allowed: Mode, directory_of: Directorie
     sys.stderr.flush()
     os.abort()
     """
-    dump = take(allowed, directory, code, str(directory / "faults"))
+    dump = take(mode, directory, code, str(directory / "faults"))
     done = dump.run(str(directory / "faults"))
     assert done.returncode in {-6, 128 + 6}, done
     text = done.stderr if where == "stderr" else (directory / "faults").read_text()
@@ -97,7 +97,7 @@ def test_faults_are_reported(where: str, allowed: Mode, directory_of: Directorie
     assert "Fatal Python error: Aborted" in text
 
 
-def test_timed_tracebacks_come_later(allowed: Mode, directory_of: Directories) -> None:
+def test_timed_tracebacks_come_later(mode: Mode, directory_of: Directories) -> None:
     """
     A traceback that faulthandler was to write after some time has as long to go in a copy, and may be called off.
     """
@@ -111,7 +111,7 @@ def test_timed_tracebacks_come_later(allowed: Mode, directory_of: Directories) -
     faulthandler.cancel_dump_traceback_later()
     print(json.dumps("here"))
     """
-    done = take(allowed, directory_of(allowed.account), code).run()
+    done = take(mode, directory_of(mode.account), code).run()
     assert json.loads(done.stdout) == "here"
     assert "Timeout (0:00:01)!" in done.stderr
 
@@ -157,11 +157,11 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("state", ["running", "gone"])
-def test_helpers_of_multiprocessing(state: str, allowed: Mode, directory_of: Directories) -> None:
+def test_helpers_of_multiprocessing(state: str, mode: Mode, directory_of: Directories) -> None:
     """
     Resource tracker and fork server come back with the image, or are started again where they had ended.
     """
-    dump = take(allowed, directory_of(allowed.account), HELPERS, state)
+    dump = take(mode, directory_of(mode.account), HELPERS, state)
     done = dump.run(state)
     assert done.stdout, done.stderr
     squares, first, same = json.loads(done.stdout)
@@ -169,7 +169,7 @@ def test_helpers_of_multiprocessing(state: str, allowed: Mode, directory_of: Dir
     assert same == [state == "running"] * 2
 
 
-def test_history_of_readline(allowed: Mode, directory_of: Directories) -> None:
+def test_history_of_readline(mode: Mode, directory_of: Directories) -> None:
     """
     The history that was read is there in each copy, and a copy can add to its own and write it.
     """
@@ -183,10 +183,10 @@ def test_history_of_readline(allowed: Mode, directory_of: Directories) -> None:
     lines = [readline.get_history_item(place) for place in range(1, readline.get_current_history_length() + 1)]
     print(json.dumps(lines))
     """
-    assert both(take(allowed, directory_of(allowed.account), code), "after") == [["before", "after"]] * 2
+    assert both(take(mode, directory_of(mode.account), code), "after") == [["before", "after"]] * 2
 
 
-def test_translations(allowed: Mode, directory_of: Directories) -> None:
+def test_translations(mode: Mode, directory_of: Directories) -> None:
     """
     The language is looked up of the new environment with each call of a function of gettext.
     """
@@ -216,12 +216,12 @@ def test_translations(allowed: Mode, directory_of: Directories) -> None:
         pass
     print(json.dumps([before, gettext.gettext("hello")]))
     """
-    directory = directory_of(allowed.account)
-    dump = take(allowed, directory, code, str(directory), env={"LANGUAGE": "de"})
+    directory = directory_of(mode.account)
+    dump = take(mode, directory, code, str(directory), env={"LANGUAGE": "de"})
     assert json.loads(dump.run(env={"LANGUAGE": "fr"}).stdout) == ["hallo", "bonjour"]
 
 
-def test_identity(allowed: Mode, directory_of: Directories) -> None:
+def test_identity(mode: Mode, directory_of: Directories) -> None:
     """
     What tells who a process is, and in which time zone, tells the same as the kernel and the new environment.
     """
@@ -249,7 +249,7 @@ def test_identity(allowed: Mode, directory_of: Directories) -> None:
         before = look()
     print(json.dumps([before, look()]))
     """
-    dump = take(allowed, directory_of(allowed.account), code, env={"TZ": "AAA-1"})
+    dump = take(mode, directory_of(mode.account), code, env={"TZ": "AAA-1"})
     expected = {
         "pids": 1, "names": ["MainProcess", "MainThread", "MainProcess"], "native": True, "executable": True,
     }

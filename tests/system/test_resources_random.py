@@ -41,20 +41,20 @@ print(json.dumps({
 """
 
 
-def test_standard_library_differs(allowed: Mode, directory_of: Directories) -> None:
+def test_standard_library_differs(mode: Mode, directory_of: Directories) -> None:
     """
     random, ssl, uuid, tempfile, multiprocessing and secrets differ; what was made with a seed goes on with it.
     """
     import random
 
-    one, other = two_copies(allowed, directory_of(allowed.account), STANDARD)
+    one, other = two_copies(mode, directory_of(mode.account), STANDARD)
     expected = random.Random(42)
     expected.random()
     assert one.pop("seeded") == other.pop("seeded") == expected.random()
     assert [name for name in one if one[name] == other[name]] == []
 
 
-def test_generators_that_are_frozen_differ(allowed: Mode, directory_of: Directories) -> None:
+def test_generators_that_are_frozen_differ(mode: Mode, directory_of: Directories) -> None:
     """
     What the program, or `--exit fast`, keeps from the garbage collector is found all the same, and frozen again.
     """
@@ -68,13 +68,13 @@ def test_generators_that_are_frozen_differ(allowed: Mode, directory_of: Director
         pass
     print(json.dumps({"random": generator.random(), "frozen": gc.get_freeze_count() >= frozen}))
     """
-    one, other = two_copies(allowed, directory_of(allowed.account), code)
+    one, other = two_copies(mode, directory_of(mode.account), code)
     assert one["random"] != other["random"]
     assert one["frozen"]
     assert other["frozen"]
 
 
-def test_seed_is_kept_on_request(allowed: Mode, directory_of: Directories) -> None:
+def test_seed_is_kept_on_request(mode: Mode, directory_of: Directories) -> None:
     """
     With keep_seeded the module's own generator keeps the sequence that was asked for.
     """
@@ -88,10 +88,10 @@ def test_seed_is_kept_on_request(allowed: Mode, directory_of: Directories) -> No
     """
     import random
 
-    assert two_copies(allowed, directory_of(allowed.account), code) == [random.Random(7).random()] * 2
+    assert two_copies(mode, directory_of(mode.account), code) == [random.Random(7).random()] * 2
 
 
-def test_switched_off_from_outside(allowed: Mode, directory_of: Directories) -> None:
+def test_switched_off_from_outside(mode: Mode, directory_of: Directories) -> None:
     """
     LIBCRIU_PY_RESOURCES switches a resource off in a program that knows nothing of it.
     """
@@ -103,12 +103,12 @@ def test_switched_off_from_outside(allowed: Mode, directory_of: Directories) -> 
     print(json.dumps(random.random()))
     """
     one, other = two_copies(
-        allowed, directory_of(allowed.account), code, env={"LIBCRIU_PY_RESOURCES": "-random"}
+        mode, directory_of(mode.account), code, env={"LIBCRIU_PY_RESOURCES": "-random"}
     )
     assert one == other
 
 
-def test_numpy_differs(allowed: Mode, directory_of: Directories) -> None:
+def test_numpy_differs(mode: Mode, directory_of: Directories) -> None:
     """
     Numpy's legacy functions, generators made without a seed and what they spawn differ; seeded ones do not.
 
@@ -142,7 +142,7 @@ def test_numpy_differs(allowed: Mode, directory_of: Directories) -> None:
         "legacy": np.random.rand(), "seeded": [number(generator) for generator in seeded],
     }))
     """
-    one, other = two_copies(allowed, directory_of(allowed.account), code)
+    one, other = two_copies(mode, directory_of(mode.account), code)
     assert one.pop("seeded") == other.pop("seeded")
     assert len({*one["drawn"], *other["drawn"]}) == 2 * len(one["drawn"])
     assert not {*one["pairs"], *one["words"]} & {*other["pairs"], *other["words"]}
@@ -151,7 +151,7 @@ def test_numpy_differs(allowed: Mode, directory_of: Directories) -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_numpy_seeded_by_the_program(allowed: Mode, directory_of: Directories, keep: bool) -> None:  # noqa: FBT001
+def test_numpy_seeded_by_the_program(mode: Mode, directory_of: Directories, keep: bool) -> None:  # noqa: FBT001
     """
     After `numpy.random.seed()` the legacy functions differ all the same, unless the sequence is to be kept.
     """
@@ -166,7 +166,7 @@ def test_numpy_seeded_by_the_program(allowed: Mode, directory_of: Directories, k
         np.random.standard_normal()
     print(json.dumps([np.random.standard_normal(), np.random.rand()]))
     """
-    one, other = two_copies(allowed, directory_of(allowed.account), code.replace("KEEP", str(keep)))
+    one, other = two_copies(mode, directory_of(mode.account), code.replace("KEEP", str(keep)))
     expected = np.random.RandomState(3)
     expected.standard_normal()
     kept = [expected.standard_normal(), expected.rand()]
@@ -176,7 +176,7 @@ def test_numpy_seeded_by_the_program(allowed: Mode, directory_of: Directories, k
         assert not {*one, *kept} & set(other)
 
 
-def test_keys_of_cryptography_differ(allowed: Mode, directory_of: Directories) -> None:
+def test_keys_of_cryptography_differ(mode: Mode, directory_of: Directories) -> None:
     """
     The package `cryptography`, which has an OpenSSL of its own, makes another private key in each copy.
     """
@@ -188,11 +188,11 @@ def test_keys_of_cryptography_differ(allowed: Mode, directory_of: Directories) -
         ec.generate_private_key(ec.SECP256R1())
     print(json.dumps(ec.generate_private_key(ec.SECP256R1()).private_numbers().private_value))
     """
-    one, other = two_copies(allowed, directory_of(allowed.account), code)
+    one, other = two_copies(mode, directory_of(mode.account), code)
     assert one != other
 
 
-def test_program_made_ready_from_outside_differs(allowed: Mode, directory_of: Directories) -> None:
+def test_program_made_ready_from_outside_differs(mode: Mode, directory_of: Directories) -> None:
     """
     A program without a line of ours, whose modules were imported before the dump, draws its own numbers.
     """
@@ -200,9 +200,9 @@ def test_program_made_ready_from_outside_differs(allowed: Mode, directory_of: Di
     from tests.system.selfdump import SelfDump, write_program
 
     code = "import json, random, uuid\nprint(json.dumps([random.random(), uuid.uuid4().hex]))\n"
-    directory = directory_of(allowed.account)
-    script = write_program(allowed, directory, code)
-    made = allowed.run([allowed.account.python, "-m", "libcriu_py", "snapshot", "-o", directory / "snap", script])
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, code)
+    made = mode.run([mode.account.python, "-m", "libcriu_py", "snapshot", "-o", directory / "snap", script])
     assert made.returncode == 0, made.stderr
-    one, other = both(SelfDump(allowed, directory / "snap", script))
+    one, other = both(SelfDump(mode, directory / "snap", script))
     assert not set(one) & set(other)

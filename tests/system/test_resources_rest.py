@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Directories = Callable[[Account], Path]
 
 
-def test_log_file_that_has_grown(allowed: Mode, directory_of: Directories) -> None:
+def test_log_file_that_has_grown(mode: Mode, directory_of: Directories) -> None:
     """
     A log file may grow, or be rotated, between dump and restore; copies append to it.
     """
@@ -38,9 +38,9 @@ def test_log_file_that_has_grown(allowed: Mode, directory_of: Directories) -> No
     logging.info("copy")
     print(json.dumps(os.getpid()))
     """
-    directory = directory_of(allowed.account)
+    directory = directory_of(mode.account)
     log = directory / "log"
-    dump = take(allowed, directory, code, str(log))
+    dump = take(mode, directory, code, str(log))
     with log.open("a") as file:
         file.write("grown\n")
     pids = both(dump)
@@ -52,7 +52,7 @@ def test_log_file_that_has_grown(allowed: Mode, directory_of: Directories) -> No
     assert len(log.read_text().splitlines()) == 2
 
 
-def test_original_goes_on_logging(allowed: Mode, directory_of: Directories) -> None:
+def test_original_goes_on_logging(mode: Mode, directory_of: Directories) -> None:
     """
     The original, which goes on, and one whose dump failed, log as before.
     """
@@ -65,13 +65,13 @@ def test_original_goes_on_logging(allowed: Mode, directory_of: Directories) -> N
         pass
     logging.info("two")
     """
-    directory = directory_of(allowed.account)
+    directory = directory_of(mode.account)
     log = directory / "log"
-    take(allowed, directory, code, str(log))
+    take(mode, directory, code, str(log))
     assert log.read_text() == "one\ntwo\n"
 
 
-def test_timers_of_event_loops(allowed: Mode, directory_of: Directories) -> None:
+def test_timers_of_event_loops(mode: Mode, directory_of: Directories) -> None:
     """
     A timer that had some time to go at the dump still has it in a copy, however long that was away.
     """
@@ -94,7 +94,7 @@ def test_timers_of_event_loops(allowed: Mode, directory_of: Directories) -> None
                           clock.downtime()]))
     asyncio.run(main())
     """
-    dump = take(allowed, directory_of(allowed.account), code)
+    dump = take(mode, directory_of(mode.account), code)
     taken = json.loads((dump.path / "manifest.json").read_text())["created"]
     # Longer than the timer had to go; nothing else can be waited for.
     time.sleep(max(0.0, taken + 2.5 - time.time()))
@@ -107,7 +107,7 @@ def test_timers_of_event_loops(allowed: Mode, directory_of: Directories) -> None
         assert 0 < ours - waited < 1
 
 
-def test_compensated_clock(allowed: Mode, directory_of: Directories) -> None:
+def test_compensated_clock(mode: Mode, directory_of: Directories) -> None:
     """
     With compensate, time.monotonic() itself does not know of the downtime.
     """
@@ -119,7 +119,7 @@ def test_compensated_clock(allowed: Mode, directory_of: Directories) -> None:
         start = time.monotonic()
     print(json.dumps([time.monotonic() - start, time.monotonic_ns() / 1e9 - start]))
     """
-    dump = take(allowed, directory_of(allowed.account), code)
+    dump = take(mode, directory_of(mode.account), code)
     time.sleep(2)  # the downtime; the dump itself takes some time, too
     for gone in both(dump):
         assert all(0 < seconds < 1.9 for seconds in gone)
@@ -152,21 +152,21 @@ print(json.dumps({
 """
 
 
-def test_variables_that_still_take_effect(allowed: Mode, directory_of: Directories) -> None:
+def test_variables_that_still_take_effect(mode: Mode, directory_of: Directories) -> None:
     """
     Those of the restoring side apply: what is imported, warned of and traced, and where files and locale come from.
     """
-    directory = directory_of(allowed.account)
+    directory = directory_of(mode.account)
     for name in ("old", "new"):
         (directory / name).mkdir()
-        allowed.account.give(directory / name)
+        mode.account.give(directory / name)
         (directory / name / "found_by_pythonpath.py").write_text(f"WHERE = {name!r}\n")
-    path = allowed.account.environment().get("PYTHONPATH", "")
+    path = mode.account.environment().get("PYTHONPATH", "")
     before = {
         "PYTHONPATH": f"{directory}/old:{path}", "PYTHONWARNINGS": "ignore::UserWarning", "TMPDIR": f"{directory}/old",
         "PYTHONFAULTHANDLER": "1",
     }
-    dump = take(allowed, directory, ENVIRONMENT, env=before)
+    dump = take(mode, directory, ENVIRONMENT, env=before)
     after = {
         "PYTHONPATH": f"{directory}/new:{path}", "PYTHONWARNINGS": "error::FutureWarning",
         "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": f"{directory}/new", "LC_ALL": "C",
@@ -183,7 +183,7 @@ def test_variables_that_still_take_effect(allowed: Mode, directory_of: Directori
     assert [seen[name] for name in ("prefix", "digits", "traced", "faults")] == [f"{directory}/cache", 5000, 3, False]
 
 
-def test_modules_that_came_later(allowed: Mode, directory_of: Directories) -> None:
+def test_modules_that_came_later(mode: Mode, directory_of: Directories) -> None:
     """
     A module written after the dump is found, although its directory had been looked at or did not exist.
     """
@@ -201,12 +201,12 @@ def test_modules_that_came_later(allowed: Mode, directory_of: Directories) -> No
     import late, later_still
     print(json.dumps([late.X, later_still.X, linecache.getline(late.__file__.replace("late", "source"), 1)]))
     """
-    directory = directory_of(allowed.account)
+    directory = directory_of(mode.account)
     lib = directory / "lib"
     lib.mkdir()
     (lib / "source.py").write_text("old line\n")
-    allowed.account.give(lib)
-    dump = take(allowed, directory, code, str(lib))
+    mode.account.give(lib)
+    dump = take(mode, directory, code, str(lib))
     (lib / "later").mkdir()
     (lib / "late.py").write_text("X = 1\n")
     (lib / "source.py").write_text("a new line\n")
@@ -214,7 +214,7 @@ def test_modules_that_came_later(allowed: Mode, directory_of: Directories) -> No
     assert both(dump) == [[1, 2, "a new line\n"]] * 2
 
 
-def test_colours_of_consoles(allowed: Mode, directory_of: Directories) -> None:
+def test_colours_of_consoles(mode: Mode, directory_of: Directories) -> None:
     """
     A console of rich made before the dump has the colours and the width of the new environment.
     """
@@ -227,12 +227,12 @@ def test_colours_of_consoles(allowed: Mode, directory_of: Directories) -> None:
         pass
     print(json.dumps([console.no_color, console.width, forced.color_system, forced.width]))
     """
-    dump = take(allowed, directory_of(allowed.account), code, env={"COLUMNS": "70"})
+    dump = take(mode, directory_of(mode.account), code, env={"COLUMNS": "70"})
     assert json.loads(dump.run(env={"COLUMNS": "91", "NO_COLOR": "1"}).stdout) == [True, 91, "256", 33]
     assert json.loads(dump.run(env={"COLUMNS": "50"}).stdout) == [False, 50, "256", 33]
 
 
-def test_threads_of_linear_algebra(allowed: Mode, directory_of: Directories) -> None:
+def test_threads_of_linear_algebra(mode: Mode, directory_of: Directories) -> None:
     """
     BLAS has as many threads as a copy has processors, be they fewer or more, unless the program chose their number.
     """
@@ -254,20 +254,20 @@ def test_threads_of_linear_algebra(allowed: Mode, directory_of: Directories) -> 
     every = len(os.sched_getaffinity(0))
     assert every > 1, "this takes two processors"
     one = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
-    directory = directory_of(allowed.account)
-    script = write_program(allowed, directory, code)
-    command = [allowed.account.python, "-m", "libcriu_py"]
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, code)
+    command = [mode.account.python, "-m", "libcriu_py"]
     for name, before, after, chosen in (("fewer", [], one, []), ("more", one, [], []), ("chosen", [], one, ["7"])):
-        made = allowed.run([*before, *command, "snapshot", "--self", "-o", directory / name, script, *chosen])
+        made = mode.run([*before, *command, "snapshot", "--self", "-o", directory / name, script, *chosen])
         assert made.returncode == 0, made.stderr
-        copy = allowed.run([*after, *command, "run", "--no-fallback", directory / name])
+        copy = mode.run([*after, *command, "run", "--no-fallback", directory / name])
         old, new = json.loads(copy.stdout)
         assert old
         assert set(old) == {7 if chosen else 1 if before else every}
         assert set(new) == {7 if chosen else 1 if after else every}
 
 
-def test_objects_of_the_own_process(allowed: Mode, directory_of: Directories) -> None:
+def test_objects_of_the_own_process(mode: Mode, directory_of: Directories) -> None:
     """
     Those of psutil that were made before the dump stand for the copy's processes; others stay what they were.
     """
@@ -297,10 +297,10 @@ def test_objects_of_the_own_process(allowed: Mode, directory_of: Directories) ->
         "running": [True, True, False], "same": True, "later": True, "child": [True],
         "nice": True, "listed": True, "ended": 0,
     }
-    assert two_copies(allowed, directory_of(allowed.account), code) == [expected] * 2
+    assert two_copies(mode, directory_of(mode.account), code) == [expected] * 2
 
 
-def test_start_time_of_the_process(allowed: Mode, directory_of: Directories) -> None:
+def test_start_time_of_the_process(mode: Mode, directory_of: Directories) -> None:
     """
     prometheus_client counts from the boot that the copy has.
     """
@@ -313,11 +313,11 @@ def test_start_time_of_the_process(allowed: Mode, directory_of: Directories) -> 
     (started,) = [metric for metric in PROCESS_COLLECTOR.collect() if metric.name == "process_start_time_seconds"]
     print(json.dumps(time.time() - started.samples[0].value))
     """
-    for age in two_copies(allowed, directory_of(allowed.account), code):
+    for age in two_copies(mode, directory_of(mode.account), code):
         assert -2 < age < 60  # btime is in whole seconds
 
 
-def test_snapstart_hooks(allowed: Mode, directory_of: Directories) -> None:
+def test_snapstart_hooks(mode: Mode, directory_of: Directories) -> None:
     """
     Hooks registered with snapshot_restore_py run, unchanged and in its order.
     """
@@ -337,25 +337,25 @@ def test_snapstart_hooks(allowed: Mode, directory_of: Directories) -> None:
     print(json.dumps(ran))
     """
     expected = ["before 2", "before 1", "after 1", "after 2"]
-    assert two_copies(allowed, directory_of(allowed.account), code) == [expected] * 2
+    assert two_copies(mode, directory_of(mode.account), code) == [expected] * 2
 
 
 @pytest.mark.parametrize("launcher", ["native", "python"])
-def test_variables_that_cannot_take_effect(launcher: str, allowed: Mode, directory_of: Directories) -> None:
+def test_variables_that_cannot_take_effect(launcher: str, mode: Mode, directory_of: Directories) -> None:
     """
     Where a variable that only counts at an interpreter's start is another one, the program is started conventionally.
     """
-    directory = directory_of(allowed.account)
+    directory = directory_of(mode.account)
     script = directory / "program.py"
     script.write_text("import sys\nprint(sys.flags.dev_mode, sys.flags.hash_randomization)\n")
-    command = [allowed.account.python, "-m", "libcriu_py"]
-    made = allowed.run([*command, "snapshot", "-o", directory / "snap", script], env={"PYTHONHASHSEED": "3"})
+    command = [mode.account.python, "-m", "libcriu_py"]
+    made = mode.run([*command, "snapshot", "-o", directory / "snap", script], env={"PYTHONHASHSEED": "3"})
     assert made.returncode == 0, made.stderr
     chosen = {"LIBCRIU_PY_LAUNCHER": "python"} if launcher == "python" else {}
-    same = allowed.run([*command, "run", directory / "snap"], env={"PYTHONHASHSEED": "3", **chosen})
+    same = mode.run([*command, "run", directory / "snap"], env={"PYTHONHASHSEED": "3", **chosen})
     assert (same.stdout, same.stderr) == ("False 1\n", "")
     for variable, value in (("PYTHONDEVMODE", "1"), ("PYTHONHASHSEED", "4")):
-        other = allowed.run([*command, "run", directory / "snap"], env={variable: value, **chosen})
+        other = mode.run([*command, "run", directory / "snap"], env={variable: value, **chosen})
         assert other.stdout == f"{variable == 'PYTHONDEVMODE'} 1\n"
         assert f"{variable} is '{value}', and was " in other.stderr
         assert "starting conventionally" in other.stderr

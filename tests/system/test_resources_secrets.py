@@ -29,14 +29,14 @@ def _found(directory: Path, needle: str) -> list[str]:
     return [path.name for path in files if needle.encode() in path.read_bytes()]
 
 
-def test_no_secret_in_the_images(allowed: Mode, directory_of: Directories) -> None:
+def test_no_secret_in_the_images(mode: Mode, directory_of: Directories) -> None:
     """
     Neither values of the default patterns nor of --scrub are in any file; other values are, and copies get theirs.
     """
     hidden, pin, plain = secrets.token_hex(16), secrets.token_hex(16), secrets.token_hex(16)
-    directory = directory_of(allowed.account)
+    directory = directory_of(mode.account)
     script = write_program(
-        allowed,
+        mode,
         directory,
         """
         import json, os
@@ -48,16 +48,16 @@ def test_no_secret_in_the_images(allowed: Mode, directory_of: Directories) -> No
         """,
     )
     env = {"GITHUB_TOKEN": hidden, "CARD_PIN": pin, "OTHER": plain}
-    done = start(allowed, script, directory / "snap", options=["--scrub", "*_PIN"], env=env)
+    done = start(mode, script, directory / "snap", options=["--scrub", "*_PIN"], env=env)
     assert done.returncode == 0, done.stderr
     assert _found(directory / "snap", hidden) == []
     assert _found(directory / "snap", pin) == []
     assert _found(directory / "snap", plain) != []
-    copy = SelfDump(allowed, directory / "snap", script).run(env={"GITHUB_TOKEN": "new", "OTHER": "x"})
+    copy = SelfDump(mode, directory / "snap", script).run(env={"GITHUB_TOKEN": "new", "OTHER": "x"})
     assert json.loads(copy.stdout) == ["new", None, "x"]
 
 
-def test_original_keeps_its_secrets(allowed: Mode, directory_of: Directories) -> None:
+def test_original_keeps_its_secrets(mode: Mode, directory_of: Directories) -> None:
     """
     An original that goes on has its variables back, for C code too.
     """
@@ -74,16 +74,16 @@ def test_original_keeps_its_secrets(allowed: Mode, directory_of: Directories) ->
         assert getenv(b"API_TOKEN") == expected.encode()
     """
     hidden = secrets.token_hex(16)
-    dump = take(allowed, directory_of(allowed.account), code, env={"API_TOKEN": hidden, "REVERSED": hidden[::-1]})
+    dump = take(mode, directory_of(mode.account), code, env={"API_TOKEN": hidden, "REVERSED": hidden[::-1]})
     assert dump.run().returncode == 0
     assert _found(dump.path, hidden) == []
 
 
-def test_not_wiped_where_that_is_switched_off(allowed: Mode, directory_of: Directories) -> None:
+def test_not_wiped_where_that_is_switched_off(mode: Mode, directory_of: Directories) -> None:
     """
     A program may keep them.
     """
     hidden = secrets.token_hex(16)
     code = 'from libcriu_py import checkpoint\nwith checkpoint(resources={"secrets": False}):\n    pass\n'
-    dump = take(allowed, directory_of(allowed.account), code, env={"API_TOKEN": hidden})
+    dump = take(mode, directory_of(mode.account), code, env={"API_TOKEN": hidden})
     assert _found(dump.path, hidden) != []

@@ -58,16 +58,16 @@ def terminal_of(mode: Mode, term: str, argv: list[str], columns: int) -> Termina
 
 
 @pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
-def test_colours(term: str, allowed: Mode, directory_of: Directories) -> None:
+def test_colours(term: str, mode: Mode, directory_of: Directories) -> None:
     """
     Both click and rich show colours at a terminal that has them, whatever there was at the dump, and none in a pipe.
     """
     seen = []
-    for argv in ways(allowed, directory_of(allowed.account), COLOURS, "click,rich.console,shutil"):
-        with terminal_of(allowed, term, argv, 93) as terminal:
+    for argv in ways(mode, directory_of(mode.account), COLOURS, "click,rich.console,shutil"):
+        with terminal_of(mode, term, argv, 93) as terminal:
             at_terminal = terminal.rest()
             assert terminal.wait() == 0
-        in_pipe = allowed.run(argv, env={"TERM": term}).stdout
+        in_pipe = mode.run(argv, env={"TERM": term}).stdout
         assert ("\x1b[31mclick" in at_terminal, "\x1b[31mrich" in at_terminal) == (True, term != "dumb")
         assert "columns=93" in at_terminal
         assert "\x1b" not in in_pipe
@@ -76,15 +76,15 @@ def test_colours(term: str, allowed: Mode, directory_of: Directories) -> None:
 
 
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
-def test_editing(term: str, allowed: Mode, directory_of: Directories) -> None:
+def test_editing(term: str, mode: Mode, directory_of: Directories) -> None:
     """
     A line is edited with the keys, the sequences and the width of the terminal of the copy, whose modes are left.
     """
     import termios
 
     seen = []
-    for argv in ways(allowed, directory_of(allowed.account), EDITING, "readline"):
-        with terminal_of(allowed, term, argv, 120) as terminal:
+    for argv in ways(mode, directory_of(mode.account), EDITING, "readline"):
+        with terminal_of(mode, term, argv, 120) as terminal:
             before = termios.tcgetattr(terminal.fd)
             terminal.expect("> ")
             terminal.type("x" * 100 + "ab\x02\x02-\x01+\r")  # Ctrl-B is one to the left, Ctrl-A the beginning

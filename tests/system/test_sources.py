@@ -26,11 +26,11 @@ GONE = "whose code the snapshot holds, is not there (No such file or directory)"
 
 
 @pytest.fixture
-def command(allowed: Mode, directory_of: Directories) -> Command:
+def command(mode: Mode, directory_of: Directories) -> Command:
     """
     Give the command, and a program with a module of its own.
     """
-    command = Command(allowed, directory_of(allowed.account))
+    command = Command(mode, directory_of(mode.account))
     write(command.place / "helper.py", "X = 1\n")
     write(command.place / "main.py", MAIN)
     return command

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Directories = Callable[[Account], Path]
 
 
-def test_threads_stand_still_through_the_dump(allowed: Mode, directory_of: Directories) -> None:
+def test_threads_stand_still_through_the_dump(mode: Mode, directory_of: Directories) -> None:
     """
     Other threads stop before the last before-hook and go on after the first after-hook.
 
@@ -58,7 +58,7 @@ def test_threads_stand_still_through_the_dump(allowed: Mode, directory_of: Direc
         thread.join()
     print(json.dumps(seen))
     """
-    first, second = both(take(allowed, directory_of(allowed.account), code), "given")
+    first, second = both(take(mode, directory_of(mode.account), code), "given")
     before, after, (argument, number) = first
     _, _, (_, other) = second
     assert before == after

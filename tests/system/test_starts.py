@@ -102,11 +102,11 @@ class Learning:
 
 
 @pytest.fixture
-def learning(allowed: Mode, directory_of: Directories) -> Learning:
+def learning(mode: Mode, directory_of: Directories) -> Learning:
     """
     Give a snapshot in each mode.
     """
-    return Learning(take_mapped(allowed, directory_of(allowed.account), WRITER))
+    return Learning(take_mapped(mode, directory_of(mode.account), WRITER))
 
 
 @pytest.fixture

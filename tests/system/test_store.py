@@ -198,7 +198,7 @@ def test_what_cannot_be_shared_stays(two: Two) -> None:
     assert sorted(os.listdir(directory)) == ["one", "program.py", "snap-auto", "store", "two"]
 
 
-def test_learned_pages_of_shared_blocks(allowed: Mode, directory_of: Directories) -> None:
+def test_learned_pages_of_shared_blocks(mode: Mode, directory_of: Directories) -> None:
     """
     Blocks in a store are seen to be written to as other memory is.
     """
@@ -213,7 +213,7 @@ def test_learned_pages_of_shared_blocks(allowed: Mode, directory_of: Directories
         data[at] += 1
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, data.count(1), flush=True)
     """
-    mode, directory = allowed, directory_of(allowed.account)
+    directory = directory_of(mode.account)
     snapshot = take_mapped(mode, directory, code)
     done = command(mode, "optimize", "--store", directory / "store", "--learn-pages", "", snapshot.path)
     assert done.returncode == 0, done.stderr
@@ -222,11 +222,11 @@ def test_learned_pages_of_shared_blocks(allowed: Mode, directory_of: Directories
     assert ones == (8 << 12) + (8 << 8)
 
 
-def test_a_wrong_division_is_noticed(allowed: Mode, directory_of: Directories) -> None:
+def test_a_wrong_division_is_noticed(mode: Mode, directory_of: Directories) -> None:
     """
     The check reads what was written: one byte that differs, in a block or in the rest, and nothing is published.
     """
-    snapshot = take_mapped(allowed, directory_of(allowed.account), READER, "one")
+    snapshot = take_mapped(mode, directory_of(mode.account), READER, "one")
     done = snapshot.call(
         """
         import os, shutil, sys

@@ -91,12 +91,12 @@ def test_learned_pages_are_there(mode: Mode, directory_of: Directories) -> None:
 
 @pytest.mark.parametrize("threads", [[], ["with a thread"]])
 def test_huge_pages_for_one_thread(
-    allowed: Mode, directory_of: Directories, threads: list[str]
+    mode: Mode, directory_of: Directories, threads: list[str]
 ) -> None:
     """
     Where the kernel has huge pages they are used, unless another thread could write meanwhile: then it is done without.
     """
-    snapshot = take_mapped(allowed, directory_of(allowed.account), WRITER, *threads)
+    snapshot = take_mapped(mode, directory_of(mode.account), WRITER, *threads)
     assert learn(snapshot, "100").returncode == 0
     said = report(snapshot, "100")
     assert said["same"]
@@ -105,11 +105,11 @@ def test_huge_pages_for_one_thread(
     assert (said["huge"] > (MEGABYTES << 10) * 0.6) == possible
 
 
-def test_several_runs_and_learning_anew(allowed: Mode, directory_of: Directories) -> None:
+def test_several_runs_and_learning_anew(mode: Mode, directory_of: Directories) -> None:
     """
     Only what all the runs write to is copied; what was learned before is forgotten.
     """
-    snapshot = take_mapped(allowed, directory_of(allowed.account), WRITER)
+    snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
     assert learn(snapshot, "100").returncode == 0
     everything = memory_of(snapshot)["working_set"]["ahead"]
     assert learn(snapshot, "50", "100").returncode == 0
@@ -120,11 +120,11 @@ def test_several_runs_and_learning_anew(allowed: Mode, directory_of: Directories
     assert (MEGABYTES << 8) * 0.4 < said["faults"] < (MEGABYTES << 8) * 0.6
 
 
-def test_a_failed_run_changes_nothing(allowed: Mode, directory_of: Directories) -> None:
+def test_a_failed_run_changes_nothing(mode: Mode, directory_of: Directories) -> None:
     """
     A run that fails, and copied memory, are no way to learn; the snapshot is as it was.
     """
-    snapshot = take_mapped(allowed, directory_of(allowed.account), WRITER)
+    snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
     before = (snapshot.path / "manifest.json").read_bytes()
     done = learn(snapshot, "100 3")
     assert done.returncode == 1
@@ -134,11 +134,11 @@ def test_a_failed_run_changes_nothing(allowed: Mode, directory_of: Directories) 
     assert sorted(os.listdir(snapshot.path.parent)) == ["program.py", snapshot.path.name]
 
 
-def test_copied_memory_is_mapped_first(allowed: Mode, directory_of: Directories) -> None:
+def test_copied_memory_is_mapped_first(mode: Mode, directory_of: Directories) -> None:
     """
     A snapshot whose memory is copied is optimized, and then learns.
     """
-    snapshot = take_mapped(allowed, directory_of(allowed.account), WRITER, memory="copy")
+    snapshot = take_mapped(mode, directory_of(mode.account), WRITER, memory="copy")
     done = learn(snapshot, "100")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("memory mapped: ")
@@ -147,12 +147,12 @@ def test_copied_memory_is_mapped_first(allowed: Mode, directory_of: Directories)
 
 @pytest.mark.parametrize("content", ["nothing", "anything", "everywhere"])
 def test_a_wrong_file_does_no_harm(
-    allowed: Mode, directory_of: Directories, content: str
+    mode: Mode, directory_of: Directories, content: str
 ) -> None:
     """
     Whatever ranges are in the file, no byte of the memory changes.
     """
-    snapshot = take_mapped(allowed, directory_of(allowed.account), WRITER)
+    snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
     assert learn(snapshot, "100").returncode == 0
     file = snapshot.path / "working-set"
     size = file.stat().st_size
