@@ -25,7 +25,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py import _support, own_variables, tree
+from libcriu_py import _support, own_variables, stdio, tree
 from libcriu_py.errors import RestoreError
 from libcriu_py.program import Program
 from libcriu_py.snapshot import WORKING_SET
@@ -354,7 +354,7 @@ class Handover:
         """
         numbers = [*request.pass_fds, *request.inherited]
         ours = {*fds, self._socket}
-        kept = {number for number in request.inherited if number not in ours and _is_open(number)}
+        kept = {number for number in request.inherited if number not in ours and stdio.is_open(number)}
         if kept:
             _refuse_named(kept, request.argv)
         wanted = {*numbers} - kept
@@ -371,14 +371,6 @@ class Handover:
             _support.send(self._socket if self._socket is not None else -1, message)
         except BrokenPipeError:
             return  # the restoring side does not wait for news
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        fcntl.fcntl(fd, fcntl.F_GETFD)
-    except OSError:
-        return False
-    return True
 
 
 def _moved(fd: int, avoided: Collection[int]) -> int:

@@ -64,7 +64,7 @@ class Parking:
             OSError: the keeper could not be started; stdio is as before.
         """
         flush()
-        self._open = [fd for fd in range(3) if _is_open(fd)]
+        self._open = [fd for fd in range(3) if is_open(fd)]
         self._name = _support.keep_fds([*self._open, *others])
         for fd in others:
             os.close(fd)
@@ -98,12 +98,13 @@ class Parking:
             os.dup2(held, fd)
             os.close(held)
         for fd in range(3):
-            if fd not in self._open and _is_open(fd):
+            if fd not in self._open and is_open(fd):
                 os.close(fd)
         return given[len(self._open) :]
 
 
-def _is_open(fd: int) -> bool:
+def is_open(fd: int) -> bool:
+    """Tell whether a descriptor is open."""
     try:
         fcntl.fcntl(fd, fcntl.F_GETFD)
     except OSError:
