@@ -287,9 +287,6 @@ class Handover:
             self._tell(ERROR + (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
             self.await_release()
             os._exit(125)
-        except BaseException:
-            self.begun()  # a handler of the program has raised, as for Ctrl-C: this is how the program ends
-            raise
         self.begun()
         return request
 
@@ -526,12 +523,9 @@ def set_title() -> None:
     setproctitle = sys.modules.get("setproctitle")
     if setproctitle is not None:
         line = os.fsencode(" ".join(sys.orig_argv))
+        name = setproctitle.getthreadtitle()  # by which pgrep and top know a program; it is changed, too
         setproctitle.setproctitle(line.decode("utf-8", "replace"))
-        setproctitle.setthreadtitle(_names[-1])
-
-
-_names = ["python"]
-"""What the kernel called the thread that is dumped, the latest last: by this pgrep and top know a program."""
+        setproctitle.setthreadtitle(name)
 
 
 def prepare_title() -> None:
@@ -540,7 +534,6 @@ def prepare_title() -> None:
         import setproctitle
     except ImportError:  # an optional package: without it `ps` shows the old title
         return
-    with open("/proc/thread-self/comm", encoding="utf-8", errors="replace") as file:
-        _names.append(file.read().rstrip("\n"))
+    name = setproctitle.getthreadtitle()
     setproctitle.getproctitle()
-    setproctitle.setthreadtitle(_names[-1])
+    setproctitle.setthreadtitle(name)
