@@ -126,7 +126,7 @@ def path0(program: Program) -> str:
     if program.kind == "command" or program.value in STDIN:
         return ""
     if _is_importable(program.value):
-        return _absolute(program.value)
+        return absolute(program.value)
     return os.path.dirname(os.path.realpath(program.value))
 
 
@@ -213,7 +213,7 @@ def _load(program: Program) -> CodeType:
         main.__file__ = "<stdin>"
         main.__dict__["__cached__"] = None
         return _read_stdin()
-    filename = _absolute(program.value)
+    filename = absolute(program.value)
     loader: Any = SourcelessFileLoader if filename.endswith(".pyc") else SourceFileLoader
     main = fresh_main()
     loading = main.__loader__ = loader("__main__", filename)
@@ -228,7 +228,7 @@ def _load(program: Program) -> CodeType:
         _cannot_open(filename, error)
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """
     Return an absolute path, with "./" kept as the interpreter keeps it (``Python/fileutils.c``, _Py_abspath).
     """
@@ -284,7 +284,7 @@ def compile_ahead(program: Program) -> None:
     if program.kind == "command":
         main_code.remember(program.value, "<string>")
     elif program.kind == "script" and program.value not in STDIN and not program.value.endswith(".pyc"):
-        filename = _absolute(program.value)
+        filename = absolute(program.value)
         main_code.remember(_read(filename), filename)
 
 

@@ -11,6 +11,8 @@ import os
 import stat
 import sys
 
+from libcriu_py.program import absolute
+
 _MAIN = ("__main__", "__mp_main__")
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
@@ -65,7 +67,7 @@ def _path(module: object) -> str | None:
 def _absolute(path: str) -> str | None:
     """Make a path absolute, with nothing resolved; None where that needs a working directory that is gone."""
     try:
-        return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+        return absolute(path)
     except OSError:
         return None
 
