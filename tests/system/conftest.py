@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import log_roots
 from tests.system import leaks
 from tests.system.accounts import Account, run_as
+from tests.system.cli_command import Command
 from tests.system.cli_start import SampleProgram, Way
 from tests.system.privileges import capable_criu
 
@@ -253,6 +254,22 @@ def mode(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> M
     Who is rootless as root is a matter of `MODES`, for tests of the launchers and of the modes themselves.
     """
     return mode_named(request.param)
+
+
+@pytest.fixture
+def command(mode: Mode, directory_of: Callable[[Account], Path]) -> Command:
+    """
+    Give the command in each mode.
+    """
+    return Command(mode, directory_of(mode.account))
+
+
+@pytest.fixture
+def one(own_account: Account, mode_named: Callable[[str], Mode], directory_of: Callable[[Account], Path]) -> Command:
+    """
+    Give the command in one mode, for what does not depend on it.
+    """
+    return Command(mode_named("root"), directory_of(own_account))
 
 
 @pytest.fixture(scope="session")

@@ -28,14 +28,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def command(mode: Mode, directory_of: Callable[[Account], Path]) -> Command:
-    """
-    Give the command in each mode.
-    """
-    return Command(mode, directory_of(mode.account))
-
-
 def test_script_is_stopped_before_it_starts(command: Command) -> None:
     """
     Its top-level imports are done once; nothing else of it has run.

@@ -12,13 +12,7 @@ import pytest
 from tests.system.cli_command import Command, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    from tests.system.accounts import Account
-    from tests.system.conftest import Mode
-
-    Directories = Callable[[Account], Path]
 
 CHANGES = """\
 import os
@@ -48,22 +42,6 @@ CASES: dict[str, tuple[dict[str, str], list[str | None]]] = {
 """
 Environments of launchers, and what their copies have of ADDED, CHANGED and DELETED.
 """
-
-
-@pytest.fixture
-def command(mode: Mode, directory_of: Directories) -> Command:
-    """
-    Give the command in each mode.
-    """
-    return Command(mode, directory_of(mode.account))
-
-
-@pytest.fixture
-def one(own_account: Account, mode_named: Callable[[str], Mode], directory_of: Directories) -> Command:
-    """
-    Give the command in one mode, for what does not depend on it.
-    """
-    return Command(mode_named("root"), directory_of(own_account))
 
 
 def snap(command: Command, source: str, *options: str, **env: str) -> Path:

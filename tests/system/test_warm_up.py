@@ -12,13 +12,7 @@ import pytest
 from tests.system.cli_command import Command, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    from tests.system.accounts import Account
-    from tests.system.conftest import Mode
-
-    Directories = Callable[[Account], Path]
 
 # What a run changes of its surroundings, after it has printed what it found.
 RUN = """\
@@ -49,22 +43,6 @@ def main():
 main()
 left = "over"
 """
-
-
-@pytest.fixture
-def command(mode: Mode, directory_of: Directories) -> Command:
-    """
-    Give the command in each mode.
-    """
-    return Command(mode, directory_of(mode.account))
-
-
-@pytest.fixture
-def one(own_account: Account, mode_named: Callable[[str], Mode], directory_of: Directories) -> Command:
-    """
-    Give the command in one mode, for what does not depend on it.
-    """
-    return Command(mode_named("root"), directory_of(own_account))
 
 
 def test_copies_are_warm_and_begin_anew(command: Command) -> None:
