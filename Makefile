@@ -46,14 +46,14 @@ demo: criu ## show what it does: a pandas program, conventional and restored
 test: test-tools lint types ## lint, types, all tests; what is missing is installed
 	@LIBCRIU_PY_TEST_PREFIXES='$(test_prefixes)' $(python) -m pytest --no-skips $(PARALLEL) $(ARGS)
 
-lint: venv ## ruff
-	@$(python) -m ruff check .
+lint: venv ## ruff: rules and format
+	@$(python) -m ruff check . && $(python) -m ruff format --check .
 
 types: venv ## mypy, strict
 	@$(python) -m mypy
 
 format: venv ## let ruff put right what it can
-	@$(python) -m ruff check --fix .
+	@$(python) -m ruff check --fix . ; $(python) -m ruff format .
 
 unit: venv ## the tests that need neither root nor criu
 	@$(python) -m pytest tests/unit $(ARGS)

@@ -69,9 +69,7 @@ def parse(argv: list[str] | None) -> Options:
     return options
 
 
-def rates(
-    bench: frame.Frame[Options], name: str, ways: Sequence[Spawner], budget: Budget
-) -> dict[str, Rate]:
+def rates(bench: frame.Frame[Options], name: str, ways: Sequence[Spawner], budget: Budget) -> dict[str, Rate]:
     """
     Measure batches of all ways in turns.
 

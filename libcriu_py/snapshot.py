@@ -292,9 +292,7 @@ def mapped_files(pids: Iterable[int], without: Sequence[str] = ()) -> list[dict[
             status = os.stat(path)
         except OSError:
             continue  # a device, or of another namespace: criu is to say what it thinks of it
-        entries.append(
-            {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "mode": status.st_mode}
-        )
+        entries.append({"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "mode": status.st_mode})
     return entries
 
 

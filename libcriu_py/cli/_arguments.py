@@ -71,9 +71,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
         return end.code if isinstance(end.code, int) else USAGE
 
 
-def carry_out(
-    parser: argparse.ArgumentParser, argv: Sequence[str], action: Callable[[argparse.Namespace], int]
-) -> int:
+def carry_out(parser: argparse.ArgumentParser, argv: Sequence[str], action: Callable[[argparse.Namespace], int]) -> int:
     """
     Parse the arguments, act on them, and report what fails.
 

@@ -154,9 +154,7 @@ def main(argv: list[str]) -> int:
     # Where it was built, the launcher that is no Python takes over, as for a `libcriu-py` on PATH.
     from libcriu_py import native_launcher
 
-    native_launcher.become(
-        options.dir, rest, mode=options.mode, fallback=not options.no_fallback, quiet=options.quiet
-    )
+    native_launcher.become(options.dir, rest, mode=options.mode, fallback=not options.no_fallback, quiet=options.quiet)
     from libcriu_py.launcher import run
 
     return run(options.dir, rest, mode=options.mode, fallback=not options.no_fallback, quiet=options.quiet)

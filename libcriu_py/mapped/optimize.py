@@ -182,9 +182,7 @@ def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[
     layout = plan.Layout()
     segments = []
     for memory in memories:
-        owned = recognise(
-            memory, census=census.get(memory.pid), others=others, bss=bss, whole=whole, without=without
-        )
+        owned = recognise(memory, census=census.get(memory.pid), others=others, bss=bss, whole=whole, without=without)
         segments.append(layout.place(memory, plan.cut(memory, owned)))
     total = sum(segment.end - segment.start for found in segments for segment in found)
     if not total or (wanted == "auto" and total < WORTH_IT):

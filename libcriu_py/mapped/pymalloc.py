@@ -126,8 +126,7 @@ def _addresses(memory: Memory, arenas: Sequence[_Arena]) -> list[int] | None:
         return None
     probe = max(arenas, key=lambda arena: arena.last - arena.first)  # which leaves the fewest addresses
     tables = {
-        place - probe.number * _ENTRY
-        for place in _places_of(memory, range(probe.last - ARENA, probe.first + 1, PAGE))
+        place - probe.number * _ENTRY for place in _places_of(memory, range(probe.last - ARENA, probe.first + 1, PAGE))
     }
     fitting = [listed for table in sorted(tables) if (listed := _read_table(memory, table, arenas)) is not None]
     return fitting[0] if len(fitting) == 1 else None

@@ -36,9 +36,7 @@ class Random(BuiltIn):
         self._found = [
             generator
             for generator in live(random.Random)
-            if not isinstance(generator, random.SystemRandom)
-            and not is_seeded(generator)
-            and generator is not shared
+            if not isinstance(generator, random.SystemRandom) and not is_seeded(generator) and generator is not shared
         ]
         if not (self._keep_seeded and is_seeded(shared)):
             self._found.append(shared)

@@ -101,9 +101,7 @@ class Check(NamedTuple):
 CHECKS = {
     "torch": Check(TORCH, {"seeded", "threads"}, {}),
     "torch, seeded": Check(TORCH, {"seeded", "threads"}, {}, ["seed"]),
-    "torch, kept": Check(
-        TORCH, {"seeded", "threads", "rand", "dropout"}, {"torch": {"keep_seeded": True}}, ["seed"]
-    ),
+    "torch, kept": Check(TORCH, {"seeded", "threads", "rand", "dropout"}, {"torch": {"keep_seeded": True}}, ["seed"]),
     "numba": Check(NUMBA, {"seeded"}, {}),
     "numba, seeded": Check(NUMBA, {"seeded"}, {}, ["seed"]),
     "numba, kept": Check(

@@ -218,9 +218,7 @@ def popen_as(
         options: As of `subprocess.Popen`.
     """
     options.setdefault("cwd", account.home)
-    return subprocess.Popen(
-        _words(argv), env=account.environment(**(env or {})), **account.identity, **options
-    )
+    return subprocess.Popen(_words(argv), env=account.environment(**(env or {})), **account.identity, **options)
 
 
 def run_as(

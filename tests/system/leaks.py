@@ -205,11 +205,7 @@ def left_behind(before: State) -> list[str]:
         now = observe()
     said = [f"process {pid} is still running: {now.processes[pid]}" for pid in sorted(strays)]
     said += [f"child {pid} is a zombie: nobody has waited for it" for pid in sorted(now.zombies - before.zombies)]
-    said += [
-        f"fd {fd} is open on {target}"
-        for fd, target in sorted(now.fds.items())
-        if before.fds.get(fd) != target
-    ]
+    said += [f"fd {fd} is open on {target}" for fd, target in sorted(now.fds.items()) if before.fds.get(fd) != target]
     said += [f"something is mounted on {now.mounts[one]}" for one in sorted(now.mounts.keys() - before.mounts.keys())]
     said += [f"{path} is left" for path in sorted(now.files - before.files)]
     kill(strays)

@@ -99,7 +99,6 @@ class Start:
         counted = [count_family(self.argv(name), self.env) for _ in range(RUNS)]
         return Family(*map(min, zip(*counted, strict=True)))
 
-
     def pages(self, name: str) -> int:
         """
         Return the bytes of memory that are copied from the images of a snapshot.

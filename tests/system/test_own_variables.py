@@ -168,5 +168,10 @@ if os.environ.get("SECOND"):
     assert (made.returncode, made.stdout) == (0, ""), made.stderr
     variables = seen(one, second, **START)
     assert [variables.get(name) for name in ("ADDED", "CHANGED", "DELETED", "LATER", "ONCE", "SECOND")] == [
-        "by the program", "by the program", None, "1", None, None,
+        "by the program",
+        "by the program",
+        None,
+        "1",
+        None,
+        None,
     ]

@@ -128,9 +128,7 @@ def test_all_that_is_fine_at_once(mode: Mode, directory_of: Directories) -> None
 
 
 @pytest.mark.parametrize("what", PROBLEMS)
-def test_criu_agrees_with_problems(
-    what: str, other_side: str, mode: Mode, directory_of: Directories
-) -> None:
+def test_criu_agrees_with_problems(what: str, other_side: str, mode: Mode, directory_of: Directories) -> None:
     """
     Preflight names what criu, asked without it, refuses.
     """

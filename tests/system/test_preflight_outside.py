@@ -53,7 +53,7 @@ A program whose large library was replaced.
 SURROUNDINGS = {
     "inherited file": ("exec 7<$0", 'unshare --mount "$@"', ""),
     "inherited device": ("exec 7</dev/null", 'unshare --mount "$@"', ""),
-    "GPU": ("", f"unshare --mount sh -c '{GPU}' sh \"$(dirname $0)\" \"$@\"", "keep = open('/dev/nvidia0')"),
+    "GPU": ("", f'unshare --mount sh -c \'{GPU}\' sh "$(dirname $0)" "$@"', "keep = open('/dev/nvidia0')"),
     "device": ("", '"$@"', "keep = open('/dev/fuse')"),
     "tracer": ("", 'strace --output=/dev/null --trace=none "$@"', ""),
     "mount namespace": ("", '"$@"', "import ctypes; assert ctypes.CDLL(None).unshare(0x20000) == 0  # CLONE_NEWNS"),

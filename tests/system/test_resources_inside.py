@@ -251,7 +251,10 @@ def test_identity(mode: Mode, directory_of: Directories) -> None:
     """
     dump = take(mode, directory_of(mode.account), code, env={"TZ": "AAA-1"})
     expected = {
-        "pids": 1, "names": ["MainProcess", "MainThread", "MainProcess"], "native": True, "executable": True,
+        "pids": 1,
+        "names": ["MainProcess", "MainThread", "MainProcess"],
+        "native": True,
+        "executable": True,
     }
     before, after = json.loads(dump.run(env={"TZ": "BBB-2"}).stdout)
     assert before == {**expected, "zone": ["AAA", 3600]}

@@ -141,7 +141,11 @@ A shell script that has one nscd at the dump, and another one at the restore.
 NSCD_CONFIG = "\n".join(
     f"{setting} hosts {value}"
     for setting, value in {
-        "enable-cache": "yes", "check-files": "yes", "persistent": "yes", "shared": "yes", "max-db-size": "33554432",
+        "enable-cache": "yes",
+        "check-files": "yes",
+        "persistent": "yes",
+        "shared": "yes",
+        "max-db-size": "33554432",
     }.items()
 )
 SSSD = """

@@ -102,9 +102,7 @@ def test_switched_off_from_outside(mode: Mode, directory_of: Directories) -> Non
         pass
     print(json.dumps(random.random()))
     """
-    one, other = two_copies(
-        mode, directory_of(mode.account), code, env={"LIBCRIU_PY_RESOURCES": "-random"}
-    )
+    one, other = two_copies(mode, directory_of(mode.account), code, env={"LIBCRIU_PY_RESOURCES": "-random"})
     assert one == other
 
 

@@ -163,14 +163,21 @@ def test_variables_that_still_take_effect(mode: Mode, directory_of: Directories)
         (directory / name / "found_by_pythonpath.py").write_text(f"WHERE = {name!r}\n")
     path = mode.account.environment().get("PYTHONPATH", "")
     before = {
-        "PYTHONPATH": f"{directory}/old:{path}", "PYTHONWARNINGS": "ignore::UserWarning", "TMPDIR": f"{directory}/old",
+        "PYTHONPATH": f"{directory}/old:{path}",
+        "PYTHONWARNINGS": "ignore::UserWarning",
+        "TMPDIR": f"{directory}/old",
         "PYTHONFAULTHANDLER": "1",
     }
     dump = take(mode, directory, ENVIRONMENT, env=before)
     after = {
-        "PYTHONPATH": f"{directory}/new:{path}", "PYTHONWARNINGS": "error::FutureWarning",
-        "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": f"{directory}/new", "LC_ALL": "C",
-        "PYTHONPYCACHEPREFIX": f"{directory}/cache", "PYTHONINTMAXSTRDIGITS": "5000", "PYTHONTRACEMALLOC": "3",
+        "PYTHONPATH": f"{directory}/new:{path}",
+        "PYTHONWARNINGS": "error::FutureWarning",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": f"{directory}/new",
+        "LC_ALL": "C",
+        "PYTHONPYCACHEPREFIX": f"{directory}/cache",
+        "PYTHONINTMAXSTRDIGITS": "5000",
+        "PYTHONTRACEMALLOC": "3",
     }
     seen = json.loads(dump.run(env=after).stdout)
     assert seen["where"] == "new"
@@ -294,8 +301,13 @@ def test_objects_of_the_own_process(mode: Mode, directory_of: Directories) -> No
     print(json.dumps({**told, "ended": child.wait()}))
     """
     expected = {
-        "running": [True, True, False], "same": True, "later": True, "child": [True],
-        "nice": True, "listed": True, "ended": 0,
+        "running": [True, True, False],
+        "same": True,
+        "later": True,
+        "child": [True],
+        "nice": True,
+        "listed": True,
+        "ended": 0,
     }
     assert two_copies(mode, directory_of(mode.account), code) == [expected] * 2
 

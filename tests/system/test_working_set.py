@@ -90,9 +90,7 @@ def test_learned_pages_are_there(mode: Mode, directory_of: Directories) -> None:
 
 
 @pytest.mark.parametrize("threads", [[], ["with a thread"]])
-def test_huge_pages_for_one_thread(
-    mode: Mode, directory_of: Directories, threads: list[str]
-) -> None:
+def test_huge_pages_for_one_thread(mode: Mode, directory_of: Directories, threads: list[str]) -> None:
     """
     Where the kernel has huge pages they are used, unless another thread could write meanwhile: then it is done without.
     """
@@ -146,9 +144,7 @@ def test_copied_memory_is_mapped_first(mode: Mode, directory_of: Directories) ->
 
 
 @pytest.mark.parametrize("content", ["nothing", "anything", "everywhere"])
-def test_a_wrong_file_does_no_harm(
-    mode: Mode, directory_of: Directories, content: str
-) -> None:
+def test_a_wrong_file_does_no_harm(mode: Mode, directory_of: Directories, content: str) -> None:
     """
     Whatever ranges are in the file, no byte of the memory changes.
     """

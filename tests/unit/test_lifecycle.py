@@ -287,8 +287,14 @@ def test_settings_of_the_environment_go_first(monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("THEN", "stop"), ("ENGINE", "magic"), ("HOOK_LIMIT", "soon"), ("HOOK_LIMIT", "-1"), ("OPTIONS", "tcp_close"),
-     ("OPTIONS", "[1]")],
+    [
+        ("THEN", "stop"),
+        ("ENGINE", "magic"),
+        ("HOOK_LIMIT", "soon"),
+        ("HOOK_LIMIT", "-1"),
+        ("OPTIONS", "tcp_close"),
+        ("OPTIONS", "[1]"),
+    ],
 )
 def test_wrong_settings_of_the_environment(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """

@@ -107,6 +107,7 @@ def test_slow_hook_is_interrupted() -> None:
     """
     A hook that takes too long is interrupted and named, and the alarm of the program goes on.
     """
+
     def slow() -> None:
         time.sleep(60)
 
@@ -128,6 +129,7 @@ def test_slow_async_hook_is_interrupted() -> None:
     """
     So is an async one.
     """
+
     async def slow() -> None:
         await asyncio.sleep(60)
 

@@ -50,9 +50,7 @@ def test_kinds_and_verdicts(tmp_path: Path) -> None:
     Descriptors are told apart, and options make some of them possible.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert finding_of(server.fileno())[:3] == (
-            "TCP listener", f"127.0.0.1:{server.getsockname()[1]}", Verdict.FINE
-        )
+        assert finding_of(server.fileno())[:3] == ("TCP listener", f"127.0.0.1:{server.getsockname()[1]}", Verdict.FINE)
         with socket.create_connection(server.getsockname()) as client:
             assert finding_of(client.fileno()).verdict is Verdict.NEEDS_HOOK
             assert finding_of(client.fileno(), tcp_close=True).verdict is Verdict.HANDLED

@@ -75,9 +75,10 @@ def test_an_entry_has_size_and_time(tmp_path: Path) -> None:
         ("import sys; sys.path.insert(0, 'venv/lib/site-packages'); import installed", []),
         ("import sys; sys.path.insert(0, 'dist-packages'); import distributed", []),
         ("import sys; sys.path.insert(0, 'link'); import other", ["link/other.py"]),
-        ("import sys; sys.path.insert(0, 'venv/lib/site-packages'); import editable", [
-            "venv/lib/site-packages/editable/__init__.py"
-        ]),
+        (
+            "import sys; sys.path.insert(0, 'venv/lib/site-packages'); import editable",
+            ["venv/lib/site-packages/editable/__init__.py"],
+        ),
         ("import own, os; os.unlink('own.py')", []),
         ("import own; own.__file__ = None", []),
         ("import own; own.__file__ = 3", []),

@@ -44,9 +44,7 @@ class Counters:
         self.counts = [0] * number
         self.over = False
         kinds: list[Callable[[int], None]] = [self._loop, self._calls, self._generator, self._sleep, self._raise]
-        self._threads = [
-            threading.Thread(target=kinds[place % len(kinds)], args=(place,)) for place in range(number)
-        ]
+        self._threads = [threading.Thread(target=kinds[place % len(kinds)], args=(place,)) for place in range(number)]
 
     def __enter__(self) -> Counters:
         # Threads take turns often, so that each comes to run in a moment, and is stopped anywhere.
@@ -72,7 +70,9 @@ class Counters:
             time.sleep(0.001)
 
     def _loop(self, place: int) -> None:
+        # fmt: off
         while not self.over: self.counts[place] += 1  # noqa: E701 - one line: no new line is ever reached
+        # fmt: on
 
     def _calls(self, place: int) -> None:
         def count() -> None:
