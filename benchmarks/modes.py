@@ -27,7 +27,8 @@ from benchmarks.common import Sample, measure, summarize
 from benchmarks.scenarios import LABELS
 from benchmarks.snapshots import Unavailable, command, environment
 from libcriu_py.binary import find_criu
-from libcriu_py.privilege import Privilege, capable_criu, find_obstacle
+from libcriu_py.mode import Privilege
+from libcriu_py.privilege import capable_criu, find_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

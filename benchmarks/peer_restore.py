@@ -16,7 +16,7 @@ from benchmarks.snapshots import Snapshot, Unavailable, environment
 from benchmarks.variants import PYCRIU, Variant
 from libcriu_py._support import socketpair
 from libcriu_py.binary import find_criu
-from libcriu_py.handover import Request, send_request
+from libcriu_py.request import Request, send_request
 from libcriu_py.scratch import criu_environment
 
 if TYPE_CHECKING:

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from libcriu_py.hooks import Resource, after_restore, before_checkpoint, register, unregister
     from libcriu_py.lifecycle import Outcome
     from libcriu_py.many import restore_many
+    from libcriu_py.mode import Privilege
     from libcriu_py.options import DumpOptions, DumpOutcome, InheritFd, PreDumpOptions, RestoreOptions
     from libcriu_py.pool import RestorePool
     from libcriu_py.preflight import PreflightError, preflight
-    from libcriu_py.privilege import Privilege
     from libcriu_py.process import RestoredProcess
     from libcriu_py.program import Program
     from libcriu_py.restore import restore
@@ -131,7 +131,7 @@ _MODULES = {
     "many": ("restore_many",),
     "pool": ("RestorePool",),
     "preflight": ("PreflightError", "preflight"),
-    "privilege": ("Privilege",),
+    "mode": ("Privilege",),
     "process": ("RestoredProcess",),
     "program": ("Program",),
     "restore": ("restore",),

@@ -7,7 +7,8 @@ from __future__ import annotations
 import errno
 import os
 
-from libcriu_py.errors import BinaryNotFound, OperationRefused, TransportError, VersionError, refusal
+from libcriu_py.criu_log import refusal
+from libcriu_py.errors import BinaryNotFound, OperationRefused, TransportError, VersionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

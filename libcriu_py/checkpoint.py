@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from libcriu_py.critical import Timing
-    from libcriu_py.handover import Request
     from libcriu_py.program import Program
+    from libcriu_py.request import Request
     from libcriu_py.resources import Settings
 
     Then = Literal["exit", "continue"]

@@ -16,10 +16,10 @@ from libcriu_py.lifecycle import Outcome, Return
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from libcriu_py.arrival import Handover
     from libcriu_py.draft import Draft
-    from libcriu_py.handover import Handover
     from libcriu_py.mapped.owners import Census
-    from libcriu_py.privilege import Privilege
+    from libcriu_py.mode import Privilege
     from libcriu_py.program import Program
     from libcriu_py.shared_stdio import Shared
     from libcriu_py.stdio import Parking
@@ -156,7 +156,7 @@ class CriuEngine:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     def _dump(self) -> Return:
-        from libcriu_py import _support, handover, stdio
+        from libcriu_py import _support, arrival, stdio
         from libcriu_py.option_values import DumpOutcome
 
         draft = self._reserved()
@@ -167,7 +167,7 @@ class CriuEngine:
         self._kept = (facts, original)
         try:
             slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
-            self._handover = handover.Handover(slot, facts["command"])
+            self._handover = arrival.Handover(slot, facts["command"])
             _support.expect_ahead(slot)
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -230,9 +230,9 @@ class CriuEngine:
 
     def _facts(self, draft: Draft) -> dict[str, Any]:
         """Collect for the manifest what is not to be told later."""
+        from libcriu_py.arrival import command_prefix
         from libcriu_py.capabilities import bounding_is_reduced, capabilities
         from libcriu_py.compatibility import machine_identity
-        from libcriu_py.handover import command_prefix
         from libcriu_py.snapshot import FORMAT, SLOTS, python_identity
 
         program = self._program
@@ -267,7 +267,7 @@ class CriuEngine:
         from libcriu_py.capabilities import traceable
         from libcriu_py.criu import Criu
         from libcriu_py.errors import OperationRefused
-        from libcriu_py.privilege import SERVICE_VARIABLE
+        from libcriu_py.mode import SERVICE_VARIABLE
         from libcriu_py.scratch import dump_environment
         from libcriu_py.snapshot import DUMP_LOG
 
@@ -388,8 +388,8 @@ def _criu_version(binary: str) -> object:
 
 _NEEDED = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
 _OURS = (
-    "_request handover stdio criu option_values tree preflight preflight.policies preflight.surroundings capabilities "
-    "compatibility snapshot scratch mapped.owners shared_stdio"
+    "_request arrival request stdio criu option_values tree preflight preflight.policies preflight.surroundings "
+    "capabilities compatibility snapshot scratch mapped.owners shared_stdio"
 )
 
 
@@ -402,8 +402,8 @@ def _load_for_restore() -> None:
     """
     import importlib
 
-    from libcriu_py import handover
+    from libcriu_py import arrival
 
     for name in (*_NEEDED, *(f"libcriu_py.{name}" for name in _OURS.split())):
         importlib.import_module(name)
-    handover.prepare_title()
+    arrival.prepare_title()

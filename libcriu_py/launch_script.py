@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from libcriu_py import native_launcher
 from libcriu_py.errors import CriuError
-from libcriu_py.privilege import Privilege
+from libcriu_py.mode import Privilege
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from libcriu_py.errors import CriuError, SnapshotError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from libcriu_py.privilege import Privilege
+    from libcriu_py.mode import Privilege
     from libcriu_py.process import RestoredProcess
     from libcriu_py.program import Program
     from libcriu_py.snapshot import Snapshot
@@ -54,9 +54,9 @@ def run(
         process ends with the program's status, by its signal, or becomes the program.
     """
     from libcriu_py.errors import SnapshotMismatch
-    from libcriu_py.handover import inherited_descriptors
     from libcriu_py.overrides import CONVENTIONAL
     from libcriu_py.python_variables import difference
+    from libcriu_py.request import inherited_descriptors
     from libcriu_py.snapshot import Snapshot
 
     inherited = inherited_descriptors()
@@ -242,6 +242,7 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     """
     from libcriu_py import privilege
     from libcriu_py.binary import find_criu
+    from libcriu_py.mode import MODE_VARIABLE, SERVICE_VARIABLE
     from libcriu_py.namespace import avoid_low_pids, place_of_program
     from libcriu_py.scratch import dump_environment, sweep
 
@@ -249,12 +250,12 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     decision = privilege.decide(mode, criu=find_criu())
     criu = decision.criu
     place = place_of_program(decision.mode)
-    variables = {**env, privilege.MODE_VARIABLE: decision.mode.value, "LIBCRIU_PY_CRIU": criu}
-    variables.pop(privilege.SERVICE_VARIABLE, None)
+    variables = {**env, MODE_VARIABLE: decision.mode.value, "LIBCRIU_PY_CRIU": criu}
+    variables.pop(SERVICE_VARIABLE, None)
     service = None
     if place.has_own_pids:
         service = _support.CriuService(_support.random_name(), criu, dump_environment(criu))
-        variables[privilege.SERVICE_VARIABLE] = service.name
+        variables[SERVICE_VARIABLE] = service.name
     else:
         avoid_low_pids()
     sys.stdout.flush()

@@ -22,7 +22,7 @@ from libcriu_py.hooks import Entry, registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from libcriu_py.handover import Request
+    from libcriu_py.request import Request
     from libcriu_py.resources import BuiltIns
 
 

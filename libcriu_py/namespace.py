@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py import _support
 from libcriu_py.capabilities import CAP_SYS_ADMIN, capabilities, needed
-from libcriu_py.privilege import FIRST_PID, Privilege, differs_harmlessly, namespace_obstacle
+from libcriu_py.mode import Privilege
+from libcriu_py.privilege import FIRST_PID, differs_harmlessly, namespace_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

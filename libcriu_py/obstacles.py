@@ -21,7 +21,8 @@ from libcriu_py.capabilities import (
     file_capabilities,
     names,
 )
-from libcriu_py.privilege import Obstacle, Privilege, groups_in
+from libcriu_py.mode import Obstacle, Privilege, groups_in
+from libcriu_py.mounts import mounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -287,15 +288,13 @@ def seccomp_mode() -> int:
 
 def in_chroot() -> bool:
     """Tell whether the root directory of this process is not that of its mount namespace."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        return not any(line.split()[4] == "/" for line in mounts)
+    return not any(mount.point == "/" for mount in mounts())
 
 
 def covered_proc() -> list[str]:
     """List what is mounted below /proc, other than binfmt_misc."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        points = [line.split()[4] for line in mounts]
-    return sorted({point for point in points if point.startswith("/proc/") and "binfmt_misc" not in point})
+    points = {mount.point for mount in mounts()}
+    return sorted(point for point in points if point.startswith("/proc/") and "binfmt_misc" not in point)
 
 
 # ---- who the program is ----------------------------------------------------

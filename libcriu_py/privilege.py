@@ -13,7 +13,6 @@ cache of kernel features where we want it, and leaves cgroups and the time names
 
 from __future__ import annotations
 
-import enum
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +30,7 @@ from libcriu_py.capabilities import (
     needed,
 )
 from libcriu_py.errors import UnsupportedFeature
+from libcriu_py.mode import SERVICE_VARIABLE, Obstacle, Privilege, groups_in, read_small
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,57 +38,8 @@ if TYPE_CHECKING:
 FIRST_PID = 10_000
 """Where pids of a program in a namespace begin, clear of the helper processes of a restore."""
 
-SERVICE_VARIABLE = "LIBCRIU_PY_SERVICE"
-"""Names the socket on which the supervisor of a rootless program serves it a criu."""
-MODE_VARIABLE = "LIBCRIU_PY_MODE"
 CAPABLE_CRIU = "/usr/local/lib/libcriu_py/criu"
 """Where `libcriu-py setup` puts the criu with file capabilities, beside the one without any."""
-
-
-class Privilege(enum.Enum):
-    """How dump and restore are allowed."""
-
-    AUTO = "auto"
-    """The first of the others that works."""
-    ROOT = "root"
-    """uid 0 with capabilities."""
-    CAPABILITY = "capability"
-    """A criu with file capabilities."""
-    ROOTLESS = "rootless"
-    """Namespaces of one's own."""
-
-    @classmethod
-    def of(cls, mode: Privilege | str | None) -> Privilege:
-        """
-        Take a mode by name; None means LIBCRIU_PY_MODE, else AUTO.
-
-        Raises:
-            ValueError: there is no such mode.
-        """
-        if isinstance(mode, cls):
-            return mode
-        name = mode or os.environ.get(MODE_VARIABLE) or "auto"
-        try:
-            return cls(name)
-        except ValueError:
-            known = ", ".join(member.value for member in cls)
-            message = f"there is no mode {name!r}; the modes are {known}"
-            raise ValueError(message) from None
-
-
-class Obstacle(NamedTuple):
-    """Why a mode does not work, and what puts that right."""
-
-    text: str
-    """One sentence without its full stop."""
-    command: str = ""
-    """What to type; empty where nothing can be done on this machine."""
-    who: str = ""
-    """Who has to type it."""
-
-    def __str__(self) -> str:
-        """Give the sentence and, in parentheses, the command."""
-        return f"{self.text} ({self.who}: {self.command})" if self.command else self.text
 
 
 class Decision(NamedTuple):
@@ -252,7 +203,7 @@ def namespace_obstacle(criu: str, manifest: Mapping[str, Any] | None = None) -> 
 
 def _namespaces_work() -> str:
     """Name the file that says that namespaces can be made from this process's ones, under its filters."""
-    boot = (_small("/proc/sys/kernel/random/boot_id") or b"unknown")[:8].decode("ascii")
+    boot = (read_small("/proc/sys/kernel/random/boot_id") or b"unknown")[:8].decode("ascii")
     places = [os.stat(f"/proc/self/ns/{name}").st_ino for name in ("user", "mnt", "pid")]
     # Numbers of namespaces are used again; with the start of their pid 1 they tell one container from the next.
     identity = "-".join(map(str, [boot, os.getegid(), *places, _start_of_init(), capabilities().seccomp_filters]))
@@ -270,17 +221,8 @@ def namespaces_failed(error: int, stage: int) -> UnsupportedFeature:
 
 def _start_of_init() -> int:
     """Give the start of pid 1, in clock ticks after the boot; 0 where /proc hides it."""
-    text = _small("/proc/1/stat")
+    text = read_small("/proc/1/stat")
     return int(text.rpartition(b")")[2].split()[19]) if text else 0
-
-
-def _small(path: str) -> bytes | None:
-    """Read a small file of /proc; None where it is hidden."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None
 
 
 def forget_namespaces() -> None:
@@ -305,16 +247,6 @@ def differs_harmlessly(mode: Privilege, manifest: Mapping[str, Any]) -> bool:
     ids = (manifest["uid"], manifest.get("gid", os.getegid()))
     groups = manifest.get("groups")
     return ids == (os.geteuid(), os.getegid()) and (not groups or groups == groups_in(mode))
-
-
-def groups_in(mode: Privilege) -> list[int]:
-    """Give the supplementary groups of this process as a process in this mode's namespace sees them."""
-    groups = os.getgroups()
-    if mode is Privilege.ROOTLESS and SERVICE_VARIABLE not in os.environ:
-        # Only one's own group is mapped (user_namespaces(7)).
-        unmapped = int(_small("/proc/sys/kernel/overflowgid") or 65534)  # the kernel's default
-        groups = [group if group == os.getegid() else unmapped for group in groups]
-    return sorted(groups)
 
 
 def decide_dump(criu: str) -> Decision:

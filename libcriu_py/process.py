@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from libcriu_py import _support
 from libcriu_py.errors import RestoreError
-from libcriu_py.handover import ERROR, READY, STARTED
+from libcriu_py.request import ERROR, READY, STARTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

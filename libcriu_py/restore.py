@@ -14,12 +14,13 @@ import os
 import time
 from typing import TYPE_CHECKING, overload
 
-from libcriu_py import _support, handover, namespace, privilege, starts
+from libcriu_py import _support, namespace, privilege, starts
 from libcriu_py.binary import find_criu
 from libcriu_py.criu import Criu
-from libcriu_py.errors import OperationRefused, RestoreError, SnapshotMismatch, refusal
-from libcriu_py.handover import Request
+from libcriu_py.criu_log import refusal
+from libcriu_py.errors import OperationRefused, RestoreError, SnapshotMismatch
 from libcriu_py.process import RestoredProcess
+from libcriu_py.request import Request, blocked_signals, check_count, current_limits, ignored_signals, send_request
 from libcriu_py.scratch import LOG_NAME, WorkDirectory, criu_environment
 from libcriu_py.snapshot import SLOTS, Snapshot
 from libcriu_py.standby.taking import Launched, pid_of, take
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from libcriu_py.mode import Privilege
     from libcriu_py.namespace import Place
-    from libcriu_py.privilege import Privilege
     from libcriu_py.program import Program
     from libcriu_py.settings import Argument, RestoreSettings, Stream
 
@@ -260,10 +261,10 @@ def make_request(
         snapshot=snapshot.path,
         main=main,
         pgid=os.getpgrp(),
-        ignored=handover.ignored_signals(),
-        limits=handover.current_limits(),
+        ignored=ignored_signals(),
+        limits=current_limits(),
         schedule=_support.schedule() or (0, 0, 0),
-        blocked=handover.blocked_signals(),
+        blocked=blocked_signals(),
     )
 
 
@@ -296,10 +297,10 @@ def launch(
         OperationRefused: criu refused.
         RestoreError: the place for the restore could not be made.
     """
-    handover.check_count(pass_fds, request.inherited)
+    check_count(pass_fds, request.inherited)
     launched = bring_up(snapshot, stdio, mode=mode, isolate=isolate, flags=flags)
     # Last of all: whoever is killed from here on leaves nothing that he would have had to clear away.
-    handover.send_request(launched.control, request, pass_fds)
+    send_request(launched.control, request, pass_fds)
     return launched
 
 

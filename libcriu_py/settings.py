@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from libcriu_py.privilege import Privilege
+    from libcriu_py.mode import Privilege
     from libcriu_py.program import Program
 
     Argument = str | bytes | os.PathLike[str]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py import _support
 from libcriu_py.mapped import imagefile
+from libcriu_py.mounts import known_mounts, mount_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -78,15 +79,11 @@ def outside(shared: Sequence[Shared]) -> list[str]:
     Returns:
         Keys for the option `external` of a dump, as `dump_one_reg_file` (criu/files-reg.c) makes them.
     """
-    from libcriu_py.preflight.descriptors import known_mounts
-
     mounts = known_mounts()
     return sorted({key for item in shared if (key := _external_key(item, mounts)) is not None})
 
 
 def _external_key(item: Shared, mounts: Collection[int]) -> str | None:
-    from libcriu_py.preflight.descriptors import mount_of
-
     try:
         status, mount = os.stat(f"/proc/{item.pid}/fd/{item.fd}"), mount_of(item.fd, item.pid)
     except FileNotFoundError:

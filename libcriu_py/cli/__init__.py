@@ -10,14 +10,11 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from libcriu_py.cli._subcommands import SUBCOMMANDS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-SUBCOMMANDS = (
-    *("snapshot", "run", "pool", "inspect", "optimize", "store"),
-    *("check", "preflight", "trigger", "doctor", "setup", "completion"),
-)
 
 
 def main(argv: list[str] | None = None) -> int:

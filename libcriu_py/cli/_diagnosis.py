@@ -11,7 +11,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from libcriu_py.doctor import Diagnosis, Report
-    from libcriu_py.privilege import Obstacle
+    from libcriu_py.mode import Obstacle
 
 _PIPE_WIDTH = 1000
 

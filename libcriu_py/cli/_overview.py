@@ -7,8 +7,8 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-from libcriu_py.cli import SUBCOMMANDS
 from libcriu_py.cli._arguments import PROG, Formatter, parse
+from libcriu_py.cli._subcommands import SUBCOMMANDS
 
 EPILOG = """\
 examples:

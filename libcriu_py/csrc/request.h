@@ -1,6 +1,6 @@
 /*
  * The request that a restored process is handed: the restoring side of
- * libcriu_py/handover.py, whose `Request` this writes.
+ * libcriu_py/request.py, whose `Request` this writes.
  */
 #ifndef LIBCRIU_PY_REQUEST_H
 #define LIBCRIU_PY_REQUEST_H

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.doctor import facts, modes
-from libcriu_py.privilege import Obstacle, Privilege
+from libcriu_py.mode import Obstacle, Privilege
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

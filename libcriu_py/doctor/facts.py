@@ -10,14 +10,12 @@ import contextlib
 import os
 import struct
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from libcriu_py import obstacles
 from libcriu_py.capabilities import all_capabilities, file_capabilities, names
 from libcriu_py.doctor import cost, syscalls
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from libcriu_py.mounts import mounts
 
 _CONFIG = (
     "CONFIG_CHECKPOINT_RESTORE",
@@ -217,21 +215,11 @@ def _security() -> dict[str, Any]:
 # ---- mounts ----------------------------------------------------------------
 
 
-def mounts() -> Iterator[tuple[str, str, set[str]]]:
-    """Yield mount point, type of file system and all options of each mount of this process."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            left, _, right = line.partition(" - ")
-            kind, _, options = right.split(None, 2)
-            before = left.split()
-            yield before[4], kind, {*before[5].split(","), *options.strip().split(",")}
-
-
 def _proc() -> dict[str, Any]:
     options: set[str] = set()
-    for point, kind, found in mounts():
-        if point == "/proc" and kind == "proc":
-            options = found  # the last one is on top
+    for mount in mounts():
+        if mount.point == "/proc" and mount.kind == "proc":
+            options = {*mount.options, *mount.super_options}  # the last one is on top
     values = dict(option.partition("=")[::2] for option in options)
     return {
         "hidepid": values.get("hidepid", "off"),
@@ -245,10 +233,10 @@ def is_tmpfs(path: str) -> bool:
     """Tell whether a directory is on a tmpfs, where alone criu keeps its cache of kernel features."""
     best, kind = "", ""
     real = os.path.realpath(path)
-    for point, found, _ in mounts():
-        below = real == point or real.startswith(point.rstrip("/") + "/")
-        if below and len(point) >= len(best):
-            best, kind = point, found
+    for mount in mounts():
+        below = real == mount.point or real.startswith(mount.point.rstrip("/") + "/")
+        if below and len(mount.point) >= len(best):
+            best, kind = mount.point, mount.kind
     return kind == "tmpfs"
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import libcriu_py
 from libcriu_py import clean_start
+from libcriu_py.mode import Obstacle, Privilege
 from libcriu_py.obstacles import ROOT, STARTER, YOU, own_command
-from libcriu_py.privilege import Obstacle, Privilege, forget_namespaces
 from libcriu_py.privilege import find_obstacle as find_cheap_obstacle
+from libcriu_py.privilege import forget_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

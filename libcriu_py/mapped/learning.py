@@ -10,7 +10,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py import handover, starts
+from libcriu_py import starts
 from libcriu_py._ffi import ffi, lib
 from libcriu_py.address_space import mapped_ranges
 from libcriu_py.draft import exchange, name_beside
@@ -19,6 +19,7 @@ from libcriu_py.mapped import working_set
 from libcriu_py.mapped.memory import PAGE
 from libcriu_py.mapped.optimize import link
 from libcriu_py.process import RestoredProcess
+from libcriu_py.request import send_request
 from libcriu_py.restore import bring_up, make_request, refuse_mismatches
 from libcriu_py.snapshot import MANIFEST, START_PAGES, WORKING_SET, Snapshot, file_entry, write_manifest
 from libcriu_py.streams import Streams
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from libcriu_py.mapped.working_set import Written
-    from libcriu_py.privilege import Privilege
+    from libcriu_py.mode import Privilege
 
 _INTERVAL = 0.002
 """Seconds between two looks at a copy's pages: memory may be given back before the end."""
@@ -190,7 +191,7 @@ def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | No
             written = _mapped_areas(launched.pid, {os.stat(file).st_ino for file in files})
             _check(lib.lcp_observe(launched.pid))
             # Before this it does nothing: all that it writes is seen.
-            handover.send_request(launched.control, request, ())
+            send_request(launched.control, request, ())
             _watch(launched.pid, written)
         except BaseException:
             process.kill()

@@ -13,6 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from libcriu_py import shared_stdio
+from libcriu_py.mounts import known_mounts, mount_of
 from libcriu_py.preflight import sockets, tracing
 from libcriu_py.preflight.finding import Finding, Verdict
 
@@ -197,23 +198,3 @@ def _device(descriptor: _Descriptor) -> Finding:
         advice = "the state of a GPU is out of criu's reach; use it in the copies only, or in a child that has ended"
         return descriptor.say("GPU", Verdict.IMPOSSIBLE, advice)
     return descriptor.say("device", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
-
-
-def known_mounts(kind: str = "") -> frozenset[int]:
-    """
-    Give the ids of the mounts in this mount namespace.
-
-    Args:
-        kind: Only those of this type.
-    """
-    wanted = f" - {kind}".encode("ascii")
-    with open("/proc/self/mountinfo", "rb") as file:
-        return frozenset(int(line.split(None, 1)[0]) for line in file if wanted in line)
-
-
-def mount_of(fd: int | str, pid: int | str = "self") -> int:
-    """
-    Give the id of the mount that a file was opened on.
-    """
-    with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(b"mnt_id:"))

@@ -8,7 +8,8 @@ import os
 from typing import TYPE_CHECKING
 
 from libcriu_py.address_space import mapped_ranges
-from libcriu_py.preflight.descriptors import GHOST_LIMIT, in_user_namespace, known_mounts, mount_of
+from libcriu_py.mounts import known_mounts, mount_of, mounts
+from libcriu_py.preflight.descriptors import GHOST_LIMIT, in_user_namespace
 from libcriu_py.preflight.finding import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -53,12 +54,8 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
 
 
 def _elsewhere(devices: Mapping[str, str]) -> Iterator[Finding]:
-    """
-    Files on file systems that may not be there, or not be the same, when a copy is restored, by the kind of these.
-
-    The kernel's number of a device is the same in maps and in mountinfo (show_map_vma, fs/proc/task_mmu.c).
-    """
-    kinds = _kinds_of_devices()
+    """Yield mapped files on file systems that may be missing or differ where a copy is restored, by kind."""
+    kinds = {mount.device: mount.kind.partition(".")[0] for mount in mounts()}
     found: dict[str, list[str]] = {}
     for path, device in devices.items():
         kind = kinds.get(device, "")
@@ -67,19 +64,6 @@ def _elsewhere(devices: Mapping[str, str]) -> Iterator[Finding]:
     for kind, paths in found.items():
         others = f", as are {len(paths) - 1} other mapped files" if len(paths) > 1 else ""
         yield Finding("mapping", paths[0], Verdict.FINE, f"it is on {kind}{others}: {_ADVICE[kind]}")
-
-
-def _kinds_of_devices() -> dict[str, str]:
-    """
-    Give the kind of the file system by the number of its device, as /proc/self/maps has it.
-    """
-    kinds = {}
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            major, minor = before.split()[2].split(":")
-            kinds[f"{int(major):02x}:{int(minor):02x}"] = after.split(None, 1)[0].partition(".")[0]
-    return kinds
 
 
 def _on_layers(devices: Mapping[str, str]) -> Iterator[Finding]:

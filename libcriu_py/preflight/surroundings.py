@@ -9,8 +9,8 @@ import os
 from typing import TYPE_CHECKING
 
 from libcriu_py import shared_stdio, tree
+from libcriu_py.mounts import known_mounts, mount_of
 from libcriu_py.preflight import mappings
-from libcriu_py.preflight.descriptors import known_mounts, mount_of
 from libcriu_py.preflight.finding import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _limits() -> Iterator[Finding]:
     """
     import resource
 
-    from libcriu_py.privilege import SERVICE_VARIABLE
+    from libcriu_py.mode import SERVICE_VARIABLE
 
     served = SERVICE_VARIABLE in os.environ
     for name, needed, unit in (

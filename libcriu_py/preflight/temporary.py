@@ -30,7 +30,7 @@ def findings() -> Iterator[Finding]:
     module: Any = sys.modules.get("tempfile")
     if module is None:
         return
-    from libcriu_py.resources.base import live
+    from libcriu_py.live_objects import live
 
     for directory in live(module.TemporaryDirectory):
         # Since Python 3.12 there are such as are to stay.

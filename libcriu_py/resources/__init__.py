@@ -18,7 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.errors import HookError
-from libcriu_py.resources.base import Arrival, BuiltIn, search
+from libcriu_py.live_objects import search
+from libcriu_py.resources.base import Arrival, BuiltIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

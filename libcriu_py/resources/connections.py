@@ -11,7 +11,8 @@ import asyncio
 import sys
 from typing import Any
 
-from libcriu_py.resources.base import BuiltIn, live
+from libcriu_py.live_objects import live
+from libcriu_py.resources.base import BuiltIn
 
 
 class Urllib3Pools(BuiltIn):

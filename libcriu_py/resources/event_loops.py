@@ -11,7 +11,8 @@ import asyncio
 from typing import Any
 
 from libcriu_py import clock
-from libcriu_py.resources.base import Arrival, BuiltIn, live
+from libcriu_py.live_objects import live
+from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class EventLoops(BuiltIn):

@@ -11,7 +11,8 @@ import os
 import sys
 from typing import Any
 
-from libcriu_py.resources.base import Arrival, BuiltIn, live
+from libcriu_py.live_objects import live
+from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class KerasRandom(BuiltIn):

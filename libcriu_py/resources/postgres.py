@@ -10,7 +10,8 @@ import asyncio
 import sys
 from typing import Any
 
-from libcriu_py.resources.base import Arrival, BuiltIn, live
+from libcriu_py.live_objects import live
+from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class PsycopgPools(BuiltIn):

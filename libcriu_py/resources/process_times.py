@@ -13,7 +13,8 @@ import sys
 from typing import Any
 
 from libcriu_py import tree
-from libcriu_py.resources.base import Arrival, BuiltIn, live
+from libcriu_py.live_objects import live
+from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class PsutilProcesses(BuiltIn):

@@ -11,7 +11,8 @@ from __future__ import annotations
 import _random
 import random
 
-from libcriu_py.resources.base import Arrival, BuiltIn, live
+from libcriu_py.live_objects import live
+from libcriu_py.resources.base import Arrival, BuiltIn
 from libcriu_py.resources.seeding import is_seeded, unwatch, watch
 
 

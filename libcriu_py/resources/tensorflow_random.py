@@ -16,7 +16,8 @@ from typing import Any
 
 from libcriu_py.address_space import mapped_ranges
 from libcriu_py.errors import CheckpointError
-from libcriu_py.resources.base import Arrival, BuiltIn, live
+from libcriu_py.live_objects import live
+from libcriu_py.resources.base import Arrival, BuiltIn
 
 _FIRST_DRAWN = 1 << 32
 """A counter that was drawn is below this with a chance of 2**-31; one that counts does not get there."""

@@ -16,7 +16,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py.resources.base import Arrival, BuiltIn, live
+from libcriu_py.live_objects import live
+from libcriu_py.resources.base import Arrival, BuiltIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable

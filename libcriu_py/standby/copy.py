@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from libcriu_py import _support
 from libcriu_py.errors import RestoreError
-from libcriu_py.handover import PAGES
 from libcriu_py.process import linger
+from libcriu_py.request import PAGES
 from libcriu_py.restore import bring_up, refuse_mismatches
 from libcriu_py.streams import DEVNULL, Streams
 
 if TYPE_CHECKING:
-    from libcriu_py.privilege import Privilege
+    from libcriu_py.mode import Privilege
     from libcriu_py.snapshot import Snapshot
     from libcriu_py.standby.taking import Launched
 

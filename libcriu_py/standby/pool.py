@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from libcriu_py.privilege import Privilege
+    from libcriu_py.mode import Privilege
 
 
 class StandbyPool:

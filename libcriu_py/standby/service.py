@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from libcriu_py import privilege
 from libcriu_py.binary import find_criu
 from libcriu_py.errors import CriuError
+from libcriu_py.mounts import Watch, mounts_of
 from libcriu_py.snapshot import Snapshot
 from libcriu_py.standby.door import Client, Door, Surroundings, own_surroundings
-from libcriu_py.standby.mounts import Mounts, mounts_of
 from libcriu_py.standby.pages import Pages
 from libcriu_py.standby.shelf import Bounds, Shelf
 from libcriu_py.standby.taking import socket_of
@@ -25,7 +25,7 @@ from libcriu_py.standby.taking import socket_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from libcriu_py.privilege import Privilege
+    from libcriu_py.mode import Privilege
     from libcriu_py.standby.copy import Supervisor, WaitingCopy
 
 _TICK = 1.0
@@ -120,7 +120,7 @@ class Service:
         self._door: Door | None = Door(socket_of(path))
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._mounts = Mounts()
+        self._mounts = Watch()
         self._shelf = Shelf(bounds, self._wake)
         self._pages = Pages()
         self._selector.register(self._woken, selectors.EVENT_READ, self._hear)

@@ -13,14 +13,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py import _support, handover, privilege
+from libcriu_py import _support
+from libcriu_py.mode import Privilege
+from libcriu_py.request import check_count, send_request
 from libcriu_py.scratch import private_directory
 from libcriu_py.snapshot import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from libcriu_py.handover import Request
+    from libcriu_py.request import Request
     from libcriu_py.settings import RestoreSettings
     from libcriu_py.snapshot import Snapshot
 
@@ -65,7 +67,7 @@ def take(snapshot: Snapshot, request: Request, stdio: Sequence[int], settings: R
     path = socket_of(snapshot.path)
     if not os.access(path, os.F_OK):
         return None
-    mode = privilege.Privilege.of(settings["mode"]).value
+    mode = Privilege.of(settings["mode"]).value
     fds = _support.take_standby(path, _support.standby_description(mode))
     if fds is None:
         return None
@@ -74,9 +76,9 @@ def take(snapshot: Snapshot, request: Request, stdio: Sequence[int], settings: R
     standard = {number: fd for number, fd in enumerate(stdio) if number not in request.closed}
     passed = [*standard.values(), *settings["pass_fds"]]
     try:
-        handover.check_count(passed, request.inherited)
+        check_count(passed, request.inherited)
         request = request._replace(pass_fds=[*standard, *request.pass_fds], pgid=None)
-        handover.send_request(control, request, passed)
+        send_request(control, request, passed)
     except BaseException:
         for fd in fds:
             os.close(fd)

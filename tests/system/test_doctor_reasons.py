@@ -14,7 +14,7 @@ import pytest
 
 from libcriu_py.capabilities import CAP_SETPCAP
 from libcriu_py.doctor import modes
-from libcriu_py.privilege import Privilege
+from libcriu_py.mode import Privilege
 from tests.system.accounts import run_as
 from tests.system.diagnoses import command, examine, obstacle, report, under
 from tests.system.privileges import capable_criu, run_with

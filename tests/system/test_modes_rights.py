@@ -160,7 +160,8 @@ def test_a_criu_of_another_group_is_named(
         )
         assert "carries no file capability" in done.stdout, done.stderr
         script = (
-            "from libcriu_py.privilege import find_obstacle, Privilege\n"
+            "from libcriu_py.mode import Privilege\n"
+            "from libcriu_py.privilege import find_obstacle\n"
             f"print(find_obstacle(Privilege.CAPABILITY, {str(criu)!r}))"
         )
         done = run_with(account, [account.python, "-c", script])

@@ -8,7 +8,8 @@ import pytest
 
 from libcriu_py import errors
 from libcriu_py._request import render_config
-from libcriu_py.errors import OperationRefused, log_errors, refusal
+from libcriu_py.criu_log import LOG_TAIL_LINES, log_errors, refusal
+from libcriu_py.errors import OperationRefused
 from libcriu_py.hints import find_hint
 
 LOG = """\
@@ -40,7 +41,7 @@ def test_a_refusal_carries_all_it_knows(tmp_path: object) -> None:
     refused = refusal("restore", -52, 7, path)
     assert (refused.operation, refused.returncode, refused.errno, refused.log_path) == ("restore", -52, 7, path)
     assert refused.log_tail.endswith("Restoring FAILED.")
-    assert len(refused.log_tail.splitlines()) == errors.LOG_TAIL_LINES
+    assert len(refused.log_tail.splitlines()) == LOG_TAIL_LINES
     assert "/var/log/x changed its size since the dump (1 bytes then, 5 now)" in (refused.hint or "")
     assert str(refused).startswith("criu refused to restore: files-reg.c:2175: File var/log/x has bad size")
     assert path in str(refused)

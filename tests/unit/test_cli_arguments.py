@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libcriu_py.cli import SUBCOMMANDS, main, run, snapshot
+from libcriu_py.cli import main, run, snapshot
 from libcriu_py.cli._arguments import parse, size
+from libcriu_py.cli._subcommands import SUBCOMMANDS
 from libcriu_py.errors import SnapshotError
 from libcriu_py.program import Program
 

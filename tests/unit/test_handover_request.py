@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libcriu_py import RestoreError, _support
-from libcriu_py.handover import Handover, Request, check_count, command_prefix, ignored_signals, send_request
+from libcriu_py.arrival import Handover, command_prefix
 from libcriu_py.program import Program
+from libcriu_py.request import Request, check_count, ignored_signals, send_request
 
 c_strings = st.binary().map(lambda data: data.replace(b"\0", b""))
 names = c_strings.map(lambda data: data.replace(b"=", b""))
@@ -76,7 +77,7 @@ def test_command_prefix_is_what_stands_before_the_arguments() -> None:
     """
     Options of the interpreter and the program's name belong to it, arguments do not.
     """
-    code = "import sys; from libcriu_py.handover import command_prefix; print(command_prefix()[1:])"
+    code = "import sys; from libcriu_py.arrival import command_prefix; print(command_prefix()[1:])"
     for options in (["-X", "dev"], []):
         command = [sys.executable, *options, "-c", code, "a", "b"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -119,7 +120,7 @@ def test_ignored_signals_are_those_of_the_shell() -> None:
     """
     What nohup ignores is found; what Python itself ignores is not.
     """
-    code = "from libcriu_py.handover import ignored_signals; print(ignored_signals())"
+    code = "from libcriu_py.request import ignored_signals; print(ignored_signals())"
     done = subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[1]\n"
     assert 13 not in ignored_signals()

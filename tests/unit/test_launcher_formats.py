@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from libcriu_py import compatibility, handover, native_launcher, snapshot
+from libcriu_py import compatibility, native_launcher, request, snapshot
 from libcriu_py.errors import CriuError, SnapshotError
 from libcriu_py.launch_script import SCRIPT_FORMAT, write_launch_script
 from libcriu_py.restore import make_request, refuse_mismatches
@@ -170,9 +170,9 @@ def test_request_with_a_large_environment(launcher: str, snap: Path, monkeypatch
         monkeypatch.setenv(f"LCP_{number}", os.fsdecode(b"\xff\xc3\xa4" + b"x" * 1000 + b'"\\='))
     native = native_request(launcher, snap, [])
     assert without_time(native)[0] == without_time(python_request(snap, []))[0]
-    request = handover.Request.decode(native)
-    assert request.env == dict(os.environb)
-    assert request.snapshot == os.path.realpath(snap)
+    handed = request.Request.decode(native)
+    assert handed.env == dict(os.environb)
+    assert handed.snapshot == os.path.realpath(snap)
 
 
 def test_request_of_other_surroundings(launcher: str, snap: Path, tmp_path: Path) -> None:
@@ -183,12 +183,12 @@ def test_request_of_other_surroundings(launcher: str, snap: Path, tmp_path: Path
     argv = ["/bin/sh", "-c", script, "sh", launcher, "--print-request", str(snap)]
     process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True)
     out, _ = process.communicate(timeout=TIMEOUT)
-    request = handover.Request.decode(out)
-    assert request.cwd == os.fsencode(tmp_path)
-    assert (request.umask, request.closed, request.ignored) == (0o027, [0], [1, 10])
-    assert request.pgid == process.pid
-    assert request.inherited == [7]
-    assert request.schedule == (os.nice(0) + 3, os.SCHED_BATCH, 0)
+    handed = request.Request.decode(out)
+    assert handed.cwd == os.fsencode(tmp_path)
+    assert (handed.umask, handed.closed, handed.ignored) == (0o027, [0], [1, 10])
+    assert handed.pgid == process.pid
+    assert handed.inherited == [7]
+    assert handed.schedule == (os.nice(0) + 3, os.SCHED_BATCH, 0)
 
 
 def test_first_of_two_variables_counts(launcher: str, snap: Path) -> None:
@@ -204,7 +204,7 @@ def test_first_of_two_variables_counts(launcher: str, snap: Path) -> None:
     """
     argv = [sys.executable, "-c", program, launcher, "--print-request", str(snap)]
     out = subprocess.run(argv, check=True, stdout=subprocess.PIPE, timeout=TIMEOUT).stdout
-    assert handover.Request.decode(out).env == {b"A": b"1", b"B": b""}
+    assert request.Request.decode(out).env == {b"A": b"1", b"B": b""}
 
 
 def test_random_requests_are_read_as_written(formats: Path) -> None:
@@ -610,6 +610,6 @@ def test_versions_are_the_same() -> None:
     """
     The numbers in the sources are those of the Python side.
     """
-    assert f"#define REQUEST_PROTOCOL {handover.PROTOCOL}\n" in (CSRC / "request.h").read_text()
+    assert f"#define REQUEST_PROTOCOL {request.PROTOCOL}\n" in (CSRC / "request.h").read_text()
     assert f"#define MANIFEST_FORMAT {snapshot.FORMAT}\n" in (CSRC / "manifest.h").read_text()
     assert f'"script"), -1) != {SCRIPT_FORMAT})' in (CSRC / "script.c").read_text()

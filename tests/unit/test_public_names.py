@@ -69,7 +69,7 @@ def test_a_checkpoint_loads_no_library_for_the_original_alone() -> None:
     """
     What is loaded before the dump is mapped by each copy.
     """
-    modules = "prepare, checkpoint, lifecycle, engines, draft, handover, stdio, criu, options, tree"
+    modules = "prepare, checkpoint, lifecycle, engines, draft, arrival, request, stdio, criu, options, tree"
     heavy = ("shutil", "zlib", "bz2", "lzma", "ctypes", "socket", "subprocess", "hashlib", "argparse")
     code = f"import sys\nfrom libcriu_py import {modules}\nprint([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -1,0 +1,116 @@
+"""
+What is mounted where a process is, from /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Mount(NamedTuple):
+    """One mount of a mount namespace."""
+
+    number: int
+    """The kernel's id of the mount, as `mnt_id` in fdinfo."""
+    device: str
+    """Major and minor number in hexadecimal, as in /proc/PID/maps (show_map_vma, fs/proc/task_mmu.c)."""
+    root: str
+    """What of the file system is mounted."""
+    point: str
+    """Where it is mounted."""
+    options: frozenset[str]
+    """Those of the mount."""
+    kind: str
+    """The type of the file system."""
+    super_options: frozenset[str]
+    """Those of the file system."""
+
+
+def mounts(pid: int | str = "self") -> Iterator[Mount]:
+    """
+    Yield the mounts that a process sees, in the order in which they were mounted.
+
+    Args:
+        pid: The process.
+
+    Raises:
+        OSError: There is no such process, or it may not be looked at.
+    """
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            number, _, device, root, point, options, *_ = left.split()
+            kind, _, super_options = right.rstrip("\n").split(" ", 2)
+            major, minor = map(int, device.split(":"))
+            yield Mount(
+                int(number),
+                f"{major:02x}:{minor:02x}",
+                _unescaped(root),
+                _unescaped(point),
+                frozenset(options.split(",")),
+                kind,
+                frozenset(super_options.split(",")),
+            )
+
+
+def _unescaped(path: str) -> str:
+    """Undo the octal escapes of spaces, tabs, newlines and backslashes (mangle, fs/proc_namespace.c)."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path) if "\\" in path else path
+
+
+def known_mounts(kind: str | None = None) -> frozenset[int]:
+    """
+    Return the ids of the mounts in this mount namespace.
+
+    Args:
+        kind: Only those of this type; None for all.
+    """
+    return frozenset(mount.number for mount in mounts() if kind is None or mount.kind == kind)
+
+
+def mount_of(fd: int | str, pid: int | str = "self") -> int:
+    """Return the id of the mount that a file was opened on."""
+    with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"mnt_id:"))
+
+
+def mounts_of(pid: int) -> frozenset[tuple[str, str, str, frozenset[str]]] | None:
+    """
+    Return what a process sees mounted: device, root, place and options of each mount but those of /proc, its own.
+
+    Returns:
+        None where that cannot be told.
+    """
+    try:
+        seen = [(mount.device, mount.root, mount.point, mount.options) for mount in mounts(pid)]
+    except OSError:
+        return None
+    return frozenset(mount for mount in seen if mount[2] != "/proc" and not mount[2].startswith("/proc/"))
+
+
+class Watch:
+    """
+    Changes of the mounts of this process.
+
+    Thread safety: none.
+    """
+
+    def __init__(self) -> None:
+        """Begin to watch."""
+        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._poller = select.poll()
+        self._poller.register(self._file, select.POLLPRI)
+
+    def have_changed(self) -> bool:
+        """Tell whether they are others than at the last call (mounts_poll in fs/proc_namespace.c)."""
+        return bool(self._poller.poll(0))
+
+    def close(self) -> None:
+        """Watch no longer."""
+        os.close(self._file)
