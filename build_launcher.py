@@ -41,7 +41,6 @@ UNITS = (
     "script",
     "restore",
     "take",
-    "start",
     "reason",
     "request",
     "place",

@@ -227,7 +227,6 @@ def mirror(
     pidfd: int,
     *,
     terminal: bool,
-    learning: CData | None = None,
     control: int = -1,
     handed: Sequence[int] = (),
 ) -> int:
@@ -238,7 +237,6 @@ def mirror(
         channel: its news.
         pidfd: which.
         terminal: whether it is in another session, so that the terminal's signals are to be passed on.
-        learning: what `learn` returned.
         control: the socket on which it tells that its own code runs.
         handed: descriptors that were passed on to it, which are closed when it does.
 
@@ -249,7 +247,7 @@ def mirror(
     fds = ffi.new("int[]", list(handed))
     passed.control, passed.fds, passed.count = control, fds, len(handed)
     status = ffi.new("int *")
-    _check(lib.lcp_mirror(channel, pidfd, terminal, ffi.NULL if learning is None else learning, passed, status))
+    _check(lib.lcp_mirror(channel, pidfd, terminal, passed, status))
     return int(status[0])
 
 
@@ -302,7 +300,7 @@ def send_fds(sock: int, fds: Sequence[int], tag: bytes = b"F") -> None:
 _tag, _fds, _unpack = ffi.new("char[1]"), ffi.new("int[]", MAX_FDS), ffi.unpack
 _three, _get_schedule = ffi.new("int[3]"), lib.lcp_get_schedule
 _receive, _send = lib.lcp_receive_tagged, lib.lcp_send
-_prefetch, _await_ahead, _replace_environ = lib.lcp_prefetch, lib.lcp_await_ahead, lib.lcp_replace_environ
+_prefetch, _replace_environ = lib.lcp_prefetch, lib.lcp_replace_environ
 
 
 def receive_fds(sock: int) -> tuple[bytes, list[int]]:
@@ -334,51 +332,6 @@ def list_pages(pid: int, limit: int, file: int) -> bool:
 def fetch_pages(file: int) -> None:
     """Fetch the pages of such a file into this process, ahead of their use."""
     lib.lcp_fetch_pages(file)
-
-
-def expect_ahead(sock: int) -> None:
-    """Have a copy that is restored from now on fetch what was sent to this socket before, with a thread of C's."""
-    lib.lcp_expect_ahead(sock)
-
-
-def send_ahead(sock: int, file: int) -> None:
-    """Send a copy that is about to be restored such a file."""
-    _check(lib.lcp_send_ahead(sock, file))
-
-
-def await_ahead() -> None:
-    """Wait until that thread has ended; where there is none, nothing happens."""
-    _await_ahead()
-
-
-def learned_pages(directory: str, manifest: str) -> int | None:
-    """
-    Open what is known of the pages that the programs of a snapshot write to at their start.
-
-    Args:
-        directory: where that is kept.
-        manifest: the path of the snapshot's manifest.
-
-    Returns:
-        A descriptor; None where more is to be learned.
-    """
-    fd = int(lib.lcp_learned_pages(os.fsencode(directory), os.fsencode(manifest)))
-    return fd if fd >= 0 else None
-
-
-def learn(directory: str, manifest: str, inodes: Sequence[int]) -> CData:
-    """
-    Begin to learn that from a copy that starts.
-
-    Args:
-        directory: where it is to be kept.
-        manifest: the path of the snapshot's manifest.
-        inodes: of the files from which the copy maps its memory.
-
-    Returns:
-        What `mirror` takes.
-    """
-    return lib.lcp_learn(os.fsencode(directory), os.fsencode(manifest), list(inodes), len(inodes))
 
 
 def standby_name(manifest: str) -> str:

@@ -156,7 +156,7 @@ class CriuEngine:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     def _dump(self) -> Return:
-        from libcriu_py import _support, arrival, stdio
+        from libcriu_py import arrival, stdio
         from libcriu_py.option_values import DumpOutcome
 
         draft = self._reserved()
@@ -168,7 +168,6 @@ class CriuEngine:
         try:
             slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
             self._handover = arrival.Handover(slot, facts["command"])
-            _support.expect_ahead(slot)
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 outcome = self._ask_criu(images, original.shared)
@@ -210,10 +209,7 @@ class CriuEngine:
         self._census = take_census()
 
     def arrive(self) -> None:
-        """Wait for the thread that fetches pages, since a program may count its threads, or fork; and for criu."""
-        from libcriu_py import _support
-
-        _support.await_ahead()
+        """Wait until criu has let go of the copy."""
         if self._handover is not None:
             self._handover.await_release()
 
@@ -253,7 +249,6 @@ class CriuEngine:
             "reduced_bounding": bounding_is_reduced(),
             "capabilities": capabilities().permitted,
             "fetches_pages": True,
-            "fetches_ahead": True,
             "session_leader": os.getsid(0) == os.getpid(),
             "slots": {name: _key(draft.slot(name)) for name in SLOTS},
             "images_key": _key(draft.images),

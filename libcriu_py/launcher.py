@@ -93,7 +93,6 @@ def _try_restored(
 ) -> tuple[str, int]:
     """Restore and be the program; returns only the reason why no code of the program has run."""
     from libcriu_py.restore import restore_in_place
-    from libcriu_py.starts import begin_to_learn
 
     # From the moment the program runs until `mirror` minds them, the terminal's signals must not stop or end us:
     # the shell would take the terminal back while the program still reads from it.
@@ -104,14 +103,12 @@ def _try_restored(
     except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise
-    learning = None if process.from_pool else begin_to_learn(snapshot)
     own_session = process.from_pool or bool(snapshot.manifest.get("session_leader"))
     try:
         status = _support.mirror(
             process.channel,
             process.pidfd,
             terminal=own_session,
-            learning=learning,
             control=process.control,
             handed=inherited,
         )

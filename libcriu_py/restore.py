@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING, overload
 
-from libcriu_py import _support, namespace, privilege, starts
+from libcriu_py import _support, namespace, privilege
 from libcriu_py.binary import find_criu
 from libcriu_py.criu import Criu
 from libcriu_py.criu_log import refusal
@@ -326,7 +326,6 @@ def bring_up(
     decision = privilege.decide(mode, criu=plain, manifest=snapshot.manifest)
     control, slot = _support.socketpair()
     try:
-        _send_learned(control, snapshot)
         for attempt in (isolate, True):
             place = namespace.place_of_restore(decision.mode, snapshot.manifest, plain, isolate=attempt)
             criu = Criu(plain if place.is_rootless else decision.criu)
@@ -345,17 +344,6 @@ def bring_up(
         os.close(slot)
     message = "not reached: the second attempt returns or raises"
     raise AssertionError(message)
-
-
-def _send_learned(control: int, snapshot: Snapshot) -> None:
-    """Have the copy fetch the pages that its start needs, as soon as it wakes."""
-    pages = starts.open_learned(snapshot)
-    if pages is None:
-        return
-    try:
-        _support.send_ahead(control, pages)
-    finally:
-        os.close(pages)
 
 
 def _is_about_a_pid(error: OperationRefused) -> bool:

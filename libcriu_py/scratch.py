@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _TMPFS = "/dev/shm"  # noqa: S108 - the name below it is verified to be ours
 _STALE = 3600  # seconds; a restore takes less than one
-_LEARNED = "start-"
-_KEPT = 64  # files of some 10 kB
 LOG_NAME = "criu.log"
 _FAULT = b"130"
 """
@@ -101,19 +99,8 @@ def dump_environment(criu: str) -> Mapping[bytes, bytes]:
 
 
 def sweep() -> None:
-    """
-    Remove what nobody needs any more.
-
-    These are the work directories of restores whose process was killed before it could, an hour ago or more, and all
-    but the newest of what was learned of the starts of snapshots (csrc/learning.c), most of which are gone.
-    """
+    """Remove the work directories of restores whose process was killed before it could, an hour ago or more."""
     base = private_directory()
-    learned = [entry for entry in os.scandir(base) if entry.name.startswith(_LEARNED)]
-    for entry in sorted(learned, key=_age)[_KEPT:]:
-        try:
-            os.unlink(entry.path)
-        except FileNotFoundError:
-            continue  # it is known by now, or another sweep was faster
     for name in os.listdir(base):
         path = os.path.join(base, name)
         # Its pid would tell nothing: a container may share the tmpfs but not the pids.
@@ -124,13 +111,6 @@ def sweep() -> None:
                 _remove(path)
         except FileNotFoundError:
             continue  # its restore is over, or another sweep was faster
-
-
-def _age(entry: os.DirEntry[str]) -> float:
-    try:
-        return -entry.stat(follow_symlinks=False).st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _remove(directory: str) -> None:

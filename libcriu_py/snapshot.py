@@ -36,7 +36,6 @@ SLOTS = ("stdin", "stdout", "stderr", "request")
 MEMORY = "memory.img"
 SHARED_DIRECTORY = "memory"
 WORKING_SET = "working-set"
-START_PAGES = "start-pages"
 DUMP_LOG = "dump.log"
 GROUP_OR_OTHERS_WRITE = 0o022
 

@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py import images, starts
+from libcriu_py import images
 from libcriu_py.snapshot import IMAGES, MEMORY, SHARED_DIRECTORY, Snapshot
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
         "mode": manifest.get("mode"),
         "size": _sizes(manifest["files"]),
         "processes": [_process(snapshot, process) for process in images.process_tree(snapshot.images)],
-        "memory": {**_memory(manifest.get("memory") or {}), "start": starts.learned_bytes(snapshot)},
+        "memory": _memory(manifest.get("memory") or {}),
         "dump": images.dump_stats(snapshot.images),
         "preloaded": snapshot.details.get("preloaded"),
         "modules": snapshot.details.get("modules"),

@@ -93,8 +93,6 @@ def _memory(tree: Tree, memory: dict[str, Any]) -> None:
     if memory["working_set"] is not None:
         ahead, written = (size(memory["working_set"][name]) for name in ("ahead", "bytes"))
         branch.add(Text(f"{ahead} copied when a copy starts, of {written} that it was seen to write to"))
-    if memory["start"] is not None:
-        branch.add(Text(f"{size(memory['start'])} fetched ahead, which its first runs have written to at their start"))
     for owner, number in sorted(memory["owners"].items(), key=lambda item: -item[1]):
         branch.add(Text(f"{size(number)} {owner}"))
 

@@ -23,10 +23,6 @@ With --learn-pages a copy is run, and what it writes to is copied by later ones 
 page by page. That is for programs that write to much of their memory each time: the whole run gets shorter, but the
 first output comes later. Several such options: what every one of the runs writes to.
 
-With --learn-start a program is run three times, and which pages its start writes to is put into the snapshot: later
-copies fetch these with a thread before they are used. That halves the page faults of a start; whether it makes one
-faster depends on the machine, and is to be measured.
-
 With --store large blocks of memory, such as arrays and tensors, get files of their own, named by their content, in a
 directory where those of several snapshots are kept once; their copies share them. See libcriu-py store --help.
 
@@ -34,7 +30,6 @@ examples:
   libcriu-py optimize snap
   libcriu-py optimize --memory map snap     where there is little to gain, or another allocator is loaded, too
   libcriu-py optimize --learn-pages "--year 2024 in.csv" snap
-  libcriu-py optimize --learn-start "--year 2024 in.csv" snap
   libcriu-py optimize --store ~/.cache/blocks snap
 
 exit status:
@@ -53,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     """
     parser = build(
         "optimize",
-        usage='[--memory auto|map] [--learn-pages "ARGS" | --learn-start "ARGS"] [--store STORE] DIR',
+        usage='[--memory auto|map] [--learn-pages "ARGS"] [--store STORE] DIR',
         description="Make the copies of a snapshot map their memory instead of reading it.",
         epilog=EPILOG,
     )
@@ -64,20 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="map: whatever is safe; auto: only where that is worth it (default: %(default)s)",
     )
-    learning = parser.add_mutually_exclusive_group()
-    learning.add_argument(
+    parser.add_argument(
         "--learn-pages",
         metavar='"ARGS"',
         action="append",
         default=[],
         help="run a copy with these arguments, and have later ones copy at once what it writes to; repeatable",
-    )
-    learning.add_argument(
-        "--learn-start",
-        metavar='"ARGS"',
-        action="append",
-        default=[],
-        help="run copies with these arguments, and put into the snapshot what their starts write to; repeatable",
     )
     store = parser.add_argument("--store", metavar="STORE", help="share large blocks of memory with other snapshots")
     store.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
@@ -98,14 +85,12 @@ def _improve(options: argparse.Namespace) -> int:
     """
     Do what the options ask for, in the order in which it helps.
     """
-    if not (options.learn_pages or options.learn_start or options.store) or not _is_mapped(options.dir):
+    if not (options.learn_pages or options.store) or not _is_mapped(options.dir):
         _map(options)
     if options.store:
         share(options.dir, options.store)
     if options.learn_pages:
         _learn(options)
-    if options.learn_start:
-        _learn_start(options)
     return 0
 
 
@@ -143,18 +128,6 @@ def share(directory: str, path: str) -> None:
 
     shared = store.share(directory, store.Store(path, create=True))
     print(f"in the store: {size(shared.bytes)}, of which {size(shared.known)} were there already", flush=True)
-
-
-def _learn_start(options: argparse.Namespace) -> None:
-    from libcriu_py.mapped.learning import learn_start
-    from libcriu_py.snapshot import Snapshot
-    from libcriu_py.starts import learned_bytes
-
-    learned = learn_start(options.dir, [shlex.split(args) for args in options.learn_start], mode=options.mode)
-    if learned is None:
-        print("nothing was changed: a start writes to so few pages that fetching them ahead is not worth it")
-        return
-    print(f"start: {size(learned_bytes(Snapshot.open(options.dir)) or 0)} written to, which copies will fetch ahead")
 
 
 def _learn(options: argparse.Namespace) -> None:

@@ -149,8 +149,7 @@ static void let_go(const struct lcp_handed *handed)
 			close(handed->fds[i]);
 }
 
-int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learning, const struct lcp_handed *handed,
-	       int *status)
+int lcp_mirror(int channel, int pidfd, int terminal, const struct lcp_handed *handed, int *status)
 {
 	struct lcp_event event;
 	sigset_t all, old;
@@ -165,11 +164,8 @@ int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learni
 	while (!result) {
 		struct pollfd polled[3] = { { channel, POLLIN, 0 }, { signals, POLLIN, 0 }, { control, POLLIN, 0 } };
 		struct signalfd_siginfo info;
-		int due = lcp_learning_due(learning);
 
-		if (due == 0)
-			lcp_learn_more(learning, pid_behind(pidfd));
-		if (due == 0 || poll(polled, 3, due) <= 0)
+		if (poll(polled, 3, -1) <= 0)
 			continue;
 		if (polled[1].revents)
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
@@ -194,7 +190,6 @@ int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learni
 	}
 	if (signals >= 0)
 		close(signals);
-	lcp_learned(learning);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return result;
 }

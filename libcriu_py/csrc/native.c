@@ -268,8 +268,6 @@ int lcp_call(enum lcp_operation operation, criu_opts *opts, const struct lcp_chi
 	result = run(operation, opts, features);
 	*error = errno;
 	in_call.child = NULL;
-	if (operation == LCP_DUMP && result > 0)
-		lcp_begin_ahead();
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	return result;
 }

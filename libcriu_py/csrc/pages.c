@@ -24,7 +24,6 @@
 struct set {
 	int fd;
 	uint64_t written, limit; /* bytes */
-	int only_written;
 	struct lcp_range last;
 };
 
@@ -53,7 +52,7 @@ static int add(struct set *set, uint64_t address, uint64_t size, uint64_t entry)
 	uint64_t written = !(entry & PAGE_OF_FILE);
 	int result = 0;
 
-	if (!(entry & PAGE_PRESENT) || (set->only_written && !written))
+	if (!(entry & PAGE_PRESENT))
 		return 0;
 	set->written += written ? size : 0;
 	if (set->written > set->limit)
@@ -87,35 +86,22 @@ static int add_area(struct set *set, int pagemap, uint64_t start, uint64_t end)
 	return 0;
 }
 
-/* Which areas count: private ones, of these files where there are any named. */
-struct wanted {
-	const uint64_t *inodes;
-	size_t count;
-};
-
-static int is_wanted(const struct wanted *wanted, const char *permissions, uint64_t inode, const char *line)
+/* Whether an area counts: a private one that can be read. Shared memory is everybody's, not to be touched for one. */
+static int is_wanted(const char *permissions, const char *line)
 {
-	size_t i = 0;
-
-	/* Shared memory is everybody's: it is not to be touched for one. */
-	if (permissions[3] != 'p' || permissions[0] != 'r' || strstr(line, "[v"))
-		return 0;
-	while (i < wanted->count && wanted->inodes[i] != inode)
-		i++;
-	return i < wanted->count || !wanted->count;
+	return permissions[3] == 'p' && permissions[0] == 'r' && !strstr(line, "[v");
 }
 
-static int list_areas(FILE *maps, int pagemap, const struct wanted *wanted, struct set *set)
+static int list_areas(FILE *maps, int pagemap, struct set *set)
 {
 	char line[512], permissions[5];
-	uint64_t start, end, inode;
+	uint64_t start, end;
 	int result = 0;
 
 	while (!result && fgets(line, sizeof(line), maps)) {
 		int whole = strchr(line, '\n') != NULL;
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %" SCNu64, &start, &end, permissions, &inode) == 4 &&
-		    is_wanted(wanted, permissions, inode, line))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &start, &end, permissions) == 3 && is_wanted(permissions, line))
 			result = add_area(set, pagemap, start, end);
 		while (!whole && fgets(line, sizeof(line), maps))
 			whole = strchr(line, '\n') != NULL;
@@ -123,8 +109,9 @@ static int list_areas(FILE *maps, int pagemap, const struct wanted *wanted, stru
 	return result ? result : put(set);
 }
 
-static int list(int pid, const struct wanted *wanted, struct set *set)
+int lcp_list_pages(int pid, uint64_t limit, int fd)
 {
+	struct set set = { .fd = fd, .limit = limit };
 	int pagemap = lcp_open_pagemap(pid), result;
 	char path[40];
 	FILE *maps;
@@ -133,27 +120,11 @@ static int list(int pid, const struct wanted *wanted, struct set *set)
 		return pagemap;
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	maps = fopen(path, "re");
-	result = maps ? list_areas(maps, pagemap, wanted, set) : -errno;
+	result = maps ? list_areas(maps, pagemap, &set) : -errno;
 	if (maps)
 		fclose(maps);
 	close(pagemap);
 	return result;
-}
-
-int lcp_list_pages(int pid, uint64_t limit, int fd)
-{
-	struct wanted all = { NULL, 0 };
-	struct set set = { .fd = fd, .limit = limit };
-
-	return list(pid, &all, &set);
-}
-
-int lcp_list_written(int pid, const uint64_t *inodes, size_t count, uint64_t limit, int fd)
-{
-	struct wanted wanted = { inodes, count };
-	struct set set = { .fd = fd, .limit = limit, .only_written = 1 };
-
-	return count ? list(pid, &wanted, &set) : 0;
 }
 
 void lcp_fetch_pages(int fd)

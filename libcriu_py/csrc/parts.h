@@ -8,8 +8,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct lcp_learning;
-
 #define MAX_FDS 253 /* SCM_MAX_FD of the kernel, net/core/scm.c */
 
 /* Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
@@ -22,9 +20,6 @@ struct lcp_range {
 	uint64_t start, end;
 	uint64_t written; /* it is the process's own, and no longer a file's */
 };
-
-/* A message to a restored process: pages to fetch beside everything else. */
-#define PAGES_AHEAD 'A'
 
 int lcp_pidfd_open(pid_t pid);
 int lcp_pidfd_signal(int pidfd, int sig);
@@ -40,14 +35,6 @@ int lcp_write_file(const char *path, const char *text);
 int lcp_map_own_ids(uid_t uid, gid_t gid);
 int lcp_make_namespaces(int namespaces, int *stage);
 int lcp_mount_own_proc(int namespaces);
-/* The name of a file that belongs to one state of one snapshot, by its manifest; 0 or -errno. */
-int lcp_name_for(const char *kind, const char *manifest, char *name, size_t size);
-/* Milliseconds until `lcp_learn_more` is due, -1: never. */
-int lcp_learning_due(const struct lcp_learning *learning);
-/* Look once more at the program. */
-void lcp_learn_more(struct lcp_learning *learning, pid_t pid);
-/* Keep what was learned, and forget the rest. */
-void lcp_learned(struct lcp_learning *learning);
 int lcp_continue_clocks(int64_t monotonic, int64_t boottime);
 
 #endif

@@ -20,7 +20,6 @@
 #include "reason.h"
 #include "request.h"
 #include "scratch.h"
-#include "start.h"
 #include "support.h"
 #include "take.h"
 
@@ -101,13 +100,12 @@ int print_request(const struct launch *launch, const struct snapshot *snapshot)
 }
 
 /* Send the request ahead: the copy finds it when criu lets it go, and does not wait until this process has heard of that. */
-static int send_request(const struct request *request, const struct snapshot *snapshot, int control, struct problem *problem)
+static int send_request(const struct request *request, int control, struct problem *problem)
 {
 	int fds[1 + MOST_INHERITED], result = fds[0] = request_file(request);
 
 	if (result >= 0) {
 		memcpy(fds + 1, request->inherited->fds, (size_t)request->inherited->count * sizeof(*fds));
-		start_send(control, snapshot);
 		result = lcp_send_fds(control, fds, 1 + request->inherited->count);
 		close(fds[0]);
 	}
@@ -134,7 +132,7 @@ static int complete(struct order *order, struct problem *problem)
 	order->is_checked = 1;
 	if (snapshot_check(order->snapshot, problem) ||
 	    fill_request(&request, order->launch, order->snapshot, order->self, order->inherited, cwd, problem) ||
-	    send_request(&request, order->snapshot, order->pair[0], problem))
+	    send_request(&request, order->pair[0], problem))
 		return -1;
 	order->is_complete = 1;
 	return 0;
@@ -474,10 +472,7 @@ static int restore_anew(struct restored *restored, struct order *order, int sign
 	result = open_inherited(&inherited, snapshot, order->pair[1], problem);
 	if (!result)
 		result = try_places(&attempt, &decision, order, &inherited, signals, problem);
-	if (!result)
-		restored->learning = start_learn(snapshot, inherited.fds + INHERITED - MEMORY_FILES,
-					 inherited.count - (INHERITED - MEMORY_FILES));
-	else
+	if (result)
 		taken = order->is_complete && take_back(order->pair[1]);
 	close_inherited(&inherited);
 	if (result) {
@@ -503,7 +498,6 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 	struct problem found;
 	int result;
 
-	restored->learning = NULL;
 	if (self_read(&self, problem))
 		return -1;
 	if (take(restored, launch, snapshot, &self)) {
@@ -543,7 +537,7 @@ int restored_mirror(const struct restored *restored)
 	int status = SIGKILL; /* of somebody who killed the supervisor, and that its program */
 	struct lcp_handed handed = { restored->control, restored->inherited.fds, restored->inherited.count };
 
-	lcp_mirror(restored->channel, restored->pidfd, restored->own_session, restored->learning, &handed, &status);
+	lcp_mirror(restored->channel, restored->pidfd, restored->own_session, &handed, &status);
 	return status;
 }
 

@@ -12,8 +12,6 @@
 #include "problem.h"
 #include "request.h"
 
-struct lcp_learning;
-
 struct restored {
 	int channel;       /* events of the supervisor */
 	int control;       /* the hand-over's socket */
@@ -21,7 +19,6 @@ struct restored {
 	sigset_t mask;     /* of this process before */
 	int own_session;   /* the terminal's signals do not reach it by themselves */
 	struct inherited_fds inherited; /* passed on, and open here until the program has begun */
-	struct lcp_learning *learning; /* what is to be learned from it, or NULL */
 };
 
 /* Describe what the program is to be given of this process, with the descriptors of `inherited`; 0 or -1. */

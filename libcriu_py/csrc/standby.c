@@ -26,22 +26,17 @@
 #define ANSWER_MS 100
 #define IOPRIO_WHO_PROCESS 1
 
-int lcp_name_for(const char *kind, const char *manifest, char *name, size_t size)
+int lcp_standby_name(const char *manifest, char *name, size_t size)
 {
 	struct stat status;
 
 	if (stat(manifest, &status))
 		return -errno;
 	/* A manifest is never written to but replaced, so this is one state of one snapshot. */
-	return snprintf(name, size, "%s-%llx-%llx-%llx", kind, (unsigned long long)status.st_dev,
+	return snprintf(name, size, "standby-%llx-%llx-%llx", (unsigned long long)status.st_dev,
 			(unsigned long long)status.st_ino,
 			(unsigned long long)status.st_mtim.tv_sec * 1000000000ULL +
 			(unsigned long long)status.st_mtim.tv_nsec) < (int)size ? 0 : -ENAMETOOLONG;
-}
-
-int lcp_standby_name(const char *manifest, char *name, size_t size)
-{
-	return lcp_name_for("standby", manifest, name, size);
 }
 
 /* ---- who asks --------------------------------------------------------- */

@@ -87,22 +87,8 @@ int lcp_supervise(const struct lcp_job *job, int *channel);
 int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pidfd);
 
 /*
- * Pages of mapped memory that programs of a snapshot write to at their start, as its first copies have shown. They are
- * kept in `directory`, a private one, for one state of the snapshot's manifest.
- */
-struct lcp_learning;
-/* A file of these pages, for `lcp_send_ahead`; the descriptor or -errno, which is -ENOENT where more is to be learned. */
-int lcp_learned_pages(const char *directory, const char *manifest);
-/*
- * Learn from a copy that is about to start, by giving this to `lcp_mirror`; NULL where all is known, or somebody else
- * does. The files of its mapped memory have these inodes.
- */
-struct lcp_learning *lcp_learn(const char *directory, const char *manifest, const uint64_t *inodes, int count);
-
-/*
  * Behave as the program that `pidfd` is until it ends; its wait status in `status`.
  * `terminal`: it has a session of its own, so the terminal's signals are passed on too.
- * `learning`: what is to be learned from it, or NULL; it is the caller's no more.
  * `handed`: descriptors that were passed on to it, or NULL.
  */
 struct lcp_handed {
@@ -110,8 +96,7 @@ struct lcp_handed {
 	const int *fds;          /* to be closed then, or a pipe would never end here; until then it can be started otherwise */
 	int count;
 };
-int lcp_mirror(int channel, int pidfd, int terminal, struct lcp_learning *learning, const struct lcp_handed *handed,
-	       int *status);
+int lcp_mirror(int channel, int pidfd, int terminal, const struct lcp_handed *handed, int *status);
 
 /* Hold `fds` open in a process outside this one's tree; the abstract socket name to get them back is written to `name`. */
 int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper);
@@ -146,18 +131,8 @@ int lcp_standby_take(const char *path, const char *text, size_t size, int *fds);
  * where there are more than `limit` bytes of the latter.
  */
 int lcp_list_pages(int pid, uint64_t limit, int fd);
-/* Only the written ones, of mapped files with these inodes. */
-int lcp_list_written(int pid, const uint64_t *inodes, size_t count, uint64_t limit, int fd);
 /* Fetch the pages of such a file into this process, whose contents stay as they are. */
 void lcp_fetch_pages(int fd);
-/*
- * Have a thread do that in a restored copy, from its first moment on: where a file of pages was sent to this socket before
- * it was restored, `lcp_send_ahead`.
- */
-void lcp_expect_ahead(int socket);
-int lcp_send_ahead(int socket, int fd);
-/* Wait until that thread has ended. */
-void lcp_await_ahead(void);
 
 /* May this process make user + pid + mount namespaces with a /proc? 0, or -errno and the stage. */
 int lcp_probe_namespaces(int namespaces, int *stage);
@@ -201,9 +176,6 @@ int lcp_end_at_exit(void);
 int lcp_replace_environ(const char *block, size_t size);
 
 /* cdef: end */
-
-/* In a restored copy: start that thread. */
-void lcp_begin_ahead(void);
 
 /*
  * As lcp_supervise, for a caller of one thread and with all signals blocked: without the process between,

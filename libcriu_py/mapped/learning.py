@@ -10,7 +10,6 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py import starts
 from libcriu_py._ffi import ffi, lib
 from libcriu_py.address_space import mapped_ranges
 from libcriu_py.draft import exchange, name_beside
@@ -21,7 +20,7 @@ from libcriu_py.mapped.optimize import link
 from libcriu_py.process import RestoredProcess
 from libcriu_py.request import send_request
 from libcriu_py.restore import bring_up, make_request, refuse_mismatches
-from libcriu_py.snapshot import MANIFEST, START_PAGES, WORKING_SET, Snapshot, file_entry, write_manifest
+from libcriu_py.snapshot import MANIFEST, WORKING_SET, Snapshot, file_entry, write_manifest
 from libcriu_py.streams import Streams
 
 if TYPE_CHECKING:
@@ -67,44 +66,7 @@ def learn(
             "ahead": sum(item.pages for item in ranges) * PAGE,
             "huge": sum(item.pages for item in ranges if item.huge) * PAGE,
         }
-        _describe(snapshot, scratch, memory={"working_set": described}, added=[WORKING_SET])
-        exchange(scratch, snapshot.path)
-    return described
-
-
-def learn_start(
-    path: str | os.PathLike[str], runs: Sequence[Sequence[str]], *, mode: Privilege | str | None = None
-) -> dict[str, Any] | None:
-    """
-    Run copies of a snapshot as often as it takes to know what a start writes to, and put that into the snapshot.
-
-    Whether that makes starts faster depends on the machine: it takes a second processor that answers at once.
-
-    Args:
-        path: the snapshot.
-        runs: the arguments of the runs, which take turns.
-        mode: how the restores are allowed; None decides.
-
-    Returns:
-        What the manifest says of it; None, and the snapshot is as it was, where that is too little to be worth it.
-
-    Raises:
-        SnapshotError: the memory of its copies is not mapped, or a run failed.
-        OSError: the snapshot cannot be written.
-    """
-    snapshot = _open(path)
-    described = {"runs": [list(argv) for argv in runs]}
-    with _beside(snapshot) as scratch:
-        _describe(snapshot, scratch)
-        _run_to_learn(Snapshot.open(scratch), runs, mode)
-        data = starts.take_learned(scratch)
-        if not data:
-            return None
-        os.unlink(os.path.join(scratch, MANIFEST))
-        place = os.open(os.path.join(scratch, START_PAGES), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
-        with open(place, "wb") as file:
-            file.write(data)
-        _describe(snapshot, scratch, memory={"start": described}, added=[START_PAGES])
+        _describe(snapshot, scratch, described)
         exchange(scratch, snapshot.path)
     return described
 
@@ -123,7 +85,7 @@ def _open(path: str | os.PathLike[str]) -> Snapshot:
 def _beside(snapshot: Snapshot) -> Iterator[str]:
     """Make a directory with the files of a snapshot, but its manifest and what was learned before, for the block."""
     scratch = name_beside(snapshot.path)
-    without = shutil.ignore_patterns(WORKING_SET, START_PAGES, MANIFEST)
+    without = shutil.ignore_patterns(WORKING_SET, MANIFEST)
     shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
     try:
         yield scratch
@@ -131,42 +93,12 @@ def _beside(snapshot: Snapshot) -> Iterator[str]:
         shutil.rmtree(scratch)
 
 
-def _describe(
-    snapshot: Snapshot, directory: str, *, memory: Mapping[str, Any] | None = None, added: Sequence[str] = ()
-) -> None:
-    """
-    Write the manifest of such a directory.
-
-    Args:
-        snapshot: of whose files it is.
-        directory: where.
-        memory: what is to be said of the memory besides.
-        added: names of the files that are new.
-    """
-    said = {name: value for name, value in snapshot.manifest["memory"].items() if name not in {"start", "working_set"}}
-    # The others are linked, and keep their digests: a file that was damaged must not be taken for sound.
-    kept = {name: entry for name, entry in snapshot.manifest["files"].items() if name not in {START_PAGES, WORKING_SET}}
-    files = {**kept, **{name: file_entry(os.path.join(directory, name)) for name in added}}
-    changes = {"memory": {**said, **(memory or {})}, "files": dict(sorted(files.items()))}
-    write_manifest(directory, {**snapshot.manifest, **changes})
-
-
-def _run_to_learn(snapshot: Snapshot, runs: Sequence[Sequence[str]], mode: Privilege | str | None) -> None:
-    """Run a snapshot by the launcher, which learns from each run, until it has learned enough."""
-    import subprocess
-
-    from libcriu_py import clean_start
-
-    how = [] if mode is None else ["--mode", str(getattr(mode, "value", mode))]
-    code = "from libcriu_py.cli import main; sys.exit(main())"
-    start = clean_start.command(code, "run", "--no-fallback", *how, snapshot.path, "--")
-    env = {**os.environ, starts.VARIABLE: "1"}
-    for turn in range(starts.RUNS):
-        argv = runs[turn % len(runs)]
-        status = subprocess.run([*start, *argv], env=env, check=False).returncode
-        if status != 0:
-            message = f"the run of {snapshot.command} to learn from ended with status {status}; nothing was changed"
-            raise SnapshotError(message)
+def _describe(snapshot: Snapshot, directory: str, described: Mapping[str, Any]) -> None:
+    """Write the manifest of such a directory, which is that of the snapshot but for the working set."""
+    # The other files are linked, and keep their digests: one that was damaged must not be taken for sound.
+    files = {**snapshot.manifest["files"], WORKING_SET: file_entry(os.path.join(directory, WORKING_SET))}
+    memory = {**snapshot.manifest["memory"], "working_set": described}
+    write_manifest(directory, {**snapshot.manifest, "memory": memory, "files": dict(sorted(files.items()))})
 
 
 def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | None) -> Written:

@@ -5,6 +5,7 @@ What is left on the tmpfs goes when nobody needs it any more.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,17 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_what_was_learned_of_others_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_directories_of_killed_restores_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Of what was learned of the starts of snapshots, most of which are gone, the newest stays; other caches do.
+    A work directory that is older than any restore goes with its files; a new one and criu's caches stay.
     """
     monkeypatch.setattr(scratch, "_TMPFS", str(tmp_path))
     directory = Path(scratch.private_directory())
-    for number in range(100):
-        path = directory / f"start-0-0-{number}"
-        path.touch()
-        os.utime(path, (number, number))
-    (directory / "kdat-0-0-0").mkdir()
+    for name in ("work-1-old", "work-2-new", "kdat-0-0-0"):
+        (directory / name).mkdir()
+        (directory / name / scratch.LOG_NAME).touch()
+    long_ago = time.time() - 7200
+    for name in ("work-1-old", "kdat-0-0-0"):
+        os.utime(directory / name, (long_ago, long_ago))
     scratch.sweep()
-    left = {*os.listdir(directory)}
-    assert left == {"kdat-0-0-0", *(f"start-0-0-{number}" for number in range(36, 100))}
+    assert {*os.listdir(directory)} == {"kdat-0-0-0", "work-2-new"}
