@@ -2,7 +2,7 @@
 Build `libcriu-py-run`, the launcher that has no interpreter to start.
 
 It is one executable, compiled with the CRIU that `build_ffi` finds: beside the package, in ``libcriu_py/bin``,
-where `libcriu_py.native_launcher` looks for it, and on PATH, as scripts of the distribution. pip copies such scripts
+where `libcriu_py.copies.launcher` looks for it, and on PATH, as scripts of the distribution. pip copies such scripts
 as they are, from a wheel and for an editable install alike, which is why no stub has to be started first. (After a
 change to its sources an editable install is to be repeated, for the copies on PATH.)
 

@@ -20,7 +20,7 @@ from benchmarks.budget import Budget
 from benchmarks.common import RunError
 from benchmarks.scenarios import LABELS, SCENARIOS
 from benchmarks.snapshots import Unavailable, environment
-from libcriu_py.binary import find_criu
+from libcriu_py.criu.find import find_criu
 from libcriu_py.errors import BinaryNotFound, CriuError
 
 if TYPE_CHECKING:

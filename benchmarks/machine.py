@@ -14,8 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from libcriu_py.doctor.cost import libraries
-from libcriu_py.doctor.facts import is_static
+from libcriu_py.diagnosis.cost import libraries
+from libcriu_py.diagnosis.facts import is_static
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

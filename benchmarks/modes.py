@@ -26,9 +26,9 @@ from benchmarks import frame
 from benchmarks.common import Sample, measure, summarize
 from benchmarks.scenarios import LABELS
 from benchmarks.snapshots import Unavailable, command, environment
-from libcriu_py.binary import find_criu
-from libcriu_py.mode import Privilege
-from libcriu_py.privilege import capable_criu, find_obstacle
+from libcriu_py.criu.find import find_criu
+from libcriu_py.privilege.decision import capable_criu, find_obstacle
+from libcriu_py.privilege.mode import Privilege
 
 if TYPE_CHECKING:
     from collections.abc import Callable

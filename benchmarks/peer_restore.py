@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from benchmarks.common import RunError, Sample, measure
 from benchmarks.snapshots import Snapshot, Unavailable, environment
 from benchmarks.variants import PYCRIU, Variant
-from libcriu_py._support import socketpair
-from libcriu_py.binary import find_criu
-from libcriu_py.request import Request, send_request
-from libcriu_py.scratch import criu_environment
+from libcriu_py.criu.find import find_criu
+from libcriu_py.linux.runtime_dir import criu_environment
+from libcriu_py.linux.support import socketpair
+from libcriu_py.snapshot.request import Request, send_request
 
 if TYPE_CHECKING:
     from benchmarks.scenarios import Scenario

@@ -31,7 +31,7 @@ LAUNCHER_PARTS = {
     "python3, importing what run imports": [
         "-I",  # the installed package, not one in the working directory
         "-c",
-        "import libcriu_py.launcher; print()",
+        "import libcriu_py.dump.spawn; print()",
     ],
 }
 

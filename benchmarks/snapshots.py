@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.common import RunError
-from libcriu_py.checkpoint import MEMORY_VARIABLE
-from libcriu_py.images import dump_stats
+from libcriu_py.dump.checkpoint import MEMORY_VARIABLE
+from libcriu_py.images.readers import dump_stats
 
 if TYPE_CHECKING:
     from benchmarks.scenarios import Scenario

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from benchmarks.common import RunError
 from benchmarks.snapshots import command, environment, take_snapshot
+from libcriu_py.copies.restore import restore
 from libcriu_py.errors import CriuError
-from libcriu_py.restore import restore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.scenarios import Scenario
-    from libcriu_py.process import RestoredProcess
+    from libcriu_py.copies.process import RestoredProcess
 
 PEERS = Path(__file__).resolve().parent / "peers"
 
@@ -56,7 +56,7 @@ class Restores(Spawner):
     Restore copies of a snapshot from this process.
     """
 
-    name = "libcriu_py.restore"
+    name = "libcriu_py.copies.restore"
 
     def __init__(self, snapshot: Path) -> None:
         """

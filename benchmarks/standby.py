@@ -29,7 +29,7 @@ from benchmarks.scenarios import LABELS, SCENARIOS, Scenario
 from benchmarks.snapshots import command, environment, take_snapshot
 from benchmarks.variants import NATIVE
 from libcriu_py import StandbyPool
-from libcriu_py.snapshot import MANIFEST
+from libcriu_py.snapshot.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -29,7 +29,7 @@ from benchmarks.common import RunError, Sample, Summary, measure, summarize
 from benchmarks.report import cell
 from benchmarks.scenarios import PROGRAMS
 from benchmarks.snapshots import Unavailable, command, environment
-from libcriu_py.checkpoint import MEMORY_VARIABLE
+from libcriu_py.dump.checkpoint import MEMORY_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from libcriu_py import native_launcher
-from libcriu_py.binary import find_criu
+from libcriu_py.copies import launcher as native_launcher
+from libcriu_py.criu.find import find_criu
 from libcriu_py.errors import CriuError
-from libcriu_py.privilege import decide
+from libcriu_py.privilege.decision import decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,108 +6,77 @@ The names below are imported when they are used: a launcher must not pay for wha
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from libcriu_py.aio import restore_async
-    from libcriu_py.binary import find_criu
-    from libcriu_py.checkpoint import Checkpoint, checkpoint, checkpoint_here
-    from libcriu_py.contexts import Context
-    from libcriu_py.critical import no_checkpoint
-    from libcriu_py.criu import Criu
-    from libcriu_py.doctor import doctor
-    from libcriu_py.errors import (
-        BinaryNotFound,
-        CheckpointError,
-        CriuError,
-        HookError,
-        ImageError,
-        OperationRefused,
-        RestoreError,
-        SnapshotError,
-        SnapshotMismatch,
-        SnapshotUnsafe,
-        TransportError,
-        UnsupportedFeature,
-        VersionError,
+    from libcriu_py.copies.aio import restore_async as restore_async
+    from libcriu_py.copies.many import restore_many as restore_many
+    from libcriu_py.copies.pool import RestorePool as RestorePool
+    from libcriu_py.copies.process import RestoredProcess as RestoredProcess
+    from libcriu_py.copies.restore import restore as restore
+    from libcriu_py.copies.standby.pool import StandbyPool as StandbyPool
+    from libcriu_py.copies.streams import DEVNULL as DEVNULL, PIPE as PIPE, STDOUT as STDOUT
+    from libcriu_py.criu.client import Criu as Criu
+    from libcriu_py.criu.find import find_criu as find_criu
+    from libcriu_py.criu.options import (
+        DumpOptions as DumpOptions,
+        DumpOutcome as DumpOutcome,
+        InheritFd as InheritFd,
+        PreDumpOptions as PreDumpOptions,
+        RestoreOptions as RestoreOptions,
     )
-    from libcriu_py.exit import exit_fast
-    from libcriu_py.hooks import Resource, after_restore, before_checkpoint, register, unregister
-    from libcriu_py.lifecycle import Outcome
-    from libcriu_py.many import restore_many
-    from libcriu_py.mode import Privilege
-    from libcriu_py.options import DumpOptions, DumpOutcome, InheritFd, PreDumpOptions, RestoreOptions
-    from libcriu_py.pool import RestorePool
-    from libcriu_py.preflight import PreflightError, preflight
-    from libcriu_py.process import RestoredProcess
-    from libcriu_py.program import Program
-    from libcriu_py.restore import restore
-    from libcriu_py.snapshot import Mismatch, Snapshot
-    from libcriu_py.standby.pool import StandbyPool
-    from libcriu_py.streams import DEVNULL, PIPE, STDOUT
-    from libcriu_py.trigger import allow_checkpoint
+    from libcriu_py.diagnosis import doctor as doctor
+    from libcriu_py.dump.checkpoint import (
+        Checkpoint as Checkpoint,
+        checkpoint as checkpoint,
+        checkpoint_here as checkpoint_here,
+    )
+    from libcriu_py.dump.trigger import allow_checkpoint as allow_checkpoint
+    from libcriu_py.errors import (
+        BinaryNotFound as BinaryNotFound,
+        CheckpointError as CheckpointError,
+        CriuError as CriuError,
+        HookError as HookError,
+        ImageError as ImageError,
+        OperationRefused as OperationRefused,
+        RestoreError as RestoreError,
+        SnapshotError as SnapshotError,
+        SnapshotMismatch as SnapshotMismatch,
+        SnapshotUnsafe as SnapshotUnsafe,
+        TransportError as TransportError,
+        UnsupportedFeature as UnsupportedFeature,
+        VersionError as VersionError,
+    )
+    from libcriu_py.exit import exit_fast as exit_fast
+    from libcriu_py.findings import PreflightError as PreflightError, preflight as preflight
+    from libcriu_py.hooks.contexts import Context as Context
+    from libcriu_py.hooks.lifecycle import Outcome as Outcome
+    from libcriu_py.hooks.no_checkpoint import no_checkpoint as no_checkpoint
+    from libcriu_py.hooks.registry import (
+        Resource as Resource,
+        after_restore as after_restore,
+        before_checkpoint as before_checkpoint,
+        register as register,
+        unregister as unregister,
+    )
+    from libcriu_py.privilege.mode import Privilege as Privilege
+    from libcriu_py.program.main import Program as Program
+    from libcriu_py.snapshot.manifest import Mismatch as Mismatch, Snapshot as Snapshot
 
-__all__ = [
-    "DEVNULL",
-    "PIPE",
-    "STDOUT",
-    "BinaryNotFound",
-    "Checkpoint",
-    "CheckpointError",
-    "Context",
-    "Criu",
-    "CriuError",
-    "DumpOptions",
-    "DumpOutcome",
-    "HookError",
-    "ImageError",
-    "InheritFd",
-    "Mismatch",
-    "OperationRefused",
-    "Outcome",
-    "PreDumpOptions",
-    "PreflightError",
-    "Privilege",
-    "Program",
-    "Resource",
-    "RestoreError",
-    "RestoreOptions",
-    "RestorePool",
-    "RestoredProcess",
-    "Snapshot",
-    "SnapshotError",
-    "SnapshotMismatch",
-    "SnapshotUnsafe",
-    "StandbyPool",
-    "TransportError",
-    "UnsupportedFeature",
-    "VersionError",
-    "after_restore",
-    "allow_checkpoint",
-    "before_checkpoint",
-    "checkpoint",
-    "checkpoint_here",
-    "doctor",
-    "exit_fast",
-    "find_criu",
-    "no_checkpoint",
-    "preflight",
-    "register",
-    "restore",
-    "restore_async",
-    "restore_many",
-    "unregister",
-]
-
-_MODULES = {
-    "aio": ("restore_async",),
-    "binary": ("find_criu",),
-    "checkpoint": ("Checkpoint", "checkpoint", "checkpoint_here"),
-    "contexts": ("Context",),
-    "criu": ("Criu",),
-    "critical": ("no_checkpoint",),
+_HOMES = {
+    "copies.aio": ("restore_async",),
+    "copies.many": ("restore_many",),
+    "copies.pool": ("RestorePool",),
+    "copies.process": ("RestoredProcess",),
+    "copies.restore": ("restore",),
+    "copies.standby.pool": ("StandbyPool",),
+    "copies.streams": ("DEVNULL", "PIPE", "STDOUT"),
+    "criu.client": ("Criu",),
+    "criu.find": ("find_criu",),
+    "criu.options": ("DumpOptions", "DumpOutcome", "InheritFd", "PreDumpOptions", "RestoreOptions"),
+    "diagnosis": ("doctor",),
+    "dump.checkpoint": ("Checkpoint", "checkpoint", "checkpoint_here"),
+    "dump.trigger": ("allow_checkpoint",),
     "errors": (
         "BinaryNotFound",
         "CheckpointError",
@@ -123,40 +92,22 @@ _MODULES = {
         "UnsupportedFeature",
         "VersionError",
     ),
-    "doctor": ("doctor",),
     "exit": ("exit_fast",),
-    "hooks": ("Resource", "after_restore", "before_checkpoint", "register", "unregister"),
-    "lifecycle": ("Outcome",),
-    "options": ("DumpOptions", "DumpOutcome", "InheritFd", "PreDumpOptions", "RestoreOptions"),
-    "many": ("restore_many",),
-    "pool": ("RestorePool",),
-    "preflight": ("PreflightError", "preflight"),
-    "mode": ("Privilege",),
-    "process": ("RestoredProcess",),
-    "program": ("Program",),
-    "restore": ("restore",),
-    "snapshot": ("Mismatch", "Snapshot"),
-    "standby.pool": ("StandbyPool",),
-    "streams": ("DEVNULL", "PIPE", "STDOUT"),
-    "trigger": ("allow_checkpoint",),
+    "findings": ("PreflightError", "preflight"),
+    "hooks.contexts": ("Context",),
+    "hooks.lifecycle": ("Outcome",),
+    "hooks.no_checkpoint": ("no_checkpoint",),
+    "hooks.registry": ("Resource", "after_restore", "before_checkpoint", "register", "unregister"),
+    "privilege.mode": ("Privilege",),
+    "program.main": ("Program",),
+    "snapshot.manifest": ("Mismatch", "Snapshot"),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-
-class _Package(ModuleType):
-    """A package whose functions are not hidden by the modules of the same names (restore, checkpoint)."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and _HOME.get(name) == name:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    """Import the module of a public name and give the name."""
+    """Import the module of a public name and return what it names."""
     if name not in _HOME:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
@@ -168,5 +119,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Give the public names."""
+    """Return the public names."""
     return sorted({*globals(), *_HOME})

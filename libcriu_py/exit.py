@@ -72,9 +72,9 @@ def exit_fast(status: int = 0) -> NoReturn:
     _run_exit_functions()
     if not _flush_standard_streams() and status == 0:
         status = FLUSH_FAILED
-    from libcriu_py import _support
+    from libcriu_py.linux import support
 
-    _support.exit_now(status & 0xFF)
+    support.exit_now(status & 0xFF)
 
 
 def _run_exit_functions() -> None:
@@ -139,9 +139,9 @@ def end_fast_at_exit() -> None:
         if os.getpid() != pid:
             return  # a child of multiprocessing calls it too, and must not run the functions of its parent
         _run_exit_functions()
-        from libcriu_py import _support
+        from libcriu_py.linux import support
 
-        _support.end_at_exit()
+        support.end_at_exit()
         _keep_modules()
 
     threads._shutdown = shutdown  # noqa: SLF001

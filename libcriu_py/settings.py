@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from libcriu_py.mode import Privilege
-    from libcriu_py.program import Program
+    from libcriu_py.privilege.mode import Privilege
+    from libcriu_py.program.main import Program
 
     Argument = str | bytes | os.PathLike[str]
     Stream = int | IO[Any] | None

@@ -169,6 +169,6 @@ def criu_binary() -> Path:
     """
     The criu program that the package finds.
     """
-    from libcriu_py.binary import find_criu
+    from libcriu_py.criu.find import find_criu
 
     return Path(find_criu())

@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from libcriu_py.checkpoint import DIRECTORY_VARIABLE, checkpoint
+from libcriu_py.dump.checkpoint import DIRECTORY_VARIABLE, checkpoint
 
 
 def main() -> None:

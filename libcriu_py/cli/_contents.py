@@ -8,8 +8,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py import images
-from libcriu_py.snapshot import IMAGES, MEMORY, SHARED_DIRECTORY, Snapshot
+from libcriu_py.images import readers
+from libcriu_py.snapshot.manifest import IMAGES, MEMORY, SHARED_DIRECTORY, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,9 +54,9 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
         "uid": manifest["uid"],
         "mode": manifest.get("mode"),
         "size": _sizes(manifest["files"]),
-        "processes": [_process(snapshot, process) for process in images.process_tree(snapshot.images)],
+        "processes": [_process(snapshot, process) for process in readers.process_tree(snapshot.images)],
         "memory": _memory(manifest.get("memory") or {}),
-        "dump": images.dump_stats(snapshot.images),
+        "dump": readers.dump_stats(snapshot.images),
         "preloaded": snapshot.details.get("preloaded"),
         "modules": snapshot.details.get("modules"),
         "warm_up": snapshot.details.get("warm_up", []),
@@ -87,17 +87,17 @@ def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _process(snapshot: Snapshot, process: images.Process) -> dict[str, Any]:
+def _process(snapshot: Snapshot, process: readers.Process) -> dict[str, Any]:
     """
     Describe a process: who it is, its memory and what it has open.
     """
     memory: dict[str, int] = {}
-    for area in images.memory(snapshot.images, process.pid):
+    for area in readers.memory(snapshot.images, process.pid):
         kind = SHARED if _is_memory(snapshot, area.path) else area.kind
         memory[kind] = memory.get(kind, 0) + area.end - area.start
     files: list[dict[str, Any]] = []
     sockets: list[dict[str, Any]] = []
-    for descriptor in images.descriptors(snapshot.images, process.pid):
+    for descriptor in readers.descriptors(snapshot.images, process.pid):
         file = descriptor.file
         entry = {"fd": descriptor.fd, "kind": file.kind, "name": file.name, "position": file.position}
         entry["replaced"] = _replacement(snapshot, file.name)
@@ -109,7 +109,7 @@ def _process(snapshot: Snapshot, process: images.Process) -> dict[str, Any]:
         "session": process.sid,
         "name": process.name,
         "threads": list(process.threads),
-        "saved": images.saved_memory(snapshot.images, process.pid) + memory.get(SHARED, 0),
+        "saved": readers.saved_memory(snapshot.images, process.pid) + memory.get(SHARED, 0),
         "memory": dict(sorted(memory.items(), key=lambda item: -item[1])),
         "files": files,
         "sockets": sockets,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from libcriu_py.doctor import Diagnosis, Report
-    from libcriu_py.mode import Obstacle
+    from libcriu_py.diagnosis import Diagnosis, Report
+    from libcriu_py.privilege.mode import Obstacle
 
 _PIPE_WIDTH = 1000
 

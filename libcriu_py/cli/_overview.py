@@ -60,8 +60,7 @@ def version() -> str:
     Returns:
         For example "0.1.0".
     """
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
+    from importlib.metadata import PackageNotFoundError, version as installed
 
     try:
         return installed("libcriu_py")

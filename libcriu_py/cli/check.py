@@ -13,7 +13,7 @@ from libcriu_py.errors import CriuError, OperationRefused
 if TYPE_CHECKING:
     import argparse
 
-    from libcriu_py.criu import Criu
+    from libcriu_py.criu.client import Criu
 
 HELP = "ask CRIU whether this kernel has what it needs"
 
@@ -63,7 +63,7 @@ def _check(options: argparse.Namespace) -> int:
     Ask CRIU about the kernel, and name its version and features.
     """
     try:
-        from libcriu_py.criu import Criu
+        from libcriu_py.criu.client import Criu
 
         criu = Criu()
         version = criu.version()

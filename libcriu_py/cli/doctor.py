@@ -14,7 +14,7 @@ from libcriu_py.cli._arguments import build, carry_out
 if TYPE_CHECKING:
     import argparse
 
-    from libcriu_py.doctor import Report
+    from libcriu_py.diagnosis import Report
 
 HELP = "find out which modes work here, and what to type where one does not"
 
@@ -70,7 +70,7 @@ def _diagnose(options: argparse.Namespace) -> int:
     """
     Examine, put right what may be, and print what was found.
     """
-    from libcriu_py.doctor import MODES, doctor
+    from libcriu_py.diagnosis import MODES, doctor
 
     wanted = options.mode or MODES
     report = doctor(wanted)
@@ -91,7 +91,7 @@ def _fix(report: Report, *, yes: bool) -> bool:
     """
     Run the commands that this user may run; True when one was.
     """
-    from libcriu_py.doctor import can_run
+    from libcriu_py.diagnosis import can_run
 
     obstacles = [diagnosis.obstacle for diagnosis in report.modes if diagnosis.obstacle is not None]
     commands = {item.command: item for item in (*obstacles, *report.notes) if can_run(item)}

@@ -95,13 +95,13 @@ def _improve(options: argparse.Namespace) -> int:
 
 
 def _is_mapped(directory: str) -> bool:
-    from libcriu_py.snapshot import Snapshot
+    from libcriu_py.snapshot.manifest import Snapshot
 
     return Snapshot.open(directory).memory_key is not None
 
 
 def _map(options: argparse.Namespace) -> None:
-    from libcriu_py.mapped.optimize import optimize
+    from libcriu_py.memory.optimize import optimize
 
     result = optimize(options.dir, wanted=options.memory)
     if result.kind == "copy":
@@ -124,14 +124,14 @@ def share(directory: str, path: str) -> None:
         SnapshotError: It cannot be shared.
         OSError: The snapshot or the store cannot be written.
     """
-    from libcriu_py.mapped import store
+    from libcriu_py.memory import store
 
     shared = store.share(directory, store.Store(path, create=True))
     print(f"in the store: {size(shared.bytes)}, of which {size(shared.known)} were there already", flush=True)
 
 
 def _learn(options: argparse.Namespace) -> None:
-    from libcriu_py.mapped.learning import learn
+    from libcriu_py.copies.learning import learn
 
     learned = learn(options.dir, [shlex.split(args) for args in options.learn_pages], mode=options.mode)
     print(

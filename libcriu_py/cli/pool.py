@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     options = parse(build_parser(), argv)
     if isinstance(options, int):
         return options
-    from libcriu_py.standby.pool import StandbyPool
+    from libcriu_py.copies.standby.pool import StandbyPool
 
     try:
         pool = StandbyPool(

@@ -73,9 +73,9 @@ def main(argv: list[str]) -> int:
         The exit status.
     """
     from libcriu_py.cli.snapshot import find_program, split
-    from libcriu_py.launcher import spawn_for_snapshot
-    from libcriu_py.preflight import REPORT_VARIABLE, tracing
-    from libcriu_py.prepare import Plan, command_line
+    from libcriu_py.dump.prepare import Plan, command_line
+    from libcriu_py.dump.spawn import spawn_for_snapshot
+    from libcriu_py.findings import REPORT_VARIABLE, tracing
 
     own, arguments = split(argv)
     options = parse(build_parser(), own)

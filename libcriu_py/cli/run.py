@@ -152,9 +152,9 @@ def main(argv: list[str]) -> int:
             return parsed
         options = Options(dir=parsed.dir, mode=parsed.mode, no_fallback=parsed.no_fallback, quiet=parsed.quiet)
     # Where it was built, the launcher that is no Python takes over, as for a `libcriu-py` on PATH.
-    from libcriu_py import native_launcher
+    from libcriu_py.copies import launcher as native_launcher
 
     native_launcher.become(options.dir, rest, mode=options.mode, fallback=not options.no_fallback, quiet=options.quiet)
-    from libcriu_py.launcher import run
+    from libcriu_py.dump.spawn import run
 
     return run(options.dir, rest, mode=options.mode, fallback=not options.no_fallback, quiet=options.quiet)

@@ -43,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     Returns:
         The parser.
     """
-    from libcriu_py.capable import GROUP
-    from libcriu_py.privilege import CAPABLE_CRIU
+    from libcriu_py.diagnosis.setup import GROUP
+    from libcriu_py.privilege.decision import CAPABLE_CRIU
 
     parser = build(
         "setup",
@@ -82,8 +82,8 @@ def _install(options: argparse.Namespace) -> int:
     """
     Tell what is going to be done, ask, and do it.
     """
-    from libcriu_py import capable
     from libcriu_py.cli.doctor import confirm
+    from libcriu_py.diagnosis import setup as capable
 
     plan = capable.plan(target=options.path, group=options.group, users=options.user)
     print("This is going to:")
@@ -106,8 +106,8 @@ def _undo(options: argparse.Namespace) -> int:
     """
     Ask, and take back what was done.
     """
-    from libcriu_py import capable
     from libcriu_py.cli.doctor import confirm
+    from libcriu_py.diagnosis import setup as capable
 
     if not options.yes and not confirm(f"Remove {options.path} and what setup has made with it?"):
         sys.stderr.write("nothing was done\n")

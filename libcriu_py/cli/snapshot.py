@@ -11,11 +11,11 @@ import sys
 import time
 
 from libcriu_py.cli._arguments import MODE_HELP, MODES, USAGE, build, parse, report, size
-from libcriu_py.commands import find_command
+from libcriu_py.dump.prepare import TOLD, Plan, command_line
 from libcriu_py.errors import CriuError, SnapshotError
-from libcriu_py.prepare import TOLD, Plan, command_line
-from libcriu_py.program import STDIN, Program
-from libcriu_py.snapshot import MANIFEST, Snapshot
+from libcriu_py.program.command import find_command
+from libcriu_py.program.main import STDIN, Program
+from libcriu_py.snapshot.manifest import MANIFEST, Snapshot
 
 SPIN_COUNT = "3000"
 """Rounds, some 50 us, that threads of GCC's OpenMP had better wait for work before they sleep; 300,000 by default."""
@@ -253,14 +253,14 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
         SnapshotError: There is something else at the place of the snapshot.
         CriuError: The program cannot be started where it could be saved.
     """
-    from libcriu_py.launcher import spawn_for_snapshot
+    from libcriu_py.dump.spawn import spawn_for_snapshot
 
     start = time.monotonic()
     _refuse_what_is_there(plan.dir, replace=options.replace)
     if options.store:
         _refuse_place(os.path.abspath(options.store), f"{options.store} cannot be used as store")
     if options.script is not None:
-        from libcriu_py.launch_script import refuse_place
+        from libcriu_py.copies.launch_script import refuse_place
 
         refuse_place(options.script, plan.dir)
     before = _identity(plan.dir)
@@ -275,7 +275,7 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
 
         share(plan.dir, options.store)
     if options.script is not None:
-        from libcriu_py.launch_script import write_launch_script
+        from libcriu_py.copies.launch_script import write_launch_script
 
         write_launch_script(options.script, plan.dir, mode=options.mode)
     summarize(Snapshot.open(plan.dir), options.output, time.monotonic() - start)

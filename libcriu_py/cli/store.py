@@ -59,7 +59,7 @@ def _tend(options: argparse.Namespace) -> int:
     """
     List or prune the blocks of a store.
     """
-    from libcriu_py.mapped.store import Store
+    from libcriu_py.memory.store import Store
 
     store = Store(options.store)
     if options.action == "list":

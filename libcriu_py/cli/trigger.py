@@ -56,7 +56,7 @@ def _ask(options: argparse.Namespace) -> int:
     """
     Ask the program, and say what came of it.
     """
-    from libcriu_py.trigger import ask
+    from libcriu_py.dump.trigger import ask
 
     made = ask(options.pid, None if options.output is None else os.path.abspath(options.output))
     sys.stdout.write(f"snapshot: {made}\n")

@@ -1,5 +1,5 @@
 /*
- * The criu program: libcriu_py/binary.py, and what the file says that it is allowed.
+ * The criu program: libcriu_py/criu/find.py, and what the file says that it is allowed.
  */
 #ifndef LIBCRIU_PY_BINARY_H
 #define LIBCRIU_PY_BINARY_H

@@ -175,7 +175,7 @@ static void check_mapped_file(struct finding *finding, const struct json *file)
 		found(finding, "%s, which the program has mapped, was changed after the dump; make the snapshot anew", path);
 }
 
-/* A file of a module of the user's own (libcriu_py/sources.py). */
+/* A file of a module of the user's own (libcriu_py/snapshot/sources.py). */
 static void check_source(struct finding *finding, const struct json *file)
 {
 	const char *path = json_string(json_get(file, "path"));
@@ -189,7 +189,7 @@ static void check_source(struct finding *finding, const struct json *file)
 		      "make the snapshot anew (--replace)", path);
 }
 
-/* Variables that an interpreter reads at its start only (libcriu_py/python_variables.py), with their values at the dump. */
+/* Variables that an interpreter reads at its start only (libcriu_py/program/start_variables.py), with their values at the dump. */
 static void check_variables(struct finding *finding, const struct json *variables)
 {
 	if (!variables)

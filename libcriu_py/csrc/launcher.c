@@ -3,7 +3,7 @@
  * possible and started conventionally elsewhere. By the name of libcriu-py it
  * is that command too: `run` is done here, the rest is the Python program's.
  *
- * It does what libcriu_py/launcher.py does, without an interpreter to start.
+ * It does what libcriu_py/dump/spawn.py does, without an interpreter to start.
  * One thread, and nothing that has to be given back: the process ends as the
  * program does, or becomes the program.
  */

@@ -20,7 +20,7 @@ struct launch {
 	int print_request;       /* only print what would be handed over */
 };
 
-/* A launch script: the options and the conventional command that are in it (libcriu_py/launch_script.py). */
+/* A launch script: the options and the conventional command that are in it (libcriu_py/copies/launch_script.py). */
 struct script {
 	char *text;
 	struct json_document document;

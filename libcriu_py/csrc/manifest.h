@@ -1,6 +1,6 @@
 /*
- * A snapshot directory and its manifest: what libcriu_py/snapshot.py and
- * libcriu_py/compatibility.py know of them, for a restore.
+ * A snapshot directory and its manifest: what libcriu_py/snapshot/manifest.py and
+ * libcriu_py/snapshot/identity.py know of them, for a restore.
  */
 #ifndef LIBCRIU_PY_MANIFEST_H
 #define LIBCRIU_PY_MANIFEST_H

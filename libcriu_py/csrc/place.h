@@ -1,6 +1,6 @@
 /*
- * Being allowed to restore, and where: what libcriu_py/privilege.py,
- * libcriu_py/namespace.py and libcriu_py/binary.py decide, for a restore.
+ * Being allowed to restore, and where: what libcriu_py/privilege/decision.py,
+ * libcriu_py/privilege/namespaces.py and libcriu_py/criu/find.py decide, for a restore.
  */
 #ifndef LIBCRIU_PY_PLACE_H
 #define LIBCRIU_PY_PLACE_H

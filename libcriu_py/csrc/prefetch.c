@@ -20,10 +20,10 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define PAGE 4096ull /* as in libcriu_py/mapped/memory.py */
+#define PAGE 4096ull /* as in libcriu_py/memory/memory.py */
 #define HUGE ((size_t)2 << 20)
 
-/* As libcriu_py/mapped/working_set.py writes it. */
+/* As libcriu_py/memory/working_set.py writes it. */
 struct range {
 	uint64_t start;
 	uint32_t pages;

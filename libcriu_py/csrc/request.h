@@ -1,6 +1,6 @@
 /*
  * The request that a restored process is handed: the restoring side of
- * libcriu_py/request.py, whose `Request` this writes.
+ * libcriu_py/snapshot/request.py, whose `Request` this writes.
  */
 #ifndef LIBCRIU_PY_REQUEST_H
 #define LIBCRIU_PY_REQUEST_H
@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #define REQUEST_PROTOCOL 3
-#define MOST_INHERITED 249 /* that one message takes beside the request: MAX_FDS of libcriu_py/_support.py, less one */
+#define MOST_INHERITED 249 /* that one message takes beside the request: MAX_FDS of libcriu_py/linux/support.py, less one */
 
 struct text {
 	char *data;

@@ -154,7 +154,7 @@ static void inherit(struct inherited *inherited, int fd, const char *key)
 	inherited->keys[inherited->count++] = key;
 }
 
-/* Options of the dump that criu is told again (_ALSO_ON_RESTORE of libcriu_py/engines.py). */
+/* Options of the dump that criu is told again (_ALSO_ON_RESTORE of libcriu_py/dump/engine.py). */
 static const struct {
 	const char *name;
 	void (*set)(criu_opts *opts, bool value);

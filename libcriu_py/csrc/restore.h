@@ -1,5 +1,5 @@
 /*
- * One restore, from the request to the end of the program: libcriu_py/restore.py for the launcher.
+ * One restore, from the request to the end of the program: libcriu_py/copies/restore.py for the launcher.
  */
 #ifndef LIBCRIU_PY_RESTORE_H
 #define LIBCRIU_PY_RESTORE_H

@@ -1,5 +1,5 @@
 /*
- * This user's private directories on a tmpfs: what libcriu_py/scratch.py makes there.
+ * This user's private directories on a tmpfs: what libcriu_py/linux/runtime_dir.py makes there.
  */
 #ifndef LIBCRIU_PY_SCRATCH_H
 #define LIBCRIU_PY_SCRATCH_H
@@ -14,7 +14,7 @@ int scratch_directory(char path[PATH_MAX], struct problem *problem);
 
 /*
  * The environment for a criu: its cache of kernel features, a PATH and what keeps it from hardware breakpoints
- * (libcriu_py/scratch.py), nothing of the caller's.
+ * (libcriu_py/linux/runtime_dir.py), nothing of the caller's.
  */
 struct criu_environment {
 	char cache[PATH_MAX + 32];

@@ -1,5 +1,5 @@
 /*
- * The launcher's part of a standby pool (libcriu_py/standby/pool.py): ask it for a copy that waits already.
+ * The launcher's part of a standby pool (libcriu_py/copies/standby/pool.py): ask it for a copy that waits already.
  *
  * A copy inherits from the pool what a restore inherits from its launcher, so a launcher describes itself, and the pool
  * gives a copy only to one that is as the pool is.

@@ -146,7 +146,7 @@ void lcp_trim_heap(void);
 int lcp_ignore_signal(int signo);
 
 /*
- * Copy pages that this process is going to write to, as a file says (libcriu_py/mapped/working_set.py); 0 or -errno.
+ * Copy pages that this process is going to write to, as a file says (libcriu_py/memory/working_set.py); 0 or -errno.
  */
 int lcp_prefetch(const char *path);
 

@@ -1,5 +1,5 @@
 /*
- * Be a copy that a standby pool has restored already: libcriu_py/standby.py for the launcher.
+ * Be a copy that a standby pool has restored already: libcriu_py/copies/standby.py for the launcher.
  */
 #ifndef LIBCRIU_PY_TAKE_H
 #define LIBCRIU_PY_TAKE_H

@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.errors import HookError
-from libcriu_py.live_objects import search
+from libcriu_py.program.objects import search
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class BuiltIns:
 
     def note_variables(self) -> None:
         """Note the environment that the process was started with, while that is still there to be read."""
-        from libcriu_py import own_variables
+        from libcriu_py.program import environment as own_variables
 
         options = self._wanted("secrets")
         if options is False:
@@ -116,7 +116,7 @@ class BuiltIns:
     def watch(self) -> None:
         """Begin to tell what the program seeds on purpose from what nobody seeded."""
         if self._wanted("random") is not False:
-            from libcriu_py.resources import seeding
+            from libcriu_py.program import seeding
 
             seeding.watch()
 

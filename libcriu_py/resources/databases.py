@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from libcriu_py.live_objects import live
+from libcriu_py.program.objects import live
 from libcriu_py.resources.base import BuiltIn
 
 

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.errors import CheckpointError
-from libcriu_py.preflight import descriptors, policies
+from libcriu_py.findings import descriptors, policies
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Descriptors(BuiltIn):
     The descriptors that rules are for.
 
     Args:
-        rules: Tables with action, kind and match; see `libcriu_py.preflight.policies`.
+        rules: Tables with action, kind and match; see `libcriu_py.findings.policies`.
         config: A TOML file with further rules; default LIBCRIU_PY_CONFIG of the environment, else none.
     """
 

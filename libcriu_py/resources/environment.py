@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-from libcriu_py import own_variables
+from libcriu_py.program import environment as own_variables
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 

@@ -11,7 +11,7 @@ import asyncio
 from typing import Any
 
 from libcriu_py import clock
-from libcriu_py.live_objects import live
+from libcriu_py.program.objects import live
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 

@@ -15,7 +15,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py.address_space import mapped_ranges
+from libcriu_py.linux.maps import mapped_ranges
 from libcriu_py.resources.base import BuiltIn
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py.live_objects import live
+from libcriu_py.program.objects import live
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 if TYPE_CHECKING:

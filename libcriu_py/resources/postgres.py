@@ -10,7 +10,7 @@ import asyncio
 import sys
 from typing import Any
 
-from libcriu_py.live_objects import live
+from libcriu_py.program.objects import live
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import _random
 import random
 
-from libcriu_py.live_objects import live
+from libcriu_py.program.objects import live
+from libcriu_py.program.seeding import is_seeded, unwatch, watch
 from libcriu_py.resources.base import Arrival, BuiltIn
-from libcriu_py.resources.seeding import is_seeded, unwatch, watch
 
 
 class Random(BuiltIn):

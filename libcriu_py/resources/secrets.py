@@ -15,7 +15,7 @@ import sys
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py.own_variables import initial_block
+from libcriu_py.program.environment import initial_block
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ class Secrets(BuiltIn):
         """
         if self._parked is None:
             return
-        from libcriu_py import _support
+        from libcriu_py.linux import support
 
-        (memory,) = _support.take_fds(self._parked, 1)
+        (memory,) = support.take_fds(self._parked, 1)
         self._parked = None
         with os.fdopen(memory, "rb") as file:
             file.seek(0)
@@ -107,14 +107,14 @@ class Secrets(BuiltIn):
             os.environ[os.fsdecode(name)] = os.fsdecode(value)
 
     def _park(self, variables: Mapping[bytes, bytes]) -> None:
-        from libcriu_py import _support
+        from libcriu_py.linux import support
 
         memory = os.memfd_create("libcriu_py-parked", os.MFD_CLOEXEC)
         try:
             for name, value in variables.items():
                 # Piece by piece: joined, there would be one more copy of it.
                 os.writev(memory, [name, b"=", value, b"\0"])
-            self._parked = _support.keep_fds([memory])
+            self._parked = support.keep_fds([memory])
         finally:
             os.close(memory)
 

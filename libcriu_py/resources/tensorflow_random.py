@@ -14,9 +14,9 @@ import os
 import sys
 from typing import Any
 
-from libcriu_py.address_space import mapped_ranges
 from libcriu_py.errors import CheckpointError
-from libcriu_py.live_objects import live
+from libcriu_py.linux.maps import mapped_ranges
+from libcriu_py.program.objects import live
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 _FIRST_DRAWN = 1 << 32

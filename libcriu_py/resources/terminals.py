@@ -16,7 +16,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py.live_objects import live
+from libcriu_py.program.objects import live
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.address_space import mapped_ranges
+from libcriu_py.linux.maps import mapped_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -157,7 +157,7 @@ class Account:
         """
         The libcriu-py-run of that interpreter's package.
         """
-        code = "from libcriu_py.native_launcher import find; print(find() or '')"
+        code = "from libcriu_py.copies.launcher import find; print(find() or '')"
         found = str(run_as(self, [self.python, "-c", code], cwd="/", check=True).stdout).strip()
         assert found, "libcriu-py-run was not built"
         return found

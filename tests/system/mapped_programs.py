@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 UNSAFE = """
     import sys
-    from libcriu_py.mapped import allocators, optimize, owners
+    from libcriu_py.memory import allocators
+    from libcriu_py.memory import optimize
+    from libcriu_py.memory import owners
 
     def everything(memory, **_):
         ordinary = filter(owners.is_ordinary, memory.areas)

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py import capable
+from libcriu_py.diagnosis import setup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,10 +90,10 @@ def capable_criu(account: Account, *, mask: int | None = None, source: Path | No
     with tempfile.TemporaryDirectory(prefix="lcp-criu-", dir="/usr/local/lib") as directory:
         Path(directory).chmod(0o755)
         group = grp.getgrgid(account.gid).gr_name
-        plan = capable.plan(source=str(source or account.criu), target=f"{directory}/criu", group=group)
-        capable.install(plan if mask is None else plan._replace(mask=mask))
+        plan = setup.plan(source=str(source or account.criu), target=f"{directory}/criu", group=group)
+        setup.install(plan if mask is None else plan._replace(mask=mask))
         yield Path(directory) / "criu"
-        capable.undo(plan.target)
+        setup.undo(plan.target)
 
 
 def write_program(account: Account, directory: Path) -> Path:

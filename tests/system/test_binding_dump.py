@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py import images
-from libcriu_py.criu import Criu
-from libcriu_py.errors import OperationRefused
-from libcriu_py.notify import Action, Notification
-from libcriu_py.options import (
+from libcriu_py.criu.client import Criu
+from libcriu_py.criu.notify import Action, Notification
+from libcriu_py.criu.options import (
     CgroupMode,
     CgroupRoot,
     CpuCapability,
@@ -34,6 +32,8 @@ from libcriu_py.options import (
     PreDumpOptions,
     RestoreOptions,
 )
+from libcriu_py.errors import OperationRefused
+from libcriu_py.images import readers
 from tests.system.targets import KDAT, Target, finish_child, killed
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ WAIT = "wait_for_usr1()"
 
 SELF = """
 import os, signal, sys
-from libcriu_py.criu import Criu
-from libcriu_py.options import DumpOptions
+from libcriu_py.criu.client import Criu
+from libcriu_py.criu.options import DumpOptions
 
 images, marks = sys.argv[1:]
 for fd in range(3, 64):
@@ -120,7 +120,7 @@ def test_a_restore_that_is_no_child_goes_to_a_reaper(tmp_path: Path) -> None:
         libc.prctl(36, before.value)
 
 
-def self_dump(tmp_path: Path, code: str) -> list[images.Process]:
+def self_dump(tmp_path: Path, code: str) -> list[readers.Process]:
     """
     Let a program dump itself, restore it three times, and return what was dumped.
     """
@@ -135,7 +135,7 @@ def self_dump(tmp_path: Path, code: str) -> list[images.Process]:
         pid = criu.restore_child(restore_options(directory), env=KDAT)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 17
         assert marks.read_text(encoding="utf-8") == "RESTORED\n" * count
-    return images.process_tree(directory)
+    return readers.process_tree(directory)
 
 
 def test_a_process_dumps_itself_without_a_zombie(tmp_path: Path) -> None:
@@ -178,12 +178,12 @@ def test_a_failed_self_dump_leaves_the_process_as_it_was(tmp_path: Path) -> None
     """
     code = f"""
     import os, sys, fcntl
-    from libcriu_py.criu import Criu
+    from libcriu_py.criu.client import Criu
     from libcriu_py.errors import OperationRefused
     lock = open(sys.argv[1] + "/lock", "w")
     fcntl.flock(lock, fcntl.LOCK_EX)
     criu = Criu()
-    import libcriu_py.options, libcriu_py.hints
+    import libcriu_py.criu.options, libcriu_py.criu.hints
     ready()
     before = os.listdir("/proc/self/fd")
     try:
@@ -250,7 +250,7 @@ def test_pid_1_cannot_dump_itself(tmp_path: Path) -> None:
     """
     code = f"""
 import os
-from libcriu_py.criu import Criu
+from libcriu_py.criu.client import Criu
 from libcriu_py.errors import OperationRefused
 try:
     Criu().dump({{"images_dir": {str(tmp_path)!r}}})
@@ -286,7 +286,7 @@ def test_a_pre_dump_is_the_parent_of_a_dump(tmp_path: Path) -> None:
             PreDumpOptions(images_dir=tmp_path / "0", pid=target.pid, log_file="dump.log", log_level=LogLevel.DEBUG)
         )
         assert target.alive()
-        assert images.saved_memory(tmp_path / "0", target.pid) > 0
+        assert readers.saved_memory(tmp_path / "0", target.pid) > 0
         criu.dump(dump_options(tmp_path / "1", target, parent_images="../0", unprivileged=None))
         target.wait()
         assert finish_child(criu.restore_child(restore_options(tmp_path / "1"), env=KDAT)) == 42
@@ -512,17 +512,17 @@ def test_images_are_read(tmp_path: Path) -> None:
         with open(f"/proc/{target.pid}/maps", encoding="utf-8") as maps:
             areas = [line for line in maps if "[v" not in line]
         Criu().dump(dump_options(tmp_path, target), env=KDAT)
-    (process,) = images.process_tree(tmp_path)
+    (process,) = readers.process_tree(tmp_path)
     assert (process.pid, process.sid, process.ppid, process.threads) == (target.pid, target.pid, 0, (target.pid,))
-    names = {descriptor.file.name for descriptor in images.descriptors(tmp_path, target.pid)}
+    names = {descriptor.file.name for descriptor in readers.descriptors(tmp_path, target.pid)}
     assert str(tmp_path / "data") in names
     assert any(name.startswith("127.0.0.1:") for name in names)
-    mappings = [mapping for mapping in images.memory(tmp_path, target.pid) if mapping.kind != "vdso"]
+    mappings = [mapping for mapping in readers.memory(tmp_path, target.pid) if mapping.kind != "vdso"]
     assert [f"{mapping.start:08x}-{mapping.end:08x}" for mapping in mappings] == [area.split()[0] for area in areas]
     assert {"heap", "stack", "file, private"} <= {mapping.kind for mapping in mappings}
-    stats = images.dump_stats(tmp_path)
-    assert stats["pages_written"] * os.sysconf("SC_PAGE_SIZE") == images.saved_memory(tmp_path, target.pid)
-    assert images.inventory(tmp_path).version >= 1
+    stats = readers.dump_stats(tmp_path)
+    assert stats["pages_written"] * os.sysconf("SC_PAGE_SIZE") == readers.saved_memory(tmp_path, target.pid)
+    assert readers.inventory(tmp_path).version >= 1
 
 
 def test_errno_and_return_code_are_reported(tmp_path: Path) -> None:

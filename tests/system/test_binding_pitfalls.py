@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from libcriu_py._request import Request
-from libcriu_py.criu import Criu
+from libcriu_py.criu.call import Request
+from libcriu_py.criu.client import Criu
+from libcriu_py.criu.options import DumpOptions, RestoreOptions
 from libcriu_py.errors import BinaryNotFound, CriuError, OperationRefused, TransportError, UnsupportedFeature
-from libcriu_py.options import DumpOptions, RestoreOptions
 from tests.system.targets import KDAT, Target, finish_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from libcriu_py.notify import Notification
+    from libcriu_py.criu.notify import Notification
     from tests.system.accounts import Account
 
 WAIT = "wait_for_usr1()"

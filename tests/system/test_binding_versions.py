@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from libcriu_py._native import built_prefix
+from libcriu_py.criu.native import built_prefix
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("libcriu_py", "tests", "*.py", "*.toml", "*.md", "*.in", "LICENSE")
@@ -98,7 +98,7 @@ def test_the_binding_works_with_a_version(prefix: str, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     build(prefix, tmp_path, env)
     if prefix == built_prefix():
-        run([sys.executable, "-c", "import libcriu_py._native as n; assert n.built_prefix()"], tmp_path, env)
+        run([sys.executable, "-c", "import libcriu_py.criu.native as n; assert n.built_prefix()"], tmp_path, env)
         return
     tests = [
         str(path.relative_to(tmp_path))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.mapped import imagefile
-from libcriu_py.mapped.wire import Message
+from libcriu_py.images import framing
+from libcriu_py.images.wire import Message
 from tests.system.cli_terminal import Terminal
 from tests.system.selfdump import PLAIN, REPORT, SelfDump, start, take, write_program
 
@@ -154,7 +154,11 @@ STEPS = {
     "hook": ("", "before_checkpoint(fail)", "HookError: before-checkpoint hook __main__.fail failed: KeyError"),
     "undo": ("", "before_checkpoint(fail)\nregister(both)", "ExceptionGroup"),
     "dump": ("", "os.environ['LIBCRIU_PY_PREFLIGHT'] = 'off'; io_uring()", "OperationRefused: criu refused to dump"),
-    "publish": ("", "import libcriu_py.draft; libcriu_py.draft.write_manifest = fail", "KeyError: 'injected'"),
+    "publish": (
+        "",
+        "from libcriu_py.snapshot import staging; staging.write_manifest = fail",
+        "KeyError: 'injected'",
+    ),
     "criu": ("", "os.environ['LIBCRIU_PY_CRIU'] = '/bin/false'; os.environ.pop('LIBCRIU_PY_SERVICE', None)", ""),
 }
 """
@@ -567,7 +571,7 @@ def test_images_leave_the_comparison_of_libraries_to_the_manifest(mode: Mode, di
     snapshot = take(mode, directory_of(mode.account))
     manifest = json.loads((snapshot.path / "manifest.json").read_text(encoding="utf-8"))
     compared = {entry["path"] for entry in manifest["mapped"]}
-    files = imagefile.read(str(snapshot.path / "images" / "files.img"), imagefile.FILES_MAGIC)
+    files = framing.read(str(snapshot.path / "images" / "files.img"), framing.FILES_MAGIC)
     regular = [Message.parse(data) for entry in files for data in entry.all_bytes(REGULAR)]
     libraries = [entry for entry in regular if ".so" in entry.text(NAME)]
     assert libraries

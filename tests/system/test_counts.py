@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from libcriu_py import native_launcher
-from libcriu_py.binary import find_criu
-from libcriu_py.checkpoint import MEMORY_VARIABLE
-from libcriu_py.doctor.facts import is_static
+from libcriu_py.copies import launcher as native_launcher
+from libcriu_py.criu.find import find_criu
+from libcriu_py.diagnosis.facts import is_static
+from libcriu_py.dump.checkpoint import MEMORY_VARIABLE
 from tests.system.conftest import MODES
 from tests.system.counts import Family, count_family, count_instructions, count_system_calls
 

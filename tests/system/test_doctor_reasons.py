@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from libcriu_py.capabilities import CAP_SETPCAP
-from libcriu_py.doctor import modes
-from libcriu_py.mode import Privilege
+from libcriu_py.diagnosis import modes
+from libcriu_py.linux.capabilities import CAP_SETPCAP
+from libcriu_py.privilege.mode import Privilege
 from tests.system.accounts import run_as
 from tests.system.diagnoses import command, examine, obstacle, report, under
 from tests.system.privileges import capable_criu, run_with
@@ -108,7 +108,7 @@ def test_a_trial_that_does_not_come_to_an_answer_is_told(account: Account, direc
     With the last line of what it said.
     """
     directory = directory_of(account)
-    code = "import sys\nif 'libcriu_py.doctor.proof' in ' '.join(sys.orig_argv):\n    sys.exit('no such luck')\n"
+    code = "import sys\nif 'libcriu_py.diagnosis.proof' in ' '.join(sys.orig_argv):\n    sys.exit('no such luck')\n"
     (directory / "sitecustomize.py").write_text(code, encoding="utf-8")
     account.give(directory / "sitecustomize.py")
     check = command(account, "--json", "--mode", "rootless")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from libcriu_py.criu import Criu
+from libcriu_py.criu.client import Criu
 from libcriu_py.errors import OperationRefused
 from tests.system.targets import KDAT, Target, killed
 
@@ -311,8 +311,8 @@ def test_a_missing_capability_is_explained(tmp_path: Path) -> None:
         if child == 0:
             try:
                 criu, libc = Criu(binary), ctypes.CDLL(None)
-                __import__("libcriu_py.hints")
-                __import__("libcriu_py.options")
+                __import__("libcriu_py.criu.hints")
+                __import__("libcriu_py.criu.options")
                 os.setgroups([])
                 os.setgid(65534)
                 os.setuid(65534)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from libcriu_py._native import built_prefix
-from libcriu_py.criu import Criu
-from libcriu_py.doctor.facts import is_static
+from libcriu_py.criu.client import Criu
+from libcriu_py.criu.native import built_prefix
+from libcriu_py.criu.options import DumpOptions, NetworkLock, PageServer, RestoreOptions
+from libcriu_py.diagnosis.facts import is_static
 from libcriu_py.errors import OperationRefused
-from libcriu_py.options import DumpOptions, NetworkLock, PageServer, RestoreOptions
 from tests.system.accounts import run_as
 from tests.system.privileges import capable_criu
 from tests.system.selfdump import take

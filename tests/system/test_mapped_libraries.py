@@ -92,8 +92,8 @@ def test_large_libraries_stay_where_they_are(taken: SelfDump) -> None:
     """
     code = """
     import os, sys
-    from libcriu_py.mapped import libraries
-    from libcriu_py.mapped.memory import MM_EXE_FILE, Memory, processes
+    from libcriu_py.memory import libraries
+    from libcriu_py.memory.memory import MM_EXE_FILE, Memory, processes
     images = os.path.join(sys.argv[1], "images")
     known = libraries.files(images)
     for pid in processes(images):

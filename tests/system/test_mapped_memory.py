@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py._native import built_prefix
+from libcriu_py.criu.native import built_prefix
 from tests.system.conftest import IN_PLACE, MODES, ONCE, Mode
 from tests.system.mapped_programs import memory_of, take_mapped
 

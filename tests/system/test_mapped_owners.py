@@ -260,8 +260,8 @@ def test_arenas_are_known_from_end_to_end(root: tuple[Mode, Path]) -> None:
     snapshot = take_mapped(*root, program)
     tell = """
         import glob, re, sys
-        from libcriu_py.mapped.memory import Memory
-        from libcriu_py.mapped.pymalloc import ARENA
+        from libcriu_py.memory.memory import Memory
+        from libcriu_py.memory.pymalloc import ARENA
         images = f"{sys.argv[1]}/images"
         pid = int(re.search(r"mm-(\\d+)", *glob.glob(f"{images}/mm-*.img"))[1])
         with Memory(images, pid) as memory:

@@ -31,7 +31,7 @@ def test_connections_are_closed_on_request(mode: Mode, directory_of: Directories
     code = """
     import socket
     from libcriu_py import checkpoint
-    from libcriu_py.options import NetworkLock
+    from libcriu_py.criu.options import NetworkLock
     server = socket.create_server(("127.0.0.1", 0))
     client = socket.create_connection(server.getsockname())
     accepted, _ = server.accept()

@@ -64,7 +64,7 @@ POOL_TROUBLE = """\
 import asyncio, json, os, signal, sys
 from pathlib import Path
 from libcriu_py import CriuError, RestorePool
-from libcriu_py.tree import processes
+from libcriu_py.linux.processes import processes
 
 async def ready(pool):
     while "1 of 1 ready" not in repr(pool):

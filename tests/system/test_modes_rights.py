@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from libcriu_py.capabilities import CAP_CHECKPOINT_RESTORE, CAP_SETPCAP, bounding_is_reduced
+from libcriu_py.linux.capabilities import CAP_CHECKPOINT_RESTORE, CAP_SETPCAP, bounding_is_reduced
 from tests.system.accounts import popen_as
 from tests.system.privileges import capable_criu, run_with, write_program
 from tests.system.selfdump import take
@@ -160,8 +160,8 @@ def test_a_criu_of_another_group_is_named(
         )
         assert "carries no file capability" in done.stdout, done.stderr
         script = (
-            "from libcriu_py.mode import Privilege\n"
-            "from libcriu_py.privilege import find_obstacle\n"
+            "from libcriu_py.privilege.mode import Privilege\n"
+            "from libcriu_py.privilege.decision import find_obstacle\n"
             f"print(find_obstacle(Privilege.CAPABILITY, {str(criu)!r}))"
         )
         done = run_with(account, [account.python, "-c", script])
@@ -280,15 +280,16 @@ def test_root_may_do_without_the_unprivileged_mode(
 
 
 PROBES = """
-from libcriu_py import _support, privilege
+from libcriu_py.linux import support
+from libcriu_py.privilege import decision
 asked = []
-probe = _support.probe_namespaces
-_support.probe_namespaces = lambda namespaces: asked.append(namespaces) or probe(namespaces)
-criu = privilege.decide("rootless").criu
+probe = support.probe_namespaces
+support.probe_namespaces = lambda namespaces: asked.append(namespaces) or probe(namespaces)
+criu = decision.decide("rootless").criu
 before = len(asked)
-privilege.forget_namespaces()
+decision.forget_namespaces()
 for _ in range(3):
-    privilege.decide("rootless", criu=criu)
+    decision.decide("rootless", criu=criu)
 print(before, len(asked) - before)
 """
 

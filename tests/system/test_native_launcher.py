@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from libcriu_py import native_launcher
+from libcriu_py.copies import launcher as native_launcher
 from tests.system.accounts import popen_as
 from tests.system.cli_terminal import Terminal
 from tests.system.conftest import MODES, Mode
@@ -711,7 +711,7 @@ def test_launch_script(made: tuple[Mode, Path]) -> None:
     """
     mode, path = made
     script = path.parent / "mytool"
-    code = "import sys; from libcriu_py.launch_script import write_launch_script as w; w(*sys.argv[1:])"
+    code = "import sys; from libcriu_py.copies.launch_script import write_launch_script as w; w(*sys.argv[1:])"
     written = mode.run([mode.account.python, "-c", code, script, path, mode.value])
     assert written.returncode == 0, written.stderr
     done = mode.run([script, "end", "6"], cwd="/")
@@ -726,8 +726,8 @@ def test_mapped_memory(broken: Copies) -> None:
     """
     code = """if True:
         import sys
-        from libcriu_py.mapped.optimize import optimize
-        from libcriu_py.snapshot import Snapshot
+        from libcriu_py.memory.optimize import optimize
+        from libcriu_py.snapshot.manifest import Snapshot
         if Snapshot.open(sys.argv[1]).memory_key is None:
             optimize(sys.argv[1], wanted="map")
     """

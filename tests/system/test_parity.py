@@ -35,7 +35,7 @@ def test_established_connection(root: Mode, directory_of: Directories) -> None:
     code = """
     import socket
     from libcriu_py import checkpoint
-    from libcriu_py.options import NetworkLock
+    from libcriu_py.criu.options import NetworkLock
     server = socket.create_server(("127.0.0.1", 0))
     near = socket.create_connection(server.getsockname())
     far, _ = server.accept()
@@ -58,7 +58,7 @@ def test_connection_that_is_not_accepted(root: Mode, directory_of: Directories, 
     code = """
     import socket, subprocess, sys
     from libcriu_py import checkpoint
-    from libcriu_py.options import NetworkLock
+    from libcriu_py.criu.options import NetworkLock
     server = socket.create_server(("127.0.0.1", 0))
     program = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])))"
     def connect():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.preflight import REPORT_VARIABLE
+from libcriu_py.findings import REPORT_VARIABLE
 from tests.system.selfdump import start, take, write_program
 
 if TYPE_CHECKING:

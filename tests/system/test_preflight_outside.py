@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.preflight import REPORT_VARIABLE
+from libcriu_py.findings import REPORT_VARIABLE
 from tests.system.conftest import Mode
 from tests.system.selfdump import write_program
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py import PIPE, CriuError, StandbyPool, _support, restore
-from libcriu_py.scratch import private_directory
-from libcriu_py.standby.taking import socket_of
+from libcriu_py import PIPE, CriuError, StandbyPool, restore
+from libcriu_py.copies.standby.taking import socket_of
+from libcriu_py.linux import support
+from libcriu_py.linux.runtime_dir import private_directory
 from tests.system import standby
 from tests.system.accounts import popen_as
 from tests.system.conftest import MODES, Mode
@@ -476,11 +477,11 @@ def test_socket_is_private(mode: Mode, snapshot: Path) -> None:
 
 CONNECT = """
 import socket, sys
-from libcriu_py import _support
+from libcriu_py.linux import support
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
     try:
         probe.connect(sys.argv[1])
-        probe.send(_support.standby_description("auto"))
+        probe.send(support.standby_description("auto"))
         print(probe.recv(16))
     except OSError as error:
         print(type(error).__name__)
@@ -551,9 +552,9 @@ def test_nonsense_is_refused(mode: Mode, snapshot: Path) -> None:
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         path = socket_of(str(snapshot))
-        good = _support.standby_description("auto")
+        good = support.standby_description("auto")
         for said in (b"x", b"\xff\xfe:\n\0", good[:200], good.replace(b"Limits:", b"Limits: x"), good * 2):
-            assert _support.take_standby(path, said) is None
+            assert support.take_standby(path, said) is None
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
             silent.settimeout(TIMEOUT)
             silent.connect(path)

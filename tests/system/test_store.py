@@ -231,8 +231,8 @@ def test_a_wrong_division_is_noticed(mode: Mode, directory_of: Directories) -> N
         """
         import os, shutil, sys
         from libcriu_py.errors import ImageError
-        from libcriu_py.mapped.division import Division
-        from libcriu_py.snapshot import Snapshot
+        from libcriu_py.memory.division import Division
+        from libcriu_py.snapshot.manifest import Snapshot
         snapshot = Snapshot.open(sys.argv[1])
         for victim in ("", "block", "rest"):
             scratch = sys.argv[1] + "-scratch"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py.binary import find_criu
+from libcriu_py.criu.find import find_criu
 
 if TYPE_CHECKING:
     from pathlib import Path

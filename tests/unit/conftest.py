@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.hooks import registry
+from libcriu_py.hooks.registry import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py import binary
+from libcriu_py.criu import find
 from libcriu_py.errors import BinaryNotFound
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     A program in each place, none in the system's.
     """
     found = {name: program(tmp_path / name) for name in ("named", "prefix/sbin", "data/libcriu_py/criu/sbin", "path")}
-    monkeypatch.setattr("libcriu_py._native.built_prefix", lambda: "")
-    monkeypatch.setattr(binary, "_SYSTEM_DIRECTORIES", (str(tmp_path / "system"),))
+    monkeypatch.setattr("libcriu_py.criu.native.built_prefix", lambda: "")
+    monkeypatch.setattr(find, "_SYSTEM_DIRECTORIES", (str(tmp_path / "system"),))
     monkeypatch.setenv("LIBCRIU_PY_CRIU", str(found["named"]))
     monkeypatch.setenv("LIBCRIU_PY_PREFIX", str(tmp_path / "prefix"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
@@ -46,15 +46,15 @@ def test_the_places_are_searched_in_order(
     """
     The variable, the prefixes, PATH, then the system's directories.
     """
-    assert binary.find_criu() == str(places["named"])
+    assert find.find_criu() == str(places["named"])
     monkeypatch.delenv("LIBCRIU_PY_CRIU")
     for name in ("prefix/sbin", "data/libcriu_py/criu/sbin", "path"):
-        assert binary.find_criu() == str(places[name])
+        assert find.find_criu() == str(places[name])
         places[name].unlink()
     with pytest.raises(BinaryNotFound, match="scripts/install-criu"):
-        binary.find_criu()
+        find.find_criu()
     system = program(tmp_path / "system")
-    assert binary.find_criu() == str(system)
+    assert find.find_criu() == str(system)
 
 
 def test_a_named_program_must_be_there(places: dict[str, Path]) -> None:
@@ -63,4 +63,4 @@ def test_a_named_program_must_be_there(places: dict[str, Path]) -> None:
     """
     places["named"].chmod(0o644)
     with pytest.raises(BinaryNotFound, match=r"LIBCRIU_PY_CRIU=.* is not an executable file"):
-        binary.find_criu()
+        find.find_criu()

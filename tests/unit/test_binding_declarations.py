@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from libcriu_py import _names, _native, options
 from libcriu_py._ffi import lib
+from libcriu_py.criu import names as _names, native as _native, options
 from libcriu_py.errors import UnsupportedFeature
 
 HEADER = """

@@ -9,12 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from libcriu_py import images
-from libcriu_py._imagefile import parse, read_entries
 from libcriu_py.errors import ImageError
+from libcriu_py.images import readers
+from libcriu_py.images.codec import parse, read_entries
 
 PSTREE = struct.pack("<II", 0x54564319, 0x50273030)
 ENTRY = bytes([0x08, 0x96, 0x01, 0x10, 0x00, 0x28, 0x07, 0x28, 0x08])
@@ -56,9 +55,9 @@ def test_another_kind_is_refused(tmp_path: Path) -> None:
     """
     (tmp_path / "mm-1.img").write_bytes(image(ENTRY))
     with pytest.raises(ImageError, match="its number is 0x50273030"):
-        images.memory(tmp_path, 1) if (tmp_path / "files.img").exists() else read_entries(tmp_path / "mm-1.img", "mm")
+        readers.memory(tmp_path, 1) if (tmp_path / "files.img").exists() else read_entries(tmp_path / "mm-1.img", "mm")
     with pytest.raises(ImageError, match="No such file"):
-        images.process_tree(tmp_path)
+        readers.process_tree(tmp_path)
 
 
 @given(st.binary(max_size=200))

@@ -7,10 +7,10 @@ from __future__ import annotations
 import pytest
 
 from libcriu_py import errors
-from libcriu_py._request import render_config
-from libcriu_py.criu_log import LOG_TAIL_LINES, log_errors, refusal
+from libcriu_py.criu.call import render_config
+from libcriu_py.criu.hints import find_hint
+from libcriu_py.criu.log import LOG_TAIL_LINES, log_errors, refusal
 from libcriu_py.errors import OperationRefused
-from libcriu_py.hints import find_hint
 
 LOG = """\
 (00.000012) Warn  (criu/kerndat.c:1290): Can't keep kdat cache on non-tempfs

@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
-from libcriu_py import _support
 from libcriu_py._ffi import ffi
+from libcriu_py.linux import support
 
 
 def test_what_was_said_before_the_end_is_heard() -> None:
@@ -25,8 +25,8 @@ def test_what_was_said_before_the_end_is_heard() -> None:
         ours.send(b"G")
         theirs.send(bytes(ffi.buffer(event)))
         theirs.close()
-        heard = _support.next_event(ours.fileno(), 1)
+        heard = support.next_event(ours.fileno(), 1)
         assert heard is not None
         assert (heard.kind, os.waitstatus_to_exitcode(heard.value)) == (4, 3)
         with pytest.raises(BrokenPipeError):
-            _support.next_event(ours.fileno(), 1)
+            support.next_event(ours.fileno(), 1)

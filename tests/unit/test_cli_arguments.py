@@ -11,14 +11,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from libcriu_py.cli import main, run, snapshot
 from libcriu_py.cli._arguments import parse, size
 from libcriu_py.cli._subcommands import SUBCOMMANDS
 from libcriu_py.errors import SnapshotError
-from libcriu_py.program import Program
+from libcriu_py.program.main import Program
 
 if TYPE_CHECKING:
     from pathlib import Path

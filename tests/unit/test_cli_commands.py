@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.commands import find_command, script_interpreter
 from libcriu_py.errors import SnapshotError
-from libcriu_py.program import Program
+from libcriu_py.program.command import find_command, script_interpreter
+from libcriu_py.program.main import Program
 
 if TYPE_CHECKING:
     from pathlib import Path

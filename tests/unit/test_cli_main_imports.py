@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from libcriu_py.main_imports import Import, Main, checkpoints_itself, imports, read_main
-from libcriu_py.program import Program
+from libcriu_py.program.imports import Import, Main, checkpoints_itself, imports, read_main
+from libcriu_py.program.main import Program
 
 
 def modules(source: str, package: str = "") -> list[str]:
@@ -91,8 +91,8 @@ def test_relative_imports_that_lead_nowhere_are_left_to_the_program() -> None:
         "def main():\n    from libcriu_py import checkpoint_here as now",
         "import libcriu_py\nlibcriu_py.checkpoint('d')",
         "import libcriu_py as lcp\nwith lcp.checkpoint('d'): pass",
-        "from libcriu_py.checkpoint import checkpoint",
-        "import libcriu_py.checkpoint",
+        "from libcriu_py.dump.checkpoint import checkpoint",
+        "import libcriu_py.dump.checkpoint",
     ],
 )
 def test_program_that_checkpoints_itself_is_recognised(source: str) -> None:

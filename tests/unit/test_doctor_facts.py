@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from libcriu_py import capabilities, obstacles
-from libcriu_py.doctor import Diagnosis, Report, can_run, facts, modes, syscalls
-from libcriu_py.mode import Obstacle, Privilege, groups_in
-from libcriu_py.mounts import mounts
+from libcriu_py.diagnosis import Diagnosis, Report, can_run, facts, modes, syscalls
+from libcriu_py.linux import capabilities
+from libcriu_py.linux.mounts import mounts
+from libcriu_py.privilege import obstacles
+from libcriu_py.privilege.mode import Obstacle, Privilege, groups_in
 
 GOOD: dict[str, dict[str, Any]] = {
     "criu": {
@@ -256,11 +257,11 @@ def test_the_copy_of_setup_is_never_open_to_all(tmp_path: Path) -> None:
     """
     What it plans is for one group, and says so.
     """
-    from libcriu_py import capable
+    from libcriu_py.diagnosis import setup
 
     source = tmp_path / "criu"
     source.write_bytes(b"\x7fELF")
-    plan = capable.plan(source=str(source), target=str(tmp_path / "copy" / "criu"), group="no-such-group")
+    plan = setup.plan(source=str(source), target=str(tmp_path / "copy" / "criu"), group="no-such-group")
     steps = plan.steps()
     assert steps[0] == "make the group no-such-group"
     assert "mode 0750" in steps[1]

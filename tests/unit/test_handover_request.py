@@ -10,13 +10,13 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from libcriu_py import RestoreError, _support
-from libcriu_py.arrival import Handover, command_prefix
-from libcriu_py.program import Program
-from libcriu_py.request import Request, check_count, ignored_signals, send_request
+from libcriu_py import RestoreError
+from libcriu_py.dump.arrival import Handover, command_prefix
+from libcriu_py.linux import support
+from libcriu_py.program.main import Program
+from libcriu_py.snapshot.request import Request, check_count, ignored_signals, send_request
 
 c_strings = st.binary().map(lambda data: data.replace(b"\0", b""))
 names = c_strings.map(lambda data: data.replace(b"=", b""))
@@ -77,7 +77,7 @@ def test_command_prefix_is_what_stands_before_the_arguments() -> None:
     """
     Options of the interpreter and the program's name belong to it, arguments do not.
     """
-    code = "import sys; from libcriu_py.arrival import command_prefix; print(command_prefix()[1:])"
+    code = "import sys; from libcriu_py.dump.arrival import command_prefix; print(command_prefix()[1:])"
     for options in (["-X", "dev"], []):
         command = [sys.executable, *options, "-c", code, "a", "b"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -101,7 +101,7 @@ def test_passed_descriptors_get_their_numbers() -> None:
     Descriptors arrive under the numbers asked for, crosswise too, and those of the hand-over move away.
     """
     reading, writing = os.pipe()
-    ours, slot = _support.socketpair()
+    ours, slot = support.socketpair()
     send_request(ours, request(pass_fds=[writing, reading]), [reading, writing])
     os.close(reading)
     os.close(writing)
@@ -120,7 +120,7 @@ def test_ignored_signals_are_those_of_the_shell() -> None:
     """
     What nohup ignores is found; what Python itself ignores is not.
     """
-    code = "from libcriu_py.request import ignored_signals; print(ignored_signals())"
+    code = "from libcriu_py.snapshot.request import ignored_signals; print(ignored_signals())"
     done = subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[1]\n"
     assert 13 not in ignored_signals()
@@ -131,7 +131,7 @@ def test_inherited_descriptors_give_way() -> None:
     What is open under a number of theirs stays, unless it is of the hand-over, and is never mistaken for them.
     """
     (reading, writing), own = os.pipe(), os.open("/dev/null", os.O_RDONLY)
-    ours, slot = _support.socketpair()
+    ours, slot = support.socketpair()
     free = os.dup(own)
     os.close(free)
     asked = request(inherited=[reading, own, slot, free + 1])

@@ -9,7 +9,7 @@ import gc
 import pytest
 
 from libcriu_py import HookError, after_restore, before_checkpoint, checkpoint, checkpoint_here, register, unregister
-from libcriu_py.hooks import registry
+from libcriu_py.hooks.registry import registry
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 

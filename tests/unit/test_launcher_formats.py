@@ -22,11 +22,12 @@ from typing import Any
 
 import pytest
 
-from libcriu_py import compatibility, native_launcher, request, snapshot
+from libcriu_py.copies import launcher as native_launcher
+from libcriu_py.copies.launch_script import SCRIPT_FORMAT, write_launch_script
+from libcriu_py.copies.restore import make_request, refuse_mismatches
 from libcriu_py.errors import CriuError, SnapshotError
-from libcriu_py.launch_script import SCRIPT_FORMAT, write_launch_script
-from libcriu_py.restore import make_request, refuse_mismatches
-from libcriu_py.snapshot import SLOTS, Snapshot
+from libcriu_py.snapshot import identity, manifest as snapshot, request
+from libcriu_py.snapshot.manifest import SLOTS, Snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "libcriu_py" / "csrc"
@@ -78,7 +79,7 @@ def manifest_of_here(**changes: Any) -> dict[str, Any]:
     """
     return {
         "format": snapshot.FORMAT,
-        "machine": compatibility.machine_identity(),
+        "machine": identity.machine_identity(),
         "python": {},
         "command": ["/bin/echo", "conventionally"],
         "pids": [4_000_000],
@@ -387,10 +388,8 @@ def refusals(launcher: str, snap: Path) -> tuple[str, str]:
 
 MISMATCHES: dict[str, dict[str, Any]] = {
     "format": {"format": 99},
-    "architecture": {"machine": {**compatibility.machine_identity(), "arch": "vax"}},
-    "processor": {
-        "machine": {**compatibility.machine_identity(), "cpu_flags": ["amx_future", *compatibility.cpu_flags(), "zz"]}
-    },
+    "architecture": {"machine": {**identity.machine_identity(), "arch": "vax"}},
+    "processor": {"machine": {**identity.machine_identity(), "cpu_flags": ["amx_future", *identity.cpu_flags(), "zz"]}},
     "missing file": {"files": {"images/core-1.img": {"size": 1, "sha256": ""}}},
     "changed size": {"files": {snapshot.MANIFEST: {"size": 1, "sha256": ""}}},
     "mapped file missing": {"mapped": [{"path": "/nowhere/libx.so", "size": 1, "mtime_ns": 1}]},

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.mapped.blocks import BLOCK, BlockWriter
-from libcriu_py.mapped.memory import PAGE
+from libcriu_py.memory.blocks import BLOCK, BlockWriter
+from libcriu_py.memory.memory import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

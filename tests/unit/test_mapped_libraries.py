@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libcriu_py.errors import ImageError
-from libcriu_py.mapped import libraries, optimize, plan
-from libcriu_py.mapped import memory as m
-from libcriu_py.mapped.memory import Memory
-from libcriu_py.mapped.owners import LIBRARY_FILE, Owned
+from libcriu_py.memory import libraries, memory as m, optimize, plan
+from libcriu_py.memory.memory import Memory
+from libcriu_py.memory.owners import LIBRARY_FILE, Owned
 from tests.unit.mapped_images import (
     FILE,
     KEY,

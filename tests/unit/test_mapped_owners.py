@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.mapped import allocators, libraries, owners
-from libcriu_py.mapped import memory as m
-from libcriu_py.mapped.memory import Memory
-from libcriu_py.mapped.owners import Census, recognise
+from libcriu_py.memory import allocators, libraries, memory as m, owners
+from libcriu_py.memory.memory import Memory
+from libcriu_py.memory.owners import Census, recognise
 from tests.unit.mapped_images import (
     ANON,
     FILE,

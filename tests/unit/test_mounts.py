@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.mounts import known_mounts, mount_of, mounts
+from libcriu_py.linux.mounts import known_mounts, mount_of, mounts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_mount_point_with_a_space_is_read_as_it_is(tmp_path: Path) -> None:
     point = tmp_path / "a b\\c"
     point.mkdir()
     code = (
-        "import os, sys; from libcriu_py.mounts import mounts; point = sys.argv[1]\n"
+        "import os, sys; from libcriu_py.linux.mounts import mounts; point = sys.argv[1]\n"
         "found = [mount for mount in mounts() if mount.point == point]\n"
         "device = os.stat(point).st_dev; print(len(found), found[0].kind,"
         " found[0].device == f'{os.major(device):02x}:{os.minor(device):02x}')"

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from libcriu_py import own_variables
+from libcriu_py.program import environment as own_variables
 
 
 def test_start_is_that_of_the_kernel() -> None:
@@ -17,7 +17,7 @@ def test_start_is_that_of_the_kernel() -> None:
     Any bytes, and no variables at all; what is set later is a change.
     """
     code = (
-        "import os; from libcriu_py import own_variables as own; own.note(lambda name: name == 'HIDDEN')\n"
+        "import os; from libcriu_py.program import environment as own; own.note(lambda name: name == 'HIDDEN')\n"
         "os.environ['LATER'] = '1'; os.environ['HIDDEN'] = '2'; os.environ.pop('OLD', None)\n"
         "print(own.find())"
     )

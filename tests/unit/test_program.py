@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from libcriu_py.program import Program, parse_program
+from libcriu_py.program.main import Program, parse_program
 
 PACKAGE = str(Path(__file__).parents[2])
 
 OURS = f"""\
 import sys
 sys.path.append({PACKAGE!r})
-from libcriu_py.program import parse_program, run_main
+from libcriu_py.program.main import parse_program, run_main
 sys.path.remove({PACKAGE!r})
 run_main(*parse_program(sys.argv[1:]))
 """
@@ -158,7 +158,7 @@ def test_second_program_replaces_the_path_of_the_first(here: Path) -> None:
     """
     (here / "twice.py").write_text(OURS.replace("run_main(*", "\nimport os\n") + "")
     source = OURS.rpartition("run_main")[0] + (
-        "from libcriu_py.program import Program\n"
+        "from libcriu_py.program.main import Program\n"
         "run_main(Program('script', 'dir'), [])\n"
         "print()\n"
         "run_main(Program('script', 'report.py'), [])\n"
@@ -177,7 +177,7 @@ def test_arguments_are_put_into_the_list_that_is_there(here: Path) -> None:
     """
     (here / "in_place.py").write_text(
         f"import sys\nsys.path.append({PACKAGE!r})\n"
-        "from libcriu_py.program import Program, run_main\n"
+        "from libcriu_py.program.main import Program, run_main\n"
         "sys.kept = sys.argv\n"
         "run_main(Program('command', 'import sys; print(sys.kept is sys.argv, sys.argv)'), ['a'])\n"
     )

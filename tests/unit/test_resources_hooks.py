@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py import CheckpointError, HookError, after_restore, before_checkpoint, checkpoint, critical, no_checkpoint
-from libcriu_py.hooks import registry
-from libcriu_py.resources import KINDS, VARIABLE, BuiltIns, seeding
+from libcriu_py import CheckpointError, HookError, after_restore, before_checkpoint, checkpoint, no_checkpoint
+from libcriu_py.hooks import no_checkpoint as critical
+from libcriu_py.hooks.registry import registry
+from libcriu_py.program import seeding
+from libcriu_py.resources import KINDS, VARIABLE, BuiltIns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from libcriu_py import preflight, python_variables
-from libcriu_py.preflight import Verdict, policies, table
-from libcriu_py.preflight.finding import Finding
+from libcriu_py import preflight
+from libcriu_py.findings import Verdict, policies, table
+from libcriu_py.findings.finding import Finding
+from libcriu_py.program import start_variables
 from libcriu_py.resources.locales import from_environment
 from libcriu_py.resources.secrets import PATTERNS, is_secret
 
@@ -138,12 +139,12 @@ def test_fixed_variables() -> None:
     """
     An empty variable is as good as none; what differs is said in one sentence.
     """
-    then = python_variables.recorded({"PYTHONHASHSEED": "1"})
-    assert python_variables.difference(then, {"PYTHONHASHSEED": "1", "PYTHONDEVMODE": ""}) is None
-    assert python_variables.difference(then, {}) == (
+    then = start_variables.recorded({"PYTHONHASHSEED": "1"})
+    assert start_variables.difference(then, {"PYTHONHASHSEED": "1", "PYTHONDEVMODE": ""}) is None
+    assert start_variables.difference(then, {}) == (
         "PYTHONHASHSEED is not set, and was '1' when the interpreter of the snapshot started"
     )
-    assert python_variables.difference({}, {"PYTHONDEVMODE": "1"}) is None
+    assert start_variables.difference({}, {"PYTHONDEVMODE": "1"}) is None
 
 
 def test_names_of_secrets() -> None:
@@ -174,8 +175,8 @@ def test_restore_path_stays_light() -> None:
     import subprocess
 
     code = (
-        "import sys, libcriu_py.launcher, libcriu_py.snapshot\n"
-        "print([name for name in sys.modules if name.startswith(('libcriu_py.resources', 'libcriu_py.preflight'))])\n"
+        "import sys, libcriu_py.dump.spawn, libcriu_py.snapshot\n"
+        "print([name for name in sys.modules if name.startswith(('libcriu_py.resources', 'libcriu_py.findings'))])\n"
         "from libcriu_py.resources import BuiltIns\n"
         "BuiltIns().find()\n"
         "print([name for name in ('random', 'ssl', 'asyncio', 'logging', 'ctypes') if name in sys.modules])"

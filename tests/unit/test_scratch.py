@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from libcriu_py import scratch
+from libcriu_py.linux import runtime_dir
 
 if TYPE_CHECKING:
     import pytest
@@ -19,13 +19,13 @@ def test_work_directories_of_killed_restores_go(tmp_path: Path, monkeypatch: pyt
     """
     A work directory that is older than any restore goes with its files; a new one and criu's caches stay.
     """
-    monkeypatch.setattr(scratch, "_TMPFS", str(tmp_path))
-    directory = Path(scratch.private_directory())
+    monkeypatch.setattr(runtime_dir, "_TMPFS", str(tmp_path))
+    directory = Path(runtime_dir.private_directory())
     for name in ("work-1-old", "work-2-new", "kdat-0-0-0"):
         (directory / name).mkdir()
-        (directory / name / scratch.LOG_NAME).touch()
+        (directory / name / runtime_dir.LOG_NAME).touch()
     long_ago = time.time() - 7200
     for name in ("work-1-old", "kdat-0-0-0"):
         os.utime(directory / name, (long_ago, long_ago))
-    scratch.sweep()
+    runtime_dir.sweep()
     assert {*os.listdir(directory)} == {"kdat-0-0-0", "work-2-new"}

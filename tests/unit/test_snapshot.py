@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from libcriu_py import Program, Snapshot, SnapshotError, SnapshotMismatch, SnapshotUnsafe
-from libcriu_py.compatibility import machine_identity
-from libcriu_py.draft import Draft
-from libcriu_py.restore import refuse_mismatches
-from libcriu_py.snapshot import FORMAT, mapped_files, python_identity
+from libcriu_py.copies.restore import refuse_mismatches
+from libcriu_py.snapshot.identity import machine_identity
+from libcriu_py.snapshot.manifest import FORMAT, mapped_files, python_identity
+from libcriu_py.snapshot.staging import Draft
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-PRINT = "import json, libcriu_py.sources\nprint(json.dumps(libcriu_py.sources.own_sources(main={})))\n"
+PRINT = "import json\nfrom libcriu_py.snapshot import sources\nprint(json.dumps(sources.own_sources(main={})))\n"
 
 
 def write(path: Path, text: str = "") -> Path:
@@ -66,7 +66,7 @@ def test_an_entry_has_size_and_time(tmp_path: Path) -> None:
     ("code", "expected"),
     [
         ("", []),
-        ("import json, asyncio, pytest, libcriu_py.checkpoint", []),
+        ("import json, asyncio, pytest, libcriu_py.dump.checkpoint", []),
         ("import own", ["own.py"]),
         ("import package.inner", ["package/__init__.py", "package/inner.py"]),
         ("import namespace.module", ["namespace/module.py"]),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libcriu_py import CheckpointError, HookError, after_restore, before_checkpoint, checkpoint, register, unregister
-from libcriu_py.hooks import registry
-from libcriu_py.standstill import Standstill
+from libcriu_py.hooks.registry import registry
+from libcriu_py.hooks.thread_stop import Standstill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

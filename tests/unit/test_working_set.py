@@ -7,9 +7,9 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from libcriu_py.mapped import working_set
-from libcriu_py.mapped.memory import PAGE
-from libcriu_py.mapped.working_set import HUGE, MIN_PAGES, MIN_WRITTEN, Range
+from libcriu_py.memory import working_set
+from libcriu_py.memory.memory import PAGE
+from libcriu_py.memory.working_set import HUGE, MIN_PAGES, MIN_WRITTEN, Range
 
 if TYPE_CHECKING:
     from pathlib import Path

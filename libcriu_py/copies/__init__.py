@@ -1,0 +1,1 @@
+"""Restoring: starting copies of a snapshot, one, many, or ahead of time."""

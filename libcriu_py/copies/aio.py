@@ -1,0 +1,156 @@
+"""
+The asyncio twin of `restore`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import IO, TYPE_CHECKING, Any, overload
+
+from libcriu_py.copies.restore import restore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from typing_extensions import Self, Unpack
+
+    from libcriu_py.copies.process import RestoredProcess
+    from libcriu_py.settings import Argument, RestoreSettings
+    from libcriu_py.snapshot.manifest import Snapshot
+
+
+class AsyncRestoredProcess:
+    """
+    A restored process whose methods are awaited; otherwise as `RestoredProcess`.
+
+    Thread safety: that of asyncio, one event loop.
+    """
+
+    def __init__(self, process: RestoredProcess) -> None:
+        """Wrap a process."""
+        self.process = process
+
+    def __repr__(self) -> str:
+        """Tell pid and state."""
+        return f"<Async{repr(self.process)[1:]}"
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self.process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self.process.poll()
+
+    @property
+    def stdin(self) -> IO[Any] | None:
+        """Our end of its stdin, where that is a pipe."""
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[Any] | None:
+        """Our end of its stdout, where that is a pipe."""
+        return self.process.stdout
+
+    @property
+    def stderr(self) -> IO[Any] | None:
+        """Our end of its stderr, where that is a pipe."""
+        return self.process.stderr
+
+    async def wait(self) -> int:
+        """Wait for its end and return its exit status; cancelling leaves the process running."""
+        loop = asyncio.get_running_loop()
+        while (returncode := self.process.poll()) is None:
+            news = loop.create_future()
+            loop.add_reader(self.process.channel, _resolve, news)
+            try:
+                await news
+            finally:
+                loop.remove_reader(self.process.channel)
+        return returncode
+
+    async def communicate(self, data: Any = None) -> tuple[Any, Any]:
+        """Write to stdin, read stdout and stderr to their ends, and wait."""
+        return await asyncio.to_thread(self.process.communicate, data)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.process.kill()
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the pipes and wait for the process."""
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+        await self.wait()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+@overload
+async def restore_async(
+    dir: str | os.PathLike[str] | Snapshot,
+    argv: Sequence[Argument] = (),
+    *,
+    n: None = None,
+    **settings: Unpack[RestoreSettings],
+) -> AsyncRestoredProcess: ...
+
+
+@overload
+async def restore_async(
+    dir: str | os.PathLike[str] | Snapshot,
+    argv: Sequence[Argument] = (),
+    *,
+    n: int,
+    **settings: Unpack[RestoreSettings],
+) -> list[AsyncRestoredProcess]: ...
+
+
+async def restore_async(
+    dir: str | os.PathLike[str] | Snapshot,  # noqa: A002
+    argv: Sequence[Argument] = (),
+    *,
+    n: int | None = None,
+    **settings: Unpack[RestoreSettings],
+) -> AsyncRestoredProcess | list[AsyncRestoredProcess]:
+    """
+    Restore a snapshot without blocking the event loop.
+
+    Args:
+        dir: the snapshot, or its directory.
+        argv: arguments of the program, without its name.
+        n: how many copies to restore at once; None restores one, and gives no list.
+        settings: the other keyword arguments of `restore`.
+
+    Returns:
+        The process, or with `n` a list of them.
+
+    Raises:
+        CriuError: as `restore` does.
+    """
+    if n is None:
+        return AsyncRestoredProcess(await asyncio.to_thread(lambda: restore(dir, argv, **settings)))
+    processes = await asyncio.to_thread(lambda: restore(dir, argv, n=n, **settings))
+    return [AsyncRestoredProcess(process) for process in processes]

@@ -1,0 +1,128 @@
+"""
+Launch scripts: one executable text file that starts a program from its snapshot.
+
+The interpreter line names the launcher (`libcriu-py-run --script`), and the rest of the file is JSON: which
+snapshot, how the restore is allowed, and what to start where it cannot be restored. The reader is csrc/script.c:
+the text begins at the first line with a brace in front.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from libcriu_py.copies import launcher as native_launcher
+from libcriu_py.errors import CriuError
+from libcriu_py.privilege.mode import Privilege
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCRIPT_FORMAT = 1
+_LONGEST_LINE = 127
+"""Of an interpreter line in Linux before 5.1 (BINPRM_BUF_SIZE in include/uapi/linux/binfmts.h); it is cut there."""
+
+
+def write_launch_script(
+    path: str | os.PathLike[str],
+    snapshot: str | os.PathLike[str],
+    mode: Privilege | str | None = None,
+    fallback: Sequence[str] | None = None,
+) -> None:
+    """
+    Write an executable file that starts the program of a snapshot as `libcriu-py run` does.
+
+    A file that is there is replaced in one step, so that whoever starts it meanwhile gets the old or the new one.
+
+    Args:
+        path: the file.
+        snapshot: the snapshot's directory. Beside the script, or below its directory, it is recorded relative to it,
+            so that both can be moved together.
+        mode: how the restore is allowed; None lets each start decide.
+        fallback: the conventional command, up to the arguments; None takes what the snapshot has recorded.
+
+    Raises:
+        CriuError: the launcher was not built, or the file cannot be there.
+        OSError: it cannot be written.
+        ValueError: there is no such mode, or the fallback is empty.
+    """
+    if fallback is not None and not fallback:
+        message = "the fallback is empty; give a command, or None for the one that the snapshot has recorded"
+        raise ValueError(message)
+    launcher = refuse_place(path, snapshot)
+    target = os.path.abspath(path)
+    content = {
+        "script": SCRIPT_FORMAT,
+        "snapshot": _recorded(os.path.abspath(snapshot), os.path.dirname(target)),
+        "mode": None if mode is None else Privilege.of(mode).value,
+        "fallback": None if fallback is None else list(fallback),
+    }
+    _replace(target, f"{_interpreter(launcher)}\n{json.dumps(content)}\n")
+
+
+def refuse_place(path: str | os.PathLike[str], snapshot: str | os.PathLike[str]) -> str:
+    """
+    Find out, before there is a snapshot, what would keep a launch script of it from being written.
+
+    Args:
+        path: the file.
+        snapshot: the snapshot's directory.
+
+    Returns:
+        The launcher that it will name.
+
+    Raises:
+        CriuError: what is in the way, and what to do.
+    """
+    launcher = native_launcher.find()
+    if launcher is None:
+        message = "libcriu-py-run, which reads launch scripts, was not built; install the package again"
+        raise CriuError(message)
+    target = os.path.abspath(path)
+    directory, name = os.path.split(target)
+    directory = os.path.realpath(directory)
+    inside = os.path.join(os.path.realpath(snapshot), "")
+    problem = None
+    if os.path.join(directory, name, "").startswith(inside):
+        problem = f"would be in the snapshot {os.fspath(snapshot)}; put it beside that"
+    elif os.path.isdir(target) and not os.path.islink(target):
+        problem = "is a directory; give the path of a file"
+    elif not os.path.isdir(directory):
+        problem = f"cannot be written: there is no directory {directory}; make it: mkdir -p {shlex.quote(directory)}"
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        problem = f"cannot be written: you may not write to {directory}; choose another place"
+    if problem is not None:
+        message = f"the launch script {os.fspath(path)} {problem}"
+        raise CriuError(message)
+    return launcher
+
+
+def _recorded(snapshot: str, directory: str) -> str:
+    inside = os.path.relpath(snapshot, directory)
+    return snapshot if inside == os.pardir or inside.startswith(os.pardir + os.sep) else inside
+
+
+def _interpreter(launcher: str) -> str:
+    """Give the lines that make the kernel, or where that cannot a shell, start the launcher."""
+    line = f"#!{launcher} --script"
+    if len(os.fsencode(line)) <= _LONGEST_LINE and not any(map(str.isspace, launcher)):
+        return line
+    return f'#!/bin/sh\nexec {shlex.quote(launcher)} --script "$0" "$@"'
+
+
+def _replace(path: str, text: str) -> None:
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(os.fsencode(text))
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        message = f"the launch script {path} cannot be written ({error.strerror}); choose another place"
+        raise OSError(error.errno, message) from None

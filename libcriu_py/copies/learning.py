@@ -1,0 +1,164 @@
+"""
+Learning the working set of a snapshot from copies that are run for that purpose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py._ffi import ffi, lib
+from libcriu_py.copies.process import RestoredProcess
+from libcriu_py.copies.restore import bring_up, make_request, refuse_mismatches
+from libcriu_py.copies.streams import Streams
+from libcriu_py.errors import SnapshotError
+from libcriu_py.linux.maps import mapped_ranges
+from libcriu_py.memory import working_set
+from libcriu_py.memory.memory import PAGE
+from libcriu_py.memory.optimize import link
+from libcriu_py.snapshot.manifest import MANIFEST, WORKING_SET, Snapshot, file_entry, write_manifest
+from libcriu_py.snapshot.request import send_request
+from libcriu_py.snapshot.staging import exchange, name_beside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from libcriu_py.memory.working_set import Written
+    from libcriu_py.privilege.mode import Privilege
+
+_INTERVAL = 0.002
+"""Seconds between two looks at a copy's pages: memory may be given back before the end."""
+
+
+def learn(
+    path: str | os.PathLike[str], runs: Sequence[Sequence[str]], *, mode: Privilege | str | None = None
+) -> dict[str, Any]:
+    """
+    Run copies of a snapshot, and have later ones copy at once what all of these have written to.
+
+    The snapshot stays as it is until a new one takes its place in one step.
+
+    Args:
+        path: the snapshot.
+        runs: the arguments of each run; its stdio is ours.
+        mode: how the restores are allowed; None decides.
+
+    Returns:
+        What the manifest says of the working set.
+
+    Raises:
+        SnapshotError: the memory of its copies is not mapped, or a run failed.
+        OSError: a copy cannot be observed, or the snapshot cannot be written.
+    """
+    snapshot = _open(path)
+    with _beside(snapshot) as scratch:
+        # A snapshot of its own, in which no page is copied ahead, which would look as if the program had written to it.
+        bare = Snapshot(scratch, snapshot.manifest)
+        written = working_set.common([_observe(bare, argv, mode) for argv in runs])
+        ranges = working_set.choose(written)
+        working_set.write(os.path.join(scratch, WORKING_SET), ranges)
+        described = {
+            "runs": [list(argv) for argv in runs],
+            "bytes": sum(pages.count(1) for pages in written.values()) * PAGE,
+            "ahead": sum(item.pages for item in ranges) * PAGE,
+            "huge": sum(item.pages for item in ranges if item.huge) * PAGE,
+        }
+        _describe(snapshot, scratch, described)
+        exchange(scratch, snapshot.path)
+    return described
+
+
+def _open(path: str | os.PathLike[str]) -> Snapshot:
+    """Open a snapshot of which something can be learned."""
+    snapshot = Snapshot.open(path)
+    if snapshot.memory_key is None:
+        message = f"the copies of {path} map no memory, so that nothing is gained by knowing what they write to"
+        raise SnapshotError(message)
+    refuse_mismatches(snapshot)
+    return snapshot
+
+
+@contextlib.contextmanager
+def _beside(snapshot: Snapshot) -> Iterator[str]:
+    """Make a directory with the files of a snapshot, but its manifest and what was learned before, for the block."""
+    scratch = name_beside(snapshot.path)
+    without = shutil.ignore_patterns(WORKING_SET, MANIFEST)
+    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _describe(snapshot: Snapshot, directory: str, described: Mapping[str, Any]) -> None:
+    """Write the manifest of such a directory, which is that of the snapshot but for the working set."""
+    # The other files are linked, and keep their digests: one that was damaged must not be taken for sound.
+    files = {**snapshot.manifest["files"], WORKING_SET: file_entry(os.path.join(directory, WORKING_SET))}
+    memory = {**snapshot.manifest["memory"], "working_set": described}
+    write_manifest(directory, {**snapshot.manifest, "memory": memory, "files": dict(sorted(files.items()))})
+
+
+def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | None) -> Written:
+    """Run a copy, and give what it has written to."""
+    request = make_request(snapshot, argv, env=None, cwd=None, main=None)
+    streams = Streams(None, None, None)
+    try:
+        launched = bring_up(snapshot, streams.given, mode=mode)
+    finally:
+        streams.close()
+    process = RestoredProcess(
+        args=[*snapshot.command, *argv],
+        channel=launched.channel,
+        control=launched.control,
+        pidfd=launched.pidfd,
+        pid=launched.pid,
+        supervisor=launched.supervisor,
+    )
+    with process:
+        try:
+            files = [os.path.join(snapshot.path, part["file"]) for part in snapshot.memory_files]
+            written = _mapped_areas(launched.pid, {os.stat(file).st_ino for file in files})
+            _check(lib.lcp_observe(launched.pid))
+            # Before this it does nothing: all that it writes is seen.
+            send_request(launched.control, request, ())
+            _watch(launched.pid, written)
+        except BaseException:
+            process.kill()
+            raise
+        status = process.wait()
+    if status != 0 or process.handover_error is not None:
+        message = f"the run of {snapshot.command} to learn from ended with status {status}; nothing was changed"
+        raise SnapshotError(message)
+    return written
+
+
+def _mapped_areas(pid: int, inodes: set[int]) -> Written:
+    """Find where the snapshot's memory is mapped: by the numbers of its files, which may be of any path."""
+    ours = (mapped for mapped in mapped_ranges(pid) if mapped.inode in inodes)
+    return {(mapped.start, mapped.end): bytearray(mapped.size // PAGE) for mapped in ours}
+
+
+def _watch(pid: int, written: Written) -> None:
+    """Note what a process writes to, until its end."""
+    pagemap = _check(lib.lcp_open_pagemap(pid))
+    try:
+        while True:
+            ending = lib.lcp_is_ending(pid)
+            for (start, _), pages in written.items():
+                _check(lib.lcp_written_pages(pagemap, start // PAGE, len(pages), ffi.from_buffer(pages)))
+            if ending:
+                break
+            time.sleep(_INTERVAL)
+    finally:
+        os.close(pagemap)
+    if ending > 0:
+        _check(lib.lcp_stop_observing(pid))
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, f"the copy cannot be observed: {os.strerror(-result)}")
+    return result

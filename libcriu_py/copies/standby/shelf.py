@@ -1,0 +1,176 @@
+"""
+The copies that a standby pool has in stock, and how many there should be.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from libcriu_py.copies.standby.copy import WaitingCopy, restore_copy
+from libcriu_py.errors import CriuError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from libcriu_py.privilege.mode import Privilege
+    from libcriu_py.snapshot.manifest import Snapshot
+
+MEBIBYTE = 1 << 20
+_REST = 0.02
+"""Seconds until a copy that was given away is replaced: its program is to have the processor first."""
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
+"""Seconds from a restore that failed to the next, doubled each time."""
+
+
+class Bounds:
+    """How many copies may wait, and what they may take."""
+
+    def __init__(self, size: int, memory: int | None, idle: float | None) -> None:
+        """
+        Take the bounds.
+
+        Args:
+            size: copies.
+            memory: bytes of all of them together; None for any.
+            idle: seconds without a request after which none waits; None for ever.
+        """
+        self.size = size
+        self.memory = memory
+        self.idle = idle
+
+
+class Shelf:
+    """
+    Copies that wait.
+
+    Thread safety: all methods are for one thread; restores run in another, which tells by `on_news`.
+    """
+
+    def __init__(self, bounds: Bounds, on_news: Callable[[], None]) -> None:
+        """
+        Begin with an empty shelf.
+
+        Args:
+            bounds: how much it holds.
+            on_news: called in another thread when a restore has ended.
+        """
+        self.copies: list[WaitingCopy] = []
+        self.error: CriuError | OSError | None = None
+        """Why the last restore failed."""
+        self.made = 0
+        """How many copies have been restored in all."""
+        self._bounds = bounds
+        self._on_news = on_news
+        self._thread = ThreadPoolExecutor(1, "libcriu_py-standby")
+        self._coming: Future[WaitingCopy] | None = None
+        self._not_before = 0.0
+        self._wait = _FIRST_WAIT
+        self._asked = time.monotonic()
+        self._typical = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many copies wait as the bounds allow."""
+        return self._coming is None and not self._wants_more()
+
+    # ---- in ----------------------------------------------------------------
+
+    def fill(self, snapshot: Snapshot, mode: Privilege) -> float | None:
+        """
+        Begin to restore a copy, if one is missing and it is time.
+
+        Returns:
+            Seconds until it is time; None when nothing is to be done, or news will come.
+        """
+        if self._coming is not None or not self._wants_more():
+            return None
+        left = self._not_before - time.monotonic()
+        if left > 0:
+            return left
+        self._coming = self._thread.submit(restore_copy, snapshot, mode)
+        self._coming.add_done_callback(lambda _: self._on_news())
+        return None
+
+    def take_in(self) -> WaitingCopy | None:
+        """Give the copy whose restore has ended since, if there is one; it is on the shelf now."""
+        if self._coming is None or not self._coming.done():
+            return None
+        coming, self._coming = self._coming, None
+        try:
+            copy = coming.result()
+        except (CriuError, OSError) as error:
+            self.error = error
+            self._not_before = time.monotonic() + self._wait
+            self._wait = min(2 * self._wait, _LONGEST_WAIT)
+            return None
+        self.error = None
+        self.made += 1
+        self._wait = _FIRST_WAIT
+        self.copies.append(copy)
+        return copy
+
+    def _wants_more(self) -> bool:
+        if len(self.copies) >= self._bounds.size or self._is_asleep():
+            return False
+        if self._bounds.memory is None:
+            return True
+        # One more would take what the others do.
+        return (len(self.copies) + 1) * self._typical <= self._bounds.memory
+
+    def _is_asleep(self) -> bool:
+        return self._bounds.idle is not None and time.monotonic() - self._asked >= self._bounds.idle
+
+    # ---- out ---------------------------------------------------------------
+
+    def ask(self) -> WaitingCopy | None:
+        """Take the copy that has waited longest, for a launcher."""
+        self._asked = time.monotonic()
+        copy = next((copy for copy in self.copies if copy.is_waiting), None)
+        if copy is not None:
+            self.copies.remove(copy)
+            if self._not_before <= self._asked:
+                self._not_before = self._asked + _REST
+        return copy
+
+    def remove(self, copy: WaitingCopy) -> None:
+        """End a copy."""
+        self.copies.remove(copy)
+        copy.let_go()
+        # Those that end by themselves must not be restored without a pause.
+        self._not_before = max(self._not_before, time.monotonic() + _REST)
+
+    def trim(self) -> list[WaitingCopy]:
+        """Give those copies that are too many by now."""
+        if self._is_asleep():
+            return list(self.copies)
+        if self._bounds.memory is None or not self.copies:
+            return []
+        sizes = [copy.memory() for copy in self.copies]
+        self._typical = max(sizes)
+        kept = len(sizes)
+        while sum(sizes[:kept]) > self._bounds.memory:
+            kept -= 1
+        return self.copies[kept:]
+
+    @property
+    def excess(self) -> str | None:
+        """What is wrong with the bounds, if not one copy fits."""
+        if self._bounds.memory is None or self._typical <= self._bounds.memory:
+            return None
+        return (
+            f"a waiting copy takes {self._typical / MEBIBYTE:.1f} MiB and all together may take "
+            f"{self._bounds.memory / MEBIBYTE:.1f} MiB: none waits"
+        )
+
+    def close(self) -> None:
+        """End all copies, and the one whose restore is under way."""
+        self._thread.shutdown()
+        self.take_in()
+        copies, self.copies = self.copies, []
+        for copy in copies:
+            copy.let_go()
+        for copy in copies:
+            copy.supervisor.reap()

@@ -1,0 +1,80 @@
+"""
+Finding the criu program.
+"""
+
+from __future__ import annotations
+
+import os
+
+from libcriu_py.errors import BinaryNotFound
+
+__all__ = ["find_criu"]
+
+_SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")
+"""
+Where distributions put criu, often not on the PATH of an ordinary user.
+"""
+
+
+def find_criu() -> str:
+    """
+    Find the criu program.
+
+    Looked at in this order: `LIBCRIU_PY_CRIU`, the prefix of the project's own
+    CRIU (`LIBCRIU_PY_PREFIX`, else the one that the extension was built
+    against, else the default of scripts/install-criu), `PATH`, /usr/sbin and
+    /usr/local/sbin.
+
+    Returns:
+        The absolute path of an executable file.
+
+    Raises:
+        BinaryNotFound: There is none, or `LIBCRIU_PY_CRIU` names something that cannot be executed.
+    """
+    named = os.environ.get("LIBCRIU_PY_CRIU")
+    if named:
+        if not _executable(named):
+            message = f"LIBCRIU_PY_CRIU={named} is not an executable file"
+            raise BinaryNotFound(message)
+        return os.path.abspath(named)
+    for directory in _directories():
+        candidate = os.path.join(directory, "criu")
+        if _executable(candidate):
+            return os.path.abspath(candidate)
+    message = "there is no criu program here: install it with scripts/install-criu, or name it in LIBCRIU_PY_CRIU"
+    raise BinaryNotFound(message)
+
+
+def require_executable(path: str) -> str:
+    """
+    Return the absolute path of a criu program that a caller named.
+
+    libcriu reports a missing program as a broken connection, with errno 0.
+
+    Args:
+        path: The path as given.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        BinaryNotFound: It is not an executable file.
+    """
+    if not _executable(path):
+        message = f"{path} is not an executable file, so it cannot be the criu program"
+        raise BinaryNotFound(message)
+    return os.path.abspath(path)
+
+
+def _directories() -> list[str]:
+    from libcriu_py.criu.native import built_prefix
+
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    prefixes = (os.environ.get("LIBCRIU_PY_PREFIX"), built_prefix(), os.path.join(data, "libcriu_py", "criu"))
+    directories = [os.path.join(prefix, "sbin") for prefix in prefixes if prefix]
+    directories += [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if entry]
+    return [*directories, *_SYSTEM_DIRECTORIES]
+
+
+def _executable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)

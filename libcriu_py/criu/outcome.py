@@ -1,0 +1,154 @@
+"""
+What becomes of an operation: its result or exception, and what a failed one leaves behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from libcriu_py.criu.log import refusal
+from libcriu_py.errors import BinaryNotFound, OperationRefused, TransportError, VersionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from libcriu_py.criu.call import Request
+
+__all__ = ["check", "children", "connect_service", "finish", "kill_and_reap"]
+
+
+def finish(who: object, operation: str, request: Request, result: int, error: int, status: int | None = None) -> int:
+    """
+    Turn what libcriu returned into a result or an exception (the table is in criu.h).
+
+    Args:
+        who: The criu, for messages.
+        operation: What was asked.
+        request: The request.
+        result: What libcriu returned.
+        error: errno.
+        status: The wait status of criu, None if it is not known.
+
+    Returns:
+        A result that is no failure.
+
+    Raises:
+        MemoryError: There is none left.
+        OperationRefused: criu refused.
+        TransportError: criu broke off.
+        VersionError: criu does not know the request.
+    """
+    if result >= 0:
+        return result
+    if result in {-errno.EINVAL, -errno.EBADMSG}:
+        message = f"{who!r} does not understand the request to {operation}; it is too old for this libcriu"
+        raise VersionError(message)
+    if result == -errno.ENOMEM:
+        raise MemoryError
+    told = refusal(operation, result, error, request.written_log(), request.output())
+    raise told if result == -errno.EBADE else _broken(who, status, told)
+
+
+def _broken(who: object, status: int | None, told: OperationRefused) -> TransportError:
+    if status is not None and os.WIFSIGNALED(status):
+        how = f"it was killed by signal {os.WTERMSIG(status)}"
+    elif status:
+        how = f"it ended with status {os.waitstatus_to_exitcode(status)}"
+    else:
+        how = os.strerror(told.errno) if told.errno else "the connection was closed"
+    message = f"{who!r} did not answer the request to {told.operation}: {how}"
+    if told.reason:
+        message = f"{message}; it wrote: {told.reason}"
+    return TransportError(f"{message}; {told.hint}" if told.hint else message)
+
+
+def check(binary: str, *, unprivileged: bool) -> None:
+    """
+    Run `criu check`.
+
+    libcriu sends no options with its own request: CRIU 4.1 crashes on that
+    (criu/cr-service.c, check), and it fails for every user but root.
+
+    Args:
+        binary: The criu program.
+        unprivileged: Ask for work with CAP_CHECKPOINT_RESTORE alone.
+
+    Raises:
+        BinaryNotFound: The program is gone.
+        OperationRefused: This kernel has not what criu needs.
+        TransportError: The program cannot be started.
+    """
+    import subprocess
+
+    try:
+        ended = subprocess.run(
+            [binary, "check", *(["--unprivileged"] if unprivileged else [])],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        message = f"cannot start {binary}: {error.strerror}"
+        raise BinaryNotFound(message) from error
+    except OSError as error:
+        message = f"cannot start {binary}: {error.strerror}"
+        raise TransportError(message) from error
+    if ended.returncode != 0:
+        raise refusal("check", ended.returncode, 0, None, ended.stdout)
+
+
+def connect_service(path: str) -> int:
+    """
+    Connect to a criu that runs as a service.
+
+    Args:
+        path: The address of its socket.
+
+    Returns:
+        The connection.
+
+    Raises:
+        TransportError: Nobody answers there.
+    """
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        try:
+            connection.connect(path)
+        except OSError as error:
+            message = f"no criu service answers at {path}: {error.strerror or error}"
+            raise TransportError(message) from error
+        return connection.detach()
+
+
+def children() -> set[int]:
+    """
+    Return the children of this thread; empty where the kernel does not tell (CONFIG_PROC_CHILDREN).
+
+    The kernel keeps children per thread, so nothing that other threads start can get in.
+    """
+    try:
+        with open("/proc/thread-self/children", "rb") as file:
+            return {int(pid) for pid in file.read().split()}
+    except OSError:
+        return set()
+
+
+def kill_and_reap(pids: set[int]) -> None:
+    """
+    End what a failed restore has left: a half-restored process, or its zombie.
+
+    Args:
+        pids: Children of this process.
+    """
+    import signal
+
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            continue

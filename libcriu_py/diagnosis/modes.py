@@ -1,0 +1,217 @@
+"""
+What stops a mode: first by the facts, in the order in which they matter, then by trying it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import libcriu_py
+from libcriu_py.privilege.decision import find_obstacle as find_cheap_obstacle, forget_namespaces
+from libcriu_py.privilege.mode import Obstacle, Privilege
+from libcriu_py.privilege.obstacles import ROOT, STARTER, YOU, own_command
+from libcriu_py.program import interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    Facts = Mapping[str, Mapping[str, Any]]
+
+OLDEST_CRIU = (3, 18)
+"""The first with the unprivileged mode."""
+_PATIENCE = 60.0  # seconds for a dump and restore that take less than one
+_GRACE = 30.0  # seconds for the end of a trial that was given up
+_TRIAL = "from libcriu_py.diagnosis.proof import main; sys.exit(main(sys.argv[1], float(sys.argv[2])))"
+_FEW_FILES = 256
+_SLOW_START = 0.002
+"""Seconds above the start of a small program, from which on it is worth a note."""
+
+
+class Proof(NamedTuple):
+    """The outcome of a dump and restore."""
+
+    obstacle: Obstacle | None
+    dump: float | None
+    """Seconds for the start of a tiny process and its dump."""
+    restore: float | None
+    """Seconds from the wish to restore it to its first output."""
+
+
+def find_obstacle(mode: Privilege, facts: Facts) -> Obstacle | None:
+    """
+    Find the first thing that stops a mode, without dumping anything.
+
+    Args:
+        mode: root, capability or rootless.
+        facts: what `facts.gather` found.
+
+    Returns:
+        The obstacle; None when nothing is known to be in the way.
+    """
+    for check in (_criu, _kernel, _ptrace, _storage):
+        obstacle = check(facts)
+        if obstacle is not None:
+            return obstacle
+    if mode is Privilege.ROOTLESS:
+        forget_namespaces()  # it is to be found out, not remembered
+    return find_cheap_obstacle(mode, facts["criu"]["path"])
+
+
+def _criu(facts: Facts) -> Obstacle | None:
+    criu = facts["criu"]
+    install = _install_script()
+    command, who = (install, YOU) if os.path.exists(install) else ("apt-get install criu", ROOT)
+    if criu["path"] is None:
+        return Obstacle(criu["problem"].partition(": install it")[0], command, who)
+    if criu["version"] is None:
+        return Obstacle(f"{criu['path']} does not run: {criu['problem']}", command, who)
+    version = tuple(map(int, criu["version"].split(".")))
+    if version[:2] < OLDEST_CRIU:
+        return Obstacle(
+            f"{criu['path']} is version {criu['version']}, and 3.18 is the oldest that will do", command, who
+        )
+    return None
+
+
+def _install_script() -> str:
+    """Give the path of scripts/install-criu, which is there in a source tree alone."""
+    return os.path.join(os.path.dirname(os.path.dirname(libcriu_py.__file__)), "scripts", "install-criu")
+
+
+def _kernel(facts: Facts) -> Obstacle | None:
+    if facts["proc"]["subset"] == "pid":
+        return Obstacle(
+            "/proc is mounted with subset=pid, so that /proc/sys and all else that is no process is missing",
+            "mount -t proc proc /proc",
+            STARTER if facts["namespaces"]["container"] else ROOT,
+        )
+    if not facts["kernel"]["checkpoint_restore"]:
+        return Obstacle(
+            "this kernel was built without CONFIG_CHECKPOINT_RESTORE",
+            "install a kernel of a distribution, which has it",
+            ROOT if not facts["namespaces"]["container"] else "whoever runs the host",
+        )
+    return None
+
+
+def _ptrace(facts: Facts) -> Obstacle | None:
+    """1 and 2 are dealt with where a criu is started (`needed` and `traceable` of `capabilities`)."""
+    if facts["security"]["yama"] == "3":
+        return Obstacle(
+            "Yama lets no process look at others until the next boot (kernel.yama.ptrace_scope is 3)",
+            "remove kernel.yama.ptrace_scope=3 from /etc/sysctl.d, then reboot",
+            ROOT,
+        )
+    return None
+
+
+def _storage(facts: Facts) -> Obstacle | None:
+    problem = facts["storage"]["problem"]
+    return None if problem is None else Obstacle(problem, f"rm -r {problem.partition(' ')[0]}", ROOT)
+
+
+def notes(facts: Facts) -> Iterator[Obstacle]:
+    """
+    Name what stops no mode and yet matters.
+
+    Args:
+        facts: what `facts.gather` found.
+
+    Yields:
+        Each as an obstacle.
+    """
+    if not facts["storage"]["cache_on_tmpfs"]:
+        yield Obstacle(
+            f"{facts['storage']['cache']} is not on a tmpfs, where alone criu keeps what it found out about the "
+            "kernel: each restore takes 8 to 20 ms longer",
+            "mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm",
+            STARTER if facts["namespaces"]["container"] else ROOT,
+        )
+    if facts["process"]["pid"] == 1:
+        yield Obstacle(
+            "this is pid 1, and a program that is pid 1 cannot dump itself: it would have to adopt its criu",
+            "docker run --init ... (Kubernetes: shareProcessNamespace: true)",
+            STARTER,
+        )
+    refused = [f"{name} ({answer})" for name, answer in facts["kernel"]["system_calls"].items() if answer != "ok"]
+    if refused:
+        yield Obstacle(
+            f"a seccomp filter refuses {', '.join(refused)}: restores need ptrace and kcmp, and clone3 or a writable "
+            "/proc/sys/kernel/ns_last_pid; the rootless mode needs unshare and mount as well",
+            "docker run --security-opt seccomp=PROFILE ... with a profile that allows them (docs/containers.md)",
+            STARTER,
+        )
+    if facts["process"]["no_new_privs"]:
+        yield Obstacle("NO_NEW_PRIVS is set, and programs that are dumped here keep it when they are restored")
+    slow = _slow_start(facts["criu"])
+    if slow is not None:
+        yield slow
+    soft = facts["limits"]["nofile"][0]
+    if soft is not None and soft < _FEW_FILES:
+        yield Obstacle(f"only {soft} files may be open at once", "ulimit -n 1024", YOU)
+
+
+def _slow_start(criu: Mapping[str, Any]) -> Obstacle | None:
+    """Say what a criu costs that takes longer to start than a lean one."""
+    if criu["start"] is None:
+        return None
+    excess = criu["start"] - criu["least_start"]
+    if excess < _SLOW_START:
+        return None
+    loads = f" with {criu['libraries']} shared libraries" if criu["libraries"] else ""
+    script = _install_script()
+    return Obstacle(
+        f"{criu['path']} takes {criu['start'] * 1000:.1f} ms to start{loads}: each copy would start "
+        f"{excess * 1000:.1f} ms sooner with a lean one",
+        f"{script if os.path.exists(script) else 'scripts/install-criu'} --from-source",
+        YOU,
+    )
+
+
+# ---- the proof -------------------------------------------------------------
+
+
+def prove(mode: Privilege) -> Proof:
+    """
+    Dump and restore a tiny process in a mode.
+
+    Args:
+        mode: root, capability or rootless.
+
+    Returns:
+        How long it took, or what stopped it.
+    """
+    # In a process of its own, so that nothing of the caller (descriptors, threads, signals) plays a part.
+    env = {name: value for name, value in os.environ.items() if name != "LIBCRIU_PY_SNAPSHOT"}
+    try:
+        done = subprocess.run(
+            interpreter.command(_TRIAL, mode.value, str(_PATIENCE)),
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE + _GRACE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Proof(_failed("it does not even end when it is given up", mode), None, None)
+    try:
+        told = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        return Proof(
+            _failed(f"the process that tries it ended with status {done.returncode}: {last}", mode), None, None
+        )
+    if told["error"] is not None:
+        return Proof(_failed(told["error"], mode), told["dump"], None)
+    return Proof(None, told["dump"], told["restore"])
+
+
+def _failed(reason: str, mode: Privilege) -> Obstacle:
+    return Obstacle(
+        f"the trial failed: {reason}",
+        f"LIBCRIU_PY_MODE={mode.value} {own_command()} snapshot -o DIR PROGRAM, and read DIR/dump.log",
+        YOU,
+    )

@@ -1,0 +1,408 @@
+"""
+The two engines of a checkpoint: CRIU, and a rehearsal without it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.errors import CheckpointError
+from libcriu_py.hooks.lifecycle import Outcome, Return
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from libcriu_py.dump.arrival import Handover
+    from libcriu_py.dump.stdio import Parking
+    from libcriu_py.findings.shared_stdio import Shared
+    from libcriu_py.memory.owners import Census
+    from libcriu_py.privilege.mode import Privilege
+    from libcriu_py.program.main import Program
+    from libcriu_py.snapshot.staging import Draft
+
+_LOG_LEVEL = 4
+# Options of a dump that criu wants to be told again on restore (criu/cr-service.c, setup_opts_from_req).
+_ALSO_ON_RESTORE = (
+    "unprivileged",
+    "tcp_established",
+    "tcp_close",
+    "file_locks",
+    "ext_unix_sk",
+    "skip_file_rwx_check",
+    "weak_sysctls",
+    "orphan_pts_master",
+    "ext_sharing",
+    "ext_masters",
+    "cpu_cap",
+)
+
+
+class SimulateEngine:
+    """The same lifecycle without CRIU: for tests of hooks, anywhere."""
+
+    def prepare(self) -> None:
+        """Nothing is needed."""
+
+    def abandon(self) -> None:
+        """Nothing was reserved."""
+
+    def quiesce(self) -> None:
+        """Do as for a dump."""
+        _quiesce()
+
+    def dump(self) -> Return:
+        """Do nothing."""
+        return Return(Outcome.SIMULATED)
+
+    def arrive(self) -> None:
+        """Nothing is done beside."""
+
+    def settle(self, outcome: Outcome) -> None:
+        """Nobody waits."""
+
+
+class CriuEngine:
+    """
+    The dump of this very process by CRIU.
+
+    Thread safety: one dump at a time; other threads are frozen with the process, wherever they are.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        then: str,
+        replace: bool,
+        program: Program | None,
+        details: Mapping[str, object] | None,
+        options: Mapping[str, object] | None,
+        memory: str = "auto",
+    ) -> None:
+        """Take what `checkpoint_here` was given."""
+        self._path = path
+        self._then = then
+        self._replace = replace
+        self._program = program
+        self._details = dict(details or {})
+        self._options = dict(options or {})
+        self._memory = memory
+        self._draft: Draft | None = None
+        self._mode: Privilege | None = None
+        self._handover: Handover | None = None
+        self._census: Census | None = None
+        self._kept: object = None
+        """What a copy does not need any more; to free it would be to write to it, and so to copy its pages."""
+
+    # ---- before the block --------------------------------------------------
+
+    def prepare(self) -> None:
+        """
+        Check that a dump can work and reserve the directory.
+
+        Raises:
+            BinaryNotFound: there is no criu.
+            UnsupportedFeature: this process may not be dumped, with what to do.
+            FileExistsError: the directory is not empty.
+        """
+        from libcriu_py.criu.find import find_criu
+        from libcriu_py.privilege.decision import decide_dump
+        from libcriu_py.snapshot.staging import Draft
+
+        decision = decide_dump(find_criu())
+        self._criu = decision.criu
+        self._mode = decision.mode
+        _load_for_restore()
+        self._draft = Draft(self._path, replace=self._replace)
+
+    def abandon(self) -> None:
+        """Remove the directory; a copy, in which the program was interrupted, leaves the snapshot alone."""
+        if self._draft is not None and (self._handover is None or not self._handover.in_copy()):
+            self._draft.discard()
+        self._draft = None
+
+    # ---- the dump ----------------------------------------------------------
+
+    def quiesce(self) -> None:
+        """Collect garbage, and flush stdout and stderr."""
+        _quiesce()
+
+    def dump(self) -> Return:
+        """
+        Dump this process.
+
+        Returns:
+            In the original, with `then="continue"`, and in each restored copy.
+
+        Raises:
+            OperationRefused: criu refused; the process is as it was.
+            TransportError: criu could not be reached.
+        """
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        returned: Return | None = None
+        try:
+            # What the program allows itself for a file may be too little for its memory.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            returned = self._dump()
+            return returned
+        finally:
+            if returned is None or returned.outcome is not Outcome.RESTORED:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    def _dump(self) -> Return:
+        from libcriu_py.criu.values import DumpOutcome
+        from libcriu_py.dump import arrival, stdio
+
+        draft = self._reserved()
+        facts = self._make_ready(draft)
+        dumped_at = time.time()
+        original = _Original(draft)
+        self._take_census()
+        self._kept = (facts, original)
+        try:
+            slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
+            self._handover = arrival.Handover(slot, facts["command"])
+            images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                outcome = self._ask_criu(images, original.shared)
+            finally:
+                os.close(images)
+            if outcome is DumpOutcome.RESTORED:
+                request = self._handover.receive(before_start=stdio.reopen)
+                return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
+        except BaseException:
+            if self._handover is not None and self._handover.in_copy():
+                # A handler of the program has raised, as for Ctrl-C: so it ends, and nobody is to start it anew.
+                self._handover.begun()
+            else:
+                self._come_back(original)
+            raise
+        self._come_back(original)
+        return self._stay(draft, {**facts, "created": dumped_at}, original.shared)
+
+    # What only the original calls is in functions of its own: a copy would have to let go of their variables.
+
+    def _make_ready(self, draft: Draft) -> dict[str, Any]:
+        """Look for obstacles, leave a session that is not ours, and collect what the manifest is to say."""
+        from libcriu_py.findings import refuse
+        from libcriu_py.linux import processes
+
+        refuse(self._options)
+        draft.populate()
+        processes.leave_foreign_session()
+        return self._facts(draft)
+
+    def _come_back(self, original: _Original) -> None:
+        if self._handover is not None:
+            self._handover.close()
+        original.come_back()
+
+    def _take_census(self) -> None:
+        from libcriu_py.memory.owners import take_census
+
+        self._census = take_census()
+
+    def arrive(self) -> None:
+        """Wait until criu has let go of the copy."""
+        if self._handover is not None:
+            self._handover.await_release()
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell the restoring side that the after-hooks are through."""
+        if outcome is Outcome.RESTORED and self._handover is not None:
+            self._handover.ready()
+
+    def _reserved(self) -> Draft:
+        if self._draft is None:
+            message = "the checkpoint was not prepared"
+            raise CheckpointError(message)
+        return self._draft
+
+    def _facts(self, draft: Draft) -> dict[str, Any]:
+        """Collect for the manifest what is not to be told later."""
+        from libcriu_py.dump.arrival import command_prefix
+        from libcriu_py.linux.capabilities import bounding_is_reduced, capabilities
+        from libcriu_py.snapshot.identity import machine_identity
+        from libcriu_py.snapshot.manifest import FORMAT, SLOTS, python_identity
+
+        program = self._program
+        command = command_prefix()[1:] if program is None else program.arguments()
+        return {
+            "format": FORMAT,
+            "machine": machine_identity(),
+            "python": python_identity(),
+            "command": [sys.executable, *command],
+            "program": None if program is None else {"kind": program.kind, "value": program.value},
+            "argv": sys.argv[1:],
+            "orig_argv": list(sys.orig_argv),
+            "cwd": _cwd(),
+            "uid": os.geteuid(),
+            "gid": os.getegid(),
+            "groups": sorted(os.getgroups()),
+            "mode": self._mode.value if self._mode is not None else None,
+            "reduced_bounding": bounding_is_reduced(),
+            "capabilities": capabilities().permitted,
+            "fetches_pages": True,
+            "session_leader": os.getsid(0) == os.getpid(),
+            "slots": {name: _key(draft.slot(name)) for name in SLOTS},
+            "images_key": _key(draft.images),
+            "restore_options": {name: value for name, value in self._options.items() if name in _ALSO_ON_RESTORE},
+            "details": self._details,
+        }
+
+    def _ask_criu(self, images: int, shared: Sequence[Shared]) -> Any:
+        from libcriu_py.criu.call import written_config
+        from libcriu_py.criu.client import Criu
+        from libcriu_py.errors import OperationRefused
+        from libcriu_py.linux import support
+        from libcriu_py.linux.capabilities import traceable
+        from libcriu_py.linux.runtime_dir import dump_environment
+        from libcriu_py.privilege.mode import SERVICE_VARIABLE
+        from libcriu_py.snapshot.manifest import DUMP_LOG
+
+        options: dict[str, object] = {
+            "images_dir": images,
+            "log_file": DUMP_LOG,
+            "log_level": _LOG_LEVEL,
+            "leave_running": True,
+            "shell_job": True,
+            "unprivileged": True,
+            **self._options,
+        }
+        if shared:
+            from libcriu_py.findings.shared_stdio import outside
+
+            given: Any = self._options.get("external") or ()
+            options["external"] = [*given, *outside(shared)]
+        service = os.environ.get(SERVICE_VARIABLE)
+        try:
+            if service is not None:
+                # It was started before there were options, so its configuration file is one more of them (CRIU 4.2).
+                with written_config(os.path.join(self._reserved().path, "criu.conf"), options):
+                    return Criu(service_fd=support.connect(service)).dump(options)
+            env = {os.fsdecode(name): os.fsdecode(value) for name, value in dump_environment(self._criu).items()}
+            with traceable():
+                return Criu(self._criu).dump(options, env=env)
+        except OperationRefused as error:
+            error.forget_log()  # the directory is going to be removed
+            raise
+
+    # ---- after the dump ----------------------------------------------------
+
+    def _stay(self, draft: Draft, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
+        """Be the original: publish the snapshot, and end or go on."""
+        from libcriu_py import clock
+        from libcriu_py.images.readers import process_tree
+        from libcriu_py.linux import processes
+        from libcriu_py.memory.optimize import map_memory
+        from libcriu_py.snapshot.manifest import MEMORY, mapped_files
+        from libcriu_py.snapshot.sources import own_sources
+
+        if shared:
+            from libcriu_py.findings.shared_stdio import redirect
+
+            redirect(draft.images, os.getpid(), shared)
+        facts["clocks"] = clock.to_continue()
+        facts["pids"] = sorted({task for process in process_tree(draft.images) for task in process.threads})
+        facts["mapped"] = mapped_files(processes.processes(), without=[draft.path])
+        # The main module of a program that is named is read anew by each copy.
+        facts["sources"] = own_sources(main=self._program is None)
+        facts["criu_version"] = str(_criu_version(self._criu))
+        key = _key(os.path.join(draft.target, MEMORY))
+        census = {} if self._census is None else {os.getpid(): self._census}
+        mapped = map_memory(draft.images, draft.memory, key, wanted=self._memory, census=census)
+        facts["memory"] = mapped.describe()
+        draft.publish(facts)
+        if self._then == "exit":
+            # What cleans up at exit (atexit, finally, temporary directories) belongs to the copies.
+            processes.end_with_descendants()
+        return Return(Outcome.CONTINUED)
+
+
+def _quiesce() -> None:
+    from libcriu_py.dump import stdio
+
+    gc.collect()
+    stdio.flush()
+
+
+class _Original:
+    """What the original gives up for its dump, and gets back after it."""
+
+    def __init__(self, draft: Draft) -> None:
+        from libcriu_py.dump import stdio
+        from libcriu_py.findings import shared_stdio
+        from libcriu_py.linux import processes, support
+
+        support.trim_heap()
+        # The working directory would have to exist at each restore: "/" does.
+        cwd = _open_cwd()
+        self.shared = shared_stdio.find(processes.processes())
+        slots = [draft.slot(name) for name in ("stdin", "stdout", "stderr")]
+        self._parking: Parking = stdio.Parking(slots, [] if cwd is None else [cwd])
+        os.chdir("/")
+        self._left_group = processes.leave_group()
+
+    def come_back(self) -> None:
+        """Be again as before the dump."""
+        if self._left_group:
+            os.setpgid(0, 0)
+        others = self._parking.leave()
+        for fd in others:
+            os.fchdir(fd)
+            os.close(fd)
+
+
+def _open_cwd() -> int | None:
+    try:
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _key(path: str) -> str:
+    """Give the key of a file for `inherit_fd`: its path without the leading slash (criu/files-reg.c)."""
+    return path[1:]
+
+
+def _criu_version(binary: str) -> object:
+    from libcriu_py.criu.client import Criu
+
+    return Criu(binary).version()
+
+
+_NEEDED = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
+_OURS = (
+    "criu.call criu.client criu.values dump.arrival dump.stdio findings.policies findings.shared_stdio "
+    "findings.surroundings linux.capabilities linux.processes linux.runtime_dir memory.owners snapshot.identity "
+    "snapshot.manifest snapshot.request"
+)
+
+
+def _load_for_restore() -> None:
+    """
+    Import early what a dump and a restored copy need at once.
+
+    What is imported later, when finders have forgotten what they know of directories, has them read these again, and a
+    copy has to free what they know then.
+    """
+    import importlib
+
+    from libcriu_py.dump import arrival
+
+    for name in (*_NEEDED, *(f"libcriu_py.{name}" for name in _OURS.split())):
+        importlib.import_module(name)
+    arrival.prepare_title()

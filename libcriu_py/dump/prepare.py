@@ -1,0 +1,278 @@
+"""
+Make an interpreter ready for a program, and stop just before the program's main module would start.
+
+`command_line` is what ``libcriu-py snapshot`` starts, with a plan in JSON (see `Plan`). The process imports what the
+main module will import, takes a snapshot of itself, and runs the main module afresh in each copy that is restored.
+
+Whatever this process loads is part of the snapshot and is paid for at every restore, about 2.5 microseconds for each
+page of 4 kB. So reading the source of the main module, and the trial runs, are left to forked children that pass on
+names only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any, NamedTuple, NoReturn
+
+from libcriu_py.errors import CriuError, HookError, in_words
+from libcriu_py.findings import REPORT_VARIABLE, tracing
+from libcriu_py.program import environment, preload
+from libcriu_py.program.main import Program, compile_ahead, parse_program, path0, run_main, set_path0
+from libcriu_py.resources import BuiltIns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE = 2
+"""
+Exit status where the command line of a restored interpreter is wrong.
+"""
+
+TOLD = 119
+"""
+Exit status where there is no snapshot and stderr says why. Programs that checkpoint themselves have their own ones.
+"""
+
+
+class Plan(NamedTuple):
+    """
+    What is to be made ready.
+
+    Attributes:
+        dir: The snapshot directory.
+        program: What runs in the restored copies; None for an interpreter that is told at each restore.
+        argv: sys.argv[1:] while modules are imported, and for a program that checkpoints itself.
+        preload: Modules to import; failing to is an error.
+        learn: Arguments of trial runs; what these import is imported too.
+        warm_up: Arguments of runs in the process that is saved (see `libcriu_py.program.warm_up`).
+        own: Whether the program checkpoints itself; None to find out from its source.
+        exit: How copies end: "normal", or "fast" without the teardown of the interpreter.
+    """
+
+    dir: str
+    program: Program | None = None
+    argv: Sequence[str] = ()
+    preload: Sequence[str] = ()
+    learn: Sequence[Sequence[str]] = ()
+    warm_up: Sequence[Sequence[str]] = ()
+    own: bool | None = None
+    exit: str = "normal"
+
+    def to_json(self) -> str:
+        """
+        Write the plan for the command line.
+
+        Returns:
+            One line of ASCII; bytes of names that are not UTF-8 survive.
+        """
+        import json
+
+        program = None if self.program is None else self.program._asdict()
+        return json.dumps({**self._asdict(), "program": program})
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """
+        Read what `to_json` wrote.
+
+        Args:
+            text: The JSON; keys that are missing get their defaults.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: It is not JSON.
+            TypeError: It has no dir, or unknown keys.
+        """
+        import json
+
+        values: dict[str, Any] = json.loads(text)
+        if values.get("program") is not None:
+            values["program"] = Program(**values["program"])
+        values["learn"] = values.get("learn") or ()
+        return cls(**values)
+
+
+def command_line(python: str, plan: Plan) -> list[str]:
+    """
+    Give the command that makes a program ready and saves it.
+
+    Our own place is in front on sys.path, and not the working directory (`clean_start`), until the program's takes it.
+
+    Args:
+        python: The interpreter.
+        plan: What it is to do.
+    """
+    from libcriu_py.program import interpreter as clean_start
+
+    return clean_start.command("from libcriu_py.dump.prepare import main; main()", plan.to_json(), python=python)
+
+
+def main() -> None:
+    """
+    Carry out the plan that is the first argument; in a restored copy, run the program.
+
+    Raises:
+        SystemExit: Nothing could be made ready, or the program ended this way.
+    """
+    plan = Plan.from_json(sys.argv[1])
+    program = plan.program
+    set_path0(None if program is None else path0(program))
+    argv, orig_argv = sys.argv, sys.orig_argv
+    first = program.value if program is not None and program.kind == "script" else ""
+    argv[:] = [first, *plan.argv]
+    built_ins = BuiltIns()
+    built_ins.note_variables()
+    # What is seeded from here on is seeded on purpose.
+    built_ins.watch()
+    tracing.begin()
+    details = {**make_ready(plan), "exit": plan.exit}
+    _warn()
+    # What a conventional start of the same program would show; it is also what is started instead of a copy when a
+    # restore is impossible. Modules may hold on to the lists, so that they have to be those of the copies.
+    sys.argv, sys.orig_argv = argv, orig_argv
+    argv[:] = [first]
+    orig_argv[:] = [sys.executable, *(program.arguments() if program is not None else [])]
+
+    from libcriu_py.dump.checkpoint import checkpoint_here
+
+    if plan.exit == "fast":
+        from libcriu_py.exit import freeze
+
+        freeze()
+    try:
+        here = checkpoint_here(plan.dir, then="exit", program=program, details=details)
+    except HookError:
+        raise  # where it failed in the program's own code is what helps; also in a copy
+    except (CriuError, OSError) as error:
+        _give_up(in_words(error))
+    asked = here.request.main if here.request is not None else None
+    path = details.get("path")
+    if plan.exit == "normal":
+        _run(asked or program, path)
+        return
+    from libcriu_py.exit import run_and_exit_fast
+
+    run_and_exit_fast(lambda: _run(asked or program, path))
+
+
+def _run(program: Program | None, path: object) -> None:
+    """
+    Run a program in the restored copy, with the arguments of the restore.
+    """
+    if program is not None:
+        run_main(program, sys.argv[1:], path=path if isinstance(path, str) else None)
+        return
+    try:
+        program, args = parse_program(sys.argv[1:])
+    except ValueError as error:
+        preload.say(str(error))
+        raise SystemExit(USAGE) from None
+    run_main(program, args)
+
+
+def make_ready(plan: Plan) -> dict[str, object]:
+    """
+    Import what the plan asks for and what its program will import.
+
+    A program that checkpoints itself takes this process over instead, and the function does not return.
+
+    Args:
+        plan: The plan.
+
+    Returns:
+        What ``libcriu-py inspect`` shows: "preloaded", the modules whose import was asked for and did something;
+        "modules", how many there are now that were not there before; "seconds"; "warm_up", the arguments of the runs if
+        there were any; "path", what comes first in sys.path of
+        the copies, where that is not their own working directory as for any other ``python -m``.
+
+    Raises:
+        SystemExit: A module of the plan's preload list, or the main module, cannot be loaded.
+    """
+    start = time.monotonic()
+    details: dict[str, object] = {}
+    wanted: list[preload.Wanted] = []
+    if plan.program is not None:
+        if plan.own:
+            _become(plan.program, plan)
+        for args in plan.learn:
+            wanted += preload.learn(plan.program, args)
+        reading = preload.read(plan.program)
+        if reading.error:
+            _give_up(reading.error)
+        if reading.checkpoints_itself and plan.own is None:
+            _become(plan.program, plan)
+        if reading.found_here:
+            details["path"] = path0(plan.program)
+        wanted += reading.wanted
+        if reading.is_source:
+            compile_ahead(plan.program)
+    before = set(sys.modules)
+    try:
+        preloaded = preload.bring([(name, ()) for name in plan.preload], strict=True)
+    except ImportError as error:
+        _give_up(f"cannot preload: {error}")
+    preloaded += preload.bring(wanted)
+    _warm_up(plan)
+    modules = len(set(sys.modules) - before)
+    seconds = round(time.monotonic() - start, 3)
+    preload.say(f"imported {modules} modules in {seconds:.1f} s")
+    if plan.warm_up:
+        details["warm_up"] = [list(args) for args in plan.warm_up]
+    return {**details, "preloaded": preloaded, "modules": modules, "seconds": seconds}
+
+
+def _warn() -> None:
+    """
+    Tell of what copies will not find as it is now, though it can be dumped.
+    """
+    if "tempfile" not in sys.modules or os.environ.get(REPORT_VARIABLE) == "report":
+        return  # a report has it
+    from libcriu_py.findings import temporary
+
+    text = temporary.warning()
+    if text is not None:
+        preload.say(text)
+
+
+def _warm_up(plan: Plan) -> None:
+    """
+    Run the program as often as the plan says.
+    """
+    if plan.program is None or not plan.warm_up:
+        return
+    from libcriu_py.program.warm_up import CannotWarmUpError, warm_up
+
+    try:
+        for args in plan.warm_up:
+            warm_up(plan.program, args)
+    except CannotWarmUpError as error:
+        preload.say(f"no snapshot was made: {error}")
+        sys.stdout.flush()
+        os._exit(TOLD)  # the interpreter would wait for threads that the program left
+
+
+def _become(program: Program, plan: Plan) -> NoReturn:
+    """
+    Start the program in this process, conventionally; it finds the name of the directory in its environment.
+    """
+    if plan.warm_up:
+        _give_up("the program checkpoints itself, so it is for it to be warm before that; leave out --warm-up")
+    preload.say("the program checkpoints itself; it is started as it is")
+    environment.take_back()  # what a sitecustomize has set, say: it does that again
+    os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
+    if plan.exit != "normal":
+        os.environ["LIBCRIU_PY_EXIT"] = plan.exit
+    os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])  # no shell is wanted
+
+
+def _give_up(problem: str) -> NoReturn:
+    """
+    Say on stderr why there is no snapshot, and end.
+    """
+    preload.say(f"no snapshot was made: {problem}")
+    raise SystemExit(TOLD)

@@ -1,0 +1,214 @@
+"""
+Standard input, output and error around a checkpoint.
+
+The original's descriptors 0, 1 and 2 may be terminals, pipes or sockets that mean nothing on another
+day. So they are *parked* while the process is dumped: held open by a keeper process outside
+the dumped tree, with placeholder files (the slots) in their place. In the original they come back; in a
+restored process the slots have been replaced by what the restoring side gave.
+
+Python's own objects keep their identity: `sys.stdout` and its buffer are initialised anew
+in place, so that a logging handler that holds `sys.stderr` writes to the new one.
+"""
+
+from __future__ import annotations
+
+import _locale  # of C, without the cost of `locale`
+import fcntl
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from libcriu_py.linux import support
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NAMES = ("stdin", "stdout", "stderr")
+
+# `sys.flags` does not tell; unbuffered without the variable of the dumping side is -u.
+_DASH_U = isinstance(getattr(sys.__stdout__, "buffer", None), io.FileIO) and not os.environ.get("PYTHONUNBUFFERED")
+
+
+def flush() -> None:
+    """
+    Flush what Python has buffered for stdout and stderr, the replaced ones included.
+
+    A stream whose reader is gone, or that is closed, has nothing left to lose.
+    """
+    for stream in {id(s): s for s in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)}.values():
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+
+
+class Parking:
+    """
+    The original's stdio while slots are in its place.
+
+    Thread safety: none; other threads that write to stdout meanwhile write to the slots.
+    """
+
+    def __init__(self, slots: Sequence[str], others: Sequence[int] = ()) -> None:
+        """
+        Park descriptors 0 to 2, and open the slots instead.
+
+        Args:
+            slots: paths of three existing files.
+            others: further descriptors to park, which are closed here.
+
+        Raises:
+            OSError: the keeper could not be started; stdio is as before.
+        """
+        flush()
+        self._open = [fd for fd in range(3) if is_open(fd)]
+        self._name = support.keep_fds([*self._open, *others])
+        for fd in others:
+            os.close(fd)
+        self._count = len(self._open) + len(others)
+        try:
+            for fd, path in enumerate(slots):
+                mode = os.O_RDONLY if fd == 0 else os.O_WRONLY
+                _open_as(path, mode, fd)
+        except OSError:
+            for fd in self.leave():
+                os.close(fd)
+            raise
+
+    def leave(self) -> list[int]:
+        """
+        Put the original's descriptors back.
+
+        Returns:
+            The others, under new numbers.
+
+        Raises:
+            OSError: the keeper is gone, which something must have killed.
+        """
+        flush()
+        given = support.take_fds(self._name, self._count)
+        if len(given) != self._count:
+            message = f"got back {len(given)} of {self._count} parked descriptors"
+            raise OSError(message)
+        # Slots are on 0 to 2, so that none of these has come back there.
+        for fd, held in zip(self._open, given, strict=False):
+            os.dup2(held, fd)
+            os.close(held)
+        for fd in range(3):
+            if fd not in self._open and is_open(fd):
+                os.close(fd)
+        return given[len(self._open) :]
+
+
+def is_open(fd: int) -> bool:
+    """Tell whether a descriptor is open."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
+def _open_as(path: str, mode: int, fd: int) -> None:
+    opened = os.open(path, mode | os.O_CLOEXEC)
+    if opened == fd:
+        os.set_inheritable(fd, True)
+        return
+    os.dup2(opened, fd)
+    os.close(opened)
+
+
+def encoding(env: Mapping[bytes, bytes]) -> tuple[str, str]:
+    """
+    Give the encoding and error handler that Python would choose for stdio at its start.
+
+    Args:
+        env: the new environment; its locale must have been set before.
+
+    Returns:
+        The encoding, and the handler for stdin and stdout (that of stderr is "backslashreplace").
+    """
+    current = _locale.setlocale(_locale.LC_CTYPE, None)
+    plain = current in {"C", "POSIX", "C.UTF-8", "C.utf8"} or bool(sys.flags.utf8_mode)
+    name = "utf-8" if plain else _locale.nl_langinfo(_locale.CODESET).lower()
+    errors = "surrogateescape" if plain else "strict"
+    if not sys.flags.ignore_environment:
+        given_name, _, given_errors = os.fsdecode(env.get(b"PYTHONIOENCODING", b"")).partition(":")
+        name = given_name or name
+        errors = given_errors or ("strict" if given_name else errors)
+    return name, errors
+
+
+def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
+    """
+    Make Python's streams fit the descriptors that a restored process was given.
+
+    Streams that the program put into `sys.stdout` itself are left alone.
+
+    Args:
+        closed: those of 0, 1 and 2 that the restoring side had closed.
+        env: the new environment.
+    """
+    name, errors = encoding(env)
+    unbuffered = _unbuffered(env)
+    for fd, attribute in enumerate(NAMES):
+        original = getattr(sys, f"__{attribute}__")
+        handler = "backslashreplace" if attribute == "stderr" else errors
+        if fd in closed:
+            stream = None
+            _forget(original)
+            os.close(fd)
+        else:
+            stream = _renew(original, fd, name, handler, unbuffered=unbuffered)
+        if getattr(sys, attribute) is original:
+            setattr(sys, attribute, stream)
+        setattr(sys, f"__{attribute}__", stream)
+
+
+def _unbuffered(env: Mapping[bytes, bytes]) -> bool:
+    """Tell whether stdio is to be unbuffered: by the new environment, or by -u from the beginning."""
+    return _DASH_U or (bool(env.get(b"PYTHONUNBUFFERED")) and not sys.flags.ignore_environment)
+
+
+def _forget(stream: TextIO | None) -> None:
+    """Close Python's side only: the descriptor of standard streams is not theirs (closefd=False)."""
+    if stream is not None:
+        stream.close()
+
+
+def _renew(stream: TextIO | None, fd: int, name: str, errors: str, *, unbuffered: bool) -> TextIO:
+    """Initialise a standard stream anew, as `create_stdio` of pylifecycle.c does, but in place."""
+    writing = fd != 0
+    direct = writing and unbuffered
+    # A new raw file: FileIO remembers for good whether the first one could seek.
+    raw = io.FileIO(fd, "wb" if writing else "rb", closefd=False)
+    raw.name = f"<{NAMES[fd]}>"
+    text, buffer = None, None
+    if type(stream) is io.TextIOWrapper and not stream.closed:
+        text, buffer = stream, stream.buffer
+    if text is None:
+        text = io.TextIOWrapper.__new__(io.TextIOWrapper)
+    kind = io.BufferedWriter if writing else io.BufferedReader
+    # As open() has it: for a pipe it is 4096, and tells how much a reader that goes away leaves unwritten.
+    size = max(2, raw._blksize)  # type: ignore[attr-defined]  # noqa: SLF001
+    if direct:
+        if isinstance(buffer, io.BufferedWriter):
+            buffer.detach()  # or it would complain when it goes
+        buffer = raw
+    elif type(buffer) is kind:
+        buffer.__init__(raw, size)  # type: ignore[misc]
+    else:
+        buffer = kind(raw, size)
+    text.__init__(  # type: ignore[misc]
+        buffer,
+        encoding=name,
+        errors=errors,
+        newline="\n",  # of stdin too: it is on Windows alone that newlines are translated (Python/pylifecycle.c)
+        line_buffering=not direct and (fd == 2 or (writing and raw.isatty())),
+        write_through=direct,
+    )
+    text.mode = "w" if writing else "r"  # type: ignore[misc]
+    return text

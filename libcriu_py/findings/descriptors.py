@@ -1,0 +1,199 @@
+"""
+Every open descriptor, and whether criu can dump it.
+
+What criu can is in criu/files.c (`dump_one_file`) and the files that it calls; the sentences below name the option
+or the change that helps.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from libcriu_py.findings import shared_stdio, sockets, tracing
+from libcriu_py.findings.finding import Finding, Verdict
+from libcriu_py.linux.mounts import known_mounts, mount_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+GHOST_LIMIT = 1 << 20
+"""Bytes of a deleted file that criu saves by default (--ghost-limit)."""
+
+_ANONYMOUS = {
+    "[eventpoll]": "epoll",
+    "[eventfd]": "eventfd",
+    "[signalfd]": "signalfd",
+    "[timerfd]": "timerfd",
+    "[pidfd]": "pidfd",
+    "inotify": "inotify",
+    "[fanotify]": "fanotify",
+}
+# Major numbers of character devices that criu dumps (criu/files.c, dump_chrdev): memory, terminals.
+_MEMORY, _TERMINALS = 1, frozenset({4, 5, *range(128, 144), 204})
+_TUN = os.makedev(10, 200)
+_STDIO = (0, 1, 2)
+_CAP_DAC_READ_SEARCH = 2
+_BLOCK = 512
+"""Bytes of `st_blocks`."""
+
+
+class _Descriptor:
+    """
+    One descriptor and what is to be said of it.
+    """
+
+    def __init__(self, fd: int, link: str) -> None:
+        self.fd = fd
+        self.link = link
+        self.status = os.fstat(fd)
+
+    def say(self, kind: str, verdict: Verdict, advice: str = "", what: str | None = None) -> Finding:
+        """
+        Make the finding.
+        """
+        return Finding(kind, what or self.link, verdict, advice, self.fd, tracing.stack_of(self.fd, self.link))
+
+    def fine(self, kind: str, advice: str = "") -> Finding:
+        """
+        Say that it is dumped.
+        """
+        return self.say(kind, Verdict.FINE, advice)
+
+
+def open_descriptors() -> dict[int, str]:
+    """
+    Give the open descriptors and what /proc says they are.
+    """
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue  # that of the listing itself
+    return found
+
+
+def findings(options: Mapping[str, object]) -> Iterator[Finding]:
+    """
+    Look at every open descriptor of this process.
+
+    Args:
+        options: Those of the dump.
+    """
+    mounts = known_mounts()
+    state = sockets.Sockets(options)
+    streams = {*_STDIO, *(item.fd for item in shared_stdio.find([os.getpid()]))}
+    for fd, link in sorted(open_descriptors().items()):
+        descriptor = _Descriptor(fd, link)
+        if fd in streams:
+            yield descriptor.say("standard stream", Verdict.HANDLED)
+        elif link.startswith("socket:"):
+            kind, what, verdict, advice = state.judge(fd, descriptor.status.st_ino)
+            yield descriptor.say(kind, verdict, advice, what)
+        elif link.startswith("anon_inode:"):
+            yield _anonymous(descriptor, options)
+        elif link.startswith("pipe:"):
+            yield descriptor.fine("pipe")
+        elif link.startswith("/memfd:"):
+            yield descriptor.fine("memfd")
+        elif link.startswith("/"):
+            yield _with_path(descriptor, mounts, options)
+        else:
+            yield descriptor.fine("namespace or other kernel object")
+
+
+def _anonymous(descriptor: _Descriptor, options: Mapping[str, object]) -> Finding:
+    name = descriptor.link.removeprefix("anon_inode:")
+    if name == "inotify" and not options.get("force_irmap") and _watches(descriptor.fd) and not _opens_handles():
+        advice = (
+            "criu finds what is watched by its file handle, for which it needs CAP_DAC_READ_SEARCH outside of any user "
+            "namespace; close it in a before-hook and watch again in an after-hook, or dump as root"
+        )
+        return descriptor.say("inotify", Verdict.NEEDS_HOOK, advice)
+    if name in _ANONYMOUS:
+        return descriptor.fine(_ANONYMOUS[name])
+    if name == "[io_uring]":
+        # libuv 1.49 and later have one for epoll_ctl whatever the variable says (src/unix/linux.c, uv__use_io_uring).
+        advice = (
+            "criu does not support io_uring; close it in a hook, or switch it off: UV_USE_IO_URING=0 for uvloop up to "
+            "0.21, and asyncio's own event loop instead of later ones"
+        )
+        return descriptor.say("io_uring", Verdict.IMPOSSIBLE, advice)
+    return descriptor.say("kernel object", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
+
+
+def _watches(fd: int) -> bool:
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        return any(line.startswith(b"inotify ") for line in file)
+
+
+def _opens_handles() -> bool:
+    """
+    Tell whether a criu of this process can open files by handle (open_by_handle_at(2); criu/fsnotify.c).
+    """
+    from libcriu_py.linux.capabilities import capabilities
+
+    return bool(capabilities().permitted >> _CAP_DAC_READ_SEARCH & 1) and not in_user_namespace()
+
+
+def in_user_namespace() -> bool:
+    """
+    Tell whether this is not the first user namespace, which alone maps all ids (user_namespaces(7)).
+    """
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
+
+
+def _with_path(descriptor: _Descriptor, mounts: frozenset[int], options: Mapping[str, object]) -> Finding:
+    mode = descriptor.status.st_mode
+    device = _device(descriptor) if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else None
+    # Memory devices are dumped by their path (criu/files.c, dump_chrdev), and terminals are not.
+    if device is not None and (device.kind != "device" or device.verdict is Verdict.IMPOSSIBLE):
+        return device
+    if mount_of(descriptor.fd) not in mounts:
+        advice = (
+            "it was opened in another mount namespace and inherited, and criu finds no mount for it; "
+            f"start the program without it ({descriptor.fd}<&- in a shell), or close it"
+        )
+        return descriptor.say("inherited file", Verdict.NEEDS_HOOK, advice)
+    if device is not None:
+        return device
+    if not stat.S_ISREG(mode):
+        return descriptor.fine("directory" if stat.S_ISDIR(mode) else "named pipe")
+    return _regular(descriptor, options)
+
+
+def _regular(descriptor: _Descriptor, options: Mapping[str, object]) -> Finding:
+    limit = options.get("ghost_limit")
+    allowed = limit if isinstance(limit, int) and limit else GHOST_LIMIT
+    # What is allocated counts, not the size (criu/files-reg.c, dump_ghost_remap).
+    size = descriptor.status.st_blocks * _BLOCK
+    if descriptor.status.st_nlink == 0 and size > allowed:
+        advice = (
+            f"it is deleted and has {size} bytes, and criu saves {allowed}; close it, "
+            f'or options={{"ghost_limit": {size}}}'
+        )
+        return descriptor.say("deleted file", Verdict.NEEDS_HOOK, advice)
+    if descriptor.status.st_nlink == 0:
+        return descriptor.fine("deleted file", "its content is saved in the snapshot")
+    writing = fcntl.fcntl(descriptor.fd, fcntl.F_GETFL) & os.O_ACCMODE
+    advice = "a restore needs it with the size that it has at the dump; reopen it in hooks if it grows"
+    return descriptor.fine("file", advice if writing else "")
+
+
+def _device(descriptor: _Descriptor) -> Finding:
+    device, path = descriptor.status.st_rdev, descriptor.link
+    if stat.S_ISCHR(descriptor.status.st_mode):
+        if os.major(device) == _MEMORY or device == _TUN:
+            return descriptor.fine("device")
+        if os.major(device) in _TERMINALS:
+            return descriptor.say(
+                "terminal", Verdict.FINE, "a restore needs a terminal in its place; close it if it is not needed"
+            )
+    if path.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
+        advice = "the state of a GPU is out of criu's reach; use it in the copies only, or in a child that has ended"
+        return descriptor.say("GPU", Verdict.IMPOSSIBLE, advice)
+    return descriptor.say("device", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")

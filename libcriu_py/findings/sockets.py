@@ -1,0 +1,182 @@
+"""
+Open sockets by family and state (criu/sockets.c, sk-tcp.c, sk-unix.c).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from libcriu_py.findings.finding import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Judgement = tuple[str, str, Verdict, str]
+
+_LISTEN, _CLOSED, _FIN = 10, 7, frozenset({4, 5})
+# NETLINK_SOCK_DIAG (linux/sock_diag.h, unix_diag.h): the only way to learn the peer of a UNIX socket.
+_SOCK_DIAG, _BY_FAMILY = 4, 20
+_REQUEST_DUMP = 0x301
+_ALL_STATES, _SHOW_NAME_AND_PEER = 0xFFFFFFFF, 5
+_NLMSG_DONE, _NLMSG_ERROR = 3, 2
+_ATTRIBUTE_PEER = 2
+
+
+class Sockets:
+    """
+    What is known of the sockets of this network namespace, read when the first one is judged.
+
+    Args:
+        options: Those of the dump.
+    """
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        self._options = options
+        self._peers: dict[int, int] | None = None
+        self._ours: frozenset[int] | None = None
+
+    def judge(self, fd: int, inode: int) -> Judgement:
+        """
+        Judge the socket of a descriptor.
+
+        Returns:
+            Its kind, what it is, the verdict and the advice.
+        """
+        import _socket  # of C: `socket` would import selectors and enum
+
+        held = _socket.socket(fileno=os.dup(fd))
+        try:
+            if held.family == _socket.AF_UNIX:
+                return self._unix(held, inode)
+            if held.family in {_socket.AF_INET, _socket.AF_INET6}:
+                return self._internet(held)
+            if held.family == _socket.AF_NETLINK:
+                return "netlink socket", f"protocol {held.proto}", Verdict.FINE, ""
+            what = f"family {held.family}"
+            return "socket", what, Verdict.IMPOSSIBLE, "criu does not know this family; close it in a before-hook"
+        finally:
+            held.close()
+
+    def _internet(self, held: object) -> Judgement:
+        import _socket
+
+        sock: _socket.socket = held  # type: ignore[assignment]
+        local = _address(sock.getsockname())
+        if sock.type == _socket.SOCK_RAW:
+            return "raw socket", local, Verdict.FINE, "needs CAP_NET_RAW"
+        if sock.type != _socket.SOCK_STREAM:
+            return "UDP socket", local, Verdict.FINE, ""
+        state = sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, 1)[0]
+        if state == _LISTEN:
+            return "TCP listener", local, Verdict.FINE, "only one copy at a time can have the port"
+        if state == _CLOSED:
+            return "TCP socket", "not connected", Verdict.FINE, ""
+        try:
+            what = f"{local} to {_address(sock.getpeername())}"
+        except OSError:
+            what = local
+        for option in ("tcp_established", "tcp_close"):
+            if self._options.get(option):
+                return "TCP connection", what, Verdict.HANDLED, f"by the option {option}"
+        advice = (
+            'close it in a before-hook and connect again in an after-hook, or options={"tcp_close": True}, '
+            "which gives each copy a closed connection"
+        )
+        return "TCP connection", what, Verdict.NEEDS_HOOK, advice
+
+    def _unix(self, held: object, inode: int) -> Judgement:
+        import _socket
+
+        sock: _socket.socket = held  # type: ignore[assignment]
+        listening = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
+        name = _address(sock.getsockname())
+        if listening:
+            return "UNIX listener", name, Verdict.FINE, ""
+        try:
+            peer_name = _address(sock.getpeername())
+        except OSError:
+            return "UNIX socket", name or "not connected", Verdict.FINE, ""
+        if self._peers is None:
+            self._peers = unix_peers()
+            self._ours = _inodes_of_tree()
+        peer = self._peers.get(inode, 0)
+        if peer == 0 or peer in (self._ours or ()):
+            return "UNIX socket", f"connected inside this program {name}".rstrip(), Verdict.FINE, ""
+        what = f"connected to {peer_name or 'an unnamed socket'} of another process"
+        if self._options.get("ext_unix_sk") and sock.type == _socket.SOCK_DGRAM:
+            return "UNIX socket", what, Verdict.HANDLED, "by the option ext_unix_sk"
+        advice = "the other side is not dumped; close it in a before-hook and connect again in an after-hook"
+        return "UNIX socket", what, Verdict.NEEDS_HOOK, advice
+
+
+def _address(address: object) -> str:
+    if isinstance(address, tuple):
+        host = f"[{address[0]}]" if ":" in str(address[0]) else address[0]
+        return f"{host}:{address[1]}"
+    if isinstance(address, bytes):
+        return "@" + address[1:].decode("utf-8", "replace")
+    return str(address)
+
+
+def _inodes_of_tree() -> frozenset[int]:
+    """
+    Give the inodes of the sockets that this process and its descendants have open.
+    """
+    from libcriu_py.linux.processes import processes
+
+    found = set()
+    for pid in processes():
+        try:
+            names = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue  # it has ended
+        for name in names:
+            try:
+                link = os.readlink(f"/proc/{pid}/fd/{name}")
+            except OSError:
+                continue
+            if link.startswith("socket:["):
+                found.add(int(link[8:-1]))
+    return frozenset(found)
+
+
+def unix_peers() -> dict[int, int]:
+    """
+    Give the inode of the peer of each connected UNIX socket by its own.
+    """
+    import _socket
+
+    netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, _SOCK_DIAG)
+    peers: dict[int, int] = {}
+    try:
+        # struct nlmsghdr, struct unix_diag_req
+        body = struct.pack("=BBHIIIII", _socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOW_NAME_AND_PEER, 0, 0)
+        netlink.send(struct.pack("=IHHII", 16 + len(body), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + body)
+        while _read_answer(netlink.recv(1 << 16), peers):
+            pass
+    finally:
+        netlink.close()
+    return peers
+
+
+def _read_answer(data: bytes, peers: dict[int, int]) -> bool:
+    """
+    Read the messages of one datagram; tells whether more follow.
+    """
+    place = 0
+    while place + 16 <= len(data):
+        length, kind = struct.unpack_from("=IH", data, place)
+        if kind in {_NLMSG_DONE, _NLMSG_ERROR} or length < 16:
+            return False
+        # struct unix_diag_msg: family, type, state, pad, inode, cookie; then attributes
+        (inode,) = struct.unpack_from("=I", data, place + 20)
+        attribute = place + 32
+        while attribute + 4 <= place + length:
+            size, number = struct.unpack_from("=HH", data, attribute)
+            if number == _ATTRIBUTE_PEER:
+                (peers[inode],) = struct.unpack_from("=I", data, attribute + 4)
+            attribute += max(4, size + 3 & ~3)
+        place += length + 3 & ~3
+    return True

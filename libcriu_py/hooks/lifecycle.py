@@ -1,0 +1,179 @@
+"""
+The order of things in a checkpoint, and what happens when one of them fails.
+
+    before-hooks -> single-threaded before-hooks -> built-in resources -> engine: quiesce, dump
+        -> built-in resources -> single-threaded after-hooks -> after-hooks
+
+Where there are single-threaded hooks, other threads stand still from the first of them to the last.
+
+Written as coroutines that are suspended by `async` hooks only, so that `with checkpoint()` and
+`async with checkpoint()` share it: the former runs it to its end in one step.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from libcriu_py.errors import HookError
+from libcriu_py.hooks import no_checkpoint, runner
+from libcriu_py.hooks.registry import Entry, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from libcriu_py.resources import BuiltIns
+    from libcriu_py.snapshot.request import Request
+
+
+class Outcome(enum.Enum):
+    """Which side of a checkpoint this process is."""
+
+    RESTORED = "restored"
+    """A copy, restored from the snapshot."""
+    CONTINUED = "continued"
+    """The original, which goes on after its dump."""
+    SIMULATED = "simulated"
+    """The original, after a rehearsal without CRIU."""
+
+
+class Return(NamedTuple):
+    """What an engine comes back with."""
+
+    outcome: Outcome
+    request: Request | None = None
+    downtime: float | None = None
+    """Seconds between dump and restore, by the wall clock."""
+
+
+class Engine(Protocol):
+    """What dumps the process."""
+
+    def prepare(self) -> None:
+        """Check at the beginning that a dump can work, and reserve what it needs; raise if not."""
+
+    def abandon(self) -> None:
+        """Give back what was reserved: there will be no dump, or it failed."""
+
+    def quiesce(self) -> None:
+        """Run what code of the program a dump runs: finalizers, and the flushing of its streams."""
+
+    def dump(self) -> Return:
+        """Dump; raise with the process as it was before if that fails."""
+
+    def arrive(self) -> None:
+        """Be told that code of the program is about to run: what the engine does beside it has to be over."""
+
+    def settle(self, outcome: Outcome) -> None:
+        """Be told that the after-hooks are through."""
+
+
+async def run(
+    engine: Engine, built_ins: BuiltIns, course: runner.Course, *, on_return: Callable[[Return], None]
+) -> None:
+    """
+    Take the checkpoint: hooks, dump, hooks.
+
+    Args:
+        engine: what dumps.
+        built_ins: what is put right beside the hooks.
+        course: how, and where the timings go.
+        on_return: is told the outcome before the after-hooks run.
+
+    Raises:
+        HookError: a hook failed; after a dump, in the process that the hook ran in.
+        ExceptionGroup: there are several causes.
+    """
+    entries = registry.begin()
+    concurrent = tuple(entry for entry in entries if not entry.single_threaded)
+    alone = tuple(entry for entry in entries if entry.single_threaded)
+    try:
+        no_checkpoint.begin(course.wait)
+    except BaseException:
+        registry.end()
+        engine.abandon()
+        raise
+    try:
+        await runner.run_befores(concurrent, course)
+        try:
+            returned = await _dump_alone(engine, built_ins, alone, course)
+        except BaseException as error:
+            undone = await runner.run_afters(concurrent, course)
+            runner.raise_all([error, *undone], "the checkpoint failed, and so did undoing its hooks")
+            raise
+    except BaseException:
+        no_checkpoint.end()
+        registry.end()
+        engine.abandon()
+        raise
+    on_return(returned)
+    right = built_ins.put_right() if returned.outcome is Outcome.RESTORED else built_ins.come_back()
+    errors = await runner.run_built_ins(right, course)
+    engine.arrive()
+    errors += await runner.run_afters(alone, course)
+    course.standstill.end()
+    errors += await runner.run_afters(concurrent, course)
+    no_checkpoint.end()
+    registry.end()
+    engine.settle(returned.outcome)
+    runner.raise_all(errors, "after-restore hooks failed")
+
+
+async def _dump_alone(engine: Engine, built_ins: BuiltIns, alone: tuple[Entry, ...], course: runner.Course) -> Return:
+    """Dump while other threads stand still, if hooks want that; they go on after a failure."""
+    try:
+        if alone:
+            course.standstill.begin(course.wait)
+        await runner.run_befores(alone, course)
+        try:
+            return await _let_go_and_dump(engine, built_ins, course)
+        except BaseException as error:
+            undone = await runner.run_afters(alone, course)
+            runner.raise_all([error, *undone], "the dump failed, and so did undoing its hooks")
+            raise
+    except BaseException:
+        course.standstill.end()
+        raise
+
+
+async def _let_go_and_dump(engine: Engine, built_ins: BuiltIns, course: runner.Course) -> Return:
+    """Dump with the built-in resources let go; a failure undoes what was let go."""
+    from libcriu_py.resources import failed
+
+    try:
+        built_ins.find()
+        for name, call, undo in built_ins.let_go():
+            built_ins.begun.insert(0, (name, undo))
+            try:
+                await runner.timed(call, name, "before", course)
+            except Exception as error:
+                raise failed(name, "before the dump", error) from error
+        built_ins.leave()  # which lets go of all objects: they could not be collected
+        _quiesce(engine, course)
+        return engine.dump()
+    except BaseException as error:
+        built_ins.leave()
+        undone = await runner.run_built_ins(built_ins.begun, course)
+        runner.raise_all([error, *undone], "the dump failed, and so did undoing what was done for it")
+        raise
+
+
+def _quiesce(engine: Engine, course: runner.Course) -> None:
+    """Have the last code of the program run before the dump, which may wait for a stopped thread as a hook may."""
+    try:
+        with course.standstill.guarded(course.limit):
+            engine.quiesce()
+    except HookError as error:
+        message = f"finalizers or the flushing of stdout and stderr failed before the dump: {error}"
+        raise HookError(message) from error
+
+
+def drive(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    message = "a checkpoint without an event loop was suspended"
+    raise RuntimeError(message)

@@ -1,0 +1,142 @@
+"""
+Private directories on a tmpfs: criu's cache of kernel features, and the logs of restores under way.
+
+CRIU keeps its cache (`criu.kdat`) in XDG_RUNTIME_DIR in unprivileged mode, and only on a tmpfs
+(`kerndat_save_cache` in criu/kerndat.c). Without it each restore probes the kernel anew, 8 to 20 ms. The
+cache is tied to one build of criu, so each build has a directory of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from libcriu_py.errors import CriuError
+from libcriu_py.linux.capabilities import capabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Self
+
+_TMPFS = "/dev/shm"  # noqa: S108 - the name below it is verified to be ours
+_STALE = 3600  # seconds; a restore takes less than one
+LOG_NAME = "criu.log"
+_FAULT = b"130"
+"""
+FI_NO_BREAKPOINTS of criu/include/fault-injection.h: criu stops tasks at system calls, not at hardware breakpoints.
+
+A hardware breakpoint is a perf event. The first one on a machine that had none for a second makes the kernel wait for
+an RCU grace period (`account_event` in kernel/events/core.c): 15 ms, more than all the rest of a small restore takes.
+"""
+_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def private_directory() -> str:
+    """
+    Give this user's directory on a tmpfs, making it where it is missing.
+
+    Returns:
+        Its path.
+
+    Raises:
+        CriuError: somebody else has put something in its place.
+    """
+    base = _TMPFS if os.path.isdir(_TMPFS) else os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108
+    return _own_directory(os.path.join(base, f"libcriu_py-{os.geteuid()}"))
+
+
+def _own_directory(path: str) -> str:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            message = (
+                f"{path} is not a directory that only uid {os.geteuid()} may enter, and criu's files would not be "
+                f"private there; remove it: rm -r {path}"
+            )
+            raise CriuError(message) from None
+    return path
+
+
+def criu_environment(criu: str) -> Mapping[bytes, bytes]:
+    """
+    Give the environment for a criu program: its cache directory, a PATH and `_FAULT`, nothing of the caller's.
+
+    Args:
+        criu: the program's path.
+    """
+    status = os.stat(criu)
+    build = f"kdat-{status.st_dev:x}-{status.st_ino:x}-{status.st_mtime_ns:x}"
+    if capabilities().seccomp_filters:
+        build += "-filtered"  # what criu finds out about the kernel is what a filter lets through
+    cache = _own_directory(os.path.join(private_directory(), build))
+    return {b"XDG_RUNTIME_DIR": os.fsencode(cache), b"PATH": _PATH, b"CRIU_FAULT": _FAULT}
+
+
+def dump_environment(criu: str) -> Mapping[bytes, bytes]:
+    """
+    Give the environment for a criu program that dumps.
+
+    Its images have no build-ids of the files that are mapped. A restore compares them where they are there, and for
+    that maps each file of the program's libraries, 25 us apiece (`validate_with_build_id` in criu/files-reg.c). The
+    manifest has these files with size and time, which are compared before criu is started.
+
+    Args:
+        criu: the program's path.
+    """
+    environment = criu_environment(criu)
+    path = os.path.join(os.fsdecode(environment[b"XDG_RUNTIME_DIR"]), "dump.conf")
+    if not os.path.exists(path):
+        own = f"{path}.{os.getpid()}"
+        with open(own, "w", encoding="ascii") as file:
+            file.write("file-validation filesize\n")
+        os.replace(own, path)
+    return {**environment, b"CRIU_CONFIG_FILE": os.fsencode(path)}
+
+
+def sweep() -> None:
+    """Remove the work directories of restores whose process was killed before it could, an hour ago or more."""
+    base = private_directory()
+    for name in os.listdir(base):
+        path = os.path.join(base, name)
+        # Its pid would tell nothing: a container may share the tmpfs but not the pids.
+        if not name.startswith("work-"):
+            continue
+        try:
+            if os.stat(path).st_mtime < time.time() - _STALE:
+                _remove(path)
+        except FileNotFoundError:
+            continue  # its restore is over, or another sweep was faster
+
+
+def _remove(directory: str) -> None:
+    for name in os.listdir(directory):
+        os.unlink(os.path.join(directory, name))
+    os.rmdir(directory)
+
+
+class WorkDirectory:
+    """A directory for criu's log of one operation; a context manager that removes it."""
+
+    def __init__(self) -> None:
+        """Make the directory."""
+        # Not by tempfile, whose import costs a restore 5 ms.
+        self.path = os.path.join(private_directory(), f"work-{os.getpid()}-{os.urandom(6).hex()}")
+        os.mkdir(self.path, 0o700)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the directory and what criu left in it."""
+        _remove(self.path)
+
+    @property
+    def log(self) -> str:
+        """Where criu's log goes."""
+        return os.path.join(self.path, LOG_NAME)

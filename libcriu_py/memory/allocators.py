@@ -1,0 +1,135 @@
+"""
+Finding allocators, beside glibc's and CPython's, among the files that the processes of a dump had mapped.
+
+Many packages bring one along, linked into their extension modules, often without a symbol to be seen. What each
+of them cannot do without is the texts of its messages and settings.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py.memory import libraries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from libcriu_py.memory.memory import Memory
+
+_TEXTS = {
+    "jemalloc": (b"<jemalloc>", b"MALLOC_CONF"),
+    "mimalloc": (b"mimalloc: ", b"MIMALLOC_"),
+    "tcmalloc": (b"TCMALLOC_", b"tcmalloc: "),
+    "Go": (b"\xff Go buildinf:", b".note.go.buildid"),
+    "rpmalloc": (b"rpmalloc",),
+    "snmalloc": (b"snmalloc",),
+    "Scudo": (b"SCUDO_OPTIONS",),
+    "oneTBB's allocator": (b"TBBMALLOC:", b"TBB_MALLOC_"),
+    "the allocator of a Java virtual machine": (b"JNI_CreateJavaVM",),
+}
+_OWN_HEAP = {"tcmalloc", "unknown"}
+"""Those that take memory by sbrk(2), where glibc's heap is (gperftools, src/system-alloc.cc)."""
+
+_MM_ENV_START, _MM_ENV_END = 10, 11  # CRIU's images/mm.proto
+_SECTIONS = (b".rodata", b".dynstr", b".data", b".go.buildinfo", b".lrodata")
+_ELF64 = struct.Struct("<16xHHIQQQIHHHHHH")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+
+
+class Allocator(NamedTuple):
+    """An allocator, and the file that it is in."""
+
+    name: str
+    path: str
+
+
+def found(files: Mapping[int, libraries.File], memories: Sequence[Memory]) -> list[Allocator]:
+    """
+    Look for allocators.
+
+    Args:
+        files: the regular files of a dump.
+        memories: of its processes.
+
+    Returns:
+        What was found; one called "unknown" for a file that cannot be read any more.
+    """
+    programs: dict[str, bool] = {}
+    for memory in memories:
+        idle = _is_without_mimalloc(memory)
+        for number in libraries.executed(memory) - libraries.memory_images(files):
+            path = files[number].path if number in files else "a file without a name"
+            programs[path] = programs.get(path, True) and idle
+    return [
+        Allocator(name, path)
+        for path, idle in sorted(programs.items())
+        for name in _in_file(path)
+        if not (name == "mimalloc" and idle and _is_python(path))
+    ]
+
+
+def owns_heap(allocators: Sequence[Allocator]) -> bool:
+    """Tell whether one of them may have memory in [heap]."""
+    return any(allocator.name in _OWN_HEAP for allocator in allocators)
+
+
+def describe(allocators: Sequence[Allocator]) -> str:
+    """Name them, for people."""
+    names = [f"{one.name} ({os.path.basename(one.path)})" for one in allocators]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _is_python(path: str) -> bool:
+    """
+    Tell whether a file is a CPython whose built-in mimalloc is for small objects only if asked for.
+
+    Free-threaded ones (python3.13t) use it always.
+    """
+    name = os.path.basename(path)
+    return name.startswith(("python3", "libpython3")) and not name.split(".so")[0].endswith("t")
+
+
+def _is_without_mimalloc(memory: Memory) -> bool:
+    start, end = memory.mm.number(_MM_ENV_START), memory.mm.number(_MM_ENV_END)
+    return b"PYTHONMALLOC=mimalloc" not in memory.read(start, min(end - start, 1 << 22)).split(b"\0")
+
+
+def _in_file(path: str) -> Iterator[str]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield "unknown"
+        return
+    try:
+        size = os.fstat(fd).st_size
+        if not size:
+            return
+        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data:
+            parts = list(_constants(data))
+            for name, texts in _TEXTS.items():
+                if any(data.find(text, start, end) >= 0 for text in texts for start, end in parts):
+                    yield name
+    finally:
+        os.close(fd)
+
+
+def _constants(data: mmap.mmap) -> Iterator[tuple[int, int]]:
+    """Give the parts of an ELF file that have its texts; all of it where that cannot be told."""
+    whole = (0, len(data))
+    if len(data) < _ELF64.size or data[:5] != b"\x7fELF\x02":
+        yield whole
+        return
+    *_, offset, _, _, _, _, size, count, names = _ELF64.unpack_from(data)
+    if not count or size != _SECTION.size or offset + size * count > len(data):
+        yield whole
+        return
+    sections = [_SECTION.unpack_from(data, offset + size * number) for number in range(count)]
+    table = sections[names][4]
+    for section in sections:
+        name = data[table + section[0] : table + section[0] + 24].split(b"\0")[0]
+        if name.startswith(_SECTIONS) and section[1] != 8:  # SHT_NOBITS
+            yield section[4], section[4] + section[5]

@@ -1,0 +1,231 @@
+"""
+The memory of a dumped process, as CRIU's images describe it.
+
+    mm-PID.img       the virtual memory areas
+    pagemap-PID.img  which pages are in the pages file: runs, in the order in which they are stored there
+    pages-N.img      the content of these pages, one after the other; N is in the pagemap
+"""
+
+from __future__ import annotations
+
+import bisect
+import mmap
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py.errors import ImageError
+from libcriu_py.images import framing
+from libcriu_py.images.wire import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = 4096
+"""What CRIU calls a page on the architectures where restored memory is mapped (x86-64, arm64 with 4 KB pages)."""
+
+# Fields of vma_entry (CRIU's images/vma.proto).
+START, END, PGOFF, SHMID, PROT, FLAGS, STATUS, FD, MADV, FDFLAGS = range(1, 11)
+# Fields of mm_entry (images/mm.proto).
+MM_START_BRK, MM_BRK = 6, 7
+MM_EXE_FILE = 12
+MM_VMAS = 14
+# Fields of pagemap_head and pagemap_entry (images/pagemap.proto).
+PAGES_ID = 1
+VADDR, COMPAT_NR_PAGES, IN_PARENT, PE_FLAGS, NR_PAGES = range(1, 6)
+
+PE_PARENT, PE_LAZY, PE_PRESENT = 1, 2, 4
+"""Flags of a pagemap entry (criu/include/pagemap.h)."""
+
+PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
+MAP_PRIVATE, MAP_ANONYMOUS = 0x02, 0x20
+MAP_GROWSDOWN, MAP_LOCKED, MAP_HUGETLB = 0x100, 0x2000, 0x40000
+
+REGULAR = 1 << 0
+HEAP = 1 << 5
+FILE_PRIVATE = 1 << 6
+ANON_PRIVATE = 1 << 9
+"""Bits of an area's status (criu/include/image.h, VMA_*)."""
+
+_MM_NAME = re.compile(r"mm-(\d+)\.img")
+
+
+class Area:
+    """A virtual memory area: a `vma_entry`."""
+
+    __slots__ = ("end", "flags", "madvice", "message", "prot", "start", "status")
+
+    def __init__(self, message: Message) -> None:
+        """
+        Take the message.
+
+        What is asked for often is read once: an area's message is not changed, but copied.
+        """
+        self.message = message
+        self.start = message.number(START)
+        self.end = message.number(END)
+        self.prot = message.number(PROT)
+        """PROT_* bits."""
+        self.flags = message.number(FLAGS)
+        """MAP_* bits."""
+        self.status = message.number(STATUS)
+        """CRIU's bits for what kind of area it is."""
+        self.madvice = message.number(MADV, 0)
+        """A bit for each MADV_* that was given."""
+
+    def __repr__(self) -> str:
+        """Tell where it is."""
+        return f"<Area {self.start:#x}-{self.end:#x}>"
+
+
+class Run(NamedTuple):
+    """Pages that follow each other both in memory and in the pages file: a `pagemap_entry`."""
+
+    start: int
+    end: int
+    offset: int
+    """Of the first one's content in the pages file, in bytes."""
+    message: Message
+
+
+class Memory:
+    """
+    The memory of one process of a dump.
+
+    Holds the pages file open; use it as a context manager.
+    """
+
+    def __init__(self, directory: str, pid: int) -> None:
+        """
+        Read the images of a process.
+
+        Args:
+            directory: where the images are.
+            pid: of which process.
+
+        Raises:
+            ImageError: they are damaged, or of a form that is not understood.
+        """
+        self.pid = pid
+        self.mm = _only(framing.read(os.path.join(directory, f"mm-{pid}.img"), framing.MM_MAGIC))
+        self.areas = [Area(Message.parse(data)) for data in self.mm.all_bytes(MM_VMAS)]
+        self._areas = [area.start for area in self.areas]
+        self.pagemap_name = f"pagemap-{pid}.img"
+        pagemap = framing.read(os.path.join(directory, self.pagemap_name), framing.PAGEMAP_MAGIC)
+        if not pagemap:
+            reason = f"{self.pagemap_name} has no head"
+            raise ImageError(reason)
+        self.head = pagemap[0]
+        self.pages_name = f"pages-{self.head.number(PAGES_ID)}.img"
+        self.runs = list(_runs(pagemap[1:]))
+        self._starts = [run.start for run in self.runs]
+        self.pages_path = os.path.join(directory, self.pages_name)
+        self.fd = os.open(self.pages_path, os.O_RDONLY | os.O_CLOEXEC)
+        size = os.fstat(self.fd).st_size
+        stored = self.runs[-1].offset + self.runs[-1].end - self.runs[-1].start if self.runs else 0
+        if size != stored:
+            os.close(self.fd)
+            reason = f"{self.pages_name} has {size} bytes, but {self.pagemap_name} describes {stored}"
+            raise ImageError(reason)
+        self.view: mmap.mmap | bytes = mmap.mmap(self.fd, size, prot=mmap.PROT_READ) if size else b""
+        """The content of the pages file."""
+
+    def __enter__(self) -> Memory:
+        """Be the value of a `with` statement."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the pages file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the pages file; twice is fine."""
+        if self.fd >= 0:
+            if isinstance(self.view, mmap.mmap):
+                self.view.close()
+            os.close(self.fd)
+            self.fd = -1
+
+    @property
+    def brk(self) -> tuple[int, int]:
+        """Where the heap that brk moves begins and ends."""
+        return self.mm.number(MM_START_BRK), self.mm.number(MM_BRK)
+
+    def areas_within(self, start: int, end: int) -> Iterator[Area]:
+        """Give the areas that have a part of a range of addresses."""
+        place = max(0, bisect.bisect_right(self._areas, start) - 1)
+        while place < len(self.areas) and (area := self.areas[place]).start < end:
+            place += 1
+            if area.end > start:
+                yield area
+
+    def runs_within(self, start: int, end: int) -> Iterator[Run]:
+        """Give the runs that have pages in a range of addresses."""
+        if start >= end:
+            return
+        place = max(0, bisect.bisect_right(self._starts, start) - 1)
+        while place < len(self.runs) and (run := self.runs[place]).start < end:
+            place += 1
+            if run.end > start:
+                yield run
+
+    def pieces(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """
+        Find what is stored of a range of addresses.
+
+        Returns:
+            Start, end and offset in the pages file, in order of addresses; what is between them is not stored.
+        """
+        for run in self.runs_within(start, end):
+            low, high = max(start, run.start), min(end, run.end)
+            yield low, high, run.offset + low - run.start
+
+    def read(self, start: int, size: int) -> bytes:
+        """Give the content of memory; what is not stored is zeros, as it is for anonymous memory."""
+        found = list(self.pieces(start, start + size))
+        if len(found) == 1 and found[0][1] - found[0][0] == size:
+            return self.view[found[0][2] : found[0][2] + size]
+        out = bytearray(size)
+        for low, high, offset in found:
+            out[low - start : high - start] = self.view[offset : offset + high - low]
+        return bytes(out)
+
+
+def processes(directory: str) -> list[int]:
+    """Give the pids of the processes with a memory of their own in a directory of images."""
+    found = (_MM_NAME.fullmatch(name) for name in os.listdir(directory))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _only(messages: list[Message]) -> Message:
+    if len(messages) != 1:
+        reason = f"an image of a process's memory has {len(messages)} messages instead of one"
+        raise ImageError(reason)
+    return messages[0]
+
+
+def _runs(entries: list[Message]) -> Iterator[Run]:
+    """
+    Read the entries of a pagemap.
+
+    Raises:
+        ImageError: pages are in another dump, or stored in a way that is not known.
+    """
+    offset = 0
+    last = 0
+    for entry in entries:
+        flags = entry.number(PE_FLAGS, PE_PRESENT)
+        if entry.number(IN_PARENT, 0) or flags & PE_PARENT:
+            reason = "pages of the snapshot are in a parent snapshot (incremental dump)"
+            raise ImageError(reason)
+        if flags & ~PE_LAZY != PE_PRESENT:
+            reason = f"pages are stored in a way that is not known (flags {flags:#x} in a pagemap)"
+            raise ImageError(reason)
+        start = entry.number(VADDR)
+        size = (entry.number(NR_PAGES, 0) or entry.number(COMPAT_NR_PAGES)) * PAGE
+        if start < last or start % PAGE or not size:
+            reason = "a pagemap is not in order of addresses"
+            raise ImageError(reason)
+        yield Run(start, start + size, offset, entry)
+        offset += size
+        last = start + size

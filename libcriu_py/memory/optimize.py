@@ -1,0 +1,215 @@
+"""
+Mapping the memory of a dump: plan, rewrite, check, and put in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from libcriu_py.errors import ImageError, SnapshotError
+from libcriu_py.images import framing
+from libcriu_py.memory import allocators, check, libraries, plan, rewrite
+from libcriu_py.memory.memory import PAGE, Memory, processes
+from libcriu_py.memory.owners import LIBRARY_FILE, Census, recognise
+from libcriu_py.snapshot.manifest import IMAGES, MANIFEST, MEMORY, Snapshot, files_of, refuse_damaged, write_manifest
+from libcriu_py.snapshot.staging import exchange, name_beside
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from libcriu_py.memory.plan import Segment
+
+KINDS = ("auto", "map", "copy")
+WORTH_IT = 1 << 20
+"""Bytes that must be mapped for a snapshot to be rewritten: below, nobody could measure the difference."""
+
+
+class Mapped(NamedTuple):
+    """What came of it; `describe` gives the form for the manifest."""
+
+    kind: str
+    """`map` or `copy`."""
+    why: str
+    key: str | None = None
+    size: int = 0
+    """Of memory.img."""
+    mapped: int = 0
+    """Bytes of memory that are mapped, over all processes."""
+    copied: int = 0
+    """Bytes of memory that are copied at each restore."""
+    owners: Mapping[str, int] = {}
+    """Mapped bytes by owner."""
+    census: Mapping[int, Census] = {}
+    """As given, so that it can be used again."""
+
+    def describe(self) -> dict[str, Any]:
+        """Give plain data."""
+        found: dict[str, Any] = {"kind": self.kind, "why": self.why}
+        found["census"] = {str(pid): list(blocks) for pid, blocks in self.census.items()}
+        if self.kind == "map":
+            found |= {"file": MEMORY, "key": self.key, "size": self.size, "bytes": self.mapped}
+            # With code, a file system mounted noexec is no place for it.
+            found |= {"copied": self.copied, "owners": dict(self.owners), "executable": LIBRARY_FILE in self.owners}
+        return found
+
+
+class Planned(NamedTuple):
+    """What is to be done to a directory of images."""
+
+    segments: list[list[Segment]]
+    """For each process."""
+    size: int
+    why: str
+    files: Mapping[int, libraries.File]
+    """The regular files of the dump, by their numbers."""
+
+
+def map_memory(
+    images: str, memory_file: str, key: str, *, wanted: str = "auto", census: Mapping[int, Census] | None = None
+) -> Mapped:
+    """
+    Rewrite a directory of images in place, if that is safe and worth it.
+
+    Args:
+        images: the directory; it is replaced by one of the same name.
+        memory_file: where `memory.img` is to be; on the same file system.
+        key: the name of `memory.img` in the images, which a restore is to name for `inherit_fd`.
+        wanted: "auto", "map", or "copy" to leave everything as it is. "map" maps what is known to be safe also
+            where it is little, and the large blocks of malloc also where another allocator is loaded.
+        census: by pid, what a process's malloc said of its large blocks.
+
+    Returns:
+        What was done and why. When anything in the images is not understood, or cannot be written, nothing is done.
+    """
+    mapped = _map_memory(images, memory_file, key, wanted, census or {})
+    return mapped._replace(census=census or {})
+
+
+def _map_memory(images: str, memory_file: str, key: str, wanted: str, census: Mapping[int, Census]) -> Mapped:
+    if wanted == "copy":
+        return Mapped("copy", "as asked for")
+    scratch = f"{images}.mapped"
+    try:
+        with contextlib.ExitStack() as stack:
+            memories = [stack.enter_context(Memory(images, pid)) for pid in processes(images)]
+            planned = _plan(images, memories, wanted, census)
+            if isinstance(planned, str):
+                return Mapped("copy", planned)
+            os.mkdir(scratch, 0o700)
+            _write(images, scratch, memory_file, key, memories, planned)
+        checked = check.same_memory(images, scratch, memory_file, key)
+    except (ImageError, OSError) as error:  # OSError: no space for both, for one
+        shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(memory_file)
+        return Mapped("copy", str(error))
+    shutil.rmtree(images)
+    os.rename(scratch, images)
+    owners: dict[str, int] = {}
+    for segment in (segment for segments in planned.segments for segment in segments):
+        owners[segment.owner] = owners.get(segment.owner, 0) + segment.end - segment.start
+    return Mapped("map", planned.why, key, planned.size, checked.mapped, checked.copied, owners)
+
+
+def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
+    """
+    Rewrite a snapshot, such that its copies map their memory.
+
+    The old one stays as it is, running copies included, until the new one takes its place in one step.
+
+    Args:
+        path: the snapshot.
+        wanted: as for `map_memory`.
+
+    Returns:
+        What was done and why.
+
+    Raises:
+        SnapshotError: it is no snapshot, it is damaged, or its memory is mapped already.
+        OSError: the new one cannot be written.
+    """
+    snapshot = Snapshot.open(path)
+    if snapshot.memory_key is not None:
+        message = f"the memory of {path} is mapped already; make the snapshot anew to change that"
+        raise SnapshotError(message)
+    refuse_damaged(snapshot)
+    scratch = name_beside(snapshot.path)
+    shutil.copytree(snapshot.path, scratch, copy_function=link)
+    try:
+        os.unlink(os.path.join(scratch, MANIFEST))
+        key = os.path.join(snapshot.path, MEMORY)[1:]
+        known = (snapshot.manifest.get("memory") or {}).get("census", {})
+        mapped = map_memory(
+            os.path.join(scratch, IMAGES),
+            os.path.join(scratch, MEMORY),
+            key,
+            wanted=wanted,
+            census={int(pid): Census(*blocks) for pid, blocks in known.items()},
+        )
+        manifest = {**snapshot.manifest, "memory": mapped.describe(), "files": files_of(scratch)}
+        write_manifest(scratch, manifest)
+        exchange(scratch, snapshot.path)
+    finally:
+        shutil.rmtree(scratch)
+    return mapped
+
+
+def link(source: str, target: str) -> None:
+    """Give a file another name, or copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
+
+
+def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[int, Census]) -> Planned | str:
+    """Choose what is mapped; a text says why nothing is."""
+    if os.sysconf("SC_PAGE_SIZE") != PAGE:
+        return f"this kernel has pages of {os.sysconf('SC_PAGE_SIZE')} bytes, and memory is mapped with {PAGE} only"
+    known = libraries.files(images)
+    foreign = allocators.found(known, memories)
+    if allocators.owns_heap(foreign):
+        return f"{allocators.describe(foreign)} may own the heap and purge it"
+    others = bool(foreign) and wanted == "auto"
+    bss = libraries.bss(known, memories)
+    without = libraries.memory_images(known)
+    whole: set[int] = set()
+    if not os.statvfs(images).f_flag & os.ST_NOEXEC:
+        # The next dump is to find the allocators in their files.
+        whole = libraries.small(known, memories, without=[allocator.path for allocator in foreign])
+    layout = plan.Layout()
+    segments = []
+    for memory in memories:
+        owned = recognise(memory, census=census.get(memory.pid), others=others, bss=bss, whole=whole, without=without)
+        segments.append(layout.place(memory, plan.cut(memory, owned)))
+    total = sum(segment.end - segment.start for found in segments for segment in found)
+    if not total or (wanted == "auto" and total < WORTH_IT):
+        return f"only {total >> 10} KB are known to be safe to map, which is not worth it"
+    why = "the owners of these areas never count on zeros after giving pages back"
+    if foreign:
+        rest = "what it may own stays copied" if others else "what looks like malloc's is mapped, as asked for"
+        why += f"; {allocators.describe(foreign)} is there, and {rest}"
+    return Planned(segments, layout.size, why, known)
+
+
+def _write(images: str, target: str, memory_file: str, key: str, memories: Sequence[Memory], planned: Planned) -> None:
+    files = framing.read(os.path.join(images, framing.FILES_NAME), framing.FILES_MAGIC)
+    first = max(rewrite.file_ids(files), default=0) + 1
+    ids = range(first, first + len(memories))
+    fd = os.open(memory_file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+    try:
+        for memory, segments in zip(memories, planned.segments, strict=True):
+            rewrite.write_content(memory, segments, fd, planned.files)
+        os.ftruncate(fd, planned.size)
+    finally:
+        os.close(fd)
+    changed = {framing.FILES_NAME}
+    for memory, segments, number in zip(memories, planned.segments, ids, strict=True):
+        rewrite.write_process(memory, segments, target, number)
+        changed |= {f"mm-{memory.pid}.img", memory.pagemap_name, memory.pages_name}
+    files = rewrite.add_files(files, ids, key, planned.size)
+    framing.write(os.path.join(target, framing.FILES_NAME), framing.FILES_MAGIC, files)
+    rewrite.link_rest(images, target, changed)

@@ -1,0 +1,187 @@
+"""
+Deciding which memory is mapped, and where in `memory.img` it lies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py.memory.memory import PAGE, PGOFF, SHMID
+from libcriu_py.memory.owners import LIBRARY_BSS, LIBRARY_DATA, LIBRARY_FILE, PYMALLOC, Owned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from libcriu_py.memory.memory import Memory
+
+MIN_PAGES = 8
+"""Of a segment; fewer are as quickly copied as mapped."""
+MAX_HOLE = 64
+"""Pages without content within a segment; a longer hole divides it, since writing there would copy zeros."""
+MAX_SEGMENTS = 20_000
+"""Of a process; Linux allows 65530 areas (vm.max_map_count)."""
+_HUGE = 2 << 20
+_ALIGNED = 16 << 20  # bytes of a segment that is aligned for huge pages, at the cost of a hole of up to one before it
+_COMPARED = 1 << 20  # bytes
+
+
+class Segment(NamedTuple):
+    """A range of addresses that is to be a mapping of `memory.img`."""
+
+    start: int
+    end: int
+    offset: int
+    """In the file."""
+    owner: str
+    shared: bool = False
+    """Whether the file's content is there already, for another process."""
+    differing: tuple[tuple[int, int], ...] = ()
+    """Ranges of a shared segment whose content stays in the process's own pages file."""
+
+
+class Layout:
+    """
+    The places in `memory.img`, given out from its beginning.
+
+    Those of large segments suit huge pages: offset and address agree in the last 21 bits.
+    """
+
+    def __init__(self) -> None:
+        """Begin with an empty file."""
+        self.size = 0
+        self._placed: list[tuple[Memory, Segment]] = []
+
+    def place(self, memory: Memory, ranges: Iterable[Owned]) -> list[Segment]:
+        """
+        Give the segments of one process their places.
+
+        Args:
+            memory: of the process, which must stay open while others are placed.
+            ranges: of addresses, as `cut` returned them.
+
+        Returns:
+            The segments, in order of addresses.
+        """
+        segments = []
+        for start, end, owner in ranges:
+            segment = self._share(memory, start, end, owner)
+            if segment is None:
+                if end - start >= _ALIGNED:
+                    self.size += (start - self.size) % _HUGE
+                segment = Segment(start, end, self.size, owner)
+                self.size += end - start
+                self._placed.append((memory, segment))
+            segments.append(segment)
+        return segments
+
+    def _share(self, memory: Memory, start: int, end: int, owner: str) -> Segment | None:
+        """Use what another process, from which this one was forked, has at the same addresses."""
+        for other, placed in self._placed:
+            if other is memory or not (placed.start <= start and end <= placed.end):
+                continue
+            if owner == LIBRARY_FILE and not _is_same_part(memory, other, start, end):
+                continue
+            differing = tuple(_differences(memory, other, start, end))
+            # What is not stored of a library is not zeros, as which it could be put into the pages file.
+            if sum(high - low for low, high in differing) * 2 > (0 if owner == LIBRARY_FILE else end - start):
+                continue
+            return Segment(start, end, placed.offset + start - placed.start, owner, shared=True, differing=differing)
+        return None
+
+
+def cut(memory: Memory, owned: Iterable[Owned], *, min_pages: int = MIN_PAGES) -> list[Owned]:
+    """
+    Cut ranges of known owners to what is stored of them and is long enough to be worth a mapping.
+
+    Args:
+        memory: of the process.
+        owned: ranges of addresses.
+        min_pages: how long they are to be at least, unless they are a whole area, which costs a mapping anyway, or
+            the bss behind mapped data of a library, which is one with it (`rewrite`).
+
+    Returns:
+        Ranges, none of which crosses the border of an area; the longest ones if they are too many.
+    """
+    whole = {(area.start, area.end) for area in memory.areas}
+    found: list[Owned] = []
+    for one in _joined(owned):
+        for piece in _cut(memory, one):
+            long = piece.end - piece.start >= min_pages * PAGE or (piece.start, piece.end) in whole
+            if long or (found and _continues(memory, found[-1], piece)):
+                found.append(piece)
+    longest = sorted(found, key=lambda piece: piece.start - piece.end)[:MAX_SEGMENTS]
+    return sorted(longest)
+
+
+def _joined(owned: Iterable[Owned]) -> Iterator[Owned]:
+    """Join ranges of one owner that follow each other: of arenas, each would be an area, and one for its rest."""
+    before: Owned | None = None
+    for one in owned:
+        if before is not None and before.end == one.start and before.owner == one.owner == PYMALLOC:
+            before = before._replace(end=one.end)
+            continue
+        if before is not None:
+            yield before
+        before = one
+    if before is not None:
+        yield before
+
+
+def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
+    if whole.owner == LIBRARY_FILE:
+        yield whole
+        return
+    # Where no page was written to, a library's data is that of its file.
+    longest_hole = 0 if whole.owner == LIBRARY_DATA else MAX_HOLE * PAGE
+    for area in memory.areas_within(whole.start, whole.end):
+        low, high = max(whole.start, area.start), min(whole.end, area.end)
+        begin = stop = low
+        for start, end, _ in memory.pieces(low, high):
+            if start - stop > longest_hole:
+                if begin < stop:
+                    yield Owned(begin, stop, whole.owner)
+                begin = start
+            stop = end
+        if begin < stop:
+            # What is left at the end would be an area of its own.
+            yield Owned(begin, high if high - stop <= longest_hole else stop, whole.owner)
+
+
+def _continues(memory: Memory, data: Owned, bss: Owned) -> bool:
+    """Tell whether a piece is bss that is protected like the data of the library, which is right before it."""
+    if data.owner not in {LIBRARY_DATA, LIBRARY_FILE} or bss.owner != LIBRARY_BSS or data.end != bss.start:
+        return False
+    one, other = memory.areas_within(data.end - PAGE, data.end + PAGE)
+    return one.prot == other.prot
+
+
+def _is_same_part(one: Memory, other: Memory, start: int, end: int) -> bool:
+    """Tell whether two processes have the same part of the same library at an address, with the same pages stored."""
+    (ours,), (theirs,) = one.areas_within(start, end), other.areas_within(start, end)
+    same_file = ours.message.number(SHMID) == theirs.message.number(SHMID)
+    same_place = ours.message.number(PGOFF) - ours.start == theirs.message.number(PGOFF) - theirs.start
+    return same_file and same_place and _stored(one, start, end) == _stored(other, start, end)
+
+
+def _stored(memory: Memory, start: int, end: int) -> list[int]:
+    return [page for low, high, _ in memory.pieces(start, end) for page in range(low, high, PAGE)]
+
+
+def _differences(one: Memory, other: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Give the ranges of pages in which the memory of two processes differs."""
+    low = high = start
+    for at in range(start, end, _COMPARED):
+        size = min(_COMPARED, end - at)
+        ours, theirs = one.read(at, size), other.read(at, size)
+        if ours == theirs:
+            continue
+        for page in range(0, size, PAGE):
+            if ours[page : page + PAGE] == theirs[page : page + PAGE]:
+                continue
+            if at + page != high:
+                if low < high:
+                    yield low, high
+                low = at + page
+            high = at + page + PAGE
+    if low < high:
+        yield low, high

@@ -1,0 +1,203 @@
+"""
+A store: large blocks of memory that several snapshots have alike, kept once.
+
+    store/<sha256>          a block, mode 0400, named by its content
+    snap/memory/<sha256>    the same file (a hard link): a snapshot is whole without its store
+    store/.lock             held while blocks are added or removed
+
+Copies of all these snapshots map the same file, and so share it in the page cache. A block that no snapshot
+has any more is one whose link count is 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import filecmp
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py.errors import SnapshotError
+from libcriu_py.memory.division import Division
+from libcriu_py.memory.optimize import link
+from libcriu_py.snapshot.manifest import (
+    IMAGES,
+    MANIFEST,
+    MEMORY,
+    SHARED_DIRECTORY,
+    Snapshot,
+    files_of,
+    refuse_damaged,
+    refuse_unsafe,
+    sha256,
+    write_manifest,
+)
+from libcriu_py.snapshot.staging import exchange, name_beside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class Block(NamedTuple):
+    """A block in a store."""
+
+    name: str
+    size: int
+    snapshots: int
+    """How many have it."""
+
+
+class Shared(NamedTuple):
+    """What came of sharing."""
+
+    bytes: int
+    """Of the snapshot, in blocks of the store."""
+    known: int
+    """Bytes of these that were in the store before."""
+
+
+class Store:
+    """
+    A directory with blocks of memory.
+
+    Thread safety: processes and threads may use it at the same time.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = False) -> None:
+        """
+        Open a store.
+
+        Args:
+            path: the directory.
+            create: whether it is made, mode 0700, where there is none.
+
+        Raises:
+            SnapshotUnsafe: somebody else could have written it.
+            OSError: there is none.
+        """
+        self.path = os.path.realpath(path)
+        if create:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.path, 0o700)
+        refuse_unsafe(self.path)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep others from adding and removing blocks."""
+        fd = os.open(os.path.join(self.path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def blocks(self) -> list[Block]:
+        """Give all blocks."""
+        found = []
+        for name in sorted(filter(_NAME.fullmatch, os.listdir(self.path))):
+            status = os.stat(os.path.join(self.path, name))
+            found.append(Block(name, status.st_size, status.st_nlink - 1))
+        return found
+
+    def prune(self) -> list[Block]:
+        """Remove the blocks that no snapshot has; returns them."""
+        with self.lock():
+            unused = [block for block in self.blocks() if not block.snapshots]
+            for block in unused:
+                os.unlink(os.path.join(self.path, block.name))
+        return unused
+
+    def add(self, file: str) -> tuple[str, bool]:
+        """
+        Take a file into the store, and make its path a name of the store's file.
+
+        Args:
+            file: its path, on the file system of the store; mode 0400.
+
+        Returns:
+            The name of the block, and whether it was there already.
+
+        Raises:
+            SnapshotError: the store is on another file system, or the block there is damaged.
+        """
+        name = sha256(file)
+        there = os.path.join(self.path, name)
+        if os.path.exists(there):
+            refuse_unsafe(there)
+            if not filecmp.cmp(file, there, shallow=False):
+                message = f"{there} is damaged: its content has another digest; remove it"
+                raise SnapshotError(message)
+            os.unlink(file)
+            os.link(there, file)
+            return name, True
+        try:
+            os.link(file, there)
+        except OSError as error:
+            message = f"{self.path} cannot share files with the snapshot ({error.strerror}); choose a store beside it"
+            raise SnapshotError(message) from None
+        return name, False
+
+
+def share(path: str | os.PathLike[str], store: Store) -> Shared:
+    """
+    Have the copies of a snapshot map its large blocks from files of a store.
+
+    The snapshot stays as it is until a new one takes its place in one step.
+
+    Args:
+        path: the snapshot, whose memory is mapped.
+        store: where the blocks are kept.
+
+    Returns:
+        How much of it is in the store now.
+
+    Raises:
+        SnapshotError: the memory of the snapshot is not mapped, or in a store already, or the snapshot is damaged.
+        ImageError: its images are not understood.
+        OSError: the new one cannot be written.
+    """
+    snapshot = Snapshot.open(path)
+    if snapshot.memory_key is None:
+        message = f"the copies of {path} map no memory: there is nothing to share; try: libcriu-py optimize {path}"
+        raise SnapshotError(message)
+    if len(snapshot.memory_files) > 1:
+        message = f"{path} is in a store already; make the snapshot anew to change that"
+        raise SnapshotError(message)
+    refuse_damaged(snapshot)
+    scratch = name_beside(snapshot.path)
+    without = shutil.ignore_patterns(MANIFEST, MEMORY, IMAGES)
+    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
+    try:
+        with store.lock():
+            shared = _divide(snapshot, scratch, store)
+        exchange(scratch, snapshot.path)
+    finally:
+        shutil.rmtree(scratch)
+    return shared
+
+
+def _divide(snapshot: Snapshot, scratch: str, store: Store) -> Shared:
+    division = Division(snapshot, scratch)
+    keys = []
+    entries: dict[str, dict[str, object]] = {}
+    known = 0
+    for path in division.write_memory():
+        name, was_there = store.add(path)
+        size = os.stat(path).st_size
+        file = os.path.join(SHARED_DIRECTORY, name)
+        keys.append(os.path.join(snapshot.path, file)[1:])
+        if keys[-1] in entries:  # two blocks alike
+            os.unlink(path)
+        else:
+            os.rename(path, os.path.join(scratch, file))
+        entries[keys[-1]] = {"file": file, "key": keys[-1], "size": size}
+        known += size if was_there else 0
+    division.write_images(keys)
+    memory = {**snapshot.manifest["memory"], "shared": list(entries.values())}
+    division.check({part["key"]: os.path.join(scratch, part["file"]) for part in (memory, *memory["shared"])})
+    write_manifest(scratch, {**snapshot.manifest, "memory": memory, "files": files_of(scratch)})
+    return Shared(sum(area.end - area.start for area in division.blocks), known)

@@ -1,0 +1,208 @@
+"""
+Find out which modules a program needs, and import them.
+
+Finding out happens in forked children, so that neither the trial runs of the program nor the parser that reads its
+source leave anything behind in the process that is going to be checkpointed. They answer through an anonymous file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NamedTuple
+
+from libcriu_py.program.main import Program, path0, run_main
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Wanted = tuple[str, tuple[str, ...]]
+"""
+A module to import, and what a ``from`` statement takes from it.
+"""
+
+
+class Reading(NamedTuple):
+    """
+    What the source of a main module tells.
+
+    Attributes:
+        wanted: What it imports at top level.
+        checkpoints_itself: Whether it asks this package for a checkpoint.
+        found_here: Whether a module for ``-m`` was found in the working directory.
+        is_source: Whether it is a file of source, or a command, that compiles without a warning.
+        error: Why it cannot be read; empty if it can.
+    """
+
+    wanted: list[Wanted]
+    checkpoints_itself: bool = False
+    found_here: bool = False
+    is_source: bool = False
+    error: str = ""
+
+
+def say(text: str) -> None:
+    """
+    Tell the user what is being done.
+
+    Args:
+        text: One line.
+    """
+    sys.stderr.write(f"libcriu-py: {text}\n")
+    sys.stderr.flush()
+
+
+def read(program: Program) -> Reading:
+    """
+    Read the main module of a program in a child.
+
+    Args:
+        program: The program. sys.path must be as it will be when it runs.
+
+    Returns:
+        What was found out.
+    """
+    answer = _Answer()
+    pid = os.fork()
+    if pid == 0:
+        answer.write(_read(program))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    lines = answer.lines()
+    if not lines or lines[0][0] == "error":
+        return Reading([], error=lines[0][1] if lines else f"reading {program.value} ended without a result")
+    flags = lines[0]
+    return Reading(_wanted(lines[1:]), "self" in flags, "here" in flags, "source" in flags)
+
+
+def _read(program: Program) -> list[Sequence[str]]:
+    """
+    Return what is known of a main module: a line of flags, then a line for each import.
+    """
+    from libcriu_py.program import imports as main_imports
+
+    try:
+        main = main_imports.read_main(program)
+        found = main_imports.imports(main)
+        own = main_imports.checkpoints_itself(main)
+    except (ImportError, OSError, SyntaxError) as error:
+        return [("error", f"cannot read the main module of {program.value}: {error}")]
+    # `python -m package.module` imports the package first, and so does everything relative to it.
+    parents: list[Sequence[str]] = [(main.package,)] if main.package else []
+    here = program.kind == "module" and os.path.abspath(main.filename).startswith(os.path.join(path0(program), ""))
+    source = program.kind != "module" and main.is_file and main_imports.compiles_silently(main)
+    flags = ("read", "self" if own else "", "here" if here else "", "source" if source else "")
+    return [flags, *parents, *((wanted.module, *wanted.names) for wanted in found)]
+
+
+def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
+    """
+    Run a program once, in a child, and see what it imports.
+
+    Args:
+        program: The program.
+        args: Its arguments.
+
+    Returns:
+        The modules that were loaded when it ended; none, with a remark on stderr, if it ended without giving its exit
+        handlers a chance (os._exit, a signal).
+    """
+    say(f"trial run with {' '.join(args) or 'no arguments'}")
+    answer = _Answer()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        import atexit
+
+        atexit.register(lambda: answer.write(_loaded()))
+        sys.orig_argv[:] = [sys.executable, *program.arguments(), *args]
+        run_main(program, args)
+        raise SystemExit
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    lines = answer.lines()
+    if not lines:
+        say(f"the trial run ended with status {code} and without running its exit handlers: nothing learned")
+    elif code != 0:
+        say(f"the trial run ended with status {code}; what it had imported is used")
+    return _wanted(lines)
+
+
+def _loaded() -> list[Sequence[str]]:
+    """
+    Return the names of the modules that can be imported again under the same name.
+    """
+    return [
+        (name,)
+        for name, module in list(sys.modules.items())
+        if name not in {"__main__", "__mp_main__"} and getattr(getattr(module, "__spec__", None), "name", None) == name
+    ]
+
+
+def bring(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:
+    """
+    Import modules.
+
+    Args:
+        wanted: Which, in this order.
+        strict: Whether a module that cannot be imported is an error; otherwise it is left to the program, with a
+            remark on stderr, since the program may not need it or may expect the failure.
+
+    Returns:
+        The names among them that were not loaded yet.
+
+    Raises:
+        ImportError: With `strict`, a module cannot be imported.
+    """
+    brought: list[str] = []
+    for module, names in wanted:
+        new = module not in sys.modules
+        before = len(sys.modules)
+        try:
+            __import__(module, fromlist=names)
+        except (Exception, SystemExit) as error:  # module code raises anything
+            problem = f"{module}: {type(error).__name__}: {error}"
+            if strict:
+                raise ImportError(problem, name=module) from error
+            say(f"not preloaded: {problem}")
+            continue
+        if new or len(sys.modules) != before:
+            brought.append(module)
+    return brought
+
+
+class _Answer:
+    """
+    Lines of words that a child leaves for its parent.
+    """
+
+    def __init__(self) -> None:
+        """
+        Create the anonymous file; the parent can read it whoever else still has it open.
+        """
+        self._fd = os.memfd_create("libcriu_py-answer")
+
+    def write(self, lines: Iterable[Sequence[str]]) -> None:
+        """
+        Write all lines; words may not hold tabs or line ends.
+        """
+        text = "\n".join("\t".join(words) for words in lines)
+        with open(self._fd, "wb", closefd=False) as file:
+            file.write(os.fsencode(text))
+
+    def lines(self) -> list[list[str]]:
+        """
+        Return what was written, and close.
+        """
+        with open(self._fd, "rb") as file:
+            file.seek(0)
+            text = os.fsdecode(file.read())
+        return [line.split("\t") for line in text.split("\n")] if text else []
+
+
+def _wanted(lines: Iterable[Sequence[str]]) -> list[Wanted]:
+    """
+    Turn lines into what is to be imported.
+    """
+    return [(words[0], tuple(words[1:])) for words in lines]
