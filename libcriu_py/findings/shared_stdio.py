@@ -23,11 +23,7 @@ from libcriu_py.linux.mounts import known_mounts, mount_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from libcriu_py.images.wire import Message
-
-FDINFO_MAGIC = 0x56213732
-IDS_MAGIC = 0x54432030
-"""Of criu/include/magic.h."""
+    from libcriu_py.images.codec import Message
 
 _ID, _TYPE, _FD = 1, 3, 4  # of fdinfo_entry, images/fdinfo.proto
 _FILE_TYPE, _FILE_ID = 1, 2  # of file_entry, there
@@ -112,7 +108,7 @@ def redirect(images: str, leader: int, shared: Sequence[Shared]) -> None:
             if slot is not None:
                 entry.set(_ID, slot.number(_ID))
                 entry.set(_TYPE, slot.number(_TYPE))
-        _write(_fds_path(images, pid), FDINFO_MAGIC, entries)
+        _write(_fds_path(images, pid), "fdinfo", entries)
     _forget_unused(images)
 
 
@@ -121,24 +117,24 @@ def _forget_unused(images: str) -> None:
     used: set[int] = set()
     for name in os.listdir(images):
         if name.startswith("fdinfo-"):
-            entries = framing.read(os.path.join(images, name), FDINFO_MAGIC)
+            entries = framing.read(os.path.join(images, name), "fdinfo")
             used.update(entry.number(_ID) for entry in entries)
     path = os.path.join(images, "files.img")
-    files = framing.read(path, framing.FILES_MAGIC)
+    files = framing.read(path, "files")
     kept = [file for file in files if file.number(_FILE_TYPE) not in {_PIPE, _TTY} or file.number(_FILE_ID) in used]
     if len(kept) != len(files):
-        _write(path, framing.FILES_MAGIC, kept)
+        _write(path, "files", kept)
 
 
 def _fds_path(images: str, pid: int) -> str:
-    (ids,) = framing.read(os.path.join(images, f"ids-{pid}.img"), IDS_MAGIC)
+    (ids,) = framing.read(os.path.join(images, f"ids-{pid}.img"), "ids")
     return os.path.join(images, f"fdinfo-{ids.number(_FILES_ID)}.img")
 
 
 def _read_fds(images: str, pid: int) -> list[Message]:
-    return framing.read(_fds_path(images, pid), FDINFO_MAGIC)
+    return framing.read(_fds_path(images, pid), "fdinfo")
 
 
-def _write(path: str, magic: int, messages: list[Message]) -> None:
-    framing.write(f"{path}.new", magic, messages)
+def _write(path: str, kind: str, messages: list[Message]) -> None:
+    framing.write(f"{path}.new", kind, messages)
     os.rename(f"{path}.new", path)

@@ -1,184 +1,178 @@
 """
-The container and the wire format of CRIU's image files.
+Messages of protocol buffers, read and written without their descriptions.
 
-A file is a 32-bit number of its kind (two, since version 1.1: a common one
-first), then entries, each a 32-bit length and that many bytes of a protobuf
-message (criu/image.c, criu/include/magic.h, images/*.proto).  What is needed of
-them are a few fields of a few messages, so the wire format is read directly,
-and no protobuf library is needed at run time.
+CRIU's images are read here to be changed in a few places. What a newer CRIU adds to a message is unknown to
+us and must survive, so a message stays what it is on the wire: a list of numbered fields in their order.
 """
 
 from __future__ import annotations
 
-import os
-import struct
-from typing import TYPE_CHECKING
-
 from libcriu_py.errors import ImageError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+VARINT = 0
+FIXED64 = 1
+BYTES = 2
+FIXED32 = 5
+"""Wire types (protobuf.dev, "Encoding")."""
 
-    Path = str | os.PathLike[str]
-    Fields = dict[int, list[int | bytes]]
-
-__all__ = ["first_entry", "message", "number", "parse", "read_entries", "text"]
-
-_COMMON_MAGIC = 0x54564319
-_SERVICE_MAGIC = 0x55105940
-
-_MAGIC = {
-    "core": 0x55053847,
-    "fdinfo": 0x56213732,
-    "files": 0x56303138,
-    "ids": 0x54432030,
-    "inventory": 0x58313116,
-    "mm": 0x57492820,
-    "pagemap": 0x56084025,
-    "pstree": 0x50273030,
-    "stats": 0x57093306,
-}
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_FIXED = {FIXED64: 8, FIXED32: 4}
+_MAX_VARINT = 10
+_CUT_OFF = "a message of an image is cut off"
 
 
-def read_entries(path: Path, kind: str) -> list[Fields]:
+class Message:
     """
-    Read an image file.
+    One message: its fields in the order in which they were written.
 
-    Args:
-        path: The file.
-        kind: The kind it must be of: "core", "fdinfo", "files", "ids",
-            "inventory", "mm", "pagemap", "pstree" or "stats".
-
-    Returns:
-        The fields of each entry by number; numbers stay unsigned.
-
-    Raises:
-        ImageError: It is missing, of another kind, or damaged.
+    Integers are kept as they are on the wire: unsigned, of 64 bits.
     """
-    try:
-        with open(path, "rb") as image:
-            data = image.read()
-    except OSError as error:
-        raise ImageError(f"cannot read the image {os.fspath(path)}: {error.strerror}") from error
-    try:
-        return [parse(entry) for entry in _split(data, _MAGIC[kind])]
-    except (ValueError, IndexError, struct.error) as error:
-        raise ImageError(f"the image {os.fspath(path)} is damaged, or is no {kind} image: {error}") from error
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: list[tuple[int, int, int | bytes]] | None = None) -> None:
+        """Take fields: number, wire type, value."""
+        self.fields = [] if fields is None else fields
+
+    @classmethod
+    def parse(cls, data: bytes) -> Message:
+        """
+        Read a message.
+
+        Args:
+            data: its bytes, without a length in front.
+
+        Returns:
+            The message; `encode` gives the very same bytes again.
+
+        Raises:
+            ImageError: this is no message, or one that would not be written again as it was.
+        """
+        return cls(_fields(data))
+
+    def encode(self) -> bytes:
+        """Give the bytes of the message."""
+        out = bytearray()
+        for number, kind, value in self.fields:
+            _put_varint(out, number << 3 | kind)
+            if isinstance(value, int):
+                _put_varint(out, value)
+                continue
+            if kind == BYTES:
+                _put_varint(out, len(value))
+            out += value
+        return bytes(out)
+
+    def number(self, field: int, default: int | None = None) -> int:
+        """
+        Give the value of an integer field.
+
+        Raises:
+            ImageError: it is missing and there is no default.
+        """
+        for number, _, value in self.fields:
+            if number == field and isinstance(value, int):
+                return value
+        if default is None:
+            reason = f"an image lacks the field {field} of a message, which CRIU always writes"
+            raise ImageError(reason)
+        return default
+
+    def has(self, field: int) -> bool:
+        """Tell whether there is a field of this number."""
+        return any(number == field for number, _, _ in self.fields)
+
+    def numbers(self, field: int) -> list[int]:
+        """Return the values of a repeated field of integers."""
+        return [value for number, _, value in self.fields if number == field and isinstance(value, int)]
+
+    def message(self, field: int) -> Message:
+        """Return the message within a field; one without fields if it is absent."""
+        found = self.all_bytes(field)
+        return Message.parse(found[-1]) if found else Message()
+
+    def all_bytes(self, field: int) -> list[bytes]:
+        """Give the values of a repeated field of texts or messages."""
+        return [value for number, _, value in self.fields if number == field and isinstance(value, bytes)]
+
+    def text(self, field: int, default: str = "") -> str:
+        """Give the value of a text field."""
+        found = self.all_bytes(field)
+        return found[-1].decode("utf-8", "surrogateescape") if found else default
+
+    def set(self, field: int, value: int | bytes) -> None:
+        """Change the value of a field, or add it where fields of its number would be."""
+        kind = VARINT if isinstance(value, int) else BYTES
+        for place, (number, _, _) in enumerate(self.fields):
+            if number == field:
+                self.fields[place] = (field, kind, value)
+                return
+        place = sum(number < field for number, _, _ in self.fields)
+        self.fields.insert(place, (field, kind, value))
+
+    def replace_all(self, field: int, values: list[bytes]) -> None:
+        """Put other values in the place of all those of a repeated field."""
+        places = [place for place, (number, _, _) in enumerate(self.fields) if number == field]
+        kept = [item for item in self.fields if item[0] != field]
+        at = places[0] if places else len(kept)
+        self.fields = [*kept[:at], *((field, BYTES, value) for value in values), *kept[at:]]
+
+    def drop(self, field: int) -> None:
+        """Remove a field if it is there."""
+        self.fields = [item for item in self.fields if item[0] != field]
+
+    def copy(self) -> Message:
+        """Give a message of its own with the same fields."""
+        return Message(list(self.fields))
 
 
-def first_entry(path: Path, kind: str) -> Fields:
-    """
-    Read an image file that has one entry.
-
-    Args:
-        path: The file.
-        kind: The kind it must be of.
-
-    Returns:
-        The fields of the entry.
-
-    Raises:
-        ImageError: It is missing, of another kind, damaged or empty.
-    """
-    entries = read_entries(path, kind)
-    if not entries:
-        raise ImageError(f"the image {os.fspath(path)} is empty")
-    return entries[0]
-
-
-def number(fields: Fields, key: int) -> int:
-    """
-    Return a numeric field, 0 if it is absent.
-    """
-    value = fields.get(key, [0])[-1]
-    return value if isinstance(value, int) else 0
-
-
-def text(fields: Fields, key: int) -> str:
-    """
-    Return a field of text, empty if it is absent.
-    """
-    value = fields.get(key, [b""])[-1]
-    return os.fsdecode(value) if isinstance(value, bytes) else ""
-
-
-def message(fields: Fields, key: int) -> Fields:
-    """
-    Return the fields of a message within a message, none if it is absent.
-
-    Raises:
-        ImageError: It is damaged.
-    """
-    value = fields.get(key, [b""])[-1]
-    try:
-        return parse(value) if isinstance(value, bytes) else {}
-    except (ValueError, IndexError) as error:
-        raise ImageError(f"an image is damaged: {error}") from error
-
-
-def _split(data: bytes, magic: int) -> Iterator[bytes]:
-    found, following = struct.unpack_from("<II", data)
-    position = 4
-    if found in {_COMMON_MAGIC, _SERVICE_MAGIC}:
-        found, position = following, 8
-    if found != magic:
-        raise ValueError(f"its number is {found:#x} and not {magic:#x}")
-    while position < len(data):
-        (length,) = struct.unpack_from("<I", data, position)
-        position += 4
-        if position + length > len(data):
-            raise ValueError(f"it ends within the entry at {position}")
-        yield data[position : position + length]
-        position += length
-
-
-def parse(data: bytes) -> Fields:
-    """
-    Read a protobuf message.
-
-    Args:
-        data: The message.
-
-    Returns:
-        The values of each field by number; numbers stay unsigned.
-
-    Raises:
-        ValueError: It is damaged.
-        IndexError: It ends too early.
-    """
-    fields: Fields = {}
-    position = 0
-    while position < len(data):
-        key, position = _varint(data, position)
-        value: int | bytes
-        if key & 7 == _VARINT:
-            value, position = _varint(data, position)
-        elif key & 7 == _BYTES:
-            length, position = _varint(data, position)
-            value = data[position : position + length]
-            position += length
-        elif key & 7 in {_FIXED32, _FIXED64}:
-            size = 4 if key & 7 == _FIXED32 else 8
-            value = int.from_bytes(data[position : position + size], "little")
-            position += size
+def _fields(data: bytes) -> list[tuple[int, int, int | bytes]]:
+    # An image of a large program has tens of thousands of fields, most of whose numbers are a byte: for those
+    # there is no call.
+    fields: list[tuple[int, int, int | bytes]] = []
+    place, end = 0, len(data)
+    while place < end:
+        key = data[place]
+        place += 1
+        if key >= 0x80:
+            key, place = _get_varint(data, place - 1)
+        kind = key & 7
+        if kind in _FIXED:
+            size = _FIXED[kind]
         else:
-            raise ValueError(f"there is no wire type {key & 7}")
-        if position > len(data):
-            raise ValueError("a field is cut short")
-        fields.setdefault(key >> 3, []).append(value)
+            if place == end:
+                raise ImageError(_CUT_OFF)
+            size = data[place]
+            place += 1
+            if size >= 0x80:
+                size, place = _get_varint(data, place - 1)
+            if kind == VARINT:
+                fields.append((key >> 3, VARINT, size))
+                continue
+            if kind != BYTES:
+                reason = f"an image has a field of the unknown wire type {kind}"
+                raise ImageError(reason)
+        if place + size > end:
+            raise ImageError(_CUT_OFF)
+        fields.append((key >> 3, kind, data[place : place + size]))
+        place += size
     return fields
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number is too long")
+def _get_varint(data: bytes, place: int) -> tuple[int, int]:
+    value = 0
+    for count, byte in enumerate(data[place : place + _MAX_VARINT]):
+        value |= (byte & 0x7F) << 7 * count
+        if byte < 0x80:
+            if count and not byte:
+                reason = "a message of an image is not in the canonical encoding, so it cannot be changed safely"
+                raise ImageError(reason)
+            return value, place + count + 1
+    reason = "a number in an image is cut off or too long"
+    raise ImageError(reason)
+
+
+def _put_varint(out: bytearray, value: int) -> None:
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)

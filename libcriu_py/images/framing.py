@@ -10,67 +10,86 @@ import os
 import struct
 
 from libcriu_py.errors import ImageError
-from libcriu_py.images.wire import Message
+from libcriu_py.images.codec import Message
 
-COMMON_MAGIC = 0x54564319
-MM_MAGIC = 0x57492820
-PAGEMAP_MAGIC = 0x56084025
-FILES_MAGIC = 0x56303138
-PSTREE_MAGIC = 0x50273030
-"""Of criu/include/magic.h."""
+_COMMON_MAGIC = 0x54564319
+_SERVICE_MAGIC = 0x55105940
+_MAGIC = {
+    "core": 0x55053847,
+    "fdinfo": 0x56213732,
+    "files": 0x56303138,
+    "ids": 0x54432030,
+    "inventory": 0x58313116,
+    "mm": 0x57492820,
+    "pagemap": 0x56084025,
+    "pstree": 0x50273030,
+    "stats": 0x57093306,
+}
+"""Of criu/include/magic.h, by the kind of image."""
 FILES_NAME = "files.img"
-"""Of the image that describes the regular files that are open or mapped."""
+"""The image that describes the regular files that are open or mapped."""
 
 _SIZE = struct.Struct("<I")
 _HEAD = struct.Struct("<II")
 
 
-def read(path: str, magic: int) -> list[Message]:
+def read(path: str | os.PathLike[str], kind: str) -> list[Message]:
     """
     Read an image.
 
     Args:
-        path: the file.
-        magic: what kind of image it is to be.
+        path: The file.
+        kind: What it must be: "core", "fdinfo", "files", "ids", "inventory", "mm", "pagemap", "pstree" or "stats".
 
     Returns:
         Its messages.
 
     Raises:
-        ImageError: it is of another kind, damaged, or holds more than messages.
+        ImageError: It is missing, of another kind, damaged, or holds more than messages.
     """
-    with open(path, "rb") as file:
-        data = file.read()
-    name = os.path.basename(path)
-    if len(data) < _HEAD.size or _HEAD.unpack_from(data) != (COMMON_MAGIC, magic):
-        reason = f"{path} is not an image of the kind its name says"
-        raise ImageError(reason)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise ImageError(f"cannot read the image {os.fspath(path)}: {error.strerror}") from error
+    try:
+        return _messages(data, _MAGIC[kind])
+    except ImageError as error:
+        raise ImageError(f"the image {os.fspath(path)} is damaged, or is not of the kind {kind}: {error}") from None
+
+
+def _messages(data: bytes, magic: int) -> list[Message]:
+    if len(data) < _HEAD.size:
+        raise ImageError("it is cut off")
+    found, following = _HEAD.unpack_from(data)
+    place = _SIZE.size  # images of version 1.0 have one number
+    if found in {_COMMON_MAGIC, _SERVICE_MAGIC}:
+        found, place = following, _HEAD.size
+    if found != magic:
+        raise ImageError(f"its number is {found:#x} and not {magic:#x}")
     messages = []
-    place = _HEAD.size
     while place < len(data):
-        if place + _SIZE.size > len(data):
-            reason = f"{name} is cut off"
-            raise ImageError(reason)
+        begin = place + _SIZE.size
+        if begin > len(data):
+            raise ImageError("it is cut off")
         (size,) = _SIZE.unpack_from(data, place)
-        place += _SIZE.size
-        if place + size > len(data):
-            reason = f"{name} is cut off"
-            raise ImageError(reason)
-        messages.append(Message.parse(data[place : place + size]))
-        place += size
+        place = begin + size
+        if place > len(data):
+            raise ImageError("it is cut off")
+        messages.append(Message.parse(data[begin:place]))
     return messages
 
 
-def write(path: str, magic: int, messages: list[Message]) -> None:
+def write(path: str, kind: str, messages: list[Message]) -> None:
     """
     Write an image, as a new file of mode 0600.
 
     Args:
-        path: the file.
-        magic: the kind of image.
-        messages: what it is to hold.
+        path: The file.
+        kind: The kind of image.
+        messages: What it is to hold.
     """
-    parts = [_HEAD.pack(COMMON_MAGIC, magic)]
+    parts = [_HEAD.pack(_COMMON_MAGIC, _MAGIC[kind])]
     for message in messages:
         data = message.encode()
         parts += (_SIZE.pack(len(data)), data)

@@ -11,10 +11,12 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.images.codec import first_entry, message, number, parse, read_entries, text
+from libcriu_py.errors import ImageError
+from libcriu_py.images import framing
+from libcriu_py.images.codec import FIXED32, FIXED64, Message
 
 if TYPE_CHECKING:
-    from libcriu_py.images.codec import Fields, Path
+    Path = str | os.PathLike[str]
 
 __all__ = [
     "Descriptor",
@@ -200,6 +202,39 @@ def restore_stats(work_dir: Path) -> dict[str, int]:
     return _stats(os.path.join(work_dir, "stats-restore"), 2, _RESTORE_STATS)
 
 
+def read_entries(path: Path, kind: str) -> list[dict[int, list[int | bytes]]]:
+    """
+    Read an image file.
+
+    Args:
+        path: The file.
+        kind: The kind it must be of: "core", "fdinfo", "files", "ids", "inventory", "mm", "pagemap", "pstree" or
+            "stats".
+
+    Returns:
+        The fields of each entry by number; numbers stay unsigned.
+
+    Raises:
+        ImageError: It is missing, of another kind, or damaged.
+    """
+    entries = []
+    for message in framing.read(path, kind):
+        fields: dict[int, list[int | bytes]] = {}
+        for number, wire_type, value in message.fields:
+            fixed = wire_type in {FIXED32, FIXED64} and isinstance(value, bytes)
+            fields.setdefault(number, []).append(int.from_bytes(value, "little") if fixed else value)  # type: ignore[arg-type]
+        entries.append(fields)
+    return entries
+
+
+def _only(path: Path, kind: str) -> Message:
+    """Return the first message of an image that has one."""
+    messages = framing.read(path, kind)
+    if not messages:
+        raise ImageError(f"the image {os.fspath(path)} is empty")
+    return messages[0]
+
+
 def inventory(images_dir: Path) -> Inventory:
     """
     Return what an image says of itself.
@@ -213,8 +248,8 @@ def inventory(images_dir: Path) -> Inventory:
     Raises:
         ImageError: It is missing or damaged.
     """
-    fields = first_entry(os.path.join(images_dir, "inventory.img"), "inventory")
-    return Inventory(number(fields, 1), text(fields, 13), number(fields, 8) if 8 in fields else None)
+    fields = _only(os.path.join(images_dir, "inventory.img"), "inventory")
+    return Inventory(fields.number(1, 0), fields.text(13), fields.number(8, 0) if fields.has(8) else None)
 
 
 def process_tree(images_dir: Path) -> list[Process]:
@@ -231,12 +266,12 @@ def process_tree(images_dir: Path) -> list[Process]:
         ImageError: An image is missing or damaged.
     """
     found = []
-    for fields in read_entries(os.path.join(images_dir, "pstree.img"), "pstree"):
-        pid = number(fields, 1)
-        threads = tuple(item for item in fields.get(5, []) if isinstance(item, int))
-        core = read_entries(os.path.join(images_dir, f"core-{pid}.img"), "core")
-        name = text(message(core[0], 3), 6) if core else ""
-        found.append(Process(pid, number(fields, 2), number(fields, 3), number(fields, 4), threads, name))
+    for fields in framing.read(os.path.join(images_dir, "pstree.img"), "pstree"):
+        pid = fields.number(1, 0)
+        threads = tuple(fields.numbers(5))
+        core = framing.read(os.path.join(images_dir, f"core-{pid}.img"), "core")
+        name = core[0].message(3).text(6) if core else ""
+        found.append(Process(pid, fields.number(2, 0), fields.number(3, 0), fields.number(4, 0), threads, name))
     return found
 
 
@@ -253,7 +288,7 @@ def files(images_dir: Path) -> dict[int, OpenFile]:
     Raises:
         ImageError: The image is missing or damaged.
     """
-    entries = read_entries(os.path.join(images_dir, "files.img"), "files")
+    entries = framing.read(os.path.join(images_dir, "files.img"), "files")
     return {file.id: file for file in map(_open_file, entries)}
 
 
@@ -272,12 +307,12 @@ def descriptors(images_dir: Path, pid: int) -> list[Descriptor]:
         ImageError: An image is missing or damaged.
     """
     known = files(images_dir)
-    table = number(first_entry(os.path.join(images_dir, f"ids-{pid}.img"), "ids"), 2)
+    table = _only(os.path.join(images_dir, f"ids-{pid}.img"), "ids").number(2, 0)
     found = []
-    for fields in read_entries(os.path.join(images_dir, f"fdinfo-{table}.img"), "fdinfo"):
-        file_id = number(fields, 1)
-        file = known.get(file_id) or OpenFile(file_id, _file_kind(number(fields, 3)), "")
-        found.append(Descriptor(number(fields, 4), file))
+    for fields in framing.read(os.path.join(images_dir, f"fdinfo-{table}.img"), "fdinfo"):
+        file_id = fields.number(1, 0)
+        file = known.get(file_id) or OpenFile(file_id, _file_kind(fields.number(3, 0)), "")
+        found.append(Descriptor(fields.number(4, 0), file))
     return sorted(found)
 
 
@@ -296,8 +331,8 @@ def memory(images_dir: Path, pid: int) -> list[Mapping]:
         ImageError: An image is missing or damaged.
     """
     known = files(images_dir)
-    fields = first_entry(os.path.join(images_dir, f"mm-{pid}.img"), "mm")
-    return [_mapping(parse(area), known) for area in fields.get(14, []) if isinstance(area, bytes)]
+    fields = _only(os.path.join(images_dir, f"mm-{pid}.img"), "mm")
+    return [_mapping(Message.parse(area), known) for area in fields.all_bytes(14)]
 
 
 def saved_memory(images_dir: Path, pid: int) -> int:
@@ -315,60 +350,60 @@ def saved_memory(images_dir: Path, pid: int) -> int:
         ImageError: The image is missing or damaged.
     """
     pages = 0
-    for fields in read_entries(os.path.join(images_dir, f"pagemap-{pid}.img"), "pagemap")[1:]:
-        flags = number(fields, 4) if 4 in fields else (0 if number(fields, 3) else _PE_PRESENT)
+    for fields in framing.read(os.path.join(images_dir, f"pagemap-{pid}.img"), "pagemap")[1:]:
+        flags = fields.number(4, 0) if fields.has(4) else (0 if fields.number(3, 0) else _PE_PRESENT)
         if flags & _PE_PRESENT:
-            pages += number(fields, 5) if 5 in fields else number(fields, 2)
+            pages += fields.number(5, 0) if fields.has(5) else fields.number(2, 0)
     return pages * _PAGE_SIZE
 
 
 def _stats(path: str, part: int, names: dict[int, str]) -> dict[str, int]:
-    fields = message(first_entry(path, "stats"), part)
-    return {name: number(fields, key) for key, name in names.items() if key in fields}
+    fields = _only(path, "stats").message(part)
+    return {name: fields.number(key) for key, name in names.items() if fields.has(key)}
 
 
-def _mapping(area: Fields, known: dict[int, OpenFile]) -> Mapping:
-    status = number(area, 7)
+def _mapping(area: Message, known: dict[int, OpenFile]) -> Mapping:
+    status = area.number(7, 0)
     kind = next((name for bit, name in _VMA_KINDS if status & bit), "other")
-    if number(area, 6) & _MAP_GROWSDOWN:
+    if area.number(6, 0) & _MAP_GROWSDOWN:
         kind = "stack"
     # For mapped files this field holds the number of the file (criu/files-reg.c, open_vma).
-    file = known.get(number(area, 4)) if status & _VMA_FILE else None
+    file = known.get(area.number(4, 0)) if status & _VMA_FILE else None
     return Mapping(
-        start=number(area, 1),
-        end=number(area, 2),
-        protection=number(area, 5),
-        flags=number(area, 6),
+        start=area.number(1, 0),
+        end=area.number(2, 0),
+        protection=area.number(5, 0),
+        flags=area.number(6, 0),
         kind=kind,
         path=file.name if file else "",
-        offset=number(area, 3) if file else 0,
+        offset=area.number(3, 0) if file else 0,
     )
 
 
-def _open_file(fields: Fields) -> OpenFile:
-    kind, file_id = number(fields, 1), number(fields, 2)
+def _open_file(fields: Message) -> OpenFile:
+    kind, file_id = fields.number(1, 0), fields.number(2, 0)
     if kind == _REG:
-        regular = message(fields, 3)
-        size = number(regular, 8) if 8 in regular else None
-        return OpenFile(file_id, "file", text(regular, 6), size, number(regular, 3))
+        regular = fields.message(3)
+        size = regular.number(8, 0) if regular.has(8) else None
+        return OpenFile(file_id, "file", regular.text(6), size, regular.number(3, 0))
     if kind == _INET:
-        return OpenFile(file_id, _file_kind(kind), _inet_name(message(fields, 4)))
+        return OpenFile(file_id, _file_kind(kind), _inet_name(fields.message(4)))
     if kind == _UNIX:
-        name = text(message(fields, 16), 11)
+        name = fields.message(16).text(11)
         return OpenFile(file_id, _file_kind(kind), name.rstrip("\0").replace("\0", "@", 1))
     return OpenFile(file_id, _file_kind(kind), "")
 
 
-def _inet_name(entry: Fields) -> str:
-    family = number(entry, 3)
+def _inet_name(entry: Message) -> str:
+    family = entry.number(3, 0)
     ends = []
     for addresses, port in ((11, 7), (12, 8)):
-        words = [word for word in entry.get(addresses, []) if isinstance(word, int)]
+        words = entry.numbers(addresses)
         raw = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
         size = 4 if family == socket.AF_INET else 16
         address = socket.inet_ntop(family, raw[:size]) if len(raw) >= size else "?"
-        ends.append(f"[{address}]:{number(entry, port)}" if ":" in address else f"{address}:{number(entry, port)}")
-    return ends[0] if number(entry, 8) == 0 else f"{ends[0]} -> {ends[1]}"
+        ends.append(f"[{address}]:{entry.number(port, 0)}" if ":" in address else f"{address}:{entry.number(port, 0)}")
+    return ends[0] if entry.number(8, 0) == 0 else f"{ends[0]} -> {ends[1]}"
 
 
 def _file_kind(kind: int) -> str:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import ImageError
 from libcriu_py.images import framing
+from libcriu_py.images.codec import Message
 from libcriu_py.images.framing import FILES_NAME
-from libcriu_py.images.wire import Message
 from libcriu_py.memory import libraries
 from libcriu_py.memory.memory import (
     COMPAT_NR_PAGES,
@@ -130,8 +130,8 @@ def compare_rest(original: str, rewritten: str, changed: set[str]) -> None:
 
 def _compare_files(original: str, rewritten: str, key: str, size: int) -> set[int]:
     """Compare the files images; returns the numbers of the entries for `memory.img`."""
-    before = framing.read(os.path.join(original, FILES_NAME), framing.FILES_MAGIC)
-    after = framing.read(os.path.join(rewritten, FILES_NAME), framing.FILES_MAGIC)
+    before = framing.read(os.path.join(original, FILES_NAME), "files")
+    after = framing.read(os.path.join(rewritten, FILES_NAME), "files")
     old, new = after[: len(before)], after[len(before) :]
     _require([m.fields for m in before] == [m.fields for m in old], "an open file differs")
     ids = set()

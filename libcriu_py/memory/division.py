@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from libcriu_py.errors import ImageError, SnapshotError
 from libcriu_py.images import framing
-from libcriu_py.images.wire import Message
+from libcriu_py.images.codec import Message
 from libcriu_py.memory import check, rewrite
 from libcriu_py.memory.blocks import BlockWriter
 from libcriu_py.memory.memory import END, FILE_PRIVATE, MM_VMAS, PAGE, PGOFF, SHMID, START, Area, Memory, processes
@@ -55,8 +55,8 @@ class Division:
         self._old = snapshot
         self._target = target
         self._name = f"mm-{pids[0]}.img"
-        (self._mm,) = framing.read(os.path.join(snapshot.images, self._name), framing.MM_MAGIC)
-        self._files = framing.read(os.path.join(snapshot.images, framing.FILES_NAME), framing.FILES_MAGIC)
+        (self._mm,) = framing.read(os.path.join(snapshot.images, self._name), "mm")
+        self._files = framing.read(os.path.join(snapshot.images, framing.FILES_NAME), "files")
         ids = check.ids_of(self._files, snapshot.memory_key or "")
         with Memory(snapshot.images, pids[0]) as memory:
             blocks = [area for area in memory.areas if _is_block(memory, area, ids)]
@@ -115,8 +115,8 @@ class Division:
             places[area.start] = number
         mm = self._mm.copy()
         mm.replace_all(MM_VMAS, [_moved(data, places) for data in self._mm.all_bytes(MM_VMAS)])
-        framing.write(os.path.join(images, self._name), framing.MM_MAGIC, [mm])
-        framing.write(os.path.join(images, framing.FILES_NAME), framing.FILES_MAGIC, files)
+        framing.write(os.path.join(images, self._name), "mm", [mm])
+        framing.write(os.path.join(images, framing.FILES_NAME), "files", files)
         rewrite.link_rest(self._old.images, images, {self._name, framing.FILES_NAME})
 
     def check(self, files: dict[str, str]) -> None:
@@ -130,8 +130,8 @@ class Division:
             ImageError: it has not.
         """
         images = os.path.join(self._target, IMAGES)
-        (mm,) = framing.read(os.path.join(images, self._name), framing.MM_MAGIC)
-        listed = framing.read(os.path.join(images, framing.FILES_NAME), framing.FILES_MAGIC)
+        (mm,) = framing.read(os.path.join(images, self._name), "mm")
+        listed = framing.read(os.path.join(images, framing.FILES_NAME), "files")
         paths = {number: path for key, path in files.items() for number in check.ids_of(listed, key)}
         before, after = self._mm.copy(), mm.copy()
         areas = list(zip(before.all_bytes(MM_VMAS), after.all_bytes(MM_VMAS), strict=True))

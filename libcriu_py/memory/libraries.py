@@ -18,7 +18,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.images import framing
-from libcriu_py.images.wire import Message
+from libcriu_py.images.codec import Message
 from libcriu_py.memory.memory import FILE_PRIVATE, MM_EXE_FILE, PAGE, PGOFF, PROT_EXEC, SHMID
 from libcriu_py.snapshot.manifest import MEMORY
 
@@ -60,7 +60,7 @@ def files(images: str) -> dict[int, File]:
         The files by the numbers that areas refer to them with.
     """
     found = {}
-    for message in framing.read(os.path.join(images, framing.FILES_NAME), framing.FILES_MAGIC):
+    for message in framing.read(os.path.join(images, framing.FILES_NAME), "files"):
         for data in message.all_bytes(3):
             reg = Message.parse(data)
             found[message.number(2)] = File(reg.text(6), reg.number(8, -1) if reg.number(8, -1) >= 0 else None)

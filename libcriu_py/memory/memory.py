@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import ImageError
 from libcriu_py.images import framing
-from libcriu_py.images.wire import Message
+from libcriu_py.images.codec import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,11 +107,11 @@ class Memory:
             ImageError: they are damaged, or of a form that is not understood.
         """
         self.pid = pid
-        self.mm = _only(framing.read(os.path.join(directory, f"mm-{pid}.img"), framing.MM_MAGIC))
+        self.mm = _only(framing.read(os.path.join(directory, f"mm-{pid}.img"), "mm"))
         self.areas = [Area(Message.parse(data)) for data in self.mm.all_bytes(MM_VMAS)]
         self._areas = [area.start for area in self.areas]
         self.pagemap_name = f"pagemap-{pid}.img"
-        pagemap = framing.read(os.path.join(directory, self.pagemap_name), framing.PAGEMAP_MAGIC)
+        pagemap = framing.read(os.path.join(directory, self.pagemap_name), "pagemap")
         if not pagemap:
             reason = f"{self.pagemap_name} has no head"
             raise ImageError(reason)

@@ -196,7 +196,7 @@ def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[
 
 
 def _write(images: str, target: str, memory_file: str, key: str, memories: Sequence[Memory], planned: Planned) -> None:
-    files = framing.read(os.path.join(images, framing.FILES_NAME), framing.FILES_MAGIC)
+    files = framing.read(os.path.join(images, framing.FILES_NAME), "files")
     first = max(rewrite.file_ids(files), default=0) + 1
     ids = range(first, first + len(memories))
     fd = os.open(memory_file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
@@ -211,5 +211,5 @@ def _write(images: str, target: str, memory_file: str, key: str, memories: Seque
         rewrite.write_process(memory, segments, target, number)
         changed |= {f"mm-{memory.pid}.img", memory.pagemap_name, memory.pages_name}
     files = rewrite.add_files(files, ids, key, planned.size)
-    framing.write(os.path.join(target, framing.FILES_NAME), framing.FILES_MAGIC, files)
+    framing.write(os.path.join(target, framing.FILES_NAME), "files", files)
     rewrite.link_rest(images, target, changed)

@@ -10,7 +10,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from libcriu_py.images import framing
-from libcriu_py.images.wire import Message
+from libcriu_py.images.codec import Message
 from libcriu_py.memory import libraries
 from libcriu_py.memory.blocks import BlockWriter
 from libcriu_py.memory.memory import (
@@ -86,7 +86,7 @@ def write_process(memory: Memory, segments: Sequence[Segment], target: str, file
     """
     mm = memory.mm.copy()
     mm.replace_all(MM_VMAS, [message.encode() for message in _areas(memory.areas, segments, file_id)])
-    framing.write(os.path.join(target, f"mm-{memory.pid}.img"), framing.MM_MAGIC, [mm])
+    framing.write(os.path.join(target, f"mm-{memory.pid}.img"), "mm", [mm])
     entries = [memory.head]
     fd = os.open(os.path.join(target, memory.pages_name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -99,7 +99,7 @@ def write_process(memory: Memory, segments: Sequence[Segment], target: str, file
         os.ftruncate(fd, size)
     finally:
         os.close(fd)
-    framing.write(os.path.join(target, memory.pagemap_name), framing.PAGEMAP_MAGIC, entries)
+    framing.write(os.path.join(target, memory.pagemap_name), "pagemap", entries)
 
 
 def write_content(memory: Memory, segments: Sequence[Segment], fd: int, files: Mapping[int, File]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libcriu_py.images import framing
-from libcriu_py.images.wire import Message
+from libcriu_py.images.codec import Message
 from tests.system.cli_terminal import Terminal
 from tests.system.selfdump import PLAIN, REPORT, SelfDump, start, take, write_program
 
@@ -571,7 +571,7 @@ def test_images_leave_the_comparison_of_libraries_to_the_manifest(mode: Mode, di
     snapshot = take(mode, directory_of(mode.account))
     manifest = json.loads((snapshot.path / "manifest.json").read_text(encoding="utf-8"))
     compared = {entry["path"] for entry in manifest["mapped"]}
-    files = framing.read(str(snapshot.path / "images" / "files.img"), framing.FILES_MAGIC)
+    files = framing.read(str(snapshot.path / "images" / "files.img"), "files")
     regular = [Message.parse(data) for entry in files for data in entry.all_bytes(REGULAR)]
     libraries = [entry for entry in regular if ".so" in entry.text(NAME)]
     assert libraries

@@ -8,7 +8,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.images import framing
-from libcriu_py.images.wire import Message
+from libcriu_py.images.codec import Message
 from libcriu_py.memory import check, memory as m
 from libcriu_py.memory.memory import Memory
 
@@ -91,7 +91,7 @@ def write_process(
     mm.set(m.MM_BRK, brk[1] * PAGE)
     mm.set(m.MM_EXE_FILE, program)
     mm.fields += [(m.MM_VMAS, 2, area(vma).encode()) for vma in areas] + [(15, 0, 1), UNKNOWN]
-    framing.write(str(directory / f"mm-{pid}.img"), framing.MM_MAGIC, [mm])
+    framing.write(str(directory / f"mm-{pid}.img"), "mm", [mm])
     entries = [Message([(m.PAGES_ID, 0, number)])]
     stored = sorted(pages)
     groups: list[list[int]] = []
@@ -107,7 +107,7 @@ def write_process(
             entry.fields.append((m.NR_PAGES, 0, len(group)))
         entry.fields.append(UNKNOWN)
         entries.append(entry)
-    framing.write(str(directory / f"pagemap-{pid}.img"), framing.PAGEMAP_MAGIC, entries)
+    framing.write(str(directory / f"pagemap-{pid}.img"), "pagemap", entries)
     (directory / f"pages-{number}.img").write_bytes(b"".join(pages[page] for page in stored))
 
 
@@ -125,7 +125,7 @@ def write_rest(directory: Path, library: str = "/usr/lib/libsome.so", size: int 
     if size is not None:
         reg.set(8, size)
     entry = Message([(1, 0, 1), (2, 0, LIBRARY), (3, 2, reg.encode()), UNKNOWN])
-    framing.write(str(directory / "files.img"), framing.FILES_MAGIC, [entry])
+    framing.write(str(directory / "files.img"), "files", [entry])
     (directory / "core-1.img").write_bytes(b"something else")
     (directory / "dump.log").write_text("a log", encoding="utf-8")
 
@@ -204,7 +204,7 @@ class Images(NamedTuple):
         Give the areas that are mapped from the file, in pages.
         """
         with Memory(str(self.after), pid) as after:
-            files = framing.read(str(self.after / "files.img"), framing.FILES_MAGIC)
+            files = framing.read(str(self.after / "files.img"), "files")
             ids = check.ids_of(files, KEY)
             areas = [area for area in after.areas if area.message.number(m.SHMID) in ids]
         return [(area.start // PAGE, area.end // PAGE) for area in areas]
@@ -214,9 +214,9 @@ class Images(NamedTuple):
         Change the areas that were dumped.
         """
         path = self.before / "mm-1.img"
-        (mm,) = framing.read(str(path), framing.MM_MAGIC)
+        (mm,) = framing.read(str(path), "mm")
         areas = [Message.parse(data) for data in mm.all_bytes(m.MM_VMAS)]
         change(areas)
         mm.replace_all(m.MM_VMAS, [area.encode() for area in areas])
         path.unlink()
-        framing.write(str(path), framing.MM_MAGIC, [mm])
+        framing.write(str(path), "mm", [mm])

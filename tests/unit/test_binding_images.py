@@ -13,7 +13,8 @@ from hypothesis import given, strategies as st
 
 from libcriu_py.errors import ImageError
 from libcriu_py.images import readers
-from libcriu_py.images.codec import parse, read_entries
+from libcriu_py.images.codec import Message
+from libcriu_py.images.readers import read_entries
 
 PSTREE = struct.pack("<II", 0x54564319, 0x50273030)
 ENTRY = bytes([0x08, 0x96, 0x01, 0x10, 0x00, 0x28, 0x07, 0x28, 0x08])
@@ -89,4 +90,5 @@ def test_numbers_survive(fields: dict[int, int]) -> None:
         return bytes([*out, value])
 
     data = b"".join(varint(key << 3) + varint(value) for key, value in fields.items())
-    assert parse(data) == {key: [value] for key, value in fields.items()}
+    message = Message.parse(data)
+    assert {key: message.numbers(key) for key in fields} == {key: [value] for key, value in fields.items()}

@@ -13,7 +13,7 @@ import pytest
 
 from libcriu_py.errors import ImageError
 from libcriu_py.images import framing
-from libcriu_py.images.wire import Message
+from libcriu_py.images.codec import Message
 from libcriu_py.memory import libraries, memory as m, optimize
 from libcriu_py.memory.memory import Memory
 from tests.unit.mapped_images import (
@@ -160,7 +160,7 @@ def test_growing_memory_is_never_mapped(make: Callable[..., Images]) -> None:
     made = make([CODE, DATA, ARENA], STORED | POOLS)
     made.change_before(lambda areas: areas[2].set(m.FLAGS, 0x122))
     path = made.after / "mm-1.img"
-    (mm,) = framing.read(str(path), framing.MM_MAGIC)
+    (mm,) = framing.read(str(path), "mm")
     areas = [Message.parse(data) for data in mm.all_bytes(m.MM_VMAS)]
     first, second = areas[2], areas[2].copy()
     first.set(m.END, 0x10E * PAGE)
@@ -169,7 +169,7 @@ def test_growing_memory_is_never_mapped(make: Callable[..., Images]) -> None:
     second.set(m.FLAGS, 0x102)
     mm.replace_all(m.MM_VMAS, [area.encode() for area in (*areas[:2], first, second)])
     path.unlink()
-    framing.write(str(path), framing.MM_MAGIC, [mm])
+    framing.write(str(path), "mm", [mm])
     with pytest.raises(ImageError, match="special"):
         made.check()
 

@@ -14,7 +14,7 @@ import pytest
 
 from libcriu_py.errors import ImageError
 from libcriu_py.images import framing
-from libcriu_py.images.wire import Message
+from libcriu_py.images.codec import Message
 from libcriu_py.memory import memory as m, optimize, plan, rewrite
 from libcriu_py.memory.memory import Memory
 from libcriu_py.memory.owners import Owned
@@ -138,12 +138,12 @@ def change_area(made: Images, change: Callable[[Message], None], place: int) -> 
     Change an area of the rewritten images.
     """
     path = made.after / "mm-1.img"
-    (mm,) = framing.read(str(path), framing.MM_MAGIC)
+    (mm,) = framing.read(str(path), "mm")
     areas = [Message.parse(data) for data in mm.all_bytes(m.MM_VMAS)]
     change(areas[place])
     mm.replace_all(m.MM_VMAS, [one.encode() for one in areas])
     path.unlink()
-    framing.write(str(path), framing.MM_MAGIC, [mm])
+    framing.write(str(path), "mm", [mm])
 
 
 @pytest.mark.parametrize(
@@ -230,10 +230,10 @@ def test_pages_in_another_form_stay_copied(tmp_path: Path, flags: int, reason: s
     write_process(directory, 1, [BIG], {0x1000: page("x")})
     write_rest(directory)
     path = directory / "pagemap-1.img"
-    head, entry = framing.read(str(path), framing.PAGEMAP_MAGIC)
+    head, entry = framing.read(str(path), "pagemap")
     entry.set(m.PE_FLAGS, flags)
     path.unlink()
-    framing.write(str(path), framing.PAGEMAP_MAGIC, [head, entry])
+    framing.write(str(path), "pagemap", [head, entry])
     before = {name: (directory / name).read_bytes() for name in os.listdir(directory)}
     result = optimize.map_memory(str(directory), str(tmp_path / "memory.img"), KEY)
     assert result.kind == "copy"
@@ -306,12 +306,12 @@ def test_special_areas_are_never_mapped(images: Callable[..., Images]) -> None:
     made = images()
     for flags, status in ((0x2022, ANON), (0x122, ANON), (0x21, 0x101)):
         path = made.before / "mm-1.img"
-        (mm,) = framing.read(str(path), framing.MM_MAGIC)
+        (mm,) = framing.read(str(path), "mm")
         areas = [Message.parse(data) for data in mm.all_bytes(m.MM_VMAS)]
         areas[2].set(m.FLAGS, flags)
         areas[2].set(m.STATUS, status)
         mm.replace_all(m.MM_VMAS, [one.encode() for one in areas])
         path.unlink()
-        framing.write(str(path), framing.MM_MAGIC, [mm])
+        framing.write(str(path), "mm", [mm])
         with pytest.raises(ImageError):
             made.check()

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from libcriu_py.errors import ImageError
 from libcriu_py.images import framing
-from libcriu_py.images.wire import BYTES, FIXED32, FIXED64, VARINT, Message
+from libcriu_py.images.codec import BYTES, FIXED32, FIXED64, VARINT, Message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,10 +92,10 @@ def test_images_are_written_as_they_were_read(tmp_path: Path) -> None:
     An image is its magic numbers and its messages, each with its size in front.
     """
     messages = [Message([(1, VARINT, 5), (99, BYTES, b"later")]), Message()]
-    framing.write(str(tmp_path / "one.img"), framing.MM_MAGIC, messages)
-    found = framing.read(str(tmp_path / "one.img"), framing.MM_MAGIC)
+    framing.write(str(tmp_path / "one.img"), "mm", messages)
+    found = framing.read(str(tmp_path / "one.img"), "mm")
     assert [message.fields for message in found] == [message.fields for message in messages]
-    framing.write(str(tmp_path / "two.img"), framing.MM_MAGIC, found)
+    framing.write(str(tmp_path / "two.img"), "mm", found)
     assert (tmp_path / "one.img").read_bytes() == (tmp_path / "two.img").read_bytes()
     assert (tmp_path / "two.img").stat().st_mode & 0o777 == 0o600
 
@@ -106,16 +106,16 @@ def test_a_cut_off_image_is_refused(tmp_path: Path, keep: int) -> None:
     An image that ends within its head, a size or a message is an ImageError.
     """
     path = tmp_path / "one.img"
-    framing.write(str(path), framing.MM_MAGIC, [Message([(1, BYTES, b"12345")])])
+    framing.write(str(path), "mm", [Message([(1, BYTES, b"12345")])])
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ImageError):
-        framing.read(str(path), framing.MM_MAGIC)
+        framing.read(str(path), "mm")
 
 
 def test_an_image_of_another_kind_is_refused(tmp_path: Path) -> None:
     """
     The magic number says what an image is, not its name.
     """
-    framing.write(str(tmp_path / "mm-1.img"), framing.PAGEMAP_MAGIC, [])
+    framing.write(str(tmp_path / "mm-1.img"), "pagemap", [])
     with pytest.raises(ImageError, match="kind"):
-        framing.read(str(tmp_path / "mm-1.img"), framing.MM_MAGIC)
+        framing.read(str(tmp_path / "mm-1.img"), "mm")
