@@ -1,7 +1,7 @@
 """
 The boundary with C: what build_ffi.py declares, as CRIU 4.2 has it.
 
-An older or newer libcriu has fewer or more functions; `_native.function` is the
+An older or newer libcriu has fewer or more functions; `criu.native.function` is the
 way to those.
 """
 

@@ -16,7 +16,7 @@
 /* Exported by libcriu, absent from criu.h up to and including CRIU 4.3. */
 void criu_local_set_unprivileged(criu_opts *opts, bool unprivileged);
 
-/* Implemented in Python (_native.py). */
+/* Implemented in Python (criu/native.py). */
 int lcp_notify(char *action, criu_notify_arg_t na);
 int lcp_more(criu_predump_info pi);
 

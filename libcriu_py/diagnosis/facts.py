@@ -14,6 +14,7 @@ from typing import Any
 
 from libcriu_py.diagnosis import cost, syscalls
 from libcriu_py.linux.capabilities import all_capabilities, file_capabilities, names
+from libcriu_py.linux.files import status
 from libcriu_py.linux.mounts import mounts
 from libcriu_py.privilege import obstacles
 
@@ -147,12 +148,6 @@ def kernel_config() -> dict[str, str] | None:
 
 
 # ---- this process ----------------------------------------------------------
-
-
-def status() -> dict[str, str]:
-    """Give /proc/self/status by name."""
-    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
-        return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
 
 
 def _process() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from libcriu_py.findings import shared_stdio, sockets, tracing
 from libcriu_py.findings.finding import Finding, Verdict
+from libcriu_py.linux.files import fdinfo
 from libcriu_py.linux.mounts import known_mounts, mount_of
 
 if TYPE_CHECKING:
@@ -126,8 +127,7 @@ def _anonymous(descriptor: _Descriptor, options: Mapping[str, object]) -> Findin
 
 
 def _watches(fd: int) -> bool:
-    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-        return any(line.startswith(b"inotify ") for line in file)
+    return any(words[0] == "inotify" for words in fdinfo(fd))
 
 
 def _opens_handles() -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from libcriu_py.findings import mappings, shared_stdio
 from libcriu_py.findings.finding import Finding, Verdict
 from libcriu_py.linux import processes
+from libcriu_py.linux.files import fdinfo, status
 from libcriu_py.linux.mounts import known_mounts, mount_of
 
 if TYPE_CHECKING:
@@ -33,16 +34,11 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
     yield from _children()
 
 
-def _status(pid: int | str) -> dict[str, str]:
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-
-
 def _tracer() -> Iterator[Finding]:
     """
     A task has one tracer, and criu has to be it (ptrace(2)).
     """
-    tracer = _status("self").get("TracerPid", "0").strip()
+    tracer = status().get("TracerPid", "0")
     if tracer != "0":
         advice = "it traces this process, as criu would have to; end strace or the debugger"
         yield Finding("tracer", f"pid {tracer}", Verdict.IMPOSSIBLE, advice)
@@ -126,8 +122,8 @@ def _descriptors_needed() -> int:
 
 
 def _bytes_needed() -> int:
-    status = _status("self")
-    kilobytes = sum(int(status[name].split()[0]) for name in ("RssAnon", "RssShmem") if name in status)
+    told = status()
+    kilobytes = sum(int(told[name].split()[0]) for name in ("RssAnon", "RssShmem") if name in told)
     return max(kilobytes << 10, _LEAST_BYTES)
 
 
@@ -159,8 +155,7 @@ def _locks_of(pid: int) -> Iterator[tuple[str, int]]:
     with contextlib.suppress(OSError):  # it has ended, or may not be looked at: criu is to say what it thinks
         for name in os.listdir(descriptors):
             with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing
-                with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii", errors="replace") as file:
-                    lines = [line.split() for line in file if line.startswith("lock:")]
+                lines = [line for line in fdinfo(name, pid) if line[0] == "lock:"]
                 # Nothing follows where who took it is in no pid namespace of ours; criu leaves that out, too.
                 for _, _, kind, _, access, taker, *_ in (line for line in lines if len(line) > 1):
                     yield f"{kind} {access} on {os.readlink(f'{descriptors}/{name}')}", int(taker)
@@ -169,7 +164,7 @@ def _locks_of(pid: int) -> Iterator[tuple[str, int]]:
 def _children() -> Iterator[Finding]:
     for pid in processes.processes()[1:]:
         try:
-            status = _status(pid)
+            told = status(pid)
         except FileNotFoundError:
             continue
         outside = _outside(pid)
@@ -178,11 +173,11 @@ def _children() -> Iterator[Finding]:
                 f"it has {outside} open, from another mount namespace, in which criu finds no mount for it; start it "
                 "with stdin, stdout and stderr opened inside the program, such as subprocess.DEVNULL or PIPE"
             )
-            yield Finding("child process", f"{status.get('Name', '?')} (pid {pid})", Verdict.NEEDS_HOOK, advice)
+            yield Finding("child process", f"{told.get('Name', '?')} (pid {pid})", Verdict.NEEDS_HOOK, advice)
             continue
-        zombie = status.get("State", "").startswith("Z")
+        zombie = told.get("State", "").startswith("Z")
         advice = "it has ended and nobody has waited for it; it is dumped too" if zombie else "it is dumped too"
-        yield Finding("child process", f"{status.get('Name', '?')} (pid {pid})", Verdict.FINE, advice)
+        yield Finding("child process", f"{told.get('Name', '?')} (pid {pid})", Verdict.FINE, advice)
 
 
 def _outside(pid: int) -> str | None:

@@ -8,6 +8,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py.linux.files import read_small, status
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -89,28 +91,20 @@ class Capabilities(NamedTuple):
 
 def capabilities() -> Capabilities:
     """Read the capabilities of this process from /proc/self/status."""
-    found: dict[bytes, bytes] = {}
-    with open("/proc/self/status", "rb") as status:
-        for line in status:
-            name, _, value = line.partition(b":")
-            found[name] = value
+    found = status()
     return Capabilities(
-        effective=int(found.get(b"CapEff", b"0"), 16),
-        permitted=int(found.get(b"CapPrm", b"0"), 16),
-        bounding=int(found.get(b"CapBnd", b"0"), 16),
-        no_new_privs=int(found.get(b"NoNewPrivs", b"0")) == 1,
-        seccomp_filters=int(found.get(b"Seccomp_filters", b"0")),
+        effective=int(found.get("CapEff", "0"), 16),
+        permitted=int(found.get("CapPrm", "0"), 16),
+        bounding=int(found.get("CapBnd", "0"), 16),
+        no_new_privs=found.get("NoNewPrivs") == "1",
+        seccomp_filters=int(found.get("Seccomp_filters", "0")),
     )
 
 
 def all_capabilities() -> int:
     """Give the mask of all capabilities that this kernel knows, or that are known here where /proc/sys is hidden."""
-    try:
-        with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
-            count = int(file.read()) + 1
-    except FileNotFoundError:
-        count = len(NAMES)
-    return int((1 << count) - 1)
+    last = read_small("/proc/sys/kernel/cap_last_cap")
+    return (1 << (len(NAMES) if last is None else int(last) + 1)) - 1
 
 
 def bounding_is_reduced() -> bool:
@@ -158,11 +152,7 @@ def needed(*, reduced: bool, dump: bool) -> int:
 
 def yama() -> int:
     """Give the restrictions on ptrace (Documentation/admin-guide/LSM/Yama.rst); 0 where there is no Yama."""
-    try:
-        with open("/proc/sys/kernel/yama/ptrace_scope", "rb") as file:
-            return int(file.read())
-    except OSError:
-        return 0
+    return int(read_small("/proc/sys/kernel/yama/ptrace_scope") or 0)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import re
 import select
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py.linux.files import fdinfo
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -76,8 +78,7 @@ def known_mounts(kind: str | None = None) -> frozenset[int]:
 
 def mount_of(fd: int | str, pid: int | str = "self") -> int:
     """Return the id of the mount that a file was opened on."""
-    with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(b"mnt_id:"))
+    return next(int(words[1]) for words in fdinfo(fd, pid) if words[0] == "mnt_id:")
 
 
 def mounts_of(pid: int) -> frozenset[tuple[str, str, str, frozenset[str]]] | None:

@@ -1,7 +1,7 @@
 """
 The calls of csrc/support.h with Python's types and exceptions.
 
-Everything here works on descriptors and processes; libcriu's own functions are in `_native`.
+Everything here works on descriptors and processes; libcriu's own functions are in `criu.native`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ from libcriu_py.linux.capabilities import (
     has_file_capability,
     needed,
 )
-from libcriu_py.privilege.mode import SERVICE_VARIABLE, Obstacle, Privilege, groups_in, read_small
+from libcriu_py.linux.files import read_small, stat
+from libcriu_py.privilege.mode import SERVICE_VARIABLE, Obstacle, Privilege, groups_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -221,8 +222,10 @@ def namespaces_failed(error: int, stage: int) -> UnsupportedFeature:
 
 def _start_of_init() -> int:
     """Give the start of pid 1, in clock ticks after the boot; 0 where /proc hides it."""
-    text = read_small("/proc/1/stat")
-    return int(text.rpartition(b")")[2].split()[19]) if text else 0
+    try:
+        return int(stat(1)[19])
+    except OSError:
+        return 0
 
 
 def forget_namespaces() -> None:

@@ -8,6 +8,8 @@ import enum
 import os
 from typing import NamedTuple
 
+from libcriu_py.linux.files import read_small
+
 SERVICE_VARIABLE = "LIBCRIU_PY_SERVICE"
 """Names the socket on which the supervisor of a rootless program serves it a criu."""
 MODE_VARIABLE = "LIBCRIU_PY_MODE"
@@ -67,12 +69,3 @@ def groups_in(mode: Privilege) -> list[int]:
         unmapped = int(read_small("/proc/sys/kernel/overflowgid") or 65534)  # the kernel's default
         groups = [group if group == os.getegid() else unmapped for group in groups]
     return sorted(groups)
-
-
-def read_small(path: str) -> bytes | None:
-    """Read a small file of /proc; None where it is hidden."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None

@@ -24,7 +24,7 @@ class Place(NamedTuple):
     """Where to run something, and what criu is given there."""
 
     namespaces: int
-    """NS_USER and NS_PID of `_support`, or 0."""
+    """NS_USER and NS_PID of `linux.support`, or 0."""
     ambient: int
     """Bits of the ambient capabilities, of use in a user namespace."""
     last_pid: int

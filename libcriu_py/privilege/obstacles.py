@@ -21,6 +21,7 @@ from libcriu_py.linux.capabilities import (
     file_capabilities,
     names,
 )
+from libcriu_py.linux.files import read_small, status
 from libcriu_py.linux.mounts import mounts
 from libcriu_py.privilege.mode import Obstacle, Privilege, groups_in
 
@@ -238,12 +239,12 @@ def no_namespace(error: int, stage: int) -> Obstacle:
 
     Args:
         error: the errno of what failed.
-        stage: where, as STAGES of `_support` names it.
+        stage: where, as STAGES of `linux.support` names it.
     """
     failed = f"{support.STAGES.get(stage, 'starting')} fails with {os.strerror(error)}"
     for path, bad, meaning in _SWITCHES:
         name = os.path.basename(path)
-        if _read(path) == bad:
+        if (read_small(path) or b"").decode() == bad:
             key = path.removeprefix("/proc/sys/").replace("/", ".")
             return Obstacle(f"{failed}: {meaning}", f"sysctl -w {key}={_GOOD.get(name, _ENOUGH)}", ROOT)
     if stage == support.STAGE_PROC:
@@ -256,7 +257,7 @@ def no_namespace(error: int, stage: int) -> Obstacle:
             "Kubernetes: procMount: Unmasked with hostUsers: false)",
             STARTER,
         )
-    if _read("/proc/sys/kernel/seccomp/actions_avail") is not None and seccomp_mode() == _SECCOMP_FILTERED:
+    if read_small("/proc/sys/kernel/seccomp/actions_avail") is not None and seccomp_mode() == _SECCOMP_FILTERED:
         return Obstacle(
             f"{failed}: a seccomp filter forbids it",
             "docker run --security-opt seccomp=unconfined ... (or a profile that allows unshare, clone, clone3, mount)",
@@ -271,19 +272,9 @@ def no_namespace(error: int, stage: int) -> Obstacle:
     return Obstacle(failed, "sysctl user.max_user_namespaces user.max_pid_namespaces user.max_mnt_namespaces", ROOT)
 
 
-def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return None
-
-
 def seccomp_mode() -> int:
     """Give the seccomp mode of this process: 0 none, 1 strict, 2 filtered."""
-    with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
-        modes = [int(line.split()[1]) for line in status if line.startswith("Seccomp:")]
-    return modes[0] if modes else 0
+    return int(status().get("Seccomp", 0))
 
 
 def in_chroot() -> bool:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py.linux.files import stat
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -199,6 +201,5 @@ def initial_block() -> tuple[int, int]:
     Raises:
         OSError: There is no /proc.
     """
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
+    fields = stat()
     return int(fields[47]), int(fields[48])

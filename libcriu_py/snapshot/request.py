@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.errors import RestoreError
 from libcriu_py.linux import support
+from libcriu_py.linux.files import status
 from libcriu_py.program.main import Program
 
 if TYPE_CHECKING:
@@ -163,9 +164,7 @@ def ignored_signals() -> list[int]:
     import signal
 
     others = {signal.SIGPIPE, signal.SIGXFSZ, 32, 33}  # Python's own, and those that glibc keeps for its threads
-    with open("/proc/self/status", "rb") as status:
-        line = next(line for line in status if line.startswith(b"SigIgn:"))
-    mask = int(line.split()[1], 16)
+    mask = int(status()["SigIgn"], 16)
     return [number for number in range(1, 65) if mask >> (number - 1) & 1 and number not in others]
 
 
