@@ -32,17 +32,11 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parent
 CSRC = Path("libcriu_py/csrc")
 HEADERS = ("native.h", "support.h")
-"""
-The headers whose declarations between the cdef marks are Python's.
-"""
+"""The headers whose declarations between the cdef marks are Python's."""
 SUPPORT = ("descriptors", "keeper", "namespaces", "supervisor", "mirror", "process", "standby", "pages")
-"""
-The units behind support.h, which the launcher is made of too.
-"""
+"""The units behind support.h, which the launcher is made of too."""
 WORKING_SET = ("prefetch", "observe")
-"""
-The other units behind support.h, of which the launcher has no need.
-"""
+"""The other units behind support.h, of which the launcher has no need."""
 
 _NO_CRIU = (
     "no CRIU to build against: run scripts/install-criu, or install criu and libcriu-dev 3.18 or newer "
@@ -83,9 +77,7 @@ class Criu(NamedTuple):
 
 
 def default_prefix() -> Path:
-    """
-    Return the prefix that scripts/install-criu installs into by default.
-    """
+    """Return the prefix that scripts/install-criu installs into by default."""
     data = os.environ.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
     return Path(data) / "libcriu_py" / "criu"
 
@@ -119,9 +111,7 @@ def _pkg_config(flag: str, package: str, default: list[str] | None = None) -> li
 
 
 def find_criu() -> Criu:
-    """
-    Find the CRIU to build against, or end with a message that says what to do.
-    """
+    """Find the CRIU to build against, or end with a message that says what to do."""
     cflags, libs = os.environ.get("LIBCRIU_CFLAGS"), os.environ.get("LIBCRIU_LIBS")
     if cflags is not None or libs is not None:
         return Criu(shlex.split(cflags or ""), shlex.split(libs or "-lcriu -lprotobuf-c"), "")
@@ -135,9 +125,7 @@ def find_criu() -> Criu:
 
 
 def read_header(cflags: list[str]) -> str:
-    """
-    Return the text of the criu.h that these compiler flags select.
-    """
+    """Return the text of the criu.h that these compiler flags select."""
     directories = [flag[2:] for flag in cflags if flag.startswith("-I")]
     for directory in (*directories, "/usr/include/criu", "/usr/local/include/criu"):
         header = Path(directory) / "criu.h"
@@ -172,9 +160,7 @@ def declarations(header: str) -> str:
 
 
 def make_ffi() -> FFI:
-    """
-    Return the builder that setuptools compiles.
-    """
+    """Return the builder that setuptools compiles."""
     criu = find_criu()
     builder = FFI()
     builder.cdef(declarations(read_header(criu.cflags)))

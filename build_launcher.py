@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 NAME = "libcriu-py-run"
 NAMES = (NAME, "libcriu-py")
-"""
-The names that it has on PATH.
-"""
+"""The names that it has on PATH."""
 PLACE = Path("libcriu_py", "bin", NAME)
 UNITS = (
     "launcher",
@@ -52,14 +50,10 @@ UNITS = (
     "problem",
     *SUPPORT,
 )
-"""
-Its sources in csrc.
-"""
+"""Its sources in csrc."""
 
 MAIN = str(CSRC / "launcher.c")
-"""
-What the distribution names as its script: it needs one for scripts to be built at all.
-"""
+"""What the distribution names as its script: it needs one for scripts to be built at all."""
 
 
 def _command(target: Path, criu: Criu, flags: Sequence[str], libs: Sequence[str]) -> list[str]:
@@ -104,14 +98,10 @@ def _is_current(target: Path) -> bool:
 
 
 class BuildExt(build_ext):
-    """
-    Build the launcher with the extension, in place where that is.
-    """
+    """Build the launcher with the extension, in place where that is."""
 
     def run(self) -> None:
-        """
-        Build both.
-        """
+        """Build both."""
         super().run()
         target = self.launcher
         if self.force or not _is_current(target):
@@ -120,21 +110,15 @@ class BuildExt(build_ext):
 
     @property
     def launcher(self) -> Path:
-        """
-        Where the launcher goes.
-        """
+        """Where the launcher goes."""
         return ROOT / PLACE if self.inplace or self.editable_mode else Path(self.build_lib) / PLACE
 
     def get_outputs(self) -> list[str]:
-        """
-        Name what was built.
-        """
+        """Name what was built."""
         return [*super().get_outputs(), str(Path(self.build_lib) / PLACE)]
 
     def get_output_mapping(self) -> dict[str, str]:
-        """
-        Name what an editable install finds in the source tree.
-        """
+        """Name what an editable install finds in the source tree."""
         return {**super().get_output_mapping(), str(Path(self.build_lib) / PLACE): str(ROOT / PLACE)}
 
 
@@ -153,27 +137,19 @@ class BuildScripts(Command):
     build_dir: Any  # a string, as soon as the options are final
 
     def initialize_options(self) -> None:
-        """
-        Know no directory yet.
-        """
+        """Know no directory yet."""
         self.build_dir = None
 
     def finalize_options(self) -> None:
-        """
-        Take over the directory of the whole build.
-        """
+        """Take over the directory of the whole build."""
         self.set_undefined_options("build", ("build_scripts", "build_dir"))
 
     def get_source_files(self) -> list[str]:
-        """
-        Name what a source distribution needs of it.
-        """
+        """Name what a source distribution needs of it."""
         return [MAIN]
 
     def run(self) -> None:
-        """
-        Build and copy it.
-        """
+        """Build and copy it."""
         self.run_command("build_ext")
         extension: Any = self.get_finalized_command("build_ext")  # that of setup.py: `BuildExt`
         directory = Path(self.build_dir)

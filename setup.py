@@ -1,6 +1,4 @@
-"""
-Build the cffi extension and the launcher; all metadata is in pyproject.toml.
-"""
+"""Build the cffi extension and the launcher; all metadata is in pyproject.toml."""
 
 import sys
 from pathlib import Path

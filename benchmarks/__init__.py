@@ -1,3 +1,1 @@
-"""
-Benchmarks: what a restored start saves, and how many there can be a second.
-"""
+"""Benchmarks: what a restored start saves, and how many there can be a second."""

@@ -33,9 +33,7 @@ BAR_WORDS = ("bar", "at most", "measured", "met?")
 
 
 class Bar(NamedTuple):
-    """
-    A promise, and what was measured.
-    """
+    """A promise, and what was measured."""
 
     name: str
     limit: str
@@ -45,16 +43,12 @@ class Bar(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """
-        Return whether it is met, in a word or three.
-        """
+        """Return whether it is met, in a word or three."""
         return {True: "yes", False: "no", None: "not measured"}[self.met]
 
 
 class Held(NamedTuple):
-    """
-    The most that a value may be, the value, and whether it is so.
-    """
+    """The most that a value may be, the value, and whether it is so."""
 
     limit: str
     measured: str
@@ -62,15 +56,11 @@ class Held(NamedTuple):
 
 
 class Missing(Exception):
-    """
-    Something was not measured.
-    """
+    """Something was not measured."""
 
 
 class Results:
-    """
-    The files that one run of the benchmarks has written.
-    """
+    """The files that one run of the benchmarks has written."""
 
     def __init__(self, directory: Path) -> None:
         """
@@ -78,7 +68,6 @@ class Results:
 
         Args:
             directory: Where they are.
-
         """
         self.files: dict[str, Any] = {
             path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(directory.glob("*.json"))
@@ -93,7 +82,6 @@ class Results:
 
         Raises:
             Missing: It is not there.
-
         """
         value: Any = self.files
         for key in keys:
@@ -113,7 +101,6 @@ class Results:
 
         Raises:
             Missing: It was not measured.
-
         """
         return float(self.get("startup", "scenarios", scenario, "variants", variant, moment, "median"))
 
@@ -126,23 +113,18 @@ def at_most(limit: float, unit: str, measured: float) -> Held:
         limit: The most.
         unit: Of both.
         measured: The value.
-
     """
     return Held(f"{limit:.4g} {unit}", f"{measured:.3g} {unit}", measured <= limit)
 
 
 def empty(results: Results) -> Held:
-    """
-    Compare the empty program with the interpreter that does nothing.
-    """
+    """Compare the empty program with the interpreter that does nothing."""
     limit, measured = results.start("empty", BARE, END), results.start("empty", NATIVE, END)
     return Held(f"{limit:.2f} ms", f"{measured:.2f} ms", measured <= limit)
 
 
 def launcher(results: Results) -> Held:
-    """
-    Compare the launcher with criu's own command, for the images of the smallest program.
-    """
+    """Compare the launcher with criu's own command, for the images of the smallest program."""
     measured = results.start("empty", COPIED, FIRST) / results.start("empty", RAW_COPIED, FIRST)
     return at_most(MOST["launcher"], "times", measured)
 
@@ -156,7 +138,6 @@ def faster(scenario: str, moment: str, limit: float, variant: str = NATIVE) -> C
         moment: FIRST or END.
         limit: How many times as fast it must be.
         variant: How it is started: of a snapshot with its imports done, or WARM.
-
     """
 
     def hold(results: Results) -> Held:
@@ -168,17 +149,13 @@ def faster(scenario: str, moment: str, limit: float, variant: str = NATIVE) -> C
 
 
 def memory(results: Results) -> Held:
-    """
-    Compare 1 GB of numpy with the empty program.
-    """
+    """Compare 1 GB of numpy with the empty program."""
     measured = results.start("numpy", NATIVE, FIRST) / results.start("empty", NATIVE, FIRST)
     return at_most(MOST["memory"], "times", measured)
 
 
 def together(results: Results) -> Held:
-    """
-    Compare eight copies at once with one, and say what the processors allow eight programs that only compute.
-    """
+    """Compare eight copies at once with one, and say what the processors allow eight programs that only compute."""
 
     def times(way: str) -> float:
         one, eight = (results.get("copies", "at_once", way, count, FIRST, "median") for count in ("1", "8"))
@@ -191,17 +168,13 @@ def together(results: Results) -> Held:
 
 
 def share(results: Results) -> Held:
-    """
-    Compare the memory of a copy with that of a conventional start.
-    """
+    """Compare the memory of a copy with that of a conventional start."""
     copy, whole = results.get("copies", "bytes", NATIVE, "one_of_many"), results.get(*WHOLE)
     return at_most(MOST["share"], "percent", 100 * copy / whole)
 
 
 def standby(results: Results) -> Held:
-    """
-    Compare a copy that waits with a process that does nothing, for the smallest program.
-    """
+    """Compare a copy that waits with a process that does nothing, for the smallest program."""
     return at_most(MOST["standby"], "ms", results.get("standby", "standby", "empty", "over_bare"))
 
 
@@ -228,7 +201,6 @@ def bars(results: Results) -> Iterator[Bar]:
 
     Args:
         results: What was measured.
-
     """
     for name, hold in BARS.items():
         try:
@@ -246,7 +218,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, or with ``--strict`` 1 when a bar is not met, or was not measured.
-
     """
     parser = argparse.ArgumentParser(prog="bars.py", description="Hold the results against the project's bars.")
     parser.add_argument(

@@ -1,6 +1,4 @@
-"""
-Decide how many rounds there are: as many as fit into a time, within bounds.
-"""
+"""Decide how many rounds there are: as many as fit into a time, within bounds."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ STRETCH = 1.5
 
 
 class Budget:
-    """
-    Rounds, and the time that they have.
-    """
+    """Rounds, and the time that they have."""
 
     def __init__(self, most: int, seconds: float | None = None) -> None:
         """
@@ -33,7 +29,6 @@ class Budget:
         Args:
             most: Rounds at most; without a time, just as many.
             seconds: The time; None for as long as it takes.
-
         """
         now = time.monotonic()
         self.most = most
@@ -45,20 +40,17 @@ class Budget:
 
     @property
     def exhausted(self) -> bool:
-        """
-        Tell whether there is no time to begin anything more.
-        """
+        """Return whether there is no time to begin anything more."""
         return time.monotonic() >= self.last
 
     def part(self, left: int) -> Budget:
         """
-        Give one of several parts its share of the time that is left.
+        Return the share of the time left for one of several parts.
 
         What a part does not use the later ones have.
 
         Args:
             left: How many there are still to be measured, this one included.
-
         """
         now = time.monotonic()
         part = Budget(self.most)
@@ -69,12 +61,11 @@ class Budget:
 
     def allows(self, done: int, seconds: float) -> bool:
         """
-        Tell whether another round is to be made.
+        Return whether another round is to be made.
 
         Args:
             done: How many were made, those that do not count left out.
             seconds: What one takes.
-
         """
         if done == 0:
             return True
@@ -89,7 +80,6 @@ class Budget:
         Args:
             items: What to measure in turns.
             warm_up: Rounds before those that count.
-
         """
         begun = 0.0
         longest = 0.0

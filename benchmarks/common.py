@@ -25,15 +25,11 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 class RunError(Exception):
-    """
-    A measured program did not do what it should.
-    """
+    """A measured program did not do what it should."""
 
 
 class Sample(NamedTuple):
-    """
-    One run: milliseconds since just before the process was made.
-    """
+    """One run: milliseconds since just before the process was made."""
 
     first: float
     """Until the first byte of output could be read."""
@@ -42,9 +38,7 @@ class Sample(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """
-    What several measurements of the same thing say, in the samples' unit.
-    """
+    """What several measurements of the same thing say, in the samples' unit."""
 
     median: float
     low: float
@@ -57,9 +51,7 @@ class Summary(NamedTuple):
 
     @property
     def spread(self) -> float:
-        """
-        Return the distance between the quartiles.
-        """
+        """Return the distance between the quartiles."""
         return self.high - self.low
 
 
@@ -75,7 +67,6 @@ def summarize(samples: Sequence[float]) -> Summary:
 
     Raises:
         ValueError: There are no samples.
-
     """
     if not samples:
         message = "no samples to summarize"
@@ -89,7 +80,7 @@ def summarize(samples: Sequence[float]) -> Summary:
 
 def ratio(slow: Summary, fast: Summary) -> float:
     """
-    Tell how many times faster one thing is than another, by their medians.
+    Return how many times faster one thing is than another, by their medians.
 
     Args:
         slow: The thing to be beaten.
@@ -97,7 +88,6 @@ def ratio(slow: Summary, fast: Summary) -> float:
 
     Raises:
         ValueError: The median of ``fast`` is not above zero.
-
     """
     if fast.median <= 0:
         message = f"no ratio to a median of {fast.median}"
@@ -115,7 +105,6 @@ def round_robin(items: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
     Args:
         items: What to measure in turns.
         rounds: How often each.
-
     """
     for number in range(rounds):
         for offset in range(len(items)):
@@ -128,7 +117,6 @@ def milliseconds(since: int) -> float:
 
     Args:
         since: An earlier ``time.clock_gettime_ns(time.CLOCK_MONOTONIC)``.
-
     """
     return (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - since) / 1e6
 
@@ -157,7 +145,6 @@ def measure(
 
     Raises:
         RunError: The program failed, printed something else, or hung.
-
     """
     with ExitStack() as stack:
         output, write_end = os.pipe()
@@ -193,7 +180,6 @@ def failure(status: int, text: bytes, expect: str, errors: int) -> str:
         text: Its output.
         expect: What the output should begin with.
         errors: A file that holds what it wrote to standard error.
-
     """
     size = os.fstat(errors).st_size
     said = os.pread(errors, 1000, max(0, size - 1000)).decode(errors="replace")
@@ -213,7 +199,6 @@ def read_all(fd: int, pid: int, start: int) -> tuple[float | None, bytes]:
     Returns:
         Milliseconds until the first byte, None if there was none, and all
         bytes.
-
     """
     first = None
     text = bytearray()

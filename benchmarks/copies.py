@@ -41,35 +41,27 @@ MEGA = 1_000_000
 
 
 class Way(NamedTuple):
-    """
-    How a program is started: the command, and what its output begins with.
-    """
+    """How a program is started: the command, and what its output begins with."""
 
     argv: list[str]
     expect: str
 
 
 class Together(NamedTuple):
-    """
-    A number of copies that were started at once: ms until all had printed, and until all had ended.
-    """
+    """A number of copies that were started at once: ms until all had printed, and until all had ended."""
 
     first: Summary
     end: Summary
 
 
 class Options(frame.Options):
-    """
-    The command line.
-    """
+    """The command line."""
 
     counts: list[int]
 
 
 class Session:
-    """
-    What one invocation measures, and what it leaves out.
-    """
+    """What one invocation measures, and what it leaves out."""
 
     def __init__(self, bench: frame.Frame[Options], directory: Path) -> None:
         """
@@ -78,7 +70,6 @@ class Session:
         Args:
             bench: Measures, and says what is left out.
             directory: For the snapshots.
-
         """
         self.bench = bench
         scenario = torch_idle()
@@ -102,15 +93,12 @@ class Session:
         Args:
             name: The way they are started.
             count: How many.
-
         """
         way = self.ways[name]
         return Crowd(way.argv, count, environment(), way.expect)
 
     def weigh(self) -> dict[str, dict[str, float]]:
-        """
-        Return the bytes that one of ``WEIGHED`` waiting copies takes, and that a single one takes, by way.
-        """
+        """Return the bytes that one of ``WEIGHED`` waiting copies takes, and that a single one takes, by way."""
         weights: dict[str, dict[str, float]] = {}
         for name in self.ways:
             with self.bench.console.status(f"weighing {name}"):
@@ -126,7 +114,6 @@ class Session:
 
         Args:
             weights: What `weigh` returned.
-
         """
         available = int(field("/proc/meminfo", "MemAvailable").split()[0]) * 1024 * MEMORY_SHARE
         kinds = []
@@ -147,7 +134,6 @@ class Session:
 
         Args:
             kinds: Ways and numbers.
-
         """
 
         def together(name: str, count: int) -> Callable[[], tuple[float, float]]:
@@ -167,7 +153,6 @@ def parse(argv: list[str] | None) -> Options:
 
     Args:
         argv: Arguments without the program's name; ``sys.argv`` by default.
-
     """
     parser = frame.Parser("copies.py", "Start several copies at once, and weigh them.", runs=5)
     parser.add_counts("--counts", sorted({*COUNTS, WEIGHED}), "how many at once")
@@ -181,7 +166,6 @@ def table(measured: dict[str, dict[int, Together]], weights: dict[str, dict[str,
     Args:
         measured: The times.
         weights: The memory.
-
     """
     result = Table(title="Copies of torch at once, ms: all first outputs / all ended (medians)")
     counts = sorted({count for times in measured.values() for count in times})
@@ -207,7 +191,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, or 1 when nothing could be measured.
-
     """
     bench = frame.Frame(parse(argv))
     if not bench.has(torch_idle()):

@@ -1,6 +1,4 @@
-"""
-Start a number of processes at once; time them, and weigh them.
-"""
+"""Start a number of processes at once; time them, and weigh them."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ KILOBYTE = 1024
 
 
 class Weight(NamedTuple):
-    """
-    Bytes of memory that processes take.
-    """
+    """Bytes of memory that processes take."""
 
     pss: float
     """A page that n processes have counts as 1/n for each."""
@@ -33,9 +29,7 @@ class Weight(NamedTuple):
 
 
 class Crowd:
-    """
-    Processes of the same command: each prints a line, then waits until its standard input ends.
-    """
+    """Processes of the same command: each prints a line, then waits until its standard input ends."""
 
     def __init__(self, argv: Sequence[str], count: int, env: Mapping[str, str], expect: str) -> None:
         """
@@ -46,7 +40,6 @@ class Crowd:
             count: How many.
             env: Their environment.
             expect: What the output of each must begin with.
-
         """
         self.argv = list(argv)
         self.count = count
@@ -64,7 +57,6 @@ class Crowd:
 
         Raises:
             RunError: One failed.
-
         """
         with ExitStack() as stack:
             null = os.open(os.devnull, os.O_RDONLY)
@@ -83,7 +75,6 @@ class Crowd:
 
         Raises:
             RunError: One failed.
-
         """
         with ExitStack() as stack:
             theirs, ours = os.pipe()
@@ -104,7 +95,6 @@ class Crowd:
         Args:
             stdin: Their standard input.
             stack: Closes the pipes.
-
         """
         for _ in range(self.count):
             output, write_end = os.pipe()
@@ -123,7 +113,6 @@ class Crowd:
 
         Raises:
             RunError: One printed something else, or nothing.
-
         """
         waiting = set(self.outputs)
         poller = select.poll()
@@ -148,7 +137,6 @@ class Crowd:
 
         Raises:
             RunError: One failed.
-
         """
         statuses = []
         while self.pids:
@@ -159,9 +147,7 @@ class Crowd:
             raise RunError(message)
 
     def kill(self) -> None:
-        """
-        End those that are left.
-        """
+        """End those that are left."""
         for pid in self.pids:
             os.kill(pid, signal.SIGKILL)
         for pid in self.pids:
@@ -174,7 +160,6 @@ def family(pid: int) -> list[int]:
 
     Args:
         pid: The process.
-
     """
     found = [pid]
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -190,7 +175,6 @@ def weight_of(pid: int) -> Weight:
 
     Args:
         pid: The process; as root, or one's own.
-
     """
     path = f"/proc/{pid}/smaps_rollup"
     sizes = {name: int(field(path, name).split()[0]) for name in ("Pss", "Private_Clean", "Private_Dirty")}

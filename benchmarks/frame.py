@@ -1,6 +1,4 @@
-"""
-What all benchmarks share: their common options, what they say meanwhile, measuring in turns, and their JSON.
-"""
+"""What all benchmarks share: their common options, what they say meanwhile, measuring in turns, and their JSON."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ MINUTE = 60.0  # seconds
 
 
 class Options(argparse.Namespace):
-    """
-    The options that all have.
-    """
+    """The options that all have."""
 
     runs: int
     minutes: float | None
@@ -46,9 +42,7 @@ class Options(argparse.Namespace):
 
 
 class Selection(Options):
-    """
-    With those that select programs (`Parser.add_only`).
-    """
+    """With those that select programs (`Parser.add_only`)."""
 
     only: list[str]
 
@@ -58,9 +52,7 @@ O_co = TypeVar("O_co", bound=Options, covariant=True)
 
 
 class Parser(argparse.ArgumentParser):
-    """
-    A command line with these options.
-    """
+    """A command line with these options."""
 
     def __init__(self, name: str, description: str, runs: int) -> None:
         """
@@ -70,7 +62,6 @@ class Parser(argparse.ArgumentParser):
             name: The file's.
             description: What is measured, in a sentence.
             runs: The default number of rounds.
-
         """
         super().__init__(prog=name, description=description)
         self.counts: list[str] = []
@@ -91,7 +82,6 @@ class Parser(argparse.ArgumentParser):
             flags: Its names.
             default: Its default.
             text: What it counts.
-
         """
         action = self.add_argument(
             *flags, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
@@ -106,7 +96,6 @@ class Parser(argparse.ArgumentParser):
             flag: Its name.
             default: Its default.
             text: What they are.
-
         """
         words = ",".join(map(str, default))
         action = self.add_argument(
@@ -124,7 +113,6 @@ class Parser(argparse.ArgumentParser):
 
         Args:
             default: What is measured without it, in words.
-
         """
         self.add_argument(
             "--only",
@@ -135,9 +123,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_plot(self) -> None:
-        """
-        Add the option for pictures.
-        """
+        """Add the option for pictures."""
         self.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG, and an SVG beside it")
 
     def read(self, argv: Sequence[str] | None, options: Read) -> Read:
@@ -147,7 +133,6 @@ class Parser(argparse.ArgumentParser):
         Args:
             argv: Arguments without the program's name; ``sys.argv`` by default.
             options: Gets the values.
-
         """
         read = self.parse_args(argv, namespace=options)
         for name in self.counts:
@@ -160,9 +145,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Frame(Generic[O_co]):
-    """
-    What one invocation measures with, says, and writes.
-    """
+    """What one invocation measures with, says, and writes."""
 
     def __init__(self, options: O_co, console: Console | None = None) -> None:
         """
@@ -171,7 +154,6 @@ class Frame(Generic[O_co]):
         Args:
             options: The command line.
             console: Where progress and tables are shown.
-
         """
         self.options = options
         self.console = Console() if console is None else console
@@ -182,9 +164,7 @@ class Frame(Generic[O_co]):
         self.machine = machine.describe(self.criu(), environment())
 
     def criu(self) -> str | None:
-        """
-        Find criu for the description of the machine, and say so where there is none.
-        """
+        """Find criu for the description of the machine, and say so where there is none."""
         try:
             return find_criu()
         except BinaryNotFound as error:
@@ -197,7 +177,6 @@ class Frame(Generic[O_co]):
 
         Args:
             what: What is left out and why, in a sentence.
-
         """
         if what not in self.skipped:
             self.skipped.append(what)
@@ -205,11 +184,10 @@ class Frame(Generic[O_co]):
 
     def has(self, scenario: Scenario) -> bool:
         """
-        Tell whether a program can be measured, and say what is missing where it cannot.
+        Return whether a program can be measured, and say what is missing where it cannot.
 
         Args:
             scenario: The program.
-
         """
         name, missing = LABELS.get(scenario.name, scenario.name), scenario.missing()
         if missing:
@@ -226,7 +204,6 @@ class Frame(Generic[O_co]):
 
         Args:
             names: Which there are.
-
         """
         for place, name in enumerate(names):
             scenario = SCENARIOS[name]()
@@ -243,7 +220,6 @@ class Frame(Generic[O_co]):
 
         Returns:
             What was measured, by program.
-
         """
         found: dict[str, V] = {}
         with self.directory() as directory:
@@ -256,9 +232,7 @@ class Frame(Generic[O_co]):
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
-        """
-        Have a directory for snapshots.
-        """
+        """Have a directory for snapshots."""
         with tempfile.TemporaryDirectory(prefix="libcriu_py-bench-") as made:
             yield Path(made).resolve()
 
@@ -278,7 +252,6 @@ class Frame(Generic[O_co]):
 
         Returns:
             What was measured, of those that never failed.
-
         """
         budget = budget or self.budget
         found: dict[K, list[V]] = {way: [] for way in ways}
@@ -310,7 +283,6 @@ class Frame(Generic[O_co]):
             rounds: How many counted.
             least: How many there should be.
             seconds: How long they took.
-
         """
         self.counted.append(rounds)
         self.console.print(f"{what}: {rounds} round{'s'[: rounds != 1]} in {seconds:.0f} s", highlight=False)
@@ -319,9 +291,7 @@ class Frame(Generic[O_co]):
 
     @property
     def runs(self) -> str:
-        """
-        Return how many rounds counted, as `12` or `5 to 12`.
-        """
+        """Return how many rounds counted, as `12` or `5 to 12`."""
         return span(self.counted)
 
     def write(self, **values: Any) -> None:
@@ -330,7 +300,6 @@ class Frame(Generic[O_co]):
 
         Args:
             values: The rest.
-
         """
         if self.options.json is None:
             return
@@ -345,7 +314,6 @@ def words(way: object) -> str:
 
     Args:
         way: The name.
-
     """
     return ", ".join(map(str, way)) if isinstance(way, tuple) else str(way)
 
@@ -356,7 +324,6 @@ def span(counts: Sequence[int]) -> str:
 
     Args:
         counts: The numbers.
-
     """
     least, greatest = min(counts, default=0), max(counts, default=0)
     return str(least) if least == greatest else f"{least} to {greatest}"

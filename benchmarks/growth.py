@@ -41,9 +41,7 @@ MEGABYTE = 1 << 20
 
 
 class Options(frame.Options):
-    """
-    The command line.
-    """
+    """The command line."""
 
     sizes: list[int]
     plot: Path | None
@@ -60,7 +58,6 @@ def measure_size(session: Session, megabytes: int, budget: Budget) -> dict[str, 
 
     Returns:
         Summaries by way, and what the snapshots took, as JSON holds them; None if it does not fit.
-
     """
     if budget.exhausted:
         session.skip(f"{megabytes} MB: no time was left")
@@ -97,7 +94,6 @@ def table(sizes: dict[int, dict[str, Any]]) -> Table:
 
     Args:
         sizes: What `measure_size` returned for each.
-
     """
     result = Table(title="An array of numpy, by its size: first output, ms (medians); snapshot, s; images, MB")
     result.add_column("MB", justify="right")
@@ -124,7 +120,6 @@ def plot(sizes: dict[int, dict[str, Any]], path: Path, subtitle: str) -> None:
         sizes: What `measure_size` returned for each.
         path: The PNG file; an SVG file is written beside it.
         subtitle: Machine and versions in a line.
-
     """
     from matplotlib.figure import Figure
 
@@ -166,7 +161,6 @@ def parse(argv: list[str] | None) -> Options:
 
     Args:
         argv: Arguments without the program's name; ``sys.argv`` by default.
-
     """
     parser = frame.Parser("growth.py", "See what memory costs at the start.", runs=5)
     parser.add_counts("--sizes", SIZES, "sizes of the array, MB")
@@ -183,7 +177,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, or 1 when nothing could be measured.
-
     """
     options = parse(argv)
     bench = frame.Frame(options)

@@ -1,6 +1,4 @@
-"""
-Describe the machine and the software that a measurement was made with.
-"""
+"""Describe the machine and the software that a measurement was made with."""
 
 from __future__ import annotations
 
@@ -45,7 +43,6 @@ def field(path: str, name: str) -> str:
 
     Returns:
         The first value of that name, empty if there is none.
-
     """
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
@@ -60,7 +57,6 @@ def criu_version(binary: str) -> str:
 
     Args:
         binary: Its path.
-
     """
     done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
     return done.stdout.partition(":")[2].split()[0]
@@ -68,11 +64,10 @@ def criu_version(binary: str) -> str:
 
 def criu_kind(binary: str) -> str:
     """
-    Tell how a criu binary is linked, on which its own start depends: 0.6 ms for a static one, 3 to 6 for others.
+    Return how a criu binary is linked, on which its own start depends: 0.6 ms for a static one, 3 to 6 for others.
 
     Args:
         binary: Its path.
-
     """
     if is_static(binary):
         return "static"
@@ -80,9 +75,7 @@ def criu_kind(binary: str) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """
-    Return the versions of the packages that matter, of those installed.
-    """
+    """Return the versions of the packages that matter, of those installed."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -94,7 +87,7 @@ def package_versions() -> dict[str, str]:
 
 def torch_kind() -> str | None:
     """
-    Tell which build of torch is installed, without importing it: `CPU` or `CUDA 12.8`; None where there is none.
+    Return which build of torch is installed, without importing it: `CPU` or `CUDA 12.8`; None where there is none.
 
     The libraries of a build for graphics processors are in each image, used or not.
     """
@@ -108,7 +101,7 @@ def torch_kind() -> str | None:
 
 def has_editable_finder() -> bool:
     """
-    Tell whether each start of this Python imports the finder of an editable installation.
+    Return whether each start of this Python imports the finder of an editable installation.
 
     setuptools writes one unless it is asked for `editable_mode=compat`, and it brings re, pathlib and urllib along,
     10 ms and more for every program.
@@ -123,7 +116,6 @@ def describe(criu: str | None, env: Mapping[str, str]) -> dict[str, object]:
     Args:
         criu: Path of the criu binary, None where there is none.
         env: The environment that the measured programs are given.
-
     """
     memory = int(field("/proc/meminfo", "MemTotal").split()[0])  # kB
     return {

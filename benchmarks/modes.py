@@ -42,9 +42,7 @@ LAUNCHERS: tuple[tuple[str, list[str]], ...] = (("libcriu-py-run", []), ("libcri
 
 
 def launchers() -> dict[str, list[str]]:
-    """
-    Return the commands that restore, by name.
-    """
+    """Return the commands that restore, by name."""
     found = {}
     for name, words in LAUNCHERS:
         try:
@@ -60,7 +58,6 @@ def modes(bench: frame.Frame[frame.Selection]) -> list[Privilege]:
 
     Args:
         bench: Says it.
-
     """
     working = []
     for mode in MODES:
@@ -78,7 +75,6 @@ def variables(mode: Privilege) -> dict[str, str]:
 
     Args:
         mode: The mode.
-
     """
     criu = capable_criu(find_criu()) if mode is Privilege.CAPABILITY else find_criu()
     return {**environment(), "LIBCRIU_PY_MODE": mode.value, "LIBCRIU_PY_CRIU": criu}
@@ -92,7 +88,6 @@ def snapshot(scenario: Scenario, mode: Privilege, directory: Path) -> Path:
         scenario: The program.
         mode: The mode.
         directory: Where it goes.
-
     """
     target = directory / f"{scenario.name}-{mode.value}"
     words = [command(), "snapshot", "-o", str(target), "--learn", "", str(scenario.program)]
@@ -115,7 +110,6 @@ def compare(
 
     Returns:
         The samples by "launcher, mode".
-
     """
 
     def way(argv: list[str], env: dict[str, str]) -> Callable[[], Sample]:
@@ -135,7 +129,6 @@ def parse(argv: list[str] | None) -> frame.Selection:
 
     Args:
         argv: Arguments without the program's name; ``sys.argv`` by default.
-
     """
     parser = frame.Parser("modes.py", "Compare the modes of libcriu_py.", runs=30)
     parser.add_only("empty")
@@ -151,7 +144,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, or 1 when no mode works.
-
     """
     options = parse(argv)
     bench = frame.Frame(options)

@@ -38,9 +38,7 @@ MOMENTS = ("after a pause", "right after another")
 
 
 class Pair(NamedTuple):
-    """
-    The milliseconds to the first output of two starts.
-    """
+    """The milliseconds to the first output of two starts."""
 
     paused: float
     following: float
@@ -52,7 +50,6 @@ def parse(argv: Sequence[str] | None) -> frame.Selection:
 
     Args:
         argv: Arguments without the program's name; ``sys.argv`` by default.
-
     """
     parser = frame.Parser("pause.py", "Compare a start after a pause with one right after another.", runs=10)
     parser.add_only(", ".join(PROGRAMS))
@@ -61,11 +58,10 @@ def parse(argv: Sequence[str] | None) -> frame.Selection:
 
 def pair(way: Variant) -> Callable[[], Pair]:
     """
-    Give what starts a program after a pause, and once more at once.
+    Return what starts a program after a pause, and once more at once.
 
     Args:
         way: Starts it.
-
     """
 
     def start() -> Pair:
@@ -92,7 +88,6 @@ def compare(
 
     Raises:
         RunError: One of the ways has failed.
-
     """
     snapshot = take_snapshot(scenario, directory / scenario.name)
     ways = [
@@ -118,7 +113,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, or 1 when nothing could be measured.
-
     """
     options = parse(argv)
     bench = frame.Frame(options)

@@ -1,6 +1,4 @@
-"""
-Start copies by DMTCP, which checkpoints programs without help of the kernel.
-"""
+"""Start copies by DMTCP, which checkpoints programs without help of the kernel."""
 
 from __future__ import annotations
 
@@ -35,7 +33,6 @@ def dmtcp(scenario: Scenario, directory: Path) -> Variant:
 
     Raises:
         Unavailable: DMTCP is not installed, or does not checkpoint this program.
-
     """
     missing = [name for name in COMMANDS if shutil.which(name) is None]
     if missing:
@@ -65,7 +62,6 @@ def checkpoint(scenario: Scenario, directory: Path) -> Path:
 
     Raises:
         RunError: It did not work within TIMEOUT.
-
     """
     ready, go, port = directory / "ready", directory / "go", directory / "port"
     argv = ["dmtcp_launch", "--new-coordinator", "--coord-port", "0", "--port-file", str(port), "--ckptdir"]
@@ -105,7 +101,6 @@ def wait_for(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
 
     Raises:
         RunError: It has ended, or takes too long.
-
     """
     end = time.monotonic() + TIMEOUT
     while not os.path.lexists(path):

@@ -1,6 +1,4 @@
-"""
-Start copies by what CRIU itself offers: its command, and its Python package.
-"""
+"""Start copies by what CRIU itself offers: its command, and its Python package."""
 
 from __future__ import annotations
 
@@ -45,7 +43,6 @@ def raw(name: str, scenario: Scenario, snapshot: Snapshot, *, breakpoints: bool 
 
     Raises:
         Unavailable: The snapshot needs a namespace that the command lacks.
-
     """
     require_plain(snapshot, "criu restore")
     argv = [find_criu(), "restore", "--unprivileged", "--shell-job", "--verbosity=1"]
@@ -68,7 +65,6 @@ def pycriu(scenario: Scenario, snapshot: Snapshot, source: Path | None) -> Varia
 
     Raises:
         Unavailable: The package is not there, or cannot restore this snapshot.
-
     """
     require_plain(snapshot, "pycriu")
     there = (source / "pycriu") if source else importlib.util.find_spec("pycriu")
@@ -98,7 +94,6 @@ def require_plain(snapshot: Snapshot, name: str) -> None:
 
     Raises:
         Unavailable: It cannot.
-
     """
     if snapshot.mode != "root":
         message = f"{name} alone cannot restore a snapshot of mode {snapshot.mode}"
@@ -111,7 +106,6 @@ def work_dir(snapshot: Snapshot) -> Path:
 
     Args:
         snapshot: The snapshot.
-
     """
     path = snapshot.directory.with_name(snapshot.directory.name + "-logs")
     path.mkdir(exist_ok=True)
@@ -124,7 +118,6 @@ def inherited(snapshot: Snapshot) -> dict[int, str]:
 
     Args:
         snapshot: The snapshot.
-
     """
     fds = {SLOT_FDS[name]: key for name, key in snapshot.slots.items()}
     fds[IMAGES_FD] = snapshot.images_key
@@ -156,7 +149,6 @@ def start_peer(
 
     Raises:
         RunError: It failed ``TRIES`` times.
-
     """
     env = environment()
     request = Request(

@@ -1,6 +1,4 @@
-"""
-Draw what was measured.
-"""
+"""Draw what was measured."""
 
 from __future__ import annotations
 
@@ -42,9 +40,7 @@ COLORS = {
     FORKSERVER: "#c9b458",
     FORK: "#6e7a52",
 }
-"""
-The ways to start that the plot shows.
-"""
+"""The ways to start that the plot shows."""
 
 
 def subtitle(described: dict[str, object], runs: str) -> str:
@@ -54,7 +50,6 @@ def subtitle(described: dict[str, object], runs: str) -> str:
     Args:
         described: What ``machine.describe`` returned.
         runs: How many rounds were counted.
-
     """
     return (
         f"{described['cores']} cores ({described['processor']}),"
@@ -74,7 +69,6 @@ def plot(outcomes: list[Outcome], path: Path, subtitle: str) -> None:
 
     Raises:
         ImportError: matplotlib is not installed.
-
     """
     from matplotlib.figure import Figure
 
@@ -116,7 +110,6 @@ def save(figure: Figure, path: Path) -> None:
     Args:
         figure: The picture.
         path: The PNG file; the other has the same name.
-
     """
     from matplotlib import rc_context
 
@@ -135,7 +128,6 @@ def draw_bars(axes: Axes, outcomes: list[Outcome], name: str, offset: float, hei
         name: The variant.
         offset: Distance of its bars from the middle of the scenario's place.
         height: Thickness of a bar.
-
     """
     shown = [(row, o, o.first(name)) for row, o in enumerate(outcomes)]
     bars = [(row, o, first) for row, o, first in shown if first is not None]

@@ -37,9 +37,7 @@ PARTS: dict[str, dict[str, Callable[[Results], str]]] = {
         "spawn": tables.spawn,
     },
 }
-"""
-What is written between which marks of which file.
-"""
+"""What is written between which marks of which file."""
 
 
 def about(results: Results, *, short: bool) -> str:
@@ -49,7 +47,6 @@ def about(results: Results, *, short: bool) -> str:
     Args:
         results: What was measured.
         short: For the README.
-
     """
     machine = results.get("startup", "machine")
     text = f"Medians of {results.get('startup', 'runs')} interleaved runs on {tables.machine(machine)}."
@@ -66,7 +63,6 @@ def left_out(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     return tables.skipped(results.files["startup"].get("skipped", []))
 
@@ -82,7 +78,6 @@ def fill(text: str, name: str, content: str) -> str:
 
     Raises:
         ValueError: The marks are not there.
-
     """
     begin, end = (MARK.format(name=name, end=end) for end in ("begin", "end"))
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
@@ -102,7 +97,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit status.
-
     """
     parser = argparse.ArgumentParser(description="Put the measured times into the README and docs/benchmarks.md.")
     parser.add_argument("results", type=Path, nargs="?", default=RESULTS, help="directory of the JSON files")

@@ -1,6 +1,4 @@
-"""
-Show what was measured: a table, JSON and a plot.
-"""
+"""Show what was measured: a table, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ MEGA = 1_000_000
 
 
 class Outcome(NamedTuple):
-    """
-    All that was measured of one scenario.
-    """
+    """All that was measured of one scenario."""
 
     name: str
     samples: dict[str, list[Sample]]
@@ -45,7 +41,6 @@ class Outcome(NamedTuple):
 
         Args:
             variant: The way to start.
-
         """
         runs = self.samples.get(variant)
         return summarize([run.first for run in runs]) if runs else None
@@ -56,7 +51,6 @@ class Outcome(NamedTuple):
 
         Args:
             variant: The way to start.
-
         """
         runs = self.samples.get(variant)
         return summarize([run.end for run in runs]) if runs else None
@@ -67,7 +61,6 @@ class Outcome(NamedTuple):
 
         Args:
             variant: The way to start.
-
         """
         slow = self.first(CONVENTIONAL), self.end(CONVENTIONAL)
         fast = self.first(variant), self.end(variant)
@@ -81,7 +74,6 @@ class Outcome(NamedTuple):
 
         Args:
             variant: PYTHON, NATIVE or COPIED; the same snapshot is restored by both.
-
         """
         run, raw = self.first(variant), self.first(RAW_COPIED if variant == COPIED else RAW)
         return run.median - raw.median if run and raw else None
@@ -93,7 +85,6 @@ def cell(summary: Summary | None) -> str:
 
     Args:
         summary: Milliseconds, or None for what was not measured.
-
     """
     if summary is None:
         return "-"
@@ -107,7 +98,6 @@ def table(outcomes: list[Outcome]) -> Table:
 
     Args:
         outcomes: What was measured.
-
     """
     result = Table(
         title="Start of a program, ms: median, quartiles",
@@ -132,7 +122,6 @@ def rows(outcome: Outcome) -> list[list[str]]:
 
     Args:
         outcome: What was measured.
-
     """
     head = [f"[bold]{LABELS.get(outcome.name, outcome.name)}[/bold]"]
     if outcome.snapshot is not None:
@@ -156,7 +145,6 @@ def launcher_table(parts: dict[str, list[Sample]]) -> Table:
 
     Args:
         parts: Runs of the bare interpreter, and with the launcher's imports.
-
     """
     result = Table(title="The launcher's own cost, ms: median, quartiles")
     result.add_column("what")
@@ -172,7 +160,6 @@ def summary_json(summary: Summary | None) -> dict[str, float] | None:
 
     Args:
         summary: The summary, or None.
-
     """
     if summary is None:
         return None
@@ -186,7 +173,6 @@ def as_json(outcomes: list[Outcome], launcher: dict[str, list[Sample]]) -> dict[
     Args:
         outcomes: The scenarios.
         launcher: The parts of the launcher's cost.
-
     """
     parts = {name: summary_json(summarize([run.end for run in runs])) for name, runs in launcher.items()}
     return {"scenarios": {outcome.name: scenario_json(outcome) for outcome in outcomes}, "launcher_end_ms": parts}
@@ -198,7 +184,6 @@ def scenario_json(outcome: Outcome) -> dict[str, Any]:
 
     Args:
         outcome: What was measured.
-
     """
     snapshot = outcome.snapshot
     taken = {NATIVE: snapshot, COPIED: outcome.copied}

@@ -1,6 +1,4 @@
-"""
-What is started: one scenario per function, from nothing to a large stack.
-"""
+"""What is started: one scenario per function, from nothing to a large stack."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
 class Scenario(NamedTuple):
-    """
-    A program to start, and what has to be there for it.
-    """
+    """A program to start, and what has to be there for it."""
 
     name: str
     program: Path
@@ -30,60 +26,44 @@ class Scenario(NamedTuple):
     """More variables for it."""
 
     def missing(self) -> list[str]:
-        """
-        Return the names of the packages that are not installed.
-        """
+        """Return the names of the packages that are not installed."""
         return [name for name, module in self.packages.items() if importlib.util.find_spec(module) is None]
 
 
 def empty() -> Scenario:
-    """
-    Start the interpreter and print a line.
-    """
+    """Start the interpreter and print a line."""
     return Scenario("empty", PROGRAMS / "empty.py", {}, "ready")
 
 
 def fastapi() -> Scenario:
-    """
-    Build a web application and answer one request in-process.
-    """
+    """Build a web application and answer one request in-process."""
     packages = {"fastapi": "fastapi"}
     return Scenario("fastapi", PROGRAMS / "fastapi_request.py", packages, "ready 200")
 
 
 def django() -> Scenario:
-    """
-    Run a management command of a small project.
-    """
+    """Run a management command of a small project."""
     return Scenario("django", PROGRAMS / "django_check.py", {"django": "django"}, "System check")
 
 
 def pandas() -> Scenario:
-    """
-    Read and group a small table.
-    """
+    """Read and group a small table."""
     return Scenario("pandas", PROGRAMS / "pandas_group.py", {"pandas": "pandas"}, "ready {")
 
 
 def sklearn() -> Scenario:
-    """
-    Fit a small classifier.
-    """
+    """Fit a small classifier."""
     packages = {"scikit-learn": "sklearn"}
     return Scenario("sklearn", PROGRAMS / "sklearn_fit.py", packages, "ready 1.00")
 
 
 def torch() -> Scenario:
-    """
-    Run a small network forward on the CPU.
-    """
+    """Run a small network forward on the CPU."""
     return Scenario("torch", PROGRAMS / "torch_forward.py", {"torch": "torch"}, "ready (8, 2)")
 
 
 def stack() -> Scenario:
-    """
-    Run a tiny transformer over a table: torch, transformers and pandas.
-    """
+    """Run a tiny transformer over a table: torch, transformers and pandas."""
     packages = {
         "torch": "torch",
         "transformers": "transformers",
@@ -98,7 +78,6 @@ def numpy(megabytes: int = 1024) -> Scenario:
 
     Args:
         megabytes: Its size.
-
     """
     expect = f"ready {megabytes * MEGABYTE // 8}"
     env = {"BENCH_MEGABYTES": str(megabytes)}
@@ -106,9 +85,7 @@ def numpy(megabytes: int = 1024) -> Scenario:
 
 
 def torch_idle() -> Scenario:
-    """
-    Run a small network forward on the CPU, and wait until standard input ends.
-    """
+    """Run a small network forward on the CPU, and wait until standard input ends."""
     return Scenario("torch_idle", PROGRAMS / "torch_idle.py", {"torch": "torch"}, "ready (8, 2)")
 
 

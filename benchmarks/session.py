@@ -1,6 +1,4 @@
-"""
-Measure scenarios with every way to start them that there is, and say what has to be left out.
-"""
+"""Measure scenarios with every way to start them that there is, and say what has to be left out."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ LAUNCHER_PARTS = {
 
 
 class Session:
-    """
-    What one invocation measures, and what it has to leave out.
-    """
+    """What one invocation measures, and what it has to leave out."""
 
     def __init__(self, frame: Frame[Options], directory: Path, source: Path | None = None) -> None:
         """
@@ -49,7 +45,6 @@ class Session:
             frame: Measures, and says what is left out.
             directory: For the snapshots.
             source: Where pycriu is, if it is not installed.
-
         """
         self.frame = frame
         self.directory = directory
@@ -63,7 +58,6 @@ class Session:
         Args:
             scenario: The program.
             budget: Of the rounds.
-
         """
         snapshot = self.snapshot(scenario, "auto")
         copied = self.snapshot(scenario, "copy")
@@ -87,7 +81,6 @@ class Session:
             snapshot: What users get.
             copied: Another whose memory is read.
             warm: Another of the program when it had been run.
-
         """
         ways = self.available(lambda: dmtcp(scenario, self.directory / f"{scenario.name}-dmtcp"))
         if snapshot is not None:
@@ -113,7 +106,6 @@ class Session:
         Args:
             scenario: The program.
             stack: Ends the parents.
-
         """
         ways: list[Variant] = []
         for name, kind in WARM_PARENTS.items():
@@ -136,7 +128,6 @@ class Session:
 
         Returns:
             The snapshot, or None when that failed.
-
         """
         with self.frame.console.status(f"{scenario.name}: snapshot"):
             try:
@@ -152,7 +143,6 @@ class Session:
 
         Args:
             makers: One for each variant.
-
         """
         ways = []
         for make in makers:
@@ -170,15 +160,12 @@ class Session:
             name: What is measured.
             ways: The variants.
             budget: Of the rounds.
-
         """
         ordered = sorted(ways, key=lambda way: variants.ORDER.index(way.name))
         return self.frame.turns(name, {way.name: way.start for way in ordered}, budget=budget)
 
     def launcher(self) -> dict[str, list[Sample]]:
-        """
-        Measure the parts of the launcher that are Python's own start.
-        """
+        """Measure the parts of the launcher that are Python's own start."""
 
         def way(name: str, args: list[str]) -> Variant:
             argv = [sys.executable, *args]

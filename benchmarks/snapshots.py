@@ -1,6 +1,4 @@
-"""
-Snapshots of the scenarios' programs, made with the command.
-"""
+"""Snapshots of the scenarios' programs, made with the command."""
 
 from __future__ import annotations
 
@@ -26,15 +24,11 @@ UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
 
 
 class Unavailable(Exception):
-    """
-    Say by name what is missing for a way to start.
-    """
+    """Say by name what is missing for a way to start."""
 
 
 class Snapshot(NamedTuple):
-    """
-    A snapshot of a scenario's program.
-    """
+    """A snapshot of a scenario's program."""
 
     directory: Path
     slots: dict[str, str]
@@ -52,23 +46,17 @@ class Snapshot(NamedTuple):
 
     @property
     def images(self) -> Path:
-        """
-        Return the directory of criu's own files.
-        """
+        """Return the directory of criu's own files."""
         return self.directory / "images"
 
     @property
     def memory(self) -> Path:
-        """
-        Return the file from which copies map their memory.
-        """
+        """Return the file from which copies map their memory."""
         return self.directory / "memory.img"
 
 
 def environment() -> dict[str, str]:
-    """
-    Return the environment for everything that is measured.
-    """
+    """Return the environment for everything that is measured."""
     return {k: v for k, v in os.environ.items() if k not in UNWANTED}
 
 
@@ -81,7 +69,6 @@ def command(name: str = "libcriu-py") -> str:
 
     Raises:
         Unavailable: The package is not installed in this environment.
-
     """
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
@@ -103,7 +90,6 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto", *, 
 
     Raises:
         RunError: The command failed.
-
     """
     start = time.monotonic()
     done = subprocess.run(

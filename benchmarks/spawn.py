@@ -34,18 +34,14 @@ if TYPE_CHECKING:
 
 
 class Rate(NamedTuple):
-    """
-    Copies a second: one after the other, and several at once.
-    """
+    """Copies a second: one after the other, and several at once."""
 
     sequential: Summary | None
     together: Summary | None
 
 
 class Options(frame.Selection):
-    """
-    The command line.
-    """
+    """The command line."""
 
     count: int
     together: int
@@ -57,7 +53,6 @@ def parse(argv: list[str] | None) -> Options:
 
     Args:
         argv: Arguments without the program's name; ``sys.argv`` by default.
-
     """
     parser = frame.Parser("spawn.py", "Count the copies that can be spawned a second.", runs=5)
     parser.add_count("--count", default=16, text="copies in a batch")
@@ -78,7 +73,6 @@ def rates(bench: frame.Frame[Options], name: str, ways: Sequence[Spawner], budge
         name: The program.
         ways: The ways to spawn.
         budget: Of the rounds.
-
     """
     count, together = bench.options.count, bench.options.together
 
@@ -103,7 +97,6 @@ def show(name: str, measured: dict[str, Rate], together: int) -> Table:
         name: The scenario.
         measured: The rates of each way.
         together: How many at once.
-
     """
     label = LABELS.get(name, name)
     table = Table(title=f"Copies of {label} a second: median, quartiles")
@@ -121,7 +114,6 @@ def cell(summary: Summary | None) -> str:
 
     Args:
         summary: Copies a second, or None.
-
     """
     if summary is None:
         return "-"
@@ -137,7 +129,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, or 1 when nothing could be measured.
-
     """
     options = parse(argv)
     bench = frame.Frame(options)
@@ -162,7 +153,6 @@ def as_json(everything: dict[str, dict[str, Rate]]) -> dict[str, object]:
 
     Args:
         everything: The rates of each scenario and way.
-
     """
     return {
         name: {

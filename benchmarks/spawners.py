@@ -1,6 +1,4 @@
-"""
-The ways to spawn copies of a program that ``spawn.py`` compares.
-"""
+"""The ways to spawn copies of a program that ``spawn.py`` compares."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ PEERS = Path(__file__).resolve().parent / "peers"
 
 
 class Spawner(ABC):
-    """
-    A way to spawn copies of a scenario's program.
-    """
+    """A way to spawn copies of a scenario's program."""
 
     name: str
 
@@ -47,14 +43,11 @@ class Spawner(ABC):
 
         Raises:
             RunError: A copy failed.
-
         """
 
 
 class Restores(Spawner):
-    """
-    Restore copies of a snapshot from this process.
-    """
+    """Restore copies of a snapshot from this process."""
 
     name = "libcriu_py.copies.restore"
 
@@ -64,21 +57,16 @@ class Restores(Spawner):
 
         Args:
             snapshot: Its directory.
-
         """
         self.snapshot = snapshot
 
     def start(self) -> RestoredProcess:
-        """
-        Start one copy.
-        """
+        """Start one copy."""
         null = subprocess.DEVNULL
         return restore(self.snapshot, stdin=null, stdout=null)
 
     def batch(self, count: int, together: int) -> float:
-        """
-        See the base class.
-        """
+        """See the base class."""
         start = time.monotonic()
         for _ in range(0, count, together):
             with ExitStack() as stack:
@@ -93,9 +81,7 @@ class Restores(Spawner):
 
 
 class Commands(Spawner):
-    """
-    Start a command with ``subprocess``.
-    """
+    """Start a command with ``subprocess``."""
 
     def __init__(self, name: str, argv: Sequence[str]) -> None:
         """
@@ -104,15 +90,12 @@ class Commands(Spawner):
         Args:
             name: What to call it.
             argv: The command.
-
         """
         self.name = name
         self.argv = argv
 
     def start(self) -> subprocess.Popen[bytes]:
-        """
-        Start one copy.
-        """
+        """Start one copy."""
         return subprocess.Popen(
             self.argv,
             env=environment(),
@@ -121,9 +104,7 @@ class Commands(Spawner):
         )
 
     def batch(self, count: int, together: int) -> float:
-        """
-        See the base class.
-        """
+        """See the base class."""
         start = time.monotonic()
         for _ in range(0, count, together):
             copies = [self.start() for _ in range(together)]
@@ -132,9 +113,7 @@ class Commands(Spawner):
 
 
 class ForkServer(Spawner):
-    """
-    Have multiprocessing's forkserver do it, in a process of its own.
-    """
+    """Have multiprocessing's forkserver do it, in a process of its own."""
 
     name = "forkserver"
 
@@ -148,7 +127,6 @@ class ForkServer(Spawner):
 
         Raises:
             RunError: It does not start.
-
         """
         self.process = stack.enter_context(
             subprocess.Popen(
@@ -170,17 +148,13 @@ class ForkServer(Spawner):
             raise RunError(message)
 
     def answer(self) -> str:
-        """
-        Read a line from the server.
-        """
+        """Read a line from the server."""
         if self.process.stderr is None:
             raise AssertionError
         return self.process.stderr.readline().strip()
 
     def batch(self, count: int, together: int) -> float:
-        """
-        See the base class.
-        """
+        """See the base class."""
         if self.process.stdin is None:
             raise AssertionError
         self.process.stdin.write(f"{count} {together}\n")
@@ -202,7 +176,6 @@ def check(name: str, statuses: Sequence[int | None]) -> None:
 
     Raises:
         RunError: One did not.
-
     """
     if any(statuses):
         message = f"{name}: copies ended with {list(statuses)}"
@@ -221,7 +194,6 @@ def spawners(scenario: Scenario, directory: Path, stack: ExitStack) -> list[Spaw
     Raises:
         RunError: The snapshot or the server failed.
         Unavailable: The package is not installed.
-
     """
     take_snapshot(scenario, directory)
     options = ["--no-fallback", str(directory)]

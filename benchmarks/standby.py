@@ -51,7 +51,6 @@ def parse(argv: Sequence[str] | None) -> frame.Selection:
 
     Args:
         argv: Arguments without the program's name; ``sys.argv`` by default.
-
     """
     parser = frame.Parser("standby.py", "Compare standby with restores.", runs=30)
     parser.add_only("all whose packages are installed")
@@ -59,9 +58,7 @@ def parse(argv: Sequence[str] | None) -> frame.Selection:
 
 
 def bare() -> Sample:
-    """
-    Make a process that executes a program which does nothing, and reap it.
-    """
+    """Make a process that executes a program which does nothing, and reap it."""
     start = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     pid = os.posix_spawn(BARE, [BARE], environment())
     os.waitpid(pid, 0)
@@ -71,14 +68,13 @@ def bare() -> Sample:
 
 def without_pool(snapshot: Path) -> Path:
     """
-    Give a snapshot the same files under another name, where no pool is found.
+    Link the files of a snapshot under another name, where no pool is found.
 
     Args:
         snapshot: The snapshot.
 
     Returns:
         The other one.
-
     """
     other = snapshot.with_name(f"{snapshot.name}-alone")
     shutil.copytree(snapshot, other, copy_function=os.link)
@@ -92,13 +88,12 @@ def without_pool(snapshot: Path) -> Path:
 
 def ways(scenario: Scenario, snapshot: Path, pool: StandbyPool) -> dict[str, Callable[[], Sample]]:
     """
-    Give the ways to start a program that are compared.
+    Return the ways to start a program that are compared.
 
     Args:
         scenario: The program.
         snapshot: Its snapshot.
         pool: The pool of its copies.
-
     """
     launcher = [command(NATIVE), "--no-fallback"]
     alone = without_pool(snapshot)
@@ -136,7 +131,6 @@ def compare(
 
     Raises:
         RunError: One of the ways has failed.
-
     """
     snapshot = take_snapshot(scenario, directory / scenario.name).directory
     # The measured programs have the terminal of this one, if it has one, but none of their streams is one.
@@ -157,7 +151,6 @@ def add_row(table: Table, name: str, measured: dict[str, Summary]) -> None:
         table: The table.
         name: The scenario.
         measured: Its milliseconds by way.
-
     """
     cells = [f"{one.median:.2f} [dim]{one.low:.2f}..{one.high:.2f}[/dim]" for one in measured.values()]
     table.add_row(LABELS.get(name, name), *cells, f"{over(measured):.2f}")
@@ -165,11 +158,10 @@ def add_row(table: Table, name: str, measured: dict[str, Summary]) -> None:
 
 def over(measured: dict[str, Summary]) -> float:
     """
-    Tell how many milliseconds standby takes over the bare program, by their medians.
+    Return how many milliseconds standby takes over the bare program, by their medians.
 
     Args:
         measured: The milliseconds by way.
-
     """
     return measured[STANDBY].median - measured[BARE].median
 
@@ -183,7 +175,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, or 1 when nothing could be measured.
-
     """
     options = parse(argv)
     bench = frame.Frame(options)

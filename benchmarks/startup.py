@@ -30,9 +30,7 @@ EDITABLE = (
 
 
 class Options(frame.Selection):
-    """
-    The command line.
-    """
+    """The command line."""
 
     plot: Path | None
     pycriu: Path | None
@@ -45,7 +43,6 @@ def parse(argv: list[str] | None) -> Options:
 
     Args:
         argv: Arguments without the program's name; ``sys.argv`` by default.
-
     """
     parser = frame.Parser("startup.py", "Compare a conventional start with a restored one.", runs=15)
     parser.add_only("all")
@@ -70,7 +67,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, or 1 when nothing could be measured.
-
     """
     options = parse(argv)
     bench = frame.Frame(options)

@@ -33,9 +33,7 @@ RUNS = 12
 
 
 class Part(NamedTuple):
-    """
-    One of the benchmarks.
-    """
+    """One of the benchmarks."""
 
     name: str
     """Of the module, and of its results."""
@@ -58,9 +56,7 @@ PARTS = (
 
 
 class Options(argparse.Namespace):
-    """
-    The command line.
-    """
+    """The command line."""
 
     minutes: float
     runs: int
@@ -75,7 +71,6 @@ def parse(argv: Sequence[str] | None) -> Options:
 
     Args:
         argv: Arguments without the program's name; ``sys.argv`` by default.
-
     """
     parser = argparse.ArgumentParser(prog="suite.py", description="Run all benchmarks in one go.")
     parser.add_argument(
@@ -118,7 +113,6 @@ def run(part: Part, minutes: float, options: Options) -> int:
 
     Returns:
         Its exit status.
-
     """
     argv = [sys.executable, "-m", f"benchmarks.{part.name}", *part.options, "--runs", str(options.runs)]
     argv += ["--minutes", f"{minutes:.2f}", "--json", str(options.results / f"{part.name}.json")]
@@ -133,7 +127,6 @@ def say(text: str) -> None:
 
     Args:
         text: A sentence.
-
     """
     print(f"bench: {text}", flush=True)
 
@@ -147,7 +140,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0, or 1 when a part could not be measured.
-
     """
     options = parse(argv)
     options.results = options.results.resolve()

@@ -1,6 +1,4 @@
-"""
-Write what was measured as tables of Markdown.
-"""
+"""Write what was measured as tables of Markdown."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ WAYS = {
     ARITHMETIC: "arithmetic in one thread",
     BARE: f"`{BARE}`",
 }
-"""
-How the ways to start are called in tables, where not by their names.
-"""
+"""How the ways to start are called in tables, where not by their names."""
 MEGA = 1_000_000
 
 
@@ -53,7 +49,6 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     Args:
         heads: The columns' names.
         rows: The cells.
-
     """
     lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
@@ -65,7 +60,6 @@ def number(value: float) -> str:
 
     Args:
         value: The number.
-
     """
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
@@ -76,7 +70,6 @@ def cell(summary: dict[str, float] | None) -> str:
 
     Args:
         summary: What JSON holds of a `Summary`; None for what was not measured.
-
     """
     if summary is None:
         return ""
@@ -89,7 +82,6 @@ def machine(about: dict[str, Any]) -> str:
 
     Args:
         about: What `benchmarks.machine.describe` has returned.
-
     """
     virtual = ", a virtual machine" if about["hypervisor"] else ""
     kind = f" ({about['criu_kind']})" if about.get("criu_kind") else ""
@@ -106,7 +98,6 @@ def main_table(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     rows = []
     for name, scenario in results.get("startup", "scenarios").items():
@@ -123,9 +114,7 @@ def main_table(results: Results) -> str:
 
 
 def _times(slow: float, way: dict[str, Any] | None, moment: str) -> str:
-    """
-    Write a median, and how many times as fast as a conventional start that is.
-    """
+    """Write a median, and how many times as fast as a conventional start that is."""
     if way is None:
         return ""
     fast = way[moment]["median"]
@@ -139,7 +128,6 @@ def starts(results: Results, moment: str) -> str:
     Args:
         results: What was measured.
         moment: ``first_output_ms`` or ``end_ms``.
-
     """
     scenarios = results.get("startup", "scenarios")
     ways = [name for name in ORDER if any(name in scenario["variants"] for scenario in scenarios.values())]
@@ -157,7 +145,6 @@ def dumps(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     rows = []
     for name, scenario in results.get("startup", "scenarios").items():
@@ -178,7 +165,6 @@ def bar_table(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     return markdown(BAR_WORDS, [[bar.name, bar.limit, bar.measured, bar.verdict] for bar in bars(results)])
 
@@ -189,7 +175,6 @@ def copies(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     at_once, sizes = results.get("copies", "at_once"), results.get("copies", "bytes")
     counts = sorted({count for times in at_once.values() for count in times}, key=int)
@@ -214,7 +199,6 @@ def growth(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     rows = []
     for size, values in results.get("growth", "sizes").items():
@@ -233,7 +217,6 @@ def touch(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     jobs = results.get("touch", "jobs")
     ways = list(jobs[0]["ways"])
@@ -250,7 +233,6 @@ def standby(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     measured = results.get("standby", "standby")
     ways = list(next(iter(measured.values()))["first"])
@@ -267,7 +249,6 @@ def pause(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     measured = results.get("pause", "pause")
     rows = [
@@ -285,7 +266,6 @@ def modes(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     measured = results.get("modes", "modes")
     rows = [[name, cell(values["first"]), cell(values["end"])] for name, values in measured.items()]
@@ -298,7 +278,6 @@ def spawn(results: Results) -> str:
 
     Args:
         results: What was measured.
-
     """
     rows = [
         [f"{name}, by {way}", cell(rates["one_by_one"]), cell(rates["at_once"])]
@@ -314,6 +293,5 @@ def skipped(sentences: Sequence[str]) -> str:
 
     Args:
         sentences: What, and why.
-
     """
     return "".join(f"\nNot measured: {sentence}.\n" for sentence in sentences)

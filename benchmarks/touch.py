@@ -40,9 +40,7 @@ CONVENTIONAL, COPIED, MAPPED, LEARNED = WAYS = ("conventional", "copied", "mappe
 
 
 class Job(NamedTuple):
-    """
-    What a run does with its memory.
-    """
+    """What a run does with its memory."""
 
     kind: str
     """``reads`` or ``writes``."""
@@ -55,24 +53,19 @@ class Job(NamedTuple):
 
         Args:
             megabytes: The size of the array.
-
         """
         return [str(megabytes), self.kind, str(self.share)]
 
 
 class Options(frame.Options):
-    """
-    The command line.
-    """
+    """The command line."""
 
     megabytes: int
     share: list[int]
 
     @property
     def jobs(self) -> list[Job]:
-        """
-        Return the jobs to measure.
-        """
+        """Return the jobs to measure."""
         return [Job(kind, share) for kind in ("reads", "writes") for share in self.share or SHARES]
 
 
@@ -82,7 +75,6 @@ def parse(argv: list[str] | None) -> Options:
 
     Args:
         argv: Arguments without the program's name; ``sys.argv`` by default.
-
     """
     parser = frame.Parser("touch.py", "Measure jobs that use a part of a large memory.", runs=7)
     parser.add_count("--megabytes", default=1024, text="size of the array in MiB")
@@ -107,7 +99,6 @@ def run_command(*words: str, memory: str = "auto") -> None:
 
     Raises:
         RunError: It failed.
-
     """
     done = subprocess.run(
         [command(), *words],
@@ -132,7 +123,6 @@ def take_snapshots(directory: Path, options: Options) -> None:
 
     Raises:
         RunError: A command failed.
-
     """
     for name, memory in ((COPIED, "copy"), (MAPPED, "auto")):
         arguments = options.jobs[0].arguments(options.megabytes)
@@ -153,7 +143,6 @@ def place(directory: Path, way: str, job: Job) -> Path:
         directory: Where the snapshots are.
         way: One of WAYS, but CONVENTIONAL.
         job: The job.
-
     """
     return directory / (f"{way}, {job.kind} {job.share}" if way == LEARNED else way)
 
@@ -170,7 +159,6 @@ def start(directory: Path, way: str, job: Job, megabytes: int) -> Sample:
 
     Raises:
         RunError: It failed.
-
     """
     if way == CONVENTIONAL:
         argv = [sys.executable, str(PROGRAM)]
@@ -180,9 +168,7 @@ def start(directory: Path, way: str, job: Job, megabytes: int) -> Sample:
 
 
 class Times(NamedTuple):
-    """
-    How long a job took, started in one way.
-    """
+    """How long a job took, started in one way."""
 
     first: Summary
     end: Summary
@@ -195,7 +181,6 @@ def rounds(bench: frame.Frame[Options], directory: Path) -> dict[Job, dict[str, 
     Args:
         bench: Measures.
         directory: Where the snapshots are.
-
     """
     jobs, megabytes = bench.options.jobs, bench.options.megabytes
 
@@ -212,7 +197,6 @@ def times(samples: Sequence[Sample]) -> Times:
 
     Args:
         samples: Of the same job and way.
-
     """
     return Times(summarize([sample.first for sample in samples]), summarize([sample.end for sample in samples]))
 
@@ -224,7 +208,6 @@ def show(measured: dict[Job, dict[str, Times]], what: str) -> Table:
     Args:
         measured: The times of each job and way.
         what: A field of them.
-
     """
     table = Table(
         title=f"Jobs that use a part of their memory, ms to {what}: median, quartiles",
@@ -247,7 +230,6 @@ def as_json(measured: dict[Job, dict[str, Times]]) -> list[dict[str, object]]:
 
     Args:
         measured: The times of each job and way.
-
     """
     return [
         {
@@ -270,7 +252,6 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, or 1 when something could not be measured.
-
     """
     options = parse(argv)
     bench = frame.Frame(options)

@@ -1,6 +1,4 @@
-"""
-The ways to start a program that are compared with each other.
-"""
+"""The ways to start a program that are compared with each other."""
 
 from __future__ import annotations
 
@@ -42,9 +40,7 @@ ORDER = (CONVENTIONAL, *OURS, RAW, RAW_COPIED, PYCRIU, DMTCP, FORKSERVER, FORK, 
 
 
 class Variant(NamedTuple):
-    """
-    A way to start the program of a scenario.
-    """
+    """A way to start the program of a scenario."""
 
     name: str
     start: Callable[[], Sample]
@@ -56,7 +52,6 @@ def conventional(scenario: Scenario) -> Variant:
 
     Args:
         scenario: The program.
-
     """
 
     def start() -> Sample:
@@ -77,7 +72,6 @@ def restored(name: str, scenario: Scenario, snapshot: Snapshot) -> Variant:
 
     Raises:
         Unavailable: That launcher is not installed.
-
     """
     # A conventional start in place of a restore would be measured as one.
     launcher = [command(), "run"] if name == PYTHON else [command(NATIVE)]
@@ -97,6 +91,5 @@ def floor(name: str) -> Variant:
 
     Args:
         name: BARE or TRUE.
-
     """
     return Variant(name, lambda: measure(FLOORS[name], env=environment(), expect=None))

@@ -30,9 +30,7 @@ PIPE = subprocess.PIPE
 
 
 class WarmParent:
-    """
-    A process that has imported a program, and starts others on command.
-    """
+    """A process that has imported a program, and starts others on command."""
 
     def __init__(self, process: subprocess.Popen[bytes], scenario: Scenario) -> None:
         """
@@ -44,7 +42,6 @@ class WarmParent:
 
         Raises:
             RunError: It does not get ready.
-
         """
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise AssertionError
@@ -67,7 +64,6 @@ class WarmParent:
 
         Raises:
             RunError: Nothing came.
-
         """
         ready, _, _ = select.select([fd], [], [], timeout)
         if not ready:
@@ -81,7 +77,6 @@ class WarmParent:
 
         Raises:
             RunError: It failed, or printed something else.
-
         """
         start = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         os.write(self.command, b"\n")
@@ -108,7 +103,6 @@ def warm_parent(kind: Literal["fork", "forkserver"], scenario: Scenario) -> Iter
 
     Raises:
         RunError: It does not get ready.
-
     """
     argv = [sys.executable, str(SERVER), kind, scenario.program.stem]
     env = {**environment(), **scenario.env}

@@ -38,9 +38,7 @@ LIBCRIU_PY = [sys.executable, "-m", "libcriu_py"]
 
 
 class DemoError(Exception):
-    """
-    Say in one sentence what went wrong.
-    """
+    """Say in one sentence what went wrong."""
 
 
 class Case(NamedTuple):
@@ -57,9 +55,7 @@ class Case(NamedTuple):
 
     @property
     def title(self) -> str:
-        """
-        What a person would type.
-        """
+        """What a person would type."""
         return f"{'cat CSV | ' if self.piped else ''}sales.py {self.arguments}"
 
 
@@ -69,15 +65,11 @@ CASES = (
     Case("- --by month", piped=True),
     Case("--help"),
 )
-"""
-The last one does nothing: what it takes is the start alone.
-"""
+"""The last one does nothing: what it takes is the start alone."""
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """
-    Read the command line.
-    """
+    """Read the command line."""
     parser = argparse.ArgumentParser(description="Run a pandas program conventionally and restored, and compare.")
     parser.add_argument("--rows", type=int, default=200_000, metavar="N", help="lines of the CSV file (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each kind (%(default)s)")
@@ -128,9 +120,7 @@ def execute(argv: Sequence[str | Path], source: Path | None = None) -> str:
 
 
 def launcher() -> list[str]:
-    """
-    Give what starts a restored copy: libcriu-py-run, which starts no interpreter, where it was built.
-    """
+    """Return what starts a restored copy: libcriu-py-run, which starts no interpreter, where it was built."""
     native = native_launcher.find()
     return [native] if native else [*LIBCRIU_PY, "run"]
 
@@ -193,9 +183,7 @@ def measure(rounds: int, csv: Path, snapshot: Path, console: Console) -> dict[Ca
 
 
 def table_of(times: dict[Case, list[tuple[float, float]]]) -> Table:
-    """
-    Lay out the medians.
-    """
+    """Lay out the medians."""
     table = Table(title="median time from start to exit, ms")
     table.add_column("command line", overflow="fold")
     for heading in ("conventional", "restored", "speed-up"):

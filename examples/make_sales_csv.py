@@ -49,7 +49,6 @@ def chunks(rows: int, seed: int) -> Iterator[str]:
     Args:
         rows: How many lines in all.
         seed: Start of the random sequence.
-
     """
     rng = random.Random(seed)  # noqa: S311 - made-up data, not a secret
     days = [(FIRST_DAY + timedelta(days=n)).isoformat() for n in range(DAYS)]
@@ -74,7 +73,6 @@ def write(path: Path, rows: int, seed: int) -> None:
         path: The file; replaced if it exists.
         rows: Number of sales.
         seed: Start of the random sequence.
-
     """
     with path.open("w", encoding="ascii", newline="") as file:
         file.write(HEADER)
@@ -90,7 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status.
-
     """
     parser = argparse.ArgumentParser(
         description="Write a CSV file of made-up sales; same seed, same bytes.",

@@ -18,9 +18,7 @@ COLUMNS = ("date", "region", "product", "units", "unit_price")
 
 
 class SalesError(Exception):
-    """
-    Say in one sentence what is wrong with the input.
-    """
+    """Say in one sentence what is wrong with the input."""
 
 
 def load(source: str) -> pd.DataFrame:
@@ -35,7 +33,6 @@ def load(source: str) -> pd.DataFrame:
 
     Raises:
         SalesError: The file cannot be read or is not a CSV file of sales.
-
     """
     name = "standard input" if source == "-" else source
     try:
@@ -66,7 +63,6 @@ def check_types(sales: pd.DataFrame, name: str) -> None:
 
     Raises:
         SalesError: A column does not.
-
     """
     for column in ("units", "unit_price"):
         if not pd.api.types.is_numeric_dtype(sales[column]):
@@ -90,7 +86,6 @@ def summarize(sales: pd.DataFrame, by: str, top: int | None) -> pd.DataFrame:
     Returns:
         One row per group: months in order of time, anything else and every
         ``top`` by falling revenue.
-
     """
     key = sales["date"].astype(str).str[:7] if by == "month" else sales[by]
     groups = sales.groupby(key.rename(by), sort=True)
@@ -115,7 +110,6 @@ def render(table: pd.DataFrame, form: str) -> str:
     Args:
         table: What ``summarize`` returned.
         form: ``table``, ``csv`` or ``json``.
-
     """
     if form == "csv":
         return table.to_csv(index=False)
@@ -144,7 +138,6 @@ def positive(text: str) -> int:
 
     Raises:
         argparse.ArgumentTypeError: It is no whole number above zero.
-
     """
     if not text.isdecimal() or int(text) == 0:
         message = f"must be a whole number above zero: {text!r}"
@@ -153,9 +146,7 @@ def positive(text: str) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the command line.
-    """
+    """Describe the command line."""
     parser = argparse.ArgumentParser(
         prog="sales.py",
         description="Sum up a CSV file of sales by region, product or month.",
@@ -188,7 +179,6 @@ def main() -> int:
 
     Returns:
         The exit status: 0, or 1 for input that cannot be used.
-
     """
     args = build_parser().parse_args()
     try:
@@ -211,9 +201,7 @@ def main() -> int:
 
 
 def silence_stdout() -> None:
-    """
-    Send what is still buffered, and flushed at exit, to the null device.
-    """
+    """Send what is still buffered, and flushed at exit, to the null device."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

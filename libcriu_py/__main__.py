@@ -1,6 +1,4 @@
-"""
-Make ``python -m libcriu_py`` the command ``libcriu-py``.
-"""
+"""Make ``python -m libcriu_py`` the command ``libcriu-py``."""
 
 import sys
 

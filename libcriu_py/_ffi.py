@@ -1,6 +1,4 @@
-"""
-The one place that imports the compiled extension.
-"""
+"""The one place that imports the compiled extension."""
 
 try:
     from libcriu_py._libcriu import ffi, lib

@@ -18,23 +18,17 @@ _downtime = 0.0
 
 
 def monotonic() -> float:
-    """
-    Give `time.monotonic()` without the time between dump and restore, in seconds.
-    """
+    """Return `time.monotonic()` without the time between dump and restore, in seconds."""
     return monotonic_ns() / _NANOSECONDS
 
 
 def monotonic_ns() -> int:
-    """
-    Give `time.monotonic_ns()` without the time between dump and restore, in nanoseconds.
-    """
+    """Return `time.monotonic_ns()` without the time between dump and restore, in nanoseconds."""
     return _monotonic_ns() - _jump_ns
 
 
 def downtime() -> float:
-    """
-    Give the seconds that this process has spent in snapshots, by the wall clock; 0 in one never restored.
-    """
+    """Return the seconds that this process has spent in snapshots, by the wall clock; 0 in one never restored."""
     return _downtime
 
 
@@ -48,23 +42,19 @@ def compensate() -> None:
 
 
 def is_compensated() -> bool:
-    """
-    Tell whether `compensate` was called.
-    """
+    """Return whether `compensate` was called."""
     return time.monotonic is monotonic
 
 
 def keep_going(wanted: bool) -> None:  # noqa: FBT001 - a setter
-    """
-    Say whether copies of the next dump have monotonic clocks that go on; called by the built-in resource "clock".
-    """
+    """Say whether copies of the next dump have monotonic clocks that go on; called by the built-in resource "clock"."""
     global _continues
     _continues = wanted
 
 
 def to_continue() -> dict[str, int] | None:
     """
-    Give the readings, in nanoseconds, from which the clocks of copies go on; None for those of the machine.
+    Return the readings, in nanoseconds, from which the clocks of copies go on; None for those of the machine.
 
     To be called after the dump: no reading in the image is later.
     """

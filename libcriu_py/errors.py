@@ -28,15 +28,11 @@ __all__ = [
 
 
 class CriuError(Exception):
-    """
-    Base of all exceptions of this package.
-    """
+    """Base of all exceptions of this package."""
 
 
 class TransportError(CriuError, ConnectionError):
-    """
-    criu could not be reached, or the connection to it broke before it answered.
-    """
+    """criu could not be reached, or the connection to it broke before it answered."""
 
 
 class OperationRefused(CriuError, RuntimeError):
@@ -75,77 +71,53 @@ class OperationRefused(CriuError, RuntimeError):
         self.hint = hint
 
     def forget_log(self) -> None:
-        """
-        Leave the log's path out, where the log is going to be removed; its tail stays.
-        """
+        """Leave the log's path out, where the log is going to be removed; its tail stays."""
         self.args = (str(self.args[0]).replace(f" [{self.log_path}]", ""),)
         self.log_path = None
 
 
 class BinaryNotFound(CriuError, FileNotFoundError):
-    """
-    There is no criu program where one was looked for.
-    """
+    """There is no criu program where one was looked for."""
 
 
 class VersionError(CriuError, RuntimeError):
-    """
-    This criu is too old for what was asked.
-    """
+    """The criu is too old for what was asked."""
 
 
 class UnsupportedFeature(CriuError, NotImplementedError):
-    """
-    The libcriu that this package was built against lacks the function.
-    """
+    """The libcriu that this package was built against lacks the function."""
 
 
 class ImageError(CriuError, ValueError):
-    """
-    An image file is missing, damaged or of an unknown kind.
-    """
+    """An image file is missing, damaged or of an unknown kind."""
 
 
 class SnapshotError(CriuError):
-    """
-    A snapshot directory cannot be used.
-    """
+    """A snapshot directory cannot be used."""
 
 
 class SnapshotMismatch(SnapshotError, ValueError):
-    """
-    A snapshot was made by, or for, something that is different here.
-    """
+    """A snapshot was made by, or for, something that is different here."""
 
 
 class SnapshotUnsafe(SnapshotError, PermissionError):
-    """
-    A snapshot could have been changed by somebody else.
-    """
+    """A snapshot could have been changed by somebody else."""
 
 
 class CheckpointError(CriuError, RuntimeError):
-    """
-    A self-checkpoint was not taken.
-    """
+    """A self-checkpoint was not taken."""
 
 
 class RestoreError(CriuError, RuntimeError):
-    """
-    A snapshot was not restored.
-    """
+    """A snapshot was not restored."""
 
 
 class HookError(CriuError, RuntimeError):
-    """
-    A checkpoint hook was registered or used in a way that cannot work.
-    """
+    """A checkpoint hook was registered or used in a way that cannot work."""
 
 
 def in_words(error: BaseException) -> str:
-    """
-    Say for people what an exception says: one of the system without its number and the quotes of its file.
-    """
+    """Say for people what an exception says: one of the system without its number and the quotes of its file."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error)

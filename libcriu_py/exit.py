@@ -54,9 +54,7 @@ All others with a `__del__` only warn, give descriptors back, or have an atexit 
 
 
 _frozen: list[weakref.ref[Any]] = []
-"""
-What was to be closed when everything was frozen; `gc.get_objects` leaves it out.
-"""
+"""What was to be closed when everything was frozen; `gc.get_objects` leaves it out."""
 
 
 def exit_fast(status: int = 0) -> NoReturn:
@@ -66,7 +64,7 @@ def exit_fast(status: int = 0) -> NoReturn:
     Non-daemon threads are joined, atexit functions run, open files are closed, stdout and stderr flushed.
 
     Args:
-        status: the exit status, of which the kernel keeps 8 bits.
+        status: The exit status, of which the kernel keeps 8 bits.
     """
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - what Py_FinalizeEx calls
     _run_exit_functions()
@@ -108,7 +106,7 @@ def run_and_exit_fast(program: Callable[[], None]) -> None:
     An uncaught exception, or a SystemExit with a message, is raised for the interpreter to show.
 
     Args:
-        program: what to run.
+        program: What to run.
     """
     status = 0
     try:
@@ -184,9 +182,7 @@ def unfreeze() -> None:
 
 
 def _end_interpreters() -> None:
-    """
-    End sub-interpreters, as what stands for them does when it is finalized: atexit functions run, files are flushed.
-    """
+    """End sub-interpreters as the finalizer of their object does: atexit functions run, files are flushed."""
     for name in ("_interpreters", "_xxsubinterpreters"):
         module: Any = sys.modules.get(name)
         if module is None:
@@ -244,9 +240,7 @@ def _close_all() -> None:
 
 
 def _close(thing: Any) -> None:
-    """
-    Do what the finalizer of something does, which tells about errors but has nobody to raise them to.
-    """
+    """Do what the finalizer of something does, which tells about errors but has nobody to raise them to."""
     finalizer = getattr(type(thing), "__del__", None)
     try:
         if isinstance(finalizer, types.FunctionType):

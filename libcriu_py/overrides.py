@@ -23,7 +23,7 @@ OPTIONS = "LIBCRIU_PY_OPTIONS"
 
 def overridden(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Give the settings of a checkpoint as the environment wants them.
+    Return the settings of a checkpoint as the environment wants them.
 
     Args:
         settings: As the program gives them.

@@ -1,6 +1,4 @@
-"""
-The keyword arguments of `restore`, for the type checkers of what passes them on; never imported at run time.
-"""
+"""The keyword arguments of `restore`, for the type checkers of what passes them on; never imported at run time."""
 
 from __future__ import annotations
 

@@ -1,3 +1,1 @@
-"""
-The tests: `unit` needs neither root nor criu, `system` does the real thing.
-"""
+"""The tests: `unit` needs neither root nor criu, `system` does the real thing."""

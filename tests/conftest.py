@@ -1,6 +1,4 @@
-"""
-What all tests share: no silent skips, CRIU's logs beside a failure, no inherited descriptors.
-"""
+"""What all tests share: no silent skips, CRIU's logs beside a failure, no inherited descriptors."""
 
 from __future__ import annotations
 
@@ -16,32 +14,24 @@ if TYPE_CHECKING:
 
 LOG_LINES = 25
 log_roots: pytest.StashKey[list[Path]] = pytest.StashKey()
-"""
-Directories, beside tmp_path, below which a failed test's logs lie.
-"""
+"""Directories, beside tmp_path, below which a failed test's logs lie."""
 _system_tests: pytest.StashKey[SystemTests] = pytest.StashKey()
 
 
 class SystemTests:
-    """
-    The number of system tests that ran, in whatever process of the run.
-    """
+    """The number of system tests that ran, in whatever process of the run."""
 
     def __init__(self) -> None:
         self.ran = 0
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """
-        Count one; with several processes this is called in the one that collects the reports.
-        """
+        """Count one; with several processes this is called in the one that collects the reports."""
         if report.when == "call" and not report.skipped and "tests/system/" in report.nodeid:
             self.ran += 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """
-    Add --no-skips, which CI always has, and --write-matrix.
-    """
+    """Add --no-skips, which CI always has, and --write-matrix."""
     parser.addoption(
         "--no-skips",
         action="store_true",
@@ -87,17 +77,13 @@ def _heed_signals() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """
-    Let `-n auto` be one process more than there are processors: tests wait for criu and clocks half of their time.
-    """
+    """Let `-n auto` be one process more than there are processors: tests wait for criu and clocks half of the time."""
     return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """
-    Begin with what takes long, so that no process is left alone with it in the end.
-    """
+    """Begin with what takes long, so that no process is left alone with it in the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -112,9 +98,7 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, *, expected: 
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """
-    Count a skip as a failure where skips are refused, and attach the tails of CRIU's logs to a failure.
-    """
+    """Count a skip as a failure where skips are refused, and attach the tails of CRIU's logs to a failure."""
     report = yield
     if item.config.option.no_skips:
         _refuse_skip(report, expected=hasattr(report, "wasxfail"))
@@ -129,9 +113,7 @@ def pytest_runtest_makereport(
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """
-    Refuse the skip of a whole module too.
-    """
+    """Refuse the skip of a whole module too."""
     report = yield
     if collector.config.option.no_skips:
         _refuse_skip(report, expected=False)
@@ -151,9 +133,7 @@ def _tail(path: Path) -> str:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
-    """
-    Fail a run that was to include the system tests and ran none of them.
-    """
+    """Fail a run that was to include the system tests and ran none of them."""
     config = session.config
     wanted = any("system" in Path(argument.split("::")[0]).parts for argument in config.args)
     collect_only = config.option.collectonly or config.option.keyword or config.option.markexpr
@@ -166,9 +146,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
 
 @pytest.fixture(scope="session")
 def criu_binary() -> Path:
-    """
-    The criu program that the package finds.
-    """
+    """Return the criu program that the package finds."""
     from libcriu_py.criu.find import find_criu
 
     return Path(find_criu())

@@ -1,6 +1,4 @@
-"""
-User-style code, checked by mypy in strict mode and never run: what the package promises to type checkers.
-"""
+"""User-style code, checked by mypy in strict mode and never run: what the package promises to type checkers."""
 
 from __future__ import annotations
 
@@ -38,48 +36,34 @@ if TYPE_CHECKING:
 
 
 class Pool(Resource):
-    """
-    A resource by inheritance.
-    """
+    """A resource by inheritance."""
 
     def before_checkpoint(self) -> None:
-        """
-        Close connections.
-        """
+        """Close connections."""
 
     async def after_restore(self) -> None:
-        """
-        Open them again.
-        """
+        """Open them again."""
 
 
 @before_checkpoint
 def close_files() -> None:
-    """
-    Stay a function with its own type.
-    """
+    """Stay a function with its own type."""
 
 
 @after_restore(priority=3)
 async def reopen_files(count: int = 1) -> int:
-    """
-    Stay a function with its own type.
-    """
+    """Stay a function with its own type."""
     return count
 
 
 @checkpoint("snap", then="continue")
 def warm_up(size: int) -> list[int]:
-    """
-    Keep the signature under the decorator.
-    """
+    """Keep the signature under the decorator."""
     return list(range(size))
 
 
 def self_checkpoint() -> int:
-    """
-    Use the facade.
-    """
+    """Use the facade."""
     pool: Pool = register(Pool(), priority=1)
     with checkpoint("snap", engine="simulate", options={"tcp_close": True}) as snap:
         warm: list[int] = warm_up(3)
@@ -94,9 +78,7 @@ def self_checkpoint() -> int:
 
 
 def start_copies(arguments: Sequence[str]) -> int:
-    """
-    Use restored processes.
-    """
+    """Use restored processes."""
     snapshot = Snapshot.open("snap")
     if any(mismatch.fatal for mismatch in snapshot.check()):
         return 1
@@ -113,9 +95,7 @@ def start_copies(arguments: Sequence[str]) -> int:
 
 
 async def start_copies_async() -> int:
-    """
-    Use restored processes in asyncio.
-    """
+    """Use restored processes in asyncio."""
     for copy in await restore_async("snap", n=2):
         await copy.wait()
     async with RestorePool("snap", size=2, stderr=PIPE) as pool:
@@ -125,9 +105,7 @@ async def start_copies_async() -> int:
 
 
 def binding() -> bool:
-    """
-    Use libcriu.
-    """
+    """Use libcriu."""
     criu = Criu()
     options = DumpOptions(images_dir="images", pid=1, shell_job=True, external=["mnt[]"], leave_running=True)
     try:

@@ -1,3 +1,1 @@
-"""
-Other ways to restore the same images, to compare with.
-"""
+"""Other ways to restore the same images, to compare with."""

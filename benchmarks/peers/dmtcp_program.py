@@ -23,7 +23,6 @@ def main(module: str, ready: str, go: str) -> None:
         module: The program.
         ready: The file that tells that the imports are done.
         go: The file that is waited for.
-
     """
     sys.path[0] = PROGRAMS
     program = importlib.import_module(module)

@@ -28,7 +28,6 @@ def job(module: str) -> None:
 
     Args:
         module: Its name; already imported by the server.
-
     """
     importlib.import_module(module).main()
 
@@ -42,7 +41,6 @@ def spawn(context: ForkServerContext, module: str, count: int, together: int) ->
         module: The program.
         count: How many in all.
         together: How many at once.
-
     """
     for _ in range(0, count, together):
         processes = [context.Process(target=job, args=(module,)) for _ in range(together)]
@@ -53,9 +51,7 @@ def spawn(context: ForkServerContext, module: str, count: int, together: int) ->
 
 
 def main() -> None:
-    """
-    Serve until standard input ends.
-    """
+    """Serve until standard input ends."""
     module = sys.argv[1]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([module])

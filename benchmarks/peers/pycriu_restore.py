@@ -20,7 +20,6 @@ def main(argv: list[str]) -> int:
 
     Args:
         argv: Arguments without the program's name.
-
     """
     binary, images, work, *inherited = argv
     criu = pycriu.criu()

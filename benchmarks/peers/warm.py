@@ -23,7 +23,6 @@ def job(module: str) -> None:
 
     Args:
         module: Its name; already imported by the server.
-
     """
     importlib.import_module(module).main()
 
@@ -37,7 +36,6 @@ def by_forkserver(module: str) -> Callable[[], int]:
 
     Returns:
         What starts a process, waits for it, and returns its status.
-
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([module])
@@ -60,7 +58,6 @@ def by_fork(module: str) -> Callable[[], int]:
 
     Returns:
         What forks, waits for the child, and returns its status.
-
     """
     program = importlib.import_module(module)
 
@@ -85,7 +82,6 @@ def main(kind: str, module: str) -> None:
     Args:
         kind: ``fork`` or ``forkserver``.
         module: The program.
-
     """
     start = (by_fork if kind == "fork" else by_forkserver)(module)
     print("ready", file=sys.stderr, flush=True)

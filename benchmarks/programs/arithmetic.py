@@ -13,9 +13,7 @@ ROUNDS = 100_000
 
 
 def main() -> None:
-    """
-    Do what there is to do, and stay.
-    """
+    """Do what there is to do, and stay."""
     total = 0
     for number in range(ROUNDS):
         total ^= number * number

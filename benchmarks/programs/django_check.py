@@ -1,6 +1,4 @@
-"""
-Run a management command of a Django project: the check of its settings, models and routes.
-"""
+"""Run a management command of a Django project: the check of its settings, models and routes."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ PROCESSORS = (
 
 
 def configure() -> None:
-    """
-    Set the project up.
-    """
+    """Set the project up."""
     if settings.configured:  # it can be done once in a process
         return
     settings.configure(
@@ -45,9 +41,7 @@ def configure() -> None:
 
 
 def main() -> None:
-    """
-    Set up the project and check it.
-    """
+    """Set up the project and check it."""
     configure()
     call_command("check")
     print("ready", django.get_version(), flush=True)

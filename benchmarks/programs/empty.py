@@ -1,14 +1,10 @@
-"""
-Print a line: what remains is the interpreter's own start.
-"""
+"""Print a line: what remains is the interpreter's own start."""
 
 from __future__ import annotations
 
 
 def main() -> None:
-    """
-    Print a line.
-    """
+    """Print a line."""
     print("ready", flush=True)
 
 

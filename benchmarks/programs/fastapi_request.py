@@ -1,6 +1,4 @@
-"""
-Build a FastAPI application and answer one request, without a socket.
-"""
+"""Build a FastAPI application and answer one request, without a socket."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sale:
-    """
-    One sale, as the request carries it.
-    """
+    """One sale, as the request carries it."""
 
     product: str
     units: int
@@ -27,18 +23,14 @@ class Sale:
 
 @dataclass
 class Total:
-    """
-    What the sale brought in.
-    """
+    """What the sale brought in."""
 
     product: str
     revenue: float
 
 
 def build() -> FastAPI:
-    """
-    Make the application: a route with a validated body and response.
-    """
+    """Make the application: a route with a validated body and response."""
     app = FastAPI(title="sales")
 
     @app.post("/sales")
@@ -59,7 +51,6 @@ async def post(app: FastAPI, path: str, body: bytes) -> tuple[int, bytes]:
 
     Returns:
         The HTTP status and the response's body.
-
     """
     status = 0
     answer = bytearray()
@@ -93,9 +84,7 @@ async def post(app: FastAPI, path: str, body: bytes) -> tuple[int, bytes]:
 
 
 def main() -> None:
-    """
-    Answer one request and print the answer.
-    """
+    """Answer one request and print the answer."""
     body = b'{"product": "saw", "units": 3, "unit_price": 32.5}'
     status, answer = asyncio.run(post(build(), "/sales", body))
     print("ready", status, answer.decode(), flush=True)

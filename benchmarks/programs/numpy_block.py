@@ -1,6 +1,4 @@
-"""
-An array that takes memory: BENCH_MEGABYTES of it, 1024 by default, made when this is imported.
-"""
+"""An array that takes memory: BENCH_MEGABYTES of it, 1024 by default, made when this is imported."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Print the last number of a large array.
-"""
+"""Print the last number of a large array."""
 
 from __future__ import annotations
 
@@ -8,9 +6,7 @@ from numpy_block import BLOCK
 
 
 def main() -> None:
-    """
-    Print how large the array is, by its last number.
-    """
+    """Print how large the array is, by its last number."""
     print("ready", int(BLOCK[-1]) + 1, flush=True)
 
 

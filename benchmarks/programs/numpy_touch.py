@@ -16,9 +16,7 @@ from libcriu_py.dump.checkpoint import DIRECTORY_VARIABLE, checkpoint
 
 
 def main() -> None:
-    """
-    Make the array, use a part of it, and print a sum.
-    """
+    """Make the array, use a part of it, and print a sum."""
     warm_up = checkpoint() if DIRECTORY_VARIABLE in os.environ else contextlib.nullcontext()
     with warm_up:
         data = np.arange(int(sys.argv[1]) << 17, dtype=np.int64)

@@ -1,6 +1,4 @@
-"""
-Group a small table with pandas.
-"""
+"""Group a small table with pandas."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ Asia,2,1.5
 
 
 def main() -> None:
-    """
-    Read the table, group it and print the sums.
-    """
+    """Read the table, group it and print the sums."""
     table = pd.read_csv(io.StringIO(SALES))
     table["revenue"] = table["units"] * table["price"]
     sums = table.groupby("region")["revenue"].sum()

@@ -1,6 +1,4 @@
-"""
-Fit a small classifier with scikit-learn.
-"""
+"""Fit a small classifier with scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 
 def main() -> None:
-    """
-    Fit on 100 points and print how many are then told right.
-    """
+    """Fit on 100 points and print how many are then told right."""
     x = np.linspace(-1.0, 1.0, 100).reshape(-1, 1)
     y = (x[:, 0] > 0).astype(int)
     model = make_pipeline(StandardScaler(), LogisticRegression())

@@ -1,6 +1,4 @@
-"""
-Embed the rows of a table with a tiny transformer: torch, transformers, pandas.
-"""
+"""Embed the rows of a table with a tiny transformer: torch, transformers, pandas."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ from transformers import BertConfig, BertModel
 
 
 def main() -> None:
-    """
-    Build a model of random weights, run it over a table, print the shape.
-    """
+    """Build a model of random weights, run it over a table, print the shape."""
     table = pd.DataFrame({"text": [[1, 2, 3, 4], [5, 6, 7, 8]]})
     config = BertConfig(
         vocab_size=64,

@@ -1,6 +1,4 @@
-"""
-Run a small network forward with torch on the CPU.
-"""
+"""Run a small network forward with torch on the CPU."""
 
 from __future__ import annotations
 
@@ -9,9 +7,7 @@ from torch import nn
 
 
 def main() -> None:
-    """
-    Build a network of two layers and print the shape of its answer.
-    """
+    """Build a network of two layers and print the shape of its answer."""
     net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 2))
     with torch.inference_mode():
         answer = net(torch.ones(8, 16))

@@ -1,6 +1,4 @@
-"""
-Run a small network forward with torch, then wait until standard input ends.
-"""
+"""Run a small network forward with torch, then wait until standard input ends."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ import torch_forward
 
 
 def main() -> None:
-    """
-    Do what there is to do, and stay.
-    """
+    """Do what there is to do, and stay."""
     torch_forward.main()
     sys.stdin.read()
 

@@ -40,9 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _wait_for_children() -> None:
-    """
-    Undo that SIGCHLD is ignored, as some programs have those that they start do: children would have no status.
-    """
+    """Undo that SIGCHLD is ignored, as some programs have those that they start do: children would have no status."""
     import _signal  # type: ignore[import-not-found]  # of C: `signal` would import enum
 
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)

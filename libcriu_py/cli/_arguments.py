@@ -1,6 +1,4 @@
-"""
-What the subcommands' parsers have in common.
-"""
+"""What the subcommands' parsers have in common."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ if TYPE_CHECKING:
 PROG = "libcriu-py"
 
 USAGE = 2
-"""
-Exit status for a wrong command line.
-"""
+"""Exit status for a wrong command line."""
 
 MODES = ("auto", "root", "capability", "rootless")
 
@@ -26,9 +22,7 @@ MODE_HELP = "how to be allowed to: %(choices)s; the first that works if not give
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """
-    Keep the line breaks of descriptions and epilogs, which hold examples and tables.
-    """
+    """Keep the line breaks of descriptions and epilogs, which hold examples and tables."""
 
 
 def build(name: str, *, usage: str, description: str, epilog: str) -> argparse.ArgumentParser:

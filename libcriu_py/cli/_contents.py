@@ -1,6 +1,4 @@
-"""
-Collect what ``libcriu-py inspect`` shows of a snapshot.
-"""
+"""Collect what ``libcriu-py inspect`` shows of a snapshot."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ if TYPE_CHECKING:
 
 
 SHARED = "anonymous, mapped from the snapshot"
-"""
-The kind of memory that copies share until they write to it.
-"""
+"""The kind of memory that copies share until they write to it."""
 
 
 def read(path: str, *, verify: bool = False) -> dict[str, Any]:
@@ -67,18 +63,14 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
 
 
 def _kind(snapshot: Snapshot) -> str:
-    """
-    Name the use of a snapshot: "prepared", "interpreter", or "checkpointed itself".
-    """
+    """Name the use of a snapshot: "prepared", "interpreter", or "checkpointed itself"."""
     if snapshot.program is not None:
         return "prepared"
     return "interpreter" if "preloaded" in snapshot.details else "checkpointed itself"
 
 
 def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Tell how copies get their memory, and why so.
-    """
+    """Return how copies get their memory, and why so."""
     return {
         "kind": memory.get("kind", "copy"),
         "why": memory.get("why", "the snapshot was made before memory could be mapped"),
@@ -88,9 +80,7 @@ def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _process(snapshot: Snapshot, process: readers.Process) -> dict[str, Any]:
-    """
-    Describe a process: who it is, its memory and what it has open.
-    """
+    """Describe a process: who it is, its memory and what it has open."""
     memory: dict[str, int] = {}
     for area in readers.memory(snapshot.images, process.pid):
         kind = SHARED if _is_memory(snapshot, area.path) else area.kind
@@ -117,16 +107,12 @@ def _process(snapshot: Snapshot, process: readers.Process) -> dict[str, Any]:
 
 
 def _is_memory(snapshot: Snapshot, path: str) -> bool:
-    """
-    Tell whether an area is mapped from the snapshot's own file.
-    """
+    """Return whether an area is mapped from the snapshot's own file."""
     return path.removeprefix("/") in {part["key"] for part in snapshot.memory_files}
 
 
 def _replacement(snapshot: Snapshot, name: str) -> str | None:
-    """
-    Name what a restore puts in the place of an open file; None for files that stay what they are.
-    """
+    """Name what a restore puts in the place of an open file; None for files that stay what they are."""
     key = name.removeprefix("/")
     if key == snapshot.manifest["images_key"]:
         return "images"
@@ -134,9 +120,7 @@ def _replacement(snapshot: Snapshot, name: str) -> str | None:
 
 
 def _sizes(files: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """
-    Add up the files: memory that is mapped, memory pages that are copied, other images, and the rest.
-    """
+    """Add up the files: memory that is mapped, memory pages that are copied, other images, and the rest."""
     sizes = {"total": 0, "mapped": 0, "pages": 0, "images": 0, "other": 0, "files": len(files)}
     for name, entry in files.items():
         directory, _, base = name.rpartition(os.sep)

@@ -1,6 +1,4 @@
-"""
-Show the doctor's report to people.
-"""
+"""Show the doctor's report to people."""
 
 from __future__ import annotations
 
@@ -77,9 +75,7 @@ def _lines(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _effective(process: dict[str, Any]) -> str:
-    """
-    Name the capabilities in effect, or say that it is all that there can be, or none.
-    """
+    """Name the capabilities in effect, or say that it is all that there can be, or none."""
     if process["effective"] == process["bounding"]:
         return "all of the bounding set"
     return process["effective"] or "no capabilities"

@@ -1,6 +1,4 @@
-"""
-The command without a subcommand: its help, its version, and the parser of the whole for shell completion.
-"""
+"""The command without a subcommand: its help, its version, and the parser of the whole for shell completion."""
 
 from __future__ import annotations
 

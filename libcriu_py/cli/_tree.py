@@ -1,6 +1,4 @@
-"""
-Show the contents of a snapshot to people, as a tree.
-"""
+"""Show the contents of a snapshot to people, as a tree."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from rich.tree import Tree
 from libcriu_py.cli._arguments import size
 
 PIPE_WIDTH = 1000
-"""
-Columns where there is no terminal: in a pipe, a line is a line.
-"""
+"""Columns where there is no terminal: in a pipe, a line is a line."""
 
 PROGRAMS = {"script": "script", "module": "module", "command": "command given with -c"}
 
@@ -44,9 +40,7 @@ def show(contents: dict[str, Any]) -> None:
 
 
 def _origin(tree: Tree, contents: dict[str, Any]) -> None:
-    """
-    Add what the snapshot is, when, where and by what it was made.
-    """
+    """Add what the snapshot is, when, where and by what it was made."""
     program = contents["program"]
     if program is not None:
         what = (
@@ -65,9 +59,7 @@ def _origin(tree: Tree, contents: dict[str, Any]) -> None:
 
 
 def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
-    """
-    Add what it takes on disk, and what the dump took.
-    """
+    """Add what it takes on disk, and what the dump took."""
     branch = tree.add(Text(f"{size(sizes['total'])} in {sizes['files']} files"))
     if sizes["mapped"]:
         branch.add(Text(f"{size(sizes['mapped'])} memory that copies share until they write to it"))
@@ -79,16 +71,12 @@ def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
 
 
 def _ms(counters: dict[str, int], name: str) -> str:
-    """
-    Write one of CRIU's times, which are in microseconds.
-    """
+    """Write one of CRIU's times, which are in microseconds."""
     return f"{counters.get(name, 0) / 1000:.1f} ms"
 
 
 def _memory(tree: Tree, memory: dict[str, Any]) -> None:
-    """
-    Add how copies get their memory.
-    """
+    """Add how copies get their memory."""
     branch = tree.add(Text(f"memory is {'mapped' if memory['kind'] == 'map' else 'copied'}: {memory['why']}"))
     if memory["working_set"] is not None:
         ahead, written = (size(memory["working_set"][name]) for name in ("ahead", "bytes"))
@@ -98,9 +86,7 @@ def _memory(tree: Tree, memory: dict[str, Any]) -> None:
 
 
 def _process(tree: Tree, process: dict[str, Any]) -> None:
-    """
-    Add a process: its threads, memory, files and sockets.
-    """
+    """Add a process: its threads, memory, files and sockets."""
     threads = f"{len(process['threads'])} threads" if len(process["threads"]) > 1 else "1 thread"
     branch = tree.add(Text(f"process {process['pid']} ({process['name']}), {threads}"))
     memory = branch.add(Text(f"{size(sum(process['memory'].values()))} of memory, {size(process['saved'])} saved"))
@@ -119,9 +105,7 @@ def _process(tree: Tree, process: dict[str, Any]) -> None:
 
 
 def _preloaded(tree: Tree, contents: dict[str, Any]) -> None:
-    """
-    Add the modules that were imported beforehand.
-    """
+    """Add the modules that were imported beforehand."""
     names = contents["preloaded"]
     if names is None:
         return
@@ -132,9 +116,7 @@ def _preloaded(tree: Tree, contents: dict[str, Any]) -> None:
 
 
 def _mismatches(tree: Tree, contents: dict[str, Any]) -> None:
-    """
-    Add what is wrong, or that nothing is.
-    """
+    """Add what is wrong, or that nothing is."""
     if not contents["mismatches"]:
         verified = " and its files are unchanged" if contents["verified"] else ""
         tree.add(Text(f"fits this machine{verified}", style="green"))
@@ -144,9 +126,7 @@ def _mismatches(tree: Tree, contents: dict[str, Any]) -> None:
 
 
 def _age(seconds: float) -> str:
-    """
-    Write an age for people.
-    """
+    """Write an age for people."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,6 +1,4 @@
-"""
-``libcriu-py check``: ask CRIU whether it works here.
-"""
+"""``libcriu-py check``: ask CRIU whether it works here."""
 
 from __future__ import annotations
 
@@ -52,16 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand with its arguments; returns the exit status.
-    """
+    """Run the subcommand with its arguments; returns the exit status."""
     return carry_out(build_parser(), argv, _check)
 
 
 def _check(options: argparse.Namespace) -> int:
-    """
-    Ask CRIU about the kernel, and name its version and features.
-    """
+    """Ask CRIU about the kernel, and name its version and features."""
     try:
         from libcriu_py.criu.client import Criu
 
@@ -79,9 +73,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _features(criu: Criu, *, unprivileged: bool | None) -> str:
-    """
-    List the optional features; a criu with file capabilities may not look at its own /proc/PID/pagemap to find out.
-    """
+    """List the optional features; a criu with file capabilities may not read its own /proc/PID/pagemap to find out."""
     try:
         features = criu.features(unprivileged=unprivileged)
     except OperationRefused as error:

@@ -1,6 +1,4 @@
-"""
-``libcriu-py completion``: print the shell's completion script.
-"""
+"""``libcriu-py completion``: print the shell's completion script."""
 
 from __future__ import annotations
 
@@ -43,16 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand with its arguments; returns the exit status.
-    """
+    """Run the subcommand with its arguments; returns the exit status."""
     return carry_out(build_parser(), argv, _complete)
 
 
 def _complete(options: argparse.Namespace) -> int:
-    """
-    Print the script for one shell.
-    """
+    """Print the script for one shell."""
     import shtab
 
     from libcriu_py.cli._overview import build_parser as build_whole

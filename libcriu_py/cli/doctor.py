@@ -1,6 +1,4 @@
-"""
-``libcriu-py doctor``: find out what is allowed here, and what to do about the rest.
-"""
+"""``libcriu-py doctor``: find out what is allowed here, and what to do about the rest."""
 
 from __future__ import annotations
 
@@ -60,16 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand with its arguments; returns the exit status.
-    """
+    """Run the subcommand with its arguments; returns the exit status."""
     return carry_out(build_parser(), argv, _diagnose)
 
 
 def _diagnose(options: argparse.Namespace) -> int:
-    """
-    Examine, put right what may be, and print what was found.
-    """
+    """Examine, put right what may be, and print what was found."""
     from libcriu_py.diagnosis import MODES, doctor
 
     wanted = options.mode or MODES
@@ -88,9 +82,7 @@ def _diagnose(options: argparse.Namespace) -> int:
 
 
 def _fix(report: Report, *, yes: bool) -> bool:
-    """
-    Run the commands that this user may run; True when one was.
-    """
+    """Run the commands that this user may run; True when one was."""
     from libcriu_py.diagnosis import can_run
 
     obstacles = [diagnosis.obstacle for diagnosis in report.modes if diagnosis.obstacle is not None]

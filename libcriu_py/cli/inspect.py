@@ -1,6 +1,4 @@
-"""
-``libcriu-py inspect``: say what is in a snapshot.
-"""
+"""``libcriu-py inspect``: say what is in a snapshot."""
 
 from __future__ import annotations
 
@@ -48,16 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand with its arguments; returns the exit status.
-    """
+    """Run the subcommand with its arguments; returns the exit status."""
     return carry_out(build_parser(), argv, _show)
 
 
 def _show(options: argparse.Namespace) -> int:
-    """
-    Print what is in a snapshot.
-    """
+    """Print what is in a snapshot."""
     from libcriu_py.cli import _contents
 
     contents = _contents.read(options.dir, verify=options.verify)

@@ -1,6 +1,4 @@
-"""
-``libcriu-py optimize``: make a snapshot start faster.
-"""
+"""``libcriu-py optimize``: make a snapshot start faster."""
 
 from __future__ import annotations
 
@@ -75,16 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand with its arguments; returns the exit status.
-    """
+    """Run the subcommand with its arguments; returns the exit status."""
     return carry_out(build_parser(), argv, _improve)
 
 
 def _improve(options: argparse.Namespace) -> int:
-    """
-    Do what the options ask for, in the order in which it helps.
-    """
+    """Do what the options ask for, in the order in which it helps."""
     if not (options.learn_pages or options.store) or not _is_mapped(options.dir):
         _map(options)
     if options.store:

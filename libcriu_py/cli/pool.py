@@ -1,6 +1,4 @@
-"""
-``libcriu-py pool``: hold copies of a snapshot ready for ``run``.
-"""
+"""``libcriu-py pool``: hold copies of a snapshot ready for ``run``."""
 
 from __future__ import annotations
 

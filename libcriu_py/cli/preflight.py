@@ -1,6 +1,4 @@
-"""
-``libcriu-py preflight``: say what in a program would keep it from being saved.
-"""
+"""``libcriu-py preflight``: say what in a program would keep it from being saved."""
 
 from __future__ import annotations
 

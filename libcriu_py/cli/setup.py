@@ -1,6 +1,4 @@
-"""
-``libcriu-py setup``: what one machine needs once for the capability mode.
-"""
+"""``libcriu-py setup``: what one machine needs once for the capability mode."""
 
 from __future__ import annotations
 
@@ -65,23 +63,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand with its arguments; returns the exit status.
-    """
+    """Run the subcommand with its arguments; returns the exit status."""
     return carry_out(build_parser(), argv, _set_up)
 
 
 def _set_up(options: argparse.Namespace) -> int:
-    """
-    Install or remove the capable criu.
-    """
+    """Install or remove the capable criu."""
     return _undo(options) if options.undo else _install(options)
 
 
 def _install(options: argparse.Namespace) -> int:
-    """
-    Tell what is going to be done, ask, and do it.
-    """
+    """Tell what is going to be done, ask, and do it."""
     from libcriu_py.cli.doctor import confirm
     from libcriu_py.diagnosis import setup as capable
 
@@ -103,9 +95,7 @@ def _install(options: argparse.Namespace) -> int:
 
 
 def _undo(options: argparse.Namespace) -> int:
-    """
-    Ask, and take back what was done.
-    """
+    """Ask, and take back what was done."""
     from libcriu_py.cli.doctor import confirm
     from libcriu_py.diagnosis import setup as capable
 

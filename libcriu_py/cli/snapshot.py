@@ -1,6 +1,4 @@
-"""
-``libcriu-py snapshot``: make a program ready, or let it make itself ready, and save it.
-"""
+"""``libcriu-py snapshot``: make a program ready, or let it make itself ready, and save it."""
 
 from __future__ import annotations
 
@@ -317,7 +315,7 @@ def _refuse_place(directory: str, consequence: str) -> None:
 
 
 def _identity(directory: str) -> tuple[int, int] | None:
-    """Tell one manifest from another; None where there is none."""
+    """Return what tells one manifest from another; None where there is none."""
     try:
         status = os.stat(os.path.join(directory, MANIFEST))
     except OSError:
@@ -326,7 +324,7 @@ def _identity(directory: str) -> tuple[int, int] | None:
 
 
 def _environment(options: argparse.Namespace) -> dict[str, str]:
-    """Give the program's environment: ours, and what the options say to its checkpoint."""
+    """Return the program's environment: ours, and what the options say to its checkpoint."""
     env = dict(os.environ)
     if options.replace:
         env["LIBCRIU_PY_REPLACE"] = "1"
@@ -384,15 +382,13 @@ def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
 
 
 def _typed(path: str, *, starts: bool = False) -> str:
-    """
-    Give a path as it can be typed, where options are expected too, or where a command is looked for on PATH.
-    """
+    """Return a path as it can be typed, where options are expected too, or where a command is looked for on PATH."""
     here = path.startswith("-") or (starts and os.sep not in path)
     return shlex.quote(os.path.join(os.curdir, path) if here else path)
 
 
 def _spins(snapshot: Snapshot) -> bool:
-    """Tell whether the program has an OpenMP library whose threads wait as long as they do by default."""
+    """Return whether the program has an OpenMP library whose threads wait as long as they do by default."""
     if any(name in os.environ for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")):
         return False
     return any(os.path.basename(entry["path"]).startswith("libgomp") for entry in snapshot.manifest["mapped"])

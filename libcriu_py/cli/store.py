@@ -1,6 +1,4 @@
-"""
-``libcriu-py store``: blocks of memory that several snapshots share.
-"""
+"""``libcriu-py store``: blocks of memory that several snapshots share."""
 
 from __future__ import annotations
 
@@ -49,16 +47,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand with its arguments; returns the exit status.
-    """
+    """Run the subcommand with its arguments; returns the exit status."""
     return carry_out(build_parser(), argv, _tend)
 
 
 def _tend(options: argparse.Namespace) -> int:
-    """
-    List or prune the blocks of a store.
-    """
+    """List or prune the blocks of a store."""
     from libcriu_py.memory.store import Store
 
     store = Store(options.store)

@@ -1,6 +1,4 @@
-"""
-``libcriu-py trigger``: have a running program take its checkpoint.
-"""
+"""``libcriu-py trigger``: have a running program take its checkpoint."""
 
 from __future__ import annotations
 
@@ -46,16 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand with its arguments; returns the exit status.
-    """
+    """Run the subcommand with its arguments; returns the exit status."""
     return carry_out(build_parser(), argv, _ask)
 
 
 def _ask(options: argparse.Namespace) -> int:
-    """
-    Ask the program, and say what came of it.
-    """
+    """Ask the program, and say what came of it."""
     from libcriu_py.dump.trigger import ask
 
     made = ask(options.pid, None if options.output is None else os.path.abspath(options.output))

@@ -1,6 +1,4 @@
-"""
-The asyncio twin of `restore`.
-"""
+"""The asyncio twin of `restore`."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ class AsyncRestoredProcess:
         self.process = process
 
     def __repr__(self) -> str:
-        """Tell pid and state."""
+        """Return pid and state."""
         return f"<Async{repr(self.process)[1:]}"
 
     @property
@@ -139,16 +137,16 @@ async def restore_async(
     Restore a snapshot without blocking the event loop.
 
     Args:
-        dir: the snapshot, or its directory.
-        argv: arguments of the program, without its name.
-        n: how many copies to restore at once; None restores one, and gives no list.
-        settings: the other keyword arguments of `restore`.
+        dir: The snapshot, or its directory.
+        argv: Arguments of the program, without its name.
+        n: How many copies to restore at once; None restores one, and gives no list.
+        settings: The other keyword arguments of `restore`.
 
     Returns:
         The process, or with `n` a list of them.
 
     Raises:
-        CriuError: as `restore` does.
+        CriuError: As `restore` does.
     """
     if n is None:
         return AsyncRestoredProcess(await asyncio.to_thread(lambda: restore(dir, argv, **settings)))

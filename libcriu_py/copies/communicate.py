@@ -1,6 +1,4 @@
-"""
-Feeding and reading the pipes of a restored process; apart, since a launcher needs none of it.
-"""
+"""Feeding and reading the pipes of a restored process; apart, since a launcher needs none of it."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ class Exchange:
         Go on until the pipes are at their ends.
 
         Raises:
-            subprocess.TimeoutExpired: the deadline has come.
+            subprocess.TimeoutExpired: The deadline has come.
         """
         while self.selector.get_map():
             left = None if deadline is None else deadline - time.monotonic()
@@ -87,7 +85,7 @@ class Exchange:
 
 
 def encoded(stream: IO[Any] | None, data: Any) -> bytes:
-    """Give the bytes to write for bytes or text; ValueError where there is no pipe to write to."""
+    """Return the bytes to write for bytes or text; ValueError where there is no pipe to write to."""
     if data is None:
         return b""
     if stream is None:

@@ -37,16 +37,16 @@ def write_launch_script(
     A file that is there is replaced in one step, so that whoever starts it meanwhile gets the old or the new one.
 
     Args:
-        path: the file.
-        snapshot: the snapshot's directory. Beside the script, or below its directory, it is recorded relative to it,
+        path: The file.
+        snapshot: The snapshot's directory. Beside the script, or below its directory, it is recorded relative to it,
             so that both can be moved together.
-        mode: how the restore is allowed; None lets each start decide.
-        fallback: the conventional command, up to the arguments; None takes what the snapshot has recorded.
+        mode: How the restore is allowed; None lets each start decide.
+        fallback: The conventional command, up to the arguments; None takes what the snapshot has recorded.
 
     Raises:
-        CriuError: the launcher was not built, or the file cannot be there.
-        OSError: it cannot be written.
-        ValueError: there is no such mode, or the fallback is empty.
+        CriuError: The launcher was not built, or the file cannot be there.
+        OSError: It cannot be written.
+        ValueError: There is no such mode, or the fallback is empty.
     """
     if fallback is not None and not fallback:
         message = "the fallback is empty; give a command, or None for the one that the snapshot has recorded"
@@ -67,14 +67,14 @@ def refuse_place(path: str | os.PathLike[str], snapshot: str | os.PathLike[str])
     Find out, before there is a snapshot, what would keep a launch script of it from being written.
 
     Args:
-        path: the file.
-        snapshot: the snapshot's directory.
+        path: The file.
+        snapshot: The snapshot's directory.
 
     Returns:
         The launcher that it will name.
 
     Raises:
-        CriuError: what is in the way, and what to do.
+        CriuError: What is in the way, and what to do.
     """
     launcher = native_launcher.find()
     if launcher is None:
@@ -105,7 +105,7 @@ def _recorded(snapshot: str, directory: str) -> str:
 
 
 def _interpreter(launcher: str) -> str:
-    """Give the lines that make the kernel, or where that cannot a shell, start the launcher."""
+    """Return the lines that make the kernel, or where that cannot a shell, start the launcher."""
     line = f"#!{launcher} --script"
     if len(os.fsencode(line)) <= _LONGEST_LINE and not any(map(str.isspace, launcher)):
         return line

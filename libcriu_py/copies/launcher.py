@@ -36,11 +36,11 @@ def become(
     Become the program, if it is there and wanted; otherwise return.
 
     Args:
-        snapshot: the snapshot's directory.
-        arguments: those of its program.
-        mode: how the restore is allowed; None decides.
-        fallback: whether the program may be started conventionally.
-        quiet: whether nothing is said about that.
+        snapshot: The snapshot's directory.
+        arguments: Those of its program.
+        mode: How the restore is allowed; None decides.
+        fallback: Whether the program may be started conventionally.
+        quiet: Whether nothing is said about that.
     """
     path = find()
     if path is None or os.environ.get(VARIABLE) == "python":
@@ -55,7 +55,7 @@ def become(
 
 
 def _restore_signals() -> None:
-    """Give back what Python ignores for itself, and what is started would inherit."""
+    """Restore the signals that Python ignores for itself, and that what is started would inherit."""
     import _signal  # type: ignore[import-not-found]  # of C: `signal` would import enum
 
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):

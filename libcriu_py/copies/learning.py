@@ -1,6 +1,4 @@
-"""
-Learning the working set of a snapshot from copies that are run for that purpose.
-"""
+"""Learning the working set of a snapshot from copies that are run for that purpose."""
 
 from __future__ import annotations
 
@@ -42,16 +40,16 @@ def learn(
     The snapshot stays as it is until a new one takes its place in one step.
 
     Args:
-        path: the snapshot.
-        runs: the arguments of each run; its stdio is ours.
-        mode: how the restores are allowed; None decides.
+        path: The snapshot.
+        runs: The arguments of each run; its stdio is ours.
+        mode: How the restores are allowed; None decides.
 
     Returns:
         What the manifest says of the working set.
 
     Raises:
-        SnapshotError: the memory of its copies is not mapped, or a run failed.
-        OSError: a copy cannot be observed, or the snapshot cannot be written.
+        SnapshotError: The memory of its copies is not mapped, or a run failed.
+        OSError: A copy cannot be observed, or the snapshot cannot be written.
     """
     snapshot = _open(path)
     with _beside(snapshot) as scratch:

@@ -1,6 +1,4 @@
-"""
-Many copies of one snapshot at once.
-"""
+"""Many copies of one snapshot at once."""
 
 from __future__ import annotations
 
@@ -31,16 +29,16 @@ def restore_many(
     Restore one copy for each list of arguments; `restore(dir, argv, n=5)` gives all the same.
 
     Args:
-        dir: the snapshot, or its directory.
-        argvs: the arguments of each copy.
-        at_once: how many restores are under way at a time; None means as many as there are processors.
-        settings: the other arguments of `restore`, the same for all.
+        dir: The snapshot, or its directory.
+        argvs: The arguments of each copy.
+        at_once: How many restores are under way at a time; None means as many as there are processors.
+        settings: The other arguments of `restore`, the same for all.
 
     Returns:
         The processes, in the order of `argvs`.
 
     Raises:
-        CriuError: a restore failed; the other copies have been killed.
+        CriuError: A restore failed; the other copies have been killed.
     """
     snapshot = dir if isinstance(dir, Snapshot) else Snapshot.open(dir)
 

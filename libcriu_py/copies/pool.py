@@ -1,6 +1,4 @@
-"""
-Copies of a snapshot that are ready ahead of time.
-"""
+"""Copies of a snapshot that are ready ahead of time."""
 
 from __future__ import annotations
 
@@ -54,11 +52,11 @@ class RestorePool:
         Describe the pool; entering it fills it.
 
         Args:
-            dir: the snapshot, or its directory.
-            argv: arguments of each child.
-            size: how many children wait.
-            at_once: how many restores are under way at a time; None means as many as there are processors.
-            settings: the other arguments of `restore`; stdin and stdout are pipes if they are not named.
+            dir: The snapshot, or its directory.
+            argv: Arguments of each child.
+            size: How many children wait.
+            at_once: How many restores are under way at a time; None means as many as there are processors.
+            settings: The other arguments of `restore`; stdin and stdout are pipes if they are not named.
 
         Raises:
             ValueError: `size` is below 1.
@@ -77,7 +75,7 @@ class RestorePool:
         self._open = False
 
     def __repr__(self) -> str:
-        """Tell how many children are ready."""
+        """Return how many children are ready."""
         ready = sum(task.done() for task in self._waiting)
         return f"<RestorePool of {self._snapshot}, {ready} of {self._size} ready>"
 
@@ -114,8 +112,8 @@ class RestorePool:
             The child, now the caller's.
 
         Raises:
-            CriuError: its restore failed, as `restore` does.
-            RuntimeError: the pool is not open.
+            CriuError: Its restore failed, as `restore` does.
+            RuntimeError: The pool is not open.
         """
         while self._open:
             task = next((task for task in self._waiting if task.done()), self._waiting[0])

@@ -1,6 +1,4 @@
-"""
-A restored program, seen from the process that restored it.
-"""
+"""A restored program, seen from the process that restored it."""
 
 from __future__ import annotations
 
@@ -67,7 +65,7 @@ class RestoredProcess:
         self.pid = pid
 
     def __repr__(self) -> str:
-        """Tell pid and state."""
+        """Return pid and state."""
         state = "running" if self.returncode is None else f"returncode {self.returncode}"
         return f"<RestoredProcess pid {self.pid}, {state}>"
 
@@ -108,13 +106,13 @@ class RestoredProcess:
         Wait for the process to end.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: Seconds; None waits for ever.
 
         Returns:
             Its exit status, negative when a signal killed it.
 
         Raises:
-            subprocess.TimeoutExpired: it has not ended in time.
+            subprocess.TimeoutExpired: It has not ended in time.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -207,11 +205,11 @@ class RestoredProcess:
         Wait until the after-hooks are through in the restored process.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: Seconds; None waits for ever.
 
         Raises:
-            RestoreError: it ended before that.
-            TimeoutError: the time is up.
+            RestoreError: It ended before that.
+            TimeoutError: The time is up.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._told.startswith(STARTED + READY):
@@ -255,14 +253,14 @@ class RestoredProcess:
         Write to stdin, read stdout and stderr to their ends, and wait.
 
         Args:
-            data: what to write, bytes or text as the pipes are; needs `stdin=PIPE`.
-            timeout: seconds; None waits for ever.
+            data: What to write, bytes or text as the pipes are; needs `stdin=PIPE`.
+            timeout: Seconds; None waits for ever.
 
         Returns:
             What was read from stdout and stderr, None for one that is not a pipe.
 
         Raises:
-            subprocess.TimeoutExpired: the process has not ended in time; a further call goes on
+            subprocess.TimeoutExpired: The process has not ended in time; a further call goes on
                 without losing anything.
         """
         from libcriu_py.copies.communicate import Exchange, encoded

@@ -92,34 +92,34 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     Restore a snapshot, with arguments, environment and stdio of its own.
 
     Args:
-        dir: the snapshot, or its directory.
-        argv: arguments of the program, without its name.
-        n: how many copies to restore at once, each with pipes of its own; None restores one, and gives no list.
-        env: its environment; None gives it ours.
-        cwd: its working directory; None gives it ours.
-        stdin: as for `subprocess.Popen`: None (ours), PIPE, DEVNULL, a descriptor or a file.
-        stdout: the same.
-        stderr: the same, or STDOUT.
-        pass_fds: descriptors that it gets under the same numbers.
-        wait_ready: return only when its after-hooks are through.
-        main: what it is to run instead of its own main program.
-        mode: how it is allowed; None decides (see `Privilege`).
-        isolate: restore in a pid namespace also where the pids of the image look free.
-        die_with_caller: kill it when this process ends.
-        standby: take a copy that waits in a standby pool of this snapshot, where there is one; it needs
+        dir: The snapshot, or its directory.
+        argv: Arguments of the program, without its name.
+        n: How many copies to restore at once, each with pipes of its own; None restores one, and gives no list.
+        env: Its environment; None gives it ours.
+        cwd: Its working directory; None gives it ours.
+        stdin: As for `subprocess.Popen`: None (ours), PIPE, DEVNULL, a descriptor or a file.
+        stdout: The same.
+        stderr: The same, or STDOUT.
+        pass_fds: Descriptors that it gets under the same numbers.
+        wait_ready: Return only when its after-hooks are through.
+        main: What it is to run instead of its own main program.
+        mode: How it is allowed; None decides (see `Privilege`).
+        isolate: Restore in a pid namespace also where the pids of the image look free.
+        die_with_caller: Kill it when this process ends.
+        standby: Take a copy that waits in a standby pool of this snapshot, where there is one; it needs
             `die_with_caller`.
-        encoding: of the pipes; None makes them binary.
-        errors: how encoding errors are handled.
+        encoding: Of the pipes; None makes them binary.
+        errors: How encoding errors are handled.
 
     Returns:
         The process, or with `n` a list of them.
 
     Raises:
         SnapshotError: `dir` is not a snapshot that can be restored here.
-        SnapshotMismatch: something is not as it was at the dump.
+        SnapshotMismatch: Something is not as it was at the dump.
         OperationRefused: criu refused; nothing is left behind.
-        UnsupportedFeature: there is no way to be allowed.
-        RestoreError: the process ended before it was ready.
+        UnsupportedFeature: There is no way to be allowed.
+        RestoreError: The process ended before it was ready.
         ValueError: `n` is below 1.
     """
     settings: RestoreSettings = {
@@ -161,12 +161,12 @@ def restore_in_place(
     Restore a snapshot as the program that this process was started to be.
 
     Args:
-        snapshot: the snapshot.
-        argv: arguments of the program.
-        main: as for `restore`.
-        mode: as for `restore`.
-        inherited: descriptors above 2 that this process was started with, and the program is to be.
-        blocked: signals that were blocked then.
+        snapshot: The snapshot.
+        argv: Arguments of the program.
+        main: As for `restore`.
+        mode: As for `restore`.
+        inherited: Descriptors above 2 that this process was started with, and the program is to be.
+        blocked: Signals that were blocked then.
 
     Returns:
         The process, which ends with this one; what it raises is as for `restore`.
@@ -240,7 +240,7 @@ def refuse_mismatches(snapshot: Snapshot) -> None:
     Refuse a snapshot whose restore would fail or not be sound.
 
     Raises:
-        SnapshotMismatch: with every reason.
+        SnapshotMismatch: With every reason.
     """
     reasons = [mismatch.text for mismatch in snapshot.check() if mismatch.fatal]
     if reasons:
@@ -291,20 +291,20 @@ def launch(
     Restore a snapshot for a request.
 
     Args:
-        snapshot: what to restore.
-        request: what to hand over.
-        stdio: three descriptors above 2.
-        pass_fds: the descriptors that belong to `request.pass_fds`.
-        mode: how it is allowed.
-        isolate: whether a pid namespace is wanted in any case.
-        flags: of the supervisor.
+        snapshot: What to restore.
+        request: What to hand over.
+        stdio: Three descriptors above 2.
+        pass_fds: The descriptors that belong to `request.pass_fds`.
+        mode: How it is allowed.
+        isolate: Whether a pid namespace is wanted in any case.
+        flags: Of the supervisor.
 
     Returns:
         The descriptors of the restored process.
 
     Raises:
         OperationRefused: criu refused.
-        RestoreError: the place for the restore could not be made.
+        RestoreError: The place for the restore could not be made.
     """
     check_count(pass_fds, request.inherited)
     launched = bring_up(snapshot, stdio, mode=mode, isolate=isolate, flags=flags)
@@ -329,7 +329,7 @@ def bring_up(
 
     Raises:
         OperationRefused: criu refused.
-        RestoreError: the place for the restore could not be made.
+        RestoreError: The place for the restore could not be made.
     """
     plain = find_criu()
     decision = decide(mode, criu=plain, manifest=snapshot.manifest)
@@ -356,7 +356,7 @@ def bring_up(
 
 
 def _is_about_a_pid(error: OperationRefused) -> bool:
-    """Tell whether a pid was in use: criu reports EEXIST for the first process of a tree, and a line for others."""
+    """Return whether a pid was in use: criu reports EEXIST for the first process of a tree, and a line for others."""
     return error.errno == errno.EEXIST or "File exists" in error.reason
 
 
@@ -405,7 +405,7 @@ def _restore_at(
 
 
 def _clocks(snapshot: Snapshot) -> tuple[int, int]:
-    """Give the readings from which the monotonic clocks of the process are to go on."""
+    """Return the readings from which the monotonic clocks of the process are to go on."""
     noted = snapshot.manifest.get("clocks") or {}
     return noted.get("monotonic", 0), noted.get("boottime", 0)
 

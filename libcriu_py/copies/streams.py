@@ -1,6 +1,4 @@
-"""
-The standard streams of a restored process, given as `subprocess.Popen` takes them.
-"""
+"""The standard streams of a restored process, given as `subprocess.Popen` takes them."""
 
 from __future__ import annotations
 
@@ -83,7 +81,7 @@ class Streams:
 
 
 def is_closed(fd: int) -> bool:
-    """Tell whether a descriptor is closed, or only held by a placeholder (O_PATH) of the launcher."""
+    """Return whether a descriptor is closed, or only held by a placeholder (O_PATH) of the launcher."""
     try:
         return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
     except OSError:

@@ -1,6 +1,4 @@
-"""
-One operation on its way to criu: directories, native options, log.
-"""
+"""One operation on its way to criu: directories, native options, log."""
 
 from __future__ import annotations
 
@@ -76,17 +74,13 @@ class Request:
         self.close()
 
     def close(self) -> None:
-        """
-        Free the options and close the directories.  A second call does nothing.
-        """
+        """Free the options and close the directories.  A second call does nothing."""
         if self not in _kept:
             self.native.close()
         self._close_fds()
 
     def keep(self) -> None:
-        """
-        Free no memory, for good: in a restored copy that would be to write to it, and so to copy its pages.
-        """
+        """Free no memory, for good: in a restored copy that would be to write to it, and so to copy its pages."""
         _kept.append(self)
 
     def open_directory(self, directory: object) -> int:
@@ -106,25 +100,19 @@ class Request:
         return fd
 
     def output(self) -> str:
-        """
-        Return what criu has printed, where that was captured.
-        """
+        """Return what criu has printed, where that was captured."""
         if self._output < 0:
             return ""
         return os.pread(self._output, os.fstat(self._output).st_size, 0).decode("utf-8", "replace")
 
     def written_log(self) -> str | None:
-        """
-        Return the path of the log if this operation wrote it, and not an earlier one.
-        """
+        """Return the path of the log if this operation wrote it, and not an earlier one."""
         if self.log_path is None or _stamp(self.log_path) == self._stamp:
             return None
         return self.log_path
 
     def watch_log(self, directory: int) -> None:
-        """
-        Expect criu's log in this directory.
-        """
+        """Expect criu's log in this directory."""
         try:
             where = os.readlink(f"/proc/self/fd/{directory}")
         except OSError:

@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Criu"]
 
 _NOT_FOR_A_SERVICE = ("config", "inherit_fds", "timeout")
-"""
-Options that reach criu through its environment or its descriptors.
-"""
+"""Options that reach criu through its environment or its descriptors."""
 
 
 class Criu:
@@ -85,9 +83,7 @@ class Criu:
 
     @property
     def binary(self) -> str | None:
-        """
-        The path of the criu program, None for a service.
-        """
+        """The path of the criu program, None for a service."""
         return self._binary
 
     def dump(

@@ -1,6 +1,4 @@
-"""
-Finding the criu program.
-"""
+"""Finding the criu program."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ from libcriu_py.errors import BinaryNotFound
 __all__ = ["find_criu"]
 
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")
-"""
-Where distributions put criu, often not on the PATH of an ordinary user.
-"""
+"""Where distributions put criu, often not on the PATH of an ordinary user."""
 
 
 def find_criu() -> str:

@@ -1,6 +1,4 @@
-"""
-What criu's log tells of a refusal, and the exception made of it.
-"""
+"""What criu's log tells of a refusal, and the exception made of it."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ from libcriu_py.criu.hints import find_hint
 from libcriu_py.errors import OperationRefused
 
 LOG_TAIL_LINES = 30
-"""
-How many of the last lines of CRIU's log a refusal carries.
-"""
+"""How many of the last lines of CRIU's log a refusal carries."""
 
 _LOG_READ_LIMIT = 16 << 20
 

@@ -1,6 +1,4 @@
-"""
-Which function of libcriu sets which option.
-"""
+"""Which function of libcriu sets which option."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ ADDED_IN = {
     "criu_local_set_tls_key": "4.3",
     "criu_local_set_tls_no_cn_verify": "4.3",
 }
-"""
-The CRIU release that brought each function which an accepted libcriu may lack.
-"""
+"""The CRIU release that brought each function which an accepted libcriu may lack."""
 
 _PLAIN = [
     "pid",

@@ -55,16 +55,12 @@ os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def built_prefix() -> str:
-    """
-    Return the prefix of the CRIU that the extension was built against, empty if unknown.
-    """
+    """Return the prefix of the CRIU that the extension was built against, empty if unknown."""
     return _text(lib.LCP_PREFIX)
 
 
 def has_function(name: str) -> bool:
-    """
-    Tell whether the libcriu that was built against has a function.
-    """
+    """Return whether the libcriu that was built against has a function."""
     return hasattr(lib, name)
 
 
@@ -143,24 +139,18 @@ class NativeOptions:
         self.close()
 
     def close(self) -> None:
-        """
-        Free the options and close what was opened for them.  A second call does nothing.
-        """
+        """Free the options and close what was opened for them.  A second call does nothing."""
         opts, self.opts = self.opts, ffi.NULL
         lib.criu_local_free_opts(opts)
         self.close_fds()
 
     def close_fds(self) -> None:
-        """
-        Close the descriptors that only the criu process needs, once it has them.
-        """
+        """Close the descriptors that only the criu process needs, once it has them."""
         while self._fds:
             os.close(self._fds.pop())
 
     def apply(self, name: str, value: object) -> None:
-        """
-        Set one option of an operation that is already under way.
-        """
+        """Set one option of an operation that is already under way."""
         self._apply(name, value, [])
 
     def _apply(self, name: str, value: object, keep: list[int]) -> None:
@@ -253,9 +243,7 @@ class Call:
 
 
 def refuse_nested() -> None:
-    """
-    Raise if this thread is inside a callback of libcriu, where waiting for the lock would never end.
-    """
+    """Raise if this thread is inside a callback of libcriu, where waiting for the lock would never end."""
     if _current is not None and _current.thread == _thread.get_ident():
         message = "libcriu cannot run an operation from a callback of another one"
         raise CriuError(message)
@@ -294,9 +282,7 @@ def spawn_service(native: NativeOptions, *, detached: bool) -> tuple[int, int]:
 
 
 def use_service_fd(native: NativeOptions, fd: int) -> None:
-    """
-    Make libcriu use a connection.  libcriu closes it after the operation.
-    """
+    """Make libcriu use a connection.  libcriu closes it after the operation."""
     lib.criu_local_set_service_fd(native.opts, fd)
 
 
@@ -314,9 +300,7 @@ def reap_service(pid: int) -> int | None:
 
 
 def feature_request() -> tuple[CData, list[str]]:
-    """
-    Return a `struct criu_feature_check *` that asks for everything, and the names of its members.
-    """
+    """Return a `struct criu_feature_check *` that asks for everything, and the names of its members."""
     features = ffi.new("struct criu_feature_check *")
     names = [name for name, _ in ffi.typeof("struct criu_feature_check").fields or ()]
     for name in names:
@@ -326,9 +310,7 @@ def feature_request() -> tuple[CData, list[str]]:
 
 @ffi.def_extern(error=-errno.ECANCELED)  # type: ignore[untyped-decorator, func-returns-value, misc]
 def lcp_notify(action: CData, argument: CData) -> int:
-    """
-    Hand a notification of criu to the operation under way.
-    """
+    """Hand a notification of criu to the operation under way."""
     call = _current
     if call is None or call.on_notify is None:
         return 0
@@ -344,9 +326,7 @@ def lcp_notify(action: CData, argument: CData) -> int:
 
 @ffi.def_extern(error=-errno.ECANCELED)  # type: ignore[untyped-decorator, func-returns-value, misc]
 def lcp_more(_info: CData) -> int:
-    """
-    Ask the operation under way whether another pre-dump is wanted.
-    """
+    """Ask the operation under way whether another pre-dump is wanted."""
     call = _current
     if call is None or call.on_more is None:
         return 0

@@ -1,6 +1,4 @@
-"""
-What criu tells during an operation.
-"""
+"""What criu tells during an operation."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ __all__ = ["Action", "Notification"]
 
 
 class Action(str, Enum):
-    """
-    The moments at which criu calls (action_names in criu/action-scripts.c).
-    """
+    """The moments at which criu calls (action_names in criu/action-scripts.c)."""
 
     PRE_STREAM = "pre-stream"
     PRE_DUMP = "pre-dump"
@@ -51,8 +47,6 @@ class Notification(NamedTuple):
 
 
 def make_notification(action: str, pid: int | None, orphan_pts_master: int | None) -> Notification:
-    """
-    Build a notification from what libcriu passes.
-    """
+    """Build a notification from what libcriu passes."""
     known = Action(action) if action in {member.value for member in Action} else action
     return Notification(known, pid, orphan_pts_master)

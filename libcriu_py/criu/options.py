@@ -195,9 +195,7 @@ class Options:
     tls_no_cn_verify: bool | None = None
 
     def to_native(self) -> dict[str, object]:
-        """
-        Return the options that are set, by name.
-        """
+        """Return the options that are set, by name."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: value for name, value in values if value is not None}
 

@@ -1,6 +1,4 @@
-"""
-What becomes of an operation: its result or exception, and what a failed one leaves behind.
-"""
+"""What becomes of an operation: its result or exception, and what a failed one leaves behind."""
 
 from __future__ import annotations
 

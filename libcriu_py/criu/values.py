@@ -36,9 +36,7 @@ __all__ = [
 
 
 class LogLevel(IntEnum):
-    """
-    How much criu writes to its log.
-    """
+    """How much criu writes to its log."""
 
     UNSET = lib.CRIU_LOG_UNSET
     MSG = lib.CRIU_LOG_MSG
@@ -49,9 +47,7 @@ class LogLevel(IntEnum):
 
 
 class CgroupMode(IntEnum):
-    """
-    What criu does about cgroups; see `--manage-cgroups` in criu(8).
-    """
+    """What criu does about cgroups; see `--manage-cgroups` in criu(8)."""
 
     IGNORE = lib.CRIU_CG_MODE_IGNORE
     NONE = lib.CRIU_CG_MODE_NONE
@@ -63,9 +59,7 @@ class CgroupMode(IntEnum):
 
 
 class NetworkLock(IntEnum):
-    """
-    How criu keeps the network quiet during a dump or restore of TCP connections.
-    """
+    """How criu keeps the network quiet during a dump or restore of TCP connections."""
 
     IPTABLES = lib.CRIU_NETWORK_LOCK_IPTABLES
     NFTABLES = lib.CRIU_NETWORK_LOCK_NFTABLES
@@ -73,18 +67,14 @@ class NetworkLock(IntEnum):
 
 
 class PreDumpMode(IntEnum):
-    """
-    How memory is read in a pre-dump: spliced out of the process, or with process_vm_readv.
-    """
+    """How memory is read in a pre-dump: spliced out of the process, or with process_vm_readv."""
 
     SPLICE = lib.CRIU_PRE_DUMP_SPLICE
     READ = lib.CRIU_PRE_DUMP_READ
 
 
 class CpuCapability(IntFlag):
-    """
-    Which CPU features must be the same on restore (CPU_CAP_ in criu/include/cpu.h).
-    """
+    """Which CPU features must be the same on restore (CPU_CAP_ in criu/include/cpu.h)."""
 
     NONE = 0
     FPU = 1
@@ -95,9 +85,7 @@ class CpuCapability(IntFlag):
 
 
 class DumpOutcome(Enum):
-    """
-    On which side of a dump its caller is.
-    """
+    """On which side of a dump its caller is."""
 
     DUMPED = "dumped"
     RESTORED = "restored"
@@ -117,27 +105,21 @@ class InheritFd(NamedTuple):
 
 
 class ExtMount(NamedTuple):
-    """
-    An external bind mount: on dump mount point and name, on restore name and source.
-    """
+    """An external bind mount: on dump mount point and name, on restore name and source."""
 
     key: str
     value: str
 
 
 class VethPair(NamedTuple):
-    """
-    The names of a veth pair inside and outside the restored network namespace.
-    """
+    """The names of a veth pair inside and outside the restored network namespace."""
 
     inside: str
     outside: str
 
 
 class CgroupRoot(NamedTuple):
-    """
-    Where the cgroups of one controller, or of all for None, are restored.
-    """
+    """Where the cgroups of one controller, or of all for None, are restored."""
 
     controller: str | None
     path: str
@@ -159,9 +141,7 @@ class JoinNamespace(NamedTuple):
 
 
 class PageServer(NamedTuple):
-    """
-    The page server that memory is sent to.
-    """
+    """The page server that memory is sent to."""
 
     address: str
     port: int

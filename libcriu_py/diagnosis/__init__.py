@@ -39,7 +39,7 @@ class Diagnosis(NamedTuple):
         return self.obstacle is None
 
     def as_dict(self) -> dict[str, object]:
-        """Give it as plain data, ready for JSON."""
+        """Return it as plain data, ready for JSON."""
         obstacle = None if self.obstacle is None else self.obstacle._asdict()
         return {"works": self.works, "obstacle": obstacle, "dump": self.dump, "restore": self.restore}
 
@@ -59,7 +59,7 @@ class Report(NamedTuple):
         return tuple(diagnosis.mode for diagnosis in self.modes if diagnosis.works)
 
     def as_dict(self) -> dict[str, object]:
-        """Give it as plain data, ready for JSON."""
+        """Return it as plain data, ready for JSON."""
         return {
             "modes": {diagnosis.mode.value: diagnosis.as_dict() for diagnosis in self.modes},
             "notes": [note._asdict() for note in self.notes],
@@ -75,13 +75,13 @@ def doctor(wanted: Sequence[Privilege | str] = MODES) -> Report:
     directory.
 
     Args:
-        wanted: the modes to try.
+        wanted: The modes to try.
 
     Returns:
         What was found.
 
     Raises:
-        ValueError: there is no such mode.
+        ValueError: There is no such mode.
     """
     gathered = facts.gather()
     diagnoses = []
@@ -96,7 +96,7 @@ def doctor(wanted: Sequence[Privilege | str] = MODES) -> Report:
 
 
 def can_run(obstacle: Obstacle) -> bool:
-    """Tell whether the command that removes an obstacle is one that this user can run here and now."""
+    """Return whether the command that removes an obstacle is one that this user can run here and now."""
     from libcriu_py.privilege.obstacles import ROOT
 
     return obstacle.who == ROOT and os.geteuid() == 0 and bool(obstacle.command)

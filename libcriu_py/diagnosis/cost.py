@@ -39,7 +39,7 @@ def measure(criu: str) -> Cost | None:
     It is the least of some runs: what else runs on the machine only ever adds to it.
 
     Args:
-        criu: the program.
+        criu: The program.
 
     Returns:
         The cost; None where it does not run.
@@ -71,7 +71,7 @@ def libraries(program: str) -> int | None:
     Count the shared libraries that a dynamic program loads, those of its libraries included.
 
     Args:
-        program: the program, which is not started: the dynamic linker only tells what it would load (ld.so(8)).
+        program: The program, which is not started: the dynamic linker only tells what it would load (ld.so(8)).
 
     Returns:
         How many; None where it cannot be told.

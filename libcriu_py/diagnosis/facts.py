@@ -60,7 +60,7 @@ def gather() -> dict[str, dict[str, Any]]:
 
 
 def read(path: str) -> str | None:
-    """Give the text of a small file without white space around it; None when it cannot be read."""
+    """Return the text of a small file without white space around it; None when it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip("\0 \n")
@@ -102,7 +102,7 @@ def _criu() -> dict[str, Any]:
 
 
 def is_static(program: str) -> bool | None:
-    """Tell whether an ELF program needs no dynamic linker (it has no PT_INTERP header)."""
+    """Return whether an ELF program needs no dynamic linker (it has no PT_INTERP header)."""
     try:
         with open(program, "rb") as file:
             head = file.read(4096)
@@ -132,7 +132,7 @@ def _kernel() -> dict[str, Any]:
 
 
 def kernel_config() -> dict[str, str] | None:
-    """Give the options of the kernel's build that matter: "y", "m" or "n"; None where no file tells."""
+    """Return the options of the kernel's build that matter: "y", "m" or "n"; None where no file tells."""
     import gzip
 
     for path in ("/proc/config.gz", f"/boot/config-{os.uname().release}"):
@@ -225,7 +225,7 @@ def _proc() -> dict[str, Any]:
 
 
 def is_tmpfs(path: str) -> bool:
-    """Tell whether a directory is on a tmpfs, where alone criu keeps its cache of kernel features."""
+    """Return whether a directory is on a tmpfs, where alone criu keeps its cache of kernel features."""
     best, kind = "", ""
     real = os.path.realpath(path)
     for mount in mounts():

@@ -1,6 +1,4 @@
-"""
-What stops a mode: first by the facts, in the order in which they matter, then by trying it.
-"""
+"""What stops a mode: first by the facts, in the order in which they matter, then by trying it."""
 
 from __future__ import annotations
 
@@ -45,8 +43,8 @@ def find_obstacle(mode: Privilege, facts: Facts) -> Obstacle | None:
     Find the first thing that stops a mode, without dumping anything.
 
     Args:
-        mode: root, capability or rootless.
-        facts: what `facts.gather` found.
+        mode: Root, capability or rootless.
+        facts: What `facts.gather` found.
 
     Returns:
         The obstacle; None when nothing is known to be in the way.
@@ -77,7 +75,7 @@ def _criu(facts: Facts) -> Obstacle | None:
 
 
 def _install_script() -> str:
-    """Give the path of scripts/install-criu, which is there in a source tree alone."""
+    """Return the path of scripts/install-criu, which is there in a source tree alone."""
     return os.path.join(os.path.dirname(os.path.dirname(libcriu_py.__file__)), "scripts", "install-criu")
 
 
@@ -118,7 +116,7 @@ def notes(facts: Facts) -> Iterator[Obstacle]:
     Name what stops no mode and yet matters.
 
     Args:
-        facts: what `facts.gather` found.
+        facts: What `facts.gather` found.
 
     Yields:
         Each as an obstacle.
@@ -179,7 +177,7 @@ def prove(mode: Privilege) -> Proof:
     Dump and restore a tiny process in a mode.
 
     Args:
-        mode: root, capability or rootless.
+        mode: Root, capability or rootless.
 
     Returns:
         How long it took, or what stopped it.

@@ -39,8 +39,8 @@ def main(mode: str, patience: float) -> int:
     Try a mode.
 
     Args:
-        mode: its name.
-        patience: how long to wait for its end, in seconds.
+        mode: Its name.
+        patience: How long to wait for its end, in seconds.
 
     Returns:
         The exit status: 0 also when the mode does not work.

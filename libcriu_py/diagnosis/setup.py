@@ -68,17 +68,17 @@ def plan(
     Plan the setup, with the least capabilities that do here.
 
     Args:
-        source: the criu to copy; None finds it.
-        target: where the copy goes.
-        group: who may execute it.
-        users: accounts to make members of the group.
+        source: The criu to copy; None finds it.
+        target: Where the copy goes.
+        group: Who may execute it.
+        users: Accounts to make members of the group.
 
     Returns:
         The plan.
 
     Raises:
-        BinaryNotFound: there is no criu.
-        CriuError: there is no such account.
+        BinaryNotFound: There is no criu.
+        CriuError: There is no such account.
     """
     from libcriu_py.criu.find import find_criu
 
@@ -99,10 +99,10 @@ def install(planned: Plan) -> None:
     Do what was planned; doing it again brings the copy up to date.
 
     Args:
-        planned: what `plan` returned.
+        planned: What `plan` returned.
 
     Raises:
-        CriuError: it cannot be done, with the reason.
+        CriuError: It cannot be done, with the reason.
     """
     if planned.makes_group:
         _run(["groupadd", "--system", planned.group])
@@ -161,7 +161,7 @@ def _copy(planned: Plan) -> None:
 
 
 def set_file_capabilities(program: str, mask: int) -> None:
-    """Give a program file capabilities, permitted, inheritable and effective: what `setcap MASK+eip` does."""
+    """Set a program's file capabilities, permitted, inheritable and effective, as `setcap MASK+eip` does."""
     low, high = mask & 0xFFFFFFFF, mask >> 32
     words = (_REVISION_2 | _EFFECTIVE, low, low, high, high)
     os.setxattr(program, "security.capability", b"".join(word.to_bytes(4, "little") for word in words))
@@ -201,13 +201,13 @@ def undo(target: str = CAPABLE_CRIU) -> list[str]:
     Take back what `install` did.
 
     Args:
-        target: where the copy is.
+        target: Where the copy is.
 
     Returns:
         What was done, one sentence each; empty when there was nothing to undo.
 
     Raises:
-        CriuError: it cannot be done, with the reason.
+        CriuError: It cannot be done, with the reason.
     """
     record = _read_record(target)
     done = []

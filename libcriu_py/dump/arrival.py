@@ -37,8 +37,8 @@ class Handover:
         Take up the hand-over, right before the dump.
 
         Args:
-            slot: the descriptor of the request's slot.
-            prefix: the command line of the process up to its arguments.
+            slot: The descriptor of the request's slot.
+            prefix: The command line of the process up to its arguments.
         """
         self._socket: int | None = slot
         self._begun = False
@@ -55,13 +55,13 @@ class Handover:
         this process: nothing of the program has run in it yet.
 
         Args:
-            before_start: makes Python's stdio fit; called with the closed descriptors and the environment.
+            before_start: Makes Python's stdio fit; called with the closed descriptors and the environment.
 
         Returns:
             The request.
 
         Raises:
-            KeyboardInterrupt: or what else a handler of the program has raised for a signal that came meanwhile.
+            KeyboardInterrupt: Or what else a handler of the program has raised for a signal that came meanwhile.
         """
         try:
             request, fds = self._read()
@@ -78,7 +78,7 @@ class Handover:
         return request
 
     def in_copy(self) -> bool:
-        """Tell a copy from the original: in the place of the request's slot it has a socket."""
+        """Return whether this is a copy: in the place of the request's slot it has a socket."""
         return self._begun or (self._socket is not None and stat.S_ISSOCK(os.fstat(self._socket).st_mode))
 
     def begun(self) -> None:
@@ -131,7 +131,7 @@ class Handover:
 
     def _place(self, fds: Sequence[int], request: Request) -> None:
         """
-        Give passed descriptors their numbers; none may be lost on the way.
+        Move passed descriptors to their numbers; none may be lost on the way.
 
         What is open under a number that was asked for goes. What was only inherited has to give way to what the program
         has open, which knows it by that number.
@@ -172,7 +172,7 @@ def _refuse_named(kept: Iterable[int], argv: Sequence[bytes]) -> None:
     Refuse to go on with an argument such as /dev/fd/63 where that is a file of the program's own.
 
     Raises:
-        ValueError: there is one.
+        ValueError: There is one.
     """
     for number in kept:
         if any(argument.endswith(b"/fd/%d" % number) for argument in argv):
@@ -181,7 +181,7 @@ def _refuse_named(kept: Iterable[int], argv: Sequence[bytes]) -> None:
 
 
 def command_prefix() -> list[str]:
-    """Give the command line of this process up to the arguments of its program."""
+    """Return the command line of this process up to the arguments of its program."""
     arguments = sys.argv[1:]
     count = len(arguments)
     if count and sys.orig_argv[-count:] != arguments:
@@ -194,11 +194,11 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
     Make the arguments, environment and process attributes of a request those of this process.
 
     Args:
-        request: what the restoring side asks for.
-        prefix: the command line up to the arguments.
+        request: What the restoring side asks for.
+        prefix: The command line up to the arguments.
 
     Raises:
-        OSError: the working directory cannot be entered.
+        OSError: The working directory cannot be entered.
     """
     argv, env, cwd, umask, *_, pgid, ignored, limits, _, _, blocked = request
     arguments = [*map(os.fsdecode, argv)]

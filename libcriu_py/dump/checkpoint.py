@@ -1,6 +1,4 @@
-"""
-The self-checkpoint: `with checkpoint(dir): ...`, its decorator and its function form.
-"""
+"""The self-checkpoint: `with checkpoint(dir): ...`, its decorator and its function form."""
 
 from __future__ import annotations
 
@@ -76,7 +74,7 @@ class Checkpoint:
         """Seconds from dump to restore by the wall clock, in a restored process."""
 
     def __repr__(self) -> str:
-        """Tell directory and outcome."""
+        """Return directory and outcome."""
         outcome = "not taken" if self.outcome is None else self.outcome.value
         return f"<Checkpoint {self._settings['dir']!r}, {outcome}>"
 
@@ -91,7 +89,7 @@ class Checkpoint:
         CRIU's statistics of the dump (times in microseconds, counts of pages); empty when simulated.
 
         Raises:
-            ImageError: they cannot be read.
+            ImageError: They cannot be read.
         """
         if self.outcome is None or self.outcome is Outcome.SIMULATED:
             return {}
@@ -257,30 +255,30 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     was, and no directory.
 
     Args:
-        dir: the snapshot's directory, which must not exist or be empty; LIBCRIU_PY_SNAPSHOT
+        dir: The snapshot's directory, which must not exist or be empty; LIBCRIU_PY_SNAPSHOT
             in the environment goes before it.
         then: "exit" ends the original with status 0 after the dump, without its atexit and finally
             code, which belongs to the copies; "continue" lets it go on. LIBCRIU_PY_THEN goes before it.
         engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU. LIBCRIU_PY_ENGINE goes
             before it.
-        replace: whether a snapshot that is there is replaced, in one step, when the new one is complete.
-        options: options for criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`. Those in the
+        replace: Whether a snapshot that is there is replaced, in one step, when the new one is complete.
+        options: Options for criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`. Those in the
             JSON object of LIBCRIU_PY_OPTIONS go before them.
         memory: "copy" has each copy's memory read at its start; "map" has it mapped from one file, page by page
             as it is used, where that is known to be safe; "auto" does so where it is worth it and no other
             allocator could get in the way. LIBCRIU_PY_MEMORY in the environment goes before it.
-        exit: how copies end: "normal", or "fast", without the teardown of the interpreter, which for a program with
+        exit: How copies end: "normal", or "fast", without the teardown of the interpreter, which for a program with
             torch takes longer than its restore; see `libcriu_py.exit` for what is left out. LIBCRIU_PY_EXIT in the
             environment goes before it.
-        resources: built-in resources to switch off or set, such as `{"random": False}`; see
+        resources: Built-in resources to switch off or set, such as `{"random": False}`; see
             docs/resources.md. LIBCRIU_PY_RESOURCES in the environment goes before it.
-        hook_limit: seconds that each hook may take; None for as long as it likes. LIBCRIU_PY_HOOK_LIMIT goes before it.
+        hook_limit: Seconds that each hook may take; None for as long as it likes. LIBCRIU_PY_HOOK_LIMIT goes before it.
 
     Returns:
         A context manager and decorator; see `Checkpoint` for its attributes.
 
     Raises:
-        ValueError: there is no directory, or an argument is not one of the above.
+        ValueError: There is no directory, or an argument is not one of the above.
     """
     return Checkpoint(
         dir=dir,
@@ -315,26 +313,26 @@ def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
     Checkpoint this process right here: `with checkpoint(dir): pass` as a call.
 
     Args:
-        dir: as for `checkpoint`.
-        then: as for `checkpoint`.
-        engine: as for `checkpoint`.
-        replace: as for `checkpoint`.
-        program: the main program that the copies run, where it is not the one of this process.
-        details: what is to be noted in the manifest.
-        options: as for `checkpoint`.
-        memory: as for `checkpoint`.
-        exit: as for `checkpoint`.
-        resources: as for `checkpoint`.
-        hook_limit: as for `checkpoint`.
+        dir: As for `checkpoint`.
+        then: As for `checkpoint`.
+        engine: As for `checkpoint`.
+        replace: As for `checkpoint`.
+        program: The main program that the copies run, where it is not the one of this process.
+        details: What is to be noted in the manifest.
+        options: As for `checkpoint`.
+        memory: As for `checkpoint`.
+        exit: As for `checkpoint`.
+        resources: As for `checkpoint`.
+        hook_limit: As for `checkpoint`.
 
     Returns:
         What came of it, in each copy, and in the original unless that has ended.
 
     Raises:
         OperationRefused: criu refused; nothing has changed.
-        HookError: a hook failed.
-        FileExistsError: the directory is not empty.
-        UnsupportedFeature: this process may not be dumped.
+        HookError: A hook failed.
+        FileExistsError: The directory is not empty.
+        UnsupportedFeature: This process may not be dumped.
     """
     taken = Checkpoint(
         dir=dir,

@@ -1,6 +1,4 @@
-"""
-The two engines of a checkpoint: CRIU, and a rehearsal without it.
-"""
+"""The two engines of a checkpoint: CRIU, and a rehearsal without it."""
 
 from __future__ import annotations
 
@@ -105,9 +103,9 @@ class CriuEngine:
         Check that a dump can work and reserve the directory.
 
         Raises:
-            BinaryNotFound: there is no criu.
-            UnsupportedFeature: this process may not be dumped, with what to do.
-            FileExistsError: the directory is not empty.
+            BinaryNotFound: There is no criu.
+            UnsupportedFeature: This process may not be dumped, with what to do.
+            FileExistsError: The directory is not empty.
         """
         from libcriu_py.criu.find import find_criu
         from libcriu_py.privilege.decision import decide_dump
@@ -374,7 +372,7 @@ def _cwd() -> str | None:
 
 
 def _key(path: str) -> str:
-    """Give the key of a file for `inherit_fd`: its path without the leading slash (criu/files-reg.c)."""
+    """Return the key of a file for `inherit_fd`: its path without the leading slash (criu/files-reg.c)."""
     return path[1:]
 
 

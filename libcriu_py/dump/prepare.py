@@ -27,14 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = 2
-"""
-Exit status where the command line of a restored interpreter is wrong.
-"""
+"""Exit status where the command line of a restored interpreter is wrong."""
 
 TOLD = 119
-"""
-Exit status where there is no snapshot and stderr says why. Programs that checkpoint themselves have their own ones.
-"""
+"""Exit status where there is no snapshot and stderr says why. Programs that checkpoint themselves have their own."""
 
 
 class Plan(NamedTuple):
@@ -99,7 +95,7 @@ class Plan(NamedTuple):
 
 def command_line(python: str, plan: Plan) -> list[str]:
     """
-    Give the command that makes a program ready and saves it.
+    Return the command that makes a program ready and saves it.
 
     Our own place is in front on sys.path, and not the working directory (`clean_start`), until the program's takes it.
 
@@ -161,9 +157,7 @@ def main() -> None:
 
 
 def _run(program: Program | None, path: object) -> None:
-    """
-    Run a program in the restored copy, with the arguments of the restore.
-    """
+    """Run a program in the restored copy, with the arguments of the restore."""
     if program is not None:
         run_main(program, sys.argv[1:], path=path if isinstance(path, str) else None)
         return
@@ -227,9 +221,7 @@ def make_ready(plan: Plan) -> dict[str, object]:
 
 
 def _warn() -> None:
-    """
-    Tell of what copies will not find as it is now, though it can be dumped.
-    """
+    """Tell of what copies will not find as it is now, though it can be dumped."""
     if "tempfile" not in sys.modules or os.environ.get(REPORT_VARIABLE) == "report":
         return  # a report has it
     from libcriu_py.findings import temporary
@@ -240,9 +232,7 @@ def _warn() -> None:
 
 
 def _warm_up(plan: Plan) -> None:
-    """
-    Run the program as often as the plan says.
-    """
+    """Run the program as often as the plan says."""
     if plan.program is None or not plan.warm_up:
         return
     from libcriu_py.program.warm_up import CannotWarmUpError, warm_up
@@ -257,9 +247,7 @@ def _warm_up(plan: Plan) -> None:
 
 
 def _become(program: Program, plan: Plan) -> NoReturn:
-    """
-    Start the program in this process, conventionally; it finds the name of the directory in its environment.
-    """
+    """Start the program in this process, conventionally; it finds the name of the directory in its environment."""
     if plan.warm_up:
         _give_up("the program checkpoints itself, so it is for it to be warm before that; leave out --warm-up")
     preload.say("the program checkpoints itself; it is started as it is")
@@ -271,8 +259,6 @@ def _become(program: Program, plan: Plan) -> NoReturn:
 
 
 def _give_up(problem: str) -> NoReturn:
-    """
-    Say on stderr why there is no snapshot, and end.
-    """
+    """Say on stderr why there is no snapshot, and end."""
     preload.say(f"no snapshot was made: {problem}")
     raise SystemExit(TOLD)

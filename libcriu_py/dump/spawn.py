@@ -42,12 +42,12 @@ def run(
     Be the program of a snapshot: restored, or started conventionally where that is impossible.
 
     Args:
-        dir: the snapshot's directory.
-        args: the program's arguments.
-        main: what is to run instead of its main program.
-        mode: how the restore is allowed; None decides.
-        fallback: whether it may be started conventionally.
-        quiet: whether nothing is said about that on stderr.
+        dir: The snapshot's directory.
+        args: The program's arguments.
+        main: What is to run instead of its main program.
+        mode: How the restore is allowed; None decides.
+        fallback: Whether it may be started conventionally.
+        quiet: Whether nothing is said about that on stderr.
 
     Returns:
         LAUNCHER_FAILED or SNAPSHOT_UNUSABLE after one line on stderr. Otherwise it does not return: this
@@ -161,7 +161,7 @@ def _conventional(
     dir: str | os.PathLike[str],  # noqa: A002
     main: Program | None,
 ) -> list[str] | None:
-    """Give the conventional command line up to the arguments, as far as it is known."""
+    """Return the conventional command line up to the arguments, as far as it is known."""
     command = snapshot.command if snapshot is not None else _command_of_damaged(dir)
     if command is None or main is None:
         return command
@@ -226,16 +226,16 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     namespace, whose supervisor serves the program a criu.
 
     Args:
-        argv: the program, by its path, and its arguments.
-        env: its environment.
-        mode: how the checkpoint is allowed; None decides.
+        argv: The program, by its path, and its arguments.
+        env: Its environment.
+        mode: How the checkpoint is allowed; None decides.
 
     Returns:
         Its exit status, negative when a signal killed it.
 
     Raises:
-        UnsupportedFeature: there is no way to be allowed.
-        OSError: it could not be started.
+        UnsupportedFeature: There is no way to be allowed.
+        OSError: It could not be started.
     """
     from libcriu_py.criu.find import find_criu
     from libcriu_py.linux.runtime_dir import dump_environment, sweep

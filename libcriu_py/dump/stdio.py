@@ -57,11 +57,11 @@ class Parking:
         Park descriptors 0 to 2, and open the slots instead.
 
         Args:
-            slots: paths of three existing files.
-            others: further descriptors to park, which are closed here.
+            slots: Paths of three existing files.
+            others: Further descriptors to park, which are closed here.
 
         Raises:
-            OSError: the keeper could not be started; stdio is as before.
+            OSError: The keeper could not be started; stdio is as before.
         """
         flush()
         self._open = [fd for fd in range(3) if is_open(fd)]
@@ -86,7 +86,7 @@ class Parking:
             The others, under new numbers.
 
         Raises:
-            OSError: the keeper is gone, which something must have killed.
+            OSError: The keeper is gone, which something must have killed.
         """
         flush()
         given = support.take_fds(self._name, self._count)
@@ -104,7 +104,7 @@ class Parking:
 
 
 def is_open(fd: int) -> bool:
-    """Tell whether a descriptor is open."""
+    """Return whether a descriptor is open."""
     try:
         fcntl.fcntl(fd, fcntl.F_GETFD)
     except OSError:
@@ -123,10 +123,10 @@ def _open_as(path: str, mode: int, fd: int) -> None:
 
 def encoding(env: Mapping[bytes, bytes]) -> tuple[str, str]:
     """
-    Give the encoding and error handler that Python would choose for stdio at its start.
+    Return the encoding and error handler that Python would choose for stdio at its start.
 
     Args:
-        env: the new environment; its locale must have been set before.
+        env: The new environment; its locale must have been set before.
 
     Returns:
         The encoding, and the handler for stdin and stdout (that of stderr is "backslashreplace").
@@ -149,8 +149,8 @@ def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
     Streams that the program put into `sys.stdout` itself are left alone.
 
     Args:
-        closed: those of 0, 1 and 2 that the restoring side had closed.
-        env: the new environment.
+        closed: Those of 0, 1 and 2 that the restoring side had closed.
+        env: The new environment.
     """
     name, errors = encoding(env)
     unbuffered = _unbuffered(env)
@@ -169,7 +169,7 @@ def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
 
 
 def _unbuffered(env: Mapping[bytes, bytes]) -> bool:
-    """Tell whether stdio is to be unbuffered: by the new environment, or by -u from the beginning."""
+    """Return whether stdio is to be unbuffered: by the new environment, or by -u from the beginning."""
     return _DASH_U or (bool(env.get(b"PYTHONUNBUFFERED")) and not sys.flags.ignore_environment)
 
 

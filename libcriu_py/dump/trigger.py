@@ -48,7 +48,7 @@ class Permission:
         self._thread.start()
 
     def __enter__(self) -> Self:
-        """Give itself."""
+        """Return itself."""
         return self
 
     def __exit__(
@@ -108,14 +108,14 @@ def allow_checkpoint(dir: str | os.PathLike[str] | None = None, **settings: Any)
     Hooks run as in every checkpoint, in a thread of their own. `no_checkpoint()` keeps one from being taken meanwhile.
 
     Args:
-        dir: the snapshot's directory, unless the one who asks names another.
-        settings: as for `checkpoint`.
+        dir: The snapshot's directory, unless the one who asks names another.
+        settings: As for `checkpoint`.
 
     Returns:
         The permission, to be revoked.
 
     Raises:
-        OSError: no socket could be made.
+        OSError: No socket could be made.
     """
     given = None if dir is None else os.path.abspath(os.fspath(dir))
     return Permission({"dir": given, **settings})
@@ -126,16 +126,16 @@ def ask(pid: int, dir: str | None = None, wait: float = WAIT) -> str:  # noqa: A
     Have another process take a checkpoint of itself.
 
     Args:
-        pid: that process, which has called `allow_checkpoint`.
-        dir: the snapshot's directory; None for the one that it has named.
-        wait: seconds.
+        pid: That process, which has called `allow_checkpoint`.
+        dir: The snapshot's directory; None for the one that it has named.
+        wait: Seconds.
 
     Returns:
         The snapshot's path.
 
     Raises:
-        CheckpointError: it does not allow it, or it failed; the process goes on.
-        ProcessLookupError: there is no such process.
+        CheckpointError: It does not allow it, or it failed; the process goes on.
+        ProcessLookupError: There is no such process.
     """
     pidfd = os.pidfd_open(pid)
     answers = _listen(_ANSWER)
@@ -159,7 +159,7 @@ def ask(pid: int, dir: str | None = None, wait: float = WAIT) -> str:  # noqa: A
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Tell one snapshot in a directory from the next."""
+    """Return what tells one snapshot in a directory from the next."""
     try:
         status = os.stat(os.path.join(path, "manifest.json"))
     except OSError:
@@ -186,7 +186,7 @@ def _await(answers: socket.socket, pidfd: int, pid: int, wait: float) -> dict[st
 
 
 def _find(pid: int) -> bytes:
-    """Give the address on which a process listens for us: that of one of its sockets (proc_net_unix)."""
+    """Return the address on which a process listens for us: that of one of its sockets (proc_net_unix)."""
     inodes = set()
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):

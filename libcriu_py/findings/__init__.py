@@ -51,9 +51,7 @@ class Report(NamedTuple):
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """
-        Give what would make a dump fail.
-        """
+        """Return what would make a dump fail."""
         return tuple(finding for finding in self.findings if finding.is_problem)
 
 
@@ -94,18 +92,14 @@ def refuse(options: Mapping[str, object]) -> None:
 
 
 def _findings(options: Mapping[str, object]) -> tuple[Finding, ...]:
-    """
-    Look at what criu will look at.
-    """
+    """Look at what criu will look at."""
     from libcriu_py.findings import descriptors, surroundings
 
     return (*descriptors.findings(options), *surroundings.findings(options))
 
 
 def _show_and_end(report: Report) -> None:
-    """
-    End here: the report is all that was wanted.
-    """
+    """End here: the report is all that was wanted."""
     import sys
 
     sys.stdout.write(table(report.findings))
@@ -114,9 +108,7 @@ def _show_and_end(report: Report) -> None:
 
 
 def table(findings: Iterable[Finding]) -> str:
-    """
-    Write findings for people, problems last, where they are seen.
-    """
+    """Write findings for people, problems last, where they are seen."""
     lines = []
     for finding in sorted(findings, key=lambda item: (item.is_problem, item.fd if item.fd is not None else 1 << 30)):
         number = "" if finding.fd is None else f"fd {finding.fd}"

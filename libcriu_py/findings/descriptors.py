@@ -42,9 +42,7 @@ _BLOCK = 512
 
 
 class _Descriptor:
-    """
-    One descriptor and what is to be said of it.
-    """
+    """One descriptor and what is to be said of it."""
 
     def __init__(self, fd: int, link: str) -> None:
         self.fd = fd
@@ -52,22 +50,16 @@ class _Descriptor:
         self.status = os.fstat(fd)
 
     def say(self, kind: str, verdict: Verdict, advice: str = "", what: str | None = None) -> Finding:
-        """
-        Make the finding.
-        """
+        """Make the finding."""
         return Finding(kind, what or self.link, verdict, advice, self.fd, tracing.stack_of(self.fd, self.link))
 
     def fine(self, kind: str, advice: str = "") -> Finding:
-        """
-        Say that it is dumped.
-        """
+        """Say that it is dumped."""
         return self.say(kind, Verdict.FINE, advice)
 
 
 def open_descriptors() -> dict[int, str]:
-    """
-    Give the open descriptors and what /proc says they are.
-    """
+    """Return the open descriptors and what /proc says they are."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -131,18 +123,14 @@ def _watches(fd: int) -> bool:
 
 
 def _opens_handles() -> bool:
-    """
-    Tell whether a criu of this process can open files by handle (open_by_handle_at(2); criu/fsnotify.c).
-    """
+    """Return whether a criu of this process can open files by handle (open_by_handle_at(2); criu/fsnotify.c)."""
     from libcriu_py.linux.capabilities import capabilities
 
     return bool(capabilities().permitted >> _CAP_DAC_READ_SEARCH & 1) and not in_user_namespace()
 
 
 def in_user_namespace() -> bool:
-    """
-    Tell whether this is not the first user namespace, which alone maps all ids (user_namespaces(7)).
-    """
+    """Return whether this is not the first user namespace, which alone maps all ids (user_namespaces(7))."""
     with open("/proc/self/uid_map", "rb") as file:
         return file.read().split() != [b"0", b"0", b"4294967295"]
 

@@ -1,6 +1,4 @@
-"""
-One thing in a process, and what a dump makes of it.
-"""
+"""One thing in a process, and what a dump makes of it."""
 
 from __future__ import annotations
 
@@ -9,9 +7,7 @@ from typing import NamedTuple
 
 
 class Verdict(enum.Enum):
-    """
-    What becomes of it.
-    """
+    """What becomes of it."""
 
     FINE = "fine"
     """It is dumped and restored."""
@@ -45,9 +41,7 @@ class Finding(NamedTuple):
 
     @property
     def is_problem(self) -> bool:
-        """
-        Tell whether it makes a dump fail.
-        """
+        """Return whether it makes a dump fail."""
         return self.verdict in {Verdict.NEEDS_HOOK, Verdict.IMPOSSIBLE}
 
     def __str__(self) -> str:

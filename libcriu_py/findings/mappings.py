@@ -1,6 +1,4 @@
-"""
-What a process has mapped: files, devices, shared memory.
-"""
+"""What a process has mapped: files, devices, shared memory."""
 
 from __future__ import annotations
 
@@ -68,7 +66,7 @@ def _elsewhere(devices: Mapping[str, str]) -> Iterator[Finding]:
 
 def _on_layers(devices: Mapping[str, str]) -> Iterator[Finding]:
     """
-    Mapped files that criu does not recognise by their paths (`vma_get_mapfile_user` in criu/proc_parse.c).
+    Find mapped files that criu does not recognise by their paths (`vma_get_mapfile_user` in criu/proc_parse.c).
 
     It looks at these where it may not open /proc/PID/map_files (proc_map_files_get_link, fs/proc/base.c). On an overlay
     of several file systems, stat gives another device than the kernel has (ovl_map_dev_ino, fs/overlayfs/inode.c).

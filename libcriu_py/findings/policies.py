@@ -41,16 +41,12 @@ class Policy(NamedTuple):
     match: str = "*"
 
     def fits(self, finding: Finding) -> bool:
-        """
-        Tell whether the rule is for this descriptor.
-        """
+        """Return whether the rule is for this descriptor."""
         return fnmatchcase(finding.kind, self.kind) and fnmatchcase(finding.what, self.match)
 
 
 class Reopening(NamedTuple):
-    """
-    A file that was closed and is to be opened again.
-    """
+    """A file that was closed and is to be opened again."""
 
     fd: int
     path: str
@@ -111,9 +107,7 @@ def from_toml(path: str) -> list[Policy]:
 
 
 def first_fit(rules: Iterable[Policy], finding: Finding) -> str:
-    """
-    Give the action for a descriptor; "" where no rule fits.
-    """
+    """Return the action for a descriptor; "" where no rule fits."""
     return next((rule.action for rule in rules if rule.fits(finding)), "")
 
 

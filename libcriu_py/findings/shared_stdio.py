@@ -44,7 +44,7 @@ def find(pids: Sequence[int]) -> list[Shared]:
     Find what processes share.
 
     Args:
-        pids: descendants, and this process.
+        pids: Descendants, and this process.
     """
     streams = [fd for fd in range(3) if support.same_file(os.getpid(), fd, fd)]
     return [shared for pid in pids for shared in _find(pid, streams)]
@@ -70,7 +70,7 @@ def outside(shared: Sequence[Shared]) -> list[str]:
     Name shared files for which criu finds no mount.
 
     Args:
-        shared: what `find` found.
+        shared: What `find` found.
 
     Returns:
         Keys for the option `external` of a dump, as `dump_one_reg_file` (criu/files-reg.c) makes them.
@@ -95,9 +95,9 @@ def redirect(images: str, leader: int, shared: Sequence[Shared]) -> None:
     Let restored descendants and descriptors have what the standard streams of the restored process have.
 
     Args:
-        images: the directory of the images, which are changed.
-        leader: the dumped process, which had slots at 0 to 2.
-        shared: what `find` found before it had.
+        images: The directory of the images, which are changed.
+        leader: The dumped process, which had slots at 0 to 2.
+        shared: What `find` found before it had.
     """
     slots = {entry.number(_FD): entry for entry in _read_fds(images, leader)}
     for pid in {item.pid for item in shared}:

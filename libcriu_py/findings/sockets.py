@@ -1,6 +1,4 @@
-"""
-Open sockets by family and state (criu/sockets.c, sk-tcp.c, sk-unix.c).
-"""
+"""Open sockets by family and state (criu/sockets.c, sk-tcp.c, sk-unix.c)."""
 
 from __future__ import annotations
 
@@ -121,9 +119,7 @@ def _address(address: object) -> str:
 
 
 def _inodes_of_tree() -> frozenset[int]:
-    """
-    Give the inodes of the sockets that this process and its descendants have open.
-    """
+    """Return the inodes of the sockets that this process and its descendants have open."""
     from libcriu_py.linux.processes import processes
 
     found = set()
@@ -143,9 +139,7 @@ def _inodes_of_tree() -> frozenset[int]:
 
 
 def unix_peers() -> dict[int, int]:
-    """
-    Give the inode of the peer of each connected UNIX socket by its own.
-    """
+    """Return the inode of the peer of each connected UNIX socket by its own."""
     import _socket
 
     netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, _SOCK_DIAG)
@@ -162,9 +156,7 @@ def unix_peers() -> dict[int, int]:
 
 
 def _read_answer(data: bytes, peers: dict[int, int]) -> bool:
-    """
-    Read the messages of one datagram; tells whether more follow.
-    """
+    """Read the messages of one datagram; tells whether more follow."""
     place = 0
     while place + 16 <= len(data):
         length, kind = struct.unpack_from("=IH", data, place)

@@ -1,6 +1,4 @@
-"""
-What a dump has to save beside descriptors and mappings: locks, children; and what stands in its way.
-"""
+"""What a dump has to save beside descriptors and mappings: locks, children; and what stands in its way."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
 
 
 def _tracer() -> Iterator[Finding]:
-    """
-    A task has one tracer, and criu has to be it (ptrace(2)).
-    """
+    """Find a tracer: a task has one, and criu has to be it (ptrace(2))."""
     tracer = status().get("TracerPid", "0")
     if tracer != "0":
         advice = "it traces this process, as criu would have to; end strace or the debugger"
@@ -45,9 +41,7 @@ def _tracer() -> Iterator[Finding]:
 
 
 def _filters() -> Iterator[Finding]:
-    """
-    Seccomp filters, which this process may have set up for itself since it began.
-    """
+    """Seccomp filters, which this process may have set up for itself since it began."""
     from libcriu_py.linux.capabilities import capabilities
 
     count = capabilities().seccomp_filters
@@ -88,9 +82,7 @@ def _limits() -> Iterator[Finding]:
 
 
 def _namespace() -> Iterator[Finding]:
-    """
-    Tell whether the program itself is on a mount of another mount namespace than this process is in now.
-    """
+    """Find out whether the program itself is on a mount of another mount namespace than this process is in now."""
     program = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
     try:
         foreign = mount_of(program) not in known_mounts()
@@ -106,15 +98,11 @@ def _namespace() -> Iterator[Finding]:
 
 _ULIMIT = {"RLIMIT_NOFILE": "n", "RLIMIT_FSIZE": "f"}
 _CRIU_DESCRIPTORS = 64
-"""
-What criu has open beside those of the program, rounded up (criu/servicefd.c and the images).
-"""
+"""What criu has open beside those of the program, rounded up (criu/servicefd.c and the images)."""
 
 
 _LEAST_BYTES = 1 << 20
-"""
-Of log and manifest.
-"""
+"""Of log and manifest."""
 
 
 def _descriptors_needed() -> int:
@@ -148,9 +136,7 @@ def _locks(options: Mapping[str, object]) -> Iterator[Finding]:
 
 
 def _locks_of(pid: int) -> Iterator[tuple[str, int]]:
-    """
-    Give the locks that descriptors of a process have: what and where, and the pid of who took it.
-    """
+    """Yield the locks that descriptors of a process have: what and where, and the pid of who took it."""
     descriptors = f"/proc/{pid}/fd"
     with contextlib.suppress(OSError):  # it has ended, or may not be looked at: criu is to say what it thinks
         for name in os.listdir(descriptors):
@@ -182,7 +168,7 @@ def _children() -> Iterator[Finding]:
 
 def _outside(pid: int) -> str | None:
     """
-    Give a file that a process has open on a mount that is not in this mount namespace.
+    Return a file that a process has open on a mount that is not in this mount namespace.
 
     What it shares with our standard streams is replaced together with them.
     """

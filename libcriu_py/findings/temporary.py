@@ -24,9 +24,7 @@ _NAMED = 3
 
 
 def findings() -> Iterator[Finding]:
-    """
-    Look for what `tempfile` has made; a program that has not loaded it is not made to.
-    """
+    """Look for what `tempfile` has made; a program that has not loaded it is not made to."""
     module: Any = sys.modules.get("tempfile")
     if module is None:
         return
@@ -43,9 +41,7 @@ def findings() -> Iterator[Finding]:
 
 
 def warning() -> str | None:
-    """
-    Say in one line what there is, and what to do; None where there is nothing.
-    """
+    """Say in one line what there is, and what to do; None where there is nothing."""
     found = [f"{finding.kind} {finding.what}" for finding in findings()]
     if not found:
         return None

@@ -23,9 +23,7 @@ _active = False
 
 
 def begin() -> None:
-    """
-    Trace from here on, if the environment asks for it.
-    """
+    """Trace from here on, if the environment asks for it."""
     global _active
     if os.environ.get(VARIABLE) and not _active:
         _active = True
@@ -34,7 +32,7 @@ def begin() -> None:
 
 def stack_of(fd: int, link: str) -> tuple[str, ...]:
     """
-    Give the calls that opened a descriptor, the innermost first; empty if they are not known.
+    Return the calls that opened a descriptor, the innermost first; empty if they are not known.
 
     Args:
         fd: The descriptor.

@@ -53,7 +53,7 @@ class Engine(Protocol):
         """Check at the beginning that a dump can work, and reserve what it needs; raise if not."""
 
     def abandon(self) -> None:
-        """Give back what was reserved: there will be no dump, or it failed."""
+        """Release what was reserved: there will be no dump, or it failed."""
 
     def quiesce(self) -> None:
         """Run what code of the program a dump runs: finalizers, and the flushing of its streams."""
@@ -75,14 +75,14 @@ async def run(
     Take the checkpoint: hooks, dump, hooks.
 
     Args:
-        engine: what dumps.
-        built_ins: what is put right beside the hooks.
-        course: how, and where the timings go.
-        on_return: is told the outcome before the after-hooks run.
+        engine: What dumps.
+        built_ins: What is put right beside the hooks.
+        course: How, and where the timings go.
+        on_return: Is told the outcome before the after-hooks run.
 
     Raises:
-        HookError: a hook failed; after a dump, in the process that the hook ran in.
-        ExceptionGroup: there are several causes.
+        HookError: A hook failed; after a dump, in the process that the hook ran in.
+        ExceptionGroup: There are several causes.
     """
     entries = registry.begin()
     concurrent = tuple(entry for entry in entries if not entry.single_threaded)

@@ -1,6 +1,4 @@
-"""
-Stretches of a program in which no checkpoint may be taken, and how long hooks may take.
-"""
+"""Stretches of a program in which no checkpoint may be taken, and how long hooks may take."""
 
 from __future__ import annotations
 
@@ -91,9 +89,7 @@ def begin(limit: float = WAIT) -> None:
 
 
 def end() -> None:
-    """
-    Let others into critical sections again.
-    """
+    """Let others into critical sections again."""
     global _taking
     with _changed:
         _taking = False

@@ -77,7 +77,7 @@ class HookRegistry:
         self._running = False
 
     def __len__(self) -> int:
-        """Tell the number of registrations."""
+        """Return the number of registrations."""
         return len(self._entries)
 
     def add(
@@ -94,7 +94,7 @@ class HookRegistry:
         Register one pair of calls.
 
         Raises:
-            HookError: hooks are running.
+            HookError: Hooks are running.
         """
         with self._lock:
             self._refuse_while_running(name)
@@ -107,8 +107,8 @@ class HookRegistry:
         Take back every registration of a function or resource.
 
         Raises:
-            ValueError: it is not registered.
-            HookError: hooks are running.
+            ValueError: It is not registered.
+            HookError: Hooks are running.
         """
         with self._lock:
             self._refuse_while_running(_describe(key))
@@ -153,7 +153,7 @@ registry = HookRegistry()
 
 
 def befores(entries: tuple[Entry, ...]) -> Iterator[Entry]:
-    """Give the entries that have a before-call, in the order in which these run."""
+    """Return the entries that have a before-call, in the order in which these run."""
     return (entry for entry in reversed(entries) if entry.before is not None)
 
 
@@ -182,18 +182,18 @@ def before_checkpoint(
     taken; the hooks that ran are undone, by running the after-hooks registered later than it.
 
     Args:
-        function: what to run; it may be `async`.
-        args: its positional arguments.
-        priority: hooks of higher priority run first; default 0.
-        single_threaded: whether all other Python threads are stopped while it runs; one that waits for something that
+        function: What to run; it may be `async`.
+        args: Its positional arguments.
+        priority: Hooks of higher priority run first; default 0.
+        single_threaded: Whether all other Python threads are stopped while it runs; one that waits for something that
             a stopped thread holds is an error after `hook_limit`, or ten seconds. Default False.
-        kwargs: its keyword arguments.
+        kwargs: Its keyword arguments.
 
     Returns:
         The function, so that it can be used as a decorator.
 
     Raises:
-        HookError: hooks are running.
+        HookError: Hooks are running.
     """
     if function is None:
         return lambda decorated: before_checkpoint(decorated, priority=priority, single_threaded=single_threaded)
@@ -215,18 +215,18 @@ def after_restore(
     It also runs in the original, when the dump failed or when it goes on after the dump.
 
     Args:
-        function: what to run; it may be `async`.
-        args: its positional arguments.
-        priority: hooks of lower priority run first; default 0.
-        single_threaded: whether all other Python threads are still stopped when it runs; one that waits for something
+        function: What to run; it may be `async`.
+        args: Its positional arguments.
+        priority: Hooks of lower priority run first; default 0.
+        single_threaded: Whether all other Python threads are still stopped when it runs; one that waits for something
             that a stopped thread holds is an error after `hook_limit`, or ten seconds. Default False.
-        kwargs: its keyword arguments.
+        kwargs: Its keyword arguments.
 
     Returns:
         The function, so that it can be used as a decorator.
 
     Raises:
-        HookError: hooks are running.
+        HookError: Hooks are running.
     """
     if function is None:
         return lambda decorated: after_restore(decorated, priority=priority, single_threaded=single_threaded)
@@ -240,16 +240,16 @@ def register(resource: R, *, priority: int = 0, single_threaded: bool = False) -
     Register a resource, which is held weakly: it goes when nothing else refers to it.
 
     Args:
-        resource: an object with `before_checkpoint()` and `after_restore()`.
-        priority: see `before_checkpoint` and `after_restore`; default 0.
-        single_threaded: see there; default False.
+        resource: An object with `before_checkpoint()` and `after_restore()`.
+        priority: See `before_checkpoint` and `after_restore`; default 0.
+        single_threaded: See there; default False.
 
     Returns:
         The resource.
 
     Raises:
-        TypeError: a method is missing, or the object cannot be referred to weakly.
-        HookError: hooks are running.
+        TypeError: A method is missing, or the object cannot be referred to weakly.
+        HookError: Hooks are running.
     """
     candidate: object = resource
     if not isinstance(candidate, Resource):
@@ -274,7 +274,7 @@ def unregister(hook: object) -> None:
     Take back every registration of a function or resource.
 
     Raises:
-        ValueError: it is not registered.
-        HookError: hooks are running.
+        ValueError: It is not registered.
+        HookError: Hooks are running.
     """
     registry.remove(hook)

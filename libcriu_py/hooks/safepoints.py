@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 
 class Mechanism(Protocol):
-    """
-    A way to be called at the safe points of other threads.
-    """
+    """A way to be called at the safe points of other threads."""
 
     def install(self, stop: Stop, stacks: Iterable[FrameType]) -> None:
         """
@@ -36,36 +34,26 @@ class Mechanism(Protocol):
         """
 
     def remove(self) -> None:
-        """
-        Let threads run freely.
-        """
+        """Let threads run freely."""
 
 
 def mechanism() -> Mechanism:
-    """
-    Give that of this interpreter.
-    """
+    """Return that of this interpreter."""
     return Monitoring() if sys.version_info >= (3, 12) else Tracing()
 
 
 def frames_of(innermost: FrameType | None) -> Iterable[FrameType]:
-    """
-    Walk up a stack.
-    """
+    """Walk up a stack."""
     while innermost is not None:
         yield innermost
         innermost = innermost.f_back
 
 
 class Monitoring:
-    """
-    By `sys.monitoring`. The calling thread's own events are seen too.
-    """
+    """By `sys.monitoring`. The calling thread's own events are seen too."""
 
     _FREE = (4, 3, 5)
-    """
-    Tool numbers, those without a meaning first (Doc/library/sys.monitoring).
-    """
+    """Tool numbers, those without a meaning first (Doc/library/sys.monitoring)."""
 
     def __init__(self) -> None:
         module: Any = sys
@@ -74,9 +62,7 @@ class Monitoring:
         self._codes: set[CodeType] = set()
 
     def install(self, stop: Stop, stacks: Iterable[FrameType]) -> None:
-        """
-        Watch calls and returns, and each instruction of the functions that are under way.
-        """
+        """Watch calls and returns, and each instruction of the functions that are under way."""
         monitoring = self._monitoring
         free = [tool for tool in self._FREE if monitoring.get_tool(tool) is None]
         if not free:
@@ -105,9 +91,7 @@ class Monitoring:
         monitoring.set_events(self._tool, sum(anywhere))
 
     def remove(self) -> None:
-        """
-        Watch nothing.
-        """
+        """Watch nothing."""
         if self._tool < 0:
             return
         self._monitoring.set_events(self._tool, 0)
@@ -119,9 +103,7 @@ class Monitoring:
 
 
 class Tracing:
-    """
-    By a trace function of C in each thread that there is.
-    """
+    """By a trace function of C in each thread that there is."""
 
     # Of c_tracefunc and c_traceobj in struct _ts (Include/cpython/pystate.h), which a release does not change any more.
     _OFFSETS = {(3, 10): (64, 80), (3, 11): (72, 88)}  # noqa: RUF012 - constant
@@ -146,9 +128,7 @@ class Tracing:
         self._frames: list[FrameType] = []
 
     def install(self, stop: Stop, stacks: Iterable[FrameType]) -> None:
-        """
-        Set the function, and have it called for each bytecode of the functions that are under way.
-        """
+        """Set the function, and have it called for each bytecode of the functions that are under way."""
         import _thread
 
         ctypes = self._ctypes
@@ -171,9 +151,7 @@ class Tracing:
             self._set(state, address, None)
 
     def remove(self) -> None:
-        """
-        Put back what was there.
-        """
+        """Put back what was there."""
         ours = self._ctypes.cast(self._callback, self._ctypes.c_void_p).value
         for state in self._others():
             if state in self._former and self._read(state + self._function) == ours:
@@ -197,8 +175,6 @@ class Tracing:
         return self._ctypes.c_void_p.from_address(address).value or 0
 
     def _traced(self, state: int) -> object:
-        """
-        Give the object of a trace function, and hold it: that of the thread is given up.
-        """
+        """Return the object of a trace function, and hold it: that of the thread is given up."""
         address = state + self._object
         return self._ctypes.py_object.from_address(address).value if self._read(address) else None

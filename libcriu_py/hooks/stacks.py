@@ -26,9 +26,7 @@ _OURS = frozenset(
         "hooks.thread_stop",
     )
 )
-"""
-Modules whose frames are how a thread was stopped or a hook called, and not where it is.
-"""
+"""Modules whose frames are how a thread was stopped or a hook called, and not where it is."""
 
 
 def place(frame: FrameType | None, depth: int = _DEPTH) -> str:
@@ -49,9 +47,7 @@ def place(frame: FrameType | None, depth: int = _DEPTH) -> str:
 
 
 def places(idents: Iterable[int]) -> str:
-    """
-    Say where threads are, with their names.
-    """
+    """Say where threads are, with their names."""
     frames = sys._current_frames()  # noqa: SLF001 - the only way to see where a thread is
     module: Any = threading
     active: dict[int, threading.Thread] = dict(module._active)  # noqa: SLF001

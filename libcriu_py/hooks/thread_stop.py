@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 LIMIT = 10.0
-"""
-Seconds after which a hook is taken to wait for a stopped thread, unless `hook_limit` says otherwise.
-"""
+"""Seconds after which a hook is taken to wait for a stopped thread, unless `hook_limit` says otherwise."""
 
 _GRACE = 0.5  # seconds for what waited to become through, once all go on
 # Imports and the bookkeeping of threads hold a lock of the whole process where these are the innermost call.
@@ -39,9 +37,7 @@ _LOCKED_BELOW = frozenset({"logging", "libcriu_py.hooks.registry"})
 
 
 def is_safe(frame: FrameType) -> bool:
-    """
-    Tell whether a thread may be stopped here.
-    """
+    """Return whether a thread may be stopped here."""
     name = frame.f_globals.get("__name__")
     if name in _LOCKED_INSIDE or (name, frame.f_code.co_name) in _LOCKED_IN:
         return False
@@ -177,9 +173,7 @@ class Standstill:
 
 
 class _Guard:
-    """
-    A thread that watches one call; of `_thread`, for `threading` takes locks to start one.
-    """
+    """A thread that watches one call; of `_thread`, for `threading` takes locks to start one."""
 
     def __init__(self, standstill: Standstill, limit: float) -> None:
         self.report = ""

@@ -39,18 +39,18 @@ class Message:
         Read a message.
 
         Args:
-            data: its bytes, without a length in front.
+            data: Its bytes, without a length in front.
 
         Returns:
             The message; `encode` gives the very same bytes again.
 
         Raises:
-            ImageError: this is no message, or one that would not be written again as it was.
+            ImageError: This is no message, or one that would not be written again as it was.
         """
         return cls(_fields(data))
 
     def encode(self) -> bytes:
-        """Give the bytes of the message."""
+        """Return the bytes of the message."""
         out = bytearray()
         for number, kind, value in self.fields:
             _put_varint(out, number << 3 | kind)
@@ -64,10 +64,10 @@ class Message:
 
     def number(self, field: int, default: int | None = None) -> int:
         """
-        Give the value of an integer field.
+        Return the value of an integer field.
 
         Raises:
-            ImageError: it is missing and there is no default.
+            ImageError: It is missing and there is no default.
         """
         for number, _, value in self.fields:
             if number == field and isinstance(value, int):
@@ -78,7 +78,7 @@ class Message:
         return default
 
     def has(self, field: int) -> bool:
-        """Tell whether there is a field of this number."""
+        """Return whether there is a field of this number."""
         return any(number == field for number, _, _ in self.fields)
 
     def numbers(self, field: int) -> list[int]:
@@ -91,11 +91,11 @@ class Message:
         return Message.parse(found[-1]) if found else Message()
 
     def all_bytes(self, field: int) -> list[bytes]:
-        """Give the values of a repeated field of texts or messages."""
+        """Return the values of a repeated field of texts or messages."""
         return [value for number, _, value in self.fields if number == field and isinstance(value, bytes)]
 
     def text(self, field: int, default: str = "") -> str:
-        """Give the value of a text field."""
+        """Return the value of a text field."""
         found = self.all_bytes(field)
         return found[-1].decode("utf-8", "surrogateescape") if found else default
 
@@ -121,7 +121,7 @@ class Message:
         self.fields = [item for item in self.fields if item[0] != field]
 
     def copy(self) -> Message:
-        """Give a message of its own with the same fields."""
+        """Return a message of its own with the same fields."""
         return Message(list(self.fields))
 
 

@@ -107,9 +107,7 @@ class Inventory(NamedTuple):
 
 
 class Process(NamedTuple):
-    """
-    A process of the tree.
-    """
+    """A process of the tree."""
 
     pid: int
     ppid: int
@@ -162,9 +160,7 @@ class OpenFile(NamedTuple):
 
 
 class Descriptor(NamedTuple):
-    """
-    A descriptor of a process.
-    """
+    """A descriptor of a process."""
 
     fd: int
     file: OpenFile

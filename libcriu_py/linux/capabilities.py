@@ -1,6 +1,4 @@
-"""
-The capabilities of this process and of programs, as the kernel keeps them (capabilities(7)).
-"""
+"""The capabilities of this process and of programs, as the kernel keeps them (capabilities(7))."""
 
 from __future__ import annotations
 
@@ -85,7 +83,7 @@ class Capabilities(NamedTuple):
     """How many seccomp filters it is under."""
 
     def has(self, number: int) -> bool:
-        """Tell whether a capability is in effect."""
+        """Return whether a capability is in effect."""
         return bool(self.effective >> number & 1)
 
 
@@ -102,14 +100,14 @@ def capabilities() -> Capabilities:
 
 
 def all_capabilities() -> int:
-    """Give the mask of all capabilities that this kernel knows, or that are known here where /proc/sys is hidden."""
+    """Return the mask of all capabilities that this kernel knows, or that are known here where /proc/sys is hidden."""
     last = read_small("/proc/sys/kernel/cap_last_cap")
     return (1 << (len(NAMES) if last is None else int(last) + 1)) - 1
 
 
 def bounding_is_reduced() -> bool:
     """
-    Tell whether the capability bounding set lacks something this kernel knows.
+    Return whether the capability bounding set lacks something this kernel knows.
 
     Such a set is in the image, and a restore must reduce it again, which needs CAP_SETPCAP
     (`restore_creds` in CRIU's pie/restorer.c).
@@ -119,7 +117,7 @@ def bounding_is_reduced() -> bool:
 
 
 def file_capabilities(program: str) -> int:
-    """Give the permitted file capabilities of a program, as a bit mask."""
+    """Return the permitted file capabilities of a program, as a bit mask."""
     try:
         data = os.getxattr(program, "security.capability")
     except OSError:
@@ -129,18 +127,18 @@ def file_capabilities(program: str) -> int:
 
 
 def has_file_capability(criu: str) -> bool:
-    """Tell whether a criu program carries CAP_CHECKPOINT_RESTORE (or CAP_SYS_ADMIN) as a file capability."""
+    """Return whether a criu program carries CAP_CHECKPOINT_RESTORE (or CAP_SYS_ADMIN) as a file capability."""
     carried = file_capabilities(criu)
     return bool(carried >> CAP_CHECKPOINT_RESTORE & 1 or carried >> CAP_SYS_ADMIN & 1)
 
 
 def needed(*, reduced: bool, dump: bool) -> int:
     """
-    Give the capabilities that criu needs where it has no others, as a bit mask.
+    Return the capabilities that criu needs where it has no others, as a bit mask.
 
     Args:
-        reduced: whether the program's bounding set is reduced: a restore has to reduce it again.
-        dump: whether a dump is part of what is done.
+        reduced: Whether the program's bounding set is reduced: a restore has to reduce it again.
+        dump: Whether a dump is part of what is done.
     """
     mask = 1 << CAP_CHECKPOINT_RESTORE
     if reduced:
@@ -151,7 +149,7 @@ def needed(*, reduced: bool, dump: bool) -> int:
 
 
 def yama() -> int:
-    """Give the restrictions on ptrace (Documentation/admin-guide/LSM/Yama.rst); 0 where there is no Yama."""
+    """Return the restrictions on ptrace (Documentation/admin-guide/LSM/Yama.rst); 0 where there is no Yama."""
     return int(read_small("/proc/sys/kernel/yama/ptrace_scope") or 0)
 
 

@@ -1,6 +1,4 @@
-"""
-Small files of /proc and /sys (Documentation/filesystems/proc.rst).
-"""
+"""Small files of /proc and /sys (Documentation/filesystems/proc.rst)."""
 
 from __future__ import annotations
 

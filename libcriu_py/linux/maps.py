@@ -1,6 +1,4 @@
-"""
-What processes have mapped, as the kernel lists it.
-"""
+"""What processes have mapped, as the kernel lists it."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ if TYPE_CHECKING:
 
 
 class MappedRange(NamedTuple):
-    """
-    A line of /proc/PID/maps (fs/proc/task_mmu.c, show_map_vma).
-    """
+    """A line of /proc/PID/maps (fs/proc/task_mmu.c, show_map_vma)."""
 
     start: int
     end: int
@@ -28,9 +24,7 @@ class MappedRange(NamedTuple):
 
     @property
     def size(self) -> int:
-        """
-        Return its length in bytes.
-        """
+        """Return its length in bytes."""
         return self.end - self.start
 
 

@@ -1,6 +1,4 @@
-"""
-What is mounted where a process is, from /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5).
-"""
+"""What is mounted where a process is, from /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5)."""
 
 from __future__ import annotations
 
@@ -109,7 +107,7 @@ class Watch:
         self._poller.register(self._file, select.POLLPRI)
 
     def have_changed(self) -> bool:
-        """Tell whether they are others than at the last call (mounts_poll in fs/proc_namespace.c)."""
+        """Return whether they are others than at the last call (mounts_poll in fs/proc_namespace.c)."""
         return bool(self._poller.poll(0))
 
     def close(self) -> None:

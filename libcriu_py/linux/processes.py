@@ -1,6 +1,4 @@
-"""
-The tree of processes below this one, which is dumped with it.
-"""
+"""The tree of processes below this one, which is dumped with it."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ _PATIENCE = 5.0
 
 
 def processes() -> list[int]:
-    """Give this process and all its descendants, parents first."""
+    """Return this process and all its descendants, parents first."""
     found = [os.getpid()]
     for pid in found:  # grows meanwhile
         found.extend(_children(pid))
@@ -30,7 +28,7 @@ def processes() -> list[int]:
 
 
 def _threads(pid: int) -> list[int]:
-    """Give the thread ids of a process, its own pid among them."""
+    """Return the thread ids of a process, its own pid among them."""
     try:
         return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except FileNotFoundError:
@@ -49,7 +47,7 @@ def _children(pid: int) -> list[int]:
 
 
 def other_tasks() -> list[int]:
-    """Give the ids of all threads of this process and its descendants but the calling one."""
+    """Return the ids of all threads of this process and its descendants but the calling one."""
     tasks = {task for pid in processes() for task in _threads(pid)}
     return sorted(tasks - {threading.get_native_id()})
 
@@ -69,7 +67,7 @@ def await_release(tasks: Sequence[int]) -> None:
 
 
 def _is_held(task: int) -> bool:
-    """Tell whether a tracer has stopped a task, a thread or a process."""
+    """Return whether a tracer has stopped a task, a thread or a process."""
     try:
         file = os.open(f"/proc/{task}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -36,13 +36,13 @@ _PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def private_directory() -> str:
     """
-    Give this user's directory on a tmpfs, making it where it is missing.
+    Return this user's directory on a tmpfs, making it where it is missing.
 
     Returns:
         Its path.
 
     Raises:
-        CriuError: somebody else has put something in its place.
+        CriuError: Somebody else has put something in its place.
     """
     base = _TMPFS if os.path.isdir(_TMPFS) else os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108
     return _own_directory(os.path.join(base, f"libcriu_py-{os.geteuid()}"))
@@ -64,10 +64,10 @@ def _own_directory(path: str) -> str:
 
 def criu_environment(criu: str) -> Mapping[bytes, bytes]:
     """
-    Give the environment for a criu program: its cache directory, a PATH and `_FAULT`, nothing of the caller's.
+    Return the environment for a criu program: its cache directory, a PATH and `_FAULT`, nothing of the caller's.
 
     Args:
-        criu: the program's path.
+        criu: The program's path.
     """
     status = os.stat(criu)
     build = f"kdat-{status.st_dev:x}-{status.st_ino:x}-{status.st_mtime_ns:x}"
@@ -79,14 +79,14 @@ def criu_environment(criu: str) -> Mapping[bytes, bytes]:
 
 def dump_environment(criu: str) -> Mapping[bytes, bytes]:
     """
-    Give the environment for a criu program that dumps.
+    Return the environment for a criu program that dumps.
 
     Its images have no build-ids of the files that are mapped. A restore compares them where they are there, and for
     that maps each file of the program's libraries, 25 us apiece (`validate_with_build_id` in criu/files-reg.c). The
     manifest has these files with size and time, which are compared before criu is started.
 
     Args:
-        criu: the program's path.
+        criu: The program's path.
     """
     environment = criu_environment(criu)
     path = os.path.join(os.fsdecode(environment[b"XDG_RUNTIME_DIR"]), "dump.conf")

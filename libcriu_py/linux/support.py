@@ -86,7 +86,7 @@ def _strings(items: Sequence[bytes]) -> tuple[CData, list[CData]]:
 
 
 def environment_block(env: Mapping[bytes, bytes]) -> list[bytes]:
-    """Give the NAME=VALUE strings of an environment."""
+    """Return the NAME=VALUE strings of an environment."""
     return [name + b"=" + value for name, value in env.items()]
 
 
@@ -109,21 +109,21 @@ def supervise(  # noqa: PLR0913 - one argument for each field of the job
     Args:
         namespaces: NS_USER and NS_PID, or 0.
         flags: DIE_WITH_CALLER and STANDBY, or 0.
-        ambient: bits of the capabilities for criu or the program.
-        last_pid: pids of a new namespace begin after it; 0 leaves them alone.
-        clocks: readings, in nanoseconds, from which CLOCK_MONOTONIC and CLOCK_BOOTTIME go on for a restored program;
+        ambient: Bits of the capabilities for criu or the program.
+        last_pid: Pids of a new namespace begin after it; 0 leaves them alone.
+        clocks: Readings, in nanoseconds, from which CLOCK_MONOTONIC and CLOCK_BOOTTIME go on for a restored program;
             0 leaves them alone, and so does a kernel that does not allow it.
-        inherit: descriptors that criu must be given.
-        restore: a `criu_opts *`; else the program `argv` is executed.
-        argv: the program.
-        env: the environment of criu, or of the program.
-        service: the criu that the program may ask for.
+        inherit: Descriptors that criu must be given.
+        restore: A `criu_opts *`; else the program `argv` is executed.
+        argv: The program.
+        env: The environment of criu, or of the program.
+        service: The criu that the program may ask for.
 
     Returns:
         The socket on which events arrive.
 
     Raises:
-        OSError: no process could be made.
+        OSError: No process could be made.
     """
     arguments, _kept_arguments = _strings(argv)  # alive as long as the job points into them
     variables, _kept_variables = _strings(environment_block(env))
@@ -154,15 +154,15 @@ def next_event(channel: int, timeout: float | None) -> Event | None:
     Wait for the next event.
 
     Args:
-        channel: what `supervise` returned.
-        timeout: seconds; None waits for ever.
+        channel: What `supervise` returned.
+        timeout: Seconds; None waits for ever.
 
     Returns:
         The event, or None when the time is up.
 
     Raises:
-        BrokenPipeError: the supervisor is gone.
-        InterruptedError: a signal arrived.
+        BrokenPipeError: The supervisor is gone.
+        InterruptedError: A signal arrived.
     """
     event: CData = ffi.new("struct lcp_event *")
     pidfd = ffi.new("int *")
@@ -181,7 +181,7 @@ def first_news(channel: int) -> tuple[Event, int]:
         What it tells, and the supervisor's pid, 0 where there is none.
 
     Raises:
-        BrokenPipeError: the supervisor was killed before.
+        BrokenPipeError: The supervisor was killed before.
     """
     supervisor = 0
     news: Event | None = None
@@ -209,8 +209,8 @@ def reap(supervisor: int, *, wait: bool) -> bool:
     Reap a supervisor, a child of this process.
 
     Args:
-        supervisor: its pid.
-        wait: whether to wait for its end.
+        supervisor: Its pid.
+        wait: Whether to wait for its end.
 
     Returns:
         Whether it is gone.
@@ -234,14 +234,14 @@ def mirror(
     Behave as the program of `pidfd` until it ends, and return its wait status.
 
     Args:
-        channel: its news.
-        pidfd: which.
-        terminal: whether it is in another session, so that the terminal's signals are to be passed on.
-        control: the socket on which it tells that its own code runs.
-        handed: descriptors that were passed on to it, which are closed when it does.
+        channel: Its news.
+        pidfd: Which.
+        terminal: Whether it is in another session, so that the terminal's signals are to be passed on.
+        control: The socket on which it tells that its own code runs.
+        handed: Descriptors that were passed on to it, which are closed when it does.
 
     Raises:
-        BrokenPipeError: the supervisor is gone.
+        BrokenPipeError: The supervisor is gone.
     """
     passed: CData = ffi.new("struct lcp_handed *")
     fds = ffi.new("int[]", list(handed))
@@ -267,7 +267,7 @@ def take_fds(name: str, count: int) -> list[int]:
 
 
 def same_file(pid: int, fd: int, own: int) -> bool:
-    """Tell whether a descriptor of another process is the same open file as one of ours; False where it is closed."""
+    """Return whether a descriptor of another process is the same open file as one of ours; False where it is closed."""
     return bool(lib.lcp_same_file(pid, fd, own) == 1)
 
 
@@ -319,9 +319,9 @@ def list_pages(pid: int, limit: int, file: int) -> bool:
     Write into a file which private pages a process has in use.
 
     Args:
-        pid: the process.
-        limit: bytes that it may have written.
-        file: the descriptor of the file.
+        pid: The process.
+        limit: Bytes that it may have written.
+        file: The descriptor of the file.
 
     Returns:
         Whether that was possible: the process is there, may be looked at, and keeps to the limit.
@@ -336,13 +336,13 @@ def fetch_pages(file: int) -> None:
 
 def standby_name(manifest: str) -> str:
     """
-    Give the name of the socket on which copies of a snapshot wait.
+    Return the name of the socket on which copies of a snapshot wait.
 
     Args:
-        manifest: the path of its manifest.
+        manifest: The path of its manifest.
 
     Raises:
-        OSError: the manifest cannot be looked at.
+        OSError: The manifest cannot be looked at.
     """
     name = ffi.new("char[]", 80)
     _check(lib.lcp_standby_name(os.fsencode(manifest), name, 80))
@@ -350,7 +350,7 @@ def standby_name(manifest: str) -> str:
 
 
 def standby_description(mode: str) -> bytes:
-    """Give what a copy would have to inherit from this process, who wants this mode, as lines of text."""
+    """Return what a copy would have to inherit from this process, who wants this mode, as lines of text."""
     text = ffi.new("char[]", 65536)
     size = _check(lib.lcp_standby_describe(mode.encode(), text, 65536))
     return bytes(ffi.buffer(text, size))
@@ -361,8 +361,8 @@ def take_standby(path: str, description: bytes) -> list[int] | None:
     Ask a pool for a copy.
 
     Args:
-        path: its socket.
-        description: of this process.
+        path: Its socket.
+        description: Of this process.
 
     Returns:
         The channel, the hand-over's socket and the pidfd of a copy; None when there is none for us.
@@ -381,7 +381,7 @@ def probe_namespaces(namespaces: int) -> tuple[int, int]:
 
 
 def trim_heap() -> None:
-    """Give free memory of the C heap back to the kernel."""
+    """Release free memory of the C heap to the kernel."""
     lib.lcp_trim_heap()
 
 
@@ -391,14 +391,14 @@ def ignore_signal(number: int) -> None:
 
 
 def schedule(task: int = 0) -> tuple[int, int, int] | None:
-    """Give niceness, scheduling policy and priority of a thread, 0 for this one; None where it is gone."""
+    """Return niceness, scheduling policy and priority of a thread, 0 for this one; None where it is gone."""
     if _get_schedule(task, _three):
         return None
     return _three[0], _three[1], _three[2]
 
 
 def set_schedule(task: int, values: Sequence[int]) -> None:
-    """Give a thread these, as far as that is permitted."""
+    """Apply these to a thread, as far as that is permitted."""
     lib.lcp_set_schedule(task, list(values))
 
 
@@ -407,7 +407,7 @@ def prefetch(path: str) -> None:
     Copy pages that this process is going to write to, before it does.
 
     Args:
-        path: of the file that tells which; where there is none, nothing happens.
+        path: Of the file that tells which; where there is none, nothing happens.
     """
     _prefetch(os.fsencode(path))
 

@@ -51,8 +51,8 @@ def found(files: Mapping[int, libraries.File], memories: Sequence[Memory]) -> li
     Look for allocators.
 
     Args:
-        files: the regular files of a dump.
-        memories: of its processes.
+        files: The regular files of a dump.
+        memories: Of its processes.
 
     Returns:
         What was found; one called "unknown" for a file that cannot be read any more.
@@ -72,7 +72,7 @@ def found(files: Mapping[int, libraries.File], memories: Sequence[Memory]) -> li
 
 
 def owns_heap(allocators: Sequence[Allocator]) -> bool:
-    """Tell whether one of them may have memory in [heap]."""
+    """Return whether one of them may have memory in [heap]."""
     return any(allocator.name in _OWN_HEAP for allocator in allocators)
 
 
@@ -85,7 +85,7 @@ def describe(allocators: Sequence[Allocator]) -> str:
 
 def _is_python(path: str) -> bool:
     """
-    Tell whether a file is a CPython whose built-in mimalloc is for small objects only if asked for.
+    Return whether a file is a CPython whose built-in mimalloc is for small objects only if asked for.
 
     Free-threaded ones (python3.13t) use it always.
     """
@@ -118,7 +118,7 @@ def _in_file(path: str) -> Iterator[str]:
 
 
 def _constants(data: mmap.mmap) -> Iterator[tuple[int, int]]:
-    """Give the parts of an ELF file that have its texts; all of it where that cannot be told."""
+    """Yield the parts of an ELF file that have its texts; all of it where that cannot be told."""
     whole = (0, len(data))
     if len(data) < _ELF64.size or data[:5] != b"\x7fELF\x02":
         yield whole

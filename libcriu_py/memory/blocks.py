@@ -20,16 +20,14 @@ _HOLE = 64 * PAGE
 
 
 class BlockWriter:
-    """
-    Collects what goes into a file, in order of offsets, and writes it in aligned blocks.
-    """
+    """Collects what goes into a file, in order of offsets, and writes it in aligned blocks."""
 
     def __init__(self, fd: int) -> None:
         """
         Begin with nothing.
 
         Args:
-            fd: of the file, which must stay open; what is not written stays what it is, zeros in a new file.
+            fd: Of the file, which must stay open; what is not written stays what it is, zeros in a new file.
         """
         self._fd = fd
         self._block = memoryview(bytearray(BLOCK))
@@ -40,13 +38,13 @@ class BlockWriter:
         Take bytes from another file.
 
         Args:
-            source: that file.
-            source_offset: where in it.
-            offset: where they go, not before the end of what was taken earlier.
-            size: how many.
+            source: That file.
+            source_offset: Where in it.
+            offset: Where they go, not before the end of what was taken earlier.
+            size: How many.
 
         Raises:
-            OSError: the source ends before that, or the file cannot be written.
+            OSError: The source ends before that, or the file cannot be written.
         """
         while size:
             if offset >= self._base + BLOCK or offset - (self._base + self._end) > _HOLE:
@@ -69,7 +67,7 @@ class BlockWriter:
         Write what has been collected.
 
         Raises:
-            OSError: the file cannot be written.
+            OSError: The file cannot be written.
         """
         while self._start < self._end:
             self._start += os.pwrite(self._fd, self._block[self._start : self._end], self._base + self._start)

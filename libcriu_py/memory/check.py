@@ -68,16 +68,16 @@ def same_memory(original: str, rewritten: str, memory_file: str, key: str) -> Ch
     Compare two directories of images.
 
     Args:
-        original: as criu wrote it.
-        rewritten: the other one.
-        memory_file: path of `memory.img`.
-        key: its name in the images.
+        original: As criu wrote it.
+        rewritten: The other one.
+        memory_file: Path of `memory.img`.
+        key: Its name in the images.
 
     Returns:
         How much was compared.
 
     Raises:
-        ImageError: they differ in anything but where the content of private memory lies.
+        ImageError: They differ in anything but where the content of private memory lies.
     """
     pids = processes(original)
     _require(pids == processes(rewritten), "the processes differ")
@@ -110,7 +110,7 @@ def _require(truth: object, difference: str) -> None:
 
 
 def ids_of(files: list[Message], key: str) -> set[int]:
-    """Give the numbers of the entries for a file in the messages of a files image."""
+    """Return the numbers of the entries for a file in the messages of a files image."""
     found = set()
     for message in files:
         for data in message.all_bytes(3):
@@ -282,7 +282,7 @@ class _Comparison:
                 self._differ(at)
 
     def _original_content(self, at: int, size: int, library: _Source | None) -> bytes:
-        """Give what a restore of the original would have at an address: stored pages, a library's, or zeros."""
+        """Return what a restore of the original would have at an address: stored pages, a library's, or zeros."""
         if library is None:
             return self.before.read(at, size)
         return _with_stored(os.pread(library.fd, size, at + library.shift).ljust(size, b"\0"), self.before, at)
@@ -291,7 +291,7 @@ class _Comparison:
         _require(False, f"the memory of process {self.before.pid} from {at:#x} on differs")
 
     def _mapped_content(self, at: int, size: int, offset: int) -> bytes:
-        """Give what a restore would have at an address: pages of the pages file go before the mapping."""
+        """Return what a restore would have at an address: pages of the pages file go before the mapping."""
         return _with_stored(os.pread(self.fd, size, offset), self.after, at)
 
     @staticmethod
@@ -343,7 +343,7 @@ def same_bytes(one: int, place: int, other: int, other_place: int, size: int) ->
 
 
 def _but(message: Message, numbers: set[int]) -> list[tuple[int, int, int | bytes]]:
-    """Give the fields of a message but those of some numbers."""
+    """Return the fields of a message but those of some numbers."""
     return [item for item in message.fields if item[0] not in numbers]
 
 
@@ -357,7 +357,7 @@ def _shifted(area: Area, start: int, end: int) -> list[tuple[int, int, int | byt
 
 
 def _joined(memory: Memory, area: Area) -> list[tuple[int, int]]:
-    """Give the stored ranges of an area, without borders between neighbouring runs."""
+    """Return the stored ranges of an area, without borders between neighbouring runs."""
     joined: list[tuple[int, int]] = []
     for low, high, _ in memory.pieces(area.start, area.end):
         if joined and joined[-1][1] == low:

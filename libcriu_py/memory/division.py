@@ -1,6 +1,4 @@
-"""
-Dividing the memory of a snapshot: large blocks get files of their own, `memory.img` keeps the rest.
-"""
+"""Dividing the memory of a snapshot: large blocks get files of their own, `memory.img` keeps the rest."""
 
 from __future__ import annotations
 
@@ -41,12 +39,12 @@ class Division:
         Choose the blocks.
 
         Args:
-            snapshot: with mapped memory, of one process.
-            target: the directory of the new one, without images and memory.
+            snapshot: With mapped memory, of one process.
+            target: The directory of the new one, without images and memory.
 
         Raises:
-            SnapshotError: it has several processes, which share what is in their blocks already.
-            ImageError: its images are not understood.
+            SnapshotError: It has several processes, which share what is in their blocks already.
+            ImageError: Its images are not understood.
         """
         pids = processes(snapshot.images)
         if len(pids) != 1:
@@ -103,7 +101,7 @@ class Division:
         Write the images that refer to the new files.
 
         Args:
-            keys: the name of each block's file in the images.
+            keys: The name of each block's file in the images.
         """
         images = os.path.join(self._target, IMAGES)
         os.mkdir(images, 0o700)
@@ -124,10 +122,10 @@ class Division:
         See that the new snapshot has the same memory as the old one, by what is on disk.
 
         Args:
-            files: paths of the new snapshot's files by their key, `memory.img` included.
+            files: Paths of the new snapshot's files by their key, `memory.img` included.
 
         Raises:
-            ImageError: it has not.
+            ImageError: It has not.
         """
         images = os.path.join(self._target, IMAGES)
         (mm,) = framing.read(os.path.join(images, self._name), "mm")
@@ -168,7 +166,7 @@ def _is_private_file(message: Message) -> bool:
 
 
 def _is_block(memory: Memory, area: Area, ids: set[int]) -> bool:
-    """Tell whether an area is a large block of malloc but its first page, which is never mapped from the file."""
+    """Return whether an area is a large block of malloc but its first page, which is never mapped from the file."""
     if not _is_private_file(area.message) or area.message.number(SHMID) not in ids or area.end - area.start < MIN_BLOCK:
         return False
     header = memory.read(area.start - PAGE, 16)

@@ -51,10 +51,10 @@ class File(NamedTuple):
 
 def files(images: str) -> dict[int, File]:
     """
-    Give the regular files of a dump.
+    Return the regular files of a dump.
 
     Args:
-        images: its directory.
+        images: Its directory.
 
     Returns:
         The files by the numbers that areas refer to them with.
@@ -72,8 +72,8 @@ def bss(known: Mapping[int, File], memories: Sequence[Memory]) -> dict[int, dict
     Find how much bss is behind the data of the libraries.
 
     Args:
-        known: the regular files of a dump.
-        memories: of its processes.
+        known: The regular files of a dump.
+        memories: Of its processes.
 
     Returns:
         By the number of a file: by where data ends in it, how many bytes of pages follow that in memory. What cannot
@@ -84,12 +84,12 @@ def bss(known: Mapping[int, File], memories: Sequence[Memory]) -> dict[int, dict
 
 
 def executed(memory: Memory) -> set[int]:
-    """Give the numbers of the files that a process had mapped for execution."""
+    """Return the numbers of the files that a process had mapped for execution."""
     return {area.message.number(SHMID) for area in _file_areas(memory) if area.prot & PROT_EXEC}
 
 
 def memory_images(known: Mapping[int, File]) -> set[int]:
-    """Give the numbers of files that are no libraries but memory of an earlier snapshot, of which this was a copy."""
+    """Return the numbers of files that are no libraries but memory of an earlier snapshot, of which this was a copy."""
     return {number for number, file in known.items() if os.path.basename(file.path) == MEMORY}
 
 
@@ -98,9 +98,9 @@ def small(known: Mapping[int, File], memories: Sequence[Memory], without: Collec
     Choose the libraries that are put into `memory.img` as a whole.
 
     Args:
-        known: the regular files of the dump.
-        memories: of its processes.
-        without: paths of files that are to stay what they are.
+        known: The regular files of the dump.
+        memories: Of its processes.
+        without: Paths of files that are to stay what they are.
 
     Returns:
         Their numbers. Each can be read, and is as long as it was at the dump.
@@ -121,10 +121,10 @@ class Library(NamedTuple):
         Find where the content of a part of a process's memory comes from.
 
         Args:
-            memory: of the process.
-            area: a private mapping of this file.
-            start: address in it.
-            end: address in it.
+            memory: Of the process.
+            area: A private mapping of this file.
+            start: Address in it.
+            end: Address in it.
 
         Returns:
             Start, end, offset, and whether that is one in this file and not in the pages file. What is missing, at
@@ -147,7 +147,7 @@ def opened(file: File) -> Iterator[Library]:
     Have a file of a dump open.
 
     Raises:
-        OSError: it cannot be opened, or is not as long as it was.
+        OSError: It cannot be opened, or is not as long as it was.
     """
     fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -164,7 +164,7 @@ def _file_areas(memory: Memory) -> Iterator[Area]:
 
 
 def _unfit(memory: Memory, known: Mapping[int, File]) -> Iterator[int]:
-    """Give the numbers of the program itself, and of files of which much is mapped, or more than they have."""
+    """Yield the numbers of the program itself, and of files of which much is mapped, or more than they have."""
     yield memory.mm.number(MM_EXE_FILE)
     sizes: dict[int, int] = {}
     for area in _file_areas(memory):
@@ -175,7 +175,7 @@ def _unfit(memory: Memory, known: Mapping[int, File]) -> Iterator[int]:
 
 
 def _is_beyond(area: Area, file: File | None) -> bool:
-    """Tell whether an area has pages that its file has not."""
+    """Return whether an area has pages that its file has not."""
     return file is None or file.size is None or area.message.number(PGOFF) + area.end - area.start > _up(file.size)
 
 
@@ -198,7 +198,7 @@ def _in_file(file: File) -> dict[int, int]:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Give offset, address, size in the file and size in memory of segments that are loaded and can be written to."""
+    """Yield offset, address, size in the file and size in memory of segments that are loaded and can be written to."""
     if len(data) < _HEADER.size or not data.startswith(_MAGIC):
         return
     _, _, _, _, _, place, _, _, _, size, count, _, _, _ = _HEADER.unpack_from(data)

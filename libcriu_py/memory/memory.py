@@ -74,7 +74,7 @@ class Area:
         """A bit for each MADV_* that was given."""
 
     def __repr__(self) -> str:
-        """Tell where it is."""
+        """Return where it is."""
         return f"<Area {self.start:#x}-{self.end:#x}>"
 
 
@@ -100,11 +100,11 @@ class Memory:
         Read the images of a process.
 
         Args:
-            directory: where the images are.
-            pid: of which process.
+            directory: Where the images are.
+            pid: Of which process.
 
         Raises:
-            ImageError: they are damaged, or of a form that is not understood.
+            ImageError: They are damaged, or of a form that is not understood.
         """
         self.pid = pid
         self.mm = _only(framing.read(os.path.join(directory, f"mm-{pid}.img"), "mm"))
@@ -152,7 +152,7 @@ class Memory:
         return self.mm.number(MM_START_BRK), self.mm.number(MM_BRK)
 
     def areas_within(self, start: int, end: int) -> Iterator[Area]:
-        """Give the areas that have a part of a range of addresses."""
+        """Yield the areas that have a part of a range of addresses."""
         place = max(0, bisect.bisect_right(self._areas, start) - 1)
         while place < len(self.areas) and (area := self.areas[place]).start < end:
             place += 1
@@ -160,7 +160,7 @@ class Memory:
                 yield area
 
     def runs_within(self, start: int, end: int) -> Iterator[Run]:
-        """Give the runs that have pages in a range of addresses."""
+        """Yield the runs that have pages in a range of addresses."""
         if start >= end:
             return
         place = max(0, bisect.bisect_right(self._starts, start) - 1)
@@ -181,7 +181,7 @@ class Memory:
             yield low, high, run.offset + low - run.start
 
     def read(self, start: int, size: int) -> bytes:
-        """Give the content of memory; what is not stored is zeros, as it is for anonymous memory."""
+        """Return the content of memory; what is not stored is zeros, as it is for anonymous memory."""
         found = list(self.pieces(start, start + size))
         if len(found) == 1 and found[0][1] - found[0][0] == size:
             return self.view[found[0][2] : found[0][2] + size]
@@ -192,7 +192,7 @@ class Memory:
 
 
 def processes(directory: str) -> list[int]:
-    """Give the pids of the processes with a memory of their own in a directory of images."""
+    """Return the pids of the processes with a memory of their own in a directory of images."""
     found = (_MM_NAME.fullmatch(name) for name in os.listdir(directory))
     return sorted(int(match[1]) for match in found if match)
 
@@ -209,7 +209,7 @@ def _runs(entries: list[Message]) -> Iterator[Run]:
     Read the entries of a pagemap.
 
     Raises:
-        ImageError: pages are in another dump, or stored in a way that is not known.
+        ImageError: Pages are in another dump, or stored in a way that is not known.
     """
     offset = 0
     last = 0

@@ -1,6 +1,4 @@
-"""
-Mapping the memory of a dump: plan, rewrite, check, and put in place.
-"""
+"""Mapping the memory of a dump: plan, rewrite, check, and put in place."""
 
 from __future__ import annotations
 
@@ -46,7 +44,7 @@ class Mapped(NamedTuple):
     """As given, so that it can be used again."""
 
     def describe(self) -> dict[str, Any]:
-        """Give plain data."""
+        """Return plain data."""
         found: dict[str, Any] = {"kind": self.kind, "why": self.why}
         found["census"] = {str(pid): list(blocks) for pid, blocks in self.census.items()}
         if self.kind == "map":
@@ -74,12 +72,12 @@ def map_memory(
     Rewrite a directory of images in place, if that is safe and worth it.
 
     Args:
-        images: the directory; it is replaced by one of the same name.
-        memory_file: where `memory.img` is to be; on the same file system.
-        key: the name of `memory.img` in the images, which a restore is to name for `inherit_fd`.
+        images: The directory; it is replaced by one of the same name.
+        memory_file: Where `memory.img` is to be; on the same file system.
+        key: The name of `memory.img` in the images, which a restore is to name for `inherit_fd`.
         wanted: "auto", "map", or "copy" to leave everything as it is. "map" maps what is known to be safe also
             where it is little, and the large blocks of malloc also where another allocator is loaded.
-        census: by pid, what a process's malloc said of its large blocks.
+        census: By pid, what a process's malloc said of its large blocks.
 
     Returns:
         What was done and why. When anything in the images is not understood, or cannot be written, nothing is done.
@@ -121,15 +119,15 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
     The old one stays as it is, running copies included, until the new one takes its place in one step.
 
     Args:
-        path: the snapshot.
-        wanted: as for `map_memory`.
+        path: The snapshot.
+        wanted: As for `map_memory`.
 
     Returns:
         What was done and why.
 
     Raises:
-        SnapshotError: it is no snapshot, it is damaged, or its memory is mapped already.
-        OSError: the new one cannot be written.
+        SnapshotError: It is no snapshot, it is damaged, or its memory is mapped already.
+        OSError: The new one cannot be written.
     """
     snapshot = Snapshot.open(path)
     if snapshot.memory_key is not None:
@@ -158,7 +156,7 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
 
 
 def link(source: str, target: str) -> None:
-    """Give a file another name, or copy it where the file system has no hard links."""
+    """Link a file under another name, or copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links

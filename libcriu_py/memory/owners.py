@@ -135,12 +135,12 @@ def recognise(
     Find the ranges of memory whose owner is known.
 
     Args:
-        memory: of a process.
-        census: what its malloc said of its large chunks. When exactly these are found, they are proved.
-        others: whether other allocators are there, such that large chunks count only where they are proved.
-        bss: how much is behind the data of libraries, by the number of the file and where in it data ends.
-        whole: numbers of the files of libraries that are taken with all that is mapped of them.
-        without: numbers of files that are executed, but are no libraries.
+        memory: Of a process.
+        census: What its malloc said of its large chunks. When exactly these are found, they are proved.
+        others: Whether other allocators are there, such that large chunks count only where they are proved.
+        bss: How much is behind the data of libraries, by the number of the file and where in it data ends.
+        whole: Numbers of the files of libraries that are taken with all that is mapped of them.
+        without: Numbers of files that are executed, but are no libraries.
 
     Returns:
         Disjoint ranges, in order of addresses.
@@ -165,7 +165,7 @@ def recognise(
 
 
 def is_ordinary(area: Area) -> bool:
-    """Tell whether an area is plain anonymous memory: private, readable and writable, without any peculiarity."""
+    """Return whether an area is plain anonymous memory: private, readable and writable, without any peculiarity."""
     return (
         area.status & ~HEAP == REGULAR | ANON_PRIVATE
         and area.prot == PROT_READ | PROT_WRITE
@@ -270,7 +270,7 @@ def _is_complete(chains: list[list[tuple[int, int]]], census: Census | None) -> 
 
 def _blocks(chain: list[tuple[int, int]], edges: frozenset[int] | None) -> Iterator[Owned]:
     """
-    Give a chain of large chunks, but the first page of each.
+    Yield a chain of large chunks, but the first page of each.
 
     Unless they are proved, only those count behind which something else is known to begin.
     """
@@ -282,7 +282,7 @@ def _blocks(chain: list[tuple[int, int]], edges: frozenset[int] | None) -> Itera
 
 
 def _block_size(page: bytes) -> int:
-    """Give the length of the mapping of a large chunk whose first page this is; 0 if it is none."""
+    """Return the length of the mapping of a large chunk whose first page this is; 0 if it is none."""
     for lead in range(0, PAGE, 16):
         before, field = _WORDS.unpack_from(page, lead)
         if before or field:
@@ -293,7 +293,7 @@ def _block_size(page: bytes) -> int:
 
 
 def _next_candidate(memory: Memory, at: int, end: int) -> int:
-    """Give the next page that may be the first one of a large chunk."""
+    """Return the next page that may be the first one of a large chunk."""
     for start, stop, offset in memory.pieces(at, end):
         for place in range(offset, offset + stop - start, PAGE):
             before, field = _WORDS.unpack_from(memory.view, place)

@@ -1,6 +1,4 @@
-"""
-Deciding which memory is mapped, and where in `memory.img` it lies.
-"""
+"""Deciding which memory is mapped, and where in `memory.img` it lies."""
 
 from __future__ import annotations
 
@@ -53,11 +51,11 @@ class Layout:
 
     def place(self, memory: Memory, ranges: Iterable[Owned]) -> list[Segment]:
         """
-        Give the segments of one process their places.
+        Return the segments of one process with their places.
 
         Args:
-            memory: of the process, which must stay open while others are placed.
-            ranges: of addresses, as `cut` returned them.
+            memory: Of the process, which must stay open while others are placed.
+            ranges: Of addresses, as `cut` returned them.
 
         Returns:
             The segments, in order of addresses.
@@ -94,9 +92,9 @@ def cut(memory: Memory, owned: Iterable[Owned], *, min_pages: int = MIN_PAGES) -
     Cut ranges of known owners to what is stored of them and is long enough to be worth a mapping.
 
     Args:
-        memory: of the process.
-        owned: ranges of addresses.
-        min_pages: how long they are to be at least, unless they are a whole area, which costs a mapping anyway, or
+        memory: Of the process.
+        owned: Ranges of addresses.
+        min_pages: How long they are to be at least, unless they are a whole area, which costs a mapping anyway, or
             the bss behind mapped data of a library, which is one with it (`rewrite`).
 
     Returns:
@@ -148,7 +146,7 @@ def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
 
 
 def _continues(memory: Memory, data: Owned, bss: Owned) -> bool:
-    """Tell whether a piece is bss that is protected like the data of the library, which is right before it."""
+    """Return whether a piece is bss that is protected like the data of the library, which is right before it."""
     if data.owner not in {LIBRARY_DATA, LIBRARY_FILE} or bss.owner != LIBRARY_BSS or data.end != bss.start:
         return False
     one, other = memory.areas_within(data.end - PAGE, data.end + PAGE)
@@ -156,7 +154,7 @@ def _continues(memory: Memory, data: Owned, bss: Owned) -> bool:
 
 
 def _is_same_part(one: Memory, other: Memory, start: int, end: int) -> bool:
-    """Tell whether two processes have the same part of the same library at an address, with the same pages stored."""
+    """Return whether two processes have the same part of the same library at an address, with the same pages stored."""
     (ours,), (theirs,) = one.areas_within(start, end), other.areas_within(start, end)
     same_file = ours.message.number(SHMID) == theirs.message.number(SHMID)
     same_place = ours.message.number(PGOFF) - ours.start == theirs.message.number(PGOFF) - theirs.start
@@ -168,7 +166,7 @@ def _stored(memory: Memory, start: int, end: int) -> list[int]:
 
 
 def _differences(one: Memory, other: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Give the ranges of pages in which the memory of two processes differs."""
+    """Yield the ranges of pages in which the memory of two processes differs."""
     low = high = start
     for at in range(start, end, _COMPARED):
         size = min(_COMPARED, end - at)

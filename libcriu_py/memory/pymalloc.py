@@ -45,7 +45,7 @@ class _Arena(NamedTuple):
     """Its place in the table."""
 
     def can_begin_at(self, address: int) -> bool:
-        """Tell whether its pools can lie there: the first is where the first aligned address is, or later."""
+        """Return whether its pools can lie there: the first is where the first aligned address is, or later."""
         return address % PAGE == 0 and address <= self.first and self.last <= address + ARENA
 
 
@@ -54,8 +54,8 @@ def find_arenas(memory: Memory, ranges: Iterable[tuple[int, int]]) -> list[tuple
     Find arenas.
 
     Args:
-        memory: of a process.
-        ranges: of anonymous memory in which they may be.
+        memory: Of a process.
+        ranges: Of anonymous memory in which they may be.
 
     Returns:
         Ranges of addresses: of whole arenas, or, where the table is not found, of their pools.
@@ -91,7 +91,7 @@ def _arenas(memory: Memory, start: int, end: int) -> Iterator[_Arena]:
 
 
 def _pools(memory: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Give the addresses of pools, which are aligned, and the indices of their arenas."""
+    """Yield the addresses of pools, which are aligned, and the indices of their arenas."""
     for low, high, offset in memory.pieces(start, end - end % POOL):
         for at in range(-(-low // POOL) * POOL, high, POOL):
             index = _arena_of_pool(memory.view, offset + at - low)
@@ -100,7 +100,7 @@ def _pools(memory: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _arena_of_pool(pages: mmap.mmap | bytes, place: int) -> int | None:
-    """Give the index of the arena that a pool belongs to; None if it is no pool."""
+    """Return the index of the arena that a pool belongs to; None if it is no pool."""
     count, _, free, following, preceding, index, size_class, offset, limit = _HEADER.unpack_from(pages, place)
     size = (size_class + 1) * 16
     sound = (
@@ -121,7 +121,7 @@ def _arena_of_pool(pages: mmap.mmap | bytes, place: int) -> int | None:
 
 
 def _addresses(memory: Memory, arenas: Sequence[_Arena]) -> list[int] | None:
-    """Give the address of each arena; None where there is no table that has them all, or more than one."""
+    """Return the address of each arena; None where there is no table that has them all, or more than one."""
     if not arenas:
         return None
     probe = max(arenas, key=lambda arena: arena.last - arena.first)  # which leaves the fewest addresses
@@ -151,7 +151,7 @@ def _places_of(memory: Memory, addresses: Iterable[int]) -> Iterator[int]:
 
 
 def _read_table(memory: Memory, table: int, arenas: Sequence[_Arena]) -> list[int] | None:
-    """Give the addresses that a table has for arenas; None where their pools cannot lie there."""
+    """Return the addresses that a table has for arenas; None where their pools cannot lie there."""
     listed = []
     for arena in arenas:
         (address,) = _ADDRESS.unpack(memory.read(table + arena.number * _ENTRY, _ADDRESS.size))

@@ -1,6 +1,4 @@
-"""
-Writing the images anew, with segments of memory as private mappings of `memory.img`.
-"""
+"""Writing the images anew, with segments of memory as private mappings of `memory.img`."""
 
 from __future__ import annotations
 
@@ -56,12 +54,12 @@ _NO_COPY_FILE_RANGE = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS
 
 def link_rest(source: str, target: str, without: set[str]) -> None:
     """
-    Give a directory the files of another one, as hard links where that is possible.
+    Link the files of a directory into another one, or copy them where that is not possible.
 
     Args:
-        source: directory to take them from.
-        target: directory to put them in.
-        without: names to leave out.
+        source: Directory to take them from.
+        target: Directory to put them in.
+        without: Names to leave out.
     """
     for name in os.listdir(source):
         if name in without:
@@ -78,10 +76,10 @@ def write_process(memory: Memory, segments: Sequence[Segment], target: str, file
     Write mm, pagemap and pages of one process.
 
     Args:
-        memory: as it was dumped.
-        segments: what is to be mapped.
-        target: directory for the new images.
-        file_id: of `memory.img` in the new files image; one of its own for each process, since CRIU takes equal
+        memory: As it was dumped.
+        segments: What is to be mapped.
+        target: Directory for the new images.
+        file_id: Of `memory.img` in the new files image; one of its own for each process, since CRIU takes equal
             ranges of one file in parent and child for shared (criu/mem.c, check_cow_vmas).
     """
     mm = memory.mm.copy()
@@ -107,13 +105,13 @@ def write_content(memory: Memory, segments: Sequence[Segment], fd: int, files: M
     Write the content of segments to `memory.img`; what is neither stored nor in a library is zeros, long ones a hole.
 
     Args:
-        memory: of the process.
-        segments: of it.
-        fd: of `memory.img`.
-        files: the regular files of the dump, by their numbers.
+        memory: Of the process.
+        segments: Of it.
+        fd: Of `memory.img`.
+        files: The regular files of the dump, by their numbers.
 
     Raises:
-        OSError: it cannot be written, or a library is not what it was.
+        OSError: It cannot be written, or a library is not what it was.
     """
     writer = BlockWriter(fd)
     for segment in segments:
@@ -140,10 +138,10 @@ def add_files(files: list[Message], ids: Sequence[int], key: str, size: int) -> 
     Add `memory.img` to the files.
 
     Args:
-        files: the messages of the files image.
-        ids: the numbers under which areas refer to it.
-        key: its path at the dump, without the leading slash, by which a restore replaces it.
-        size: of the file.
+        files: The messages of the files image.
+        ids: The numbers under which areas refer to it.
+        key: Its path at the dump, without the leading slash, by which a restore replaces it.
+        size: Of the file.
 
     Returns:
         The messages of the new files image.
@@ -152,7 +150,7 @@ def add_files(files: list[Message], ids: Sequence[int], key: str, size: int) -> 
 
 
 def file_ids(files: list[Message]) -> set[int]:
-    """Give the numbers that are in use."""
+    """Return the numbers that are in use."""
     return {message.number(_FILE_ID) for message in files}
 
 
@@ -219,7 +217,7 @@ def _unmerged(areas: Sequence[Area], segments: Sequence[Segment], file_id: int) 
 
 
 def _follows(one: Message, other: Message) -> bool:
-    """Tell whether a mapping goes on where another one ends, and is like it in everything else."""
+    """Return whether a mapping goes on where another one ends, and is like it in everything else."""
     first, second = ([item for item in message.fields if item[0] not in _PLACE] for message in (one, other))
     size = one.number(END) - one.number(START)
     return (
@@ -257,7 +255,7 @@ def mapped(area: Area, start: int, end: int, offset: int, file_id: int) -> Messa
 
 
 def _kept(memory: Memory, segments: Sequence[Segment]) -> Iterator[tuple[int, int, int | None, Message | None]]:
-    """Give what stays in the pages file: start, end, offset in the old one (None: zeros), entry of the pagemap."""
+    """Yield what stays in the pages file: start, end, offset in the old one (None: zeros), entry of the pagemap."""
     at = 0
     for segment in segments:
         yield from _stored(memory, at, segment.start)

@@ -72,12 +72,12 @@ class Store:
         Open a store.
 
         Args:
-            path: the directory.
-            create: whether it is made, mode 0700, where there is none.
+            path: The directory.
+            create: Whether it is made, mode 0700, where there is none.
 
         Raises:
-            SnapshotUnsafe: somebody else could have written it.
-            OSError: there is none.
+            SnapshotUnsafe: Somebody else could have written it.
+            OSError: There is none.
         """
         self.path = os.path.realpath(path)
         if create:
@@ -96,7 +96,7 @@ class Store:
             os.close(fd)
 
     def blocks(self) -> list[Block]:
-        """Give all blocks."""
+        """Return all blocks."""
         found = []
         for name in sorted(filter(_NAME.fullmatch, os.listdir(self.path))):
             status = os.stat(os.path.join(self.path, name))
@@ -116,13 +116,13 @@ class Store:
         Take a file into the store, and make its path a name of the store's file.
 
         Args:
-            file: its path, on the file system of the store; mode 0400.
+            file: Its path, on the file system of the store; mode 0400.
 
         Returns:
             The name of the block, and whether it was there already.
 
         Raises:
-            SnapshotError: the store is on another file system, or the block there is damaged.
+            SnapshotError: The store is on another file system, or the block there is damaged.
         """
         name = sha256(file)
         there = os.path.join(self.path, name)
@@ -149,16 +149,16 @@ def share(path: str | os.PathLike[str], store: Store) -> Shared:
     The snapshot stays as it is until a new one takes its place in one step.
 
     Args:
-        path: the snapshot, whose memory is mapped.
-        store: where the blocks are kept.
+        path: The snapshot, whose memory is mapped.
+        store: Where the blocks are kept.
 
     Returns:
         How much of it is in the store now.
 
     Raises:
-        SnapshotError: the memory of the snapshot is not mapped, or in a store already, or the snapshot is damaged.
-        ImageError: its images are not understood.
-        OSError: the new one cannot be written.
+        SnapshotError: The memory of the snapshot is not mapped, or in a store already, or the snapshot is damaged.
+        ImageError: Its images are not understood.
+        OSError: The new one cannot be written.
     """
     snapshot = Snapshot.open(path)
     if snapshot.memory_key is None:

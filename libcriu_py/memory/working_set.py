@@ -49,10 +49,10 @@ Written = dict[tuple[int, int], bytearray]
 
 def common(runs: Iterable[Written]) -> Written:
     """
-    Give what was written to in every run: to copy a page that is not needed costs what a needed one saves.
+    Return what was written to in every run: to copy a page that is not needed costs what a needed one saves.
 
     Args:
-        runs: one or more.
+        runs: One or more.
     """
     first, *others = runs
     found = {area: bytearray(pages) for area, pages in first.items()}
@@ -68,7 +68,7 @@ def choose(written: Mapping[tuple[int, int], bytes | bytearray]) -> list[Range]:
     Choose what is to be copied ahead.
 
     Args:
-        written: the pages that copies write to.
+        written: The pages that copies write to.
 
     Returns:
         Ranges, those of huge pages first: they are made before anything else.
@@ -97,7 +97,7 @@ def _of_area(start: int, pages: bytes | bytearray) -> Iterator[Range]:
 
 
 def _small(start: int, pages: bytes | bytearray, at: int, stop: int) -> Iterator[Range]:
-    """Give the ranges of written pages between two places."""
+    """Yield the ranges of written pages between two places."""
     while (at := pages.find(1, at, stop)) >= 0:
         end = pages.find(0, at, stop)
         end = stop if end < 0 else end
@@ -111,8 +111,8 @@ def write(path: str, ranges: Iterable[Range]) -> None:
     Write the file, as a new one of mode 0400.
 
     Args:
-        path: of the file.
-        ranges: what it is to hold.
+        path: Of the file.
+        ranges: What it is to hold.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
     with os.fdopen(fd, "wb") as file:
@@ -124,7 +124,7 @@ def read(path: str) -> list[Range]:
     Read the file.
 
     Args:
-        path: of the file.
+        path: Of the file.
     """
     with open(path, "rb") as file:
         return [Range(start, pages, bool(huge)) for start, pages, huge in _ENTRY.iter_unpack(file.read())]

@@ -53,7 +53,7 @@ class Decision(NamedTuple):
 
 
 def capable_criu(criu: str) -> str:
-    """Give the program for the capability mode: this one if it carries the capability, else that of `setup`."""
+    """Return the program for the capability mode: this one if it carries the capability, else that of `setup`."""
     if not has_file_capability(criu) and has_file_capability(CAPABLE_CRIU):
         return CAPABLE_CRIU
     return criu
@@ -66,16 +66,16 @@ def decide(
     Choose how to be allowed.
 
     Args:
-        mode: a mode, or its name; None and AUTO choose the first that works.
-        criu: the criu program; None finds it.
-        manifest: that of the snapshot to be restored, whose mode is tried first; None is about a dump.
+        mode: A mode, or its name; None and AUTO choose the first that works.
+        criu: The criu program; None finds it.
+        manifest: That of the snapshot to be restored, whose mode is tried first; None is about a dump.
 
     Returns:
         The mode, the reason for it, and its criu.
 
     Raises:
-        UnsupportedFeature: none works, with what stops each.
-        ValueError: there is no such mode.
+        UnsupportedFeature: None works, with what stops each.
+        ValueError: There is no such mode.
     """
     if criu is None:
         from libcriu_py.criu.find import find_criu
@@ -111,9 +111,9 @@ def find_obstacle(mode: Privilege, criu: str, manifest: Mapping[str, Any] | None
     Find what stops a mode, by what costs little to ask.
 
     Args:
-        mode: root, capability or rootless.
-        criu: the criu program.
-        manifest: that of the snapshot to be restored; None is about a dump.
+        mode: Root, capability or rootless.
+        criu: The criu program.
+        manifest: That of the snapshot to be restored; None is about a dump.
 
     Returns:
         The first thing that stops it, or None.
@@ -168,7 +168,7 @@ def _capability_obstacle(criu: str, manifest: Mapping[str, Any] | None) -> Obsta
 
 
 def _is_reduced(manifest: Mapping[str, Any] | None) -> bool:
-    """Tell whether an image has a reduced bounding set; without one, whether an image of this process would."""
+    """Return whether an image has a reduced bounding set; without one, whether an image of this process would."""
     return bounding_is_reduced() if manifest is None else bool(manifest.get("reduced_bounding"))
 
 
@@ -221,7 +221,7 @@ def namespaces_failed(error: int, stage: int) -> UnsupportedFeature:
 
 
 def _start_of_init() -> int:
-    """Give the start of pid 1, in clock ticks after the boot; 0 where /proc hides it."""
+    """Return the start of pid 1, in clock ticks after the boot; 0 where /proc hides it."""
     try:
         return int(stat(1)[19])
     except OSError:
@@ -238,7 +238,7 @@ def forget_namespaces() -> None:
 
 def differs_harmlessly(mode: Privilege, manifest: Mapping[str, Any]) -> bool:
     """
-    Tell whether a restored process can get the user, group and supplementary groups of the dumped one.
+    Return whether a restored process can get the user, group and supplementary groups of the dumped one.
 
     criu sets them where they differ, which takes CAP_SETUID and CAP_SETGID; it leaves the supplementary
     groups alone where the image has none (`restore_creds` in CRIU's pie/restorer.c).
@@ -257,13 +257,13 @@ def decide_dump(criu: str) -> Decision:
     Choose how this process may dump itself, where it is.
 
     Args:
-        criu: the criu program.
+        criu: The criu program.
 
     Returns:
         The mode, the reason for it, and its criu.
 
     Raises:
-        UnsupportedFeature: it may not, with what to do.
+        UnsupportedFeature: It may not, with what to do.
     """
     if SERVICE_VARIABLE in os.environ:
         return Decision(Privilege.ROOTLESS, "this is a namespace made for it", criu)

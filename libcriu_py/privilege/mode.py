@@ -1,6 +1,4 @@
-"""
-The privilege modes, and what may stand in the way of one.
-"""
+"""The privilege modes, and what may stand in the way of one."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ class Privilege(enum.Enum):
     ROOT = "root"
     """uid 0 with capabilities."""
     CAPABILITY = "capability"
-    """A criu with file capabilities."""
+    """Yield a criu with file capabilities."""
     ROOTLESS = "rootless"
     """Namespaces of one's own."""
 
@@ -33,7 +31,7 @@ class Privilege(enum.Enum):
         Take a mode by name; None means LIBCRIU_PY_MODE, else AUTO.
 
         Raises:
-            ValueError: there is no such mode.
+            ValueError: There is no such mode.
         """
         if isinstance(mode, cls):
             return mode
@@ -57,12 +55,12 @@ class Obstacle(NamedTuple):
     """Who has to type it."""
 
     def __str__(self) -> str:
-        """Give the sentence and, in parentheses, the command."""
+        """Return the sentence and, in parentheses, the command."""
         return f"{self.text} ({self.who}: {self.command})" if self.command else self.text
 
 
 def groups_in(mode: Privilege) -> list[int]:
-    """Give the supplementary groups of this process as a process in this mode's namespace sees them."""
+    """Return the supplementary groups of this process as a process in this mode's namespace sees them."""
     groups = os.getgroups()
     if mode is Privilege.ROOTLESS and SERVICE_VARIABLE not in os.environ:
         # Only one's own group is mapped (user_namespaces(7)).

@@ -32,12 +32,12 @@ class Place(NamedTuple):
 
     @property
     def has_own_pids(self) -> bool:
-        """Tell whether pids of the caller cannot collide with those of an image."""
+        """Return whether pids of the caller cannot collide with those of an image."""
         return bool(self.namespaces & support.NS_PID)
 
     @property
     def is_rootless(self) -> bool:
-        """Tell whether it is a user namespace, where file capabilities are not needed."""
+        """Return whether it is a user namespace, where file capabilities are not needed."""
         return bool(self.namespaces & support.NS_USER)
 
 
@@ -47,7 +47,7 @@ _LOW_PIDS = 1000
 
 
 def place_of_program(mode: Privilege) -> Place:
-    """Give the place for a program that is going to checkpoint itself."""
+    """Return the place for a program that is going to checkpoint itself."""
     if mode is not Privilege.ROOTLESS:
         return HERE
     return Place(support.NS_USER | support.NS_PID, needed(reduced=False, dump=True), FIRST_PID)
@@ -82,13 +82,13 @@ def _use_up_pids() -> None:
 
 def place_of_restore(mode: Privilege, manifest: Mapping[str, Any], criu: str, *, isolate: bool) -> Place:
     """
-    Give the place for a restore.
+    Return the place for a restore.
 
     Args:
-        mode: how the restore is allowed.
-        manifest: that of the snapshot.
-        criu: the criu program that would run in a user namespace.
-        isolate: whether a pid namespace is wanted even where the pids look free.
+        mode: How the restore is allowed.
+        manifest: That of the snapshot.
+        criu: The criu program that would run in a user namespace.
+        isolate: Whether a pid namespace is wanted even where the pids look free.
 
     Returns:
         The place; where a pid namespace is wanted but not allowed, the caller's, where criu will say
@@ -114,7 +114,7 @@ def _clear_of(pids: Sequence[int]) -> int:
 
 
 def taken(pids: Sequence[int]) -> int | None:
-    """Give the first pid (or thread id, which is of the same kind) that is in use, or None."""
+    """Return the first pid (or thread id, which is of the same kind) that is in use, or None."""
     for pid in pids:
         try:
             os.kill(pid, 0)

@@ -65,19 +65,19 @@ _SECCOMP_FILTERED = 2  # SECCOMP_MODE_FILTER of the kernel, the value in /proc/P
 
 
 def in_container() -> bool:
-    """Tell whether this looks like a container, whose limits are set by who starts it."""
+    """Return whether this looks like a container, whose limits are set by who starts it."""
     marks = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
     return "KUBERNETES_SERVICE_HOST" in os.environ or any(map(os.path.exists, marks))
 
 
 def setup_command() -> str:
-    """Give the command that lets this user execute a criu with file capabilities."""
+    """Return the command that lets this user execute a criu with file capabilities."""
     account = _account(os.geteuid())
     return f"{own_command()} setup" if os.geteuid() == 0 else f"{own_command()} setup --user {account}"
 
 
 def own_command() -> str:
-    """Give the command line of `libcriu-py` as it can be typed here, also by root."""
+    """Return the command line of `libcriu-py` as it can be typed here, also by root."""
     beside = os.path.join(os.path.dirname(sys.executable), "libcriu-py")
     if os.access(beside, os.X_OK):
         return shlex.quote(beside)
@@ -107,8 +107,8 @@ def no_root(held: Capabilities, wanted: int = 0) -> Obstacle:
     Say why this process is not root enough.
 
     Args:
-        held: what it has.
-        wanted: the capabilities of the program in the image.
+        held: What it has.
+        wanted: The capabilities of the program in the image.
     """
     if os.geteuid() != 0:
         return Obstacle("this process is not root", f"sudo {own_command()} ...", "you, where sudo lets you")
@@ -146,9 +146,9 @@ def no_capability(criu: str, needed: int, held: Capabilities) -> Obstacle:
     Say what keeps a criu from getting its file capabilities.
 
     Args:
-        criu: the program.
-        needed: the capabilities it must carry, as a mask.
-        held: what this process has.
+        criu: The program.
+        needed: The capabilities it must carry, as a mask.
+        held: What this process has.
     """
     carried = file_capabilities(criu)
     if not carried >> CAP_CHECKPOINT_RESTORE & 1 and not carried >> CAP_SYS_ADMIN & 1:
@@ -238,8 +238,8 @@ def no_namespace(error: int, stage: int) -> Obstacle:
     Say what forbids the namespaces of the rootless mode.
 
     Args:
-        error: the errno of what failed.
-        stage: where, as STAGES of `linux.support` names it.
+        error: The errno of what failed.
+        stage: Where, as STAGES of `linux.support` names it.
     """
     failed = f"{support.STAGES.get(stage, 'starting')} fails with {os.strerror(error)}"
     for path, bad, meaning in _SWITCHES:
@@ -273,12 +273,12 @@ def no_namespace(error: int, stage: int) -> Obstacle:
 
 
 def seccomp_mode() -> int:
-    """Give the seccomp mode of this process: 0 none, 1 strict, 2 filtered."""
+    """Return the seccomp mode of this process: 0 none, 1 strict, 2 filtered."""
     return int(status().get("Seccomp", 0))
 
 
 def in_chroot() -> bool:
-    """Tell whether the root directory of this process is not that of its mount namespace."""
+    """Return whether the root directory of this process is not that of its mount namespace."""
     return not any(mount.point == "/" for mount in mounts())
 
 

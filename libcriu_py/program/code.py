@@ -48,7 +48,7 @@ def remember(source: str | bytes, filename: str) -> None:
 
 def compiled(source: str | bytes, filename: str) -> CodeType:
     """
-    Give the code of a main program.
+    Return the code of a main program.
 
     Args:
         source: Its source.
@@ -66,7 +66,7 @@ def compiled(source: str | bytes, filename: str) -> CodeType:
 
 def may_be_archive(path: str) -> bool:
     """
-    Tell whether a file can be a zip archive; what says yes is to be looked at by `zipimport`, which takes longer.
+    Return whether a file can be a zip archive; what says yes is to be looked at by `zipimport`, which takes longer.
 
     Args:
         path: Of the file.

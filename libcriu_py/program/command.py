@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FIRST_LINES = 512
-"""
-Bytes of a script that are looked at for its interpreter; the kernel itself looks at 256.
-"""
+"""Bytes of a script that are looked at for its interpreter; the kernel itself looks at 256."""
 
 
 def find_command(name: str, *, python: str = sys.executable, path: str | None = None) -> Program:
@@ -89,9 +87,7 @@ def script_interpreter(path: str) -> str | None:
 
 
 def _candidates(name: str, python: str, path: str | None) -> Iterator[str]:
-    """
-    Yield the executable files of this name, in the order in which they are tried.
-    """
+    """Yield the executable files of this name, in the order in which they are tried."""
     search = os.environ.get("PATH", os.defpath) if path is None else path
     for directory in [os.path.dirname(os.path.abspath(python)), *search.split(os.pathsep)]:
         candidate = os.path.join(os.path.abspath(directory), name)
@@ -100,9 +96,7 @@ def _candidates(name: str, python: str, path: str | None) -> Iterator[str]:
 
 
 def _same_environment(interpreter: str, python: str) -> bool:
-    """
-    Tell whether two interpreters are one: the same binary, out of the same environment.
-    """
+    """Return whether two interpreters are one: the same binary, out of the same environment."""
     if not os.path.isabs(interpreter):
         return True  # through env: whichever Python comes first, so ours too
     same_place = os.path.realpath(os.path.dirname(interpreter)) == os.path.realpath(os.path.dirname(python))
@@ -110,9 +104,7 @@ def _same_environment(interpreter: str, python: str) -> bool:
 
 
 def _from_entry_point(name: str) -> Program | None:
-    """
-    Make a program out of the console-script entry point of this name.
-    """
+    """Make a program out of the console-script entry point of this name."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group="console_scripts", name=name):

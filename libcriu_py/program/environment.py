@@ -29,9 +29,7 @@ _COERCED = frozenset({b"C.UTF-8", b"C.utf8", b"UTF-8"})
 
 
 class Changes(NamedTuple):
-    """
-    What differs from the start.
-    """
+    """What differs from the start."""
 
     added: dict[bytes, bytes]
     """Variables that were not there."""
@@ -110,9 +108,7 @@ def find() -> Changes:
 
 
 def take_back() -> None:
-    """
-    Undo the changes: another program begins in this process, which is to make its own.
-    """
+    """Undo the changes: another program begins in this process, which is to make its own."""
     added, changed = find()
     for name in added:
         del os.environb[name]
@@ -123,7 +119,7 @@ def take_back() -> None:
 
 def applied(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """
-    Give an environment with the changes of the dump.
+    Return an environment with the changes of the dump.
 
     Args:
         env: What the launcher gives; a further dump of this process tells by it what has changed.
@@ -152,9 +148,7 @@ def _variables() -> dict[bytes, bytes]:
 
 
 def _read(is_secret: Judge) -> dict[bytes, bytes] | None:
-    """
-    Read what the kernel laid out at exec; what is secret in it is read into one place, which is overwritten.
-    """
+    """Read what the kernel laid out at exec; what is secret in it is read into one place, which is overwritten."""
     try:
         start, end = initial_block()
         if start == 0:
@@ -171,9 +165,7 @@ def _read(is_secret: Judge) -> dict[bytes, bytes] | None:
 
 
 def _parse(block: bytearray, is_secret: Judge) -> dict[bytes, bytes] | None:
-    """
-    Give the variables, secret ones without their values; None where it is no environment any more.
-    """
+    """Return the variables, secret ones without their values; None where it is no environment any more."""
     if block and block[-1] != 0:
         return None
     variables: dict[bytes, bytes] = {}
@@ -193,7 +185,7 @@ def _parse(block: bytearray, is_secret: Judge) -> dict[bytes, bytes] | None:
 
 def initial_block() -> tuple[int, int]:
     """
-    Give where the kernel laid out the environment at exec (proc_pid_stat(5), env_start and env_end).
+    Return where the kernel laid out the environment at exec (proc_pid_stat(5), env_start and env_end).
 
     Returns:
         The addresses of its begin and end; both are 0 where they are hidden from this process.

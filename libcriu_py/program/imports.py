@@ -88,7 +88,7 @@ def read_main(program: Program) -> Main:
 
 def compiles_silently(main: Main) -> bool:
     """
-    Tell whether compiling a main module gives no warning.
+    Return whether compiling a main module gives no warning.
 
     Args:
         main: The source.
@@ -124,7 +124,7 @@ def imports(main: Main) -> list[Import]:
 
 def checkpoints_itself(main: Main) -> bool:
     """
-    Tell whether a main module asks this package for a checkpoint.
+    Return whether a main module asks this package for a checkpoint.
 
     Args:
         main: The source.
@@ -153,9 +153,7 @@ def checkpoints_itself(main: Main) -> bool:
 
 
 def _names_of_package(main: Main) -> set[str]:
-    """
-    Return the names that ``import libcriu_py [as ...]`` binds.
-    """
+    """Return the names that ``import libcriu_py [as ...]`` binds."""
     return {
         alias.asname or alias.name
         for node in ast.walk(ast.parse(main.source, main.filename))
@@ -166,9 +164,7 @@ def _names_of_package(main: Main) -> set[str]:
 
 
 def _read_module(name: str) -> Main:
-    """
-    Read the source of what ``-m`` runs.
-    """
+    """Read the source of what ``-m`` runs."""
     spec = find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
         __import__(name)  # as python -m does with a package before it looks for its __main__
@@ -181,17 +177,13 @@ def _read_module(name: str) -> Main:
 
 
 def _source_of(spec: ModuleSpec) -> str | None:
-    """
-    Return the source of a module where its loader has it.
-    """
+    """Return the source of a module where its loader has it."""
     get_source: Callable[[str], str | None] | None = getattr(spec.loader, "get_source", None)
     return None if get_source is None else get_source(spec.name)
 
 
 def _zipped_main(path: str) -> str | None:
-    """
-    Return the source of the ``__main__`` module of a zip file; None where the path is none or has no such source.
-    """
+    """Return the source of the ``__main__`` module of a zip file; None where the path is none or has no such source."""
     try:
         return zipimporter(path).get_source("__main__")
     except ZipImportError:
@@ -199,9 +191,7 @@ def _zipped_main(path: str) -> str | None:
 
 
 def _from_statements(body: Iterable[ast.stmt], package: str) -> Iterator[Import]:
-    """
-    Yield the imports of statements that run one after the other.
-    """
+    """Yield the imports of statements that run one after the other."""
     for node in body:
         if isinstance(node, ast.Import):
             yield from (Import(alias.name) for alias in node.names)
@@ -218,9 +208,7 @@ def _from_statements(body: Iterable[ast.stmt], package: str) -> Iterator[Import]
 
 
 def _from_import(node: ast.ImportFrom, package: str) -> Iterator[Import]:
-    """
-    Yield the one import of a ``from`` statement, its name made absolute.
-    """
+    """Yield the one import of a ``from`` statement, its name made absolute."""
     module = node.module or ""
     if node.level:
         parts = package.split(".") if package else []
@@ -232,9 +220,7 @@ def _from_import(node: ast.ImportFrom, package: str) -> Iterator[Import]:
 
 
 def _from_try(node: ast.Try, package: str) -> Iterator[Import]:
-    """
-    Yield the imports of a ``try`` statement that can succeed; the handlers' only where one of the body's cannot.
-    """
+    """Yield the imports of a ``try`` statement that can succeed; the handlers' only where one of the body's cannot."""
     attempted = list(_from_statements(node.body, package))
     found = [wanted for wanted in attempted if not node.handlers or _exists(wanted.module)]
     yield from found
@@ -247,9 +233,7 @@ def _from_try(node: ast.Try, package: str) -> Iterator[Import]:
 
 
 def _exists(module: str) -> bool:
-    """
-    Tell whether the top-level package of a module can be found, without importing anything.
-    """
+    """Return whether the top-level package of a module can be found, without importing anything."""
     top = module.partition(".")[0]
     if top in sys.modules:
         return True
@@ -265,9 +249,7 @@ KNOWN = {
     ("os", "name"): os.name,
     ("typing", "TYPE_CHECKING"): False,
 }
-"""
-What conditions at top level are commonly made of, and what is known of it before the program runs.
-"""
+"""What conditions at top level are commonly made of, and what is known of it before the program runs."""
 
 
 def _holds(test: ast.expr) -> bool | None:
@@ -288,15 +270,11 @@ def _holds(test: ast.expr) -> bool | None:
 
 
 class _UnknownError(Exception):
-    """
-    An expression whose value cannot be told.
-    """
+    """An expression whose value cannot be told."""
 
 
 def _value(node: ast.expr) -> object:
-    """
-    Return the value of an expression made of `KNOWN` things and literals; raise _UnknownError for others.
-    """
+    """Return the value of an expression made of `KNOWN` things and literals; raise _UnknownError for others."""
     if isinstance(node, ast.Name) and node.id in {"TYPE_CHECKING", "__name__"}:
         return False if node.id == "TYPE_CHECKING" else "not __main__ yet"
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr) in KNOWN:
@@ -315,16 +293,12 @@ def _value(node: ast.expr) -> object:
 
 
 def _unknown() -> object:
-    """
-    Raise _UnknownError in an expression.
-    """
+    """Raise _UnknownError in an expression."""
     raise _UnknownError
 
 
 def _is_made_of_known(node: ast.AST) -> bool:
-    """
-    Tell whether an expression does nothing but compare, index and startswith() on `KNOWN` things and literals.
-    """
+    """Return whether an expression does nothing but compare, index and startswith() on `KNOWN` things and literals."""
     if isinstance(node, ast.Attribute):
         if isinstance(node.value, ast.Name):
             return (node.value.id, node.attr) in KNOWN

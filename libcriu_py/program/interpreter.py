@@ -14,7 +14,7 @@ import sys
 
 def command(code: str, *args: str, python: str = sys.executable) -> list[str]:
     """
-    Give a command line that runs code with our own place on sys.path where the working directory would stand.
+    Return a command line that runs code with our own place on sys.path where the working directory would stand.
 
     Args:
         code: What to run; this very package is there to be imported.

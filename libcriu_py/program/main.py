@@ -25,14 +25,10 @@ if TYPE_CHECKING:
 Kind = Literal["script", "module", "command"]
 
 STDIN = ("-", "")
-"""
-The script names that mean: read the program from standard input.
-"""
+"""The script names that mean: read the program from standard input."""
 
 CANNOT_OPEN = 2
-"""
-Exit status of ``python`` when the script cannot be opened (``Modules/main.c``, pymain_run_file_obj).
-"""
+"""Exit status of ``python`` when the script cannot be opened (``Modules/main.c``, pymain_run_file_obj)."""
 
 
 class Program(NamedTuple):
@@ -184,9 +180,7 @@ def run_main(program: Program, args: Sequence[str], *, path: str | None = None) 
 
 
 def _start(program: Program) -> None:
-    """
-    Run the program; its first frame follows this one's.
-    """
+    """Run the program; its first frame follows this one's."""
     if program.kind == "module" or _is_importable(program.value):
         # What the interpreter itself calls for -m, and for a directory or zip file with the second argument False
         # (Modules/main.c, pymain_run_module): only this gives the same messages, warnings and frames.
@@ -202,9 +196,7 @@ def _start(program: Program) -> None:
 
 
 def _load(program: Program) -> CodeType:
-    """
-    Compile the program and prepare ``__main__`` for it.
-    """
+    """Compile the program and prepare ``__main__`` for it."""
     if program.kind == "command" or program.value in STDIN:
         main = fresh_main()
         main.__loader__ = BuiltinImporter  # the class, as in a real start
@@ -229,16 +221,12 @@ def _load(program: Program) -> CodeType:
 
 
 def absolute(path: str) -> str:
-    """
-    Return an absolute path, with "./" kept as the interpreter keeps it (``Python/fileutils.c``, _Py_abspath).
-    """
+    """Return an absolute path, with "./" kept as the interpreter keeps it (``Python/fileutils.c``, _Py_abspath)."""
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _read_stdin() -> CodeType:
-    """
-    Compile what standard input has; at a terminal, hold a dialogue as the interpreter does.
-    """
+    """Compile what standard input has; at a terminal, hold a dialogue as the interpreter does."""
     if sys.stdin.isatty():
         dialogue = "import code as _code; _code.interact(local={k: v for k, v in globals().items() if k != '_code'})"
         return compile(dialogue, "<stdin>", "exec", dont_inherit=True)
@@ -246,26 +234,20 @@ def _read_stdin() -> CodeType:
 
 
 def _read(filename: str) -> bytes:
-    """
-    Return the bytes of a script.
-    """
+    """Return the bytes of a script."""
     with open_code(filename) as file:
         return file.read()
 
 
 def _cannot_open(filename: str, error: OSError) -> NoReturn:
-    """
-    End as python does for a script that cannot be opened.
-    """
+    """End as python does for a script that cannot be opened."""
     problem = f"{sys.executable}: can't open file {filename!r}: [Errno {error.errno}] {error.strerror}"
     sys.stderr.write(problem + "\n")
     raise SystemExit(CANNOT_OPEN) from None
 
 
 def _compile_command(source: str) -> CodeType:
-    """
-    Compile the source of ``-c``; tracebacks show its lines from Python 3.13 on, as the interpreter's do.
-    """
+    """Compile the source of ``-c``; tracebacks show its lines from Python 3.13 on, as the interpreter's do."""
     if sys.version_info >= (3, 13):
         import linecache
 
@@ -308,16 +290,12 @@ def fresh_main() -> ModuleType:
 
 
 def forget_mains() -> None:
-    """
-    Let go of the modules that `fresh_main` replaced, but for the one that the interpreter itself goes on using.
-    """
+    """Let go of the modules that `fresh_main` replaced, but for the one that the interpreter itself goes on using."""
     del _State.mains[1:]
 
 
 def _is_importable(path: str) -> bool:
-    """
-    Tell whether a path is run through its ``__main__`` module: a directory or a zip file.
-    """
+    """Return whether a path is run through its ``__main__`` module: a directory or a zip file."""
     if path in STDIN:
         return False
     if os.path.isdir(path):
@@ -334,9 +312,7 @@ def _is_importable(path: str) -> bool:
 
 
 def _forget_stale_finders() -> None:
-    """
-    Forget what finders know of directories: between checkpoint and restore anything may have changed.
-    """
+    """Forget what finders know of directories: between checkpoint and restore anything may have changed."""
     for entry, finder in list(sys.path_importer_cache.items()):
         if finder is None:
             del sys.path_importer_cache[entry]
@@ -367,9 +343,7 @@ def _leave_us_out(error: BaseException) -> None:
 
 
 def _program_frames(trace: TracebackType | None) -> TracebackType | None:
-    """
-    Return the part of a traceback that belongs to the program.
-    """
+    """Return the part of a traceback that belongs to the program."""
     rest = trace
     while rest is not None:
         if _is_start(rest.tb_frame):
@@ -382,7 +356,5 @@ def _program_frames(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _is_start(frame: FrameType) -> bool:
-    """
-    Tell whether the program's frames follow this one.
-    """
+    """Return whether the program's frames follow this one."""
     return frame.f_code is _start.__code__

@@ -1,6 +1,4 @@
-"""
-Find the living objects of a class.
-"""
+"""Find the living objects of a class."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ T = TypeVar("T")
 
 
 class _Search:
-    """
-    The objects of the process, asked for once for all resources: there may be a million.
-    """
+    """The objects of the process, asked for once for all resources: there may be a million."""
 
     def __init__(self) -> None:
         self.objects: list[object] = []
@@ -21,9 +17,7 @@ class _Search:
         self._was_frozen = False
 
     def begin(self) -> None:
-        """
-        Take stock, also of what was frozen, which `gc.get_objects` leaves out.
-        """
+        """Take stock, also of what was frozen, which `gc.get_objects` leaves out."""
         self._was_frozen = gc.get_freeze_count() > 0
         if self._was_frozen:
             gc.unfreeze()
@@ -32,9 +26,7 @@ class _Search:
         self.types = {type(item) for item in self.objects}
 
     def end(self) -> None:
-        """
-        Let go of everything, and freeze what there is now where something was: copies share what they leave alone.
-        """
+        """Let go of everything, and freeze what there is now if something was: copies share what they leave alone."""
         self.objects, self.types = [], set()
         if self._was_frozen:
             from libcriu_py.exit import freeze
@@ -47,9 +39,7 @@ search = _Search()
 
 
 def live(kind: type[T]) -> list[T]:
-    """
-    Find the instances of a class that the garbage collector knows.
-    """
+    """Find the instances of a class that the garbage collector knows."""
     alone = not search.objects
     if alone:
         search.begin()

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Wanted = tuple[str, tuple[str, ...]]
-"""
-A module to import, and what a ``from`` statement takes from it.
-"""
+"""A module to import, and what a ``from`` statement takes from it."""
 
 
 class Reading(NamedTuple):
@@ -77,9 +75,7 @@ def read(program: Program) -> Reading:
 
 
 def _read(program: Program) -> list[Sequence[str]]:
-    """
-    Return what is known of a main module: a line of flags, then a line for each import.
-    """
+    """Return what is known of a main module: a line of flags, then a line for each import."""
     from libcriu_py.program import imports as main_imports
 
     try:
@@ -130,9 +126,7 @@ def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
 
 
 def _loaded() -> list[Sequence[str]]:
-    """
-    Return the names of the modules that can be imported again under the same name.
-    """
+    """Return the names of the modules that can be imported again under the same name."""
     return [
         (name,)
         for name, module in list(sys.modules.items())
@@ -173,28 +167,20 @@ def bring(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:
 
 
 class _Answer:
-    """
-    Lines of words that a child leaves for its parent.
-    """
+    """Lines of words that a child leaves for its parent."""
 
     def __init__(self) -> None:
-        """
-        Create the anonymous file; the parent can read it whoever else still has it open.
-        """
+        """Create the anonymous file; the parent can read it whoever else still has it open."""
         self._fd = os.memfd_create("libcriu_py-answer")
 
     def write(self, lines: Iterable[Sequence[str]]) -> None:
-        """
-        Write all lines; words may not hold tabs or line ends.
-        """
+        """Write all lines; words may not hold tabs or line ends."""
         text = "\n".join("\t".join(words) for words in lines)
         with open(self._fd, "wb", closefd=False) as file:
             file.write(os.fsencode(text))
 
     def lines(self) -> list[list[str]]:
-        """
-        Return what was written, and close.
-        """
+        """Return what was written, and close."""
         with open(self._fd, "rb") as file:
             file.seek(0)
             text = os.fsdecode(file.read())
@@ -202,7 +188,5 @@ class _Answer:
 
 
 def _wanted(lines: Iterable[Sequence[str]]) -> list[Wanted]:
-    """
-    Turn lines into what is to be imported.
-    """
+    """Turn lines into what is to be imported."""
     return [(words[0], tuple(words[1:])) for words in lines]

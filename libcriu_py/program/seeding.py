@@ -24,9 +24,7 @@ _originals: dict[str, Any] = {}
 
 
 def watch() -> None:
-    """
-    Begin to note which generators are seeded on purpose, as soon as `random` is there.
-    """
+    """Begin to note which generators are seeded on purpose, as soon as `random` is there."""
     if "random" in sys.modules:
         _watch(sys.modules["random"])
     elif _waiting not in sys.meta_path:
@@ -52,17 +50,13 @@ def unwatch() -> bool:
 
 
 def is_seeded(generator: random.Random) -> bool:
-    """
-    Tell whether a generator was seeded on purpose while that was watched.
-    """
+    """Return whether a generator was seeded on purpose while that was watched."""
     return generator in _on_purpose
 
 
 @contextmanager
 def unnoticed() -> Iterator[None]:
-    """
-    Leave out of account what is seeded within the block.
-    """
+    """Leave out of account what is seeded within the block."""
     before = list(_on_purpose)
     try:
         yield
@@ -95,21 +89,15 @@ def _watch(module: Any) -> None:
 
 
 def _bind_again(module: Any) -> None:
-    """
-    Renew the functions of the module, which are methods that were bound when it was imported.
-    """
+    """Renew the functions of the module, which are methods that were bound when it was imported."""
     module.seed, module.setstate = module._inst.seed, module._inst.setstate  # noqa: SLF001
 
 
 class _Waiting:
-    """
-    A finder that waits for the import of `random`.
-    """
+    """A finder that waits for the import of `random`."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
-        """
-        Leave finding to the others, and have `random` watched when it has been executed.
-        """
+        """Leave finding to the others, and have `random` watched when it has been executed."""
         if name != "random":
             return None
         sys.meta_path.remove(self)

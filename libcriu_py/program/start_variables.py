@@ -40,7 +40,7 @@ FIXED = (
 
 def recorded(env: Mapping[str, str]) -> dict[str, str]:
     """
-    Give what the manifest records: each variable and its value, which is empty where it is not set.
+    Return what the manifest records: each variable and its value, which is empty where it is not set.
 
     An empty variable counts as not set for the interpreter too. One that ignores its environment (-E, -I) has none.
     """

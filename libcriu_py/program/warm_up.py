@@ -37,9 +37,7 @@ PATIENCE = 10.0
 
 
 class CannotWarmUpError(Exception):
-    """
-    A program that is no good for this; the text says why, and what to do.
-    """
+    """A program that is no good for this; the text says why, and what to do."""
 
 
 def warm_up(program: Program, args: Sequence[str]) -> None:
@@ -66,9 +64,7 @@ def warm_up(program: Program, args: Sequence[str]) -> None:
 
 
 def _unfit(problem: str) -> str:
-    """
-    Say that a program cannot be warmed up, and what can be done instead.
-    """
+    """Say that a program cannot be warmed up, and what can be done instead."""
     return (
         f"the program cannot be run again in the same process: {problem}; leave out --warm-up (--learn only imports "
         "what a run imports), or let the program call libcriu_py.checkpoint() itself where it is warm"
@@ -76,9 +72,7 @@ def _unfit(problem: str) -> str:
 
 
 def _run(program: Program, args: Sequence[str], *, again: bool) -> int:
-    """
-    Run the program once; returns its exit status.
-    """
+    """Run the program once; returns its exit status."""
     threads = set(threading.enumerate())
     with ExitStack() as stack:
         for keep in (_arguments, _surroundings, _environment, _signals, _streams, _logging, unnoticed):
@@ -99,9 +93,7 @@ def _run(program: Program, args: Sequence[str], *, again: bool) -> int:
 
 
 def _status_of(program: Program, args: Sequence[str], *, again: bool) -> int:
-    """
-    Run the main module; returns what its process would have ended with.
-    """
+    """Run the main module; returns what its process would have ended with."""
     try:
         run_main(program, args)
     except SystemExit as end:
@@ -142,7 +134,7 @@ def _wait_for_threads(before: set[threading.Thread]) -> None:
 @contextmanager
 def _at_exit() -> Iterator[Callable[[], None]]:
     """
-    Give what calls the functions that the main module registered with `atexit`, last first, and forgets them.
+    Yield what calls the functions that the main module registered with `atexit`, last first, and forgets them.
 
     Those of other modules stay: like the modules, they are there for good, and will not be registered again.
     """
@@ -193,9 +185,7 @@ def _arguments() -> Iterator[None]:
 
 @contextmanager
 def _surroundings() -> Iterator[None]:
-    """
-    Keep the working directory and the file mode creation mask.
-    """
+    """Keep the working directory and the file mode creation mask."""
     cwd = os.getcwd()
     umask = os.umask(0)
     os.umask(umask)
@@ -208,9 +198,7 @@ def _surroundings() -> Iterator[None]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """
-    Keep the environment, but for what modules set or delete while they are imported: they will not do it again.
-    """
+    """Keep the environment, but for what modules set or delete while they are imported: they will not do it again."""
     kind: Any = type(os.environ)
     set_item, delete_item = kind.__setitem__, kind.__delitem__
     kept: dict[bytes, bytes | None] = dict(os.environb)
@@ -237,9 +225,7 @@ def _environment() -> Iterator[None]:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """
-    Tell whether code of a module that is being imported has led to a frame; the main module is none.
-    """
+    """Return whether code of a module that is being imported has led to a frame; the main module is none."""
     while frame is not None:
         if frame.f_code.co_name == "<module>":
             name: Any = frame.f_globals.get("__name__")
@@ -251,9 +237,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """
-    Keep the handlers of signals.
-    """
+    """Keep the handlers of signals."""
     kept = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
         yield
@@ -265,9 +249,7 @@ def _signals() -> Iterator[None]:
 
 @contextmanager
 def _streams() -> Iterator[None]:
-    """
-    Keep the standard streams, and what shows exceptions and results.
-    """
+    """Keep the standard streams, and what shows exceptions and results."""
     names = ("stdin", "stdout", "stderr", "excepthook", "displayhook", "unraisablehook")
     kept = {name: getattr(sys, name) for name in names}
     try:
@@ -279,9 +261,7 @@ def _streams() -> Iterator[None]:
 
 @contextmanager
 def _logging() -> Iterator[None]:
-    """
-    Keep the handlers and the level of the root logger: `logging.basicConfig` does nothing where there are some.
-    """
+    """Keep the handlers and the level of the root logger: `logging.basicConfig` does nothing where there are some."""
     loaded: Any = sys.modules.get("logging")
     handlers, level = (list(loaded.root.handlers), loaded.root.level) if loaded else ([], None)
     try:
@@ -291,9 +271,7 @@ def _logging() -> Iterator[None]:
 
 
 def _restore_logging(handlers: list[Any], level: int | None) -> None:
-    """
-    Give the root logger its handlers and its level; None for that with which it begins.
-    """
+    """Set the root logger's handlers and level; None for what it begins with."""
     logging: Any = sys.modules.get("logging")
     if logging is not None:
         root = logging.root

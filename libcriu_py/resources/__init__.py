@@ -86,10 +86,10 @@ class BuiltIns:
         Take the settings.
 
         Args:
-            settings: for names in `KINDS`, False to switch off, True, or options; see docs/resources.md.
+            settings: For names in `KINDS`, False to switch off, True, or options; see docs/resources.md.
 
         Raises:
-            ValueError: a name is unknown.
+            ValueError: A name is unknown.
         """
         self._settings: dict[str, bool | Mapping[str, Any]] = {**(settings or {}), **_from_environment()}
         unknown = sorted(set(self._settings) - set(KINDS))
@@ -134,7 +134,7 @@ class BuiltIns:
             self._active.append((name, make(**({} if options is True else options))))
 
     def let_go(self) -> Iterable[tuple[str, Callable[[], object], Callable[[], object]]]:
-        """Give the calls to make before the dump in their order, each with the one that undoes it."""
+        """Return the calls to make before the dump in their order, each with the one that undoes it."""
         return [(name, item.let_go, item.come_back) for name, item in reversed(self._active)]
 
     def leave(self) -> None:
@@ -143,14 +143,14 @@ class BuiltIns:
         self._left = (time.time(), time.monotonic())
 
     def put_right(self) -> Iterator[tuple[str, Callable[[], object]]]:
-        """Give the calls to make in a restored copy, in their order."""
+        """Yield the calls to make in a restored copy, in their order."""
         wall, monotonic = self._left
         arrival = Arrival(max(0.0, time.time() - wall), time.monotonic() - monotonic)
         for name, item in self._active:
             yield name, partial(item.put_right, arrival)
 
     def come_back(self) -> Iterable[tuple[str, Callable[[], object]]]:
-        """Give the calls to make in the original, in their order."""
+        """Return the calls to make in the original, in their order."""
         search.end()
         return [(name, item.come_back) for name, item in self._active]
 

@@ -1,6 +1,4 @@
-"""
-What every built-in resource is.
-"""
+"""What every built-in resource is."""
 
 from __future__ import annotations
 
@@ -25,21 +23,13 @@ class Arrival(NamedTuple):
 
 
 class BuiltIn:
-    """
-    One thing that is put right.
-    """
+    """One thing that is put right."""
 
     def let_go(self) -> Awaitable[None] | None:
-        """
-        Prepare for the dump, in the original.
-        """
+        """Prepare for the dump, in the original."""
 
     def put_right(self, arrival: Arrival) -> Awaitable[None] | None:
-        """
-        Put it right, in a restored copy.
-        """
+        """Put it right, in a restored copy."""
 
     def come_back(self) -> Awaitable[None] | None:
-        """
-        Undo `let_go` in the original, which goes on.
-        """
+        """Undo `let_go` in the original, which goes on."""

@@ -1,6 +1,4 @@
-"""
-Time: how long the program was away, and a monotonic clock that does not know of it.
-"""
+"""Time: how long the program was away, and a monotonic clock that does not know of it."""
 
 from __future__ import annotations
 
@@ -24,21 +22,15 @@ class Clock(BuiltIn):
         self._host = host
 
     def let_go(self) -> None:
-        """
-        Have the clocks noted for copies.
-        """
+        """Have the clocks noted for copies."""
         clock.keep_going(not self._host)
 
     def come_back(self) -> None:
-        """
-        Forget about it.
-        """
+        """Forget about it."""
         clock.keep_going(wanted=False)
 
     def put_right(self, arrival: Arrival) -> None:
-        """
-        Take the jump out of the package's clock.
-        """
+        """Take the jump out of the package's clock."""
         clock.add_jump(arrival.monotonic_jump, arrival.downtime)
         if self._compensate:
             clock.compensate()

@@ -16,14 +16,10 @@ from libcriu_py.resources.base import BuiltIn
 
 
 class Urllib3Pools(BuiltIn):
-    """
-    The pools of urllib3. A closed connection in its queue connects again by itself (urllib3/connection.py).
-    """
+    """The pools of urllib3. A closed connection in its queue connects again by itself (urllib3/connection.py)."""
 
     def let_go(self) -> None:
-        """
-        Close what waits in the queues.
-        """
+        """Close what waits in the queues."""
         for pool in live(sys.modules["urllib3.connectionpool"].HTTPConnectionPool):
             queue = pool.pool
             if queue is None:
@@ -34,9 +30,7 @@ class Urllib3Pools(BuiltIn):
 
 
 class HttpcorePools(BuiltIn):
-    """
-    The pools of httpcore, which httpx uses. They can be used after `close()` (httpcore/_sync/connection_pool.py).
-    """
+    """The pools of httpcore, which httpx uses. They can be used after `close()` (httpcore/_sync/connection_pool.py)."""
 
     async def _close(self, pools: list[Any]) -> None:
         for pool in pools:
@@ -44,9 +38,7 @@ class HttpcorePools(BuiltIn):
         await asyncio.sleep(0)
 
     def let_go(self) -> Any:
-        """
-        Close idle connections, those of async pools in the running event loop.
-        """
+        """Close idle connections, those of async pools in the running event loop."""
         httpcore: Any = sys.modules["httpcore"]
         for pool in live(httpcore.ConnectionPool):
             if all(connection.is_idle() or connection.is_closed() for connection in pool.connections):
@@ -58,9 +50,7 @@ class HttpcorePools(BuiltIn):
 
 
 class AiohttpConnectors(BuiltIn):
-    """
-    The connectors of aiohttp, which belong to the running event loop.
-    """
+    """The connectors of aiohttp, which belong to the running event loop."""
 
     async def _close(self, kept: list[Any]) -> None:
         for connector in kept:
@@ -73,8 +63,6 @@ class AiohttpConnectors(BuiltIn):
             await asyncio.sleep(0)
 
     def let_go(self) -> Any:
-        """
-        Close what they keep.
-        """
+        """Close what they keep."""
         kept = [item for item in live(sys.modules["aiohttp.connector"].BaseConnector) if item._conns]  # noqa: SLF001
         return self._close(kept) if kept else None

@@ -1,6 +1,4 @@
-"""
-Connections that database clients keep for later: closed before a dump, made when they are wanted.
-"""
+"""Connections that database clients keep for later: closed before a dump, made when they are wanted."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ class SqlalchemyPools(BuiltIn):
     """
 
     def let_go(self) -> Any:
-        """
-        Close what is checked in; what is checked out is the program's.
-        """
+        """Close what is checked in; what is checked out is the program's."""
         pools = live(sys.modules["sqlalchemy.pool"].QueuePool)
         for pool in pools:
             if not _is_async(pool):
@@ -36,9 +32,7 @@ def _is_async(pool: Any) -> bool:
 
 
 async def _dispose(pools: list[Any]) -> None:
-    """
-    Close connections that belong to the running event loop, as `AsyncEngine.dispose()` does.
-    """
+    """Close connections that belong to the running event loop, as `AsyncEngine.dispose()` does."""
     from sqlalchemy.util import greenlet_spawn
 
     for pool in pools:
@@ -47,9 +41,7 @@ async def _dispose(pools: list[Any]) -> None:
 
 
 async def _let_close() -> None:
-    """
-    A transport closes its socket in the next turn of the loop, over TLS in the one after.
-    """
+    """Let transports close their sockets: in the next turn of the loop, over TLS in the one after."""
     import asyncio
 
     for _ in range(3):
@@ -57,9 +49,7 @@ async def _let_close() -> None:
 
 
 class RedisPools(BuiltIn):
-    """
-    The pools of redis-py, whose connections connect again by themselves (connection.py, asyncio/connection.py).
-    """
+    """The pools of redis-py, whose connections connect again by themselves (connection.py, asyncio/connection.py)."""
 
     async def _close(self, connections: list[Any]) -> None:
         for connection in connections:
@@ -67,9 +57,7 @@ class RedisPools(BuiltIn):
         await _let_close()
 
     def let_go(self) -> Any:
-        """
-        Disconnect what is not in use, those of asyncio in the running event loop.
-        """
+        """Disconnect what is not in use, those of asyncio in the running event loop."""
         for pool in live(sys.modules["redis.connection"].ConnectionPool):
             pool.disconnect(inuse_connections=False)
         module: Any = sys.modules.get("redis.asyncio.connection")

@@ -1,6 +1,4 @@
-"""
-Descriptors with which something is to be done by rule, before anything else judges them.
-"""
+"""Descriptors with which something is to be done by rule, before anything else judges them."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ class Descriptors(BuiltIn):
         self._reopen: list[policies.Reopening] = []
 
     def let_go(self) -> None:
-        """
-        Do what the rules say.
-        """
+        """Do what the rules say."""
         if not self._rules:
             return
         refused = []
@@ -56,15 +52,11 @@ class Descriptors(BuiltIn):
             raise CheckpointError(message)
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Open again what is to be.
-        """
+        """Open again what is to be."""
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        Open again what is to be.
-        """
+        """Open again what is to be."""
         waiting, self._reopen = self._reopen, []
         for kept in waiting:
             kept.reopen()

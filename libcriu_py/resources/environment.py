@@ -18,24 +18,18 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class Environment(BuiltIn):
-    """
-    The program's changes, and the variables of `_APPLY`.
-    """
+    """The program's changes, and the variables of `_APPLY`."""
 
     def __init__(self) -> None:
         self._old: dict[bytes, bytes] = {}
 
     def let_go(self) -> None:
-        """
-        Note what the program has changed, and the variables of the dump.
-        """
+        """Note what the program has changed, and the variables of the dump."""
         own_variables.find()
         self._old = _variables()
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Apply what has changed.
-        """
+        """Apply what has changed."""
         if sys.flags.ignore_environment:
             return
         variables = _variables()
@@ -53,9 +47,7 @@ def _variables() -> dict[bytes, bytes]:
 
 
 def _path(old: str, new: str) -> None:
-    """
-    Replace the entries of PYTHONPATH, which come after the program's own directory.
-    """
+    """Replace the entries of PYTHONPATH, which come after the program's own directory."""
     for entry in _entries(old):
         if entry in sys.path:
             sys.path.remove(entry)
@@ -68,9 +60,7 @@ def _entries(text: str) -> list[str]:
 
 
 def _warnings(old: str, new: str) -> None:
-    """
-    Replace the filters of PYTHONWARNINGS.
-    """
+    """Replace the filters of PYTHONWARNINGS."""
     import warnings
 
     module: Any = warnings

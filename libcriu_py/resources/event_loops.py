@@ -16,23 +16,17 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class EventLoops(BuiltIn):
-    """
-    The timers of all event loops.
-    """
+    """The timers of all event loops."""
 
     def __init__(self) -> None:
         self._loops: list[Any] = []
 
     def let_go(self) -> None:
-        """
-        Find the loops.
-        """
+        """Find the loops."""
         self._loops = [loop for loop in live(asyncio.BaseEventLoop) if not loop.is_closed()]
 
     def put_right(self, arrival: Arrival) -> None:
-        """
-        Move their timers.
-        """
+        """Move their timers."""
         if not clock.is_compensated():
             for loop in self._loops:
                 for handle in loop._scheduled:  # noqa: SLF001
@@ -40,7 +34,5 @@ class EventLoops(BuiltIn):
         self._loops = []
 
     def come_back(self) -> None:
-        """
-        The original's timers are right.
-        """
+        """Do nothing: the original's timers are right."""
         self._loops = []

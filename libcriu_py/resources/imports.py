@@ -19,27 +19,19 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class Imports(BuiltIn):
-    """
-    Finders' caches, and `linecache`.
-    """
+    """Finders' caches, and `linecache`."""
 
     def let_go(self) -> None:
-        """
-        Forget what may have changed by the time of a restore.
-        """
+        """Forget what may have changed by the time of a restore."""
         forget()
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Forget what was learnt since.
-        """
+        """Forget what was learnt since."""
         forget()
 
 
 def forget() -> None:
-    """
-    Forget what the import system and `linecache` know of the file system.
-    """
+    """Forget what the import system and `linecache` know of the file system."""
     cached: dict[str, Any] = sys.path_importer_cache
     for path, finder in list(cached.items()):
         # None: there was no such directory. A relative path is another one in another working directory. The
@@ -63,9 +55,7 @@ def forget() -> None:
 
 
 def _forget_lines(cache: dict[str, Any]) -> None:
-    """
-    Forget the lines of files; what has no file, or was not read yet, linecache.checkcache() keeps too.
-    """
+    """Forget the lines of files; what has no file, or was not read yet, linecache.checkcache() keeps too."""
     for name, entry in list(cache.items()):
         if len(entry) > 1 and entry[1] is not None:
             del cache[name]

@@ -28,9 +28,7 @@ class KerasRandom(BuiltIn):
         self._found: list[Any] = []
 
     def let_go(self) -> None:
-        """
-        Find those that nobody seeded.
-        """
+        """Find those that nobody seeded."""
         module: Any = sys.modules.get("keras.src.random.seed_generator")
         state: Any = sys.modules.get("keras.src.backend.common.global_state")
         if module is None or state is None:
@@ -40,16 +38,12 @@ class KerasRandom(BuiltIn):
         self._found = [item for item in live(module.SeedGenerator) if item._initial_seed is None]  # noqa: SLF001
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Give each another seed.
-        """
+        """Reseed each."""
         for generator in self._found:
             # As large as Keras draws them (make_default_seed).
             generator.state.assign([int.from_bytes(os.urandom(4), "little") >> 2, 0])
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        The original goes on drawing.
-        """
+        """Do nothing: the original goes on drawing."""
         self._found = []

@@ -19,9 +19,7 @@ _CATEGORIES = ("LC_COLLATE", "LC_MESSAGES", "LC_MONETARY", "LC_NUMERIC", "LC_TIM
 
 
 class Locale(BuiltIn):
-    """
-    The locale categories but LC_CTYPE.
-    """
+    """The locale categories but LC_CTYPE."""
 
     def __init__(self) -> None:
         import _locale
@@ -30,9 +28,7 @@ class Locale(BuiltIn):
         self._followed: list[int] = []
 
     def let_go(self) -> None:
-        """
-        Find the categories that follow the environment.
-        """
+        """Find the categories that follow the environment."""
         for name in _CATEGORIES:
             category = getattr(self._locale, name)
             current = self._locale.setlocale(category, None)
@@ -40,9 +36,7 @@ class Locale(BuiltIn):
                 self._followed.append(category)
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Set them by the new environment, and to "C" where that names one that is not installed.
-        """
+        """Set them by the new environment, and to "C" where that names one that is not installed."""
         for category in self._followed:
             try:
                 self._locale.setlocale(category, "")
@@ -51,14 +45,10 @@ class Locale(BuiltIn):
         self._followed = []
 
     def come_back(self) -> None:
-        """
-        The original's environment is the old one.
-        """
+        """Do nothing: the original's environment is the old one."""
         self._followed = []
 
 
 def from_environment(name: str, env: Mapping[str, str]) -> str:
-    """
-    Give the locale that an environment names for a category (setlocale(3)).
-    """
+    """Return the locale that an environment names for a category (setlocale(3))."""
     return env.get("LC_ALL") or env.get(name) or env.get("LANG") or "C"

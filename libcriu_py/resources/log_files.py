@@ -16,17 +16,13 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class LogFiles(BuiltIn):
-    """
-    The streams of all file handlers.
-    """
+    """The streams of all file handlers."""
 
     def __init__(self) -> None:
         self._closed: list[Any] = []
 
     def let_go(self) -> None:
-        """
-        Flush and close, and keep the handlers locked, so that no other thread opens a file again.
-        """
+        """Flush and close, and keep the handlers locked, so that no other thread opens a file again."""
         handlers: list[Any] = list(live(logging.FileHandler))
         for handler in handlers:
             handler.acquire()
@@ -38,9 +34,7 @@ class LogFiles(BuiltIn):
             self._closed.append(handler)
 
     def put_right(self, arrival: Arrival) -> None:
-        """
-        Open them, and let `relativeCreated` of records not count the downtime.
-        """
+        """Open them, and let `relativeCreated` of records not count the downtime."""
         module: Any = logging
         in_nanoseconds = isinstance(module._startTime, int)  # noqa: SLF001 - since Python 3.13
         away = round(arrival.downtime * 1e9) if in_nanoseconds else arrival.downtime
@@ -51,9 +45,7 @@ class LogFiles(BuiltIn):
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        Open them; where that fails a handler tries again with its next record.
-        """
+        """Open them; where that fails a handler tries again with its next record."""
         first: OSError | None = None
         for handler in self._closed:
             mode, handler.mode = handler.mode, "a"

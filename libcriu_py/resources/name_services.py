@@ -24,13 +24,9 @@ if TYPE_CHECKING:
 _NSCD = ("/var/cache/nscd/", "/var/db/nscd/", "/var/run/nscd/", "/run/nscd/")
 _SSSD = "/var/lib/sss/"
 _NSCD_HAS_ENDED = (12, struct.pack("=iq", 0, 0))
-"""
-Where a database says whether its nscd runs, and since when: `database_pers_head` of nscd/nscd-client.h.
-"""
+"""Where a database says whether its nscd runs, and since when: `database_pers_head` of nscd/nscd-client.h."""
 _SSSD_HAS_REPLACED = (12, struct.pack("=I", 2))
-"""
-Where a cache has its status, and SSS_MC_HEADER_RECYCLED: `sss_mc_header` of util/mmap_cache.h.
-"""
+"""Where a cache has its status, and SSS_MC_HEADER_RECYCLED: `sss_mc_header` of util/mmap_cache.h."""
 
 _MAP_PRIVATE_ANONYMOUS = 0x22
 _MREMAP_MAYMOVE_FIXED = 3
@@ -38,14 +34,10 @@ _PROT_READ, _PROT_WRITE = 1, 2
 
 
 class NameServices(BuiltIn):
-    """
-    Mapped databases of nscd and SSSD, and connections to SSSD.
-    """
+    """Mapped databases of nscd and SSSD, and connections to SSSD."""
 
     def let_go(self) -> None:
-        """
-        Let the next question be one as if it were the first.
-        """
+        """Let the next question be one as if it were the first."""
         asked = False
         for mapped in list(mapped_ranges()):
             if mapped.path.startswith(_NSCD):
@@ -59,9 +51,7 @@ class NameServices(BuiltIn):
 
 
 def _take_over(start: int, size: int, change: tuple[int, bytes]) -> None:
-    """
-    Put private memory in the place of a mapping, at once, with the same content but for what says that it is over.
-    """
+    """Replace a mapping with private memory, atomically, with the same content but for what says that it is over."""
     import ctypes
 
     libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -82,9 +72,7 @@ def _take_over(start: int, size: int, change: tuple[int, bytes]) -> None:
 
 
 def _hang_up(fd: int) -> None:
-    """
-    Put what is of no use in the place of a descriptor: the number stays taken, for the plugin will close it.
-    """
+    """Put what is of no use in the place of a descriptor: the number stays taken, for the plugin will close it."""
     import socket
     import stat
 
@@ -98,9 +86,7 @@ def _hang_up(fd: int) -> None:
 
 
 def _descriptors() -> Iterator[int]:
-    """
-    Give the descriptors of SSSD's caches and connections.
-    """
+    """Yield the descriptors of SSSD's caches and connections."""
     import socket
 
     for name in os.listdir("/proc/self/fd"):

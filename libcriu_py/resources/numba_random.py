@@ -38,9 +38,7 @@ class NumbaRandom(BuiltIn):
         self._seeds: list[Callable[[bytes], object]] = []
 
     def let_go(self) -> None:
-        """
-        Find the states of this thread.
-        """
+        """Find the states of this thread."""
         helpers: Any = sys.modules.get("numba._helperlib")
         if helpers is None or self._keep:
             return
@@ -48,15 +46,11 @@ class NumbaRandom(BuiltIn):
         self._seeds = [partial(helpers.rnd_seed, state) for state in states]
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Seed them from the kernel.
-        """
+        """Seed them from the kernel."""
         for seed in self._seeds:
             seed(os.urandom(_STATE))
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        The original goes on drawing.
-        """
+        """Do nothing: the original goes on drawing."""
         self._seeds = []

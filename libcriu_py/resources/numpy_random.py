@@ -50,9 +50,7 @@ class NumpyRandom(BuiltIn):
         self._shared = False
 
     def let_go(self) -> None:
-        """
-        Find what was not seeded.
-        """
+        """Find what was not seeded."""
         legacy = self._numpy.get_state.__self__
         owners = {id(item._bit_generator): item for item in [*live(self._numpy.RandomState), legacy]}  # noqa: SLF001
         shared = legacy._bit_generator  # noqa: SLF001
@@ -76,9 +74,7 @@ class NumpyRandom(BuiltIn):
                 self._generators.append((generator, set_state))
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Draw new entropy, and new states.
-        """
+        """Draw new entropy, and new states."""
         for sequence in self._sequences:
             # In place: generators spawned later must differ too.
             entropy = int.from_bytes(os.urandom(16), "little")
@@ -93,15 +89,11 @@ class NumpyRandom(BuiltIn):
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        The original goes on drawing.
-        """
+        """Do nothing: the original goes on drawing."""
         self._sequences, self._twisters, self._generators, self._shared = [], [], [], False
 
 
 def is_drawn(sequence: Any) -> bool:
-    """
-    Tell whether a seed sequence drew its own entropy.
-    """
+    """Return whether a seed sequence drew its own entropy."""
     entropy = getattr(sequence, "entropy", None)
     return isinstance(entropy, int) and entropy.bit_length() > _DRAWN_BITS

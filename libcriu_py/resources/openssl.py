@@ -25,17 +25,13 @@ _SEED_BYTES = 64
 
 
 class OpenSsl(BuiltIn):
-    """
-    The generators of every OpenSSL in the process that can be reached.
-    """
+    """The generators of every OpenSSL in the process that can be reached."""
 
     def __init__(self) -> None:
         self._add: list[Callable[[bytes], object]] = []
 
     def let_go(self) -> None:
-        """
-        Find them.
-        """
+        """Find them."""
         module: Any = sys.modules.get("_ssl")
         if module is not None:
             self._add.append(lambda seed: module.RAND_add(seed, float(len(seed))))
@@ -57,23 +53,17 @@ class OpenSsl(BuiltIn):
             add(os.urandom(_SEED_BYTES))
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Mix bytes of the kernel into each, counted as full entropy.
-        """
+        """Mix bytes of the kernel into each, counted as full entropy."""
         for add in self._add:
             add(os.urandom(_SEED_BYTES))
 
     def come_back(self) -> None:
-        """
-        The original goes on drawing.
-        """
+        """Do nothing: the original goes on drawing."""
         self._add = []
 
 
 def shared_libraries() -> list[str]:
-    """
-    Give the libcrypto libraries that are loaded.
-    """
+    """Return the libcrypto libraries that are loaded."""
     paths = {mapped.path for mapped in mapped_ranges()}
     return sorted(
         path for path in paths if os.path.basename(path).startswith("libcrypto") and not path.endswith("(deleted)")

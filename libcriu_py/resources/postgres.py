@@ -25,9 +25,7 @@ class PsycopgPools(BuiltIn):
         self._missing: list[tuple[Any, Any, int]] = []
 
     def let_go(self) -> None:
-        """
-        Close what waits in the pools.
-        """
+        """Close what waits in the pools."""
         for name, kind in (("pool", "ConnectionPool"), ("pool_async", "AsyncConnectionPool")):
             module: Any = sys.modules.get(f"psycopg_pool.{name}")
             if module is None:
@@ -39,15 +37,11 @@ class PsycopgPools(BuiltIn):
                     connection.pgconn.finish()
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Have as many made as there were.
-        """
+        """Have as many made as there were."""
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        Have as many made as there were.
-        """
+        """Have as many made as there were."""
         missing, self._missing = self._missing, []
         for pool, task, count in missing:
             for _ in range(count):
@@ -55,9 +49,7 @@ class PsycopgPools(BuiltIn):
 
 
 def _take(pool: Any) -> list[Any]:
-    """
-    Take all connections out of a pool: no thread gets one of them meanwhile, and no task of this loop.
-    """
+    """Take all connections out of a pool: no thread gets one of them meanwhile, and no task of this loop."""
     taken = []
     while True:
         try:
@@ -67,9 +59,7 @@ def _take(pool: Any) -> list[Any]:
 
 
 class AsyncpgPools(BuiltIn):
-    """
-    The pools of asyncpg, whose holders connect when they are asked (asyncpg/pool.py, PoolConnectionHolder).
-    """
+    """The pools of asyncpg, whose holders connect when they are asked (asyncpg/pool.py, PoolConnectionHolder)."""
 
     def __init__(self) -> None:
         self._pools: list[tuple[Any, int]] = []
@@ -82,9 +72,7 @@ class AsyncpgPools(BuiltIn):
             await asyncio.sleep(0)
 
     def let_go(self) -> Any:
-        """
-        Close what is connected and not in use, in the running event loop.
-        """
+        """Close what is connected and not in use, in the running event loop."""
         idle = []
         for pool in live(sys.modules["asyncpg.pool"].Pool):
             # Newer ones connect again at once to have as many as they should.
@@ -94,15 +82,11 @@ class AsyncpgPools(BuiltIn):
         return self._close(idle) if idle else None
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Let them have as many as they should.
-        """
+        """Let them have as many as they should."""
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        Let them have as many as they should.
-        """
+        """Let them have as many as they should."""
         pools, self._pools = self._pools, []
         for pool, size in pools:
             pool._minsize = size  # noqa: SLF001

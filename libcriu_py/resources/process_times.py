@@ -18,25 +18,19 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class PsutilProcesses(BuiltIn):
-    """
-    `psutil.Process` objects of this process and of its children.
-    """
+    """`psutil.Process` objects of this process and of its children."""
 
     def __init__(self) -> None:
         self._found: list[Any] = []
 
     def let_go(self) -> None:
-        """
-        Find those of processes that will be in the copies too.
-        """
+        """Find those of processes that will be in the copies too."""
         objects: list[Any] = live(sys.modules["psutil"].Process)
         own = set(tree.processes()) if objects else set()
         self._found = [item for item in objects if item.pid in own and item.is_running()]
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Let them look at their processes anew, and forget what was read of the dump's machine.
-        """
+        """Let them look at their processes anew, and forget what was read of the dump's machine."""
         psutil: Any = sys.modules["psutil"]
         psutil._TOTAL_PHYMEM = None  # noqa: SLF001
         psutil._pmap = {}  # noqa: SLF001 - the processes that process_iter() knows
@@ -51,38 +45,28 @@ class PsutilProcesses(BuiltIn):
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        The original is who it was.
-        """
+        """Do nothing: the original is who it was."""
         self._found = []
 
 
 class PrometheusCollectors(BuiltIn):
-    """
-    The collectors of process_start_time_seconds.
-    """
+    """The collectors of process_start_time_seconds."""
 
     def __init__(self) -> None:
         self._found: list[Any] = []
 
     def let_go(self) -> None:
-        """
-        Find those that could read the time of the boot.
-        """
+        """Find those that could read the time of the boot."""
         module: Any = sys.modules.get("prometheus_client.process_collector")
         objects: list[Any] = [] if module is None else live(module.ProcessCollector)
         self._found = [item for item in objects if item._btime]  # noqa: SLF001
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Read it again.
-        """
+        """Read it again."""
         for item in self._found:
             item._btime = item._boot_time()  # noqa: SLF001
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        The original's boot was when it was.
-        """
+        """Do nothing: the original's boot was when it was."""
         self._found = []

@@ -18,17 +18,13 @@ _KEY_BYTES = 32
 
 
 class Multiprocessing(BuiltIn):
-    """
-    Key, semaphore names and temporary directory of the main process.
-    """
+    """Key, semaphore names and temporary directory of the main process."""
 
     def __init__(self) -> None:
         self._process: Any = sys.modules["multiprocessing.process"]
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Make a new key, unless children were dumped too.
-        """
+        """Make a new key, unless children were dumped too."""
         current = self._process.current_process()
         if self._process._children:  # noqa: SLF001
             return

@@ -30,9 +30,7 @@ class Random(BuiltIn):
         self._watched = False
 
     def let_go(self) -> None:
-        """
-        Find the generators. In copies nothing is to be told from then on.
-        """
+        """Find the generators. In copies nothing is to be told from then on."""
         shared: random.Random = random._inst  # noqa: SLF001
         self._found = [
             generator
@@ -44,9 +42,7 @@ class Random(BuiltIn):
         self._watched = unwatch()
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Seed them from the kernel.
-        """
+        """Seed them from the kernel."""
         for generator in self._found:
             # Not its own seed(): one that a subclass overrides may count on an argument. This is what that of
             # random.Random does without one.
@@ -55,9 +51,7 @@ class Random(BuiltIn):
         self._found = []
 
     def come_back(self) -> None:
-        """
-        The original goes on drawing, and seeding.
-        """
+        """Do nothing: the original goes on drawing, and seeding."""
         self._found = []
         if self._watched:
             watch()

@@ -47,9 +47,7 @@ PATTERNS = (
 
 
 def is_secret(name: str, patterns: Iterable[str]) -> bool:
-    """
-    Tell whether a variable's name fits a pattern, in whatever case.
-    """
+    """Return whether a variable's name fits a pattern, in whatever case."""
     return any(fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
 
 
@@ -67,15 +65,11 @@ class Secrets(BuiltIn):
         self._parked: str | None = None
 
     def covers(self, name: str) -> bool:
-        """
-        Tell whether a variable is one of them.
-        """
+        """Return whether a variable is one of them."""
         return is_secret(name, self._patterns)
 
     def let_go(self) -> None:
-        """
-        Park them, and wipe them here.
-        """
+        """Park them, and wipe them here."""
         data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
         names = [name for name in list(data) if self.covers(os.fsdecode(name))]
         if not names:
@@ -84,15 +78,11 @@ class Secrets(BuiltIn):
         wipe(names, data)
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        The hand-over has brought the new environment.
-        """
+        """Do nothing: the hand-over has brought the new environment."""
         self._parked = None
 
     def come_back(self) -> None:
-        """
-        Get them back.
-        """
+        """Get them back."""
         if self._parked is None:
             return
         from libcriu_py.linux import support
@@ -146,9 +136,7 @@ def wipe(names: Iterable[bytes], data: dict[bytes, bytes]) -> None:
 
 
 def _wipe_stack(names: set[bytes], ctypes: Any) -> None:
-    """
-    Overwrite the values in the block that the kernel laid out at exec.
-    """
+    """Overwrite the values in the block that the kernel laid out at exec."""
     place, end = initial_block()
     while place < end:
         entry = ctypes.string_at(place)

@@ -14,29 +14,21 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class SnapStart(BuiltIn):
-    """
-    What is registered with `snapshot_restore_py`.
-    """
+    """What is registered with `snapshot_restore_py`."""
 
     def __init__(self) -> None:
         self._package: Any = sys.modules["snapshot_restore_py"]
 
     def let_go(self) -> None:
-        """
-        Run the before-hooks.
-        """
+        """Run the before-hooks."""
         for function, args, kwargs in reversed(list(self._package.get_before_snapshot())):
             function(*args, **kwargs)
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Run the after-hooks.
-        """
+        """Run the after-hooks."""
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        Run the after-hooks: the original has let go what they make anew.
-        """
+        """Run the after-hooks: the original has let go what they make anew."""
         for function, args, kwargs in list(self._package.get_after_restore()):
             function(*args, **kwargs)

@@ -41,9 +41,7 @@ class TensorflowRandom(BuiltIn):
         self._generators: list[Any] = []
 
     def let_go(self) -> None:
-        """
-        Find the state, and the generators that nobody seeded.
-        """
+        """Find the state, and the generators that nobody seeded."""
         path = _library()
         context: Any = sys.modules.get("tensorflow.python.eager.context")
         stateful: Any = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
@@ -64,9 +62,7 @@ class TensorflowRandom(BuiltIn):
             self._generators = [item for item in live(stateful.Generator) if _is_drawn(item)]
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Seed all from the kernel.
-        """
+        """Seed all from the kernel."""
         if self._twister is None:
             return
         self._twister.seed()
@@ -82,22 +78,16 @@ class TensorflowRandom(BuiltIn):
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        The original goes on drawing.
-        """
+        """Do nothing: the original goes on drawing."""
         self._context, self._twister, self._generators = None, None, []
 
 
 def _library() -> str | None:
-    """
-    Give the loaded library that has the function.
-    """
+    """Return the loaded library that has the function."""
     return next((mapped.path for mapped in mapped_ranges() if os.path.basename(mapped.path).startswith(_LIBRARY)), None)
 
 
 def _is_drawn(generator: Any) -> bool:
-    """
-    Tell whether a generator was made without a seed, by the last word of its counter.
-    """
+    """Return whether a generator was made without a seed, by the last word of its counter."""
     *counter, _ = generator.state.numpy().tolist()
     return bool(counter) and abs(counter[-1]) >= _FIRST_DRAWN

@@ -24,18 +24,14 @@ if TYPE_CHECKING:
 
 
 class Terminals(BuiltIn):
-    """
-    The consoles of rich, and readline.
-    """
+    """The consoles of rich, and readline."""
 
     def __init__(self) -> None:
         self._consoles: list[tuple[Any, bool, bool, bool]] = []
         self._reset_readline: Callable[[None], object] | None = None
 
     def let_go(self) -> None:
-        """
-        Find the consoles, and what of each was looked up.
-        """
+        """Find the consoles, and what of each was looked up."""
         if "readline" in sys.modules:
             import ctypes
 
@@ -53,9 +49,7 @@ class Terminals(BuiltIn):
             )
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Look it up again.
-        """
+        """Look it up again."""
         if self._reset_readline is not None:
             self._reset_readline(None)
         for console, colors, no_color, width in self._consoles:
@@ -68,9 +62,7 @@ class Terminals(BuiltIn):
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        The original has the old terminal.
-        """
+        """Do nothing: the original has the old terminal."""
         self._consoles, self._reset_readline = [], None
 
 

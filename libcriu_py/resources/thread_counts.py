@@ -17,9 +17,7 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class ThreadCounts(BuiltIn):
-    """
-    The numbers of threads of torch and of BLAS libraries.
-    """
+    """The numbers of threads of torch and of BLAS libraries."""
 
     def __init__(self) -> None:
         self._processors = 0
@@ -27,9 +25,7 @@ class ThreadCounts(BuiltIn):
         self._torch = False
 
     def let_go(self) -> None:
-        """
-        Find the pools that have a thread for each processor.
-        """
+        """Find the pools that have a thread for each processor."""
         self._processors = len(os.sched_getaffinity(0))
         controller = import_module("threadpoolctl").ThreadpoolController()
         self._libraries = [library for library in controller.lib_controllers if library.num_threads == self._processors]
@@ -37,9 +33,7 @@ class ThreadCounts(BuiltIn):
         self._torch = torch is not None and torch.get_num_threads() == self._processors
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Give them the new number, where it is another.
-        """
+        """Set the new number, where it is another."""
         now = len(os.sched_getaffinity(0))
         if now != self._processors:
             for library in self._libraries:
@@ -50,7 +44,5 @@ class ThreadCounts(BuiltIn):
         self.come_back()
 
     def come_back(self) -> None:
-        """
-        The original has its processors.
-        """
+        """Do nothing: the original has its processors."""
         self._libraries = []

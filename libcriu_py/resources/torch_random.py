@@ -35,15 +35,11 @@ class TorchRandom(BuiltIn):
         self._with_devices = True
 
     def let_go(self) -> None:
-        """
-        Find out which generators there are.
-        """
+        """Find out which generators there are."""
         self._with_devices = has_devices(self._torch)
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Seed from the kernel.
-        """
+        """Seed from the kernel."""
         if self._keep and self._torch.initial_seed().bit_length() <= _GIVEN_BITS:
             return
         if self._with_devices:
@@ -53,9 +49,7 @@ class TorchRandom(BuiltIn):
 
 
 def has_devices(torch: Any) -> bool:
-    """
-    Tell whether generators of devices exist, or have a seed that they will begin with; in doubt they do.
-    """
+    """Return whether generators of devices exist, or have a seed that they will begin with; in doubt they do."""
     own = getattr(torch._C, "_get_privateuse1_backend_name", None)  # noqa: SLF001
     if own is None or hasattr(torch, own()) or getattr(torch._C, "_has_mps", True):  # noqa: SLF001
         return True

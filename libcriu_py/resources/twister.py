@@ -58,27 +58,21 @@ class Twister(NamedTuple):
         return None
 
     def seed(self) -> None:
-        """
-        Fill the state from the kernel, and have all of it mixed with the next number.
-        """
+        """Fill the state from the kernel, and have all of it mixed with the next number."""
         import ctypes
 
         ctypes.memmove(self.address, os.urandom(8 * _WORDS) + struct.pack("=Q", _WORDS), 8 * _WORDS + 8)
 
 
 def number_of(word: int) -> int:
-    """
-    Make a number of a word of the state.
-    """
+    """Make a number of a word of the state."""
     for shift, mask in _STEPS:
         word ^= _shifted(word, shift) & mask
     return word
 
 
 def word_of(number: int) -> int:
-    """
-    Give the word of the state that a number was made of.
-    """
+    """Return the word of the state that a number was made of."""
     for shift, mask in reversed(_STEPS):
         word = number
         # Each round has `shift` more bits right.
@@ -93,9 +87,7 @@ def _shifted(word: int, shift: int) -> int:
 
 
 def _begin(place: int) -> int | None:
-    """
-    Give where the state begins, of which words up to the index have been found.
-    """
+    """Return where the state begins, of which words up to the index have been found."""
     import ctypes
 
     areas = _areas()
@@ -115,9 +107,7 @@ def _foretell(address: int) -> int:
 
 
 def _search(pattern: bytes) -> Iterator[int]:
-    """
-    Give where a pattern is in the memory that allocators have.
-    """
+    """Yield where a pattern is in the memory that allocators have."""
     memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:
         for start, end in _areas():
@@ -131,9 +121,7 @@ def _search(pattern: bytes) -> Iterator[int]:
 
 
 def _areas() -> list[tuple[int, int]]:
-    """
-    Give the private areas of memory without a file that can be written, [heap] first.
-    """
+    """Return the private areas of memory without a file that can be written, [heap] first."""
     found: list[tuple[int, int]] = []
     for mapped in mapped_ranges():
         if mapped.permissions == "rw-p" and mapped.path in {"", "[heap]"}:

@@ -18,14 +18,10 @@ _VARIANT, _HIGH_BITS = 0x80, 0x3F
 
 
 class Uuid(BuiltIn):
-    """
-    The state of the module `uuid`.
-    """
+    """The state of the module `uuid`."""
 
     def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """
-        Take a new clock sequence and forget node and last timestamps.
-        """
+        """Take a new clock sequence and forget node and last timestamps."""
         module: Any = uuid
         module._node = None  # noqa: SLF001
         module._last_timestamp = None  # noqa: SLF001
@@ -38,9 +34,7 @@ class Uuid(BuiltIn):
 
 
 def _with_sequence(generate: Any, sequence: bytes) -> Any:
-    """
-    Give libuuid's function another clock sequence.
-    """
+    """Set another clock sequence in libuuid's function."""
     generate = getattr(generate, "libcriu_py_original", generate)
     changed = bytes([_VARIANT | sequence[0] & _HIGH_BITS, sequence[1]])
 

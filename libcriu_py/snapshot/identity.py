@@ -24,7 +24,7 @@ _FIRST_PROCESSOR = 8192
 
 
 def cpu_flags() -> list[str]:
-    """Give the feature flags of the first processor, as the kernel names them."""
+    """Return the feature flags of the first processor, as the kernel names them."""
     with open("/proc/cpuinfo", "rb", buffering=0) as file:
         head = file.read(_FIRST_PROCESSOR)
     for line in head.split(b"\n"):

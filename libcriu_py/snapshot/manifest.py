@@ -70,14 +70,14 @@ class Snapshot:
         Read a snapshot's manifest.
 
         Args:
-            path: the snapshot's directory.
+            path: The snapshot's directory.
 
         Returns:
             The snapshot.
 
         Raises:
-            SnapshotError: there is none, it is of another format, or it is damaged.
-            SnapshotUnsafe: somebody else could have written it.
+            SnapshotError: There is none, it is of another format, or it is damaged.
+            SnapshotUnsafe: Somebody else could have written it.
         """
         directory = os.path.realpath(os.fspath(path))
         manifest_path = os.path.join(directory, MANIFEST)
@@ -150,10 +150,10 @@ class Snapshot:
         Open a file from which the memory of each copy is mapped.
 
         Args:
-            part: one of `memory_files`.
+            part: One of `memory_files`.
 
         Raises:
-            SnapshotError: it is not the file of this snapshot: criu would not notice (criu/files-reg.c, open_path).
+            SnapshotError: It is not the file of this snapshot: criu would not notice (criu/files-reg.c, open_path).
         """
         path = os.path.join(self.path, part["file"])
         try:
@@ -201,7 +201,7 @@ def refuse_damaged(snapshot: Snapshot) -> None:
     Refuse a snapshot with files that are not those of its manifest, before it is made into another.
 
     Raises:
-        SnapshotError: there is such a file.
+        SnapshotError: There is such a file.
     """
     damaged = snapshot.verify()
     if damaged:
@@ -243,7 +243,7 @@ def _checked(manifest: object, path: str) -> dict[str, Any]:
 
 
 def sha256(path: str) -> str:
-    """Give the SHA-256 digest of a file, in hexadecimal."""
+    """Return the SHA-256 digest of a file, in hexadecimal."""
     import hashlib
 
     digest = hashlib.sha256()
@@ -255,12 +255,12 @@ def sha256(path: str) -> str:
 
 
 def file_entry(path: str) -> dict[str, object]:
-    """Give size and digest of a file, as the manifest has them."""
+    """Return size and digest of a file, as the manifest has them."""
     return {"size": os.stat(path).st_size, "sha256": sha256(path)}
 
 
 def files_of(directory: str) -> dict[str, dict[str, object]]:
-    """Give size and digest of every file below a snapshot directory, but the manifest, by relative name."""
+    """Return size and digest of every file below a snapshot directory, but the manifest, by relative name."""
     found: dict[str, dict[str, object]] = {}
     for base, _, names in os.walk(directory):
         for name in names:
@@ -276,8 +276,8 @@ def mapped_files(pids: Iterable[int], without: Sequence[str] = ()) -> list[dict[
     List the regular files mapped by processes, with size and mtime in nanoseconds.
 
     Args:
-        pids: the processes.
-        without: path prefixes to leave out.
+        pids: The processes.
+        without: Path prefixes to leave out.
 
     Returns:
         One entry a file, in order of their paths.

@@ -77,10 +77,10 @@ class Request(NamedTuple):
 
     def encode(self) -> bytes:
         """
-        Give the fields of the request.
+        Return the fields of the request.
 
         Raises:
-            ValueError: there is a NUL in one, or no name before the value of a variable.
+            ValueError: There is a NUL in one, or no name before the value of a variable.
         """
         kind, value = self.main if self.main is not None else ("", "")
         limits = [number for name, pair in self.limits.items() for number in (name, *pair)]
@@ -111,8 +111,8 @@ class Request(NamedTuple):
         Read the fields of a request.
 
         Raises:
-            RestoreError: it is of another protocol.
-            ValueError: it is damaged.
+            RestoreError: It is of another protocol.
+            ValueError: It is damaged.
         """
         fields = text.split(b"\0")
         if fields[0] != _PROTOCOL:
@@ -154,13 +154,13 @@ def _numbers(numbers: Iterable[int]) -> bytes:
 
 
 def current_limits() -> dict[int, tuple[int, int]]:
-    """Give the resource limits of this process."""
+    """Return the resource limits of this process."""
     numbers = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
     return {number: resource.getrlimit(number) for number in sorted(numbers)}
 
 
 def ignored_signals() -> list[int]:
-    """Give the signals that this process ignores, but those that it ignores by itself."""
+    """Return the signals that this process ignores, but those that it ignores by itself."""
     import signal
 
     others = {signal.SIGPIPE, signal.SIGXFSZ, 32, 33}  # Python's own, and those that glibc keeps for its threads
@@ -169,14 +169,14 @@ def ignored_signals() -> list[int]:
 
 
 def blocked_signals() -> list[int]:
-    """Give the signals that this thread blocks."""
+    """Return the signals that this thread blocks."""
     import signal
 
     return sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 
 
 def inherited_descriptors() -> list[int]:
-    """Give the descriptors above 2 that this process was started with: Python opens none that is kept over an exec."""
+    """Return the descriptors above 2 that this process was started with: Python opens none that survives an exec."""
     return sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2 and _is_kept_over_exec(fd))
 
 
@@ -192,7 +192,7 @@ def check_count(pass_fds: Sequence[int], inherited: Sequence[int] = ()) -> None:
     Refuse more descriptors than one message takes.
 
     Raises:
-        ValueError: there are too many.
+        ValueError: There are too many.
     """
     if len(pass_fds) + len(inherited) < support.MAX_FDS:
         return
@@ -210,9 +210,9 @@ def send_request(control: int, request: Request, pass_fds: Sequence[int]) -> Non
     Send a restored process its request; one that has ended already misses nothing.
 
     Args:
-        control: the restoring side's end of the socket whose other end is in the request's slot.
-        request: what is asked for.
-        pass_fds: the descriptors to pass, in the order of `request.pass_fds`; those of `request.inherited` follow.
+        control: The restoring side's end of the socket whose other end is in the request's slot.
+        request: What is asked for.
+        pass_fds: The descriptors to pass, in the order of `request.pass_fds`; those of `request.inherited` follow.
     """
     memory = os.memfd_create("libcriu_py-request", os.MFD_CLOEXEC)
     try:

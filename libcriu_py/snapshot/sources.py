@@ -25,7 +25,7 @@ def own_sources(*, main: bool) -> list[dict[str, object]]:
     and this package: a copy goes with another version of it as long as the format of the manifest is the same.
 
     Args:
-        main: whether the main module is one of them.
+        main: Whether the main module is one of them.
 
     Returns:
         One entry a file, in order of their paths, with size and mtime in nanoseconds; the zip file for what is in one.
@@ -49,7 +49,7 @@ def own_sources(*, main: bool) -> list[dict[str, object]]:
 
 def _path(module: object) -> str | None:
     """
-    Give the path that a module says it is from, absolute; None where it says none, or is frozen.
+    Return the path that a module says it is from, absolute; None where it says none, or is frozen.
 
     Symbolic links stay: a copy's main module is read by way of them, too.
     """
@@ -99,7 +99,7 @@ class _Places:
 
     def is_installed(self, path: str) -> bool:
         """
-        Tell whether a file is of the standard library or of an installed package.
+        Return whether a file is of the standard library or of an installed package.
 
         A package that is in site-packages by a symbolic link only is not installed but worked on.
         """
@@ -115,10 +115,10 @@ class _Places:
         return known
 
     def is_temporary(self, path: str) -> bool:
-        """Tell whether a file is one of those that programs write to load them (TensorFlow, torch), and may remove."""
+        """Return whether a file is one that programs write to load it (TensorFlow, torch), and may remove."""
         return path.startswith(self._temporary) and not _below(path).startswith(self._importable)
 
 
 def _below(path: str) -> str:
-    """Give what paths in a directory start with."""
+    """Return what paths in a directory start with."""
     return os.path.join(path, "")

@@ -32,12 +32,12 @@ class Draft:
         Reserve the directory, mode 0700.
 
         Args:
-            path: where the snapshot is to be.
-            replace: whether one that is there may be replaced.
+            path: Where the snapshot is to be.
+            replace: Whether one that is there may be replaced.
 
         Raises:
-            FileExistsError: something is there already, or is being made there.
-            OSError: it cannot be made.
+            FileExistsError: Something is there already, or is being made there.
+            OSError: It cannot be made.
         """
         self.target = os.path.realpath(os.fspath(path))
         self.path = self.target
@@ -90,7 +90,7 @@ class Draft:
         return os.path.join(self.path, MEMORY)
 
     def slot(self, name: str) -> str:
-        """Give the path of a slot."""
+        """Return the path of a slot."""
         return os.path.join(self.path, SLOTS_DIRECTORY, name)
 
     def populate(self) -> None:
@@ -108,7 +108,7 @@ class Draft:
         Write the manifest and put the snapshot where it is to be.
 
         Args:
-            manifest: all but the list of files.
+            manifest: All but the list of files.
         """
         self._tidy()
         write_manifest(self.path, {**manifest, "files": files_of(self.path)})
@@ -143,7 +143,7 @@ class Draft:
 
 def name_beside(target: str) -> str:
     """
-    Give a name for what is to take the place of a snapshot.
+    Return a name for what is to take the place of a snapshot.
 
     No pid is in it: in pid namespaces the same ones come again, and one that was killed has left its directory.
     """

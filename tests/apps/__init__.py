@@ -1,3 +1,1 @@
-"""
-Real programs from PyPI, conventional and restored.
-"""
+"""Real programs from PyPI, conventional and restored."""

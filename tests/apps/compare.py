@@ -106,9 +106,7 @@ _VOLATILE = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?|\b\d+\.\d\ds\
 
 
 class Outcome(NamedTuple):
-    """
-    What a run gave.
-    """
+    """What a run gave."""
 
     status: int
     stdout: str
@@ -117,9 +115,7 @@ class Outcome(NamedTuple):
 
 
 def prepare(app: App, directory: Path) -> None:
-    """
-    Write the files of an app.
-    """
+    """Write the files of an app."""
     for name, content in app.files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,9 +123,7 @@ def prepare(app: App, directory: Path) -> None:
 
 
 def run(command: Sequence[str], app: App, directory: Path, url: str) -> Outcome:
-    """
-    Run an app in a fresh directory that has always the same path.
-    """
+    """Run an app in a fresh directory that has always the same path."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     prepare(app, directory)
@@ -147,9 +141,7 @@ def run(command: Sequence[str], app: App, directory: Path, url: str) -> Outcome:
 
 
 def commands(app: App, scripts: Path, directory: Path) -> tuple[list[str], list[str]]:
-    """
-    Give the conventional command, and what `libcriu-py snapshot` is told.
-    """
+    """Return the conventional command, and what `libcriu-py snapshot` is told."""
     if app.name.startswith("-m "):
         return [sys.executable, *app.name.split()], app.name.split()
     if app.name.endswith(".py"):
@@ -193,9 +185,7 @@ def compare(name: str, app: App, place: Path, url: str) -> dict[str, str]:
 
 
 def difference(expected: Outcome, command: Sequence[str], app: App, directory: Path, url: str) -> str:
-    """
-    Run a command twice; returns what differs from what is expected, or SAME.
-    """
+    """Run a command twice; returns what differs from what is expected, or SAME."""
     for _ in range(2):
         restored = run(command, app, directory, url)
         for what in Outcome._fields:
@@ -207,9 +197,7 @@ def difference(expected: Outcome, command: Sequence[str], app: App, directory: P
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """
-        Say nothing.
-        """
+        """Say nothing."""
 
 
 def main(names: Sequence[str]) -> int:

@@ -88,9 +88,7 @@ print(json.dumps([json.loads(copy.communicate()[0]) for copy in copies]))
 
 
 class Check(NamedTuple):
-    """
-    A program, what its copies agree on, the settings of resources, and its arguments.
-    """
+    """A program, what its copies agree on, the settings of resources, and its arguments."""
 
     code: str
     kept: set[str]
@@ -120,9 +118,7 @@ CHECKS = {
 
 
 def two_copies(check: Check, place: Path) -> list[dict[str, Any]]:
-    """
-    Let a program checkpoint itself, and give what two copies of it, restored at once, have printed as JSON.
-    """
+    """Let a program checkpoint itself, and give what two copies of it, restored at once, have printed as JSON."""
     snapshot = place / "snap"
     env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", check.code, str(snapshot), json.dumps(check.resources), *check.arguments]
@@ -135,9 +131,7 @@ def two_copies(check: Check, place: Path) -> list[dict[str, Any]]:
 
 
 def compare(check: Check) -> list[str]:
-    """
-    Name what is not as it should be: what two copies of a program must agree on, and what they must not.
-    """
+    """Name what is not as it should be: what two copies of a program must agree on, and what they must not."""
     with tempfile.TemporaryDirectory(prefix="frameworks-") as directory:
         first, second = two_copies(check, Path(directory))
     wrong = [f"{name} is the same" for name in first.keys() - check.kept if first[name] == second[name]]

@@ -1,3 +1,1 @@
-"""
-CPython's own tests, run in a restored interpreter and in a fresh one.
-"""
+"""CPython's own tests, run in a restored interpreter and in a fresh one."""

@@ -29,13 +29,9 @@ MODULES = (
     *("test_asyncio", "test_multiprocessing_fork", "test_concurrent_futures"),
 )
 EXPECTED = Path(__file__).with_name("differences.json")
-"""
-Differences that docs/resources.md explains: for each module, tests and why.
-"""
+"""Differences that docs/resources.md explains: for each module, tests and why."""
 LEFT_OUT = {"test_socket": ("*VSOCK*",)}
-"""
-Patterns of tests that hang in a fresh interpreter too: those of VSOCK, in a virtual machine whose host does not answer.
-"""
+"""Patterns of tests that hang in a fresh interpreter too: those of VSOCK, in a virtual machine with a mute host."""
 # How long a process may take to end after SIGTERM before it is killed, in seconds.
 _GRACE = 10
 
@@ -56,9 +52,7 @@ class Result(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """
-        Count the verdicts.
-        """
+        """Count the verdicts."""
         verdicts = list(self.tests.values())
         counts = " ".join(f"{verdicts.count(kind)} {kind}" for kind in ("ok", "failed", "skipped"))
         return f"{counts}, {'time was up' if self.status is None else f'status {self.status}'}"
@@ -101,9 +95,7 @@ def _wait(process: subprocess.Popen[bytes], limit: float) -> int | None:
 
 
 def _read(report: Path) -> dict[str, str]:
-    """
-    Read the JUnit report of regrtest (Lib/test/libregrtest/testresult.py).
-    """
+    """Read the JUnit report of regrtest (Lib/test/libregrtest/testresult.py)."""
     verdicts = {}
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - we have just had it written
         kinds = {child.tag for child in case}
@@ -113,9 +105,7 @@ def _read(report: Path) -> dict[str, str]:
 
 
 def differences(fresh: Result, restored: Result) -> dict[str, str]:
-    """
-    Name the tests with another verdict, and how it differs.
-    """
+    """Name the tests with another verdict, and how it differs."""
     if None in {fresh.status, restored.status}:
         # The report is written at the end: there is nothing to compare, which is no success.
         return {"time limit": f"{fresh.summary} -> {restored.summary}"}
@@ -131,9 +121,7 @@ def differences(fresh: Result, restored: Result) -> dict[str, str]:
 
 
 def take_snapshot(python: str, path: str) -> None:
-    """
-    Make the snapshot of `python -m test`.
-    """
+    """Make the snapshot of `python -m test`."""
     command = [python, "-m", "libcriu_py", "snapshot", "-o", path, "-m", "test"]
     subprocess.run(command, check=True)
 

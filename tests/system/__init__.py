@@ -1,3 +1,1 @@
-"""
-Tests that dump and restore real processes.
-"""
+"""Tests that dump and restore real processes."""

@@ -1,6 +1,4 @@
-"""
-An account without any rights, and what it needs to run the package.
-"""
+"""An account without any rights, and what it needs to run the package."""
 
 from __future__ import annotations
 
@@ -45,15 +43,11 @@ REQUIREMENTS = (
     "threadpoolctl",
     "tomli",
 )
-"""
-What the package, its extras and its examples import, and the programs of the tests.
-"""
+"""What the package, its extras and its examples import, and the programs of the tests."""
 
 
 def _link(source: str, target: str) -> None:
-    """
-    Copy a file as a hard link, which takes no time, or where that cannot be, by its content.
-    """
+    """Copy a file as a hard link, which takes no time, or where that cannot be, by its content."""
     try:
         os.link(source, target)
     except OSError:
@@ -79,14 +73,12 @@ class Account:
 
     @property
     def is_self(self) -> bool:
-        """
-        Tell whether it is the account of the test run itself, which then has no rights either.
-        """
+        """Return whether it is the account of the test run itself, which then has no rights either."""
         return self.uid == os.geteuid()
 
     def environment(self, **more: str) -> dict[str, str]:
         """
-        Give the environment of a fresh login, and what finds criu.
+        Return the environment of a fresh login, and what finds criu.
 
         Args:
             more: Further variables.
@@ -104,9 +96,7 @@ class Account:
 
     @cached_property
     def criu(self) -> Path:
-        """
-        A criu program that the account can run, without file capabilities.
-        """
+        """A criu program that the account can run, without file capabilities."""
         if self._reaches(self._criu, "--version"):
             return self._criu
         copy = self.home / "criu"
@@ -116,9 +106,7 @@ class Account:
 
     @cached_property
     def python(self) -> Path:
-        """
-        An interpreter that has the package and that the account can run.
-        """
+        """An interpreter that has the package and that the account can run."""
         here = Path(sys.executable)
         if self._reaches(here, "-c", "import libcriu_py._ffi, pandas"):
             return here
@@ -154,9 +142,7 @@ class Account:
 
     @cached_property
     def native_launcher(self) -> str:
-        """
-        The libcriu-py-run of that interpreter's package.
-        """
+        """The libcriu-py-run of that interpreter's package."""
         code = "from libcriu_py.copies.launcher import find; print(find() or '')"
         found = str(run_as(self, [self.python, "-c", code], cwd="/", check=True).stdout).strip()
         assert found, "libcriu-py-run was not built"
@@ -164,23 +150,17 @@ class Account:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """
-        What makes `subprocess` start a program as the account, without any group but its own.
-        """
+        """What makes `subprocess` start a program as the account, without any group but its own."""
         return {} if self.is_self else {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def directory(self) -> Path:
-        """
-        Make an empty directory that is the account's own, 0700.
-        """
+        """Make an empty directory that is the account's own, 0700."""
         path = Path(tempfile.mkdtemp(prefix="test-", dir=None if self.is_self else self.home))
         self.give(path)
         return path
 
     def give(self, path: Path) -> None:
-        """
-        Make the account the owner of a file or directory.
-        """
+        """Make the account the owner of a file or directory."""
         if not self.is_self:
             os.chown(path, self.uid, self.gid)
 

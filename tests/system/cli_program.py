@@ -1,6 +1,4 @@
-"""
-The program that the tests of ``libcriu-py run`` start conventionally and restored: it does what its arguments say.
-"""
+"""The program that the tests of ``libcriu-py run`` start conventionally and restored: it does what arguments say."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ if TYPE_CHECKING:
 
 
 def say(*words: object) -> None:
-    """
-    Print a line, at once, also from a signal handler that interrupts another line: no buffer can be entered twice.
-    """
+    """Print a line at once, also from a signal handler that interrupts another line: no buffer can be entered twice."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
@@ -46,9 +42,7 @@ def idle(*, reads: bool) -> None:
 
 
 def report() -> None:
-    """
-    Tell what a program can see of how it was started.
-    """
+    """Tell what a program can see of how it was started."""
     with open("/proc/self/stat", encoding="ascii") as file:
         terminal = file.read().rpartition(")")[2].split()[4]
     seen = {
@@ -69,18 +63,14 @@ def report() -> None:
 
 
 def terminal() -> None:
-    """
-    Tell what a program can see of its terminal.
-    """
+    """Tell what a program can see of its terminal."""
     with open("/dev/tty", "w", encoding="utf-8") as tty:
         tty.write("to the terminal\n")
     say("foreground", os.tcgetpgrp(0) == os.getpgrp(), "name", os.ttyname(0) == os.ttyname(1))
 
 
 def window() -> None:
-    """
-    Print the size of the terminal now and each time it changes.
-    """
+    """Print the size of the terminal now and each time it changes."""
 
     def changed(number: int, frame: FrameType | None) -> None:
         say("changed", *os.get_terminal_size())
@@ -92,9 +82,7 @@ def window() -> None:
 
 
 def lines() -> None:
-    """
-    Answer each line that is typed.
-    """
+    """Answer each line that is typed."""
     say("ready")
     for line in sys.stdin:
         say("got", line.strip())
@@ -102,9 +90,7 @@ def lines() -> None:
 
 
 def count(*names: str) -> None:
-    """
-    Count signals until a line comes.
-    """
+    """Count signals until a line comes."""
     counts = dict.fromkeys(names, 0)
 
     def caught(number: int, frame: FrameType | None) -> None:
@@ -120,17 +106,13 @@ def count(*names: str) -> None:
 
 
 def wait() -> None:
-    """
-    Wait for a signal that ends the process.
-    """
+    """Wait for a signal that ends the process."""
     say("ready")
     idle(reads=False)
 
 
 def graceful() -> None:
-    """
-    End with status 5 when asked to.
-    """
+    """End with status 5 when asked to."""
 
     def end(number: int, frame: FrameType | None) -> None:
         say("leaving")
@@ -141,63 +123,47 @@ def graceful() -> None:
 
 
 def digest() -> None:
-    """
-    Read all of standard input.
-    """
+    """Read all of standard input."""
     data = sys.stdin.buffer.read()
     say(len(data), hashlib.sha256(data).hexdigest())
 
 
 def flood() -> None:
-    """
-    Print until nobody reads.
-    """
+    """Print until nobody reads."""
     while True:
         print("x" * 1000)
 
 
 def fail(status: str) -> None:
-    """
-    End with a status.
-    """
+    """End with a status."""
     say("failing")
     sys.exit(int(status))
 
 
 def die(number: str) -> None:
-    """
-    End by a signal.
-    """
+    """End by a signal."""
     say("dying")
     os.kill(os.getpid(), int(number))
 
 
 def crash() -> None:
-    """
-    Raise an exception.
-    """
+    """Raise an exception."""
     message = "no reason"
     raise RuntimeError(message)
 
 
 def message() -> None:
-    """
-    End with a message.
-    """
+    """End with a message."""
     sys.exit("that was it")
 
 
 def copy() -> None:
-    """
-    Copy standard input to standard output.
-    """
+    """Copy standard input to standard output."""
     sys.stdout.write(sys.stdin.read())
 
 
 def quiet() -> None:
-    """
-    Tell through the exit status which standard streams are open.
-    """
+    """Tell through the exit status which standard streams are open."""
     status = sum(1 << fd for fd, file in enumerate((sys.stdin, sys.stdout, sys.stderr)) if file is not None)
     for fd in range(3):
         try:

@@ -1,6 +1,4 @@
-"""
-The test program of the command, started in the two ways that are compared.
-"""
+"""The test program of the command, started in the two ways that are compared."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ class SampleProgram(NamedTuple):
 
     @classmethod
     def in_directory(cls, mode: Mode, directory: Path) -> SampleProgram:
-        """
-        Put the program into a directory of the mode's account, and take a snapshot of it.
-        """
+        """Put the program into a directory of the mode's account, and take a snapshot of it."""
         script = directory / "program.py"
         shutil.copyfile(SOURCE, script)
         mode.account.give(script)
@@ -41,16 +37,12 @@ class SampleProgram(NamedTuple):
 
     @property
     def conventional(self) -> list[str]:
-        """
-        The command that starts the program without any snapshot.
-        """
+        """The command that starts the program without any snapshot."""
         return [*self.mode.prefix, str(self.mode.account.python), str(self.directory / "program.py")]
 
     @property
     def restored(self) -> list[str]:
-        """
-        The command that restores it.
-        """
+        """The command that restores it."""
         return [*self.mode.command, "run", "--no-fallback", str(self.directory / "snap")]
 
 

@@ -1,6 +1,4 @@
-"""
-A terminal for tests: a process, or an interactive shell, at the other end of a pseudoterminal.
-"""
+"""A terminal for tests: a process, or an interactive shell, at the other end of a pseudoterminal."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ if TYPE_CHECKING:
 
 PROMPT = "prompt-8b1f> "
 PATIENCE = 20.0
-"""
-Seconds until something that was expected is given up.
-"""
+"""Seconds until something that was expected is given up."""
 
 
 class Terminal:
@@ -92,9 +88,7 @@ class Terminal:
         self.close()
 
     def close(self) -> None:
-        """
-        Hang up, which ends everything in the session, and reap its leader.
-        """
+        """Hang up, which ends everything in the session, and reap its leader."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._foreground() or self.process.pid, signal.SIGKILL)
         os.close(self.fd)
@@ -203,9 +197,7 @@ class Terminal:
         return self.process.wait(PATIENCE)
 
     def _read(self, deadline: float) -> bool:
-        """
-        Add what appears next to `seen`; False at the end or after the deadline.
-        """
+        """Add what appears next to `seen`; False at the end or after the deadline."""
         ready, _, _ = select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             return False
@@ -217,9 +209,7 @@ class Terminal:
         return bool(data)
 
     def _foreground(self) -> int:
-        """
-        Return the foreground process group of the terminal; 0 if it has none.
-        """
+        """Return the foreground process group of the terminal; 0 if it has none."""
         try:
             return os.tcgetpgrp(self.fd)
         except OSError:

@@ -1,6 +1,4 @@
-"""
-Fixtures of the tests that dump and restore: accounts, modes, and the check that nothing is left behind.
-"""
+"""Fixtures of the tests that dump and restore: accounts, modes, and the check that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODES = ("root", "rootless-as-root", "rootless", "capability") if os.geteuid() == 0 else ("rootless",)
-"""
-The ways to be allowed that this test run can try; without rights there is but one.
-"""
+"""The ways to be allowed that this test run can try; without rights there is but one."""
 
 
 ONCE = tuple(name for name in MODES if name != "rootless-as-root")
@@ -39,9 +35,7 @@ difference to launchers and to the modes themselves.
 """
 
 IN_PLACE = tuple(name for name in ONCE if name != "rootless")
-"""
-Those in which programs are dumped and restored where they are, without being started by the command.
-"""
+"""Those in which programs are dumped and restored where they are, without being started by the command."""
 
 
 class Mode(NamedTuple):
@@ -61,25 +55,19 @@ class Mode(NamedTuple):
     criu: Path | None = None
 
     def run(self, argv: Sequence[object], **options: Any) -> subprocess.CompletedProcess[Any]:
-        """
-        Run a program in this mode; the options are those of `run_as`.
-        """
+        """Run a program in this mode; the options are those of `run_as`."""
         env = {**self.env, **(options.pop("env", None) or {})}
         return run_as(self.account, argv, env=env, **options)
 
     @property
     def env(self) -> dict[str, str]:
-        """
-        The variables that force the mode.
-        """
+        """The variables that force the mode."""
         criu = {} if self.criu is None else {"LIBCRIU_PY_CRIU": str(self.criu)}
         return {"LIBCRIU_PY_MODE": self.value, **criu}
 
     @property
     def prefix(self) -> list[str]:
-        """
-        What a command line begins with that runs a program in this mode, whoever starts it; it takes its place.
-        """
+        """What a command line begins with that runs a program in this mode, whoever starts it; it takes its place."""
         variables = {**self.account.environment(), **self.env}
         env = ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items())]
         if self.account.is_self:
@@ -90,17 +78,13 @@ class Mode(NamedTuple):
 
     @property
     def command(self) -> list[str]:
-        """
-        The command `libcriu-py` in this mode, up to its arguments.
-        """
+        """The command `libcriu-py` in this mode, up to its arguments."""
         return [*self.prefix, str(self.account.python), "-m", "libcriu_py"]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def test_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """
-    Mark all processes of this run, and give it a directory of its own for temporary files.
-    """
+    """Mark all processes of this run, and give it a directory of its own for temporary files."""
     tempfile.tempdir = str(tmp_path_factory.mktemp("tmp"))
     os.environ.update({leaks.MARKER: secrets.token_hex(8), "TMPDIR": tempfile.tempdir})
     yield
@@ -111,9 +95,7 @@ def test_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(test_session: None) -> Iterator[None]:
-    """
-    Fail a test that leaves a descriptor, a zombie, a process or a temporary file.
-    """
+    """Fail a test that leaves a descriptor, a zombie, a process or a temporary file."""
     gc.freeze()  # to go through what pytest and all test modules consist of would take 50 ms each time
     before = leaks.observe()
     yield
@@ -125,16 +107,12 @@ def nothing_left_behind(test_session: None) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def own_account(criu_binary: Path) -> Account:
-    """
-    The account that runs the tests.
-    """
+    """Return the account that runs the tests."""
     return Account(pwd.getpwuid(os.geteuid()).pw_name, criu_binary)
 
 
 def _change_accounts(program: str, *arguments: str) -> None:
-    """
-    Run useradd or userdel, which wait 15 s for each other; another test run on this machine may take longer.
-    """
+    """Run useradd or userdel, which wait 15 s for each other; another test run on this machine may take longer."""
     argv = [f"/usr/sbin/{program}", *arguments]
     complaint = ""
     for _ in range(5):
@@ -151,9 +129,7 @@ def _change_accounts(program: str, *arguments: str) -> None:
 
 @pytest.fixture(scope="session")
 def account(own_account: Account, criu_binary: Path) -> Iterator[Account]:
-    """
-    An account without any rights: one made for this run, or the one that runs it where that is no root.
-    """
+    """Yield an account without any rights: one made for this run, or the one that runs it where that is not root."""
     if os.geteuid() != 0:
         yield own_account
         return
@@ -170,9 +146,7 @@ def account(own_account: Account, criu_binary: Path) -> Iterator[Account]:
 
 @pytest.fixture
 def directory_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Account], Path]]:
-    """
-    Make empty directories that are an account's own; a failed test prints the logs in them.
-    """
+    """Make empty directories that are an account's own; a failed test prints the logs in them."""
     made: list[Path] = []
 
     def make(account: Account) -> Path:
@@ -187,9 +161,7 @@ def directory_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Account],
 
 @pytest.fixture(scope="session")
 def mode_named(request: pytest.FixtureRequest, own_account: Account) -> Callable[[str], Mode]:
-    """
-    Give a mode by its name, making what it needs.
-    """
+    """Return what finds a mode by its name, making what it needs."""
 
     def find(name: str) -> Mode:
         criu = request.getfixturevalue("capability_criu") if name == "capability" else None
@@ -201,9 +173,7 @@ def mode_named(request: pytest.FixtureRequest, own_account: Account) -> Callable
 
 @pytest.fixture(scope="session")
 def program_in(mode_named: Callable[[str], Mode]) -> Iterator[Callable[[str], SampleProgram]]:
-    """
-    Give the test program of the command for a mode, with a snapshot of it that is made once.
-    """
+    """Yield what finds the test program of the command for a mode, with a snapshot that is made once."""
     made: dict[str, SampleProgram] = {}
 
     def find(name: str) -> SampleProgram:
@@ -220,17 +190,13 @@ def program_in(mode_named: Callable[[str], Mode]) -> Iterator[Callable[[str], Sa
 
 @pytest.fixture(scope="module", params=MODES)
 def program(request: pytest.FixtureRequest, program_in: Callable[[str], SampleProgram]) -> SampleProgram:
-    """
-    The test program of the command in each mode.
-    """
+    """Return the test program of the command in each mode."""
     return program_in(request.param)
 
 
 @pytest.fixture(scope="module", params=("conventional", *MODES))
 def way(request: pytest.FixtureRequest, program_in: Callable[[str], SampleProgram]) -> Way:
-    """
-    Each way to start the test program: conventionally, and restored in each mode.
-    """
+    """Each way to start the test program: conventionally, and restored in each mode."""
     if request.param == "conventional":
         program = program_in(MODES[0])
         return Way(program.mode, program.conventional)
@@ -240,9 +206,7 @@ def way(request: pytest.FixtureRequest, program_in: Callable[[str], SampleProgra
 
 @pytest.fixture(scope="module")
 def start(way: Way) -> list[str]:
-    """
-    What starts the test program in each of these ways, up to its arguments.
-    """
+    """Return what starts the test program in each of these ways, up to its arguments."""
     return way.argv
 
 
@@ -258,24 +222,18 @@ def mode(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> M
 
 @pytest.fixture
 def command(mode: Mode, directory_of: Callable[[Account], Path]) -> Command:
-    """
-    Give the command in each mode.
-    """
+    """Return the command in each mode."""
     return Command(mode, directory_of(mode.account))
 
 
 @pytest.fixture
 def one(own_account: Account, mode_named: Callable[[str], Mode], directory_of: Callable[[Account], Path]) -> Command:
-    """
-    Give the command in one mode, for what does not depend on it.
-    """
+    """Return the command in one mode, for what does not depend on it."""
     return Command(mode_named("root"), directory_of(own_account))
 
 
 @pytest.fixture(scope="session")
 def capability_criu(account: Account) -> Iterator[Path]:
-    """
-    A copy of criu with the file capabilities that are needed here, which nobody but the account and root can run.
-    """
+    """Yield a copy of criu with the file capabilities needed here, which only the account and root can run."""
     with capable_criu(account) as path:
         yield path

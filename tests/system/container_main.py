@@ -18,9 +18,7 @@ from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID = 0x20000, 0x4000000, 0x8000000, 0x20000000
 NAMESPACE_FLAGS = 0x7E020000
-"""
-All CLONE_NEW* flags, as the default profiles of Docker and Podman mask them.
-"""
+"""All CLONE_NEW* flags, as the default profiles of Docker and Podman mask them."""
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
@@ -29,17 +27,13 @@ SCMP_CMP_MASKED_EQ = 7
 
 COVERED = ("/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug")
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-"""
-maskedPaths and readonlyPaths of the engines' default configuration.
-"""
+"""maskedPaths and readonlyPaths of the engines' default configuration."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Comparison(ctypes.Structure):
-    """
-    struct scmp_arg_cmp of libseccomp.
-    """
+    """struct scmp_arg_cmp of libseccomp."""
 
     _fields_ = (
         ("arg", ctypes.c_uint),
@@ -50,18 +44,14 @@ class Comparison(ctypes.Structure):
 
 
 def call(name: str, *arguments: Any) -> None:
-    """
-    Call a function of the C library that returns 0 or sets errno.
-    """
+    """Call a function of the C library that returns 0 or sets errno."""
     if getattr(libc, name)(*arguments):
         number = ctypes.get_errno()
         raise OSError(number, f"{name}{arguments}: {os.strerror(number)}")
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    """
-    Mount a file system.
-    """
+    """Mount a file system."""
     call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
 
 
@@ -86,9 +76,7 @@ def change_root(layers: list[str], options: str) -> None:
 
 
 def make_mounts(spec: dict[str, Any]) -> None:
-    """
-    Mount /proc as engines do, and take the tmpfs away.
-    """
+    """Mount /proc as engines do, and take the tmpfs away."""
     mount("none", "/", "", MS_REC | MS_PRIVATE)
     if spec["layers"]:
         change_root(spec["layers"], spec["overlay"])
@@ -135,9 +123,7 @@ def filter_calls(profile: str, capabilities: set[str]) -> None:
 
 
 def refused_calls(profile: str, capabilities: set[str]) -> dict[str, int]:
-    """
-    Name the system calls that a profile refuses whatever their arguments, and with what.
-    """
+    """Name the system calls that a profile refuses whatever their arguments, and with what."""
     tracing: tuple[str, ...] = ("kcmp", "process_madvise")
     mounting = ("unshare", "setns", "mount", "umount2", "mount_setattr", "move_mount", "open_tree", "fsopen")
     refused = dict.fromkeys(("userfaultfd", "keyctl", "add_key", "perf_event_open", "bpf"), errno.EPERM)
@@ -154,9 +140,7 @@ def refused_calls(profile: str, capabilities: set[str]) -> dict[str, int]:
 
 
 def become_user(spec: dict[str, Any]) -> None:
-    """
-    Take away the capabilities and rights that the container does not have.
-    """
+    """Take away the capabilities and rights that the container does not have."""
     if spec["capabilities"] is not None:
         for number in range(spec["last_capability"] + 1):
             if number not in spec["capabilities"]:
@@ -170,9 +154,7 @@ def become_user(spec: dict[str, Any]) -> None:
 
 
 def in_container(spec: dict[str, Any]) -> None:
-    """
-    Be pid 1 of the container, or its child.
-    """
+    """Be pid 1 of the container, or its child."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if spec["own_session"]:
         os.setsid()  # as runc does
@@ -201,9 +183,7 @@ def in_container(spec: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """
-    Make the namespaces and wait for what runs in them.
-    """
+    """Make the namespaces and wait for what runs in them."""
     spec = json.loads(sys.argv[1])
     call("unshare", CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC)
     pid = os.fork()

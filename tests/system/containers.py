@@ -1,6 +1,4 @@
-"""
-Containers for tests, made of namespaces, mounts, capabilities and a seccomp filter.
-"""
+"""Containers for tests, made of namespaces, mounts, capabilities and a seccomp filter."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ DEFAULT = (
     "kill",
     "audit_write",
 )
-"""
-The capabilities that Docker leaves to root in a container.
-"""
+"""The capabilities that Docker leaves to root in a container."""
 
 
 def run(

@@ -1,6 +1,4 @@
-"""
-Two copies of one snapshot, restored at the same instant.
-"""
+"""Two copies of one snapshot, restored at the same instant."""
 
 from __future__ import annotations
 
@@ -25,16 +23,12 @@ print(json.dumps([outputs, [copy.returncode for copy in copies]]))
 
 
 def both(dump: SelfDump, *args: str, **options: Any) -> list[Any]:
-    """
-    Restore two copies at once, and give what each has printed, read as JSON.
-    """
+    """Restore two copies at once, and give what each has printed, read as JSON."""
     outputs, statuses = json.loads(dump.call(_BOTH, *args, **options).stdout)
     assert statuses == [0, 0], outputs
     return [json.loads(output) for output in outputs]
 
 
 def two_copies(mode: Mode, directory: Path, code: str, **options: Any) -> list[Any]:
-    """
-    Let a program checkpoint itself, and give what two copies of it, restored at once, have printed as JSON.
-    """
+    """Let a program checkpoint itself, and give what two copies of it, restored at once, have printed as JSON."""
     return both(take(mode, directory, code, **options))

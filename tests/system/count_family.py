@@ -20,9 +20,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def bytes_read() -> int:
-    """
-    Return what this process, and those that it has reaped, have read, from files, pipes and sockets.
-    """
+    """Return what this process, and those that it has reaped, have read, from files, pipes and sockets."""
     values = dict(line.split(": ") for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines())
     return int(values["rchar"])
 

@@ -1,6 +1,4 @@
-"""
-Count what a start costs, in numbers that do not depend on how busy the machine is.
-"""
+"""Count what a start costs, in numbers that do not depend on how busy the machine is."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ SUMMARY = re.compile(r"^summary: (\d+)$", re.MULTILINE)
 
 
 class Family(NamedTuple):
-    """
-    What a launcher and everything that it has started, criu and the copy, took together.
-    """
+    """What a launcher and everything that it has started, criu and the copy, took together."""
 
     page_faults: int
     bytes_read: int

@@ -1,6 +1,4 @@
-"""
-Calls of the doctor, and what it says.
-"""
+"""Calls of the doctor, and what it says."""
 
 from __future__ import annotations
 
@@ -16,41 +14,31 @@ if TYPE_CHECKING:
 
 
 def command(account: Account, *arguments: str) -> list[str]:
-    """
-    Give the command line of the doctor.
-    """
+    """Return the command line of the doctor."""
     return [str(account.python), "-m", "libcriu_py", "doctor", *arguments]
 
 
 def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """
-    Read a report in JSON.
-    """
+    """Read a report in JSON."""
     assert done.stdout, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 
 
 def examine(account: Account, **limits: Any) -> dict[str, Any]:
-    """
-    Call the doctor into a container.
-    """
+    """Call the doctor into a container."""
     return report(containers.run(command(account, "--json"), account=account, **limits))
 
 
 def obstacle(told: dict[str, Any], mode: str) -> dict[str, str]:
-    """
-    Give what stops a mode.
-    """
+    """Return what stops a mode."""
     found: dict[str, str] | None = told["modes"][mode]["obstacle"]
     assert found is not None, f"{mode} works"
     return found
 
 
 def under(account: Account, script: str, *, as_root: bool = False) -> dict[str, Any]:
-    """
-    Call the doctor from a shell script of root's, in which $DOCTOR is the command.
-    """
+    """Call the doctor from a shell script of root's, in which $DOCTOR is the command."""
     doctor = shlex.join(command(account, "--json"))
     if not as_root:
         doctor = f"setpriv --reuid {account.uid} --regid {account.gid} --clear-groups {doctor}"

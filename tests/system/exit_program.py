@@ -30,15 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEPT: list[Any] = []
-"""
-What is alive when the program ends.
-"""
+"""What is alive when the program ends."""
 
 
 def temporary(out: Path) -> None:
-    """
-    Have temporary files and directories of every kind.
-    """
+    """Have temporary files and directories of every kind."""
     tempfile.tempdir = str(out)
     KEPT.append(tempfile.TemporaryDirectory(prefix="directory-"))
     for prefix, delete in (("removed-", True), ("left-", False)):
@@ -50,9 +46,7 @@ def temporary(out: Path) -> None:
 
 
 def archives(out: Path) -> None:
-    """
-    Have files of the standard library that are complete only when they are closed.
-    """
+    """Have files of the standard library that are complete only when they are closed."""
     zipped = zipfile.ZipFile(out / "zip", "w")
     zipped.writestr("name", "text")
     tarred = tarfile.open(out / "tar", "w")  # noqa: SIM115
@@ -64,9 +58,7 @@ def archives(out: Path) -> None:
 
 
 def databases(out: Path) -> None:
-    """
-    Have databases with changes that are not written, or not committed.
-    """
+    """Have databases with changes that are not written, or not committed."""
     shelf = shelve.open(str(out / "shelf"), writeback=True)  # noqa: S301, SIM115
     shelf["list"] = [1]
     shelf["list"].append(2)
@@ -78,9 +70,7 @@ def databases(out: Path) -> None:
 
 
 def children(out: Path) -> None:
-    """
-    Have children that are to be waited for, and one that is to be ended.
-    """
+    """Have children that are to be waited for, and one that is to be ended."""
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     context.Process(target=lambda: (out / "fed").write_text(str(len(queue.get())), encoding="ascii")).start()
@@ -95,18 +85,14 @@ def children(out: Path) -> None:
 
 
 def tracked(out: Path) -> None:
-    """
-    Have what the resource tracker removes: it has the standard error, and so whoever reads that waits for it.
-    """
+    """Have what the resource tracker removes: it has the standard error, and so whoever reads that waits for it."""
     memory = shared_memory.SharedMemory(create=True, size=100)
     (out / "shared").write_text(memory.name, encoding="ascii")
     KEPT.extend([memory, multiprocessing.get_context("spawn").Lock(), multiprocessing.Manager().list([1])])
 
 
 def interpreters(out: Path) -> None:
-    """
-    Have a sub-interpreter with functions to run at its end.
-    """
+    """Have a sub-interpreter with functions to run at its end."""
     module = importlib.import_module("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
     code = f"import atexit; kept = open({str(out / 'sub')!r}, 'w'); kept.write('text'); atexit.register(kept.close)"
     KEPT.append(module.create())
@@ -114,9 +100,7 @@ def interpreters(out: Path) -> None:
 
 
 def signalled(_out: Path) -> None:
-    """
-    End by a signal's handler, as servers do.
-    """
+    """End by a signal's handler, as servers do."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -128,9 +112,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 
 def main() -> None:
-    """
-    Do what the command line says.
-    """
+    """Do what the command line says."""
     out = Path(sys.argv[3])
     for name, function in KINDS.items():
         # With a sub-interpreter Python 3.11 itself forgets the status of a SystemExit.

@@ -19,22 +19,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 MARKER = "LCP_TEST_SESSION"
-"""
-The environment variable that marks the processes of one test run.
-"""
+"""The environment variable that marks the processes of one test run."""
 CACHES = ("kdat-", "namespaces-", "start-")
-"""
-How the names of files begin that the package keeps on a tmpfs from one start to the next.
-"""
+"""How the names of files begin that the package keeps on a tmpfs from one start to the next."""
 GRACE = 5.0
-"""
-Seconds in which processes may end by themselves once their test is over.
-"""
+"""Seconds in which processes may end by themselves once their test is over."""
 
 uids = {os.geteuid()}
-"""
-The users whose files are looked at.
-"""
+"""The users whose files are looked at."""
 
 
 class State(NamedTuple):
@@ -57,9 +49,7 @@ class State(NamedTuple):
 
 
 def observe() -> State:
-    """
-    Take stock.
-    """
+    """Take stock."""
     gc.collect()  # what is only garbage is not leaked
     zombies, processes = _processes()
     return State(_fds(), zombies, processes, _files(), _mounts())
@@ -121,7 +111,7 @@ def _files() -> set[Path]:
 
 def _listened_on() -> set[Path]:
     """
-    Give the sockets under which a standby pool can be reached, of whichever test process.
+    Return the sockets under which a standby pool can be reached, of whichever test process.
 
     A pool of ours that a test left is found as a process.
     """
@@ -141,17 +131,13 @@ def _mounts() -> dict[str, str]:
 
 
 def _in_use(path: Path) -> bool:
-    """
-    Tell whether a file is named after a process that lives and is not of this run.
-    """
+    """Return whether a file is named after a process that lives and is not of this run."""
     pids = {int(word) for word in path.name.split("-")[1:2] if word.isdigit()}
     return any(Path(f"/proc/{pid}").exists() and pid not in {os.getpid(), *_processes()[1]} for pid in pids)
 
 
 def wait_for_end(pids: set[int], seconds: float) -> None:
-    """
-    Wait until the processes have ended, as long as is given.
-    """
+    """Wait until the processes have ended, as long as is given."""
     deadline = time.monotonic() + seconds
     for pid in pids:
         try:
@@ -167,9 +153,7 @@ def wait_for_end(pids: set[int], seconds: float) -> None:
 
 
 def kill(pids: set[int]) -> None:
-    """
-    Kill processes that a test left, and reap those that are children of ours.
-    """
+    """Kill processes that a test left, and reap those that are children of ours."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -178,9 +162,7 @@ def kill(pids: set[int]) -> None:
 
 
 def reap(pids: set[int]) -> None:
-    """
-    Wait for children that have ended.
-    """
+    """Wait for children that have ended."""
     for pid in pids:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)

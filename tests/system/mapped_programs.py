@@ -1,6 +1,4 @@
-"""
-Programs whose memory is mapped in their copies, and snapshots of them in which more is mapped than is safe.
-"""
+"""Programs whose memory is mapped in their copies, and snapshots of them in which more is mapped than is safe."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ UNSAFE = """
     allocators.owns_heap = lambda found: False
     assert optimize.optimize(sys.argv[1], wanted="map").kind == "map"
 """
-"""
-Maps all anonymous memory of a snapshot, whoever owns it.
-"""
+"""Maps all anonymous memory of a snapshot, whoever owns it."""
 
 
 class Both(NamedTuple):
@@ -50,18 +46,14 @@ class Both(NamedTuple):
 def take_mapped(
     mode: Mode, directory: Path, code: str, *args: str, memory: str = "auto", env: dict[str, str] | None = None
 ) -> SelfDump:
-    """
-    Let a program checkpoint itself, with a kind of memory.
-    """
+    """Let a program checkpoint itself, with a kind of memory."""
     name = f"snap-{memory}"
     code = textwrap.dedent(code)
     return take(mode, directory, code, *args, name=name, env={"LIBCRIU_PY_MEMORY": memory, **(env or {})})
 
 
 def take_both(mode: Mode, directory: Path, code: str, *, env: dict[str, str] | None = None) -> Both:
-    """
-    Make a snapshot as usual, and one with everything mapped.
-    """
+    """Make a snapshot as usual, and one with everything mapped."""
     safe = take_mapped(mode, directory, code, env=env)
     unsafe = take_mapped(mode, directory, code, memory="copy", env=env)
     unsafe.call(UNSAFE)
@@ -69,9 +61,7 @@ def take_both(mode: Mode, directory: Path, code: str, *, env: dict[str, str] | N
 
 
 def memory_of(snapshot: SelfDump) -> dict[str, Any]:
-    """
-    Give what the manifest says of the memory.
-    """
+    """Return what the manifest says of the memory."""
     manifest = json.loads((snapshot.path / "manifest.json").read_text(encoding="utf-8"))
     memory: dict[str, Any] = manifest["memory"]
     return memory

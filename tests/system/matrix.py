@@ -21,9 +21,7 @@ MODES = ("root", "capability", "rootless")
 DOCUMENT = ROOT / "docs" / "unprivileged.md"
 BEGIN, END = "<!-- matrix: begin -->\n", "<!-- matrix: end -->\n"
 NOTES = {"pseudoterminal": 1, "inotify": 2}
-"""
-The notes below the table that say why programs do not work.
-"""
+"""The notes below the table that say why programs do not work."""
 
 HEAD = """\
 import ctypes, fcntl, mmap, os, pty, select, signal, socket, struct, sys, tempfile, threading, time
@@ -256,15 +254,11 @@ assert len(sys.argv[1:]) == 10_000 and sys.argv[-1] == "x" * 100
 
 
 Table = dict[str, dict[str, str]]
-"""
-By program and mode, "yes" or "no (NOTE)".
-"""
+"""By program and mode, "yes" or "no (NOTE)"."""
 
 
 def documented() -> Table:
-    """
-    Read the table.
-    """
+    """Read the table."""
     table = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.strip().splitlines()]
     names = rows[0][1:]
@@ -272,9 +266,7 @@ def documented() -> Table:
 
 
 def write(table: Table) -> None:
-    """
-    Put a table in the place of the one in the document.
-    """
+    """Put a table in the place of the one in the document."""
     rows = [["", *MODES], ["---"] * (len(MODES) + 1)]
     rows += [[program, *(table[program][mode] for mode in MODES)] for program in PROGRAMS]
     text = "".join("|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|\n" for row in rows)
@@ -283,9 +275,7 @@ def write(table: Table) -> None:
 
 
 def cell(program: str, *, works: bool) -> str:
-    """
-    Say whether a program works, with the number of the note that says why not.
-    """
+    """Say whether a program works, with the number of the note that says why not."""
     if works:
         return "yes"
     return f"no ({NOTES[program]})" if program in NOTES else "no"

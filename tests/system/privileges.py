@@ -1,6 +1,4 @@
-"""
-Programs run with more or fewer rights than an account has by itself.
-"""
+"""Programs run with more or fewer rights than an account has by itself."""
 
 from __future__ import annotations
 
@@ -97,9 +95,7 @@ def capable_criu(account: Account, *, mask: int | None = None, source: Path | No
 
 
 def write_program(account: Account, directory: Path) -> Path:
-    """
-    Put the program into a directory.
-    """
+    """Put the program into a directory."""
     path = directory / "who.py"
     path.write_text(PROGRAM, encoding="utf-8")
     account.give(path)

@@ -1,6 +1,4 @@
-"""
-Programs that checkpoint themselves, and their restored copies, in each mode.
-"""
+"""Programs that checkpoint themselves, and their restored copies, in each mode."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ def report(snap):
         "pid": os.getpid(), "stdin": sys.stdin.read(),
     }), flush=True)
 """
-"""
-A beginning of programs that print what they were given.
-"""
+"""A beginning of programs that print what they were given."""
 
 PLAIN = (
     REPORT
@@ -44,9 +40,7 @@ report(snap)
 sys.exit(len(warm) // 100)
 """
 )
-"""
-A program that does, and ends with status 10.
-"""
+"""A program that does, and ends with status 10."""
 
 
 class SelfDump(NamedTuple):
@@ -64,24 +58,18 @@ class SelfDump(NamedTuple):
     script: Path
 
     def run(self, *args: str | bytes, **options: Any) -> subprocess.CompletedProcess[Any]:
-        """
-        Run a restored copy by the command, without fallback; the options are those of `run_as`.
-        """
+        """Run a restored copy by the command, without fallback; the options are those of `run_as`."""
         command = [self.mode.account.python, "-m", "libcriu_py", "run", "--no-fallback", self.path, "--", *args]
         return self.mode.run(command, **options)
 
     def report(self, *args: str | bytes, **options: Any) -> Any:
-        """
-        Run a restored copy of a program that reports, and give what it says.
-        """
+        """Run a restored copy of a program that reports, and give what it says."""
         done = self.run(*args, **options)
         assert done.stdout, done.stderr
         return json.loads(done.stdout)
 
     def call(self, code: str, *args: str | Path, **options: Any) -> subprocess.CompletedProcess[Any]:
-        """
-        Run code that uses the API, with the snapshot's path as its first argument, as the snapshot's owner.
-        """
+        """Run code that uses the API, with the snapshot's path as its first argument, as the snapshot's owner."""
         argv = [self.mode.account.python, "-c", textwrap.dedent(code), self.path, *args]
         done = self.mode.run(argv, **options)
         assert done.returncode == 0, done.stderr
@@ -89,9 +77,7 @@ class SelfDump(NamedTuple):
 
 
 def write_program(mode: Mode, directory: Path, code: str) -> Path:
-    """
-    Write a program that the mode's account can read; one that is there stays what its snapshots hold the code of.
-    """
+    """Write a program that the mode's account can read; one that is there stays what its snapshots hold the code of."""
     source = textwrap.dedent(code)
     script = directory / "program.py"
     if script.exists() and script.read_text(encoding="utf-8") != source:
@@ -111,9 +97,7 @@ def start(
     own: bool = True,
     **more: Any,
 ) -> subprocess.CompletedProcess[Any]:
-    """
-    Start a program where it may checkpoint itself, and give what came of it.
-    """
+    """Start a program where it may checkpoint itself, and give what came of it."""
     command = [mode.account.python, "-m", "libcriu_py", "snapshot", "-o", snapshot, *options, script, *args]
     if own:
         command.insert(4, "--self")

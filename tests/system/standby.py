@@ -1,6 +1,4 @@
-"""
-A standby pool in a process of its own, for tests of what comes out of it.
-"""
+"""A standby pool in a process of its own, for tests of what comes out of it."""
 
 from __future__ import annotations
 
@@ -112,9 +110,7 @@ if len(sys.argv) > 1:
 
 
 class Stock(NamedTuple):
-    """
-    What a pool has and has given.
-    """
+    """What a pool has and has given."""
 
     waiting: int
     served: int
@@ -138,9 +134,7 @@ class Pool:
         self.complaints = ""
 
     def stock(self) -> Stock:
-        """
-        Wait until the pool is full, and tell what it has and has given.
-        """
+        """Wait until the pool is full, and tell what it has and has given."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write("\n")
@@ -150,9 +144,7 @@ class Pool:
         return Stock(*map(int, line.split()))
 
     def supervisors(self) -> set[int]:
-        """
-        Give the pids of the supervisors of its copies.
-        """
+        """Return the pids of the supervisors of its copies."""
         return {pid for pid in children(self.process.pid) if name_of(pid) == "lcp-supervisor"}
 
     def __enter__(self) -> Pool:
@@ -161,18 +153,14 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """
-        Let it end.
-        """
+        """Let it end."""
         _, self.complaints = self.process.communicate(timeout=TIMEOUT)
         if error is not None:
             print(self.complaints)
 
 
 def children(pid: int) -> set[int]:
-    """
-    Give the pids of a process's children; none when it is gone.
-    """
+    """Return the pids of a process's children; none when it is gone."""
     found: set[int] = set()
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -181,9 +169,7 @@ def children(pid: int) -> set[int]:
 
 
 def descendants(pid: int) -> set[int]:
-    """
-    Give the pids of a process's children, their children, and so on.
-    """
+    """Return the pids of a process's children, their children, and so on."""
     found: set[int] = set()
     for child in children(pid):
         found |= {child} | descendants(child)
@@ -191,9 +177,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def name_of(pid: int) -> str | None:
-    """
-    Give the name of a process; None when it is gone.
-    """
+    """Return the name of a process; None when it is gone."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,6 +1,4 @@
-"""
-Processes for the tests of the binding to dump.
-"""
+"""Processes for the tests of the binding to dump."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 KDAT = {"XDG_RUNTIME_DIR": "/dev/shm"}
-"""
-Where criu keeps its kernel-feature cache, which /run cannot hold where it is not a tmpfs.
-"""
+"""Where criu keeps its kernel-feature cache, which /run cannot hold where it is not a tmpfs."""
 
 PROLOGUE = """
 import os, signal, sys, time
@@ -82,9 +78,7 @@ class Target:
 
     @property
     def pid(self) -> int:
-        """
-        The process id.
-        """
+        """The process id."""
         return self.process.pid
 
     def __enter__(self) -> Target:
@@ -96,46 +90,34 @@ class Target:
         self.end()
 
     def alive(self) -> bool:
-        """
-        Tell whether it still runs.
-        """
+        """Return whether it still runs."""
         return self.process.poll() is None
 
     def finish(self) -> int:
-        """
-        Let it end, and return its exit status.
-        """
+        """Let it end, and return its exit status."""
         self.process.send_signal(signal.SIGUSR1)
         return self.process.wait(10)
 
     def wait(self) -> int:
-        """
-        Wait until it is gone, and return its exit status.
-        """
+        """Wait until it is gone, and return its exit status."""
         return self.process.wait(10)
 
     def end(self) -> None:
-        """
-        Kill and reap it.
-        """
+        """Kill and reap it."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
 
 
 def finish_child(pid: int) -> int:
-    """
-    Let a restored child end, and return its exit status.
-    """
+    """Let a restored child end, and return its exit status."""
     os.kill(pid, signal.SIGUSR1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @contextlib.contextmanager
 def killed(pid: int) -> Iterator[int]:
-    """
-    Kill and reap a restored child in the end.
-    """
+    """Kill and reap a restored child in the end."""
     try:
         yield pid
     finally:

@@ -1,6 +1,4 @@
-"""
-The standby benchmark, one round of its smallest program: what it measures really happens.
-"""
+"""The standby benchmark, one round of its smallest program: what it measures really happens."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_one_round_measures_what_is_compared(tmp_path: Path) -> None:
-    """
-    A bare program, a copy out of a pool and a restored one are measured, in that order.
-    """
+    """A bare program, a copy out of a pool and a restored one are measured, in that order."""
     result = tmp_path / "standby.json"
     argv = [sys.executable, ROOT / "benchmarks" / "standby.py", "--runs", "1", "--only", "empty", "--json", result]
     done = subprocess.run(list(map(str, argv)), check=False, capture_output=True, text=True)

@@ -1,6 +1,4 @@
-"""
-The startup benchmark, one round of its smallest program: what it measures really happens.
-"""
+"""The startup benchmark, one round of its smallest program: what it measures really happens."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def measure(tmp_path: Path, *options: str) -> dict[str, Any]:
-    """
-    Run the benchmark and return its JSON.
-    """
+    """Run the benchmark and return its JSON."""
     result = tmp_path / "startup.json"
     argv = [sys.executable, ROOT / "benchmarks" / "startup.py", "--runs", "1", "--only", "empty", "--json", result]
     done = subprocess.run([*map(str, argv), *options], check=False, capture_output=True, text=True)
@@ -27,9 +23,7 @@ def measure(tmp_path: Path, *options: str) -> dict[str, Any]:
 
 
 def test_one_round_measures_every_way_to_start(tmp_path: Path) -> None:
-    """
-    A conventional start and the restored one are measured; each peer is, or is named with the reason.
-    """
+    """A conventional start and the restored one are measured; each peer is, or is named with the reason."""
     values = measure(tmp_path)
     measured = values["scenarios"]["empty"]
     always = {"conventional", "launcher in Python", "os.fork, warm parent", "forkserver", "/bin/true"}
@@ -45,9 +39,7 @@ def test_one_round_measures_every_way_to_start(tmp_path: Path) -> None:
 
 
 def test_missing_pycriu_is_named(tmp_path: Path) -> None:
-    """
-    A directory without pycriu is no reason to stop, and none to be silent.
-    """
+    """A directory without pycriu is no reason to stop, and none to be silent."""
     values = measure(tmp_path, "--pycriu", str(tmp_path))
     assert "pycriu" not in values["scenarios"]["empty"]["variants"]
     assert any(line.startswith("pycriu") for line in values["skipped"])

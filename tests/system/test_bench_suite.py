@@ -1,6 +1,4 @@
-"""
-All benchmarks in one go: results, pictures and documents, for one part of them.
-"""
+"""All benchmarks in one go: results, pictures and documents, for one part of them."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_part_is_measured_and_put_into_the_documents(tmp_path: Path) -> None:
-    """
-    The documents get the table of what was measured, and keep the others.
-    """
+    """The documents get the table of what was measured, and keep the others."""
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "docs/benchmarks.md"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())

@@ -1,6 +1,4 @@
-"""
-The benchmark of jobs that use a part of their memory, one round of a small one.
-"""
+"""The benchmark of jobs that use a part of their memory, one round of a small one."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_one_round_measures_every_way(tmp_path: Path) -> None:
-    """
-    Reading and writing is measured with each way to get memory.
-    """
+    """Reading and writing is measured with each way to get memory."""
     result = tmp_path / "touch.json"
     argv = [sys.executable, ROOT / "benchmarks" / "touch.py", "--runs", "1", "--megabytes", "8", "--share", "100"]
     done = subprocess.run([*map(str, argv), "--json", str(result)], check=False, capture_output=True, text=True)

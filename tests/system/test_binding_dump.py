@@ -1,6 +1,4 @@
-"""
-Dump and restore through the binding: the scenarios of CRIU's own libcriu tests, and more.
-"""
+"""Dump and restore through the binding: the scenarios of CRIU's own libcriu tests, and more."""
 
 from __future__ import annotations
 
@@ -63,25 +61,19 @@ os._exit(17)
 
 
 def dump_options(directory: Path, target: Target, **more: object) -> DumpOptions:
-    """
-    Options of an ordinary dump.
-    """
+    """Options of an ordinary dump."""
     options = DumpOptions(images_dir=directory, pid=target.pid, log_file="dump.log", unprivileged=True)
     return DumpOptions(**{**options.to_native(), **more})  # type: ignore[arg-type]
 
 
 def restore_options(directory: Path, **more: object) -> RestoreOptions:
-    """
-    Options of an ordinary restore.
-    """
+    """Options of an ordinary restore."""
     options = RestoreOptions(images_dir=directory, log_file="restore.log", unprivileged=True)
     return RestoreOptions(**{**options.to_native(), **more})  # type: ignore[arg-type]
 
 
 def test_a_child_is_dumped_and_restored_again_and_again(tmp_path: Path) -> None:
-    """
-    A dumped process is gone; each copy has its pid, is our child and ends as the original would.
-    """
+    """A dumped process is gone; each copy has its pid, is our child and ends as the original would."""
     criu = Criu()
     with Target(WAIT) as target:
         assert criu.dump(dump_options(tmp_path, target), env=KDAT) is DumpOutcome.DUMPED
@@ -93,9 +85,7 @@ def test_a_child_is_dumped_and_restored_again_and_again(tmp_path: Path) -> None:
 
 
 def test_leave_running_leaves_the_process_running(tmp_path: Path) -> None:
-    """
-    The process goes on after its dump and is not our business any more.
-    """
+    """The process goes on after its dump and is not our business any more."""
     with Target(WAIT) as target:
         Criu().dump(dump_options(tmp_path, target, leave_running=True), env=KDAT)
         assert target.alive()
@@ -103,9 +93,7 @@ def test_leave_running_leaves_the_process_running(tmp_path: Path) -> None:
 
 
 def test_a_restore_that_is_no_child_goes_to_a_reaper(tmp_path: Path) -> None:
-    """
-    `restore` gives the tree to init or the nearest subreaper, which here is this process.
-    """
+    """`restore` gives the tree to init or the nearest subreaper, which here is this process."""
     libc, before = ctypes.CDLL(None), ctypes.c_int()
     libc.prctl(37, ctypes.byref(before))  # PR_GET_CHILD_SUBREAPER
     libc.prctl(36, 1)
@@ -121,9 +109,7 @@ def test_a_restore_that_is_no_child_goes_to_a_reaper(tmp_path: Path) -> None:
 
 
 def self_dump(tmp_path: Path, code: str) -> list[readers.Process]:
-    """
-    Let a program dump itself, restore it three times, and return what was dumped.
-    """
+    """Let a program dump itself, restore it three times, and return what was dumped."""
     directory, marks = tmp_path / "images", tmp_path / "marks"
     directory.mkdir()
     program = code.replace("{env}", repr(KDAT))
@@ -148,18 +134,14 @@ def test_a_process_dumps_itself_without_a_zombie(tmp_path: Path) -> None:
 
 
 def test_a_subreaper_dumps_itself_and_stays_one(tmp_path: Path) -> None:
-    """
-    The orphaned criu does not fall back to a process that adopts orphans, and it adopts them again afterwards.
-    """
+    """The orphaned criu does not fall back to a process that adopts orphans, and it adopts them again afterwards."""
     check = "got = ctypes.c_int(); libc.prctl(37, ctypes.byref(got)); assert got.value == 1\nwith open(marks"
     code = SELF.replace("ready()\n", "import ctypes; libc = ctypes.CDLL(None); libc.prctl(36, 1)\nready()\n")
     assert len(self_dump(tmp_path, code.replace("with open(marks", check))) == 1
 
 
 def test_a_self_dump_without_a_kill_says_dumped(tmp_path: Path) -> None:
-    """
-    With leave_running the original gets DUMPED, and the copy RESTORED.
-    """
+    """With leave_running the original gets DUMPED, and the copy RESTORED."""
     directory, marks = tmp_path / "images", tmp_path / "marks"
     directory.mkdir()
     code = SELF.replace("{env}", repr(KDAT)).replace("log_file=", "leave_running=True, log_file=")
@@ -173,9 +155,7 @@ def test_a_self_dump_without_a_kill_says_dumped(tmp_path: Path) -> None:
 
 
 def test_a_failed_self_dump_leaves_the_process_as_it_was(tmp_path: Path) -> None:
-    """
-    The refusal is raised in the process, without children or new descriptors.
-    """
+    """The refusal is raised in the process, without children or new descriptors."""
     code = f"""
     import os, sys, fcntl
     from libcriu_py.criu.client import Criu
@@ -201,9 +181,7 @@ def test_a_failed_self_dump_leaves_the_process_as_it_was(tmp_path: Path) -> None
 
 
 def test_before_wait_runs_with_criu_there_and_nothing_asked(tmp_path: Path) -> None:
-    """
-    `before_wait` is the moment at which criu has its privileges already and the caller may drop its own.
-    """
+    """`before_wait` is the moment at which criu has its privileges already and the caller may drop its own."""
     seen: list[object] = []
     with Target(WAIT) as target:
 
@@ -218,9 +196,7 @@ def test_before_wait_runs_with_criu_there_and_nothing_asked(tmp_path: Path) -> N
 
 
 def test_an_exception_of_before_wait_ends_criu_and_dumps_nothing(tmp_path: Path) -> None:
-    """
-    The exception comes out, the process lives, and criu is gone.
-    """
+    """The exception comes out, the process lives, and criu is gone."""
 
     def fail() -> None:
         raise KeyError("no")
@@ -233,9 +209,7 @@ def test_an_exception_of_before_wait_ends_criu_and_dumps_nothing(tmp_path: Path)
 
 
 def test_impossible_dumps_are_refused_before_they_hang(tmp_path: Path) -> None:
-    """
-    A callback for a self-dump, and the own pid as a target, cannot work.
-    """
+    """A callback for a self-dump, and the own pid as a target, cannot work."""
     with pytest.raises(ValueError, match="self-dump cannot have notify"):
         Criu().dump(DumpOptions(images_dir=tmp_path), notify=print)
     with pytest.raises(ValueError, match="leave pid out"):
@@ -245,9 +219,7 @@ def test_impossible_dumps_are_refused_before_they_hang(tmp_path: Path) -> None:
 
 
 def test_pid_1_cannot_dump_itself(tmp_path: Path) -> None:
-    """
-    In a pid namespace of its own, the refusal says why and what to do.
-    """
+    """In a pid namespace of its own, the refusal says why and what to do."""
     code = f"""
 import os
 from libcriu_py.criu.client import Criu
@@ -264,9 +236,7 @@ except OperationRefused as error:
 
 @contextlib.contextmanager
 def memory_tracking() -> Iterator[None]:
-    """
-    Expect pre-dumps to work where the kernel tracks memory changes, and to be refused with the reason where not.
-    """
+    """Expect pre-dumps to work where the kernel tracks memory changes, and to be refused with the reason where not."""
     if Criu().features().mem_track:
         yield
         return
@@ -275,9 +245,7 @@ def memory_tracking() -> Iterator[None]:
 
 
 def test_a_pre_dump_is_the_parent_of_a_dump(tmp_path: Path) -> None:
-    """
-    The process goes on after a pre-dump, and a dump with parent images restores.
-    """
+    """The process goes on after a pre-dump, and a dump with parent images restores."""
     criu = Criu()
     (tmp_path / "0").mkdir()
     (tmp_path / "1").mkdir()
@@ -293,9 +261,7 @@ def test_a_pre_dump_is_the_parent_of_a_dump(tmp_path: Path) -> None:
 
 
 def test_a_dump_in_iterations_changes_its_directory_each_time(tmp_path: Path) -> None:
-    """
-    After each pre-dump the callback says where to go on, and the last one is a dump.
-    """
+    """After each pre-dump the callback says where to go on, and the last one is a dump."""
     seen = []
 
     def next_iteration(done: int) -> Iteration:
@@ -313,9 +279,7 @@ def test_a_dump_in_iterations_changes_its_directory_each_time(tmp_path: Path) ->
 
 
 def test_an_exception_ends_the_iterations(tmp_path: Path) -> None:
-    """
-    The exception of the callback comes out, and the process goes on.
-    """
+    """The exception of the callback comes out, and the process goes on."""
 
     def fail(_done: int) -> Iteration:
         raise LookupError("enough")
@@ -327,9 +291,7 @@ def test_an_exception_ends_the_iterations(tmp_path: Path) -> None:
 
 
 def test_notifications_tell_the_stages(tmp_path: Path) -> None:
-    """
-    Dump and restore call back at their stages, with the pid of the root where there is one.
-    """
+    """Dump and restore call back at their stages, with the pid of the root where there is one."""
     criu = Criu()
     told: list[Notification] = []
     with Target(WAIT) as target:
@@ -346,9 +308,7 @@ def test_notifications_tell_the_stages(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
 def test_an_exception_in_a_notification_ends_the_dump_and_comes_out(tmp_path: Path, error: type[BaseException]) -> None:
-    """
-    Whatever is raised, the dump is abandoned and the process goes on.
-    """
+    """Whatever is raised, the dump is abandoned and the process goes on."""
 
     def fail(_notification: Notification) -> None:
         raise error("from the callback")
@@ -360,17 +320,13 @@ def test_an_exception_in_a_notification_ends_the_dump_and_comes_out(tmp_path: Pa
 
 
 def test_what_a_notification_returns_is_not_a_verdict(tmp_path: Path) -> None:
-    """
-    A true return value of the callback does not end the dump, as it would in C.
-    """
+    """A true return value of the callback does not end the dump, as it would in C."""
     with Target(WAIT) as target:
         assert Criu().dump(dump_options(tmp_path, target), env=KDAT, notify=lambda _: 1) is DumpOutcome.DUMPED
 
 
 def test_an_exception_in_a_notification_ends_the_restore_without_a_trace(tmp_path: Path) -> None:
-    """
-    The half-restored process is neither running nor a zombie.
-    """
+    """The half-restored process is neither running nor a zombie."""
 
     def fail(notification: Notification) -> None:
         if notification.action is Action.POST_RESTORE:
@@ -388,9 +344,7 @@ def test_an_exception_in_a_notification_ends_the_restore_without_a_trace(tmp_pat
 
 
 def test_descriptors_are_inherited_without_being_inheritable(tmp_path: Path) -> None:
-    """
-    A pipe replaces a file, also under a standard descriptor's number, and leaks into no other child.
-    """
+    """A pipe replaces a file, also under a standard descriptor's number, and leaks into no other child."""
     criu = Criu()
     (tmp_path / "out").touch()
     code = """
@@ -420,9 +374,7 @@ def test_descriptors_are_inherited_without_being_inheritable(tmp_path: Path) -> 
 
 
 def test_pages_go_to_a_page_server(tmp_path: Path) -> None:
-    """
-    `page_server` works, although its setter reports a failure before CRIU 4.3.
-    """
+    """`page_server` works, although its setter reports a failure before CRIU 4.3."""
     criu = Criu()
     (tmp_path / "pages").mkdir()
     (tmp_path / "images").mkdir()
@@ -448,9 +400,7 @@ def test_pages_go_to_a_page_server(tmp_path: Path) -> None:
 
 
 def test_modes_and_lists_reach_criu(tmp_path: Path) -> None:
-    """
-    Enumerations, lists and numbers of all kinds are taken by criu.
-    """
+    """Enumerations, lists and numbers of all kinds are taken by criu."""
     with Target(WAIT) as target:
         options = dump_options(
             tmp_path,
@@ -473,9 +423,7 @@ def test_modes_and_lists_reach_criu(tmp_path: Path) -> None:
 
 
 def test_a_restored_process_joins_a_namespace(tmp_path: Path) -> None:
-    """
-    With `join_ns` a process that had a UTS namespace of its own comes back in the one that is named.
-    """
+    """With `join_ns` a process that had a UTS namespace of its own comes back in the one that is named."""
     unshare = "import ctypes\nctypes.CDLL(None).unshare(0x4000000)\nsignal.pthread_sigmask(signal.SIG_BLOCK, [10])\n"
     criu = Criu()
     with Target(unshare + WAIT) as target, Target(unshare + WAIT) as other:
@@ -487,9 +435,7 @@ def test_a_restored_process_joins_a_namespace(tmp_path: Path) -> None:
 
 
 def test_a_directory_may_be_a_descriptor_which_stays_open(tmp_path: Path) -> None:
-    """
-    A descriptor given as a directory is the caller's.
-    """
+    """A descriptor given as a directory is the caller's."""
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with Target(WAIT) as target:
@@ -501,9 +447,7 @@ def test_a_directory_may_be_a_descriptor_which_stays_open(tmp_path: Path) -> Non
 
 
 def test_images_are_read(tmp_path: Path) -> None:
-    """
-    What the reader tells of an image is what the process had.
-    """
+    """What the reader tells of an image is what the process had."""
     listen = "socket.create_server(('127.0.0.1', 0))"
     if Criu().version() < (4, 2):  # cannot dump TCP sockets of a kernel of 6.16 or newer, see sockets.c
         listen = "socket.socket(socket.AF_UNIX); listener.bind('127.0.0.1:0'); listener.listen()"
@@ -526,9 +470,7 @@ def test_images_are_read(tmp_path: Path) -> None:
 
 
 def test_errno_and_return_code_are_reported(tmp_path: Path) -> None:
-    """
-    A refusal carries what criu reported: ESRCH without the process, EEXIST where the pid is taken.
-    """
+    """A refusal carries what criu reported: ESRCH without the process, EEXIST where the pid is taken."""
     criu = Criu()
     with pytest.raises(OperationRefused) as refusal:
         criu.dump({"images_dir": tmp_path, "pid": 4194303}, env=KDAT)

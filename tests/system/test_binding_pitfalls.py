@@ -1,6 +1,4 @@
-"""
-What goes wrong with libcriu unless the binding sees to it.
-"""
+"""What goes wrong with libcriu unless the binding sees to it."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ WAIT = "wait_for_usr1()"
 
 
 def dumped(directory: Path, code: str = WAIT) -> int:
-    """
-    Dump a process, which is gone then, and return its pid.
-    """
+    """Dump a process, which is gone then, and return its pid."""
     with Target(code, cwd=directory) as target:
         Criu().dump(
             {"images_dir": directory, "pid": target.pid, "unprivileged": True, "log_file": "dump.log"}, env=KDAT
@@ -46,25 +42,19 @@ def dumped(directory: Path, code: str = WAIT) -> int:
 
 
 def restoring(directory: Path, **more: object) -> dict[str, object]:
-    """
-    Options of an ordinary restore.
-    """
+    """Options of an ordinary restore."""
     return {"images_dir": directory, "unprivileged": True, "log_file": "restore.log", **more}
 
 
 def children() -> set[int]:
-    """
-    All children of this thread, zombies included.
-    """
+    """All children of this thread, zombies included."""
     with open("/proc/thread-self/children", encoding="ascii") as file:
         return {int(pid) for pid in file.read().split()}
 
 
 @pytest.fixture
 def alarms() -> Iterator[list[int]]:
-    """
-    A signal handler that fires each millisecond; the list says how often it has.
-    """
+    """Yield a list that grows with each signal, one a millisecond."""
     fired: list[int] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -94,9 +84,7 @@ def test_signals_do_not_interrupt_an_operation(tmp_path: Path, alarms: list[int]
 
 
 def test_a_child_that_ends_at_once_is_not_lost(tmp_path: Path) -> None:
-    """
-    The pid comes back although the child is dead by then, and a handler of SIGCHLD runs afterwards.
-    """
+    """The pid comes back although the child is dead by then, and a handler of SIGCHLD runs afterwards."""
     dumped(tmp_path, "ready()\nwhile not os.path.exists('go'): pass\nos._exit(7)\n")
     (tmp_path / "go").touch()
     called = []
@@ -110,9 +98,7 @@ def test_a_child_that_ends_at_once_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_criu_gets_the_signal_mask_of_the_caller(tmp_path: Path) -> None:
-    """
-    The mask of the call is not handed down: with SIGALRM blocked, criu's timeout would never come.
-    """
+    """The mask of the call is not handed down: with SIGALRM blocked, criu's timeout would never come."""
     masks = tmp_path / "masks"
     binary = tmp_path / "criu"
     # Without a grep: a shell that starts one blocks signals itself.
@@ -129,9 +115,7 @@ def test_criu_gets_the_signal_mask_of_the_caller(tmp_path: Path) -> None:
 
 
 def test_the_mask_of_the_caller_is_as_before(tmp_path: Path) -> None:
-    """
-    After an operation the thread blocks what it blocked before.
-    """
+    """After an operation the thread blocks what it blocked before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     try:
         dumped(tmp_path)
@@ -141,9 +125,7 @@ def test_the_mask_of_the_caller_is_as_before(tmp_path: Path) -> None:
 
 
 def test_threads_take_turns(tmp_path: Path) -> None:
-    """
-    Operations of several threads neither mix up nor deadlock: each gets its own errno.
-    """
+    """Operations of several threads neither mix up nor deadlock: each gets its own errno."""
     results: dict[int, object] = {}
 
     def work(number: int) -> None:
@@ -167,9 +149,7 @@ def test_threads_take_turns(tmp_path: Path) -> None:
 
 
 def test_a_fork_during_an_operation_leaves_the_child_usable(tmp_path: Path) -> None:
-    """
-    The lock that another thread held is not held for ever in a forked child.
-    """
+    """The lock that another thread held is not held for ever in a forked child."""
     ended = []
 
     def fork(_notification: Notification) -> None:
@@ -190,9 +170,7 @@ def test_a_fork_during_an_operation_leaves_the_child_usable(tmp_path: Path) -> N
 
 
 def test_an_operation_in_a_callback_is_refused(tmp_path: Path) -> None:
-    """
-    It would wait for itself; it raises instead, and so ends the outer operation.
-    """
+    """It would wait for itself; it raises instead, and so ends the outer operation."""
     with Target(WAIT) as target:
         with pytest.raises(CriuError, match="from a callback"):
             Criu().dump({"images_dir": tmp_path, "pid": target.pid}, env=KDAT, notify=lambda _: Criu().version())
@@ -200,9 +178,7 @@ def test_an_operation_in_a_callback_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_failed_restore_leaves_no_process_and_no_zombie(tmp_path: Path) -> None:
-    """
-    The half-restored child is killed and reaped, and other children are left alone.
-    """
+    """The half-restored child is killed and reaped, and other children are left alone."""
     pid = dumped(tmp_path, "data = open('data', 'w')\n" + WAIT)
     (tmp_path / "data").write_text("grown", encoding="utf-8")
     with Target("os._exit(3) if os.fork() == 0 else None\n" + WAIT) as other:
@@ -216,9 +192,7 @@ def test_a_failed_restore_leaves_no_process_and_no_zombie(tmp_path: Path) -> Non
 
 
 def test_nothing_is_left_of_many_operations(tmp_path: Path) -> None:
-    """
-    Fifty restores leave as many descriptors and children as there were.
-    """
+    """Fifty restores leave as many descriptors and children as there were."""
     dumped(tmp_path)
     criu = Criu()
     before = os.listdir("/proc/self/fd"), children()
@@ -228,9 +202,7 @@ def test_nothing_is_left_of_many_operations(tmp_path: Path) -> None:
 
 
 def test_a_missing_program_is_said_to_be_missing(tmp_path: Path) -> None:
-    """
-    At once where a path is given, and also when it vanishes later.
-    """
+    """At once where a path is given, and also when it vanishes later."""
     with pytest.raises(BinaryNotFound, match="not an executable file"):
         Criu(tmp_path / "criu")
     binary = shutil.copy("/bin/true", tmp_path / "criu")
@@ -251,9 +223,7 @@ def test_a_missing_program_is_said_to_be_missing(tmp_path: Path) -> None:
     ],
 )
 def test_a_program_that_does_not_answer_is_described(tmp_path: Path, script: str, told: str) -> None:
-    """
-    The exception says how it ended and what it wrote, and no zombie is left.
-    """
+    """The exception says how it ended and what it wrote, and no zombie is left."""
     binary = tmp_path / "criu"
     binary.write_text(script, encoding="utf-8")
     binary.chmod(0o755)
@@ -266,9 +236,7 @@ def test_a_program_that_does_not_answer_is_described(tmp_path: Path, script: str
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give file capabilities")
 def test_a_program_that_may_not_be_executed_is_no_missing_one(capability_criu: Path, account: Account) -> None:
-    """
-    The errno of the exec comes through: criu with a file capability outside the bounding set gives EPERM.
-    """
+    """The errno of the exec comes through: criu with a file capability outside the bounding set gives EPERM."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -292,9 +260,7 @@ def test_a_program_that_may_not_be_executed_is_no_missing_one(capability_criu: P
 
 
 def test_the_environment_is_for_criu_alone(tmp_path: Path) -> None:
-    """
-    Variables reach criu, and our own environment, also that of C, stays as it was.
-    """
+    """Variables reach criu, and our own environment, also that of C, stays as it was."""
     config = tmp_path / "criu.conf"
     config.write_text(f"log-file {tmp_path / 'from-env.log'}\n", encoding="utf-8")
     (tmp_path / "images").mkdir()
@@ -310,9 +276,7 @@ def test_the_environment_is_for_criu_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("operation", ["dump", "restore", "restore_child"])
 def test_config_reaches_criu_on_every_path(tmp_path: Path, operation: str) -> None:
-    """
-    Options that only a configuration file can carry work whoever starts criu.
-    """
+    """Options that only a configuration file can carry work whoever starts criu."""
     criu = Criu()
     config = {"log-file": str(tmp_path / "named.log")}
     if operation == "dump":
@@ -330,9 +294,7 @@ def test_config_reaches_criu_on_every_path(tmp_path: Path, operation: str) -> No
 
 
 def test_timeout_ends_a_dump_that_takes_too_long(tmp_path: Path) -> None:
-    """
-    `timeout` has an effect, unlike criu_set_timeout: a process that cannot be stopped is given up.
-    """
+    """`timeout` has an effect, unlike criu_set_timeout: a process that cannot be stopped is given up."""
     code = """
     import ctypes
     libc = ctypes.CDLL(None)
@@ -351,17 +313,13 @@ def test_timeout_ends_a_dump_that_takes_too_long(tmp_path: Path) -> None:
 
 @pytest.fixture
 def short_directory() -> Iterator[Path]:
-    """
-    A directory whose path leaves room in the address of a unix socket.
-    """
+    """Yield a directory whose path leaves room in the address of a unix socket."""
     with TemporaryDirectory(prefix="lcp-", dir="/tmp") as directory:
         yield Path(directory)
 
 
 def test_a_service_is_another_way_to_reach_criu(tmp_path: Path, short_directory: Path) -> None:
-    """
-    Dump and version work over the socket of a service, or over one connection; children cannot.
-    """
+    """Dump and version work over the socket of a service, or over one connection; children cannot."""
     address = short_directory / "service"
     read_end, write_end = os.pipe()
     status = ["--status-fd", str(write_end)]
@@ -399,9 +357,7 @@ def test_a_service_is_another_way_to_reach_criu(tmp_path: Path, short_directory:
 
 
 def test_check_version_and_features_answer() -> None:
-    """
-    It says that this machine will do, in both ways, and its version is that of the program.
-    """
+    """It says that this machine will do, in both ways, and its version is that of the program."""
     criu = Criu()
     criu.check(unprivileged=False)
     criu.check(unprivileged=True)
@@ -414,9 +370,7 @@ def test_check_version_and_features_answer() -> None:
 
 
 def test_a_configuration_file_goes_over_the_options(tmp_path: Path) -> None:
-    """
-    `config_file` works from CRIU 4.2 on, and says so where it does not.
-    """
+    """`config_file` works from CRIU 4.2 on, and says so where it does not."""
     config = tmp_path / "criu.conf"
     config.write_text("log-file other.log\n", encoding="utf-8")
     criu = Criu()
@@ -432,9 +386,7 @@ def test_a_configuration_file_goes_over_the_options(tmp_path: Path) -> None:
 
 
 def test_native_options_keep_their_strings(tmp_path: Path) -> None:
-    """
-    The options that C code is given own all they point to, and end with the context.
-    """
+    """The options that C code is given own all they point to, and end with the context."""
     request = Criu().native_options({"images_dir": tmp_path, "log_file": "x.log", "config": {"timeout": 3}}, env=KDAT)
     assert isinstance(request, Request)
     child: Any = request.native.child

@@ -24,9 +24,7 @@ COPIED = ("libcriu_py", "tests", "*.py", "*.toml", "*.md", "*.in", "LICENSE")
 
 
 def prefixes() -> list[str]:
-    """
-    Give a prefix of each version that there is, that of the package first.
-    """
+    """Return a prefix of each version that there is, that of the package first."""
     found: dict[str, str] = {}
     for prefix in (built_prefix(), *os.environ.get("LIBCRIU_PY_TEST_PREFIXES", "").split(":")):
         if prefix:
@@ -36,17 +34,13 @@ def prefixes() -> list[str]:
 
 
 def run(command: list[str], directory: Path, env: dict[str, str]) -> None:
-    """
-    Run a command, and show what it printed if it fails.
-    """
+    """Run a command, and show what it printed if it fails."""
     ended = subprocess.run(command, cwd=directory, env=env, check=False, capture_output=True, text=True)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 
 def fingerprint(prefix: str) -> str:
-    """
-    Give what changes when a build against a prefix may come out otherwise: sources, CRIU's files, and tools.
-    """
+    """Return what changes when a build against a prefix may come out otherwise: sources, CRIU's files, and tools."""
     sources = [*ROOT.glob("*.py"), ROOT / "pyproject.toml", *ROOT.glob("libcriu_py/csrc/*")]
     installed = [path for kind in ("include", "lib") for path in Path(prefix, kind).rglob("*") if path.is_file()]
     compiler = subprocess.run(["cc", "--version"], check=True, capture_output=True).stdout
@@ -58,9 +52,7 @@ def fingerprint(prefix: str) -> str:
 
 
 def build(prefix: str, directory: Path, env: dict[str, str]) -> None:
-    """
-    Build the package that is in a directory, or take what the same sources were built to before, from build/.
-    """
+    """Build the package that is in a directory, or take what the same sources were built to before, from build/."""
     kept = ROOT / "build" / "binding-versions" / Path(prefix).name
     mark, key = kept / "fingerprint", fingerprint(prefix)
     if not mark.exists() or mark.read_text(encoding="ascii") != key:

@@ -1,6 +1,4 @@
-"""
-A criu that is started here sets no hardware breakpoint, for which the kernel would wait for an RCU grace period.
-"""
+"""A criu that is started here sets no hardware breakpoint, for which the kernel would wait for an RCU grace period."""
 
 from __future__ import annotations
 
@@ -23,16 +21,12 @@ PROGRAM = "print('over')"
 
 @pytest.fixture(name="traced")
 def traced_fixture(tmp_path: Path) -> Traced:
-    """
-    Give a criu that is traced.
-    """
+    """Return a criu that is traced."""
     return Traced(tmp_path)
 
 
 def directory_of(mode: Mode, path: Path) -> Path:
-    """
-    Make a directory for who dumps.
-    """
+    """Make a directory for who dumps."""
     path.mkdir()
     mode.account.give(path)
     return path
@@ -41,9 +35,7 @@ def directory_of(mode: Mode, path: Path) -> Path:
 def test_neither_dump_nor_restore_sets_a_breakpoint(
     mode_named: Callable[[str], Mode], traced: Traced, tmp_path: Path
 ) -> None:
-    """
-    Tasks are stopped at system calls instead; what criu once tries, to know its kernel, does not count.
-    """
+    """Tasks are stopped at system calls instead; what criu once tries, to know its kernel, does not count."""
     mode = mode_named(MODES[0])._replace(criu=traced.path)
     make(mode, directory_of(mode, tmp_path / "first"), PROGRAM)  # criu tries once what its kernel can do
     traced.said()

@@ -1,6 +1,4 @@
-"""
-The self-checkpoint: outcomes, failures, and programs of all kinds.
-"""
+"""The self-checkpoint: outcomes, failures, and programs of all kinds."""
 
 from __future__ import annotations
 
@@ -26,15 +24,11 @@ if TYPE_CHECKING:
 
 
 REGULAR, NAME, BUILD_ID = 3, 6, 11
-"""
-Fields of `file_entry` and `reg_file_entry` (images/fdinfo.proto and images/regfile.proto of CRIU).
-"""
+"""Fields of `file_entry` and `reg_file_entry` (images/fdinfo.proto and images/regfile.proto of CRIU)."""
 
 
 def test_original_ends_with_status_0(mode: Mode, directory_of: Directories) -> None:
-    """
-    With then="exit" the original ends normally, and its atexit and finally code is left to the copies.
-    """
+    """With then="exit" the original ends normally, and its atexit and finally code is left to the copies."""
     code = """
     import atexit, os
     from libcriu_py import checkpoint
@@ -57,9 +51,7 @@ def test_original_ends_with_status_0(mode: Mode, directory_of: Directories) -> N
 
 
 def test_original_continues(mode: Mode, directory_of: Directories) -> None:
-    """
-    With then="continue" the original goes on as it was, after-hooks run, and a second snapshot can be made.
-    """
+    """With then="continue" the original goes on as it was, after-hooks run, and a second snapshot can be made."""
     code = """
     import os, sys
     from libcriu_py import after_restore, before_checkpoint, checkpoint
@@ -92,9 +84,7 @@ def test_original_continues(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_hooks_run_in_order_around_the_dump(mode: Mode, directory_of: Directories) -> None:
-    """
-    Before-hooks run in reverse order in the original only, after-hooks in order in each copy.
-    """
+    """Before-hooks run in reverse order in the original only, after-hooks in order in each copy."""
     code = """
     import sys
     from libcriu_py import after_restore, before_checkpoint, checkpoint, register
@@ -115,9 +105,7 @@ def test_hooks_run_in_order_around_the_dump(mode: Mode, directory_of: Directorie
 
 
 def test_hooks_of_copies_are_timed_and_named(mode: Mode, directory_of: Directories) -> None:
-    """
-    A copy knows how long hooks took on both sides; one that fails or takes too long there is named, and others run.
-    """
+    """A copy knows how long hooks took on both sides; one that fails or takes too long is named, and others run."""
     code = """
     import sys, time
     from libcriu_py import after_restore, before_checkpoint, checkpoint
@@ -161,16 +149,12 @@ STEPS = {
     ),
     "criu": ("", "os.environ['LIBCRIU_PY_CRIU'] = '/bin/false'; os.environ.pop('LIBCRIU_PY_SERVICE', None)", ""),
 }
-"""
-Where a checkpoint fails: code of the block, code before it, and what the exception says.
-"""
+"""Where a checkpoint fails: code of the block, code before it, and what the exception says."""
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_failure_leaves_the_process_as_it_was(step: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    Whatever fails, hooks are undone, stdio works, nothing is left open, and no directory stays behind.
-    """
+    """Whatever fails, hooks are undone, stdio works, nothing is left open, and no directory stays behind."""
     block, before, expected = STEPS[step]
     code = f"""
 import os, sys
@@ -233,9 +217,7 @@ except ChildProcessError:
 
 
 def test_directory_that_is_not_empty_is_refused(mode: Mode, directory_of: Directories) -> None:
-    """
-    A snapshot is not written over, unless asked for; then the new one takes its place at once.
-    """
+    """A snapshot is not written over, unless asked for; then the new one takes its place at once."""
     directory = directory_of(mode.account)
     dump = take(mode, directory)
     again = start(mode, dump.script, dump.path)
@@ -251,9 +233,7 @@ def test_directory_that_is_not_empty_is_refused(mode: Mode, directory_of: Direct
 
 
 def test_sixteen_threads_go_on(mode: Mode, directory_of: Directories) -> None:
-    """
-    Threads alive at the dump are alive in each copy, where they were.
-    """
+    """Threads alive at the dump are alive in each copy, where they were."""
     code = """
     import threading
     from libcriu_py import checkpoint
@@ -281,9 +261,7 @@ def test_sixteen_threads_go_on(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_asyncio_program(mode: Mode, directory_of: Directories) -> None:
-    """
-    A checkpoint inside a running loop: async hooks run in it, tasks and timers go on.
-    """
+    """A checkpoint inside a running loop: async hooks run in it, tasks and timers go on."""
     code = """
     import asyncio, sys
     from libcriu_py import after_restore, before_checkpoint, checkpoint
@@ -311,9 +289,7 @@ def test_asyncio_program(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_child_process(mode: Mode, directory_of: Directories) -> None:
-    """
-    A child with pipes to its parent is dumped and restored with it; that of the original ends with the original.
-    """
+    """A child with pipes to its parent is dumped and restored with it; that of the original ends with the original."""
     code = """
     import subprocess, sys
     from libcriu_py import checkpoint
@@ -352,9 +328,7 @@ print("parent", worker.exitcode, file=ours_too)
 
 
 def test_child_has_the_stdio_of_the_copy(mode: Mode, directory_of: Directories) -> None:
-    """
-    A worker that shares its parent's streams prints where the copy does, and reads from there too; so does a duplicate.
-    """
+    """A worker that shares its parent's streams prints and reads where the copy does; so does a duplicate."""
     dump = take(mode, directory_of(mode.account), WORKER, "0", input="of the dump")
     for word in ("first", "second"):
         done = dump.run(input=word)
@@ -364,9 +338,7 @@ def test_child_has_the_stdio_of_the_copy(mode: Mode, directory_of: Directories) 
 
 
 def test_child_has_the_file_of_the_copy(mode: Mode, directory_of: Directories) -> None:
-    """
-    Output of the dump in a file is that of the copy afterwards.
-    """
+    """Output of the dump in a file is that of the copy afterwards."""
     directory = directory_of(mode.account)
     script = write_program(mode, directory, WORKER)
     with (directory / "dump").open("w+") as file:
@@ -384,9 +356,7 @@ def test_child_has_the_file_of_the_copy(mode: Mode, directory_of: Directories) -
 def test_child_keeps_a_file_that_the_program_has_given_up(
     mode_named: Callable[[str], Mode], directory_of: Directories
 ) -> None:
-    """
-    What output was redirected to is nobody's stdio then, and in a namespace there is no mount for it: that is named.
-    """
+    """What output was redirected to is nobody's stdio then, and a namespace has no mount for it: that is named."""
     code = """
     import os, subprocess
     from libcriu_py import checkpoint
@@ -410,9 +380,7 @@ def test_child_keeps_a_file_that_the_program_has_given_up(
 
 
 def test_child_has_the_terminal_of_the_copy(mode: Mode, directory_of: Directories) -> None:
-    """
-    So it is where the dump was at a terminal, and where the copy is.
-    """
+    """So it is where the dump was at a terminal, and where the copy is."""
     directory = directory_of(mode.account)
     script = write_program(mode, directory, WORKER)
     make = [*mode.command, "snapshot", "--self", "-o", str(directory / "snap"), str(script), "0"]
@@ -458,9 +426,7 @@ def test_pool_of_child_processes(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_function_and_decorator(mode: Mode, directory_of: Directories) -> None:
-    """
-    checkpoint_here() and the decorator are the same checkpoint.
-    """
+    """checkpoint_here() and the decorator are the same checkpoint."""
     function = """
     import sys
     from libcriu_py import checkpoint_here
@@ -481,9 +447,7 @@ def test_function_and_decorator(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_copies_in_a_row(mode: Mode, directory_of: Directories) -> None:
-    """
-    200 copies, one after the other, from one process, which keeps no descriptor, zombie or file of any.
-    """
+    """200 copies, one after the other, from one process, which keeps no descriptor, zombie or file of any."""
     cycles = 200 if mode.name == "root" else 40
     dump = take(mode, directory_of(mode.account))
     done = dump.call(
@@ -514,9 +478,7 @@ def test_copies_in_a_row(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_copies_at_the_same_time(mode: Mode, directory_of: Directories) -> None:
-    """
-    Several copies live at once: those whose pid is taken are in a pid namespace of their own.
-    """
+    """Several copies live at once: those whose pid is taken are in a pid namespace of their own."""
     dump = take(mode, directory_of(mode.account))
     done = dump.call(
         """
@@ -533,9 +495,7 @@ def test_copies_at_the_same_time(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_program_named_in_the_manifest_starts_conventionally_too(mode: Mode, directory_of: Directories) -> None:
-    """
-    The manifest's command is the program's conventional command line.
-    """
+    """The manifest's command is the program's conventional command line."""
     dump = take(mode, directory_of(mode.account), PLAIN, "old", "arguments")
     manifest = json.loads((dump.path / "manifest.json").read_text())
     assert manifest["command"][1:] == [str(dump.script)]
@@ -543,9 +503,7 @@ def test_program_named_in_the_manifest_starts_conventionally_too(mode: Mode, dir
 
 
 def test_ordinary_process_is_told_what_to_do(account: Account, directory_of: Directories) -> None:
-    """
-    A program started where it cannot be dumped says so at once, and how to start it.
-    """
+    """A program started where it cannot be dumped says so at once, and how to start it."""
     directory = directory_of(account)
     script = directory / "program.py"
     script.write_text(REPORT + "with checkpoint('snap'):\n    print('not reached')\n")
@@ -565,9 +523,7 @@ def test_ordinary_process_is_told_what_to_do(account: Account, directory_of: Dir
 
 
 def test_images_leave_the_comparison_of_libraries_to_the_manifest(mode: Mode, directory_of: Directories) -> None:
-    """
-    They have no build-ids, for which each restore would map each library; size and time are in the manifest.
-    """
+    """They have no build-ids, for which each restore would map each library; size and time are in the manifest."""
     snapshot = take(mode, directory_of(mode.account))
     manifest = json.loads((snapshot.path / "manifest.json").read_text(encoding="utf-8"))
     compared = {entry["path"] for entry in manifest["mapped"]}

@@ -1,6 +1,4 @@
-"""
-``libcriu-py run`` without a terminal: tests are made with the program started conventionally and restored in each mode.
-"""
+"""``libcriu-py run`` without a terminal, with the program started conventionally and restored in each mode."""
 
 from __future__ import annotations
 
@@ -26,24 +24,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def place(mode: Mode, directory_of: Callable[[Account], Path]) -> Path:
-    """
-    Give a directory of the mode's account.
-    """
+    """Return a directory of the mode's account."""
     return directory_of(mode.account)
 
 
 def run(argv: list[str], **settings: Any) -> subprocess.CompletedProcess[Any]:
-    """
-    Run a command with its output captured.
-    """
+    """Run a command with its output captured."""
     defaults = {"capture_output": True, "text": True, "timeout": TIMEOUT, "cwd": "/"}
     return subprocess.run(argv, check=False, **{**defaults, **settings})
 
 
 def test_program_sees_no_difference(program: SampleProgram) -> None:
-    """
-    Arguments, names, working directory, umask, environment, streams and descriptors are those of a conventional start.
-    """
+    """Arguments, names, directory, umask, environment, streams and descriptors are those of a conventional start."""
     settings = {
         "cwd": program.directory,
         "umask": 0o27,
@@ -60,35 +52,27 @@ def test_program_sees_no_difference(program: SampleProgram) -> None:
 
 
 def test_arguments_that_are_not_utf8(start: list[str]) -> None:
-    """
-    Any bytes but null reach the program.
-    """
+    """Any bytes but null reach the program."""
     done = run([*map(os.fsencode, start), b"report", b"\xff\xfe"])  # type: ignore[list-item]
     assert os.fsencode(json.loads(done.stdout)["argv"][1]) == b"\xff\xfe"
 
 
 @pytest.mark.parametrize("status", [0, 1, 125, 255])
 def test_exit_status(start: list[str], status: int) -> None:
-    """
-    The status of the program is the status of the command.
-    """
+    """The status of the program is the status of the command."""
     done = run([*start, "fail", str(status)])
     assert (done.returncode, done.stdout, done.stderr) == (status, "failing\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGABRT])
 def test_death_by_signal(start: list[str], number: signal.Signals) -> None:
-    """
-    The command dies of the signal that the program died of.
-    """
+    """The command dies of the signal that the program died of."""
     done = run([*start, "die", str(int(number))])
     assert (done.returncode, done.stdout) == (-number, "dying\n")
 
 
 def test_uncaught_exception(program: SampleProgram) -> None:
-    """
-    The traceback has the program's frames and no others; the status is 1.
-    """
+    """The traceback has the program's frames and no others; the status is 1."""
     conventional, restored = (run([*start, "crash"]) for start in (program.conventional, program.restored))
     assert restored.stderr == conventional.stderr
     assert restored.stderr.endswith("RuntimeError: no reason\n")
@@ -96,26 +80,20 @@ def test_uncaught_exception(program: SampleProgram) -> None:
 
 
 def test_exit_message(start: list[str]) -> None:
-    """
-    A message given to sys.exit() goes to stderr, with status 1.
-    """
+    """A message given to sys.exit() goes to stderr, with status 1."""
     done = run([*start, "message"])
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "that was it\n")
 
 
 def test_standard_input_through_a_pipe(start: list[str]) -> None:
-    """
-    Megabytes come through, to the end.
-    """
+    """Megabytes come through, to the end."""
     data = os.urandom(1 << 14) * 300
     done = run([*start, "digest"], input=data, text=False)
     assert done.stdout.decode() == f"{len(data)} {hashlib.sha256(data).hexdigest()}\n"
 
 
 def test_streams_are_files(start: list[str], tmp_path: Path) -> None:
-    """
-    Reading goes on where the caller left off, and output is appended where the caller was.
-    """
+    """Reading goes on where the caller left off, and output is appended where the caller was."""
     (tmp_path / "in").write_text("skipped\nread\n")
     with (tmp_path / "in").open() as source, (tmp_path / "out").open("w") as target:
         os.lseek(source.fileno(), 8, os.SEEK_SET)
@@ -127,9 +105,7 @@ def test_streams_are_files(start: list[str], tmp_path: Path) -> None:
 
 
 def test_stdout_and_stderr_on_the_same_pipe(start: list[str]) -> None:
-    """
-    As with 2>&1, both arrive.
-    """
+    """As with 2>&1, both arrive."""
     done = run([*start, "crash"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, capture_output=False)
     assert done.stdout.endswith("RuntimeError: no reason\n")
 
@@ -155,18 +131,14 @@ def test_reader_that_goes_away(program: SampleProgram) -> None:
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"])
 def test_closed_streams(start: list[str], closed: str) -> None:
-    """
-    A stream that is closed is closed for the program, and sys has None for it.
-    """
+    """A stream that is closed is closed for the program, and sys has None for it."""
     done = run(["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *start, "quiet"], stdin=subprocess.DEVNULL)
     open_ones = sum(1 << fd for fd in range(3) if str(fd) not in closed.replace("&-", ""))
     assert done.returncode == open_ones * 9
 
 
 def test_sigterm_reaches_the_program(start: list[str]) -> None:
-    """
-    Its handler runs, and its exit status is the command's.
-    """
+    """Its handler runs, and its exit status is the command's."""
     with subprocess.Popen([*start, "graceful"], cwd="/", stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -177,9 +149,7 @@ def test_sigterm_reaches_the_program(start: list[str]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2])
 def test_signal_without_a_handler_ends_both(start: list[str], number: signal.Signals) -> None:
-    """
-    The command dies of the signal it was sent, because the program did.
-    """
+    """The command dies of the signal it was sent, because the program did."""
     with subprocess.Popen([*start, "wait"], cwd="/", stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -189,9 +159,7 @@ def test_signal_without_a_handler_ends_both(start: list[str], number: signal.Sig
 
 
 def test_each_signal_arrives_once(start: list[str]) -> None:
-    """
-    Signals to the command are passed on, each once.
-    """
+    """Signals to the command are passed on, each once."""
     names = ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "SIGCONT"]
     with subprocess.Popen(
         [*start, "count", *names], cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -206,9 +174,7 @@ def test_each_signal_arrives_once(start: list[str]) -> None:
 
 
 def test_killed_command_leaves_no_program_behind(start: list[str]) -> None:
-    """
-    When the command is killed, which it cannot pass on, the program ends too.
-    """
+    """When the command is killed, which it cannot pass on, the program ends too."""
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([*start, "wait"], cwd="/", **pipes) as process:
         assert process.stdout is not None
@@ -218,18 +184,14 @@ def test_killed_command_leaves_no_program_behind(start: list[str]) -> None:
 
 
 def test_many_at_once_one_after_the_other(program: SampleProgram) -> None:
-    """
-    A pipeline of three restored copies of one snapshot works.
-    """
+    """A pipeline of three restored copies of one snapshot works."""
     line = " | ".join(f"{shlex.join(program.restored)} copy" for _ in range(3))
     done = run(["/bin/sh", "-c", line], input="through three\n")
     assert (done.stdout, done.stderr) == ("through three\n", "")
 
 
 def test_fallback_starts_the_program_conventionally(mode: Mode, place: Path) -> None:
-    """
-    With a damaged snapshot the program still runs, with its arguments and one line that says why.
-    """
+    """With a damaged snapshot the program still runs, with its arguments and one line that says why."""
     program = SampleProgram.in_directory(mode, place)
     snapshot = program.directory / "snap"
     for image in (snapshot / "images").glob("core-*.img"):
@@ -256,9 +218,7 @@ sys.exit(4)
 
 
 def test_conventional_start_of_a_program_that_checkpoints_itself(mode: Mode, place: Path) -> None:
-    """
-    It goes on at its checkpoint and does its work, and neither takes nor replaces a snapshot.
-    """
+    """It goes on at its checkpoint and does its work, and neither takes nor replaces a snapshot."""
     (place / "program.py").write_text(OWN)
     mode.account.give(place / "program.py")
     snapshot = make_snapshot(mode, place / "snap", place / "program.py")
@@ -295,9 +255,7 @@ if __name__ == "__main__":
 
 
 def test_particulars(mode: Mode, place: Path) -> None:
-    """
-    Newlines of stdin, the name in the kernel, encodings of any locale and spawned workers are as conventionally.
-    """
+    """Newlines of stdin, the name in the kernel, encodings of any locale and spawned workers are as conventionally."""
     script, text = place / "program.py", place / "text"
     script.write_text(PARTICULARS)
     text.write_text("gr\u00fc\u00dfe", encoding="utf-8")
@@ -313,9 +271,7 @@ def test_particulars(mode: Mode, place: Path) -> None:
 
 
 def test_directory_without_a_snapshot(mode: Mode, place: Path) -> None:
-    """
-    There is nothing to fall back to: status 126 and a line that says how to make one.
-    """
+    """There is nothing to fall back to: status 126 and a line that says how to make one."""
     done = run([*mode.command, "run", str(place / "none")])
     assert (done.returncode, done.stdout) == (126, "")
     assert "libcriu-py snapshot -o" in done.stderr
@@ -323,9 +279,7 @@ def test_directory_without_a_snapshot(mode: Mode, place: Path) -> None:
 
 
 def test_program_changed_since_the_snapshot_runs_as_it_is_now(mode: Mode, place: Path) -> None:
-    """
-    The main module is read afresh in every copy.
-    """
+    """The main module is read afresh in every copy."""
     script = place / "app.py"
     script.write_text("print('old')")
     snapshot = make_snapshot(mode, place / "snap", script)
@@ -335,9 +289,7 @@ def test_program_changed_since_the_snapshot_runs_as_it_is_now(mode: Mode, place:
 
 
 def test_warnings_of_the_compiler_come_in_each_copy(mode: Mode, place: Path) -> None:
-    """
-    A program is compiled before the dump, but not where that has something to say.
-    """
+    """A program is compiled before the dump, but not where that has something to say."""
     script = place / "app.py"
     script.write_text('assert 1 is 1\nprint("\\d", __import__("sys")._getframe().f_code.co_filename)\n')
     conventional = run([*mode.prefix, str(mode.account.python), str(script)])
@@ -348,9 +300,7 @@ def test_warnings_of_the_compiler_come_in_each_copy(mode: Mode, place: Path) -> 
 
 
 def test_streams_have_buffers_as_usual(mode: Mode, place: Path) -> None:
-    """
-    What a program leaves unwritten when it ends by os._exit is as much as conventionally.
-    """
+    """What a program leaves unwritten when it ends by os._exit is as much as conventionally."""
     script = place / "app.py"
     script.write_text("import os, sys\nfor _ in range(333):\n    sys.stdout.buffer.write(b'x' * 100)\nos._exit(0)\n")
     snapshot = make_snapshot(mode, place / "snap", script)
@@ -361,9 +311,7 @@ def test_streams_have_buffers_as_usual(mode: Mode, place: Path) -> None:
 
 
 def test_interpreter_runs_any_program(mode: Mode, place: Path) -> None:
-    """
-    A snapshot of preloaded modules alone takes what python takes: a script, -m, -c, or a program on standard input.
-    """
+    """A snapshot of preloaded modules alone takes what python takes: a script, -m, -c, or a program on stdin."""
     snapshot = make_snapshot(mode, place / "py", "--preload", "json.tool,decimal")
     start = [*mode.command, "run", "--no-fallback", str(snapshot)]
     (place / "say.py").write_text(

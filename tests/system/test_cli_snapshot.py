@@ -1,6 +1,4 @@
-"""
-``libcriu-py snapshot``, ``inspect`` and ``check``, from the command line.
-"""
+"""``libcriu-py snapshot``, ``inspect`` and ``check``, from the command line."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ if __name__ == "__main__":
 
 
 def test_script_is_stopped_before_it_starts(command: Command) -> None:
-    """
-    Its top-level imports are done once; nothing else of it has run.
-    """
+    """Its top-level imports are done once; nothing else of it has run."""
     script = write(
         command.place / "app.py",
         "import sys, helper\nfrom xml import dom\nif 0:\n    import colorsys\nprint(helper.when, sys.argv[1:])\n"
@@ -53,9 +49,7 @@ def test_script_is_stopped_before_it_starts(command: Command) -> None:
 def test_what_is_printed_can_be_typed(
     mode_named: Callable[[str], Mode], directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    Also where the directory looks like an option, has a blank in its name, or the launch script is right here.
-    """
+    """Also where the directory looks like an option, has a blank in its name, or the launch script is right here."""
     mode = mode_named(MODES[0])
     command = Command(mode, directory_of(mode.account))
     write(command.place / "app.py", "import sys\nprint(sys.argv[1:])\n")
@@ -86,9 +80,7 @@ def test_waiting_threads_of_openmp_are_told_of(
     *,
     told: bool,
 ) -> None:
-    """
-    There is a tip for a program that has libgomp, unless somebody has chosen how its threads wait.
-    """
+    """There is a tip for a program that has libgomp, unless somebody has chosen how its threads wait."""
     mode = mode_named(MODES[0])
     command = Command(mode, directory_of(mode.account))
     script = write(command.place / "app.py", f"import loader\n{LOADED}")
@@ -99,9 +91,7 @@ def test_waiting_threads_of_openmp_are_told_of(
 
 
 def test_module_of_a_package(command: Command) -> None:
-    """
-    -m works with packages and their relative imports, also from another directory than that of the snapshot.
-    """
+    """-m works with packages and their relative imports, also from another directory than that of the snapshot."""
     write(command.place / "pkg" / "__init__.py", "import os\npid = os.getpid()\n")
     write(command.place / "pkg" / "part.py", "")
     main = "import sys\nfrom . import part, pid\nprint(__package__, pid, __spec__.name, sys.argv, sys.path[0])\n"
@@ -119,18 +109,14 @@ def test_module_of_a_package(command: Command) -> None:
 
 
 def test_installed_module_gets_the_working_directory_first(command: Command) -> None:
-    """
-    As with python -m, sys.path begins with the directory in which the copy is restored.
-    """
+    """As with python -m, sys.path begins with the directory in which the copy is restored."""
     snapshot = make_snapshot(command.mode, command.place / "snap", "-m", "json.tool")
     write(command.place / "in.json", '{"a":   1}')
     assert command.restored(snapshot, "--compact", "in.json", cwd=command.place) == '{"a":1}\n'
 
 
 def test_command_on_path(command: Command) -> None:
-    """
-    A console script is found by its name and its entry point's module is imported beforehand.
-    """
+    """A console script is found by its name and its entry point's module is imported beforehand."""
     tool = write(
         command.place / "bin" / "tool-x",
         f"#!{command.mode.account.python}\nimport sys\nsys.path.insert(0, {str(command.place)!r})\n"
@@ -145,9 +131,7 @@ def test_command_on_path(command: Command) -> None:
 
 
 def test_preload_and_learn(command: Command) -> None:
-    """
-    --preload imports what it names, --learn what a trial run imported, wherever in the program that was.
-    """
+    """--preload imports what it names, --learn what a trial run imported, wherever in the program that was."""
     source = "def work():\n    import colorsys\nimport sys\nif sys.argv[1:] == ['work', 'hard']: work()\n" + LOADED
     script = write(command.place / "app.py", source)
     done = command(
@@ -171,9 +155,7 @@ def test_preload_and_learn(command: Command) -> None:
 
 
 def test_trial_run_that_fails_is_reported_and_used(command: Command) -> None:
-    """
-    What it had imported until then is imported all the same.
-    """
+    """What it had imported until then is imported all the same."""
     source = "import sys\nif sys.argv[1:] == ['x']:\n    import colorsys\n    sys.exit(3)\n" + LOADED
     script = write(command.place / "app.py", source)
     done = command("snapshot", "-o", command.place / "snap", "--learn", "x", script)
@@ -183,9 +165,7 @@ def test_trial_run_that_fails_is_reported_and_used(command: Command) -> None:
 
 
 def test_import_that_fails_is_left_to_the_program(command: Command) -> None:
-    """
-    The snapshot is made, with a remark; the program fails as it would conventionally.
-    """
+    """The snapshot is made, with a remark; the program fails as it would conventionally."""
     script = write(command.place / "app.py", "import no_such_module_x\n")
     done = command("snapshot", "-o", command.place / "snap", script)
     assert done.returncode == 0
@@ -201,9 +181,7 @@ def test_import_that_fails_is_left_to_the_program(command: Command) -> None:
 
 
 def test_program_that_checkpoints_itself(command: Command) -> None:
-    """
-    It is run with its arguments, and its snapshot is where -o says, whatever directory it names itself.
-    """
+    """It is run with its arguments, and its snapshot is where -o says, whatever directory it names itself."""
     source = (
         "import os, sys\nfrom libcriu_py import checkpoint\n"
         "with checkpoint('its-own') as snap:\n    warm = (os.getpid(), sys.argv[1:])\n"
@@ -232,9 +210,7 @@ def test_program_that_checkpoints_itself(command: Command) -> None:
     ],
 )
 def test_no_snapshot(command: Command, options: list[str], source: str, problem: str) -> None:
-    """
-    If none was made, the status is 1, the message says why and nothing is left.
-    """
+    """If none was made, the status is 1, the message says why and nothing is left."""
     script = write(command.place / "app.py", source)
     done = command("snapshot", "-o", command.place / "snap", *options, script)
     assert done.returncode == 1
@@ -244,16 +220,12 @@ def test_no_snapshot(command: Command, options: list[str], source: str, problem:
 
 
 def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """
-    Return the lines on stderr that are no news of what is going on.
-    """
+    """Return the lines on stderr that are no news of what is going on."""
     return [line for line in done.stderr.splitlines() if not line.startswith("libcriu-py: imported ")]
 
 
 def test_place_where_nothing_can_be_made(command: Command) -> None:
-    """
-    One line says which, whether that shows before the program is started or only when its directory is made.
-    """
+    """One line says which, whether that shows before the program is started or only when its directory is made."""
     script = write(command.place / "app.py", "")
     done = command("snapshot", "-o", "/proc/snap", script)
     (line,) = complaints(done)
@@ -267,9 +239,7 @@ def test_place_where_nothing_can_be_made(command: Command) -> None:
 
 
 def test_launch_script_that_cannot_be_written(command: Command) -> None:
-    """
-    That is told before the program is started, and so there is no snapshot either.
-    """
+    """That is told before the program is started, and so there is no snapshot either."""
     script = write(command.place / "app.py", "")
     snapshot = command.place / "snap"
     for place in (snapshot, snapshot / "tool", command.place, "/nowhere/tool"):
@@ -282,9 +252,7 @@ def test_launch_script_that_cannot_be_written(command: Command) -> None:
 
 @pytest.mark.parametrize("size", ["4m", "64k"])
 def test_full_disk(command: Command, size: str) -> None:
-    """
-    Where criu's images have no place, or not even its log has, one line says so, and nothing is left.
-    """
+    """Where criu's images have no place, or not even its log has, one line says so, and nothing is left."""
     account = command.mode.account
     script = write(command.place / "app.py", "")
     disk = command.place / "disk"
@@ -305,9 +273,7 @@ def test_full_disk(command: Command, size: str) -> None:
 
 
 def test_two_at_once_in_one_directory(command: Command) -> None:
-    """
-    One snapshot is made and whole; the other command says in one line that there is one.
-    """
+    """One snapshot is made and whole; the other command says in one line that there is one."""
     script = write(command.place / "app.py", "print('whole')\n")
     python, snapshot = str(command.mode.account.python), str(command.place / "snap")
     argv = [python, "-m", "libcriu_py", "snapshot", "-o", snapshot, str(script)]
@@ -322,9 +288,7 @@ def test_two_at_once_in_one_directory(command: Command) -> None:
 
 
 def test_snapshot_where_ends_of_children_are_ignored(command: Command) -> None:
-    """
-    Who ignores SIGCHLD, as Perl programs do, has those ignore it that it starts; the program that is saved does not.
-    """
+    """Programs inherit an ignored SIGCHLD from their starter, as from Perl programs; the one that is saved does not."""
     script = write(command.place / "app.py", "import signal\nprint(signal.getsignal(signal.SIGCHLD).name)\n")
     start = ["env", "--ignore-signal=CHLD", command.mode.account.python, "-m", "libcriu_py"]
     made = command.mode.run([*start, "snapshot", "-o", command.place / "snap", script])
@@ -333,9 +297,7 @@ def test_snapshot_where_ends_of_children_are_ignored(command: Command) -> None:
 
 
 def test_old_snapshot_is_kept_until_there_is_a_new_one(command: Command) -> None:
-    """
-    Without --replace nothing happens; with it the old one goes when the new one is complete, and only then.
-    """
+    """Without --replace nothing happens; with it the old one goes when the new one is complete, and only then."""
     script = write(command.place / "app.py", "print('one')\n")
     snapshot = make_snapshot(command.mode, command.place / "snap", script)
     refused = command("snapshot", "-o", snapshot, script)
@@ -351,9 +313,7 @@ def test_old_snapshot_is_kept_until_there_is_a_new_one(command: Command) -> None
 
 
 def test_directory_that_is_no_snapshot_is_never_replaced(command: Command) -> None:
-    """
-    A mistyped -o does not cost anyone their files.
-    """
+    """A mistyped -o does not cost anyone their files."""
     write(command.place / "precious" / "file", "")
     done = command("snapshot", "-o", command.place / "precious", "--replace", write(command.place / "app.py", ""))
     assert done.returncode == 1
@@ -362,9 +322,7 @@ def test_directory_that_is_no_snapshot_is_never_replaced(command: Command) -> No
 
 
 def test_inspect_tells_what_is_in_a_snapshot(command: Command) -> None:
-    """
-    Origin, sizes, memory, processes, threads, files and sockets are there, for programs and for people.
-    """
+    """Origin, sizes, memory, processes, threads, files and sockets are there, for programs and for people."""
     source = (
         "import socket, threading, time\nfrom libcriu_py import checkpoint\n"
         "log = open('app.log', 'w+'); log.write('0123456789'); log.flush()\n"
@@ -398,9 +356,7 @@ def test_inspect_tells_what_is_in_a_snapshot(command: Command) -> None:
 
 
 def test_temporary_files_of_a_module_are_told(command: Command) -> None:
-    """
-    What the first copy will remove from under all others: once, with what to do; what is gone already is not.
-    """
+    """What the first copy will remove from under all others: once, with what to do; what is gone already is not."""
     lines = ("import tempfile", "directory = tempfile.TemporaryDirectory()", "file = tempfile.NamedTemporaryFile()")
     gone = ("tempfile.TemporaryDirectory().cleanup()", "tempfile.NamedTemporaryFile().close()")
     kept = ("stays = tempfile.NamedTemporaryFile(delete=False)", "import os; os.unlink(stays.name); stays.close()")
@@ -423,9 +379,7 @@ def test_temporary_files_of_a_module_are_told(command: Command) -> None:
 
 
 def test_inspect_finds_changed_files(command: Command) -> None:
-    """
-    --verify names the file and makes the status 1.
-    """
+    """--verify names the file and makes the status 1."""
     snapshot = make_snapshot(command.mode, command.place / "snap", write(command.place / "app.py", ""))
     image = snapshot / "images" / "inventory.img"
     data = bytearray(image.read_bytes())
@@ -437,18 +391,14 @@ def test_inspect_finds_changed_files(command: Command) -> None:
 
 
 def test_inspect_refuses_other_directories(command: Command) -> None:
-    """
-    The message says what it is not and how to make one.
-    """
+    """The message says what it is not and how to make one."""
     done = command("inspect", command.place)
     assert (done.returncode, done.stdout) == (1, "")
     assert "it has no manifest.json; make one with" in done.stderr
 
 
 def test_check_asks_criu(command: Command) -> None:
-    """
-    CRIU by itself works for root and with file capabilities; who has neither is told where to ask about a namespace.
-    """
+    """CRIU by itself works for root and with file capabilities; others are told where to ask about a namespace."""
     done = command("check")
     if command.mode.name == "rootless":
         assert done.returncode == 1
@@ -461,9 +411,7 @@ def test_check_asks_criu(command: Command) -> None:
 
 
 def test_check_without_criu(command: Command) -> None:
-    """
-    A missing program is named on stderr, with status 1.
-    """
+    """A missing program is named on stderr, with status 1."""
     done = command("check", env={"LIBCRIU_PY_CRIU": f"{command.place}/none"})
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{command.place}/none" in done.stderr
@@ -471,9 +419,7 @@ def test_check_without_criu(command: Command) -> None:
 
 
 def test_files_of_the_working_directory_do_not_hide_the_standard_library(command: Command) -> None:
-    """
-    A json.py where the command is given is not taken for the library's.
-    """
+    """A json.py where the command is given is not taken for the library's."""
     (command.place / "json.py").write_text("raise SystemExit('the wrong json')\n")
     (command.place / "bin").mkdir()
     (command.place / "bin" / "program.py").write_text("import json\nprint(json.dumps([1]))\n")

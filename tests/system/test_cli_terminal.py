@@ -1,6 +1,4 @@
-"""
-``libcriu-py run`` at a terminal: tests are made with the conventionally started program, and restored in each mode.
-"""
+"""``libcriu-py run`` at a terminal, with the program started conventionally and restored in each mode."""
 
 from __future__ import annotations
 
@@ -25,27 +23,21 @@ CTRL_BACKSLASH = "\x1c"
 
 @pytest.fixture(name="shell")
 def shell_fixture(way: Way) -> Iterator[Terminal]:
-    """
-    Give an interactive shell of the account's own in which $START starts the program.
-    """
+    """Yield an interactive shell of the account's own in which $START starts the program."""
     start = shlex.join(way.argv[len(way.mode.prefix) :])
     with Terminal.with_shell([*way.mode.prefix, f"START={start}"], owner=way.mode.account.uid) as terminal:
         yield terminal
 
 
 def test_streams_are_the_terminal(start: list[str]) -> None:
-    """
-    isatty(), the terminal's name, /dev/tty and the foreground process group are as expected.
-    """
+    """isatty(), the terminal's name, /dev/tty and the foreground process group are as expected."""
     with Terminal([*start, "terminal"]) as terminal:
         assert terminal.rest() == "to the terminal\nforeground True name True\n"
         assert terminal.wait() == 0
 
 
 def test_window_size(start: list[str]) -> None:
-    """
-    The program gets the size of the terminal it is restored in, and learns of each change.
-    """
+    """The program gets the size of the terminal it is restored in, and learns of each change."""
     with Terminal([*start, "window"], rows=33, columns=101) as terminal:
         terminal.expect("size 101 33\n")
         terminal.resize(44, 99)
@@ -58,9 +50,7 @@ def test_window_size(start: list[str]) -> None:
 
 
 def test_lines_are_edited_and_ended_by_the_terminal(start: list[str]) -> None:
-    """
-    Input comes line by line, echoed, and Ctrl-D ends it.
-    """
+    """Input comes line by line, echoed, and Ctrl-D ends it."""
     with Terminal([*start, "lines"]) as terminal:
         terminal.expect("ready\n")
         terminal.type("hxello\x7f\x7f\x7f\x7f\x7fello\n")
@@ -72,9 +62,7 @@ def test_lines_are_edited_and_ended_by_the_terminal(start: list[str]) -> None:
 
 @pytest.mark.parametrize(("key", "number"), [(CTRL_C, signal.SIGINT), (CTRL_BACKSLASH, signal.SIGQUIT)])
 def test_key_that_ends_the_program(start: list[str], key: str, number: signal.Signals) -> None:
-    """
-    The command dies of the signal of the key, as the shell expects of whatever Ctrl-C was meant for.
-    """
+    """The command dies of the signal of the key, as the shell expects of whatever Ctrl-C was meant for."""
     with Terminal([*start, "wait"]) as terminal:
         terminal.expect("ready\n")
         terminal.type(key)
@@ -84,9 +72,7 @@ def test_key_that_ends_the_program(start: list[str], key: str, number: signal.Si
 
 
 def test_key_arrives_once(start: list[str]) -> None:
-    """
-    Although the command is in the foreground process group too, the program gets one SIGINT for one Ctrl-C.
-    """
+    """Although the command is in the foreground process group too, the program gets one SIGINT for one Ctrl-C."""
     with Terminal([*start, "count", "SIGINT", "SIGQUIT"]) as terminal:
         terminal.expect("ready\n")
         terminal.type(CTRL_C)
@@ -101,9 +87,7 @@ def test_key_arrives_once(start: list[str]) -> None:
 
 
 def test_hangup(start: list[str]) -> None:
-    """
-    The program ends when its terminal goes away.
-    """
+    """The program ends when its terminal goes away."""
     terminal = Terminal([*start, "wait"])
     try:
         terminal.expect("ready\n")
@@ -113,9 +97,7 @@ def test_hangup(start: list[str]) -> None:
 
 
 def test_stop_and_continue(shell: Terminal) -> None:
-    """
-    Ctrl-Z stops the program and gives the shell its prompt; fg continues it with the terminal.
-    """
+    """Ctrl-Z stops the program and gives the shell its prompt; fg continues it with the terminal."""
     shell.shell("$START lines")
     shell.expect("ready\n")
     for word in ("once", "twice"):
@@ -134,9 +116,7 @@ def test_stop_and_continue(shell: Terminal) -> None:
 
 
 def test_status_of_a_stop(shell: Terminal) -> None:
-    """
-    The shell has that of the signal, be it typed, one that a terminal sends, or SIGSTOP.
-    """
+    """The shell has that of the signal, be it typed, one that a terminal sends, or SIGSTOP."""
     shell.shell("$START lines")
     shell.expect("ready\n")
     shell.type(CTRL_Z)
@@ -161,9 +141,7 @@ def test_status_of_a_stop(shell: Terminal) -> None:
 
 
 def test_program_that_stops_itself(shell: Terminal) -> None:
-    """
-    By SIGSTOP, which no handler sees: the shell has its prompt, and fg continues the program to its end.
-    """
+    """By SIGSTOP, which no handler sees: the shell has its prompt, and fg continues the program to its end."""
     shell.shell(f"$START die {signal.SIGSTOP.value}")
     shell.expect("dying\n")
     shell.expect("Stopped")
@@ -175,9 +153,7 @@ def test_program_that_stops_itself(shell: Terminal) -> None:
 
 
 def test_interrupt_after_a_stop(shell: Terminal) -> None:
-    """
-    Ctrl-C still ends the program after a stop, with the status that the shell has for it.
-    """
+    """Ctrl-C still ends the program after a stop, with the status that the shell has for it."""
     shell.shell("$START wait")
     shell.expect("ready\n")
     shell.type(CTRL_Z)
@@ -194,9 +170,7 @@ def test_interrupt_after_a_stop(shell: Terminal) -> None:
 
 
 def test_stopped_program_that_is_terminated(shell: Terminal) -> None:
-    """
-    Kill %1 on a stopped job ends it, since the shell continues a job that it terminates.
-    """
+    """Kill %1 on a stopped job ends it, since the shell continues a job that it terminates."""
     shell.shell("$START wait")
     shell.expect("ready\n")
     shell.type(CTRL_Z)
@@ -208,9 +182,7 @@ def test_stopped_program_that_is_terminated(shell: Terminal) -> None:
 
 
 def test_background_and_foreground(shell: Terminal) -> None:
-    """
-    A job started with & is stopped when it reads from the terminal, and fg gives it the terminal.
-    """
+    """A job started with & is stopped when it reads from the terminal, and fg gives it the terminal."""
     shell.shell("set -b; $START lines &")
     shell.expect("ready\n")
     shell.expect("Stopped")
@@ -224,9 +196,7 @@ def test_background_and_foreground(shell: Terminal) -> None:
 
 
 def test_background_job_is_not_interrupted(shell: Terminal) -> None:
-    """
-    Ctrl-C goes to the foreground; a job in the background goes on until it is killed.
-    """
+    """Ctrl-C goes to the foreground; a job in the background goes on until it is killed."""
     shell.shell("$START graceful &")
     shell.expect("ready\n")
     shell.type(CTRL_C)
@@ -238,9 +208,7 @@ def test_background_job_is_not_interrupted(shell: Terminal) -> None:
 
 
 def test_status_of_a_pipeline(shell: Terminal) -> None:
-    """
-    The shell sees the program's own status in a pipeline, and death by a signal as such.
-    """
+    """The shell sees the program's own status in a pipeline, and death by a signal as such."""
     shell.shell("true | $START fail 7; echo status $?")
     shell.expect("status 7\n")
     shell.shell("$START die 9; echo status $?")
@@ -250,9 +218,7 @@ def test_status_of_a_pipeline(shell: Terminal) -> None:
 
 
 def test_terminal_settings_are_left_as_they_were(shell: Terminal) -> None:
-    """
-    After the program the terminal is in the state that it was in.
-    """
+    """After the program the terminal is in the state that it was in."""
     shell.shell(
         'before=$(stty -g); echo hello | $START copy; $START report; test "$before" = "$(stty -g)"; echo same $?'
     )
@@ -260,9 +226,7 @@ def test_terminal_settings_are_left_as_they_were(shell: Terminal) -> None:
 
 
 def test_redirected_stdout_leaves_the_terminal_for_the_rest(shell: Terminal) -> None:
-    """
-    With stdout in a file, stdin and stderr are still the terminal.
-    """
+    """With stdout in a file, stdin and stderr are still the terminal."""
     shell.shell("file=$(mktemp); $START report > $file; echo done $?; cat $file; rm $file")
     shell.expect("done 0\n")
     shell.expect(r'"tty": \[true, false, true\]')

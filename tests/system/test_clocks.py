@@ -1,6 +1,4 @@
-"""
-Clocks of copies, and waits with a time limit that were under way at the dump.
-"""
+"""Clocks of copies, and waits with a time limit that were under way at the dump."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ if TYPE_CHECKING:
     Directories = Callable[[Account], Path]
 
 UPTIME = 5
-"""
-Seconds since the simulated reboot.
-"""
+"""Seconds since the simulated reboot."""
 WAIT = 1.5
 WAITS = """
 import concurrent.futures, json, queue, select, sched, socket, sys, threading, time
@@ -94,15 +90,11 @@ print(json.dumps({
     "after": {name: when - start for name, when in fired.items()},
 }))
 """
-"""
-A program with every wait of the standard library under way in a thread.
-"""
+"""A program with every wait of the standard library under way in a thread."""
 
 
 def rebooted(dump: SelfDump, *args: str) -> str:
-    """
-    Run a copy where the monotonic clocks have only just begun, as they do at a boot; returns what it has printed.
-    """
+    """Run a copy where the monotonic clocks have only just begun, as they do at a boot; returns what it has printed."""
     mode = dump.mode
     offset = str(UPTIME - int(time.clock_gettime(time.CLOCK_BOOTTIME)))
     argv: list[str] = ["/usr/bin/unshare", "--time", "--monotonic", offset, "--boottime", offset]
@@ -116,9 +108,7 @@ def rebooted(dump: SelfDump, *args: str) -> str:
 
 
 def wait_until(dump: SelfDump, seconds: float) -> None:
-    """
-    Let some time go by since the dump; it is the time itself that is tested.
-    """
+    """Let some time go by since the dump; it is the time itself that is tested."""
     taken = json.loads((dump.path / "manifest.json").read_text())["created"]
     time.sleep(max(0.0, taken + seconds - time.time()))
 
@@ -151,9 +141,7 @@ def test_waits_of_threads(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_timers_of_uvloop(own_account: Account, directory_of: Directories) -> None:
-    """
-    So it is with the timers of a loop that keeps them in C.
-    """
+    """So it is with the timers of a loop that keeps them in C."""
     from tests.system.conftest import Mode
 
     code = """
@@ -180,9 +168,7 @@ def test_timers_of_uvloop(own_account: Account, directory_of: Directories) -> No
 
 
 def test_clocks_of_the_machine(mode: Mode, directory_of: Directories) -> None:
-    """
-    Where the program wants the machine's monotonic clock, a copy has it.
-    """
+    """Where the program wants the machine's monotonic clock, a copy has it."""
     code = """
     import json, os, time
     from libcriu_py import checkpoint

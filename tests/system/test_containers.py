@@ -1,6 +1,4 @@
-"""
-What container engines do to a process, each made for real: it works, or is diagnosed before criu is started.
-"""
+"""What container engines do to a process, each made for real: it works, or is diagnosed before criu is started."""
 
 from __future__ import annotations
 
@@ -40,25 +38,19 @@ class Built(NamedTuple):
     env: dict[str, str]
 
     def run(self, *arguments: str, **limits: Any) -> subprocess.CompletedProcess[str]:
-        """
-        Start a container with it.
-        """
+        """Start a container with it."""
         argv = [self.account.python, "-m", "libcriu_py", "run", "--no-fallback", self.path, "--", *arguments]
         env = {**self.env, "LIBCRIU_PY_LAUNCHER": "python"}  # the one whose reasons are complete
         return containers.run([*map(str, argv)], account=self.account, env=env, **limits)
 
     def run_native(self, *arguments: str, **limits: Any) -> subprocess.CompletedProcess[str]:
-        """
-        Start a container with it by the launcher without an interpreter.
-        """
+        """Start a container with it by the launcher without an interpreter."""
         argv = [self.account.native_launcher, "--no-fallback", str(self.path), "--", *arguments]
         return containers.run(argv, account=self.account, env=self.env, **limits)
 
 
 def build(account: Account, mode: str, **limits: Any) -> Built:
-    """
-    Make a snapshot in a container, as a build would.
-    """
+    """Make a snapshot in a container, as a build would."""
     # Beside the tests' temporary directory, where what outlives a test would count as left behind.
     own = Path(tempfile.gettempdir()).parent
     directory = Path(tempfile.mkdtemp(prefix="image-", dir=own if account.is_self else account.home))
@@ -73,9 +65,7 @@ def build(account: Account, mode: str, **limits: Any) -> Built:
 
 @pytest.fixture(scope="module")
 def of_root(own_account: Account) -> Iterator[Built]:
-    """
-    A snapshot of root's, built with --cap-add CHECKPOINT_RESTORE and without a seccomp filter.
-    """
+    """Yield a snapshot of root's, built with --cap-add CHECKPOINT_RESTORE and without a seccomp filter."""
     built = build(own_account, "root", capabilities=RESTORE, masked=True)
     yield built
     shutil.rmtree(built.path.parent)
@@ -83,18 +73,14 @@ def of_root(own_account: Account) -> Iterator[Built]:
 
 @pytest.fixture(scope="module")
 def of_account(account: Account) -> Iterator[Built]:
-    """
-    A snapshot of an account without rights, built with neither filter nor covered /proc.
-    """
+    """Yield a snapshot of an account without rights, built with neither filter nor covered /proc."""
     built = build(account, "rootless")
     yield built
     shutil.rmtree(built.path.parent)
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> Any:
-    """
-    Read what the restored program told.
-    """
+    """Read what the restored program told."""
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -116,9 +102,7 @@ ROOT_WORKS = {
 
 @pytest.mark.parametrize("limits", ROOT_WORKS.values(), ids=ROOT_WORKS)
 def test_roots_snapshot_starts_in_a_container(of_root: Built, limits: dict[str, Any]) -> None:
-    """
-    Built under another host name, with low pids taken by others, it starts with the least that is needed.
-    """
+    """Built under another host name, with low pids taken by others, it starts with the least that is needed."""
     for run in (of_root.run, of_root.run_native):
         told = answer(run("x", "y", **limits))
         assert told["argv"] == ["x", "y"]
@@ -126,9 +110,7 @@ def test_roots_snapshot_starts_in_a_container(of_root: Built, limits: dict[str, 
 
 
 def test_two_capabilities_and_the_rest_dropped_are_enough(own_account: Account) -> None:
-    """
-    The securityContext for Kubernetes: drop ALL, add CHECKPOINT_RESTORE and SETPCAP, no privilege escalation.
-    """
+    """The securityContext for Kubernetes: drop ALL, add CHECKPOINT_RESTORE and SETPCAP, no privilege escalation."""
     few = ("checkpoint_restore", "setpcap")
     built = build(own_account, "root", capabilities=few, masked=True)
     try:
@@ -142,9 +124,7 @@ def test_two_capabilities_and_the_rest_dropped_are_enough(own_account: Account) 
 
 @pytest.fixture
 def layers(own_account: Account) -> Iterator[list[Path]]:
-    """
-    Two empty layers for overlay file systems.
-    """
+    """Two empty layers for overlay file systems."""
     made = [Path(tempfile.mkdtemp(prefix="lcp-layer-", dir="/dev/shm")) for _ in range(2)]
     for layer in made:
         layer.chmod(0o755)
@@ -157,9 +137,7 @@ def layers(own_account: Account) -> Iterator[list[Path]]:
 def test_an_image_is_built_on_an_overlay_and_started_from_its_layers(
     account: Account, own_account: Account, layers: list[Path], mode: str
 ) -> None:
-    """
-    Where the snapshot is in a layer of its own; each container has another root, with other and more mounts.
-    """
+    """Where the snapshot is in a layer of its own; each container has another root, with other and more mounts."""
     upper, image = layers
     limits: dict[str, Any] = {"capabilities": RESTORE, "masked": True} if mode == "root" else {}
     built = build(own_account if mode == "root" else account, mode, layers=[image], **limits)
@@ -173,9 +151,7 @@ def test_an_image_is_built_on_an_overlay_and_started_from_its_layers(
 
 
 def test_an_overlay_on_which_files_have_two_devices_is_named(account: Account, layers: list[Path]) -> None:
-    """
-    Its layers are on several file systems, and a rootless criu does not find out which file is mapped.
-    """
+    """Its layers are on several file systems, and a rootless criu does not find out which file is mapped."""
     argv = [account.python, "-m", "libcriu_py", "snapshot", "-o", account.home / "never", "-m", "this"]
     done = containers.run(
         [*map(str, argv)], account=account, env={"LIBCRIU_PY_MODE": "rootless"}, layers=layers[:1], overlay="xino=off"
@@ -195,9 +171,7 @@ ROOT_STOPPED = {
 
 @pytest.mark.parametrize(("limits", "reason"), ROOT_STOPPED.values(), ids=ROOT_STOPPED)
 def test_roots_container_that_lacks_something_says_what(of_root: Built, limits: dict[str, Any], reason: str) -> None:
-    """
-    Whatever is missing is named.
-    """
+    """Whatever is missing is named."""
     done = of_root.run(**limits)
     assert done.returncode in {125, 126}, done.stdout
     assert reason in done.stderr
@@ -217,9 +191,7 @@ ACCOUNT_WORKS = {
 
 @pytest.mark.parametrize("limits", ACCOUNT_WORKS.values(), ids=ACCOUNT_WORKS)
 def test_an_accounts_snapshot_starts_in_a_container(of_account: Built, limits: dict[str, Any]) -> None:
-    """
-    No capability is needed, only that namespaces may be made and /proc is not covered.
-    """
+    """No capability is needed, only that namespaces may be made and /proc is not covered."""
     for run in (of_account.run, of_account.run_native):
         told = answer(run("x", **limits))
         assert told["argv"] == ["x"]
@@ -237,9 +209,7 @@ ACCOUNT_STOPPED = {
 def test_an_accounts_container_that_lacks_something_says_what(
     of_account: Built, limits: dict[str, Any], reason: str
 ) -> None:
-    """
-    Whatever is missing is named.
-    """
+    """Whatever is missing is named."""
     done = of_account.run(**limits)
     assert done.returncode in {125, 126}, done.stdout
     assert reason in done.stderr
@@ -252,9 +222,7 @@ def test_an_accounts_container_that_lacks_something_says_what(
 def test_neither_run_nor_dev_shm_need_be_a_tmpfs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, who: str
 ) -> None:
-    """
-    Without any tmpfs a restore is slower, and works.
-    """
+    """Without any tmpfs a restore is slower, and works."""
     built: Built = request.getfixturevalue(who)
     instead = {}
     for place in ("/run", "/dev/shm"):
@@ -266,9 +234,7 @@ def test_neither_run_nor_dev_shm_need_be_a_tmpfs(
 
 @pytest.mark.parametrize("who", ["of_root", "of_account"])
 def test_a_program_that_cannot_be_restored_starts_conventionally(request: pytest.FixtureRequest, who: str) -> None:
-    """
-    Under Docker's defaults there is one line that says why, and the program.
-    """
+    """Under Docker's defaults there is one line that says why, and the program."""
     built: Built = request.getfixturevalue(who)
     marker = "conventional"
     argv = [built.account.python, "-m", "libcriu_py", "run", built.path, "--", marker]
@@ -280,9 +246,7 @@ def test_a_program_that_cannot_be_restored_starts_conventionally(request: pytest
 
 
 def test_a_dump_under_a_filter_is_refused_before_criu_is_started(account: Account) -> None:
-    """
-    The kernel lets nobody in a filtered container suspend the filter.
-    """
+    """The kernel lets nobody in a filtered container suspend the filter."""
     argv = [account.python, "-m", "libcriu_py", "snapshot", "-o", account.home / "never", "-m", "this"]
     done = containers.run([*map(str, argv)], account=account, seccomp="podman", capabilities=TRACE)
     assert done.returncode != 0
@@ -321,9 +285,7 @@ def test_a_session_from_outside_is_left_for_a_dump(own_account: Account, tmp_pat
 
 
 def test_a_command_starts_programs_in_a_session_that_can_be_dumped(own_account: Account, tmp_path: Path) -> None:
-    """
-    What `snapshot` makes ready is a member of a session, and so of whichever it is restored in.
-    """
+    """What `snapshot` makes ready is a member of a session, and so of whichever it is restored in."""
     limits: dict[str, Any] = {"capabilities": RESTORE, "own_session": False, "env": {"LIBCRIU_PY_MODE": "root"}}
     command, snapshot = [own_account.python, "-m", "libcriu_py"], tmp_path / "snapshot"
     script = tmp_path / "program.py"

@@ -38,23 +38,15 @@ LARGE = f"import large_memory\n{PROGRAM}"
 MODULE = 'DATA = bytearray(b"x" * (64 << 20))\n'
 KINDS = {"copied": (PROGRAM, "copy"), "mapped": (PROGRAM, "map"), "64 MB mapped": (LARGE, "map")}
 OWN_MODES = ("root", "rootless-as-root") if os.geteuid() == 0 else MODES
-"""
-Those in which this account starts the launcher itself, without a program that changes accounts before it.
-"""
+"""Those in which this account starts the launcher itself, without a program that changes accounts before it."""
 PYTHON = "3.11" if sys.version_info < (3, 12) else "3.13"
-"""
-Which limits an interpreter's memory has: those measured with this version.
-"""
+"""Which limits an interpreter's memory has: those measured with this version."""
 RUNS = 2
-"""
-The first fills caches; the least counts.
-"""
+"""The first fills caches; the least counts."""
 
 
 class Start:
-    """
-    Starts of copies in a mode.
-    """
+    """Starts of copies in a mode."""
 
     def __init__(self, mode: Mode, directory: Path) -> None:
         """
@@ -127,9 +119,7 @@ def check(what: str, measured: int, *keys: str) -> None:
 
 @pytest.fixture(scope="module", params=OWN_MODES)
 def start(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[Start]:
-    """
-    Give snapshots in each mode that this account uses by itself.
-    """
+    """Yield snapshots in each mode that this account uses by itself."""
     mode = mode_named(request.param)
     directory = mode.account.directory()
     yield Start(mode, directory)
@@ -152,14 +142,10 @@ def test_page_faults_and_bytes_read(start: Start, kind: str) -> None:
 
 
 def test_system_calls_of_the_launcher(start: Start, tmp_path: Path) -> None:
-    """
-    The launcher alone makes few of them.
-    """
+    """The launcher alone makes few of them."""
     check("system_calls", count_system_calls(start.argv("mapped"), start.env, tmp_path), start.mode.value)
 
 
 def test_instructions_of_the_launcher(start: Start, tmp_path: Path) -> None:
-    """
-    The launcher alone has little to do in user space.
-    """
+    """The launcher alone has little to do in user space."""
     check("instructions", count_instructions(start.argv("mapped"), start.env, tmp_path), start.mode.value)

@@ -1,6 +1,4 @@
-"""
-The doctor: each of its findings is provoked.
-"""
+"""The doctor: each of its findings is provoked."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ RESTORE = (*containers.DEFAULT, "checkpoint_restore")
 
 
 def test_an_ordinary_account_may_go_rootless(account: Account) -> None:
-    """
-    A process was really dumped and restored; for the others the first thing in the way is named.
-    """
+    """A process was really dumped and restored; for the others the first thing in the way is named."""
     done = run_as(account, command(account, "--json"))
     assert done.returncode == 0
     told = report(done)
@@ -44,9 +40,7 @@ def test_an_ordinary_account_may_go_rootless(account: Account) -> None:
 
 
 def test_root_may_use_two_modes(own_account: Account) -> None:
-    """
-    Root itself, and a namespace.
-    """
+    """Root itself, and a namespace."""
     told = report(run_as(own_account, command(own_account, "--json")))
     assert told["modes"]["root"]["works"]
     assert told["modes"]["rootless"]["works"]
@@ -55,9 +49,7 @@ def test_root_may_use_two_modes(own_account: Account) -> None:
 def test_what_is_in_the_working_directory_is_not_imported(
     own_account: Account, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    A types.py, or a source tree of this package without its C extension.
-    """
+    """A types.py, or a source tree of this package without its C extension."""
     place = directory_of(own_account)
     obstruct(own_account, place)
     # Isolated itself: what is started for the trials is in question, and is not.
@@ -68,9 +60,7 @@ def test_what_is_in_the_working_directory_is_not_imported(
 
 
 def test_a_capable_criu_makes_the_third_mode_work(account: Account) -> None:
-    """
-    And only for the group that it was installed for.
-    """
+    """And only for the group that it was installed for."""
     with capable_criu(account) as criu:
         done = run_as(account, command(account, "--mode", "capability", "--json"), env={"LIBCRIU_PY_CRIU": str(criu)})
     assert done.returncode == 0, done.stdout
@@ -78,9 +68,7 @@ def test_a_capable_criu_makes_the_third_mode_work(account: Account) -> None:
 
 
 def test_the_exit_status_is_that_of_the_mode_asked_for(account: Account) -> None:
-    """
-    Scripts can ask for the mode they need.
-    """
+    """Scripts can ask for the mode they need."""
     assert run_as(account, command(account, "--mode", "rootless")).returncode == 0
     assert run_as(account, command(account, "--mode", "root")).returncode == 1
     assert run_as(account, command(account, "--mode", "root", "--mode", "rootless")).returncode == 1
@@ -88,9 +76,7 @@ def test_the_exit_status_is_that_of_the_mode_asked_for(account: Account) -> None
 
 
 def test_people_get_the_commands_in_whole_lines(account: Account) -> None:
-    """
-    Nothing is wrapped in a pipe, so that a command can be copied.
-    """
+    """Nothing is wrapped in a pipe, so that a command can be copied."""
     done = run_as(account, command(account))
     assert "rootless    works" in done.stdout
     assert f"root: {account.python}" in done.stdout
@@ -98,9 +84,7 @@ def test_people_get_the_commands_in_whole_lines(account: Account) -> None:
 
 
 def test_the_facts_are_those_of_the_kernel(account: Account) -> None:
-    """
-    Read back from where the doctor read them.
-    """
+    """Read back from where the doctor read them."""
     facts = report(run_with(account, command(account, "--json"), without=["sys_time"]))["facts"]
     assert "cap_sys_time" in facts["process"]["missing_from_bounding"]
     assert facts["process"]["uid"] == account.uid
@@ -116,9 +100,7 @@ def test_the_facts_are_those_of_the_kernel(account: Account) -> None:
 
 
 def test_a_missing_criu_is_named(account: Account) -> None:
-    """
-    With the program that installs one.
-    """
+    """With the program that installs one."""
     told = report(run_as(account, command(account, "--json"), env={"LIBCRIU_PY_CRIU": "/nonexistent/criu"}))
     for mode in ("root", "capability", "rootless"):
         assert "/nonexistent/criu is not an executable file" in obstacle(told, mode)["text"]
@@ -126,9 +108,7 @@ def test_a_missing_criu_is_named(account: Account) -> None:
 
 
 def test_a_program_that_is_no_criu_is_named(account: Account) -> None:
-    """
-    It runs and does not answer.
-    """
+    """It runs and does not answer."""
     told = report(run_as(account, command(account, "--json"), env={"LIBCRIU_PY_CRIU": "/bin/false"}))
     assert "/bin/false does not run" in obstacle(told, "rootless")["text"]
 
@@ -137,9 +117,7 @@ def test_a_program_that_is_no_criu_is_named(account: Account) -> None:
 
 
 def test_a_limit_of_no_user_namespaces_is_named(own_account: Account) -> None:
-    """
-    The limit holds for what is below the namespace it was set in.
-    """
+    """The limit holds for what is below the namespace it was set in."""
     script = "unshare --user --map-root-user sh -ec 'echo 0 > /proc/sys/user/max_user_namespaces; exec $DOCTOR'"
     told = under(own_account, script, as_root=True)
     assert obstacle(told, "rootless")["command"] == "sysctl -w user.max_user_namespaces=15000"
@@ -172,9 +150,7 @@ def sysctls(directory: Path, *without: str, **settings: str) -> Path:
 def test_a_switch_against_user_namespaces_is_named(
     account: Account, tmp_path_factory: pytest.TempPathFactory, switch: str, bad: str, good: str
 ) -> None:
-    """
-    Here the switch is a file over /proc/sys/kernel, and what fails is that /proc is covered by it.
-    """
+    """Here the switch is a file over /proc/sys/kernel, and what fails is that /proc is covered by it."""
     kernel = sysctls(tmp_path_factory.mktemp("kernel"), **{switch: bad})
     told = examine(account, instead={"/proc/sys/kernel": kernel})
     assert obstacle(told, "rootless")["command"] == f"sysctl -w kernel.{switch}={good}"
@@ -184,9 +160,7 @@ def test_a_switch_against_user_namespaces_is_named(
 
 
 def test_yama_that_forbids_everything_is_named(own_account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """
-    The doctor reads it where Yama has it; here it is a file over /proc/sys/kernel.
-    """
+    """The doctor reads it where Yama has it; here it is a file over /proc/sys/kernel."""
     kernel = sysctls(tmp_path_factory.mktemp("kernel"), yama__ptrace_scope="3")
     told = examine(own_account, capabilities=RESTORE, instead={"/proc/sys/kernel": kernel})
     for mode in ("root", "capability", "rootless"):
@@ -198,9 +172,7 @@ def test_yama_that_forbids_everything_is_named(own_account: Account, tmp_path_fa
 def test_yama_that_asks_for_a_capability_is_named(
     account: Account, capability_criu: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """
-    The criu that was installed without Yama lacks it, and the command adds it.
-    """
+    """The criu that was installed without Yama lacks it, and the command adds it."""
     kernel = sysctls(tmp_path_factory.mktemp("kernel"), yama__ptrace_scope="2")
     told = examine(
         account,
@@ -214,9 +186,7 @@ def test_yama_that_asks_for_a_capability_is_named(
 
 
 def test_a_kernel_without_support_is_named(own_account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """
-    It has no ns_last_pid.
-    """
+    """It has no ns_last_pid."""
     kernel = sysctls(tmp_path_factory.mktemp("kernel"), "ns_last_pid")
     told = examine(own_account, capabilities=RESTORE, instead={"/proc/sys/kernel": kernel})
     for mode in ("root", "capability", "rootless"):
@@ -224,9 +194,7 @@ def test_a_kernel_without_support_is_named(own_account: Account, tmp_path_factor
 
 
 def test_selinux_is_told(account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """
-    It is among the facts; what it denies shows in the dump and restore that are tried.
-    """
+    """It is among the facts; what it denies shows in the dump and restore that are tried."""
     place = tmp_path_factory.mktemp("sys")
     (place / "selinux").mkdir()
     (place / "selinux" / "enforce").write_text("1", encoding="ascii")
@@ -240,9 +208,7 @@ def test_selinux_is_told(account: Account, tmp_path_factory: pytest.TempPathFact
 def test_a_cache_that_is_not_private_is_named(
     account: Account, tmp_path_factory: pytest.TempPathFactory, other: str
 ) -> None:
-    """
-    Somebody else's file in its place, or a directory that others may write to, stops all modes.
-    """
+    """Somebody else's file in its place, or a directory that others may write to, stops all modes."""
     shm = tmp_path_factory.mktemp("shm")
     shm.chmod(0o1777)
     place = shm / f"libcriu_py-{account.uid}"
@@ -262,9 +228,7 @@ def test_a_cache_that_is_not_private_is_named(
 
 
 def test_a_covered_proc_is_named(account: Account) -> None:
-    """
-    The kernel mounts no /proc that shows more than the one that is there.
-    """
+    """The kernel mounts no /proc that shows more than the one that is there."""
     told = examine(account, masked=True)
     assert "parts of /proc are covered" in obstacle(told, "rootless")["text"]
     assert "systempaths=unconfined" in obstacle(told, "rootless")["command"]
@@ -274,26 +238,20 @@ def test_a_covered_proc_is_named(account: Account) -> None:
 
 @pytest.mark.parametrize("option", ["hidepid=1", "hidepid=2"])
 def test_hidden_processes_do_no_harm(account: Account, option: str) -> None:
-    """
-    One's own are enough; the option is among the facts.
-    """
+    """One's own are enough; the option is among the facts."""
     told = examine(account, proc=option)
     assert told["modes"]["rootless"]["works"]
     assert told["facts"]["proc"]["hidepid"] in {option[-1], "noaccess", "invisible"}
 
 
 def test_a_proc_of_processes_only_is_named(account: Account) -> None:
-    """
-    CRIU needs /proc/sys, and no other /proc can be mounted where this one is not complete.
-    """
+    """CRIU needs /proc/sys, and no other /proc can be mounted where this one is not complete."""
     told = examine(account, proc="subset=pid")
     assert "subset=pid" in obstacle(told, "rootless")["text"]
 
 
 def test_a_chroot_is_named(account: Account, own_account: Account) -> None:
-    """
-    In a chroot no user namespace can be made.
-    """
+    """In a chroot no user namespace can be made."""
     root = Path(f"/var/lib/{account.name}-chroot")
     root.mkdir(mode=0o755)
     places = ("usr", "proc", "dev", "home", "tmp", "lib", "lib64", "bin", "etc", "sys", "root")
@@ -312,9 +270,7 @@ def test_a_chroot_is_named(account: Account, own_account: Account) -> None:
 
 
 def test_root_without_capabilities_is_named(own_account: Account) -> None:
-    """
-    With what adds the one that is needed.
-    """
+    """With what adds the one that is needed."""
     found = obstacle(examine(own_account), "root")
     assert found["command"] == "docker run --cap-add CHECKPOINT_RESTORE ..."
     assert found["who"] == "whoever starts the container"
@@ -322,9 +278,7 @@ def test_root_without_capabilities_is_named(own_account: Account) -> None:
 
 @pytest.mark.parametrize("profile", ["docker", "podman"])
 def test_a_seccomp_filter_is_named(account: Account, profile: str) -> None:
-    """
-    It stops every dump; which calls it refuses is in a note.
-    """
+    """It stops every dump; which calls it refuses is in a note."""
     told = examine(account, seccomp=profile)
     assert "under a seccomp filter" in obstacle(told, "rootless")["text"]
     refused = next(note["text"] for note in told["notes"] if "refuses" in note["text"])
@@ -333,18 +287,14 @@ def test_a_seccomp_filter_is_named(account: Account, profile: str) -> None:
 
 
 def test_a_session_from_outside_is_no_obstacle(own_account: Account) -> None:
-    """
-    CRIU dumps no process whose session began outside of its pid namespace; programs get a session of their own.
-    """
+    """CRIU dumps no process whose session began outside of its pid namespace; programs get a session of their own."""
     told = examine(own_account, capabilities=RESTORE, own_session=False)
     assert told["modes"]["root"]["works"]
     assert told["modes"]["rootless"]["works"]
 
 
 def test_no_tmpfs_is_noted(account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """
-    It only takes time.
-    """
+    """It only takes time."""
     shm = tmp_path_factory.mktemp("shm")
     shm.chmod(0o1777)
     told = examine(account, instead={"/dev/shm": shm})
@@ -353,9 +303,7 @@ def test_no_tmpfs_is_noted(account: Account, tmp_path_factory: pytest.TempPathFa
 
 
 def test_pid_1_is_noted(account: Account) -> None:
-    """
-    What is started from it is not pid 1 itself, and works.
-    """
+    """What is started from it is not pid 1 itself, and works."""
     told = examine(account, pid_1=True)
     assert told["modes"]["rootless"]["works"]
     assert any("this is pid 1" in note["text"] for note in told["notes"])
@@ -365,9 +313,7 @@ def test_pid_1_is_noted(account: Account) -> None:
 
 
 def test_setup_installs_for_one_group_and_undo_leaves_nothing(account: Account, own_account: Account) -> None:
-    """
-    The copy is 0750 and root's; the group and its member are gone afterwards.
-    """
+    """The copy is 0750 and root's; the group and its member are gone afterwards."""
     group = f"{account.name}-g"
     path = Path(f"/usr/local/lib/{account.name}-setup/criu")
     setup = [own_account.python, "-m", "libcriu_py", "setup", "--path", path]
@@ -394,9 +340,7 @@ def test_setup_installs_for_one_group_and_undo_leaves_nothing(account: Account, 
 
 
 def test_setup_asks_and_takes_silence_for_no(own_account: Account) -> None:
-    """
-    Without an answer nothing is done, and what would be is shown.
-    """
+    """Without an answer nothing is done, and what would be is shown."""
     path = "/usr/local/lib/libcriu_py-never/criu"
     done = run_as(own_account, [own_account.python, "-m", "libcriu_py", "setup", "--path", path])
     assert done.returncode == 1
@@ -406,27 +350,21 @@ def test_setup_asks_and_takes_silence_for_no(own_account: Account) -> None:
 
 
 def test_setup_is_for_root(account: Account) -> None:
-    """
-    Others are told what it would do, and that sudo is needed.
-    """
+    """Others are told what it would do, and that sudo is needed."""
     done = run_as(account, [account.python, "-m", "libcriu_py", "setup", "--yes"])
     assert done.returncode == 1
     assert "sudo" in done.stderr
 
 
 def test_setup_for_nobody_is_refused(own_account: Account) -> None:
-    """
-    Before anything is changed.
-    """
+    """Before anything is changed."""
     done = run_as(own_account, [own_account.python, "-m", "libcriu_py", "setup", "--user", "no-such-user", "--yes"])
     assert done.returncode == 1
     assert "there is no account no-such-user" in done.stderr
 
 
 def test_fix_runs_the_commands_that_are_for_root(own_account: Account) -> None:
-    """
-    The limit on user namespaces is lifted, and the mode works after that.
-    """
+    """The limit on user namespaces is lifted, and the mode works after that."""
     doctor = shlex.join(command(own_account, "--fix", "--yes", "--json", "--mode", "rootless"))
     script = (
         "unshare --user --map-root-user --mount --pid --fork --mount-proc "

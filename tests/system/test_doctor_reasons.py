@@ -1,6 +1,4 @@
-"""
-Reasons of the doctor that are rare: each is provoked here, as the frequent ones are in test_doctor.py.
-"""
+"""Reasons of the doctor that are rare: each is provoked here, as the frequent ones are in test_doctor.py."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ if server.recv(4096)[1] == VERSION:
     sys.exit(0)
 {otherwise}
 """
-"""
-A program that gives its version as criu does, and is none.
-"""
+"""A program that gives its version as criu does, and is none."""
 
 
 def stand_in(account: Account, directory: Path, *, version: tuple[int, int] = (4, 2), otherwise: str = "") -> Path:
@@ -66,9 +62,7 @@ def stand_in(account: Account, directory: Path, *, version: tuple[int, int] = (4
 
 
 def test_a_criu_that_is_too_old_is_named(account: Account, directory_of: Directories) -> None:
-    """
-    Its version is what it answers.
-    """
+    """Its version is what it answers."""
     old = stand_in(account, directory_of(account), version=(3, 17))
     told = report(run_as(account, command(account, "--json"), env={"LIBCRIU_PY_CRIU": str(old)}))
     for mode in ("root", "capability", "rootless"):
@@ -77,9 +71,7 @@ def test_a_criu_that_is_too_old_is_named(account: Account, directory_of: Directo
 
 
 def test_a_trial_that_fails_is_told_with_its_reason(account: Account, directory_of: Directories) -> None:
-    """
-    Nothing known is in the way, and criu ends when it is asked for a dump.
-    """
+    """Nothing known is in the way, and criu ends when it is asked for a dump."""
     broken = stand_in(account, directory_of(account), otherwise="sys.exit(3)")
     check = command(account, "--json", "--mode", "rootless")
     told = report(run_as(account, check, env={"LIBCRIU_PY_CRIU": str(broken)}))
@@ -92,9 +84,7 @@ def test_a_trial_that_fails_is_told_with_its_reason(account: Account, directory_
 def test_a_trial_without_an_end_is_given_up(
     own_account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    """
-    After a time, and nothing of it stays.
-    """
+    """After a time, and nothing of it stays."""
     hanging = stand_in(own_account, tmp_path, otherwise="time.sleep(1000)")
     monkeypatch.setenv("LIBCRIU_PY_CRIU", str(hanging))
     monkeypatch.setattr(modes, "_PATIENCE", 3)
@@ -104,9 +94,7 @@ def test_a_trial_without_an_end_is_given_up(
 
 
 def test_a_trial_that_does_not_come_to_an_answer_is_told(account: Account, directory_of: Directories) -> None:
-    """
-    With the last line of what it said.
-    """
+    """With the last line of what it said."""
     directory = directory_of(account)
     code = "import sys\nif 'libcriu_py.diagnosis.proof' in ' '.join(sys.orig_argv):\n    sys.exit('no such luck')\n"
     (directory / "sitecustomize.py").write_text(code, encoding="utf-8")
@@ -122,18 +110,14 @@ def test_a_trial_that_does_not_come_to_an_answer_is_told(account: Account, direc
 
 
 def test_a_root_without_setpcap_is_named(own_account: Account) -> None:
-    """
-    A container that has the one capability, and whose bounding set cannot be made again.
-    """
+    """A container that has the one capability, and whose bounding set cannot be made again."""
     found = obstacle(examine(own_account, capabilities=["checkpoint_restore"]), "root")
     assert found["text"].startswith("root has no cap_setpcap here")
     assert found["command"] == "docker run --cap-add SETPCAP ..."
 
 
 def test_a_root_that_has_given_up_its_capabilities_is_named(own_account: Account) -> None:
-    """
-    They are in its bounding set only.
-    """
+    """They are in its bounding set only."""
     limit = ["/usr/bin/setpriv", "--securebits", "+noroot", "--inh-caps", "-all"]
     found = obstacle(report(run_as(own_account, [*limit, *command(own_account, "--json", "--mode", "root")])), "root")
     assert "this root has given up CAP_CHECKPOINT_RESTORE and CAP_SYS_ADMIN" in found["text"]
@@ -141,9 +125,7 @@ def test_a_root_that_has_given_up_its_capabilities_is_named(own_account: Account
 
 
 def test_a_criu_whose_file_capabilities_are_too_few_for_a_namespace_is_named(account: Account) -> None:
-    """
-    They take the place of the ambient ones.
-    """
+    """They take the place of the ambient ones."""
     with capable_criu(account, mask=1 << CAP_SETPCAP) as criu:
         check = command(account, "--json", "--mode", "rootless")
         told = report(run_as(account, check, env={"LIBCRIU_PY_CRIU": str(criu)}))
@@ -156,9 +138,7 @@ def test_a_criu_whose_file_capabilities_are_too_few_for_a_namespace_is_named(acc
 
 @pytest.mark.parametrize(("kind", "name"), [("pid", "pid"), ("mnt", "mount")])
 def test_a_limit_on_another_namespace_is_named(own_account: Account, kind: str, name: str) -> None:
-    """
-    All three are needed.
-    """
+    """All three are needed."""
     script = f"unshare --user --map-root-user sh -ec 'echo 0 > /proc/sys/user/max_{kind}_namespaces; exec $DOCTOR'"
     told = under(own_account, script, as_root=True)
     assert f"the number of {name} namespaces is limited to 0" in obstacle(told, "rootless")["text"]
@@ -166,9 +146,7 @@ def test_a_limit_on_another_namespace_is_named(own_account: Account, kind: str, 
 
 
 def test_a_failure_without_a_known_cause_is_told_as_the_kernel_does(own_account: Account) -> None:
-    """
-    Here as many namespaces as are allowed are there already.
-    """
+    """Here as many namespaces as are allowed are there already."""
     script = (
         "unshare --user --map-root-user sh -ec 'echo 1 > /proc/sys/user/max_user_namespaces; "
         'unshare --user --map-root-user sleep 1000 & trap "kill $!" EXIT; '
@@ -180,9 +158,7 @@ def test_a_failure_without_a_known_cause_is_told_as_the_kernel_does(own_account:
 
 
 def test_who_starts_a_container_is_asked_where_there_is_one(account: Account) -> None:
-    """
-    Kubernetes says that there is, by a variable.
-    """
+    """Kubernetes says that there is, by a variable."""
     inside = obstacle(examine(account, seccomp="docker", env={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}), "rootless")
     assert inside["who"] == "whoever starts the container"
     assert "docker run --security-opt seccomp=unconfined" in inside["command"]
@@ -197,9 +173,7 @@ def test_who_starts_a_container_is_asked_where_there_is_one(account: Account) ->
 
 
 def test_no_new_privs_and_few_files_are_noted(account: Account) -> None:
-    """
-    Neither stops a mode.
-    """
+    """Neither stops a mode."""
     check: list[str] = ["/usr/bin/prlimit", "--nofile=100:", *command(account, "--json", "--mode", "rootless")]
     told = report(run_with(account, check, no_new_privs=True))
     assert told["modes"]["rootless"]["works"]
@@ -212,9 +186,7 @@ def test_no_new_privs_and_few_files_are_noted(account: Account) -> None:
 
 
 def unseen(account: Account, directory: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """
-    Run a shell script of root's where nobody else sees what it does to /usr/local/lib and /etc.
-    """
+    """Run a shell script of root's where nobody else sees what it does to /usr/local/lib and /etc."""
     covers = (
         f"cd {directory}; mount -t tmpfs -o mode=755 tmpfs .; cd {directory}; mkdir etc lib shm; cp -a /etc/. etc; "
         "mount --bind etc /etc; mount --bind lib /usr/local/lib; "
@@ -230,9 +202,7 @@ def unseen(account: Account, directory: Path, script: str) -> subprocess.Complet
 
 
 def test_fix_installs_a_capable_criu(own_account: Account, tmp_path: Path) -> None:
-    """
-    For a group, 0750, and with the reason.
-    """
+    """For a group, 0750, and with the reason."""
     doctor = shlex.join(command(own_account, "--fix", "--yes", "--json", "--mode", "capability"))
     done = unseen(own_account, tmp_path, f"{doctor}; stat -c '%a %U:%G' /usr/local/lib/libcriu_py/criu >&2")
     told: dict[str, Any] = report(done)
@@ -244,9 +214,7 @@ def test_fix_installs_a_capable_criu(own_account: Account, tmp_path: Path) -> No
 def test_setup_mounts_a_tmpfs_where_there_is_none(
     own_account: Account, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """
-    Also at each boot; undoing it leaves what was there.
-    """
+    """Also at each boot; undoing it leaves what was there."""
     shm = tmp_path_factory.mktemp("shm")
     setup = shlex.join([str(own_account.python), "-m", "libcriu_py", "setup", "--yes"])
     done = unseen(

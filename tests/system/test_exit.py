@@ -1,6 +1,4 @@
-"""
-The fast exit leaves behind what the normal exit does.
-"""
+"""The fast exit leaves behind what the normal exit does."""
 
 from __future__ import annotations
 
@@ -68,9 +66,7 @@ FAST = PROGRAM + "from libcriu_py.exit import run_and_exit_fast\nrun_and_exit_fa
 
 
 def outcome(code: str, directory: Path, how: str) -> tuple[int, str, str, dict[str, bytes]]:
-    """
-    Run a program and give its status, its output, the last line of stderr, and the files it leaves.
-    """
+    """Run a program and give its status, its output, the last line of stderr, and the files it leaves."""
     directory.mkdir()
     argv = [sys.executable, "-W", "ignore", "-c", code, str(directory), how]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
@@ -84,9 +80,7 @@ def outcome(code: str, directory: Path, how: str) -> tuple[int, str, str, dict[s
 
 @pytest.mark.parametrize("how", ["return", "0", "7", "-1", "256", "message", "exception"])
 def test_same_as_the_normal_exit(how: str, tmp_path: Path) -> None:
-    """
-    Status, output, open and compressed files, logs, threads, children and temporary files come out the same.
-    """
+    """Status, output, open and compressed files, logs, threads, children and temporary files come out the same."""
     normal, fast = outcome(NORMAL, tmp_path / "normal", how), outcome(FAST, tmp_path / "fast", how)
     assert fast == normal
     written = {"unclosed", "packed.gz", "binary", "log", "atexit", "finalize", "thread", "future", "child"}
@@ -95,9 +89,7 @@ def test_same_as_the_normal_exit(how: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module", params=MODES)
 def fast(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
-    """
-    Give a snapshot made with `snapshot --exit fast` in each mode.
-    """
+    """Yield a snapshot made with `snapshot --exit fast` in each mode."""
     mode = mode_named(request.param)
     directory = mode.account.directory()
     script = write_program(mode, directory, NORMAL)
@@ -109,9 +101,7 @@ def fast(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> I
 
 @pytest.mark.parametrize("how", ["return", "7", "message", "exception"])
 def test_copies_of_a_snapshot_made_with_exit_fast(how: str, fast: SelfDump) -> None:
-    """
-    `snapshot --exit fast` has its copies end fast, with the same files, output and status.
-    """
+    """`snapshot --exit fast` has its copies end fast, with the same files, output and status."""
     mode = fast.mode
     results: list[tuple[int, str, str, set[str]]] = []
     for command in ([fast.script], ["-m", "libcriu_py", "run", "--no-fallback", fast.path, "--"]):
@@ -139,9 +129,7 @@ last = Last()
 
 
 def test_copies_of_a_program_that_checkpoints_itself(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    With `checkpoint(exit="fast")` files, output and status are those of a normal end, which runs `__del__` in addition.
-    """
+    """With `checkpoint(exit="fast")` files, output and status are those of a normal end, which also runs `__del__`."""
     directory = directory_of(mode.account)
     tail = LAST + "main()\n"
     made = start(mode, write_program(mode, directory, CHECKPOINTED + tail), directory / "snap")
@@ -165,9 +153,7 @@ def test_copies_of_a_program_that_checkpoints_itself(mode: Mode, directory_of: C
 
 
 def test_lazy_proxies_are_left_alone() -> None:
-    """
-    An object whose `__class__` is not to be had yet, as Django's settings before they are configured, is no obstacle.
-    """
+    """An object whose `__class__` cannot be read yet, as Django's unconfigured settings, is no obstacle."""
     code = """
 from libcriu_py.exit import freeze, run_and_exit_fast
 class Lazy:
@@ -184,9 +170,7 @@ run_and_exit_fast(lambda: print("done"))
 
 
 def test_what_only_gives_memory_back_is_left_out() -> None:
-    """
-    Finalizers of torch's operators, told by their function, do not run at a fast end; other finalizers do.
-    """
+    """Finalizers of torch's operators, told by their function, do not run at a fast end; other finalizers do."""
     code = """
 import sys, types, weakref
 from libcriu_py import exit_fast
@@ -204,9 +188,7 @@ exit_fast()
 
 
 def test_stdout_that_cannot_be_written() -> None:
-    """
-    Output that is lost is told by status 120, as Python does.
-    """
+    """Output that is lost is told by status 120, as Python does."""
     code = "import sys; from libcriu_py import exit_fast; sys.stdout.write('x'); exit_fast()"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w", encoding="ascii") as full:
@@ -217,18 +199,14 @@ def test_stdout_that_cannot_be_written() -> None:
 
 
 def test_streams_of_c_are_flushed() -> None:
-    """
-    What a C library has printed is not lost.
-    """
+    """What a C library has printed is not lost."""
     code = "import ctypes; ctypes.CDLL(None).printf(b'by C'); from libcriu_py import exit_fast; exit_fast(3)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "by C")
 
 
 def test_coverage_data_are_written(tmp_path: Path) -> None:
-    """
-    A trace tool that saves its data at exit, as coverage does, saves them.
-    """
+    """A trace tool that saves its data at exit, as coverage does, saves them."""
     code = (
         "import atexit, sys, pickle; lines = []\n"
         "sys.settrace(lambda frame, event, arg: lines.append(frame.f_lineno))\n"

@@ -1,6 +1,4 @@
-"""
-What a program leaves to its end comes out the same by a fast exit: files, children, what is tracked, sub-interpreters.
-"""
+"""A fast exit does what a program leaves to its end: files, children, what is tracked, sub-interpreters."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ FAST = ("function", "interpreter")
 
 
 class End(NamedTuple):
-    """
-    What is there when a program has ended.
-    """
+    """What is there when a program has ended."""
 
     status: int
     stdout: str
@@ -43,9 +39,7 @@ class End(NamedTuple):
 
 
 def end_of(done: subprocess.CompletedProcess[str], out: Path) -> End:
-    """
-    Look at what a program has left, of which names that are drawn by lot are made the same.
-    """
+    """Look at what a program has left, of which names that are drawn by lot are made the same."""
     pid, name = (out / "daemon", out / "shared")
     running = pid.exists() and Path("/proc", pid.read_text(encoding="ascii")).exists()
     shared = name.exists() and Path("/dev/shm", name.read_text(encoding="ascii")).exists()
@@ -62,9 +56,7 @@ def end_of(done: subprocess.CompletedProcess[str], out: Path) -> End:
 
 
 def run(how: str, kind: str, directory: Path) -> End:
-    """
-    Run the program.
-    """
+    """Run the program."""
     out = directory / how
     out.mkdir()
     argv = [sys.executable, str(PROGRAM), how, kind, str(out)]
@@ -75,9 +67,7 @@ def run(how: str, kind: str, directory: Path) -> End:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_as_the_normal_exit(kind: str, tmp_path: Path) -> None:
-    """
-    Status, output and files are the same, nothing runs on, and no shared memory is left.
-    """
+    """Status, output and files are the same, nothing runs on, and no shared memory is left."""
     normal, *fast = (run(how, kind, tmp_path) for how in ("normal", *FAST))
     assert normal.status == (3 if kind == "signalled" else 0), normal.stderr
     assert not normal.running
@@ -86,9 +76,7 @@ def test_same_as_the_normal_exit(kind: str, tmp_path: Path) -> None:
 
 
 def test_copies_of_a_program_that_checkpoints_itself(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    The same is so for all of it at once in a restored copy of a program with `checkpoint(exit="fast")`.
-    """
+    """The same is so for all of it at once in a restored copy of a program with `checkpoint(exit="fast")`."""
     directory = directory_of(mode.account)
     script = directory / "program.py"
     shutil.copyfile(PROGRAM, script)
@@ -143,9 +131,7 @@ SETTINGS = "[run]\nparallel = true\nconcurrency = multiprocessing\nsigterm = tru
 
 
 def covered(how: str, kind: str, directory: Path) -> tuple[int, int, set[int]]:
-    """
-    Run a program that measures its coverage; give status, number of data files, and the lines seen in functions.
-    """
+    """Run a program that measures its coverage; give status, number of data files, and the lines seen in functions."""
     from coverage import CoverageData
 
     place = directory / how
@@ -169,9 +155,7 @@ def covered(how: str, kind: str, directory: Path) -> tuple[int, int, set[int]]:
 
 @pytest.mark.parametrize(("kind", "status", "files"), [("alone", 0, 1), ("process", 0, 2), ("signal", -15, 1)])
 def test_coverage_is_the_same(kind: str, status: int, files: int, tmp_path: Path) -> None:
-    """
-    coverage.py saves its data at exit, in children of multiprocessing, and when a signal ends the program.
-    """
+    """coverage.py saves its data at exit, in children of multiprocessing, and when a signal ends the program."""
     normal, *fast = (covered(how, kind, tmp_path) for how in ("normal", *FAST))
     assert normal[:2] == (status, files)
     assert normal[2]

@@ -1,6 +1,4 @@
-"""
-What a restored process is given, in each mode.
-"""
+"""What a restored process is given, in each mode."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", params=MODES)
 def plain(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
-    """
-    One snapshot of the program that reports, for each mode.
-    """
+    """One snapshot of the program that reports, for each mode."""
     mode = mode_named(request.param)
     directory = mode.account.directory()
     yield take(mode, directory, PLAIN, "original")
@@ -34,9 +30,7 @@ def plain(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> 
 
 
 def test_copies_have_arguments_of_their_own(plain: SelfDump) -> None:
-    """
-    Three copies of one snapshot, each with its own arguments and the program's exit status.
-    """
+    """Three copies of one snapshot, each with its own arguments and the program's exit status."""
     for args in ([], ["one"], ["a b", "", "é"]):
         done = plain.run(*args)
         assert done.returncode == 10, done.stderr
@@ -48,17 +42,13 @@ def test_copies_have_arguments_of_their_own(plain: SelfDump) -> None:
 
 
 def test_ten_thousand_arguments(plain: SelfDump) -> None:
-    """
-    As many arguments as a shell's wildcard may give.
-    """
+    """As many arguments as a shell's wildcard may give."""
     args = [f"argument-{number}" for number in range(10_000)]
     assert plain.report(*args)["argv"] == [arg.encode().hex() for arg in args]
 
 
 def test_a_megabyte_of_environment(plain: SelfDump) -> None:
-    """
-    Ten thousand variables, one megabyte in all, are in place of those of the dump.
-    """
+    """Ten thousand variables, one megabyte in all, are in place of those of the dump."""
     env = {f"VARIABLE_{number}": "x" * 85 for number in range(10_000)}
     report = plain.report(env=env)["env"]
     assert sum(len(name) + len(value) for name, value in report.items()) // 2 > 900_000
@@ -67,9 +57,7 @@ def test_a_megabyte_of_environment(plain: SelfDump) -> None:
 
 
 def test_bytes_that_are_not_text(plain: SelfDump) -> None:
-    """
-    Every byte but null survives in arguments and environment.
-    """
+    """Every byte but null survives in arguments and environment."""
     strange = bytes(range(1, 256))
     report = plain.report(os.fsdecode(strange), env={"STRANGE": os.fsdecode(strange)})
     assert report["argv"] == [strange.hex()]
@@ -77,9 +65,7 @@ def test_bytes_that_are_not_text(plain: SelfDump) -> None:
 
 
 def test_directory_umask_and_stdin(plain: SelfDump) -> None:
-    """
-    Working directory, umask and stdin are those of the restoring side.
-    """
+    """Working directory, umask and stdin are those of the restoring side."""
     where = plain.path.parent
     report = plain.report(cwd=where, umask=0o26, input="text for stdin")
     assert report["cwd"] == str(where)
@@ -88,9 +74,7 @@ def test_directory_umask_and_stdin(plain: SelfDump) -> None:
 
 
 def test_c_environment_is_replaced(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    getenv() of C and child processes see the new environment, and nothing of the old one.
-    """
+    """getenv() of C and child processes see the new environment, and nothing of the old one."""
     code = """
     import ctypes, os, subprocess
     from libcriu_py import checkpoint
@@ -111,9 +95,7 @@ def test_c_environment_is_replaced(mode: Mode, directory_of: Callable[[Account],
 
 
 def run_on_read_only_mount(mode: Mode, path: Path, command: list[str | Path]) -> subprocess.CompletedProcess[str]:
-    """
-    Run a command as the mode's account in a mount namespace where `path` is read-only.
-    """
+    """Run a command as the mode's account in a mount namespace where `path` is read-only."""
     script = (
         'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && ! touch "$1/x" 2>/dev/null && shift && exec "$@"'
     )
@@ -130,9 +112,7 @@ def run_on_read_only_mount(mode: Mode, path: Path, command: list[str | Path]) ->
 
 
 def test_snapshot_elsewhere(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    A snapshot that was moved, copied or lies on a read-only mount is restored.
-    """
+    """A snapshot that was moved, copied or lies on a read-only mount is restored."""
     directory = directory_of(mode.account)
     dump = take(mode, directory)
     moved, copied = directory / "moved", directory / "copied"
@@ -148,9 +128,7 @@ def test_snapshot_elsewhere(mode: Mode, directory_of: Callable[[Account], Path])
 
 
 def test_closed_stdio_is_closed(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    Streams that the restoring side has closed are None in the restored process too.
-    """
+    """Streams that the restoring side has closed are None in the restored process too."""
     code = """
     import os, sys
     from libcriu_py import checkpoint
@@ -170,9 +148,7 @@ def test_closed_stdio_is_closed(mode: Mode, directory_of: Callable[[Account], Pa
 
 
 def test_streams_keep_their_identity(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    A logging handler made before the dump writes to the stderr of the restoring side; stdin drops what it had read.
-    """
+    """A logging handler made before the dump writes to the restoring side's stderr; stdin drops what it had read."""
     code = """
     import logging, sys
     from libcriu_py import checkpoint
@@ -189,9 +165,7 @@ def test_streams_keep_their_identity(mode: Mode, directory_of: Callable[[Account
 
 
 def test_new_main(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    A copy can run another main program, with the modules of the warm-up loaded.
-    """
+    """A copy can run another main program, with the modules of the warm-up loaded."""
     directory = directory_of(mode.account)
     script = directory / "other.py"
     script.write_text('import sys\nprint(__name__, "decimal" in sys.modules, sys.argv)\n')
@@ -205,9 +179,7 @@ def test_new_main(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
 
 
 def test_process_title_is_the_new_command_line(plain: SelfDump) -> None:
-    """
-    `ps` shows the arguments of the copy, not those of the dump.
-    """
+    """`ps` shows the arguments of the copy, not those of the dump."""
     done = plain.call(
         """
         import subprocess, sys
@@ -223,9 +195,7 @@ def test_process_title_is_the_new_command_line(plain: SelfDump) -> None:
 
 
 def test_resource_limits_are_those_of_the_caller(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    A limit that the restoring shell has set holds in the copy.
-    """
+    """A limit that the restoring shell has set holds in the copy."""
     code = """
     import resource
     from libcriu_py import checkpoint
@@ -240,9 +210,7 @@ def test_resource_limits_are_those_of_the_caller(mode: Mode, directory_of: Calla
 
 
 def test_ignored_signals_stay_ignored(plain: SelfDump) -> None:
-    """
-    A copy under nohup ignores SIGHUP.
-    """
+    """A copy under nohup ignores SIGHUP."""
     code = """
     import os, signal, sys
     from libcriu_py import PIPE, restore
@@ -256,9 +224,7 @@ def test_ignored_signals_stay_ignored(plain: SelfDump) -> None:
 
 
 def test_caller_that_ignores_the_ends_of_children(plain: SelfDump) -> None:
-    """
-    It still gets the status, which comes over a socket, and goes on ignoring SIGCHLD; so does the copy.
-    """
+    """It still gets the status, which comes over a socket, and goes on ignoring SIGCHLD; so does the copy."""
     code = """
     import signal, sys
     from libcriu_py import PIPE, restore
@@ -274,9 +240,7 @@ def test_caller_that_ignores_the_ends_of_children(plain: SelfDump) -> None:
 
 
 def test_working_directory_that_cannot_be_entered(plain: SelfDump) -> None:
-    """
-    A hand-over that fails is told to the restoring side, before any code of the program runs.
-    """
+    """A hand-over that fails is told to the restoring side, before any code of the program runs."""
     code = """
     import sys
     from libcriu_py import RestoreError, restore
@@ -289,9 +253,7 @@ def test_working_directory_that_cannot_be_entered(plain: SelfDump) -> None:
 
 
 def test_fallback_runs_the_program_conventionally(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    Where the images are damaged the program starts conventionally, with one line that says why.
-    """
+    """Where the images are damaged the program starts conventionally, with one line that says why."""
     directory = directory_of(mode.account)
     code = """
     import sys

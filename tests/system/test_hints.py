@@ -1,6 +1,4 @@
-"""
-Each known cause of a refusal, provoked for real, is explained in plain words.
-"""
+"""Each known cause of a refusal, provoked for real, is explained in plain words."""
 
 from __future__ import annotations
 
@@ -44,9 +42,7 @@ class Cause(NamedTuple):
 
 
 def unlink(pattern: str) -> Callable[[Path, Path], object]:
-    """
-    Return a change that removes image files.
-    """
+    """Return a change that removes image files."""
 
     def change(_work: Path, images: Path) -> None:
         for path in images.glob(pattern):
@@ -56,9 +52,7 @@ def unlink(pattern: str) -> Callable[[Path, Path], object]:
 
 
 def overwrite(pattern: str) -> Callable[[Path, Path], object]:
-    """
-    Return a change that damages image files.
-    """
+    """Return a change that damages image files."""
 
     def change(_work: Path, images: Path) -> None:
         for path in images.glob(pattern):
@@ -68,9 +62,7 @@ def overwrite(pattern: str) -> Callable[[Path, Path], object]:
 
 
 def cut_short(pattern: str) -> Callable[[Path, Path], object]:
-    """
-    Return a change that cuts image files short.
-    """
+    """Return a change that cuts image files short."""
 
     def change(_work: Path, images: Path) -> None:
         for path in images.glob(pattern):
@@ -164,9 +156,7 @@ CAUSES = {
 
 
 def refused(work: Path, cause: Cause) -> OperationRefused:
-    """
-    Provoke a cause.
-    """
+    """Provoke a cause."""
     images = work / "images"
     images.mkdir()
     criu = Criu()
@@ -188,9 +178,7 @@ def refused(work: Path, cause: Cause) -> OperationRefused:
 
 @pytest.mark.parametrize("name", CAUSES)
 def test_a_known_cause_is_explained(name: str, tmp_path: Path) -> None:
-    """
-    The hint names the cause, and the message carries it.
-    """
+    """The hint names the cause, and the message carries it."""
     refusal = refused(tmp_path, CAUSES[name])
     assert CAUSES[name].hint in (refusal.hint or ""), refusal
     assert refusal.hint is not None
@@ -199,9 +187,7 @@ def test_a_known_cause_is_explained(name: str, tmp_path: Path) -> None:
 
 
 def test_a_taken_pid_is_explained(tmp_path: Path) -> None:
-    """
-    A restore over the running original says that the pid is in use.
-    """
+    """A restore over the running original says that the pid is in use."""
     criu = Criu()
     with Target(WAIT, cwd=tmp_path) as target:
         criu.dump({"images_dir": tmp_path, "pid": target.pid, "leave_running": True}, env=KDAT)
@@ -212,9 +198,7 @@ def test_a_taken_pid_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_terminal_is_explained(tmp_path: Path) -> None:
-    """
-    A process on a terminal needs shell_job.
-    """
+    """A process on a terminal needs shell_job."""
     master, slave = pty.openpty()
     try:
         with (
@@ -228,9 +212,7 @@ def test_a_terminal_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_shared_session_is_explained(tmp_path: Path) -> None:
-    """
-    A process that leads no session needs setsid or shell_job; one whose session has no number here, setsid.
-    """
+    """A process that leads no session needs setsid or shell_job; one whose session has no number here, setsid."""
     reason = "shares its session" if os.getsid(0) else "start it with: setsid"
     with (
         Target(WAIT, cwd=tmp_path, new_session=False) as target,
@@ -240,9 +222,7 @@ def test_a_shared_session_is_explained(tmp_path: Path) -> None:
 
 
 def test_an_external_unix_socket_is_explained(tmp_path: Path) -> None:
-    """
-    A connection to a service outside is named as such.
-    """
+    """A connection to a service outside is named as such."""
     with socket.socket(socket.AF_UNIX) as service:
         service.bind(str(tmp_path / "s"))
         service.listen()
@@ -267,9 +247,7 @@ def test_an_external_unix_socket_is_explained(tmp_path: Path) -> None:
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    """
-    A directory on which a read-only mount can be made; the mount is removed in the end.
-    """
+    """Yield a directory on which a read-only mount can be made; the mount is removed in the end."""
     directory = tmp_path / "images"
     directory.mkdir()
     yield directory
@@ -277,9 +255,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_read_only_directory_is_explained(read_only: Path, tmp_path: Path) -> None:
-    """
-    A restore that cannot write its log asks for work_dir, and works with it.
-    """
+    """A restore that cannot write its log asks for work_dir, and works with it."""
     criu = Criu()
     with Target(WAIT, cwd=tmp_path) as target:
         criu.dump({"images_dir": read_only, "pid": target.pid}, env=KDAT)
@@ -294,9 +270,7 @@ def test_a_read_only_directory_is_explained(read_only: Path, tmp_path: Path) -> 
 
 
 def test_a_missing_capability_is_explained(tmp_path: Path) -> None:
-    """
-    An ordinary user without capabilities is told which one criu lacks.
-    """
+    """An ordinary user without capabilities is told which one criu lacks."""
     binary = tmp_path / "criu"
     shutil.copy(Criu().binary or "", binary)
     images = tmp_path / "images"

@@ -1,6 +1,4 @@
-"""
-The check that a test leaves nothing behind sees what is left.
-"""
+"""The check that a test leaves nothing behind sees what is left."""
 
 from __future__ import annotations
 
@@ -15,18 +13,14 @@ from tests.system import leaks
 
 
 def test_nothing_left_nothing_said() -> None:
-    """
-    A test that cleans up passes.
-    """
+    """A test that cleans up passes."""
     before = leaks.observe()
     subprocess.run(["true"], check=True)
     assert leaks.left_behind(before) == []
 
 
 def test_descriptor_is_seen() -> None:
-    """
-    An open descriptor is named with what it is open on.
-    """
+    """An open descriptor is named with what it is open on."""
     before = leaks.observe()
     fd = os.open("/dev/zero", os.O_RDONLY)
     try:
@@ -36,9 +30,7 @@ def test_descriptor_is_seen() -> None:
 
 
 def test_zombie_is_seen_and_reaped() -> None:
-    """
-    A child that nobody has waited for is named, and waited for.
-    """
+    """A child that nobody has waited for is named, and waited for."""
     before = leaks.observe()
     pid = os.posix_spawn("/bin/true", ["true"], os.environ)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -47,9 +39,7 @@ def test_zombie_is_seen_and_reaped() -> None:
 
 
 def test_orphan_is_seen_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A process whose parent has gone is known by its environment.
-    """
+    """A process whose parent has gone is known by its environment."""
     monkeypatch.setattr(leaks, "GRACE", 0.2)
     before = leaks.observe()
     script = "sleep 600 >/dev/null 2>&1 & echo $!"
@@ -60,9 +50,7 @@ def test_orphan_is_seen_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_process_that_ends_in_time_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A process that is about to end is given the time to.
-    """
+    """A process that is about to end is given the time to."""
     monkeypatch.setattr(leaks, "GRACE", 30)
     before = leaks.observe()
     subprocess.run(["sh", "-c", "sleep 0.2 >/dev/null 2>&1 &"], check=True)
@@ -70,9 +58,7 @@ def test_process_that_ends_in_time_is_none(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_temporary_file_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A file in the directory for temporary files, or in the package's own on a tmpfs, is named.
-    """
+    """A file in the directory for temporary files, or in the package's own on a tmpfs, is named."""
     monkeypatch.setattr(leaks, "GRACE", 0.2)
     own = Path(f"/dev/shm/libcriu_py-{os.geteuid()}")
     made_own = not own.exists()
@@ -94,9 +80,7 @@ def test_temporary_file_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_mount_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    What is mounted where all see it, as a namespace that is held there.
-    """
+    """What is mounted where all see it, as a namespace that is held there."""
     monkeypatch.setattr(leaks, "GRACE", 0.2)
     before = leaks.observe()
     place = tempfile.mkdtemp()

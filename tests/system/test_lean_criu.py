@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from tests.system.conftest import Mode
 
 NEEDED = ("protobuf-c", "nl-3", "net", "uuid")
-"""
-The libraries without which CRIU does not build, beside libc.
-"""
+"""The libraries without which CRIU does not build, beside libc."""
 
 FIXED = """
 #include <signal.h>
@@ -67,15 +65,11 @@ int main(void)
 	return 42;
 }
 """
-"""
-A program that ends with status 42 after SIGUSR1, if its 8 MiB from 0x400000 on are what they were.
-"""
+"""A program that ends with status 42 after SIGUSR1, if its 8 MiB from 0x400000 on are what they were."""
 
 
 def built(kind: str) -> list[str]:
-    """
-    Give the prefixes that scripts/install-criu has built in a way.
-    """
+    """Return the prefixes that scripts/install-criu has built in a way."""
     prefixes = dict.fromkeys([built_prefix(), *os.environ.get("LIBCRIU_PY_TEST_PREFIXES", "").split(":")])
     stamps = {prefix: Path(prefix, ".stamp") for prefix in prefixes if prefix}
     return [prefix for prefix, stamp in stamps.items() if stamp.exists() and stamp.read_text().strip().endswith(kind)]
@@ -83,24 +77,18 @@ def built(kind: str) -> list[str]:
 
 @pytest.fixture(params=built("lean"))
 def criu(request: pytest.FixtureRequest) -> Path:
-    """
-    Each of the lean ones.
-    """
+    """Each of the lean ones."""
     return Path(request.param, "sbin", "criu")
 
 
 def archive(library: str) -> bool:
-    """
-    Tell whether the toolchain has a library as a static archive.
-    """
+    """Return whether the toolchain has a library as a static archive."""
     argv = ["/usr/bin/cc", f"-print-file-name=lib{library}.a"]
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.startswith("/")
 
 
 def test_no_library_is_loaded_that_need_not_be(criu: Path) -> None:
-    """
-    With all static archives there it is static; else it loads libc, and what has no archive.
-    """
+    """With all static archives there it is static; else it loads libc, and what has no archive."""
     told = subprocess.run(["/usr/bin/readelf", "-d", criu], check=True, capture_output=True, text=True).stdout
     loaded = set(re.findall(r"NEEDED.*\[lib(.*)\.so", told))
     missing = {library for library in NEEDED if not archive(library)}
@@ -109,16 +97,12 @@ def test_no_library_is_loaded_that_need_not_be(criu: Path) -> None:
 
 
 def test_a_start_costs_no_more_than_that_of_a_small_program(criu: Path) -> None:
-    """
-    In page faults, which are most of it: `true`, with libc alone, takes 60; criu with all its libraries 300.
-    """
+    """In page faults, which are most of it: `true`, with libc alone, takes 60; criu with all its libraries 300."""
     assert faults(str(criu), "--version") < 1.5 * faults("/bin/true", "--version")
 
 
 def faults(*argv: str) -> int:
-    """
-    Count the page faults of a program, from its fork to its end.
-    """
+    """Count the page faults of a program, from its fork to its end."""
     pid = os.posix_spawn(argv[0], argv, {}, file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
     _, status, usage = os.wait4(pid, 0)
     assert status == 0
@@ -126,9 +110,7 @@ def faults(*argv: str) -> int:
 
 
 def test_programs_that_checkpoint_themselves(criu: Path, mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    Dump and copies, in each mode, with either launcher.
-    """
+    """Dump and copies, in each mode, with either launcher."""
     with contextlib.ExitStack() as stack:
         directory = directory_of(mode.account)
         if mode.criu is None:
@@ -143,9 +125,7 @@ def test_programs_that_checkpoint_themselves(criu: Path, mode: Mode, directory_o
 
 
 def test_a_program_at_the_same_addresses_is_restored(criu: Path, tmp_path: Path) -> None:
-    """
-    Programs with a fixed address, as Debian's Python is one, lie where a static criu lies itself.
-    """
+    """Programs with a fixed address, as Debian's Python is one, lie where a static criu lies itself."""
     program = tmp_path / "program"
     (tmp_path / "main.c").write_text(FIXED, encoding="ascii")
     subprocess.run(["/usr/bin/cc", "-static", "-no-pie", "-o", program, tmp_path / "main.c"], check=True)
@@ -165,9 +145,7 @@ def test_a_program_at_the_same_addresses_is_restored(criu: Path, tmp_path: Path)
 
 
 def test_a_page_server_is_found_by_its_name(criu: Path, tmp_path: Path) -> None:
-    """
-    A static program has libc's own resolver too.
-    """
+    """A static program has libc's own resolver too."""
     images, pages = tmp_path / "images", tmp_path / "pages"
     images.mkdir()
     pages.mkdir()
@@ -189,9 +167,7 @@ def test_a_page_server_is_found_by_its_name(criu: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_named_with_what_has_it(criu: Path, tmp_path: Path) -> None:
-    """
-    Nothing is lost: the process goes on, and the message tells how to get a criu that can do it.
-    """
+    """Nothing is lost: the process goes on, and the message tells how to get a criu that can do it."""
     code = """
     import socket
     server = socket.create_server(("127.0.0.1", 0))
@@ -216,9 +192,7 @@ def test_what_is_left_out_is_named_with_what_has_it(criu: Path, tmp_path: Path) 
 
 
 def examine(account: Account, criu: Path) -> tuple[dict[str, Any], list[str]]:
-    """
-    Let the doctor look at a criu; give its facts of that, and the commands for what is slow about it.
-    """
+    """Let the doctor look at a criu; give its facts of that, and the commands for what is slow about it."""
     argv = [account.python, "-m", "libcriu_py", "doctor", "--mode", "root", "--json"]
     told = json.loads(run_as(account, argv, env={"LIBCRIU_PY_CRIU": str(criu)}).stdout)
     slow = [note["command"] for note in told["notes"] if "to start" in note["text"]]
@@ -226,9 +200,7 @@ def examine(account: Account, criu: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def test_the_doctor_has_nothing_to_say_about_it(criu: Path, own_account: Account) -> None:
-    """
-    Its start is measured beside that of a small program, and costs about as much.
-    """
+    """Its start is measured beside that of a small program, and costs about as much."""
     facts, slow = examine(own_account, criu)
     assert 0 < facts["start"] < facts["least_start"] + 0.002
     assert facts["libraries"] <= len(NEEDED) + 3  # libc, the dynamic linker, and one that libnet may want
@@ -237,9 +209,7 @@ def test_the_doctor_has_nothing_to_say_about_it(criu: Path, own_account: Account
 
 @pytest.mark.parametrize("prefix", built("full"))
 def test_the_doctor_says_what_a_full_one_costs(prefix: str, own_account: Account) -> None:
-    """
-    With the command that gets a lean one, where it costs enough.
-    """
+    """With the command that gets a lean one, where it costs enough."""
     facts, slow = examine(own_account, Path(prefix, "sbin", "criu"))
     assert facts["libraries"] > 10
     if facts["start"] - facts["least_start"] >= 0.002:

@@ -1,6 +1,4 @@
-"""
-Copies whose small libraries are mapped from `memory.img`, code included.
-"""
+"""Copies whose small libraries are mapped from `memory.img`, code included."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ PROGRAM = """
 
 @pytest.fixture(scope="module", params=MODES)
 def taken(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
-    """
-    Give one snapshot in each mode.
-    """
+    """Yield one snapshot in each mode."""
     mode = mode_named(request.param)
     directory = mode.account.directory()
     yield take_mapped(mode, directory, PROGRAM)
@@ -56,17 +52,13 @@ def taken(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> 
 
 @pytest.fixture(scope="module")
 def mode(mode_named: Callable[[str], Mode]) -> Mode:
-    """
-    The first way to be allowed, of whoever runs the tests.
-    """
+    """Return the first mode, of whoever runs the tests."""
     return mode_named(MODES[0])
 
 
 @pytest.fixture
 def without_execution(mode: Mode) -> Iterator[Path]:
-    """
-    Mount a file system from which nothing may be executed.
-    """
+    """Mount a file system from which nothing may be executed."""
     directory = mode.account.directory()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,mode=777", "tmpfs", directory], check=True)
     yield directory
@@ -76,9 +68,7 @@ def without_execution(mode: Mode) -> Iterator[Path]:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_code_from_the_snapshot(taken: SelfDump, launcher: str) -> None:
-    """
-    Extension modules, callbacks that they make, and their data go on, and their code is in memory.img.
-    """
+    """Extension modules, callbacks that they make, and their data go on, and their code is in memory.img."""
     memory = memory_of(taken)
     assert memory["executable"]
     assert memory["owners"]["library file"] > 1 << 20
@@ -87,9 +77,7 @@ def test_code_from_the_snapshot(taken: SelfDump, launcher: str) -> None:
 
 
 def test_large_libraries_stay_where_they_are(taken: SelfDump) -> None:
-    """
-    All but the program, what is looked for by its name, and libraries of more than 8 MB is in memory.img.
-    """
+    """All but the program, what is looked for by its name, and libraries of more than 8 MB is in memory.img."""
     code = """
     import os, sys
     from libcriu_py.memory import libraries
@@ -107,9 +95,7 @@ def test_large_libraries_stay_where_they_are(taken: SelfDump) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may trace what is not its child")
 def test_a_profiler_finds_python(mode: Mode, directory_of: Directories) -> None:
-    """
-    py-spy, which looks for Python's library among what is mapped, sees the program in a copy.
-    """
+    """py-spy, which looks for Python's library among what is mapped, sees the program in a copy."""
     code = """
     import sys
     from libcriu_py import checkpoint
@@ -133,9 +119,7 @@ def test_a_profiler_finds_python(mode: Mode, directory_of: Directories) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_where_nothing_may_be_executed(mode: Mode, without_execution: Path) -> None:
-    """
-    A snapshot that is made on a file system mounted noexec leaves code where it is.
-    """
+    """A snapshot that is made on a file system mounted noexec leaves code where it is."""
     made = take_mapped(mode, without_execution, PROGRAM)
     memory = memory_of(made)
     assert memory["kind"] == "map"
@@ -146,9 +130,7 @@ def test_where_nothing_may_be_executed(mode: Mode, without_execution: Path) -> N
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_moved_to_where_nothing_may_be_executed(mode: Mode, without_execution: Path, launcher: str) -> None:
-    """
-    A snapshot with code that was moved to one is refused in a sentence, before anything is started.
-    """
+    """A snapshot with code that was moved to one is refused in a sentence, before anything is started."""
     directory = mode.account.directory()
     made = take_mapped(mode, directory, PROGRAM)
     moved = made._replace(path=without_execution / "moved")

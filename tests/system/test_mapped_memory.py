@@ -1,6 +1,4 @@
-"""
-Copies whose memory is mapped from a file: what they compute, and where they can be restored.
-"""
+"""Copies whose memory is mapped from a file: what they compute, and where they can be restored."""
 
 from __future__ import annotations
 
@@ -25,9 +23,7 @@ if TYPE_CHECKING:
     Directories = Callable[[Account], Path]
 
 PREFIXES = dict.fromkeys([built_prefix(), *os.environ.get("LIBCRIU_PY_TEST_PREFIXES", "").split(":")])
-"""
-Where CRIU is installed: as for the tests of the binding.
-"""
+"""Where CRIU is installed: as for the tests of the binding."""
 
 PANDAS = """
     import hashlib, sys
@@ -87,9 +83,7 @@ TREE = """
 
 @pytest.fixture(scope="module", params=ONCE)
 def mapped(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
-    """
-    Give one snapshot of the pandas program in each mode.
-    """
+    """Yield one snapshot of the pandas program in each mode."""
     mode = mode_named(request.param)
     directory = mode.account.directory()
     yield take_mapped(mode, directory, PANDAS)
@@ -98,9 +92,7 @@ def mapped(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) ->
 
 @pytest.fixture
 def linked(mapped: SelfDump) -> Iterator[SelfDump]:
-    """
-    Give a copy of it of which files may be replaced; each is a second link to the file.
-    """
+    """Yield a copy of it of which files may be replaced; each is a second link to the file."""
     copied = mapped._replace(path=mapped.path.with_name("linked"))
     subprocess.run(["/bin/cp", "-al", mapped.path, copied.path], check=True)
     yield copied
@@ -108,9 +100,7 @@ def linked(mapped: SelfDump) -> Iterator[SelfDump]:
 
 
 def test_pandas_computes_the_same(mapped: SelfDump) -> None:
-    """
-    A pandas program whose memory is mapped goes on as if it had been copied, several times.
-    """
+    """A pandas program whose memory is mapped goes on as if it had been copied, several times."""
     memory = memory_of(mapped)
     assert memory["kind"] == "map"
     assert memory["bytes"] > 20 * memory["copied"]
@@ -121,9 +111,7 @@ def test_pandas_computes_the_same(mapped: SelfDump) -> None:
 
 
 def test_optimize_after_the_fact(mode: Mode, directory_of: Directories) -> None:
-    """
-    A snapshot with copied memory becomes one with mapped memory while copies of it run; twice is an error.
-    """
+    """A snapshot with copied memory becomes one with mapped memory while copies of it run; twice is an error."""
     snapshot = take_mapped(mode, directory_of(mode.account), PANDAS, memory="copy")
     memory = memory_of(snapshot)
     assert (memory["kind"], memory["why"]) == ("copy", "as asked for")
@@ -142,9 +130,7 @@ def test_optimize_after_the_fact(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_moved_and_read_only(mode: Mode, directory_of: Directories) -> None:
-    """
-    memory.img is handed over, so a snapshot restores where it was moved or copied to, without write permission.
-    """
+    """memory.img is handed over, so a snapshot restores where it was moved or copied to, without write permission."""
     snapshot = take_mapped(mode, directory_of(mode.account), PANDAS)
     moved = snapshot._replace(path=snapshot.path.with_name("moved"))
     snapshot.path.rename(moved.path)
@@ -162,9 +148,7 @@ def test_moved_and_read_only(mode: Mode, directory_of: Directories) -> None:
 @pytest.mark.parametrize("launcher", ["python", "native"])
 @pytest.mark.parametrize("harm", ["missing", "shorter"])
 def test_another_memory_file_is_refused(linked: SelfDump, harm: str, launcher: str) -> None:
-    """
-    Without memory.img, or with one of another size, neither launcher restores; criu itself would not notice.
-    """
+    """Without memory.img, or with one of another size, neither launcher restores; criu itself would not notice."""
     assert linked.run("1", env={"LIBCRIU_PY_LAUNCHER": launcher}).stdout == "True 1\n"
     file = linked.path / "memory.img"
     with file.open("rb") as opened:
@@ -180,9 +164,7 @@ def test_another_memory_file_is_refused(linked: SelfDump, harm: str, launcher: s
 
 
 def test_a_tree_of_processes(mode: Mode, directory_of: Directories) -> None:
-    """
-    Forked children keep their own pages, share those of the parent's that they did not write to, and shared memory.
-    """
+    """Forked children keep their own pages, and share the parent's that they did not write to, and shared memory."""
     snapshot = take_mapped(mode, directory_of(mode.account), TREE)
     assert memory_of(snapshot)["kind"] == "map"
     size = (snapshot.path / "memory.img").stat().st_size
@@ -193,9 +175,7 @@ def test_a_tree_of_processes(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_a_copy_outlives_its_snapshot(mode: Mode, directory_of: Directories) -> None:
-    """
-    A copy that runs keeps its memory, used or not, when its snapshot is removed or replaced.
-    """
+    """A copy that runs keeps its memory, used or not, when its snapshot is removed or replaced."""
     code = """
     import sys
     from libcriu_py import checkpoint
@@ -223,9 +203,7 @@ def test_a_copy_outlives_its_snapshot(mode: Mode, directory_of: Directories) -> 
 
 @pytest.mark.parametrize("prefix", [prefix for prefix in PREFIXES if prefix])
 def test_each_version_of_criu(own_account: Account, directory_of: Directories, prefix: str) -> None:
-    """
-    The images of each CRIU (4.1 has 32-bit counts in its pagemaps) are rewritten and restored.
-    """
+    """The images of each CRIU (4.1 has 32-bit counts in its pagemaps) are rewritten and restored."""
     env = {"LIBCRIU_PY_CRIU": f"{prefix}/sbin/criu"}
     mode = Mode(MODES[0], MODES[0], own_account)
     for code, argument, wanted in ((PANDAS, "8", "True 8\n"), (TREE, "", "yyy\n")):
@@ -237,9 +215,7 @@ def test_each_version_of_criu(own_account: Account, directory_of: Directories, p
 
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_a_copy_can_be_checkpointed(mode_named: Callable[[str], Mode], directory_of: Directories, name: str) -> None:
-    """
-    A copy with mapped memory makes a snapshot of its own, which restores as long as the first one is there.
-    """
+    """A copy with mapped memory makes a snapshot of its own, which restores as long as the first one is there."""
     code = """
     import os, sys
     from libcriu_py import checkpoint

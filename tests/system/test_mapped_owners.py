@@ -1,6 +1,4 @@
-"""
-Purging allocators and growing blocks: right with the memory that is mapped, wrong if just anything were.
-"""
+"""Purging allocators and growing blocks: right with the memory that is mapped, wrong if just anything were."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ MADVISE = """
     area.madvise(mmap.MADV_DONTNEED)
     print("zeros" if area[:] == bytes(len(area)) else "old bytes", flush=True)
 """
-"""
-A program that purges memory of its own.
-"""
+"""A program that purges memory of its own."""
 
 REALLOC = """
     from libcriu_py import checkpoint
@@ -55,9 +51,7 @@ REALLOC = """
     assert numbers == list(range(256)) * 28_000
     print("grown", flush=True)
 """
-"""
-A program whose large blocks shrink and grow by mremap.
-"""
+"""A program whose large blocks shrink and grow by mremap."""
 
 NUMPY = """
     import numpy
@@ -74,9 +68,7 @@ NUMPY = """
         assert not numpy.zeros(4_000_000).any()
     print("right", flush=True)
 """
-"""
-A program with arrays for which numpy asks for huge pages.
-"""
+"""A program with arrays for which numpy asks for huge pages."""
 
 ALLOCATE = """
     import ctypes, random, threading
@@ -135,9 +127,7 @@ ALLOCATE = """
         thread.join()
     print("dirty" if dirty else "zeros", flush=True)
 """
-"""
-A program that fills memory in five threads and, in its copies, frees, purges and allocates zeros again and again.
-"""
+"""A program that fills memory in five threads and, in its copies, frees, purges and allocates zeros again and again."""
 
 POLARS = """
     import time
@@ -157,24 +147,18 @@ POLARS = """
                 raise SystemExit
     print("right", flush=True)
 """
-"""
-A program with polars, whose jemalloc purges half a second after memory was freed; what is wrong shows after a second.
-"""
+"""A program with polars, whose jemalloc purges half a second after a free; what is wrong shows after a second."""
 
 
 @pytest.fixture
 def root(own_account: Account, directory_of: Directories) -> tuple[Mode, Path]:
-    """
-    One mode is enough: what is mapped does not depend on it.
-    """
+    """One mode is enough: what is mapped does not depend on it."""
     name = MODES[0]
     return Mode(name, name.removesuffix("-as-root"), own_account), directory_of(own_account)
 
 
 def output(snapshot: SelfDump) -> str:
-    """
-    Give what a copy prints.
-    """
+    """Return what a copy prints."""
     done = snapshot.run()
     assert done.returncode == 0, done.stderr
     printed: str = done.stdout
@@ -182,18 +166,14 @@ def output(snapshot: SelfDump) -> str:
 
 
 def test_memory_that_the_program_purges(root: tuple[Mode, Path]) -> None:
-    """
-    After MADV_DONTNEED a program's own mapping is zeros, because it stays copied.
-    """
+    """After MADV_DONTNEED a program's own mapping is zeros, because it stays copied."""
     both = take_both(*root, MADVISE)
     assert output(both.safe) == "zeros\n"
     assert output(both.unsafe) == "old bytes\n"
 
 
 def test_blocks_that_grow(root: tuple[Mode, Path]) -> None:
-    """
-    Large blocks of malloc are mapped, and grow all the same; without their first page anonymous, that is a SIGBUS.
-    """
+    """Large blocks of malloc are mapped, and grow all the same; unless their first page is anonymous, by a SIGBUS."""
     both = take_both(*root, REALLOC)
     assert memory_of(both.safe)["owners"]["malloc block"] > 100 << 20
     assert output(both.safe) == "grown\n"
@@ -201,18 +181,14 @@ def test_blocks_that_grow(root: tuple[Mode, Path]) -> None:
 
 
 def test_arrays_of_huge_pages(root: tuple[Mode, Path]) -> None:
-    """
-    Arrays of numpy are mapped although it has asked for huge pages, and can be resized.
-    """
+    """Arrays of numpy are mapped although it has asked for huge pages, and can be resized."""
     snapshot = take_mapped(*root, NUMPY)
     assert memory_of(snapshot)["owners"]["malloc block"] > 90_000_000
     assert output(snapshot) == "right\n"
 
 
 def test_glibc_in_all_its_ways_to_purge(root: tuple[Mode, Path]) -> None:
-    """
-    Heap, thread arenas and large blocks of glibc's malloc are mapped, trimmed and purged, and calloc gives zeros.
-    """
+    """Heap, thread arenas and large blocks of glibc's malloc are mapped, trimmed and purged, and calloc gives zeros."""
     snapshot = take_mapped(*root, ALLOCATE)
     memory = memory_of(snapshot)
     assert {"malloc heap", "malloc arena", "malloc block", "pymalloc"} <= set(memory["owners"])
@@ -222,9 +198,7 @@ def test_glibc_in_all_its_ways_to_purge(root: tuple[Mode, Path]) -> None:
 
 @pytest.fixture(scope="session")
 def polars() -> Path:
-    """
-    Install polars where only these tests find it; pip's cache makes the second time quick.
-    """
+    """Install polars where only these tests find it; pip's cache makes the second time quick."""
     directory = Path.home() / ".cache" / "libcriu_py-tests" / f"polars-{sys.version_info[0]}.{sys.version_info[1]}"
     if not (directory / "polars").exists():
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
@@ -233,9 +207,7 @@ def polars() -> Path:
 
 
 def test_jemalloc_in_polars(root: tuple[Mode, Path], polars: Path) -> None:
-    """
-    The memory of polars' jemalloc stays copied, and its zeros are zeros; mapped, they are what was there before.
-    """
+    """The memory of polars' jemalloc stays copied, and its zeros are zeros; mapped, they are what was there before."""
     path = os.pathsep.join([str(polars), str(Path(__file__).resolve().parents[2])])
     both = take_both(*root, POLARS, env={"PYTHONPATH": path})
     memory = memory_of(both.safe)
@@ -246,9 +218,7 @@ def test_jemalloc_in_polars(root: tuple[Mode, Path], polars: Path) -> None:
 
 
 def test_arenas_are_known_from_end_to_end(root: tuple[Mode, Path]) -> None:
-    """
-    Where pymalloc's table of arenas is found, an arena is known as a whole, as the kernel knows its mapping.
-    """
+    """Where pymalloc's table of arenas is found, an arena is known as a whole, as the kernel knows its mapping."""
     program = """
         from libcriu_py import checkpoint
         kept = [object() for _ in range(1_000_000)]

@@ -1,6 +1,4 @@
-"""
-What docs/unprivileged.md says of CRIU's options without root, and of what a rootless program sees.
-"""
+"""What docs/unprivileged.md says of CRIU's options without root, and of what a rootless program sees."""
 
 from __future__ import annotations
 
@@ -25,9 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_connections_are_closed_on_request(mode: Mode, directory_of: Directories) -> None:
-    """
-    tcp_close leaves them out, where dumping them takes CAP_NET_ADMIN; nothing is asked of the firewall.
-    """
+    """tcp_close leaves them out, where dumping them takes CAP_NET_ADMIN; nothing is asked of the firewall."""
     code = """
     import socket
     from libcriu_py import checkpoint
@@ -48,9 +44,7 @@ def test_connections_are_closed_on_request(mode: Mode, directory_of: Directories
 
 
 def test_sockets_with_another_end_outside(mode: Mode, directory_of: Directories) -> None:
-    """
-    With ext_unix_sk a datagram socket is connected to the same path again.
-    """
+    """With ext_unix_sk a datagram socket is connected to the same path again."""
     code = """
     import socket, sys
     from libcriu_py import checkpoint
@@ -73,9 +67,7 @@ def test_sockets_with_another_end_outside(mode: Mode, directory_of: Directories)
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_modes_of_files_are_compared_unless_told_not_to(mode: Mode, directory_of: Directories, *, skip: bool) -> None:
-    """
-    skip_file_rwx_check of the dump holds for each restore.
-    """
+    """skip_file_rwx_check of the dump holds for each restore."""
     code = f"""
     import sys
     from libcriu_py import checkpoint
@@ -99,9 +91,7 @@ def test_modes_of_files_are_compared_unless_told_not_to(mode: Mode, directory_of
 
 
 def test_options_of_the_command_line_are_passed_on(mode: Mode, directory_of: Directories) -> None:
-    """
-    What only criu's command line has goes into its configuration file: here a limit that refuses a deleted file.
-    """
+    """What only criu's command line has goes into its configuration file: here a limit that refuses a deleted file."""
     code = """
     import tempfile
     from libcriu_py import OperationRefused, checkpoint
@@ -119,9 +109,7 @@ def test_options_of_the_command_line_are_passed_on(mode: Mode, directory_of: Dir
 
 
 def test_configuration_file_is_not_left_in_the_snapshot(mode: Mode, directory_of: Directories) -> None:
-    """
-    It is there for the dump only, and a copy does not look for it.
-    """
+    """It is there for the dump only, and a copy does not look for it."""
     code = """
     from libcriu_py import checkpoint
     with checkpoint(options={"config": {"ghost-limit": 100_000}}):
@@ -135,9 +123,7 @@ def test_configuration_file_is_not_left_in_the_snapshot(mode: Mode, directory_of
 
 
 def test_what_a_rootless_program_sees(mode_named: Callable[[str], Mode], directory_of: Directories) -> None:
-    """
-    Its parent is pid 1, other processes are not there, other users' files are nobody's, set-user-id has no effect.
-    """
+    """Its parent is pid 1, no other process is there, other users' files are nobody's, set-user-id has no effect."""
     mode = mode_named("rootless")
     code = """
     import json, os, subprocess, sys, time

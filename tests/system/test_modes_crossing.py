@@ -1,6 +1,4 @@
-"""
-Snapshots made in one mode and restored in another, by the same and by other users.
-"""
+"""Snapshots made in one mode and restored in another, by the same and by other users."""
 
 from __future__ import annotations
 
@@ -40,23 +38,17 @@ class World:
         self._made: dict[tuple[str, str], Path] = {}
 
     def close(self) -> None:
-        """
-        Remove the snapshots.
-        """
+        """Remove the snapshots."""
         for place in self._places.values():
             shutil.rmtree(place)
 
     def env(self, mode: str) -> dict[str, str]:
-        """
-        Give the variables that force a mode.
-        """
+        """Return the variables that force a mode."""
         named = {"LIBCRIU_PY_CRIU": str(self.capable)} if mode == "capability" else {}
         return {"LIBCRIU_PY_MODE": mode, **named}
 
     def snapshot(self, who: str, mode: str, directory: Path) -> Path:
-        """
-        Give a snapshot that was made in a mode; it is the test's own.
-        """
+        """Return a snapshot that was made in a mode; it is the test's own."""
         if (who, mode) not in self._made:
             place = self._places[who] / mode
             place.mkdir()
@@ -67,9 +59,7 @@ class World:
         return target
 
     def make(self, who: str, mode: str, directory: Path, **rights: Any) -> Path:
-        """
-        Make a snapshot in a mode.
-        """
+        """Make a snapshot in a mode."""
         account = self.accounts[who]
         target = directory / "snapshot"
         argv: list[str | Path] = [
@@ -89,9 +79,7 @@ class World:
     def restore(
         self, who: str, mode: str, snapshot: Path, *args: str, native: bool = False, **rights: Any
     ) -> subprocess.CompletedProcess[str]:
-        """
-        Restore a snapshot in a mode, by the launcher in Python or by the one without an interpreter.
-        """
+        """Restore a snapshot in a mode, by the launcher in Python or by the one without an interpreter."""
         account = self.accounts[who]
         launcher: list[str | Path] = [account.python, "-m", "libcriu_py", "run"]
         if native:
@@ -102,9 +90,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(account: Account, own_account: Account) -> Iterator[World]:
-    """
-    The account, root and the capable criu.
-    """
+    """Yield the account, root and the capable criu."""
     with capable_criu(account) as capable:
         made = World(account, own_account, capable)
         yield made
@@ -112,9 +98,7 @@ def world(account: Account, own_account: Account) -> Iterator[World]:
 
 
 def answer_of(done: subprocess.CompletedProcess[str]) -> Answer:
-    """
-    Read what the restored program told.
-    """
+    """Read what the restored program told."""
     assert done.returncode == 0, done.stderr
     told: Answer = json.loads(done.stdout)
     return told
@@ -126,9 +110,7 @@ def answer_of(done: subprocess.CompletedProcess[str]) -> Answer:
 def test_an_accounts_snapshot_restores_in_both_of_its_modes(
     world: World, directory_of: Callable[[Account], Path], dumped_in: str, restored_in: str, *, native: bool
 ) -> None:
-    """
-    Namespace and file capabilities are interchangeable for a user without supplementary groups.
-    """
+    """Namespace and file capabilities are interchangeable for a user without supplementary groups."""
     account = world.accounts["account"]
     snapshot = world.snapshot("account", dumped_in, directory_of(account))
     told = answer_of(world.restore("account", restored_in, snapshot, "x", native=native))
@@ -142,9 +124,7 @@ def test_an_accounts_snapshot_restores_in_both_of_its_modes(
 def test_roots_snapshot_restores_in_both_of_its_modes(
     world: World, directory_of: Callable[[Account], Path], dumped_in: str, restored_in: str
 ) -> None:
-    """
-    For root too a namespace of its own is as good; a program that was dumped there has no capability.
-    """
+    """For root too a namespace of its own is as good; a program that was dumped there has no capability."""
     snapshot = world.snapshot("root", dumped_in, directory_of(world.accounts["root"]))
     told = answer_of(world.restore("root", restored_in, snapshot, "x"))
     assert told["uid"] == 0
@@ -154,9 +134,7 @@ def test_roots_snapshot_restores_in_both_of_its_modes(
 def test_root_with_fewer_capabilities_restores_what_was_dumped_rootless(
     world: World, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    As in a container; what root has dumped outside of a namespace is refused with the names.
-    """
+    """As in a container; what root has dumped outside of a namespace is refused with the names."""
     root = world.accounts["root"]
     snapshot = world.snapshot("root", "rootless", directory_of(root))
     told = answer_of(world.restore("root", "root", snapshot, "x", without=["sys_time", "net_admin"]))
@@ -171,9 +149,7 @@ def test_root_with_fewer_capabilities_restores_what_was_dumped_rootless(
 def test_root_restores_an_accounts_snapshot_once_it_owns_it(
     world: World, directory_of: Callable[[Account], Path], dumped_in: str
 ) -> None:
-    """
-    A snapshot of somebody else is refused; one that root has taken over runs as who it was.
-    """
+    """A snapshot of somebody else is refused; one that root has taken over runs as who it was."""
     account = world.accounts["account"]
     snapshot = world.snapshot("account", dumped_in, directory_of(account))
     refused = world.restore("root", "root", snapshot)
@@ -188,9 +164,7 @@ def test_root_restores_an_accounts_snapshot_once_it_owns_it(
 def test_roots_snapshot_is_refused_to_others_by_uid(
     world: World, directory_of: Callable[[Account], Path], restored_in: str
 ) -> None:
-    """
-    Even where its files may be read, only root can become root.
-    """
+    """Even where its files may be read, only root can become root."""
     directory = directory_of(world.accounts["account"])
     os.chown(directory, 0, 0)
     snapshot = world.snapshot("root", "root", directory)
@@ -204,9 +178,7 @@ def test_roots_snapshot_is_refused_to_others_by_uid(
 
 
 def refusal(world: World, mode: str, snapshot: Path, groups: Sequence[int], **more: Any) -> str:
-    """
-    Try a restore that cannot work, and give the reason.
-    """
+    """Try a restore that cannot work, and give the reason."""
     done = world.restore("account", mode, snapshot, groups=groups, **more)
     assert done.returncode in {125, 126}, (done.stdout, done.stderr)
     assert "criu refused" not in done.stderr, "criu was asked to do what cannot work"
@@ -216,9 +188,7 @@ def refusal(world: World, mode: str, snapshot: Path, groups: Sequence[int], **mo
 def test_supplementary_groups_are_named_where_they_differ(
     world: World, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    With file capabilities the groups are kept, so they must be the same; in a namespace nobody can have them.
-    """
+    """With file capabilities the groups are kept, so they must be the same; in a namespace nobody can have them."""
     snapshot = world.make("account", "capability", directory_of(world.accounts["account"]), groups=[100, 4711])
     told = answer_of(world.restore("account", "capability", snapshot, groups=[100, 4711]))
     assert told["groups"] == [100, 4711]
@@ -232,17 +202,13 @@ def test_supplementary_groups_are_named_where_they_differ(
 
 
 def test_groups_do_not_matter_where_the_image_has_none(world: World, directory_of: Callable[[Account], Path]) -> None:
-    """
-    CRIU leaves the groups alone then, and the program has those of its launcher.
-    """
+    """CRIU leaves the groups alone then, and the program has those of its launcher."""
     snapshot = world.snapshot("account", "capability", directory_of(world.accounts["account"]))
     assert answer_of(world.restore("account", "capability", snapshot, groups=[4711]))["groups"] == [4711]
 
 
 def test_rootless_snapshots_need_as_many_groups(world: World, directory_of: Callable[[Account], Path]) -> None:
-    """
-    In a namespace groups have no numbers, but they are counted.
-    """
+    """In a namespace groups have no numbers, but they are counted."""
     snapshot = world.make("account", "rootless", directory_of(world.accounts["account"]), groups=[4711])
     assert answer_of(world.restore("account", "rootless", snapshot, groups=[4712]))["groups"] == [65534]
     assert "supplementary groups 65534 (this process has none there)" in refusal(world, "rootless", snapshot, [])
@@ -250,9 +216,7 @@ def test_rootless_snapshots_need_as_many_groups(world: World, directory_of: Call
 
 @pytest.mark.parametrize("mode", ["rootless", "capability"])
 def test_another_gid_is_named(world: World, directory_of: Callable[[Account], Path], mode: str) -> None:
-    """
-    A newgrp between dump and restore is seen before criu is started.
-    """
+    """A newgrp between dump and restore is seen before criu is started."""
     directory = directory_of(world.accounts["account"])
     snapshot = world.snapshot("account", "rootless", directory)
     gid = world.accounts["account"].gid
@@ -261,9 +225,7 @@ def test_another_gid_is_named(world: World, directory_of: Callable[[Account], Pa
 
 
 def test_the_mode_bits_of_a_mapped_file_are_named(world: World, directory_of: Callable[[Account], Path]) -> None:
-    """
-    CRIU compares them late and in its own words; a chmod is named before it is started.
-    """
+    """CRIU compares them late and in its own words; a chmod is named before it is started."""
     account = world.accounts["account"]
     directory = directory_of(account)
     data = directory / "data.bin"

@@ -1,6 +1,4 @@
-"""
-Many copies of one snapshot, by an account without rights.
-"""
+"""Many copies of one snapshot, by an account without rights."""
 
 from __future__ import annotations
 
@@ -107,9 +105,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def read_only_snapshot(account: Account) -> Iterator[Path]:
-    """
-    A snapshot that nobody can write, made without rights.
-    """
+    """Yield a snapshot that nobody can write, made without rights."""
     directory = account.directory()
     program = write_program(account, directory)
     snapshot = directory / "snapshot"
@@ -127,9 +123,7 @@ def read_only_snapshot(account: Account) -> Iterator[Path]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_hundred_copies_live_at_once_and_answer_each_for_itself(account: Account, read_only_snapshot: Path) -> None:
-    """
-    All of them run at the same time under the same pid, with arguments and pipes of their own.
-    """
+    """All of them run at the same time under the same pid, with arguments and pipes of their own."""
     argv = [account.python, "-c", MANY, read_only_snapshot, COPIES]
     done = run_as(account, list(map(str, argv)), timeout=300)
     assert done.returncode == 0, done.stderr
@@ -144,9 +138,7 @@ def test_a_hundred_copies_live_at_once_and_answer_each_for_itself(account: Accou
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_hundred_commands_at_once_answer_each_for_itself(account: Account, read_only_snapshot: Path) -> None:
-    """
-    The command run is used a hundred times in parallel, as a shell would.
-    """
+    """The command run is used a hundred times in parallel, as a shell would."""
     run = [account.python, "-m", "libcriu_py", "run", "--no-fallback", read_only_snapshot, "--"]
     processes = [
         popen_as(account, [*run, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -162,9 +154,7 @@ def test_a_hundred_commands_at_once_answer_each_for_itself(account: Account, rea
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_thousand_copies_one_after_the_other_answer(account: Account, read_only_snapshot: Path) -> None:
-    """
-    Nothing adds up: neither descriptors here nor anything outside.
-    """
+    """Nothing adds up: neither descriptors here nor anything outside."""
     script = (
         "import os, sys\nfrom libcriu_py import PIPE, restore\n"
         "def once(n):\n"
@@ -180,9 +170,7 @@ def test_a_thousand_copies_one_after_the_other_answer(account: Account, read_onl
 
 
 def test_nothing_is_written_into_the_snapshot(account: Account, read_only_snapshot: Path) -> None:
-    """
-    Neither names nor times of its files change by a restore.
-    """
+    """Neither names nor times of its files change by a restore."""
     before = {path: path.stat().st_mtime_ns for path in read_only_snapshot.rglob("*")}
     done = run_as(account, [account.python, "-m", "libcriu_py", "run", "--no-fallback", read_only_snapshot])
     after = {path: path.stat().st_mtime_ns for path in read_only_snapshot.rglob("*")}
@@ -191,9 +179,7 @@ def test_nothing_is_written_into_the_snapshot(account: Account, read_only_snapsh
 
 
 def test_a_pool_hands_out_ready_children_and_replaces_them(account: Account, read_only_snapshot: Path) -> None:
-    """
-    More children than its size are taken, one after the other and several at once; the rest ends with the pool.
-    """
+    """More children than its size are taken, one after the other and several at once; the rest ends with the pool."""
     done = run_as(account, [account.python, "-c", POOL, read_only_snapshot])
     assert done.returncode == 0, done.stderr
     *answers, refusal = json.loads(done.stdout)
@@ -202,9 +188,7 @@ def test_a_pool_hands_out_ready_children_and_replaces_them(account: Account, rea
 
 
 def test_a_pool_gets_over_deaths_and_cancellations(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    A child that dies while it waits is replaced, a taker that gives up costs none, and a failed restore is told.
-    """
+    """A child that dies while it waits is replaced, a taker that gives up costs none, and a failed restore is told."""
     directory = directory_of(mode.account)
     program, snapshot = write_program(mode.account, directory), directory / "snapshot"
     made = mode.run([mode.account.python, "-m", "libcriu_py", "snapshot", "-o", snapshot, program, snapshot])
@@ -221,9 +205,7 @@ def test_a_pool_gets_over_deaths_and_cancellations(mode: Mode, directory_of: Cal
 
 
 def test_a_pool_needs_a_size() -> None:
-    """
-    Without a child there is nothing to hand out.
-    """
+    """Without a child there is nothing to hand out."""
     from libcriu_py import RestorePool
 
     with pytest.raises(ValueError, match="at least 1"):
@@ -250,9 +232,7 @@ print(json.dumps([alive, answers, asyncio.run(twins()), refused]))
 
 
 def test_some_copies_with_the_same_arguments(account: Account, read_only_snapshot: Path) -> None:
-    """
-    A number gives a list of as many processes, which live at the same time and have pipes of their own.
-    """
+    """A number gives a list of as many processes, which live at the same time and have pipes of their own."""
     done = run_as(account, [account.python, "-c", SAME, read_only_snapshot])
     assert done.returncode == 0, done.stderr
     alive, answers, twins, refused = json.loads(done.stdout)
@@ -263,9 +243,7 @@ def test_some_copies_with_the_same_arguments(account: Account, read_only_snapsho
 
 
 def test_a_failed_copy_ends_the_others(account: Account, read_only_snapshot: Path) -> None:
-    """
-    restore_many gives back all copies or none.
-    """
+    """restore_many gives back all copies or none."""
     script = (
         "import sys\nfrom libcriu_py import CriuError, PIPE, restore_many\n"
         "try:\n    restore_many(sys.argv[1], [['a'], ['b']], mode='capability', stdin=PIPE, stdout=PIPE)\n"

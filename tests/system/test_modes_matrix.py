@@ -1,6 +1,4 @@
-"""
-What can be open in a program, in each mode: the table in docs/unprivileged.md, line by line.
-"""
+"""What can be open in a program, in each mode: the table in docs/unprivileged.md, line by line."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def table(request: pytest.FixtureRequest) -> Iterator[matrix.Table]:
-    """
-    Give the table as it is documented; or an empty one that is documented once it has been filled.
-    """
+    """Yield the table as it is documented; or an empty one that is documented once it has been filled."""
     if not request.config.getoption("--write-matrix"):
         yield matrix.documented()
         return
@@ -33,9 +29,7 @@ def table(request: pytest.FixtureRequest) -> Iterator[matrix.Table]:
 
 @pytest.fixture(scope="module")
 def capable(account: Account) -> Iterator[Path]:
-    """
-    A criu with file capabilities.
-    """
+    """Yield a criu with file capabilities."""
     with capable_criu(account) as path:
         yield path
 
@@ -52,9 +46,7 @@ def test_what_a_program_holds_survives_as_documented(
     program: str,
     mode: str,
 ) -> None:
-    """
-    Where the table says yes it works; where it says no criu says so, and the program goes on.
-    """
+    """Where the table says yes it works; where it says no criu says so, and the program goes on."""
     who = own_account if mode == "root" else account
     env = {"LIBCRIU_PY_MODE": mode}
     if mode == "capability":
@@ -67,9 +59,7 @@ def test_what_a_program_holds_survives_as_documented(
 
 
 def test_the_table_is_complete() -> None:
-    """
-    Every program has a line, and every line a program.
-    """
+    """Every program has a line, and every line a program."""
     written = matrix.documented()
     assert written.keys() == matrix.PROGRAMS.keys()
     assert all(tuple(row) == matrix.MODES for row in written.values())

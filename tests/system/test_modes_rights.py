@@ -1,6 +1,4 @@
-"""
-What the modes need, taken away piece by piece.
-"""
+"""What the modes need, taken away piece by piece."""
 
 from __future__ import annotations
 
@@ -30,17 +28,13 @@ SETPCAP = 1 << CAP_SETPCAP
 
 @pytest.fixture(scope="module")
 def capable(account: Account) -> Iterator[Path]:
-    """
-    A criu with the file capabilities that are needed here.
-    """
+    """Yield a criu with the file capabilities that are needed here."""
     with capable_criu(account) as path:
         yield path
 
 
 def cycle(account: Account, directory: Path, env: dict[str, str], **rights: Any) -> subprocess.CompletedProcess[str]:
-    """
-    Dump and restore with the same rights; the first failure is returned.
-    """
+    """Dump and restore with the same rights; the first failure is returned."""
     snapshot = directory / "snapshot"
     command: list[str | Path] = [account.python, "-m", "libcriu_py"]
     made = run_with(
@@ -52,18 +46,14 @@ def cycle(account: Account, directory: Path, env: dict[str, str], **rights: Any)
 
 
 def mode(name: str, criu: Path | None = None) -> dict[str, str]:
-    """
-    Give the variables that force a mode.
-    """
+    """Return the variables that force a mode."""
     return {"LIBCRIU_PY_MODE": name, **({} if criu is None else {"LIBCRIU_PY_CRIU": str(criu)})}
 
 
 def test_root_needs_a_criu_without_file_capabilities_in_a_namespace(
     own_account: Account, capable: Path, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    Nothing that it starts there may gain any, so the program could not ask for its dump.
-    """
+    """Nothing that it starts there may gain any, so the program could not ask for its dump."""
     done = cycle(own_account, directory_of(own_account), mode("rootless", capable))
     assert done.returncode != 0
     assert "empty bounding set" in done.stderr
@@ -75,9 +65,7 @@ def test_root_needs_a_criu_without_file_capabilities_in_a_namespace(
 def test_one_file_capability_is_enough_with_a_full_bounding_set(
     account: Account, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    CAP_CHECKPOINT_RESTORE alone; where the bounding set is reduced the lack of CAP_SETPCAP is named at once.
-    """
+    """CAP_CHECKPOINT_RESTORE alone; where the bounding set is reduced the lack of CAP_SETPCAP is named at once."""
     with capable_criu(account, mask=RESTORE) as criu:
         done = cycle(account, directory_of(account), mode("capability", criu))
     if bounding_is_reduced():
@@ -90,9 +78,7 @@ def test_one_file_capability_is_enough_with_a_full_bounding_set(
 def test_two_file_capabilities_are_enough_with_a_reduced_bounding_set(
     account: Account, capable: Path, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    The restored program has the reduced set again, and no capability.
-    """
+    """The restored program has the reduced set again, and no capability."""
     with capable_criu(account, mask=RESTORE | SETPCAP) as criu:
         done = cycle(account, directory_of(account), mode("capability", criu), without=["sys_time"])
     assert done.returncode == 0, done.stderr
@@ -104,9 +90,7 @@ def test_two_file_capabilities_are_enough_with_a_reduced_bounding_set(
 def test_no_new_privs_switches_file_capabilities_off(
     account: Account, capable: Path, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    That is said before criu is started; the rootless mode does not mind.
-    """
+    """That is said before criu is started; the rootless mode does not mind."""
     done = cycle(account, directory_of(account), mode("capability", capable), no_new_privs=True)
     assert "NO_NEW_PRIVS" in done.stderr
     done = cycle(account, directory_of(account), mode("rootless"), no_new_privs=True)
@@ -116,9 +100,7 @@ def test_no_new_privs_switches_file_capabilities_off(
 def test_no_new_privs_set_by_the_program_itself_hinders_only_file_capabilities(
     account: Account, capable: Path, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    A program that gives up gaining privileges is still served a criu in its namespace.
-    """
+    """A program that gives up gaining privileges is still served a criu in its namespace."""
     for name, criu in (("rootless", None), ("capability", capable)):
         directory = directory_of(account)
         program = write_program(account, directory)
@@ -138,9 +120,7 @@ def test_no_new_privs_set_by_the_program_itself_hinders_only_file_capabilities(
 def test_a_capability_outside_the_bounding_set_is_named(
     account: Account, capable: Path, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    The kernel refuses the exec of such a criu with EPERM, which says nothing.
-    """
+    """The kernel refuses the exec of such a criu with EPERM, which says nothing."""
     done = cycle(account, directory_of(account), mode("capability", capable), without=["checkpoint_restore"])
     assert "cap_checkpoint_restore, which the capability bounding set of this process lacks" in done.stderr
     assert "--cap-add CHECKPOINT_RESTORE" in done.stderr
@@ -149,9 +129,7 @@ def test_a_capability_outside_the_bounding_set_is_named(
 def test_a_criu_of_another_group_is_named(
     account: Account, own_account: Account, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    The copy is for one group; who is not in it is told which.
-    """
+    """The copy is for one group; who is not in it is told which."""
     with capable_criu(own_account) as criu:
         done = run_with(
             account,
@@ -172,9 +150,7 @@ def test_a_criu_of_another_group_is_named(
 def test_file_capabilities_on_a_nosuid_file_system_are_named(
     account: Account, capable: Path, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    There they have no effect (mount(8), nosuid).
-    """
+    """There they have no effect (mount(8), nosuid)."""
     place = directory_of(account)
     script = (
         f"mount --bind {capable.parent} {place} && mount -o remount,bind,nosuid {place} && exec setpriv "
@@ -202,9 +178,7 @@ def test_file_capabilities_on_a_nosuid_file_system_are_named(
 def test_root_needs_one_of_two_capabilities(
     own_account: Account, directory_of: Callable[[Account], Path], without: list[str]
 ) -> None:
-    """
-    CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, and CAP_SETPCAP only for a bounding set that has to be reduced.
-    """
+    """CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, and CAP_SETPCAP only for a bounding set that has to be reduced."""
     done = cycle(own_account, directory_of(own_account), mode("root"), without=without)
     if "setpcap" in without:
         assert "cap_setpcap" in done.stderr
@@ -216,9 +190,7 @@ def test_root_needs_one_of_two_capabilities(
 def test_root_without_either_is_told_so_and_may_go_rootless(
     own_account: Account, directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    As in a container with default capabilities.
-    """
+    """As in a container with default capabilities."""
     without = ["checkpoint_restore", "sys_admin"]
     done = cycle(own_account, directory_of(own_account), mode("root"), without=without)
     assert "root has neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN here" in done.stderr
@@ -233,9 +205,7 @@ def test_root_without_either_is_told_so_and_may_go_rootless(
 def test_a_second_copy_with_the_same_pid_lives_beside_the_first(
     account: Account, own_account: Account, capable: Path, directory_of: Callable[[Account], Path], name: str
 ) -> None:
-    """
-    Its pid is taken, so it gets a pid namespace of its own.
-    """
+    """Its pid is taken, so it gets a pid namespace of its own."""
     who = own_account if name == "root" else account
     env = mode(name, capable if name == "capability" else None)
     directory = directory_of(who)
@@ -261,9 +231,7 @@ def test_a_second_copy_with_the_same_pid_lives_beside_the_first(
 def test_root_may_do_without_the_unprivileged_mode(
     mode_named: Callable[[str], Mode], directory_of: Callable[[Account], Path]
 ) -> None:
-    """
-    It holds for the dump and for each restore, by both launchers.
-    """
+    """It holds for the dump and for each restore, by both launchers."""
     code = """
     import sys
     from libcriu_py import checkpoint
@@ -295,9 +263,7 @@ print(before, len(asked) - before)
 
 
 def test_that_namespaces_work_is_found_out_once(account: Account) -> None:
-    """
-    It is remembered until the next boot, in whatever process of the user.
-    """
+    """It is remembered until the next boot, in whatever process of the user."""
     assert run_with(account, [account.python, "-c", PROBES]).stdout.endswith(" 1\n")
     assert run_with(account, [account.python, "-c", PROBES]).stdout == "0 1\n"
 
@@ -306,9 +272,7 @@ def test_that_namespaces_work_is_found_out_once(account: Account) -> None:
 
 
 def test_a_copy_is_in_the_cgroup_of_its_launcher(own_account: Account, directory_of: Callable[[Account], Path]) -> None:
-    """
-    CRIU leaves cgroups alone without privilege, so limits of services and containers hold for copies.
-    """
+    """CRIU leaves cgroups alone without privilege, so limits of services and containers hold for copies."""
     directory = directory_of(own_account)
     program, snapshot = directory / "cgroup.py", directory / "snapshot"
     program.write_text(
@@ -331,9 +295,7 @@ def test_a_copy_is_in_the_cgroup_of_its_launcher(own_account: Account, directory
 
 
 def _remove_cgroup(group: Path) -> None:
-    """
-    Remove a cgroup once its last process, a supervisor, has gone; version 1 has no news of that.
-    """
+    """Remove a cgroup once its last process, a supervisor, has gone; version 1 has no news of that."""
     deadline = time.monotonic() + 10
     while (group / "cgroup.procs").read_text(encoding="ascii") and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -341,9 +303,7 @@ def _remove_cgroup(group: Path) -> None:
 
 
 def _make_cgroup(name: str) -> Path:
-    """
-    Make a cgroup in the hierarchy of version 2, or of version 1 where that has the controllers.
-    """
+    """Make a cgroup in the hierarchy of version 2, or of version 1 where that has the controllers."""
     candidates = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/pids"))
     group = next(path for path in candidates if (path / "cgroup.procs").exists()) / name
     group.mkdir()
@@ -370,9 +330,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_second_tree_lives_beside_the_first(own_account: Account, directory_of: Callable[[Account], Path]) -> None:
-    """
-    The pid of a child may be the one that is taken, too.
-    """
+    """The pid of a child may be the one that is taken, too."""
     directory = directory_of(own_account)
     program, snapshot = directory / "hold.py", directory / "snapshot"
     program.write_text(HOLD, encoding="utf-8")

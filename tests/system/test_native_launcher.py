@@ -1,6 +1,4 @@
-"""
-libcriu-py-run against the launcher that is written in Python: each behaviour with both, in each mode.
-"""
+"""libcriu-py-run against the launcher that is written in Python: each behaviour with both, in each mode."""
 
 from __future__ import annotations
 
@@ -136,47 +134,35 @@ class Copies(NamedTuple):
 
     @property
     def command(self) -> list[str]:
-        """
-        What starts a copy, up to options and snapshot.
-        """
+        """What starts a copy, up to options and snapshot."""
         return launch(self.mode.account, self.launcher)
 
     @property
     def env(self) -> dict[str, str]:
-        """
-        The variables that belong to the command.
-        """
+        """The variables that belong to the command."""
         return {**self.mode.env, "LIBCRIU_PY_LAUNCHER": self.launcher}
 
     def run(self, *args: str | bytes, options: tuple[str, ...] = ("--no-fallback",), **more: Any) -> Any:
-        """
-        Run a copy to its end; `more` are options of `run_as`.
-        """
+        """Run a copy to its end; `more` are options of `run_as`."""
         env = {**self.env, **more.pop("env", {})}
         return self.mode.run([*self.command, *options, self.path, "--", *args], env=env, **more)
 
     def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
-        """
-        Start a copy.
-        """
+        """Start a copy."""
         argv = [*self.command, "--no-fallback", self.path, "--", *args]
         settings = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, **more}
         return popen_as(self.mode.account, argv, env=self.env, **settings)
 
 
 def launch(account: Account, launcher: str) -> list[str]:
-    """
-    Return the command of a launcher, for an account that may have a package of its own.
-    """
+    """Return the command of a launcher, for an account that may have a package of its own."""
     if launcher == "python":
         return [str(account.python), "-m", "libcriu_py", "run"]
     return [account.native_launcher]
 
 
 def make(mode: Mode, directory: Path, code: str = PROGRAM) -> Path:
-    """
-    Make a snapshot of a program.
-    """
+    """Make a snapshot of a program."""
     script = directory / "program.py"
     script.write_text(textwrap.dedent(code))
     mode.account.give(script)
@@ -187,9 +173,7 @@ def make(mode: Mode, directory: Path, code: str = PROGRAM) -> Path:
 
 @pytest.fixture(scope="module", params=MODES)
 def made(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[tuple[Mode, Path]]:
-    """
-    Give one snapshot for each mode.
-    """
+    """Yield one snapshot for each mode."""
     mode = mode_named(request.param)
     directory = mode.account.directory()
     yield mode, make(mode, directory)
@@ -198,16 +182,12 @@ def made(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> I
 
 @pytest.fixture(params=LAUNCHERS)
 def copies(request: pytest.FixtureRequest, made: tuple[Mode, Path]) -> Copies:
-    """
-    Give a snapshot with each launcher.
-    """
+    """Return a snapshot with each launcher."""
     return Copies(*made, launcher=request.param)
 
 
 def read_line(process: subprocess.Popen[str]) -> str:
-    """
-    Read a line that a process prints.
-    """
+    """Read a line that a process prints."""
     assert process.stdout is not None
     return process.stdout.readline().rstrip("\n")
 
@@ -216,9 +196,7 @@ def read_line(process: subprocess.Popen[str]) -> str:
 
 
 def test_surroundings(made: tuple[Mode, Path]) -> None:
-    """
-    Arguments, working directory, umask, ignored signals, environment and process group are the same with both.
-    """
+    """Arguments, working directory, umask, ignored signals, environment and process group are the same with both."""
     reports = []
     for launcher in LAUNCHERS:
         copies = Copies(*made, launcher=launcher)
@@ -235,16 +213,12 @@ def test_surroundings(made: tuple[Mode, Path]) -> None:
 
 
 def test_ten_thousand_arguments(copies: Copies) -> None:
-    """
-    As many as a wildcard may give.
-    """
+    """As many as a wildcard may give."""
     assert copies.run("count", *map(str, range(10_000))).stdout == "10002\n"
 
 
 def test_megabytes_through_a_pipe(copies: Copies) -> None:
-    """
-    Standard input arrives to its end.
-    """
+    """Standard input arrives to its end."""
     data = os.urandom(1 << 14) * 200
     done = copies.run("digest", input=data, text=False)
     assert done.stdout.decode() == f"{len(data)} {hashlib.sha256(data).hexdigest()}\n"
@@ -252,18 +226,14 @@ def test_megabytes_through_a_pipe(copies: Copies) -> None:
 
 @pytest.mark.parametrize("closed", ["1>&-", "0<&- 1>&- 2>&-"])
 def test_closed_streams(copies: Copies, closed: str) -> None:
-    """
-    A stream that is closed is closed for the program, and sys has None for it.
-    """
+    """A stream that is closed is closed for the program, and sys has None for it."""
     start = shlex.join([*copies.command, "--no-fallback", str(copies.path), "--", "streams"])
     done = copies.mode.run(["/bin/sh", "-c", f"exec {start} {closed}"], env=copies.env)
     assert done.returncode == 9 * sum(1 << fd for fd in range(3) if f"{fd}<" not in closed and f"{fd}>" not in closed)
 
 
 def test_inherited_descriptors(copies: Copies) -> None:
-    """
-    What the launcher was started with above 2 the program has under the same numbers, and children of it get.
-    """
+    """What the launcher was started with above 2 the program has under the same numbers, and children of it get."""
     start = shlex.join([*copies.command, "--no-fallback", str(copies.path), "--"])
     line = f"{start} read <(printf one) <(printf two) /dev/fd/5 5< <(printf five)"
     done = copies.mode.run(["/bin/bash", "-c", line], env=copies.env)
@@ -273,9 +243,7 @@ def test_inherited_descriptors(copies: Copies) -> None:
 
 
 def test_inherited_pipe_ends_when_the_program_closes_it(copies: Copies) -> None:
-    """
-    Nobody else holds it: its reader sees the end while the program goes on.
-    """
+    """Nobody else holds it: its reader sees the end while the program goes on."""
     reading, writing = os.pipe()
     with copies.start("let_go", str(writing), pass_fds=(writing,)) as process:
         os.close(writing)
@@ -298,9 +266,7 @@ print(os.readlink("/proc/self/fd/42"), os.path.exists("/proc/self/fd/43"), *text
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_files_of_the_program_stay(own_account: Account, tmp_path: Path, launcher: str) -> None:
-    """
-    What the program has open is not replaced by an inherited descriptor, and no argument names the wrong file.
-    """
+    """What the program has open is not replaced by an inherited descriptor, and no argument names the wrong file."""
     mode = Mode(MODES[0], MODES[0], own_account)
     copies = Copies(mode, take(mode, tmp_path, OWN_FILE).path, launcher)
     start = shlex.join([*copies.command, str(copies.path), "--"])
@@ -317,9 +283,7 @@ def test_files_of_the_program_stay(own_account: Account, tmp_path: Path, launche
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_more_descriptors_than_a_copy_can_be_given(made: tuple[Mode, Path], launcher: str) -> None:
-    """
-    The program is started conventionally then, with all of them.
-    """
+    """The program is started conventionally then, with all of them."""
     copies = Copies(*made, launcher=launcher)
     line = 'for fd in {3..99} {101..254}; do eval "exec $fd</dev/null"; done; exec 5< <(printf five); exec '
     start = shlex.join([*copies.command, str(copies.path), "--", "read", "/dev/fd/5"])
@@ -331,9 +295,7 @@ def test_more_descriptors_than_a_copy_can_be_given(made: tuple[Mode, Path], laun
 
 @pytest.mark.parametrize("command", [["nice", "-n", "4"], ["chrt", "-b", "0"], ["nice", "-n", "3", "chrt", "-i", "0"]])
 def test_scheduling(copies: Copies, command: list[str]) -> None:
-    """
-    Niceness and policy are the launcher's, and those of a conventional start.
-    """
+    """Niceness and policy are the launcher's, and those of a conventional start."""
     program = [*command, copies.mode.account.python, copies.path.parent / "program.py", "schedule"]
     conventional = copies.mode.run(program).stdout
     argv = [*command, *copies.command, "--no-fallback", copies.path, "--", "schedule"]
@@ -342,9 +304,7 @@ def test_scheduling(copies: Copies, command: list[str]) -> None:
 
 
 def test_blocked_signals(copies: Copies) -> None:
-    """
-    They are those that were blocked when the launcher was started.
-    """
+    """They are those that were blocked when the launcher was started."""
     block = "import os, signal, sys; signal.pthread_sigmask(0, {10, 21, 40}); os.execv(sys.argv[1], sys.argv[1:])"
     argv = [*copies.command, "--no-fallback", copies.path, "--", "blocked"]
     done = copies.mode.run([copies.mode.account.python, "-c", block, *argv], env=copies.env)
@@ -370,9 +330,7 @@ print(sorted(os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir("
 
 
 def test_scheduling_of_threads(own_account: Account, tmp_path: Path) -> None:
-    """
-    All threads have the launcher's niceness, but those to which the program gave another, and none has the dump's.
-    """
+    """All threads have the launcher's niceness, but those that the program gave another, and none has the dump's."""
     mode = Mode(MODES[0], MODES[0], own_account)
     (tmp_path / "threads.py").write_text(THREADS)
     nice, base = ["nice", "-n", "5"], os.nice(0)
@@ -391,17 +349,13 @@ def test_scheduling_of_threads(own_account: Account, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [0, 125])
 def test_exit_status(copies: Copies, status: int) -> None:
-    """
-    The status of the program is that of the launcher.
-    """
+    """The status of the program is that of the launcher."""
     done = copies.run("end", str(status))
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
 def test_status_where_ends_of_children_are_ignored(copies: Copies) -> None:
-    """
-    Who ignores SIGCHLD, as Perl programs do, has those ignore it that it starts.
-    """
+    """Who ignores SIGCHLD, as Perl programs do, has those ignore it that it starts."""
     start = ["env", "--ignore-signal=CHLD", *copies.command, "--no-fallback", copies.path, "--", "end", "6"]
     done = copies.mode.run(start, env=copies.env)
     assert (done.returncode, done.stdout, done.stderr) == (6, "", "")
@@ -409,16 +363,12 @@ def test_status_where_ends_of_children_are_ignored(copies: Copies) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
 def test_death_by_signal(copies: Copies, number: signal.Signals) -> None:
-    """
-    The launcher dies of the signal that the program died of.
-    """
+    """The launcher dies of the signal that the program died of."""
     assert copies.run("die", str(int(number))).returncode == -number
 
 
 def test_signals_are_passed_on(copies: Copies) -> None:
-    """
-    Each arrives, once, and the program's own end is the launcher's.
-    """
+    """Each arrives, once, and the program's own end is the launcher's."""
     names = ["SIGUSR1", "SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM"]
     with copies.start("wait", *names) as process:
         assert read_line(process) == "ready"
@@ -430,9 +380,7 @@ def test_signals_are_passed_on(copies: Copies) -> None:
 
 @pytest.mark.parametrize("milliseconds", [0, 3, 8, 15, 25, 40])
 def test_signal_before_there_is_a_program(made: tuple[Mode, Path], milliseconds: int) -> None:
-    """
-    SIGTERM ends the native launcher at whatever moment it comes, and nothing is left behind.
-    """
+    """SIGTERM ends the native launcher at whatever moment it comes, and nothing is left behind."""
     copies = Copies(*made, launcher="native")
     with copies.start("wait", "SIGTERM") as process:
         try:
@@ -443,9 +391,7 @@ def test_signal_before_there_is_a_program(made: tuple[Mode, Path], milliseconds:
 
 
 def test_interrupt_before_there_is_a_program(made: tuple[Mode, Path]) -> None:
-    """
-    Ctrl-C ends a copy at whatever moment it comes, with the program's own end, and the snapshot stays.
-    """
+    """Ctrl-C ends a copy at whatever moment it comes, with the program's own end, and the snapshot stays."""
     copies = Copies(*made, launcher="native")
     files = sorted(os.listdir(copies.path))
     for milliseconds in range(24):
@@ -459,9 +405,7 @@ def test_interrupt_before_there_is_a_program(made: tuple[Mode, Path]) -> None:
 
 
 def test_error_before_there_is_a_program(made: tuple[Mode, Path]) -> None:
-    """
-    What a copy cannot take over is left to the conventional start, and the snapshot stays.
-    """
+    """What a copy cannot take over is left to the conventional start, and the snapshot stays."""
     copies = Copies(*made, launcher="native")
     files = sorted(os.listdir(copies.path))
     done = copies.run(env={"PYTHONIOENCODING": "none-such"})
@@ -471,9 +415,7 @@ def test_error_before_there_is_a_program(made: tuple[Mode, Path]) -> None:
 
 
 def test_killed_launcher_takes_the_program_along(copies: Copies) -> None:
-    """
-    SIGKILL cannot be passed on; the program ends all the same.
-    """
+    """SIGKILL cannot be passed on; the program ends all the same."""
     with copies.start("wait", "SIGTERM") as process:
         assert read_line(process) == "ready"
         process.kill()
@@ -481,9 +423,7 @@ def test_killed_launcher_takes_the_program_along(copies: Copies) -> None:
 
 
 def test_two_at_once(copies: Copies) -> None:
-    """
-    A second copy, whose pid is taken, moves to a pid namespace.
-    """
+    """A second copy, whose pid is taken, moves to a pid namespace."""
     with copies.start("echo") as first:
         assert read_line(first) == "ready"
         done = copies.run("end", "7")
@@ -498,9 +438,7 @@ def test_two_at_once(copies: Copies) -> None:
 
 @pytest.fixture(params=LAUNCHERS)
 def shell(request: pytest.FixtureRequest, tmp_path: Path, own_account: Account) -> Iterator[Terminal]:
-    """
-    Give an interactive shell in which $START starts a copy, as root where the tests have the rights.
-    """
+    """Yield an interactive shell in which $START starts a copy, as root where the tests have the rights."""
     mode = Mode(MODES[0], MODES[0], own_account)
     copies = Copies(mode, make(mode, tmp_path), request.param)
     start = shlex.join([*copies.command, "--no-fallback", str(copies.path)])
@@ -509,9 +447,7 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, own_account: Account) 
 
 
 def test_stop_and_continue(shell: Terminal) -> None:
-    """
-    Ctrl-Z gives the shell its prompt, fg gives the program the terminal, Ctrl-C ends it.
-    """
+    """Ctrl-Z gives the shell its prompt, fg gives the program the terminal, Ctrl-C ends it."""
     shell.shell("$START echo")
     shell.expect("ready\n")
     for word in ("once", "twice"):
@@ -530,9 +466,7 @@ def test_stop_and_continue(shell: Terminal) -> None:
 
 
 def test_background_job(shell: Terminal) -> None:
-    """
-    A job that reads from the terminal is stopped until it is in the foreground.
-    """
+    """A job that reads from the terminal is stopped until it is in the foreground."""
     shell.shell("set -b; $START echo &")
     shell.expect("ready\n")
     shell.expect("Stopped")
@@ -549,9 +483,7 @@ def test_background_job(shell: Terminal) -> None:
 
 @pytest.fixture(name="broken", params=LAUNCHERS)
 def broken_fixture(request: pytest.FixtureRequest, made: tuple[Mode, Path]) -> Iterator[Copies]:
-    """
-    Give a copy of the snapshot that may be broken.
-    """
+    """Yield a copy of the snapshot that may be broken."""
     mode, path = made
     directory = mode.account.directory()
     done = mode.run(["/bin/cp", "-a", path, directory / "snap"])
@@ -561,24 +493,18 @@ def broken_fixture(request: pytest.FixtureRequest, made: tuple[Mode, Path]) -> I
 
 
 def break_image(copies: Copies) -> None:
-    """
-    Make an image unreadable for criu, whose size stays.
-    """
+    """Make an image unreadable for criu, whose size stays."""
     (image,) = (copies.path / "images").glob("core-*.img")
     image.write_bytes(b"x" * image.stat().st_size)
 
 
 def remove_images(copies: Copies) -> None:
-    """
-    Remove the images.
-    """
+    """Remove the images."""
     shutil.rmtree(copies.path / "images")
 
 
 def name_another_machine(copies: Copies) -> None:
-    """
-    Change the manifest, as if it came from another machine.
-    """
+    """Change the manifest, as if it came from another machine."""
     path = copies.path / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["machine"]["arch"] = "vax"
@@ -586,9 +512,7 @@ def name_another_machine(copies: Copies) -> None:
 
 
 def damage_manifest(copies: Copies) -> None:
-    """
-    Take the pids out of the manifest, which leaves the recorded command.
-    """
+    """Take the pids out of the manifest, which leaves the recorded command."""
     path = copies.path / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["pids"]
@@ -605,9 +529,7 @@ REASONS = {
 
 @pytest.mark.parametrize("what", REASONS)
 def test_program_runs_conventionally(broken: Copies, what: str) -> None:
-    """
-    With its arguments, status and one line that says why; --no-fallback fails instead, --quiet drops the line.
-    """
+    """With its arguments, status and one line that says why; --no-fallback fails instead, --quiet drops the line."""
     spoil, code, reason = REASONS[what]
     spoil(broken)
     done = broken.run("count", "a", "b", options=())
@@ -624,9 +546,7 @@ def test_program_runs_conventionally(broken: Copies, what: str) -> None:
 
 
 def test_conventional_program_gets_the_signals_and_streams(broken: Copies) -> None:
-    """
-    It takes the launcher's place: closed streams are closed, default signals default.
-    """
+    """It takes the launcher's place: closed streams are closed, default signals default."""
     name_another_machine(broken)
     start = shlex.join([*broken.command, "--quiet", str(broken.path), "--", "streams"])
     done = broken.mode.run(["/bin/sh", "-c", f"exec {start} 0<&-"], env=broken.env)
@@ -635,9 +555,7 @@ def test_conventional_program_gets_the_signals_and_streams(broken: Copies) -> No
 
 
 def test_limit_of_the_size_of_files(copies: Copies) -> None:
-    """
-    Where the request is larger than a file may be, the program starts conventionally; no launcher dies of that.
-    """
+    """Where the request is larger than a file may be, the program starts conventionally; no launcher dies of that."""
     start = shlex.join([*copies.command, str(copies.path), "--", "count", "x" * 2000])
     done = copies.mode.run(["/bin/sh", "-c", f"ulimit -f 1; exec {start}"], env=copies.env)
     assert (done.returncode, done.stdout) == (0, "3\n")
@@ -647,9 +565,7 @@ def test_limit_of_the_size_of_files(copies: Copies) -> None:
 
 
 def test_criu_that_is_not_there(copies: Copies) -> None:
-    """
-    Status 125 without fallback, and the conventional program with it.
-    """
+    """Status 125 without fallback, and the conventional program with it."""
     env = {"LIBCRIU_PY_CRIU": "/nowhere/criu"}
     refused, done = copies.run("count", env=env), copies.run("count", options=(), env=env)
     assert (refused.returncode, refused.stderr) == (
@@ -675,16 +591,12 @@ subprocess.Popen(["{criu}", "swrk", str(theirs.fileno())], close_fds=False)
 ours.send(launcher.recv(65536))
 open("{begun}").close()
 """
-"""
-Restores, and fails when the program has begun: two lines that meet at a FIFO.
-"""
+"""Restores, and fails when the program has begun: two lines that meet at a FIFO."""
 
 
 @pytest.mark.parametrize("made", [name for name in MODES if name != "capability"], indirect=True)
 def test_criu_that_dies_when_the_program_has_begun(made: tuple[Mode, Path]) -> None:
-    """
-    The program is not started once more.
-    """
+    """The program is not started once more."""
     mode, path = made
     account = mode.account
     directory = account.directory()
@@ -706,9 +618,7 @@ def test_criu_that_dies_when_the_program_has_begun(made: tuple[Mode, Path]) -> N
 
 
 def test_launch_script(made: tuple[Mode, Path]) -> None:
-    """
-    A launch script is the program: executable, with arguments of its own, from anywhere.
-    """
+    """A launch script is the program: executable, with arguments of its own, from anywhere."""
     mode, path = made
     script = path.parent / "mytool"
     code = "import sys; from libcriu_py.copies.launch_script import write_launch_script as w; w(*sys.argv[1:])"
@@ -721,9 +631,7 @@ def test_launch_script(made: tuple[Mode, Path]) -> None:
 
 
 def test_mapped_memory(broken: Copies) -> None:
-    """
-    A snapshot whose memory is mapped is restored by both launchers; without that memory it is refused.
-    """
+    """A snapshot whose memory is mapped is restored by both launchers; without that memory it is refused."""
     code = """if True:
         import sys
         from libcriu_py.memory.optimize import optimize
@@ -744,9 +652,7 @@ def test_mapped_memory(broken: Copies) -> None:
 
 
 def test_launcher_is_found() -> None:
-    """
-    The package has built its launcher.
-    """
+    """The package has built its launcher."""
     found = native_launcher.find()
     assert found is not None
     assert Path(found).name == "libcriu-py-run"
@@ -762,9 +668,7 @@ def test_launcher_is_found() -> None:
     ],
 )
 def test_a_command_that_cannot_be_started_is_told_with_the_reason(tmp_path: Path, state: str, said: str) -> None:
-    """
-    As in an environment below another user's home; to install it again is advised where that would help.
-    """
+    """As in an environment below another user's home; to install it again is advised where that would help."""
     launcher = native_launcher.find()
     assert launcher is not None
     program, command, python = (tmp_path / name for name in ("libcriu-py", "libcriu-py-command", "python"))

@@ -1,6 +1,4 @@
-"""
-What a program changes in its environment before the dump, in its copies.
-"""
+"""What a program changes in its environment before the dump, in its copies."""
 
 from __future__ import annotations
 
@@ -39,15 +37,11 @@ CASES: dict[str, tuple[dict[str, str], list[str | None]]] = {
     "others": ({"ADDED": "a", "CHANGED": "c", "DELETED": "d"}, ["a", "c", "d"]),
     "empty ones": ({"ADDED": "", "CHANGED": "", "DELETED": ""}, ["", "", ""]),
 }
-"""
-Environments of launchers, and what their copies have of ADDED, CHANGED and DELETED.
-"""
+"""Environments of launchers, and what their copies have of ADDED, CHANGED and DELETED."""
 
 
 def snap(command: Command, source: str, *options: str, **env: str) -> Path:
-    """
-    Make a snapshot of a program that may import `changes`.
-    """
+    """Make a snapshot of a program that may import `changes`."""
     if not (command.place / "changes.py").exists():
         write(command.place / "changes.py", CHANGES)
     script = write(command.place / "app.py", source)
@@ -57,18 +51,14 @@ def snap(command: Command, source: str, *options: str, **env: str) -> Path:
 
 
 def seen(command: Command, snapshot: Path, **env: str) -> dict[str, str]:
-    """
-    Give the environment of a copy.
-    """
+    """Return the environment of a copy."""
     variables: dict[str, str] = json.loads(command.restored(snapshot, env=env))
     return variables
 
 
 @pytest.mark.parametrize("source", [f"import changes\n{SHOW}", OWN], ids=["prepared", "own"])
 def test_changes_are_over_the_environment_of_the_launcher(command: Command, source: str) -> None:
-    """
-    What was not there is added, what was changed or deleted is so where the launcher has what the program began with.
-    """
+    """What is new is added, what was changed or deleted is so where the launcher has what the program began with."""
     snapshot = snap(command, source, **START)
     for env, expected in CASES.values():
         variables = seen(command, snapshot, UNTOUCHED="1", **env)
@@ -77,9 +67,7 @@ def test_changes_are_over_the_environment_of_the_launcher(command: Command, sour
 
 @pytest.mark.parametrize("source", [f"import changes\n{SHOW}", OWN], ids=["prepared", "own"])
 def test_what_the_snapshot_needed_is_no_change(one: Command, source: str) -> None:
-    """
-    Neither our variables, nor the locale that the interpreter coerced, nor secrets are in copies.
-    """
+    """Neither our variables, nor the locale that the interpreter coerced, nor secrets are in copies."""
     more = 'os.environ["TOOL_TOKEN"] = os.environ["LIBCRIU_PY_MADE_UP"] = "x"\n'
     write(one.place / "changes.py", CHANGES + more)
     snapshot = snap(one, source, "--memory", "copy", "--scrub", "*_PIN", LANG="", LC_ALL="", **START, CARD_PIN="1")
@@ -88,26 +76,20 @@ def test_what_the_snapshot_needed_is_no_change(one: Command, source: str) -> Non
 
 
 def test_changes_can_be_left_out(one: Command) -> None:
-    """
-    Without the built-in resource a copy has what its launcher has.
-    """
+    """Without the built-in resource a copy has what its launcher has."""
     snapshot = snap(one, f"import changes\n{SHOW}", LIBCRIU_PY_RESOURCES="-environment")
     assert "ADDED" not in seen(one, snapshot)
 
 
 def test_secrets_of_the_program_are_in_copies_where_they_are_not_wiped(one: Command) -> None:
-    """
-    Who has switched that off has them treated as all other variables.
-    """
+    """Who has switched that off has them treated as all other variables."""
     write(one.place / "changes.py", 'import os\nos.environ["TOOL_TOKEN"] = "x"\n')
     snapshot = snap(one, OWN, LIBCRIU_PY_RESOURCES="-secrets")
     assert "TOOL_TOKEN" in seen(one, snapshot)
 
 
 def test_a_warm_up_leaves_what_modules_set_at_their_import(one: Command) -> None:
-    """
-    They will not be imported again; what the run itself has set, it sets again.
-    """
+    """They will not be imported again; what the run itself has set, it sets again."""
     source = f"""\
 import os
 def main():
@@ -126,9 +108,7 @@ main()
 
 
 def test_an_overwritten_block_says_nothing(one: Command) -> None:
-    """
-    Where a title was written over what the process was started with, nothing counts as changed.
-    """
+    """Where a title was written over what the process was started with, nothing counts as changed."""
     title = "import setproctitle\nsetproctitle.setproctitle('a title')\n"
     snapshot = snap(one, title + OWN, **START)
     variables = seen(one, snapshot, **START)
@@ -138,9 +118,7 @@ def test_an_overwritten_block_says_nothing(one: Command) -> None:
 
 
 def test_what_site_modules_set_counts(one: Command) -> None:
-    """
-    A sitecustomize runs once, as an import does, also where the program is started anew to checkpoint itself.
-    """
+    """A sitecustomize runs once, as an import does, also where the program is started anew to checkpoint itself."""
     write(one.place / "site" / "sitecustomize.py", 'import os\nos.environ.setdefault("OF_THE_SITE", "1")\n')
     path = str(one.place / "site")
     for source in (SHOW, OWN):
@@ -150,9 +128,7 @@ def test_what_site_modules_set_counts(one: Command) -> None:
 
 
 def test_a_copy_that_checkpoints_itself_counts_from_its_own_start(one: Command) -> None:
-    """
-    What its launcher gave it is no change of the program, and what both generations changed is there.
-    """
+    """What its launcher gave it is no change of the program, and what both generations changed is there."""
     source = f"""\
 import os
 from libcriu_py import checkpoint

@@ -1,6 +1,4 @@
-"""
-Options of criu that OpenJ9's CRIUSupport has setters for, given to a checkpoint.
-"""
+"""Options of criu that OpenJ9's CRIUSupport has setters for, given to a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,16 +20,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def root(own_account: Account) -> Mode:
-    """
-    The mode in which criu may do most.
-    """
+    """Return the mode in which criu may do most."""
     return Mode("root", "root", own_account)
 
 
 def test_established_connection(root: Mode, directory_of: Directories) -> None:
-    """
-    With tcp_established a connection goes on in a copy, with what was under way in it.
-    """
+    """With tcp_established a connection goes on in a copy, with what was under way in it."""
     code = """
     import socket
     from libcriu_py import checkpoint
@@ -52,9 +46,7 @@ def test_established_connection(root: Mode, directory_of: Directories) -> None:
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_connection_that_is_not_accepted(root: Mode, directory_of: Directories, *, skip: bool) -> None:
-    """
-    With tcp_skip_in_flight what waits to be accepted is left out; without it criu refuses, and the message names it.
-    """
+    """With tcp_skip_in_flight what waits for accept is left out; without it criu refuses, and the message names it."""
     code = """
     import socket, subprocess, sys
     from libcriu_py import checkpoint
@@ -86,9 +78,7 @@ def test_connection_that_is_not_accepted(root: Mode, directory_of: Directories, 
 
 
 def test_log_level(root: Mode, directory_of: Directories) -> None:
-    """
-    The log of a dump is in the snapshot, as long as it is asked for.
-    """
+    """The log of a dump is in the snapshot, as long as it is asked for."""
     code = """
     import sys
     from libcriu_py import checkpoint
@@ -102,9 +92,7 @@ def test_log_level(root: Mode, directory_of: Directories) -> None:
 
 
 def test_overrides_from_outside(root: Mode, directory_of: Directories) -> None:
-    """
-    Variables of the environment go before what a program says of its checkpoint.
-    """
+    """Variables of the environment go before what a program says of its checkpoint."""
     code = """
     from libcriu_py import checkpoint
     with checkpoint(options={"log_level": 4}) as snap:

@@ -1,6 +1,4 @@
-"""
-What keeps a process from being dumped is named before criu is asked, and criu agrees with the verdicts.
-"""
+"""What keeps a process from being dumped is named before criu is asked, and criu agrees with the verdicts."""
 
 from __future__ import annotations
 
@@ -46,9 +44,7 @@ OPENERS = {
     "os.waitid(os.P_PID, keep.pid, os.WEXITED | os.WNOWAIT)",
     "shared memory": "import mmap; keep = mmap.mmap(-1, 1 << 21)",
 }
-"""
-What can be dumped, and how a program comes to have it.
-"""
+"""What can be dumped, and how a program comes to have it."""
 
 PROBLEMS = {
     "TCP connection": "server = socket.create_server(('127.0.0.1', 0));"
@@ -61,9 +57,7 @@ PROBLEMS = {
     "kernel object": "import ctypes; keep = ctypes.CDLL(None).syscall(444, ctypes.byref(ctypes.c_uint64(1)), 8, 0);"
     "assert keep > 2",
 }
-"""
-What cannot, by the kind that the finding names. 444 is landlock_create_ruleset.
-"""
+"""What cannot, by the kind that the finding names. 444 is landlock_create_ruleset."""
 
 INOTIFY = (
     "import ctypes; keep = ctypes.CDLL(None).inotify_init();"
@@ -77,18 +71,14 @@ from libcriu_py import checkpoint
 
 @pytest.fixture
 def other_side() -> Iterator[str]:
-    """
-    A process, this one, that listens on a UNIX socket with connections to it; gives its abstract name.
-    """
+    """Yield the abstract name of a UNIX socket on which this process listens, with connections to it."""
     import secrets
     import socketserver
     import threading
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            """
-            Say that it is accepted, and keep the connection until the other side is gone.
-            """
+            """Say that it is accepted, and keep the connection until the other side is gone."""
             self.wfile.write(b"x")
             self.rfile.read()
 
@@ -104,9 +94,7 @@ def other_side() -> Iterator[str]:
 @pytest.mark.parametrize("mode", ["rootless"], indirect=True)
 @pytest.mark.parametrize("what", OPENERS)
 def test_what_is_fine_is_dumped(what: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    Preflight lets pass what criu can dump, and a copy comes back with it.
-    """
+    """Preflight lets pass what criu can dump, and a copy comes back with it."""
     directory = directory_of(mode.account)
     code = f"{BEGINNING}\n{OPENERS[what]}\nwith checkpoint():\n    pass\nprint('here')\n"
     if what == "child":
@@ -116,9 +104,7 @@ def test_what_is_fine_is_dumped(what: str, mode: Mode, directory_of: Directories
 
 
 def test_all_that_is_fine_at_once(mode: Mode, directory_of: Directories) -> None:
-    """
-    In each mode a program may have all of it.
-    """
+    """In each mode a program may have all of it."""
     directory = directory_of(mode.account)
     opening = "\n".join(f"{opener}\nkept.append(keep)" for opener in OPENERS.values())
     code = f"{BEGINNING}\nkept = []\n{opening}\nwith checkpoint():\n    pass\nprint('here')\n"
@@ -129,9 +115,7 @@ def test_all_that_is_fine_at_once(mode: Mode, directory_of: Directories) -> None
 
 @pytest.mark.parametrize("what", PROBLEMS)
 def test_criu_agrees_with_problems(what: str, other_side: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    Preflight names what criu, asked without it, refuses.
-    """
+    """Preflight names what criu, asked without it, refuses."""
     directory = directory_of(mode.account)
     code = f"{BEGINNING}\n{PROBLEMS[what]}\nwith checkpoint():\n    pass\n"
     script = write_program(mode, directory, code)
@@ -158,9 +142,7 @@ with checkpoint():
 
 
 def test_seccomp_filter(mode: Mode, directory_of: Directories) -> None:
-    """
-    A filter that the program has set up since it began is named, and criu agrees.
-    """
+    """A filter that the program has set up since it began is named, and criu agrees."""
     directory = directory_of(mode.account)
     script = write_program(mode, directory, FILTER)
     named = start(mode, script, directory / "snap")
@@ -171,9 +153,7 @@ def test_seccomp_filter(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_soft_limits_of_the_program(mode: Mode, directory_of: Directories) -> None:
-    """
-    What a program allows itself is not what criu has to do with, and a copy has the limits of its restoring side.
-    """
+    """What a program allows itself is not what criu has to do with, and a copy has the limits of its restoring side."""
     code = """
     import resource
     from libcriu_py import checkpoint, preflight
@@ -191,9 +171,7 @@ def test_soft_limits_of_the_program(mode: Mode, directory_of: Directories) -> No
 
 @pytest.mark.parametrize(("limit", "value"), [("RLIMIT_NOFILE", 12), ("RLIMIT_FSIZE", 4096)])
 def test_hard_limits_of_the_program(limit: str, value: int, mode: Mode, directory_of: Directories) -> None:
-    """
-    Nobody gets over its hard limits, and criu agrees; but one that the program is served has descriptors of its own.
-    """
+    """Nobody exceeds its hard limits, criu neither; but one that the program is served has descriptors of its own."""
     directory = directory_of(mode.account)
     code = f"""
     import resource
@@ -214,9 +192,7 @@ def test_hard_limits_of_the_program(limit: str, value: int, mode: Mode, director
 
 
 def test_inotify(mode: Mode, directory_of: Directories) -> None:
-    """
-    Watches are dumped with the rights of root only; elsewhere they are a problem, and criu agrees.
-    """
+    """Watches are dumped with the rights of root only; elsewhere they are a problem, and criu agrees."""
     directory = directory_of(mode.account)
     code = f"{BEGINNING}\n{INOTIFY}\nwith checkpoint():\n    pass\nprint('here')\n"
     if mode.name == "root":
@@ -230,9 +206,7 @@ def test_inotify(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_all_problems_at_once(mode: Mode, directory_of: Directories) -> None:
-    """
-    One exception has every problem, with its descriptor, and with where it was opened when that is traced.
-    """
+    """One exception has every problem, with its descriptor, and with where it was opened when that is traced."""
     code = f"""{BEGINNING}
 from libcriu_py import PreflightError
 import fcntl
@@ -271,9 +245,7 @@ with checkpoint():
 
 
 def test_inherited_lock(mode: Mode, directory_of: Directories) -> None:
-    """
-    A lock that came with a descriptor, as under flock(1), is named with who took it, and criu agrees.
-    """
+    """A lock that came with a descriptor, as under flock(1), is named with who took it, and criu agrees."""
     directory = directory_of(mode.account)
     script = write_program(mode, directory, INHERITED)
     named = start(mode, script, directory / "snap", str(directory))
@@ -284,9 +256,7 @@ def test_inherited_lock(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_command(mode: Mode, directory_of: Directories) -> None:
-    """
-    `libcriu-py preflight` lists everything, says by its status whether something is in the way, and saves nothing.
-    """
+    """`libcriu-py preflight` lists everything, tells by its status whether something is in the way, saves nothing."""
     directory = directory_of(mode.account)
     script = directory / "program.py"
     command = [mode.account.python, "-m", "libcriu_py", "preflight", "--", script]
@@ -302,9 +272,7 @@ def test_command(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_options_that_help(own_account: Account, directory_of: Directories) -> None:
-    """
-    What an option of the dump takes care of is no problem.
-    """
+    """What an option of the dump takes care of is no problem."""
     from tests.system.conftest import Mode
 
     code = f"{BEGINNING}\n{PROBLEMS['deleted file']}\nimport fcntl\nfcntl.flock(keep, fcntl.LOCK_EX)\n"

@@ -1,6 +1,4 @@
-"""
-Preflight of what comes from outside of a program: descriptors of other namespaces, devices, tracers, upgrades.
-"""
+"""Preflight of what comes from outside of a program: descriptors of other namespaces, devices, tracers, upgrades."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ mount --rbind $1/dev /dev
 shift
 exec "$@"
 """
-"""
-A shell script that gives a program another device under the name of a GPU.
-"""
+"""A shell script that gives a program another device under the name of a GPU."""
 REPLACED = """
 import mmap, os
 file = open(sys.argv[1] + '/library', 'w+b')
@@ -47,9 +43,7 @@ keep = mmap.mmap(file.fileno(), 2 << 20, flags=mmap.MAP_PRIVATE)
 os.unlink(file.name)
 file.close()
 """
-"""
-A program whose large library was replaced.
-"""
+"""A program whose large library was replaced."""
 SURROUNDINGS = {
     "inherited file": ("exec 7<$0", 'unshare --mount "$@"', ""),
     "inherited device": ("exec 7</dev/null", 'unshare --mount "$@"', ""),
@@ -59,16 +53,12 @@ SURROUNDINGS = {
     "mount namespace": ("", '"$@"', "import ctypes; assert ctypes.CDLL(None).unshare(0x20000) == 0  # CLONE_NEWNS"),
     "deleted mapping": ("", '"$@"', REPLACED),
 }
-"""
-A shell command before, how the program is started, and what it does.
-"""
+"""A shell command before, how the program is started, and what it does."""
 
 
 @pytest.mark.parametrize("what", SURROUNDINGS)
 def test_criu_agrees_with_problems_from_outside(what: str, own_account: Account, directory_of: Directories) -> None:
-    """
-    Preflight names what criu, asked without it, refuses.
-    """
+    """Preflight names what criu, asked without it, refuses."""
     mode = Mode("root", "root", own_account)
     directory = directory_of(own_account)
     before, started, opening = SURROUNDINGS[what]

@@ -1,6 +1,4 @@
-"""
-The README's examples, run as they stand.
-"""
+"""The README's examples, run as they stand."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def example(word: str) -> str:
-    """
-    Give the one indented block of the README's part on use that contains a word.
-    """
+    """Return the one indented block of the README's part on use that contains a word."""
     use = README[README.index("## Use\n") : README.index("## Three ways")]
     blocks = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", use, flags=re.MULTILINE)
     (found,) = (block for block in blocks if word in block)
@@ -31,9 +27,7 @@ def example(word: str) -> str:
 
 
 def test_self_checkpoint_and_copies(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    The program of the second example checkpoints itself, and the code of the third starts copies of it.
-    """
+    """The program of the second example checkpoints itself, and the code of the third starts copies of it."""
     beginning = "load_model = dict\ndef main(args): print(args)\n"
     directory = directory_of(mode.account)
     # The hook is registered behind the block there, for its readers; a hook that counts stands before it.
@@ -46,9 +40,7 @@ def test_self_checkpoint_and_copies(mode: Mode, directory_of: Callable[[Account]
 
 
 def test_program_as_it_is(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    The commands of the first example do what their comments say.
-    """
+    """The commands of the first example do what their comments say."""
     directory = directory_of(mode.account)
     (directory / "report.py").write_text("import decimal, sys\nprint(sys.argv[1:], *sys.stdin.read().split())\n")
     (directory / "in.csv").write_text("a b\n")
@@ -61,9 +53,7 @@ def test_program_as_it_is(mode: Mode, directory_of: Callable[[Account], Path]) -
 
 
 def test_all_of_libcriu(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """
-    The example of the binding ends in its except clause, with a reason: there is no such process.
-    """
+    """The example of the binding ends in its except clause, with a reason: there is no such process."""
     directory = directory_of(mode.account)
     (directory / "images").mkdir()
     mode.account.give(directory / "images")

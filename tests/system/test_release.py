@@ -1,6 +1,4 @@
-"""
-criu lets go of what it restored task by task, and calls the restore a failure where one has ended before its turn.
-"""
+"""criu lets go of tasks one by one, and calls the restore a failure where one has ended before its turn."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
     from tests.system.conftest import Mode
 
 DELAY = 25_000
-"""
-Microseconds from one task to the next: longer than a copy takes until its first line.
-"""
+"""Microseconds from one task to the next: longer than a copy takes until its first line."""
 
 PROGRAMS = {
     "child": """
@@ -46,9 +42,7 @@ PROGRAMS = {
         os._exit(0)
     """,
 }
-"""
-What ends others, and what ends its own threads, as soon as it may.
-"""
+"""What ends others, and what ends its own threads, as soon as it may."""
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -56,9 +50,7 @@ What ends others, and what ends its own threads, as soon as it may.
 def test_a_program_goes_on_when_all_of_it_was_let_go(
     mode: Mode, program: str, directory_of: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """
-    However long criu takes from one task to the next.
-    """
+    """However long criu takes from one task to the next."""
     snapshot = take(mode, directory_of(mode.account), PROGRAMS[program]).path
     slow = Traced(tmp_path, delay=DELAY)
     done = Copies(mode._replace(criu=slow.path), snapshot, "native").run()

@@ -1,6 +1,4 @@
-"""
-Kept connections of HTTP and database clients: closed before the dump, made anew in each copy.
-"""
+"""Kept connections of HTTP and database clients: closed before the dump, made anew in each copy."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """
-        Answer with the client's port, and keep the connection.
-        """
+        """Answer with the client's port, and keep the connection."""
         body = str(self.client_address[1]).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -40,9 +36,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """
-        Say nothing.
-        """
+        """Say nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -51,9 +45,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def serving(server: socketserver.TCPServer) -> Iterator[str]:
-    """
-    Let a server serve meanwhile, whatever happens; give its port.
-    """
+    """Let a server serve meanwhile, whatever happens; give its port."""
     with server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -66,9 +58,7 @@ def serving(server: socketserver.TCPServer) -> Iterator[str]:
 
 @pytest.fixture
 def http_server() -> Iterator[str]:
-    """
-    A server that keeps connections open; gives its URL.
-    """
+    """Yield the URL of a server that keeps connections open."""
     with serving(_Server(("127.0.0.1", 0), _Handler)) as port:
         yield f"http://127.0.0.1:{port}/"
 
@@ -88,16 +78,12 @@ def get():
     return client.get_object(Bucket="bucket", Key="key")["Body"].read()
 """,
 }
-"""
-Clients that keep connections, and how each asks.
-"""
+"""Clients that keep connections, and how each asks."""
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_http_client(client: str, http_server: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    A client used before the dump has no socket in the image, and works in each copy.
-    """
+    """A client used before the dump has no socket in the image, and works in each copy."""
     code = f"""
 import json, sys
 import {client.split("-", maxsplit=1)[0]}
@@ -126,9 +112,7 @@ ASYNC_CLIENTS = {
 
 @pytest.mark.parametrize("client", ASYNC_CLIENTS)
 def test_async_http_client(client: str, http_server: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    An async client that belongs to the running event loop likewise.
-    """
+    """An async client that belongs to the running event loop likewise."""
     code = f"""
 import asyncio, json, sys
 import {client}
@@ -157,9 +141,7 @@ class _Echo(socketserver.ThreadingTCPServer):
 
 class _Redis(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        """
-        Speak as much of RESP2 as PING and the set-up of a connection need; GET gives the client's port.
-        """
+        """Speak as much of RESP2 as PING and the set-up of a connection need; GET gives the client's port."""
         while line := self.rfile.readline():
             words = []
             for _ in range(int(line[1:])):
@@ -200,16 +182,12 @@ async def main():
 asyncio.run(main())
 """,
 }
-"""
-Programs with a client of redis-py.
-"""
+"""Programs with a client of redis-py."""
 
 
 @pytest.mark.parametrize("client", REDIS)
 def test_redis(client: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    A client of redis-py used before the dump connects again in each copy.
-    """
+    """A client of redis-py used before the dump connects again in each copy."""
     with serving(_Echo(("127.0.0.1", 0), _Redis)) as port:
         dump = take(mode, directory_of(mode.account), REDIS[client], port)
         (one, old), (other, _) = both(dump, port)
@@ -217,9 +195,7 @@ def test_redis(client: str, mode: Mode, directory_of: Directories) -> None:
 
 
 def test_sqlalchemy(mode: Mode, directory_of: Directories) -> None:
-    """
-    A queue of SQLAlchemy connections is emptied and filled again; a database in memory survives.
-    """
+    """A queue of SQLAlchemy connections is emptied and filled again; a database in memory survives."""
     code = """
     import json, sqlite3, sys
     from sqlalchemy import create_engine, pool, text
@@ -248,9 +224,7 @@ def test_sqlalchemy(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_async_sqlalchemy(mode: Mode, directory_of: Directories) -> None:
-    """
-    A queue of an async engine likewise, in the event loop that it belongs to.
-    """
+    """A queue of an async engine likewise, in the event loop that it belongs to."""
     code = """
     import asyncio, json, sys
     from sqlalchemy import event, text
@@ -277,14 +251,10 @@ def test_async_sqlalchemy(mode: Mode, directory_of: Directories) -> None:
 
 
 class _Postgres(socketserver.StreamRequestHandler):
-    """
-    As much of PostgreSQL's protocol 3.0 as its clients need; each query gives the client's port.
-    """
+    """As much of PostgreSQL's protocol 3.0 as its clients need; each query gives the client's port."""
 
     def handle(self) -> None:
-        """
-        Go through the start-up, and answer each message.
-        """
+        """Go through the start-up, and answer each message."""
         while True:
             (size,) = struct.unpack("!i", self.rfile.read(4))
             (code,) = struct.unpack("!i", self.rfile.read(size - 4)[:4])
@@ -377,16 +347,12 @@ async def main():
 asyncio.run(main())
 """,
 }
-"""
-Programs with a pool of connections to PostgreSQL.
-"""
+"""Programs with a pool of connections to PostgreSQL."""
 
 
 @pytest.mark.parametrize("client", POSTGRES)
 def test_postgres(client: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    A pool used before the dump has no socket in the image, and connects anew in each copy.
-    """
+    """A pool used before the dump has no socket in the image, and connects anew in each copy."""
     with serving(_Echo(("127.0.0.1", 0), _Postgres)) as port:
         dump = take(mode, directory_of(mode.account), POSTGRES[client], port)
         (one, old), (other, _) = both(dump, port)

@@ -1,6 +1,4 @@
-"""
-Rules for descriptors: closed, replaced, reopened or refused before a dump.
-"""
+"""Rules for descriptors: closed, replaced, reopened or refused before a dump."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ RULES = [
 
 
 def test_rules_in_code_and_in_toml(mode: Mode, directory_of: Directories) -> None:
-    """
-    The first rule that fits counts; a reopened log appends, a reopened input goes on where it was.
-    """
+    """The first rule that fits counts; a reopened log appends, a reopened input goes on where it was."""
     directory = directory_of(mode.account)
     (directory / "data").write_text("abcdef")
     (directory / "pyproject.toml").write_text(
@@ -69,9 +65,7 @@ def test_rules_in_code_and_in_toml(mode: Mode, directory_of: Directories) -> Non
 
 
 def test_rule_that_refuses(mode: Mode, directory_of: Directories) -> None:
-    """
-    "error" refuses the dump with all that it is for; a wrong rule is refused too.
-    """
+    """The action "error" refuses the dump with all that it is for; a wrong rule is refused too."""
     directory = directory_of(mode.account)
     (directory / "data").write_text("abcdef")
     for rule, expected in (

@@ -1,6 +1,4 @@
-"""
-What the interpreter and its libraries keep hold of: descriptors for signals and faults, helper processes, history.
-"""
+"""What the interpreter and its libraries keep: descriptors for signals and faults, helper processes, history."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_wakeup_descriptor_of_signals(mode: Mode, directory_of: Directories) -> None:
-    """
-    A signal in a copy is written to the descriptor that the program set for it, and handled by an event loop.
-    """
+    """A signal in a copy is written to the descriptor that the program set for it, and handled by an event loop."""
     code = """
     import asyncio, json, os, signal, socket
     from libcriu_py import checkpoint
@@ -51,9 +47,7 @@ def test_wakeup_descriptor_of_signals(mode: Mode, directory_of: Directories) -> 
 
 
 def test_signal_handlers_of_a_running_loop(mode: Mode, directory_of: Directories) -> None:
-    """
-    So it is in a loop that was running at the dump.
-    """
+    """So it is in a loop that was running at the dump."""
     code = """
     import asyncio, json, os, signal
     from libcriu_py import checkpoint
@@ -72,9 +66,7 @@ def test_signal_handlers_of_a_running_loop(mode: Mode, directory_of: Directories
 
 @pytest.mark.parametrize("where", ["stderr", "file"])
 def test_faults_are_reported(where: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    Reports of faulthandler go to the copy's own stderr, or to the file that it was given.
-    """
+    """Reports of faulthandler go to the copy's own stderr, or to the file that it was given."""
     directory = directory_of(mode.account)
     target = "sys.stderr" if where == "stderr" else "open(sys.argv[1], 'w')"
     code = f"""
@@ -98,9 +90,7 @@ def test_faults_are_reported(where: str, mode: Mode, directory_of: Directories) 
 
 
 def test_timed_tracebacks_come_later(mode: Mode, directory_of: Directories) -> None:
-    """
-    A traceback that faulthandler was to write after some time has as long to go in a copy, and may be called off.
-    """
+    """A traceback that faulthandler was to write after some time has as long to go in a copy, and may be called off."""
     code = """
     import faulthandler, json, sys, time
     from libcriu_py import checkpoint
@@ -158,9 +148,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("state", ["running", "gone"])
 def test_helpers_of_multiprocessing(state: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    Resource tracker and fork server come back with the image, or are started again where they had ended.
-    """
+    """Resource tracker and fork server come back with the image, or are started again where they had ended."""
     dump = take(mode, directory_of(mode.account), HELPERS, state)
     done = dump.run(state)
     assert done.stdout, done.stderr
@@ -170,9 +158,7 @@ def test_helpers_of_multiprocessing(state: str, mode: Mode, directory_of: Direct
 
 
 def test_history_of_readline(mode: Mode, directory_of: Directories) -> None:
-    """
-    The history that was read is there in each copy, and a copy can add to its own and write it.
-    """
+    """The history that was read is there in each copy, and a copy can add to its own and write it."""
     code = """
     import json, readline, sys
     from libcriu_py import checkpoint
@@ -187,9 +173,7 @@ def test_history_of_readline(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_translations(mode: Mode, directory_of: Directories) -> None:
-    """
-    The language is looked up of the new environment with each call of a function of gettext.
-    """
+    """The language is looked up of the new environment with each call of a function of gettext."""
     code = """
     import gettext, json, os, struct, sys
     from libcriu_py import checkpoint
@@ -222,9 +206,7 @@ def test_translations(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_identity(mode: Mode, directory_of: Directories) -> None:
-    """
-    What tells who a process is, and in which time zone, tells the same as the kernel and the new environment.
-    """
+    """What tells who a process is, and in which time zone, tells the same as the kernel and the new environment."""
     code = """
     import datetime, json, logging, multiprocessing, os, sys, threading, time
     from libcriu_py import checkpoint

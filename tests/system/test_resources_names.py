@@ -1,6 +1,4 @@
-"""
-Names of hosts and accounts: what the C library and its plugins remember of whom they asked.
-"""
+"""Names of hosts and accounts: what the C library and its plugins remember of whom they asked."""
 
 from __future__ import annotations
 
@@ -30,19 +28,13 @@ if TYPE_CHECKING:
     Directories = Callable[[Account], Path]
 
 RIGHTS = ("root", "rootless")
-"""
-Modes in which a program may open the files of daemons, and may not.
-"""
+"""Modes in which a program may open the files of daemons, and may not."""
 IN_PLACE = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
-"""
-A shell command that runs a program with one file in the place of another.
-"""
+"""A shell command that runs a program with one file in the place of another."""
 
 
 class _NameServer(socketserver.ThreadingUDPServer):
-    """
-    One that knows one address for all names.
-    """
+    """One that knows one address for all names."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -54,9 +46,7 @@ class _NameServer(socketserver.ThreadingUDPServer):
 
 class _Query(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        """
-        Answer a question for an IPv4 address, and have none for others (RFC 1035, 4.1).
-        """
+        """Answer a question for an IPv4 address, and have none for others (RFC 1035, 4.1)."""
         data, sock = self.request
         end = data.index(b"\0", 12) + 5
         (kind,) = struct.unpack("!H", data[end - 4 : end - 2])
@@ -68,9 +58,7 @@ class _Query(socketserver.BaseRequestHandler):
 
 @pytest.fixture
 def name_servers() -> Iterator[dict[str, str]]:
-    """
-    Two name servers; gives the address that each answers with by its own.
-    """
+    """Two name servers; gives the address that each answers with by its own."""
     answers = {"127.9.0.1": "192.0.2.1", "127.9.0.2": "192.0.2.2"}
     servers = [_NameServer(own, address) for own, address in answers.items()]
     threads = [threading.Thread(target=server.serve_forever) for server in servers]
@@ -84,9 +72,7 @@ def name_servers() -> Iterator[dict[str, str]]:
 
 
 def test_name_servers(name_servers: dict[str, str], own_account: Account, directory_of: Directories) -> None:
-    """
-    Copies ask the name servers of the place that they are restored in, and not those that the original asked.
-    """
+    """Copies ask the name servers of the place that they are restored in, and not those that the original asked."""
     from tests.system.conftest import Mode
 
     code = """
@@ -135,9 +121,7 @@ serve {first}
 kill $daemon
 wait $daemon
 """
-"""
-A shell script that has one nscd at the dump, and another one at the restore.
-"""
+"""A shell script that has one nscd at the dump, and another one at the restore."""
 NSCD_CONFIG = "\n".join(
     f"{setting} hosts {value}"
     for setting, value in {
@@ -168,9 +152,7 @@ serve /home/first
 kill $daemon
 wait $daemon
 """
-"""
-The same with two daemons that speak as SSSD does.
-"""
+"""The same with two daemons that speak as SSSD does."""
 SSSD_SERVER = """
 import os, socketserver, struct, sys
 # A cache that knows nobody: header, one record's place, four hashes (util/mmap_cache.h).
@@ -199,9 +181,7 @@ Server("/var/lib/sss/pipes/nss", Handler).serve_forever()
 
 
 def unpacked(package: str) -> Path:
-    """
-    Give the directory that a package was unpacked in.
-    """
+    """Return the directory that a package was unpacked in."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
     path = Path(base, "libcriu_py", "unpacked", package)
     assert path.exists(), f"{path} is missing: scripts/install-test-tools makes it"
@@ -210,9 +190,7 @@ def unpacked(package: str) -> Path:
 
 @pytest.mark.parametrize("name", RIGHTS)
 def test_nscd(name: str, mode_named: Callable[[str], Mode], directory_of: Directories) -> None:
-    """
-    The databases of nscd, which its users can map but not open, are let go; a copy maps those of the nscd it finds.
-    """
+    """The databases of nscd, which its users can map but not open, are dropped; a copy maps those of its own nscd."""
     code = """
     import json, socket
     from libcriu_py import checkpoint
@@ -249,9 +227,7 @@ def test_nscd(name: str, mode_named: Callable[[str], Mode], directory_of: Direct
 
 @pytest.mark.parametrize("name", RIGHTS)
 def test_sssd(name: str, mode_named: Callable[[str], Mode], directory_of: Directories) -> None:
-    """
-    The connection of SSSD's plugin and its caches are let go; a copy asks the daemon that it finds.
-    """
+    """The connection of SSSD's plugin and its caches are let go; a copy asks the daemon that it finds."""
     code = """
     import contextlib, json, os, pwd, socket, stat
     from libcriu_py import checkpoint
@@ -297,8 +273,6 @@ def test_sssd(name: str, mode_named: Callable[[str], Mode], directory_of: Direct
 
 
 def run_as_root(shell: str) -> subprocess.CompletedProcess[str]:
-    """
-    Run a shell script in a mount namespace of its own.
-    """
+    """Run a shell script in a mount namespace of its own."""
     argv = ["unshare", "--mount", "sh", "-c", shell]
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)

@@ -1,6 +1,4 @@
-"""
-Two copies of one snapshot, restored at the same instant, never agree on anything random.
-"""
+"""Two copies of one snapshot, restored at the same instant, never agree on anything random."""
 
 from __future__ import annotations
 
@@ -42,9 +40,7 @@ print(json.dumps({
 
 
 def test_standard_library_differs(mode: Mode, directory_of: Directories) -> None:
-    """
-    random, ssl, uuid, tempfile, multiprocessing and secrets differ; what was made with a seed goes on with it.
-    """
+    """random, ssl, uuid, tempfile, multiprocessing and secrets differ; what was made with a seed goes on with it."""
     import random
 
     one, other = two_copies(mode, directory_of(mode.account), STANDARD)
@@ -55,9 +51,7 @@ def test_standard_library_differs(mode: Mode, directory_of: Directories) -> None
 
 
 def test_generators_that_are_frozen_differ(mode: Mode, directory_of: Directories) -> None:
-    """
-    What the program, or `--exit fast`, keeps from the garbage collector is found all the same, and frozen again.
-    """
+    """What the program, or `--exit fast`, keeps from the garbage collector is found all the same, and frozen again."""
     code = """
     import gc, json, random
     from libcriu_py import checkpoint
@@ -75,9 +69,7 @@ def test_generators_that_are_frozen_differ(mode: Mode, directory_of: Directories
 
 
 def test_seed_is_kept_on_request(mode: Mode, directory_of: Directories) -> None:
-    """
-    With keep_seeded the module's own generator keeps the sequence that was asked for.
-    """
+    """With keep_seeded the module's own generator keeps the sequence that was asked for."""
     code = """
     import json
     from libcriu_py import checkpoint
@@ -92,9 +84,7 @@ def test_seed_is_kept_on_request(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_switched_off_from_outside(mode: Mode, directory_of: Directories) -> None:
-    """
-    LIBCRIU_PY_RESOURCES switches a resource off in a program that knows nothing of it.
-    """
+    """LIBCRIU_PY_RESOURCES switches a resource off in a program that knows nothing of it."""
     code = """
     import json, random
     from libcriu_py import checkpoint
@@ -150,9 +140,7 @@ def test_numpy_differs(mode: Mode, directory_of: Directories) -> None:
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_numpy_seeded_by_the_program(mode: Mode, directory_of: Directories, keep: bool) -> None:  # noqa: FBT001
-    """
-    After `numpy.random.seed()` the legacy functions differ all the same, unless the sequence is to be kept.
-    """
+    """After `numpy.random.seed()` the legacy functions differ all the same, unless the sequence is to be kept."""
     import numpy as np
 
     code = """
@@ -175,9 +163,7 @@ def test_numpy_seeded_by_the_program(mode: Mode, directory_of: Directories, keep
 
 
 def test_keys_of_cryptography_differ(mode: Mode, directory_of: Directories) -> None:
-    """
-    The package `cryptography`, which has an OpenSSL of its own, makes another private key in each copy.
-    """
+    """The package `cryptography`, which has an OpenSSL of its own, makes another private key in each copy."""
     code = """
     import json
     from libcriu_py import checkpoint
@@ -191,9 +177,7 @@ def test_keys_of_cryptography_differ(mode: Mode, directory_of: Directories) -> N
 
 
 def test_program_made_ready_from_outside_differs(mode: Mode, directory_of: Directories) -> None:
-    """
-    A program without a line of ours, whose modules were imported before the dump, draws its own numbers.
-    """
+    """A program without a line of ours, whose modules were imported before the dump, draws its own numbers."""
     from tests.system.copies import both
     from tests.system.selfdump import SelfDump, write_program
 

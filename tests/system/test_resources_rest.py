@@ -1,6 +1,4 @@
-"""
-What else the built-in resources put right in a copy: files, time, environment, caches, connections.
-"""
+"""What else the built-in resources put right in a copy: files, time, environment, caches, connections."""
 
 from __future__ import annotations
 
@@ -25,9 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_log_file_that_has_grown(mode: Mode, directory_of: Directories) -> None:
-    """
-    A log file may grow, or be rotated, between dump and restore; copies append to it.
-    """
+    """A log file may grow, or be rotated, between dump and restore; copies append to it."""
     code = """
     import json, logging, os, sys
     from libcriu_py import checkpoint
@@ -53,9 +49,7 @@ def test_log_file_that_has_grown(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_original_goes_on_logging(mode: Mode, directory_of: Directories) -> None:
-    """
-    The original, which goes on, and one whose dump failed, log as before.
-    """
+    """The original, which goes on, and one whose dump failed, log as before."""
     code = """
     import logging, os, sys
     from libcriu_py import checkpoint
@@ -72,9 +66,7 @@ def test_original_goes_on_logging(mode: Mode, directory_of: Directories) -> None
 
 
 def test_timers_of_event_loops(mode: Mode, directory_of: Directories) -> None:
-    """
-    A timer that had some time to go at the dump still has it in a copy, however long that was away.
-    """
+    """A timer that had some time to go at the dump still has it in a copy, however long that was away."""
     code = """
     import asyncio, json, time
     from libcriu_py import checkpoint, clock
@@ -108,9 +100,7 @@ def test_timers_of_event_loops(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_compensated_clock(mode: Mode, directory_of: Directories) -> None:
-    """
-    With compensate, time.monotonic() itself does not know of the downtime.
-    """
+    """With compensate, time.monotonic() itself does not know of the downtime."""
     code = """
     import json, time
     from libcriu_py import checkpoint
@@ -153,9 +143,7 @@ print(json.dumps({
 
 
 def test_variables_that_still_take_effect(mode: Mode, directory_of: Directories) -> None:
-    """
-    Those of the restoring side apply: what is imported, warned of and traced, and where files and locale come from.
-    """
+    """Those of the restoring side apply: what is imported, warned of and traced, where files and locale come from."""
     directory = directory_of(mode.account)
     for name in ("old", "new"):
         (directory / name).mkdir()
@@ -191,9 +179,7 @@ def test_variables_that_still_take_effect(mode: Mode, directory_of: Directories)
 
 
 def test_modules_that_came_later(mode: Mode, directory_of: Directories) -> None:
-    """
-    A module written after the dump is found, although its directory had been looked at or did not exist.
-    """
+    """A module written after the dump is found, although its directory had been looked at or did not exist."""
     code = """
     import importlib.metadata, json, linecache, sys
     from libcriu_py import checkpoint
@@ -222,9 +208,7 @@ def test_modules_that_came_later(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_colours_of_consoles(mode: Mode, directory_of: Directories) -> None:
-    """
-    A console of rich made before the dump has the colours and the width of the new environment.
-    """
+    """A console of rich made before the dump has the colours and the width of the new environment."""
     code = """
     import json
     from libcriu_py import checkpoint
@@ -240,9 +224,7 @@ def test_colours_of_consoles(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_threads_of_linear_algebra(mode: Mode, directory_of: Directories) -> None:
-    """
-    BLAS has as many threads as a copy has processors, be they fewer or more, unless the program chose their number.
-    """
+    """BLAS has as many threads as a copy has processors, fewer or more, unless the program chose their number."""
     code = """
     import json, os, sys
     import numpy as np
@@ -275,9 +257,7 @@ def test_threads_of_linear_algebra(mode: Mode, directory_of: Directories) -> Non
 
 
 def test_objects_of_the_own_process(mode: Mode, directory_of: Directories) -> None:
-    """
-    Those of psutil that were made before the dump stand for the copy's processes; others stay what they were.
-    """
+    """Those of psutil that were made before the dump stand for the copy's processes; others stay what they were."""
     code = """
     import json, os, subprocess, time
     import psutil
@@ -313,9 +293,7 @@ def test_objects_of_the_own_process(mode: Mode, directory_of: Directories) -> No
 
 
 def test_start_time_of_the_process(mode: Mode, directory_of: Directories) -> None:
-    """
-    prometheus_client counts from the boot that the copy has.
-    """
+    """prometheus_client counts from the boot that the copy has."""
     code = """
     import json, time
     from libcriu_py import checkpoint
@@ -330,9 +308,7 @@ def test_start_time_of_the_process(mode: Mode, directory_of: Directories) -> Non
 
 
 def test_snapstart_hooks(mode: Mode, directory_of: Directories) -> None:
-    """
-    Hooks registered with snapshot_restore_py run, unchanged and in its order.
-    """
+    """Hooks registered with snapshot_restore_py run, unchanged and in its order."""
     code = """
     import json
     from snapshot_restore_py import register_after_restore, register_before_snapshot
@@ -354,9 +330,7 @@ def test_snapstart_hooks(mode: Mode, directory_of: Directories) -> None:
 
 @pytest.mark.parametrize("launcher", ["native", "python"])
 def test_variables_that_cannot_take_effect(launcher: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    Where a variable that only counts at an interpreter's start is another one, the program is started conventionally.
-    """
+    """Where a variable that only an interpreter's start heeds has changed, the program is started conventionally."""
     directory = directory_of(mode.account)
     script = directory / "program.py"
     script.write_text("import sys\nprint(sys.flags.dev_mode, sys.flags.hash_randomization)\n")

@@ -1,6 +1,4 @@
-"""
-Secrets of the snapshotting environment are nowhere in the snapshot.
-"""
+"""Secrets of the snapshotting environment are nowhere in the snapshot."""
 
 from __future__ import annotations
 
@@ -21,18 +19,14 @@ if TYPE_CHECKING:
 
 
 def _found(directory: Path, needle: str) -> list[str]:
-    """
-    Give the files below a directory that hold a text.
-    """
+    """Return the files below a directory that hold a text."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     assert any(path.name.startswith("pages-") for path in files)
     return [path.name for path in files if needle.encode() in path.read_bytes()]
 
 
 def test_no_secret_in_the_images(mode: Mode, directory_of: Directories) -> None:
-    """
-    Neither values of the default patterns nor of --scrub are in any file; other values are, and copies get theirs.
-    """
+    """No values of the default patterns or of --scrub are in any file; other values are, and copies get theirs."""
     hidden, pin, plain = secrets.token_hex(16), secrets.token_hex(16), secrets.token_hex(16)
     directory = directory_of(mode.account)
     script = write_program(
@@ -58,9 +52,7 @@ def test_no_secret_in_the_images(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_original_keeps_its_secrets(mode: Mode, directory_of: Directories) -> None:
-    """
-    An original that goes on has its variables back, for C code too.
-    """
+    """An original that goes on has its variables back, for C code too."""
     code = """
     import ctypes, os, sys
     from libcriu_py import checkpoint
@@ -80,9 +72,7 @@ def test_original_keeps_its_secrets(mode: Mode, directory_of: Directories) -> No
 
 
 def test_not_wiped_where_that_is_switched_off(mode: Mode, directory_of: Directories) -> None:
-    """
-    A program may keep them.
-    """
+    """A program may keep them."""
     hidden = secrets.token_hex(16)
     code = 'from libcriu_py import checkpoint\nwith checkpoint(resources={"secrets": False}):\n    pass\n'
     dump = take(mode, directory_of(mode.account), code, env={"API_TOKEN": hidden})

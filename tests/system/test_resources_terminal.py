@@ -1,6 +1,4 @@
-"""
-What libraries know of the terminal: a copy shows and edits what a conventional start would.
-"""
+"""What libraries know of the terminal: a copy shows and edits what a conventional start would."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ print(repr(input("> ")))
 
 
 def ways(mode: Mode, directory: Path, code: str, preload: str) -> list[list[str]]:
-    """
-    Give the conventional command line of a program, and that of a copy with its libraries loaded.
-    """
+    """Return the conventional command line of a program, and that of a copy with its libraries loaded."""
     script = directory / "program.py"
     script.write_text(code)
     mode.account.give(script)
@@ -50,18 +46,14 @@ def ways(mode: Mode, directory: Path, code: str, preload: str) -> list[list[str]
 
 
 def terminal_of(mode: Mode, term: str, argv: list[str], columns: int) -> Terminal:
-    """
-    Run a program at a terminal, and with nothing in its environment that tells of another one.
-    """
+    """Run a program at a terminal, and with nothing in its environment that tells of another one."""
     environment = mode.account.environment(**mode.env)
     return Terminal([*mode.prefix, f"TERM={term}", *argv], env=environment, columns=columns, owner=mode.account.uid)
 
 
 @pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
 def test_colours(term: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    Both click and rich show colours at a terminal that has them, whatever there was at the dump, and none in a pipe.
-    """
+    """Both click and rich show colours at a terminal that has them, whatever the dump had, and none in a pipe."""
     seen = []
     for argv in ways(mode, directory_of(mode.account), COLOURS, "click,rich.console,shutil"):
         with terminal_of(mode, term, argv, 93) as terminal:
@@ -77,9 +69,7 @@ def test_colours(term: str, mode: Mode, directory_of: Directories) -> None:
 
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
 def test_editing(term: str, mode: Mode, directory_of: Directories) -> None:
-    """
-    A line is edited with the keys, the sequences and the width of the terminal of the copy, whose modes are left.
-    """
+    """A line is edited with the keys, the sequences and the width of the terminal of the copy, whose modes are left."""
     import termios
 
     seen = []

@@ -1,6 +1,4 @@
-"""
-The restored process seen from the process that restored it, in each mode.
-"""
+"""The restored process seen from the process that restored it, in each mode."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ elif word == "kill-me-before-ready":
 
 @pytest.fixture(scope="module", params=MODES)
 def obedient(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
-    """
-    One snapshot of a program that does what its arguments say, for each mode.
-    """
+    """One snapshot of a program that does what its arguments say, for each mode."""
     mode = mode_named(request.param)
     directory = mode.account.directory()
     yield take(mode, directory, OBEDIENT)
@@ -66,9 +62,7 @@ snap = sys.argv[1]
 
 
 def test_statuses_and_signals(obedient: SelfDump) -> None:
-    """
-    The returncode is the exit status, or minus the number of the signal that killed the process.
-    """
+    """The returncode is the exit status, or minus the number of the signal that killed the process."""
     code = (
         PROLOGUE
         + """
@@ -98,9 +92,7 @@ print("ok")
 
 
 def test_streams(obedient: SelfDump) -> None:
-    """
-    PIPE, STDOUT, DEVNULL, files and text work as with subprocess; communicate goes on after a timeout.
-    """
+    """PIPE, STDOUT, DEVNULL, files and text work as with subprocess; communicate goes on after a timeout."""
     code = (
         PROLOGUE
         + """
@@ -137,9 +129,7 @@ print("ok")
 
 
 def test_passed_descriptors_and_readiness(obedient: SelfDump) -> None:
-    """
-    pass_fds keep their numbers; wait_ready returns when the after-hooks are through.
-    """
+    """pass_fds keep their numbers; wait_ready returns when the after-hooks are through."""
     code = (
         PROLOGUE
         + """
@@ -161,9 +151,7 @@ print("ok")
 
 
 def test_failed_restore_leaves_nothing(obedient: SelfDump, directory_of: Callable[[Account], Path]) -> None:
-    """
-    A refusal by criu carries its reason, and leaves no process, zombie, descriptor or file.
-    """
+    """A refusal by criu carries its reason, and leaves no process, zombie, descriptor or file."""
     copy = directory_of(obedient.mode.account) / "damaged"
     obedient.mode.run(["cp", "-a", obedient.path, copy], check=True)
     image = next((copy / "images").glob("core-*.img"))
@@ -192,9 +180,7 @@ except ChildProcessError:
 
 
 def test_background_processes_outlive_the_program(obedient: SelfDump, directory_of: Callable[[Account], Path]) -> None:
-    """
-    What the program left running goes on after its end, in a namespace too, as after a conventional start.
-    """
+    """What the program left running goes on after its end, in a namespace too, as after a conventional start."""
     directory = directory_of(obedient.mode.account)
     code = (
         PROLOGUE
@@ -216,9 +202,7 @@ print(open(sys.argv[2]).read().strip())
 
 
 def test_asyncio_twin(obedient: SelfDump) -> None:
-    """
-    restore_async does not block the loop, and several copies are awaited at once.
-    """
+    """restore_async does not block the loop, and several copies are awaited at once."""
     code = """
     import asyncio, sys
     from libcriu_py import DEVNULL, PIPE, restore_async
@@ -242,9 +226,7 @@ def test_asyncio_twin(obedient: SelfDump) -> None:
 
 
 def test_threads_restore_at_once(obedient: SelfDump) -> None:
-    """
-    restore() may be called from several threads.
-    """
+    """restore() may be called from several threads."""
     code = (
         PROLOGUE
         + """

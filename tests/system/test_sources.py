@@ -1,6 +1,4 @@
-"""
-Programs whose own source files are changed after the snapshot.
-"""
+"""Programs whose own source files are changed after the snapshot."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ GONE = "whose code the snapshot holds, is not there (No such file or directory)"
 
 @pytest.fixture
 def command(mode: Mode, directory_of: Directories) -> Command:
-    """
-    Give the command, and a program with a module of its own.
-    """
+    """Return the command, and a program with a module of its own."""
     command = Command(mode, directory_of(mode.account))
     write(command.place / "helper.py", "X = 1\n")
     write(command.place / "main.py", MAIN)
@@ -37,9 +33,7 @@ def command(mode: Mode, directory_of: Directories) -> Command:
 
 
 def snapshot(command: Command, *args: object, **env: str) -> Path:
-    """
-    Make the snapshot, or make it anew.
-    """
+    """Make the snapshot, or make it anew."""
     path = command.place / "snap"
     done = command("snapshot", "-o", path, "--replace", *args, cwd=command.place, env=env)
     assert done.returncode == 0, done.stderr
@@ -47,9 +41,7 @@ def snapshot(command: Command, *args: object, **env: str) -> Path:
 
 
 def refusal(command: Command, snap: Path) -> str:
-    """
-    Return how launcher and inspect refuse a snapshot, which has to be in the same words.
-    """
+    """Return how launcher and inspect refuse a snapshot, which has to be in the same words."""
     done = command("run", "--no-fallback", snap)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (126, "", 1)
     inspected = command("inspect", "--json", snap)
@@ -63,17 +55,13 @@ def refusal(command: Command, snap: Path) -> str:
 
 
 def recorded(snap: Path) -> list[str]:
-    """
-    Return the paths that are compared.
-    """
+    """Return the paths that are compared."""
     manifest: dict[str, Any] = json.loads((snap / "manifest.json").read_text(encoding="utf-8"))
     return [entry["path"] for entry in manifest["sources"]]
 
 
 def test_a_changed_module_is_not_restored(command: Command) -> None:
-    """
-    The program is started conventionally, with one line that names the file, until the snapshot is made anew.
-    """
+    """The program is started conventionally, with one line that names the file, until the snapshot is made anew."""
     helper = command.place / "helper.py"
     snap = snapshot(command, "main.py")
     assert recorded(snap) == [str(helper)]
@@ -92,9 +80,7 @@ def test_a_changed_module_is_not_restored(command: Command) -> None:
 
 
 def test_the_main_module_of_a_prepared_program_may_change(command: Command) -> None:
-    """
-    It is read anew by each copy, also where it was run before the dump, and by its name.
-    """
+    """It is read anew by each copy, also where it was run before the dump, and by its name."""
     main = command.place / "main.py"
     for args in (["main.py"], ["--warm-up", "", "main.py"], ["-m", "main"]):
         main.write_text(MAIN)
@@ -105,9 +91,7 @@ def test_the_main_module_of_a_prepared_program_may_change(command: Command) -> N
 
 
 def test_the_main_module_of_a_program_that_checkpoints_itself_may_not(command: Command) -> None:
-    """
-    Its code is in the snapshot.
-    """
+    """Its code is in the snapshot."""
     main = write(
         command.place / "main.py",
         "import helper\nfrom libcriu_py import checkpoint\nwith checkpoint():\n    pass\nprint('main', helper.X)\n",
@@ -120,9 +104,7 @@ def test_the_main_module_of_a_program_that_checkpoints_itself_may_not(command: C
 
 
 def test_an_interpreter_with_modules(command: Command) -> None:
-    """
-    What it was told to preload is compared.
-    """
+    """What it was told to preload is compared."""
     snap = snapshot(command, "--preload", "helper", PYTHONPATH=str(command.place))
     assert recorded(snap) == [str(command.place / "helper.py")]
     main = write(command.place / "other.py", MAIN)
@@ -132,9 +114,7 @@ def test_an_interpreter_with_modules(command: Command) -> None:
 
 
 def test_from_python(command: Command) -> None:
-    """
-    `restore` raises, as for files that were mapped.
-    """
+    """`restore` raises, as for files that were mapped."""
     snap = snapshot(command, "main.py")
     (command.place / "helper.py").write_text("X = 'two'\n")
     code = (

@@ -1,6 +1,4 @@
-"""
-A run that takes a copy from a standby pool is like one that restores: with both launchers, in each mode.
-"""
+"""A run that takes a copy from a standby pool is like one that restores: with both launchers, in each mode."""
 
 from __future__ import annotations
 
@@ -47,46 +45,34 @@ class Runs(NamedTuple):
 
     @property
     def command(self) -> list[str]:
-        """
-        What starts the program, up to its arguments.
-        """
+        """What starts the program, up to its arguments."""
         return [*launch(self.mode.account, self.launcher), "--no-fallback", str(self.path), "--"]
 
     @property
     def env(self) -> dict[str, str]:
-        """
-        The variables that belong to the command.
-        """
+        """The variables that belong to the command."""
         return {**self.mode.env, "LIBCRIU_PY_LAUNCHER": self.launcher}
 
     def start(self, *argv: str, **settings: Any) -> subprocess.Popen[Any]:
-        """
-        Start a command without a terminal, its streams pipes.
-        """
+        """Start a command without a terminal, its streams pipes."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         env = {**self.env, **settings.pop("env", {})}
         return popen_as(self.mode.account, argv, env=env, **{**pipes, "start_new_session": True, **settings})
 
     def run(self, *argv: str, data: bytes = b"", **settings: Any) -> Result:
-        """
-        Run a command to its end.
-        """
+        """Run a command to its end."""
         process = self.start(*argv, **settings)
         out, err = process.communicate(data, TIMEOUT)
         return process.returncode, out, err
 
 
 PAIRS = [(mode, "native") for mode in MODES] + [(MODES[0], "python")]
-"""
-The modes and launchers that are tried together.
-"""
+"""The modes and launchers that are tried together."""
 
 
 @pytest.fixture(scope="module")
 def made(mode_named: Callable[[str], Mode]) -> Iterator[dict[str, tuple[Mode, Path]]]:
-    """
-    Give a snapshot for each mode.
-    """
+    """Yield a snapshot for each mode."""
     modes = {name: mode_named(name) for name in MODES}
     found = {name: (mode, make(mode, mode.account.directory(), standby.PROGRAM)) for name, mode in modes.items()}
     yield found
@@ -96,17 +82,13 @@ def made(mode_named: Callable[[str], Mode]) -> Iterator[dict[str, tuple[Mode, Pa
 
 @pytest.fixture
 def own_made(made: dict[str, tuple[Mode, Path]]) -> tuple[Mode, Path]:
-    """
-    Give a snapshot of whoever runs the tests, in the first mode.
-    """
+    """Return a snapshot of whoever runs the tests, in the first mode."""
     return made[MODES[0]]
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
 def runs(request: pytest.FixtureRequest, made: dict[str, tuple[Mode, Path]]) -> Iterator[Runs]:
-    """
-    Give a pool in each mode.
-    """
+    """Yield a pool in each mode."""
     mode, launcher = request.param
     with Pool(*made[mode], size=1) as pool:
         yield Runs(*made[mode], launcher, pool)
@@ -114,9 +96,7 @@ def runs(request: pytest.FixtureRequest, made: dict[str, tuple[Mode, Path]]) -> 
 
 @pytest.fixture
 def own_runs(own_made: tuple[Mode, Path]) -> Iterator[Runs]:
-    """
-    Give a pool in the first mode.
-    """
+    """Yield a pool in the first mode."""
     with Pool(*own_made, size=1) as pool:
         yield Runs(*own_made, "native", pool)
 
@@ -125,9 +105,7 @@ def own_runs(own_made: tuple[Mode, Path]) -> Iterator[Runs]:
 
 
 def scenes(start: str) -> list[tuple[str, bytes]]:
-    """
-    Give command lines for sh that start the program, with what they are given to read.
-    """
+    """Return command lines for sh that start the program, with what they are given to read."""
     data = os.urandom(1 << 14) * 100
     ignoring = "exec env --ignore-signal=CHLD"
     return [
@@ -149,9 +127,7 @@ def scenes(start: str) -> list[tuple[str, bytes]]:
 
 
 def taken_by(pool: Pool, run: Callable[[], Result]) -> Result:
-    """
-    Give the result of a run that has taken a copy; a pool that was too slow on a busy machine is asked again.
-    """
+    """Return the result of a run that has taken a copy; a pool that was too slow on a busy machine is asked again."""
     for _ in range(5):
         served = pool.stock().served
         result = run()
@@ -164,9 +140,7 @@ def taken_by(pool: Pool, run: Callable[[], Result]) -> Result:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("name", "launcher"), PAIRS)
 def test_results_are_those_of_restores(made: dict[str, tuple[Mode, Path]], name: str, launcher: str) -> None:
-    """
-    What a program is given, says and ends with is the same, and each run has taken a copy.
-    """
+    """What a program is given, says and ends with is the same, and each run has taken a copy."""
     mode, path = made[name]
     commands = scenes(shlex.join([*launch(mode.account, launcher), "--no-fallback", str(path), "--"]))
 
@@ -184,9 +158,7 @@ def test_results_are_those_of_restores(made: dict[str, tuple[Mode, Path]], name:
 
 
 def test_copies_differ(runs: Runs) -> None:
-    """
-    Two copies have other random numbers.
-    """
+    """Two copies have other random numbers."""
     found = []
     for _ in range(2):
         runs.pool.stock()
@@ -199,9 +171,7 @@ def test_copies_differ(runs: Runs) -> None:
 
 
 def test_signals_are_passed_on(runs: Runs) -> None:
-    """
-    Each arrives, once, and the program's own end is the launcher's.
-    """
+    """Each arrives, once, and the program's own end is the launcher's."""
     names = ["SIGUSR1", "SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM"]
     runs.pool.stock()
     with runs.start(*runs.command, "wait", *names, text=True) as process:
@@ -214,9 +184,7 @@ def test_signals_are_passed_on(runs: Runs) -> None:
 
 
 def test_stop_and_continue(runs: Runs) -> None:
-    """
-    The launcher stops with its program, by the signal of Ctrl-Z too, and continues it.
-    """
+    """The launcher stops with its program, by the signal of Ctrl-Z too, and continues it."""
     runs.pool.stock()
     with runs.start(*runs.command, "echo", text=True) as process:
         assert read_line(process) == "ready"
@@ -235,9 +203,7 @@ def test_stop_and_continue(runs: Runs) -> None:
 
 
 def test_killed_launcher_takes_the_program_along(runs: Runs) -> None:
-    """
-    SIGKILL cannot be passed on; the program ends all the same.
-    """
+    """SIGKILL cannot be passed on; the program ends all the same."""
     runs.pool.stock()
     with runs.start(*runs.command, "wait", "SIGTERM", text=True) as process:
         assert read_line(process) == "ready"
@@ -249,9 +215,7 @@ def test_killed_launcher_takes_the_program_along(runs: Runs) -> None:
 
 
 def test_more_runs_than_copies(runs: Runs) -> None:
-    """
-    Who finds none that waits restores.
-    """
+    """Who finds none that waits restores."""
     runs.pool.stock()
     processes = [runs.start(*runs.command, "echo", text=True) for _ in range(4)]
     assert [read_line(process) for process in processes] == ["ready"] * 4
@@ -276,18 +240,14 @@ if os.geteuid() == 0:
 
 @pytest.mark.parametrize("what", OTHERS)
 def test_who_differs_restores(own_runs: Runs, what: str) -> None:
-    """
-    A launcher that is not as the pool is gets no copy, and restores.
-    """
+    """A launcher that is not as the pool is gets no copy, and restores."""
     stock = own_runs.pool.stock()
     assert own_runs.run(*OTHERS[what], *own_runs.command, "end", "3") == (3, b"", b"")
     assert own_runs.pool.stock() == stock
 
 
 def test_limits(own_made: tuple[Mode, Path]) -> None:
-    """
-    A copy can lower its limits but not raise them: who has higher ones than the pool restores.
-    """
+    """A copy can lower its limits but not raise them: who has higher ones than the pool restores."""
     mode, path = own_made
     report = shlex.join([*launch(mode.account, "native"), "--no-fallback", str(path), "--", "report"])
     with Pool(mode, path, size=1, prefix=["/usr/bin/prlimit", "--nofile=5000"]) as pool:
@@ -299,9 +259,7 @@ def test_limits(own_made: tuple[Mode, Path]) -> None:
 
 
 def test_other_mode_restores(own_runs: Runs) -> None:
-    """
-    Who asks for another mode restores; who asks for that of the pool, or for any, takes a copy.
-    """
+    """Who asks for another mode restores; who asks for that of the pool, or for any, takes a copy."""
     mode, served = own_runs.mode.value, 0
     for asked in ("rootless", "auto", mode):
         own_runs.pool.stock()
@@ -312,9 +270,7 @@ def test_other_mode_restores(own_runs: Runs) -> None:
 
 
 def test_terminal(own_made: tuple[Mode, Path]) -> None:
-    """
-    A program in a terminal is restored there, also from a pipe, unless the pool is told otherwise.
-    """
+    """A program in a terminal is restored there, also from a pipe, unless the pool is told otherwise."""
     mode, path = own_made
     start = shlex.join([*launch(mode.account, "native"), "--no-fallback", str(path), "--"])
     env = {**os.environ, **mode.env, "START": start}
@@ -328,9 +284,7 @@ def test_terminal(own_made: tuple[Mode, Path]) -> None:
 
 
 def test_ctrl_c_reaches_a_copy_without_the_terminal(own_made: tuple[Mode, Path]) -> None:
-    """
-    Where the pool is allowed to serve programs of a terminal, Ctrl-C and Ctrl-Z are passed on.
-    """
+    """Where the pool is allowed to serve programs of a terminal, Ctrl-C and Ctrl-Z are passed on."""
     mode, path = own_made
     start = shlex.join([*launch(mode.account, "native"), "--no-fallback", str(path), "--"])
     env = {**os.environ, **mode.env, "START": start}

@@ -1,6 +1,4 @@
-"""
-The life of a standby pool: its copies, its bounds, its end, and whom it is open to.
-"""
+"""The life of a standby pool: its copies, its bounds, its end, and whom it is open to."""
 
 from __future__ import annotations
 
@@ -41,51 +39,39 @@ LIBCRIU_PY = [sys.executable, "-m", "libcriu_py"]
 
 @pytest.fixture(scope="module")
 def mode(mode_named: Callable[[str], Mode]) -> Mode:
-    """
-    The first way to be allowed, of whoever runs the tests.
-    """
+    """Return the first mode, of whoever runs the tests."""
     return mode_named(MODES[0])
 
 
 @pytest.fixture(scope="module", name="snapshot")
 def snapshot_fixture(mode: Mode) -> Iterator[Path]:
-    """
-    Give a snapshot.
-    """
+    """Yield a snapshot."""
     directory = mode.account.directory()
     yield make(mode, directory, standby.PROGRAM)
     shutil.rmtree(directory)
 
 
 def run(mode: Mode, snapshot: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """
-    Start the program by the native launcher, without a terminal, and wait for its end.
-    """
+    """Start the program by the native launcher, without a terminal, and wait for its end."""
     argv = [*launch(mode.account, "native"), "--no-fallback", snapshot, "--", *args]
     done: subprocess.CompletedProcess[str] = mode.run(argv, start_new_session=True)
     return done
 
 
 def start(mode: Mode, snapshot: Path, *args: str) -> subprocess.Popen[str]:
-    """
-    Start the program so, its input and output pipes.
-    """
+    """Start the program so, its input and output pipes."""
     argv = [*launch(mode.account, "native"), "--no-fallback", snapshot, "--", *args]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     return popen_as(mode.account, argv, env=mode.env, text=True, start_new_session=True, **pipes)
 
 
 def supervisors() -> set[int]:
-    """
-    Give the supervisors of copies that this process has restored.
-    """
+    """Return the supervisors of copies that this process has restored."""
     return {pid for pid in children(os.getpid()) if name_of(pid) == "lcp-supervisor"}
 
 
 def supervisor_of(launcher: subprocess.Popen[str]) -> int:
-    """
-    Give the supervisor of the copy that a launcher has: the parent of what its pidfd is of.
-    """
+    """Return the supervisor of the copy that a launcher has: the parent of what its pidfd is of."""
     for info in Path(f"/proc/{launcher.pid}/fdinfo").iterdir():
         words = info.read_text().split()
         if "Pid:" in words:
@@ -96,9 +82,7 @@ def supervisor_of(launcher: subprocess.Popen[str]) -> int:
 
 
 def has_pool(snapshot: Path) -> bool:
-    """
-    Tell whether there is a socket of a pool, dead or alive.
-    """
+    """Return whether there is a socket of a pool, dead or alive."""
     return Path(socket_of(str(snapshot))).exists()
 
 
@@ -106,9 +90,7 @@ def has_pool(snapshot: Path) -> bool:
 
 
 def test_killed_copy_is_replaced(mode: Mode, snapshot: Path) -> None:
-    """
-    A copy that ends while it waits is replaced, whether it or its supervisor was killed.
-    """
+    """A copy that ends while it waits is replaced, whether it or its supervisor was killed."""
     with StandbyPool(snapshot, size=2, mode=mode.value) as pool:
         for whose in ("supervisor", "copy"):
             pool.wait_ready(TIMEOUT)
@@ -127,9 +109,7 @@ def test_killed_copy_is_replaced(mode: Mode, snapshot: Path) -> None:
 
 
 def test_replaced_snapshot_is_followed(mode: Mode, tmp_path: Path) -> None:
-    """
-    When a snapshot is made anew, its copies take the place of the old ones.
-    """
+    """When a snapshot is made anew, its copies take the place of the old ones."""
     snapshot = make(mode, tmp_path, "print('old')")
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
@@ -152,9 +132,7 @@ def test_replaced_snapshot_is_followed(mode: Mode, tmp_path: Path) -> None:
 
 
 def test_copies_from_python(mode: Mode, snapshot: Path) -> None:
-    """
-    `restore` takes a copy too, where it is asked to, with pipes and passed descriptors.
-    """
+    """`restore` takes a copy too, where it is asked to, with pipes and passed descriptors."""
     reading, writing = os.pipe()
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool, os.fdopen(reading):
         pool.wait_ready(TIMEOUT)
@@ -176,9 +154,7 @@ def test_copies_from_python(mode: Mode, snapshot: Path) -> None:
 
 
 def test_what_a_program_leaves_running_lives_on(mode: Mode, snapshot: Path) -> None:
-    """
-    A process that the program has started outlives it, and the pool.
-    """
+    """A process that the program has started outlives it, and the pool."""
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         known = supervisors()
@@ -198,24 +174,18 @@ def test_what_a_program_leaves_running_lives_on(mode: Mode, snapshot: Path) -> N
 
 
 def waiting_copy(but: int = 0) -> int:
-    """
-    Give the copy that waits in a pool of one; `but` is one that no longer does.
-    """
+    """Return the copy that waits in a pool of one; `but` is one that no longer does."""
     (pid,) = {pid for supervisor in supervisors() for pid in children(supervisor) if name_of(pid)} - {but}
     return pid
 
 
 def minor_faults(pid: int) -> int:
-    """
-    Count the page faults of a process (proc(5), minflt).
-    """
+    """Count the page faults of a process (proc(5), minflt)."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
 def settled_faults(pid: int, least: int) -> int:
-    """
-    Wait until a process has had so many faults and has no more of them; gives their number.
-    """
+    """Wait until a process has had so many faults and has no more of them; gives their number."""
     deadline = time.monotonic() + TIMEOUT
     before, now = -1, minor_faults(pid)
     while now < least or now != before:
@@ -226,9 +196,7 @@ def settled_faults(pid: int, least: int) -> int:
 
 
 def test_copies_fetch_the_pages_that_programs_use(mode: Mode, snapshot: Path) -> None:
-    """
-    When a program has been seen, copies that wait get the pages of its start ahead of their use.
-    """
+    """When a program has been seen, copies that wait get the pages of its start ahead of their use."""
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         first = waiting_copy()
@@ -270,9 +238,7 @@ with StandbyPool(sys.argv[1], size=2) as pool:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_copies_see_what_is_mounted_while_they_wait(mode: Mode, snapshot: Path, tmp_path: Path) -> None:
-    """
-    Where new mounts do not reach the namespace of a copy, that copy is not given away.
-    """
+    """Where new mounts do not reach the namespace of a copy, that copy is not given away."""
     launcher = [*launch(mode.account, "native"), "--no-fallback", snapshot, "--", "listing", tmp_path]
     argv = ["/usr/bin/unshare", "--mount", sys.executable, "-c", MOUNTS, snapshot, tmp_path, *launcher]
     done = mode.run(argv, start_new_session=True)
@@ -285,9 +251,7 @@ def test_copies_see_what_is_mounted_while_they_wait(mode: Mode, snapshot: Path, 
 
 
 def test_memory_is_bounded(mode: Mode, snapshot: Path) -> None:
-    """
-    As many wait as fit; where not one does, that is said.
-    """
+    """As many wait as fit; where not one does, that is said."""
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         (supervisor,) = supervisors()
@@ -308,9 +272,7 @@ def test_memory_is_bounded(mode: Mode, snapshot: Path) -> None:
 
 
 def test_idle_copies_end(mode: Mode, snapshot: Path) -> None:
-    """
-    Without a request none waits any more, until the next, which is served by a restore.
-    """
+    """Without a request none waits any more, until the next, which is served by a restore."""
     with StandbyPool(snapshot, size=2, idle_timeout=1.5, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         before = supervisors()
@@ -328,9 +290,7 @@ def test_idle_copies_end(mode: Mode, snapshot: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_command_ends_by_a_signal(mode: Mode, snapshot: Path, number: signal.Signals) -> None:
-    """
-    The command says when its copies wait, ends with status 0 and takes them along; one in use goes on.
-    """
+    """The command says when its copies wait, ends with status 0 and takes them along; one in use goes on."""
     argv = [*LIBCRIU_PY, "pool", snapshot, "--size", "2"]
     with popen_as(mode.account, argv, env=mode.env, stdout=subprocess.PIPE, text=True) as command:
         assert read_line(command) == f"2 copies of {snapshot} wait"
@@ -346,9 +306,7 @@ def test_command_ends_by_a_signal(mode: Mode, snapshot: Path, number: signal.Sig
 
 
 def test_killed_pool_leaves_nothing(mode: Mode, snapshot: Path) -> None:
-    """
-    Waiting copies end with the pool, one in use goes on, and the next run removes the socket.
-    """
+    """Waiting copies end with the pool, one in use goes on, and the next run removes the socket."""
     pool = Pool(mode, snapshot, size=3)
     assert pool.stock() == (3, 0)
     process = start(mode, snapshot, "echo")
@@ -384,9 +342,7 @@ print(os.waitpid(child, 0) == (child, signal.SIGTERM))
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_waiting_copy_ends_with_its_processes(mode: Mode, tmp_path: Path, isolated: bool) -> None:  # noqa: FBT001
-    """
-    What was dumped with the program ends with the copy that nobody has taken, in a pid namespace and outside.
-    """
+    """What was dumped with the program ends with the copy that nobody has taken, in a pid namespace and outside."""
     snapshot = make(mode, tmp_path, TREE)
     with Pool(mode, snapshot, size=1 + isolated) as pool:
         assert pool.stock().waiting == 1 + isolated
@@ -403,9 +359,7 @@ def test_waiting_copy_ends_with_its_processes(mode: Mode, tmp_path: Path, isolat
 
 
 def test_new_pool_takes_the_place_of_a_killed_one(mode: Mode, snapshot: Path) -> None:
-    """
-    A socket that nobody listens on is no obstacle; one that somebody listens on is.
-    """
+    """A socket that nobody listens on is no obstacle; one that somebody listens on is."""
     with Pool(mode, snapshot, size=1) as killed:
         killed.stock()
         killed.process.kill()
@@ -418,9 +372,7 @@ def test_new_pool_takes_the_place_of_a_killed_one(mode: Mode, snapshot: Path) ->
 
 
 def test_stopped_pool_keeps_nobody_waiting(mode: Mode, snapshot: Path) -> None:
-    """
-    A pool that does not answer is passed over.
-    """
+    """A pool that does not answer is passed over."""
     with Pool(mode, snapshot, size=1) as pool:
         pool.stock()
         pool.process.send_signal(signal.SIGSTOP)
@@ -433,9 +385,7 @@ def test_stopped_pool_keeps_nobody_waiting(mode: Mode, snapshot: Path) -> None:
 
 
 def test_wrong_use(mode: Mode, snapshot: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """
-    What makes no sense is refused with a sentence.
-    """
+    """What makes no sense is refused with a sentence."""
     with pytest.raises(ValueError, match="size must be at least 1"):
         StandbyPool(snapshot, size=0)
     with pytest.raises(ValueError, match="allow may name cgroup and terminal, not uid"):
@@ -447,9 +397,7 @@ def test_wrong_use(mode: Mode, snapshot: Path, tmp_path: Path, capfd: pytest.Cap
 
 
 def test_snapshot_that_cannot_be_restored(mode: Mode, tmp_path: Path) -> None:
-    """
-    A pool without a single copy ends with criu's reason.
-    """
+    """A pool without a single copy ends with criu's reason."""
     snapshot = make(mode, tmp_path, "")
     (image,) = (snapshot / "images").glob("core-*.img")
     image.write_bytes(b"x" * image.stat().st_size)
@@ -465,9 +413,7 @@ def test_snapshot_that_cannot_be_restored(mode: Mode, tmp_path: Path) -> None:
 
 
 def test_socket_is_private(mode: Mode, snapshot: Path) -> None:
-    """
-    Only its user may connect, and only its user may enter the directory.
-    """
+    """Only its user may connect, and only its user may enter the directory."""
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         path = Path(socket_of(str(snapshot)))
@@ -490,9 +436,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """
-    Give a directory beside the private ones, which everybody may enter.
-    """
+    """Yield a directory beside the private ones, which everybody may enter."""
     path = Path(tempfile.mkdtemp(prefix="lcp-test-", dir=Path(private_directory()).parent))
     path.chmod(0o777)
     yield path
@@ -501,9 +445,7 @@ def open_directory() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
 def test_other_user_gets_nothing(mode: Mode, account: Account, snapshot: Path, open_directory: Path) -> None:
-    """
-    Another user cannot connect, and is hung up on where the modes of directory and socket would let him.
-    """
+    """Another user cannot connect, and is hung up on where the modes of directory and socket would let him."""
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         path = open_directory / "link"
@@ -531,9 +473,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
 def test_other_users_pool_is_told_nothing(mode: Mode, account: Account, snapshot: Path, open_directory: Path) -> None:
-    """
-    A launcher hangs up on a pool of another user, and restores.
-    """
+    """A launcher hangs up on a pool of another user, and restores."""
     theirs, ours = open_directory / "theirs", Path(socket_of(str(snapshot)))
     with popen_as(account, [account.python, "-c", LISTEN, theirs], stdout=subprocess.PIPE, text=True) as other:
         assert read_line(other) == "ready"
@@ -546,9 +486,7 @@ def test_other_users_pool_is_told_nothing(mode: Mode, account: Account, snapshot
 
 
 def test_nonsense_is_refused(mode: Mode, snapshot: Path) -> None:
-    """
-    Whatever somebody says to the pool, or does not say, it goes on.
-    """
+    """Whatever somebody says to the pool, or does not say, it goes on."""
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         path = socket_of(str(snapshot))

@@ -1,6 +1,4 @@
-"""
-Single-threaded hooks around a real dump.
-"""
+"""Single-threaded hooks around a real dump."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Blocks of memory that several snapshots share through a store.
-"""
+"""Blocks of memory that several snapshots share through a store."""
 
 from __future__ import annotations
 
@@ -63,16 +61,12 @@ print(json.dumps({"said": said, "maps": maps}))
 
 
 def command(mode: Mode, *words: object) -> subprocess.CompletedProcess[Any]:
-    """
-    Run a subcommand.
-    """
+    """Run a subcommand."""
     return mode.run([mode.account.python, "-m", "libcriu_py", *words])
 
 
 def take_two(mode: Mode, directory: Path) -> Two:
-    """
-    Snapshot a program twice, with other data of its own, and put both into a store.
-    """
+    """Snapshot a program twice, with other data of its own, and put both into a store."""
     store = directory / "store"
     snapshots = []
     for name in ("one", "two"):
@@ -88,9 +82,7 @@ def take_two(mode: Mode, directory: Path) -> Two:
 
 @pytest.fixture(scope="module", params=ONCE)
 def taken(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[Two]:
-    """
-    Give two snapshots that share a store, in each mode.
-    """
+    """Yield two snapshots that share a store, in each mode."""
     mode = mode_named(request.param)
     directory = mode.account.directory()
     yield take_two(mode, directory)
@@ -99,9 +91,7 @@ def taken(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> 
 
 @pytest.fixture
 def two(taken: Two, directory_of: Directories) -> Two:
-    """
-    Give a copy of them in a directory that holds nothing else; what was linked is linked there.
-    """
+    """Return a copy of them in a directory that holds nothing else; what was linked is linked there."""
     store = taken[2]
     directory = directory_of(taken[0].mode.account)
     subprocess.run(["/bin/cp", "-a", f"{store.parent}/.", directory], check=True)
@@ -110,9 +100,7 @@ def two(taken: Two, directory_of: Directories) -> Two:
 
 
 def test_two_snapshots_share_a_block(mode: Mode, directory_of: Directories) -> None:
-    """
-    The block is on disk once and in memory once for copies of both; what differs is each snapshot's own.
-    """
+    """The block is on disk once and in memory once for copies of both; what differs is each snapshot's own."""
     one, two, store = take_two(mode, directory_of(mode.account))
     blocks = [name for name in os.listdir(store) if name != ".lock"]
     assert {(snapshot.path / "memory" / blocks[0]).stat().st_ino for snapshot in (one, two)} == {
@@ -131,9 +119,7 @@ def test_two_snapshots_share_a_block(mode: Mode, directory_of: Directories) -> N
 
 
 def test_a_snapshot_is_whole_without_its_store(two: Two) -> None:
-    """
-    Moved, copied, and without the store it restores and is what its manifest says.
-    """
+    """Moved, copied, and without the store it restores and is what its manifest says."""
     one, _, store = two
     shutil.rmtree(store)
     moved = one._replace(path=one.path.with_name("moved"))
@@ -143,9 +129,7 @@ def test_a_snapshot_is_whole_without_its_store(two: Two) -> None:
 
 
 def test_prune_removes_what_no_snapshot_has(two: Two) -> None:
-    """
-    A block stays as long as one snapshot has it.
-    """
+    """A block stays as long as one snapshot has it."""
     one, other, store = two
     mode = one.mode
     listed = command(mode, "store", "list", store).stdout
@@ -162,9 +146,7 @@ def test_prune_removes_what_no_snapshot_has(two: Two) -> None:
 
 @pytest.mark.parametrize("launcher", ["python", "native"])
 def test_another_block_is_refused(two: Two, launcher: str) -> None:
-    """
-    A block that is missing or of another size keeps either launcher from restoring.
-    """
+    """A block that is missing or of another size keeps either launcher from restoring."""
     one, _, _ = two
     (block,) = (entry["file"] for entry in memory_of(one)["shared"] if entry["size"] > MEGABYTES << 19)
     file = one.path / block
@@ -176,9 +158,7 @@ def test_another_block_is_refused(two: Two, launcher: str) -> None:
 
 
 def test_what_cannot_be_shared_stays(two: Two) -> None:
-    """
-    A store of which others can write, a damaged block in it and a second time are refused; the snapshot is as it was.
-    """
+    """A store that others can write, a damaged block in it and a second time are refused; the snapshot stays."""
     one, _, store = two
     mode, directory = one.mode, store.parent
     done = command(mode, "optimize", "--store", store, one.path)
@@ -199,9 +179,7 @@ def test_what_cannot_be_shared_stays(two: Two) -> None:
 
 
 def test_learned_pages_of_shared_blocks(mode: Mode, directory_of: Directories) -> None:
-    """
-    Blocks in a store are seen to be written to as other memory is.
-    """
+    """Blocks in a store are seen to be written to as other memory is."""
     code = """
     import resource, sys
     from libcriu_py import checkpoint
@@ -223,9 +201,7 @@ def test_learned_pages_of_shared_blocks(mode: Mode, directory_of: Directories) -
 
 
 def test_a_wrong_division_is_noticed(mode: Mode, directory_of: Directories) -> None:
-    """
-    The check reads what was written: one byte that differs, in a block or in the rest, and nothing is published.
-    """
+    """The check reads what was written: one byte that differs, in a block or in the rest, and nothing is published."""
     snapshot = take_mapped(mode, directory_of(mode.account), READER, "one")
     done = snapshot.call(
         """

@@ -1,6 +1,4 @@
-"""
-Checkpoints that are asked for from outside.
-"""
+"""Checkpoints that are asked for from outside."""
 
 from __future__ import annotations
 
@@ -44,9 +42,7 @@ print("goes on in", threading.current_thread().name, sys.argv[3:], flush=True)
 
 
 def test_checkpoint_from_outside(mode: Mode, directory_of: Directories) -> None:
-    """
-    A failure is told and the program goes on; then its checkpoint is taken wherever it is, and copies go on from there.
-    """
+    """A failure is told and the program goes on; then its checkpoint is taken, and copies go on from there."""
     directory = directory_of(mode.account)
     script = write_program(mode, directory, PROGRAM)
     command = [mode.account.python, "-m", "libcriu_py"]
@@ -73,9 +69,7 @@ def test_checkpoint_from_outside(mode: Mode, directory_of: Directories) -> None:
 
 
 def _program(pid: int) -> int:
-    """
-    Give the program that runs below a process: the last of the line of its only children.
-    """
+    """Return the program that runs below a process: the last of the line of its only children."""
     while True:
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
             children = file.read().split()
@@ -87,9 +81,7 @@ def _program(pid: int) -> int:
 
 @pytest.mark.parametrize("allowed_as", IN_PLACE)
 def test_original_goes_on(mode_named: Callable[[str], Mode], directory_of: Directories, allowed_as: str) -> None:
-    """
-    One that is to go on can be asked again, for other directories too.
-    """
+    """One that is to go on can be asked again, for other directories too."""
     mode = mode_named(allowed_as)
     directory = directory_of(mode.account)
     script = write_program(mode, directory, PROGRAM)
@@ -107,9 +99,7 @@ def test_original_goes_on(mode_named: Callable[[str], Mode], directory_of: Direc
 
 
 def test_who_may_not_be_asked(mode: Mode) -> None:
-    """
-    A process that does not allow it, or that is not there, is told.
-    """
+    """A process that does not allow it, or that is not there, is told."""
     command = [mode.account.python, "-m", "libcriu_py", "trigger"]
     with popen_as(mode.account, ["/bin/sleep", "1000"]) as other:
         refused = mode.run([*command, other.pid])

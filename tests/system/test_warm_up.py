@@ -1,6 +1,4 @@
-"""
-``libcriu-py snapshot --warm-up``: programs that are run in the process that is saved.
-"""
+"""``libcriu-py snapshot --warm-up``: programs that are run in the process that is saved."""
 
 from __future__ import annotations
 
@@ -46,9 +44,7 @@ left = "over"
 
 
 def test_copies_are_warm_and_begin_anew(command: Command) -> None:
-    """
-    What runs leave in modules is there; all that belongs to a run is as a conventional start finds it.
-    """
+    """What runs leave in modules is there; all that belongs to a run is as a conventional start finds it."""
     write(command.place / "state.py", "runs = 0\n")
     script = write(command.place / "app.py", RUN)
     done = command(
@@ -92,9 +88,7 @@ IMPORTS = {
 def test_a_list_of_arguments_that_a_module_keeps_is_the_one(
     command: Command, options: tuple[str, ...], place: str
 ) -> None:
-    """
-    `def main(args=sys.argv)` in a module sees the arguments of each run, also where an earlier one replaced sys.argv.
-    """
+    """`def main(args=sys.argv)` in a module sees each run's arguments, also where an earlier one replaced sys.argv."""
     write(command.place / "kept.py", KEPT)
     script = write(command.place / "app.py", IMPORTS[place])
     done = command("snapshot", "-o", command.place / "snap", *options, script)
@@ -105,9 +99,7 @@ def test_a_list_of_arguments_that_a_module_keeps_is_the_one(
 
 
 def test_a_pool_of_threads_is_there_and_works(one: Command) -> None:
-    """
-    What the first run makes of it is used by the copies.
-    """
+    """What the first run makes of it is used by the copies."""
     write(
         one.place / "pool.py",
         "from concurrent.futures import ThreadPoolExecutor\nimport threading\nexecutor = ThreadPoolExecutor(1)\n"
@@ -123,9 +115,7 @@ def test_a_pool_of_threads_is_there_and_works(one: Command) -> None:
 
 
 def test_a_thread_that_goes_on_is_refused(one: Command) -> None:
-    """
-    It would be in every copy; one that ends soon is waited for.
-    """
+    """It would be in every copy; one that ends soon is waited for."""
     fifo = one.place / "fifo"
     os.mkfifo(fifo)
     source = f"import threading\nthreading.Thread(target=lambda: open({str(fifo)!r}).read(), name='reader').start()\n"
@@ -157,9 +147,7 @@ ENDS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_program_that_cannot_be_warmed_up_makes_no_snapshot(one: Command, end: str) -> None:
-    """
-    It is said why, and what to do.
-    """
+    """It is said why, and what to do."""
     source, message = ENDS[end]
     once = "runs = 0\ndef once():\n    global runs\n    runs += 1\n    if runs > 1: raise RuntimeError('once only')\n"
     write(one.place / "state.py", once)
@@ -172,9 +160,7 @@ def test_a_program_that_cannot_be_warmed_up_makes_no_snapshot(one: Command, end:
 
 
 def test_a_status_is_no_failure(one: Command) -> None:
-    """
-    Some programs say what they found by their status.
-    """
+    """Some programs say what they found by their status."""
     script = write(one.place / "app.py", "import sys\nsys.exit('found')\n")
     done = one("snapshot", "-o", one.place / "snap", "--warm-up", "a b", script)
     assert done.returncode == 0
@@ -184,7 +170,5 @@ def test_a_status_is_no_failure(one: Command) -> None:
 
 
 def _exists(path: Path) -> bool:
-    """
-    Tell whether a snapshot was left, or a part of one.
-    """
+    """Return whether a snapshot was left, or a part of one."""
     return any(entry.name.startswith(path.name) for entry in path.parent.iterdir())

@@ -1,6 +1,4 @@
-"""
-Pages that copies are seen to write to are copied when later ones start.
-"""
+"""Pages that copies are seen to write to are copied when later ones start."""
 
 from __future__ import annotations
 
@@ -51,17 +49,13 @@ sys.exit(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
 
 
 def learn(snapshot: SelfDump, *runs: str) -> Any:
-    """
-    Have a snapshot learn from runs; returns what came of the command.
-    """
+    """Have a snapshot learn from runs; returns what came of the command."""
     options = [word for run in runs for word in ("--learn-pages", run)]
     return snapshot.mode.run([snapshot.mode.account.python, "-m", "libcriu_py", "optimize", *options, snapshot.path])
 
 
 def report(snapshot: SelfDump, *args: str, **env: str) -> dict[str, Any]:
-    """
-    Run a copy and give what it says of its faults and its memory.
-    """
+    """Run a copy and give what it says of its faults and its memory."""
     done = snapshot.run(*args, env=env)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
@@ -69,9 +63,7 @@ def report(snapshot: SelfDump, *args: str, **env: str) -> dict[str, Any]:
 
 
 def test_learned_pages_are_there(mode: Mode, directory_of: Directories) -> None:
-    """
-    Copies take hardly a fault where the run to learn from wrote, and have the same memory, by either launcher.
-    """
+    """Copies take hardly a fault where the run to learn from wrote, and have the same memory, by either launcher."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
     pages = MEGABYTES << 8
     assert report(snapshot, "100")["faults"] > pages * 0.9
@@ -91,9 +83,7 @@ def test_learned_pages_are_there(mode: Mode, directory_of: Directories) -> None:
 
 @pytest.mark.parametrize("threads", [[], ["with a thread"]])
 def test_huge_pages_for_one_thread(mode: Mode, directory_of: Directories, threads: list[str]) -> None:
-    """
-    Where the kernel has huge pages they are used, unless another thread could write meanwhile: then it is done without.
-    """
+    """Huge pages are used where the kernel has them, unless another thread could write meanwhile."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER, *threads)
     assert learn(snapshot, "100").returncode == 0
     said = report(snapshot, "100")
@@ -104,9 +94,7 @@ def test_huge_pages_for_one_thread(mode: Mode, directory_of: Directories, thread
 
 
 def test_several_runs_and_learning_anew(mode: Mode, directory_of: Directories) -> None:
-    """
-    Only what all the runs write to is copied; what was learned before is forgotten.
-    """
+    """Only what all the runs write to is copied; what was learned before is forgotten."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
     assert learn(snapshot, "100").returncode == 0
     everything = memory_of(snapshot)["working_set"]["ahead"]
@@ -119,9 +107,7 @@ def test_several_runs_and_learning_anew(mode: Mode, directory_of: Directories) -
 
 
 def test_a_failed_run_changes_nothing(mode: Mode, directory_of: Directories) -> None:
-    """
-    A run that fails, and copied memory, are no way to learn; the snapshot is as it was.
-    """
+    """A run that fails, and copied memory, are no way to learn; the snapshot is as it was."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
     before = (snapshot.path / "manifest.json").read_bytes()
     done = learn(snapshot, "100 3")
@@ -133,9 +119,7 @@ def test_a_failed_run_changes_nothing(mode: Mode, directory_of: Directories) -> 
 
 
 def test_copied_memory_is_mapped_first(mode: Mode, directory_of: Directories) -> None:
-    """
-    A snapshot whose memory is copied is optimized, and then learns.
-    """
+    """A snapshot whose memory is copied is optimized, and then learns."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER, memory="copy")
     done = learn(snapshot, "100")
     assert done.returncode == 0, done.stderr
@@ -145,9 +129,7 @@ def test_copied_memory_is_mapped_first(mode: Mode, directory_of: Directories) ->
 
 @pytest.mark.parametrize("content", ["nothing", "anything", "everywhere"])
 def test_a_wrong_file_does_no_harm(mode: Mode, directory_of: Directories, content: str) -> None:
-    """
-    Whatever ranges are in the file, no byte of the memory changes.
-    """
+    """Whatever ranges are in the file, no byte of the memory changes."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
     assert learn(snapshot, "100").returncode == 0
     file = snapshot.path / "working-set"

@@ -1,6 +1,4 @@
-"""
-A criu whose calls of ptrace(2) are seen, or held up.
-"""
+"""A criu whose calls of ptrace(2) are seen, or held up."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ class Traced:
         self.path.chmod(0o755)
 
     def said(self) -> str:
-        """
-        Give the calls of ptrace(2) since this was asked before.
-        """
+        """Return the calls of ptrace(2) since this was asked before."""
         said = []
         for log in sorted(self._logs.iterdir()):
             said.append(log.read_text())

@@ -1,3 +1,1 @@
-"""
-Tests that need neither root nor criu.
-"""
+"""Tests that need neither root nor criu."""

@@ -1,6 +1,4 @@
-"""
-Fixtures of the tests that need neither root nor criu.
-"""
+"""Fixtures of the tests that need neither root nor criu."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def fresh_registry() -> Iterator[None]:
-    """
-    Give a test a registry of hooks without entries.
-    """
+    """Run a test with a registry of hooks without entries."""
     kept = registry._entries
     registry._entries = []
     yield

@@ -1,6 +1,4 @@
-"""
-Images of small made-up processes, with fields that no CRIU has yet.
-"""
+"""Images of small made-up processes, with fields that no CRIU has yet."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ KEY = "snap/memory.img"
 
 
 class Vma(NamedTuple):
-    """
-    An area: addresses and lengths in pages.
-    """
+    """An area: addresses and lengths in pages."""
 
     start: int
     pages: int
@@ -41,9 +37,7 @@ class Vma(NamedTuple):
 
 
 def area(vma: Vma) -> Message:
-    """
-    Give the message of an area.
-    """
+    """Return the message of an area."""
     values = {
         m.START: vma.start * PAGE,
         m.END: (vma.start + vma.pages) * PAGE,
@@ -131,45 +125,35 @@ def write_rest(directory: Path, library: str = "/usr/lib/libsome.so", size: int 
 
 
 def page(text: str) -> bytes:
-    """
-    Give a page that begins with a text.
-    """
+    """Return a page that begins with a text."""
     return text.encode().ljust(PAGE, b"\xee")
 
 
 def spread(start: int, data: bytes) -> dict[int, bytes]:
-    """
-    Give the pages of a text that begins at a page.
-    """
+    """Return the pages of a text that begins at a page."""
     data = data.ljust(-(-len(data) // PAGE) * PAGE, b"\0")
     return {start + at // PAGE: data[at : at + PAGE] for at in range(0, len(data), PAGE)}
 
 
 def chunks(*sizes: int) -> bytes:
-    """
-    Give a heap of malloc's chunks.
-    """
+    """Return a heap of malloc's chunks."""
     return b"".join(struct.pack("<QQ", 0, size | 1).ljust(size, b"\x77") for size in sizes)
 
 
 def block(pages: int, lead: int = 0) -> bytes:
-    """
-    Give the content of a large chunk of malloc's, whose header is after some bytes where it is aligned.
-    """
+    """Return the content of a large chunk of malloc's, whose header is after some bytes where it is aligned."""
     return bytes(lead) + struct.pack("<QQ", lead, (pages * PAGE - lead) | 2).ljust(pages * PAGE - lead, b"\x11")
 
 
 def pools(index: int, count: int) -> bytes:
-    """
-    Give the first pools of an arena of pymalloc's.
-    """
+    """Return the first pools of an arena of pymalloc's."""
     header = struct.pack("<IIQQQIIII", 3, 0, 0, 0x1000, 0x1000, index, 1, 48 + 32 * 4, POOL - 32)
     return header.ljust(POOL, b"\x22") * count
 
 
 def library(*segments: tuple[int, int, int], size: int = 24 * PAGE) -> bytes:
     """
-    Give an ELF file.
+    Return an ELF file.
 
     Args:
         segments: That can be written to: offset in the file, and size there and in memory. Addresses are 1 MB higher.
@@ -185,24 +169,18 @@ def library(*segments: tuple[int, int, int], size: int = 24 * PAGE) -> bytes:
 
 
 class Images(NamedTuple):
-    """
-    Both sets of images, and the file.
-    """
+    """Both sets of images, and the file."""
 
     before: Path
     after: Path
     memory: Path
 
     def check(self) -> check.Checked:
-        """
-        Compare them.
-        """
+        """Compare them."""
         return check.same_memory(str(self.before), str(self.after), str(self.memory), KEY)
 
     def mapped(self, pid: int = 1) -> list[tuple[int, int]]:
-        """
-        Give the areas that are mapped from the file, in pages.
-        """
+        """Return the areas that are mapped from the file, in pages."""
         with Memory(str(self.after), pid) as after:
             files = framing.read(str(self.after / "files.img"), "files")
             ids = check.ids_of(files, KEY)
@@ -210,9 +188,7 @@ class Images(NamedTuple):
         return [(area.start // PAGE, area.end // PAGE) for area in areas]
 
     def change_before(self, change: Callable[[list[Message]], None]) -> None:
-        """
-        Change the areas that were dumped.
-        """
+        """Change the areas that were dumped."""
         path = self.before / "mm-1.img"
         (mm,) = framing.read(str(path), "mm")
         areas = [Message.parse(data) for data in mm.all_bytes(m.MM_VMAS)]

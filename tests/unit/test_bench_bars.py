@@ -1,6 +1,4 @@
-"""
-What the benchmarks have written is held against the bars, and put into documents.
-"""
+"""What the benchmarks have written is held against the bars, and put into documents."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def results(directory: Path, empty_end: float, torch_first: float) -> Results:
-    """
-    Write results of which little was measured, and read them.
-    """
+    """Write results of which little was measured, and read them."""
     startup: dict[str, Any] = {
         "scenarios": {
             "empty": {"variants": {BARE: moments(10.0), NATIVE: moments(empty_end)}},
@@ -40,17 +36,13 @@ def results(directory: Path, empty_end: float, torch_first: float) -> Results:
 
 
 def moments(median: float) -> dict[str, dict[str, float]]:
-    """
-    Give a first output and an end.
-    """
+    """Return a first output and an end."""
     return {"first_output_ms": {"median": median}, "end_ms": {"median": median}}
 
 
 @pytest.mark.parametrize(("empty_end", "torch_first", "met"), [(10.0, 20.0, True), (10.1, 20.1, False)])
 def test_a_bar_is_met_up_to_its_limit(tmp_path: Path, empty_end: float, torch_first: float, *, met: bool) -> None:
-    """
-    The limit itself is good enough, and a tenth of a millisecond more is not.
-    """
+    """The limit itself is good enough, and a tenth of a millisecond more is not."""
     verdicts = {bar.name: bar.met for bar in bars(results(tmp_path, empty_end, torch_first))}
     assert verdicts[f"empty program, launch to exit, against `{BARE}`"] is met
     assert verdicts["torch, warmed up, first output"] is met
@@ -59,9 +51,7 @@ def test_a_bar_is_met_up_to_its_limit(tmp_path: Path, empty_end: float, torch_fi
 
 @pytest.mark.parametrize("bounded", [False, True])
 def test_what_processors_allow_is_told_where_it_was_measured(tmp_path: Path, *, bounded: bool) -> None:
-    """
-    Copies at once are held against their bar, and beside that stands what programs take that only compute.
-    """
+    """Copies at once are held against their bar, and beside that stands what programs take that only compute."""
     at_once = {NATIVE: {"1": moments(25.0), "8": moments(150.0)}}
     if bounded:
         at_once[ARITHMETIC] = {"1": moments(30.0), "8": moments(126.0)}
@@ -72,18 +62,14 @@ def test_what_processors_allow_is_told_where_it_was_measured(tmp_path: Path, *, 
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed(tmp_path: Path) -> None:
-    """
-    Every bar is in the table, whatever was measured.
-    """
+    """Every bar is in the table, whatever was measured."""
     every = list(bars(Results(tmp_path)))
     assert [bar.name for bar in every] == list(BARS)
     assert {bar.verdict for bar in every} == {"not measured"}
 
 
 def test_a_part_takes_the_place_of_the_one_before() -> None:
-    """
-    What stands around the marks stays, and nothing in the new text is taken for a pattern.
-    """
+    """What stands around the marks stays, and nothing in the new text is taken for a pattern."""
     text = "before\n<!-- x: begin -->\nold\n<!-- x: end -->\nafter\n"
     filled = fill(text, "x", "new \\1\n")
     assert filled == "before\n<!-- x: begin -->\nnew \\1\n<!-- x: end -->\nafter\n"
@@ -93,16 +79,12 @@ def test_a_part_takes_the_place_of_the_one_before() -> None:
 
 @pytest.mark.parametrize(("name", "part"), [(name, part) for name, parts in PARTS.items() for part in parts])
 def test_documents_have_the_marks(name: str, part: str) -> None:
-    """
-    Each part that is written has a place.
-    """
+    """Each part that is written has a place."""
     fill((ROOT / name).read_text(encoding="utf-8"), part, "")
 
 
 def test_starts_after_a_pause_have_a_row_for_each_way(tmp_path: Path) -> None:
-    """
-    The launcher's and criu's, with both moments.
-    """
+    """The launcher's and criu's, with both moments."""
     times = {"median": 12.34, "low": 11.0, "high": 13.0}
     ways = {way: dict.fromkeys(MOMENTS, times) for way in (NATIVE, RAW)}
     (tmp_path / "pause.json").write_text(json.dumps({"pause": {"empty": ways}}), encoding="utf-8")

@@ -1,6 +1,4 @@
-"""
-The benchmarks make as many rounds as fit into their time.
-"""
+"""The benchmarks make as many rounds as fit into their time."""
 
 from __future__ import annotations
 
@@ -19,23 +17,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TURN = 0.03
-"""
-Seconds; so many that a busy machine does not matter.
-"""
+"""Seconds; so many that a busy machine does not matter."""
 
 
 def slow() -> float:
-    """
-    Be a measurement that takes a while.
-    """
+    """Be a measurement that takes a while."""
     time.sleep(TURN)
     return 1.0
 
 
 def frame(*argv: str) -> Frame[Options]:
-    """
-    Make the frame of a benchmark for a command line.
-    """
+    """Make the frame of a benchmark for a command line."""
     return Frame(Parser("some.py", "Measure something.", runs=7).read(argv, Options()))
 
 
@@ -51,9 +43,7 @@ def frame(*argv: str) -> Frame[Options]:
     ids=["default", "so many", "time for all", "time for some", "less time than needed"],
 )
 def test_rounds_fit_into_the_time(argv: list[str], least: int, greatest: int) -> None:
-    """
-    Without a time it is as many rounds as were asked for, else as many of these as fit, and each item has as many.
-    """
+    """Without a time there are as many rounds as asked for, else as many of these as fit, the same for each item."""
     bench = frame(*argv)
     found = bench.turns("something", {"a": slow, "b": slow})
     assert len(found["a"]) == len(found["b"])
@@ -62,9 +52,7 @@ def test_rounds_fit_into_the_time(argv: list[str], least: int, greatest: int) ->
 
 
 def test_rounds_are_at_least_five_for_half_as_long_again() -> None:
-    """
-    Five rounds are made even if they take somewhat longer; when there is no time for these either, it is said.
-    """
+    """Five rounds are made even if they take somewhat longer; when there is no time for these either, it is said."""
     enough = Budget(12, 8 * 2 * TURN)
     assert max(number for number, _ in enough.rounds("ab", 0) if slow()) + 1 >= LEAST
     bench = frame("--runs", "12", "--minutes", str(3 * 2 * TURN / 60))
@@ -74,18 +62,14 @@ def test_rounds_are_at_least_five_for_half_as_long_again() -> None:
 
 
 def test_a_round_that_takes_too_long_is_left() -> None:
-    """
-    Once one round counts, an overrun ends in the middle of the next.
-    """
+    """Once one round counts, an overrun ends in the middle of the next."""
     items = range(40)
     begun = [number for number, _ in Budget(12, 10 * TURN).rounds(items, 0) if number == 0 or slow()]
     assert len(items) < len(begun) < 2 * len(items)
 
 
 def test_parts_share_what_is_left() -> None:
-    """
-    What the first of two parts does not use the second has.
-    """
+    """What the first of two parts does not use the second has."""
     whole = Budget(12, 100.0)
     first = whole.part(2)
     assert first.end - time.monotonic() == pytest.approx(50, abs=1)
@@ -95,9 +79,7 @@ def test_parts_share_what_is_left() -> None:
 
 
 def failing() -> Callable[[], float]:
-    """
-    Make a measurement that fails the second time.
-    """
+    """Make a measurement that fails the second time."""
     calls = iter([1.0])
 
     def measure() -> float:
@@ -110,9 +92,7 @@ def failing() -> Callable[[], float]:
 
 
 def test_what_fails_is_left_out_and_named(tmp_path: Path) -> None:
-    """
-    The others go on; JSON has the reason, the machine and the number of rounds.
-    """
+    """The others go on; JSON has the reason, the machine and the number of rounds."""
     bench = frame("--runs", "2", "--json", str(tmp_path / "result.json"))
     assert bench.turns("something", {("one", 1): failing(), ("two", 2): lambda: 2.0}) == {("two", 2): [2.0, 2.0]}
     bench.write(values=[1])
@@ -124,9 +104,7 @@ def test_what_fails_is_left_out_and_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("argv", [["--runs", "0"], ["--minutes", "0"], ["--minutes", "-1"]])
 def test_senseless_numbers_are_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    None of them would measure anything.
-    """
+    """None of them would measure anything."""
     with pytest.raises(SystemExit):
         frame(*argv)
     assert argv[0] in capsys.readouterr().err

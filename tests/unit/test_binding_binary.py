@@ -1,6 +1,4 @@
-"""
-Where the criu program is looked for.
-"""
+"""Where the criu program is looked for."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ if TYPE_CHECKING:
 
 
 def program(directory: Path) -> Path:
-    """
-    Make something that can be executed.
-    """
+    """Make something that can be executed."""
     directory.mkdir(parents=True)
     path = directory / "criu"
     path.touch(mode=0o755)
@@ -27,9 +23,7 @@ def program(directory: Path) -> Path:
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """
-    A program in each place, none in the system's.
-    """
+    """Put a program in each place, none in the system's."""
     found = {name: program(tmp_path / name) for name in ("named", "prefix/sbin", "data/libcriu_py/criu/sbin", "path")}
     monkeypatch.setattr("libcriu_py.criu.native.built_prefix", lambda: "")
     monkeypatch.setattr(find, "_SYSTEM_DIRECTORIES", (str(tmp_path / "system"),))
@@ -43,9 +37,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 def test_the_places_are_searched_in_order(
     places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    The variable, the prefixes, PATH, then the system's directories.
-    """
+    """The variable, the prefixes, PATH, then the system's directories."""
     assert find.find_criu() == str(places["named"])
     monkeypatch.delenv("LIBCRIU_PY_CRIU")
     for name in ("prefix/sbin", "data/libcriu_py/criu/sbin", "path"):
@@ -58,9 +50,7 @@ def test_the_places_are_searched_in_order(
 
 
 def test_a_named_program_must_be_there(places: dict[str, Path]) -> None:
-    """
-    A wrong LIBCRIU_PY_CRIU is an error, not a reason to look elsewhere.
-    """
+    """A wrong LIBCRIU_PY_CRIU is an error, not a reason to look elsewhere."""
     places["named"].chmod(0o644)
     with pytest.raises(BinaryNotFound, match=r"LIBCRIU_PY_CRIU=.* is not an executable file"):
         find.find_criu()

@@ -1,6 +1,4 @@
-"""
-What build_ffi.py reads from criu.h, and whether all of it can be reached.
-"""
+"""What build_ffi.py reads from criu.h, and whether all of it can be reached."""
 
 from __future__ import annotations
 
@@ -53,24 +51,18 @@ NOT_OPTIONS = {
     "criu_local_set_service_fd",
     "criu_local_set_timeout",
 }
-"""
-What the binding uses otherwise; `timeout` has no effect in libcriu and goes through a configuration file.
-"""
+"""What the binding uses otherwise; `timeout` has no effect in libcriu and goes through a configuration file."""
 
 
 def declarations(header: str) -> str:
-    """
-    Read a header; the build script looks for a CRIU when it is imported.
-    """
+    """Read a header; the build script looks for a CRIU when it is imported."""
     import build_ffi
 
     return build_ffi.declarations(header)
 
 
 def test_everything_in_a_header_is_declared() -> None:
-    """
-    Functions over several lines, with callbacks, and twice; enums, constants and structs with open layout.
-    """
+    """Functions over several lines, with callbacks, and twice; enums, constants and structs with open layout."""
     cdef = declarations(HEADER)
     assert "#define CRIU_LOG_UNSET ..." in cdef
     assert "enum criu_mode { CRIU_MODE_A = ..., CRIU_MODE_B = ... };" in cdef
@@ -82,26 +74,20 @@ def test_everything_in_a_header_is_declared() -> None:
 
 
 def test_a_header_that_forgets_unprivileged_gets_it() -> None:
-    """
-    CRIU up to 4.3 exports the function and does not declare it.
-    """
+    """CRIU up to 4.3 exports the function and does not declare it."""
     without = HEADER.replace("void criu_local_set_unprivileged(criu_opts *opts, bool unprivileged);\n", "")
     assert declarations(without).count("void criu_local_set_unprivileged") == 1
     assert _native.has_function("criu_local_set_unprivileged")
 
 
 def test_every_function_of_this_libcriu_is_used() -> None:
-    """
-    No setter of the library that is built against is out of reach.
-    """
+    """No setter of the library that is built against is out of reach."""
     reachable = {*_names.SETTERS.values(), *_names.ADDERS.values(), *NOT_OPTIONS}
     assert {name for name in dir(lib) if name.startswith("criu_local_")} <= reachable
 
 
 def test_every_option_has_a_setter() -> None:
-    """
-    Each field of the dataclasses is known to the boundary, and each setter has a field.
-    """
+    """Each field of the dataclasses is known to the boundary, and each setter has a field."""
     fields = {
         field.name for kind in (options.DumpOptions, options.RestoreOptions) for field in dataclasses.fields(kind)
     }
@@ -110,9 +96,7 @@ def test_every_option_has_a_setter() -> None:
 
 
 def test_functions_that_may_be_absent_name_their_version() -> None:
-    """
-    What this libcriu lacks raises UnsupportedFeature with the release that has it.
-    """
+    """What this libcriu lacks raises UnsupportedFeature with the release that has it."""
     absent = [name for name in _names.ADDED_IN if not _native.has_function(name)]
     for name in absent:
         with pytest.raises(UnsupportedFeature, match=f"needs CRIU {re.escape(_names.ADDED_IN[name])}"):
@@ -122,18 +106,14 @@ def test_functions_that_may_be_absent_name_their_version() -> None:
 
 
 def test_an_absent_option_is_refused_when_it_is_used() -> None:
-    """
-    An option without its function raises, and is also a NotImplementedError.
-    """
+    """An option without its function raises, and is also a NotImplementedError."""
     if not _native.has_function("criu_local_set_stream"):
         with pytest.raises(NotImplementedError, match="criu_local_set_stream"):
             _native.NativeOptions({"stream": True}, None)
 
 
 def test_unknown_options_and_values_are_refused() -> None:
-    """
-    A misspelt name, a NUL and a value that libcriu does not take are no silent successes.
-    """
+    """A misspelt name, a NUL and a value that libcriu does not take are no silent successes."""
     with pytest.raises(TypeError, match="no CRIU option 'tcp_establish'"):
         _native.NativeOptions({"tcp_establish": True}, None)
     with pytest.raises(ValueError, match="embedded NUL"):
@@ -143,9 +123,7 @@ def test_unknown_options_and_values_are_refused() -> None:
 
 
 def test_all_options_of_this_libcriu_are_taken() -> None:
-    """
-    Each setter accepts a value of its kind.
-    """
+    """Each setter accepts a value of its kind."""
     text = {"parent_images", "log_file", "root", "freeze_cgroup", "lsm_profile", "lsm_mount_context", "config_file"}
     text |= {"cgroup_props", "cgroup_props_file", "cgroup_yard", "tls_cacert", "tls_cacrl", "tls_cert", "tls_key"}
     values: dict[str, object] = {name: "x" if name in text else 1 for name in _names.SETTERS}

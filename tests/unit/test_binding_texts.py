@@ -1,6 +1,4 @@
-"""
-Logs, hints, configuration files and exceptions.
-"""
+"""Logs, hints, configuration files and exceptions."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ LOG = """\
 
 
 def test_the_reason_is_the_first_error_that_is_no_noise() -> None:
-    """
-    Lines that successful runs print too are left out, and the closing line comes last.
-    """
+    """Lines that successful runs print too are left out, and the closing line comes last."""
     assert log_errors(LOG) == [
         "files-reg.c:2175: File var/log/x has bad size 5 (expect 1)",
         "cr-restore.c:2331: Restoring FAILED.",
@@ -32,9 +28,7 @@ def test_the_reason_is_the_first_error_that_is_no_noise() -> None:
 
 
 def test_a_refusal_carries_all_it_knows(tmp_path: object) -> None:
-    """
-    Operation, errno, reason, hint, log and its tail are attributes; the message holds reason, hint and path.
-    """
+    """Operation, errno, reason, hint, log and its tail are attributes; the message holds reason, hint and path."""
     path = f"{tmp_path}/restore.log"
     with open(path, "w", encoding="utf-8") as log:
         log.write("(00.0) old\n" * 100 + LOG)
@@ -48,9 +42,7 @@ def test_a_refusal_carries_all_it_knows(tmp_path: object) -> None:
 
 
 def test_a_refusal_without_a_log_says_so() -> None:
-    """
-    Where criu gave no reason, errno does, and else the message says how to get one.
-    """
+    """Where criu gave no reason, errno does, and else the message says how to get one."""
     assert "No such process" in str(refusal("dump", -52, 3, None))
     assert "log_level" in str(refusal("dump", -52, 0, "/nonexistent"))
     assert isinstance(refusal("dump", -52, 0, None), OperationRefused)
@@ -74,23 +66,17 @@ def test_a_refusal_without_a_log_says_so() -> None:
     ],
 )
 def test_causes_that_few_machines_can_provoke_are_known(line: str, words: str) -> None:
-    """
-    The hint is found by the words of criu's own line.
-    """
+    """The hint is found by the words of criu's own line."""
     assert words in (find_hint([line]) or "")
 
 
 def test_an_unknown_cause_has_no_hint() -> None:
-    """
-    Nothing is made up.
-    """
+    """Nothing is made up."""
     assert find_hint(["x.c:1: Something entirely new"]) is None
 
 
 def test_a_configuration_file_is_written() -> None:
-    """
-    True is an option alone, a sequence repeats it, what is unset is left out, and blanks are quoted.
-    """
+    """True is an option alone, a sequence repeats it, what is unset is left out, and blanks are quoted."""
     config = {"tcp_close": True, "skip-mnt": ["/a", "/b c"], "lazy-pages": False, "root": None}
     assert render_config(config, 7) == 'tcp-close\nskip-mnt /a\nskip-mnt "/b c"\ntimeout 7\n'
     assert render_config(None, None) is None
@@ -99,9 +85,7 @@ def test_a_configuration_file_is_written() -> None:
 
 @pytest.mark.parametrize("value", ["a#b", "a\nb", "a\0b"])
 def test_what_a_configuration_file_cannot_hold_is_refused(value: str) -> None:
-    """
-    It would be cut short, and criu would say nothing.
-    """
+    """It would be cut short, and criu would say nothing."""
     with pytest.raises(ValueError, match="cannot be written"):
         render_config({"root": value}, None)
 
@@ -123,9 +107,7 @@ def test_what_a_configuration_file_cannot_hold_is_refused(value: str) -> None:
     ],
 )
 def test_each_exception_is_one_of_ours_and_a_builtin(error: type[Exception], builtin: type[Exception]) -> None:
-    """
-    Both kinds of except clause catch it, and it carries its message.
-    """
+    """Both kinds of except clause catch it, and it carries its message."""
     assert issubclass(error, errors.CriuError)
     assert issubclass(error, builtin)
     assert str(error("why")) == "why"

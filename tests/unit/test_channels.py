@@ -1,6 +1,4 @@
-"""
-Messages between launcher, supervisor and program.
-"""
+"""Messages between launcher, supervisor and program."""
 
 from __future__ import annotations
 

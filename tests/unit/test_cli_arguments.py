@@ -1,6 +1,4 @@
-"""
-The command lines of ``libcriu-py``.
-"""
+"""The command lines of ``libcriu-py``."""
 
 from __future__ import annotations
 
@@ -44,9 +42,7 @@ WORDS = st.sampled_from(
 
 @given(st.lists(WORDS, max_size=7))
 def test_run_reads_its_options_as_argparse_would(words: list[str]) -> None:
-    """
-    The quick way of reading a command line gives what argparse gives, or leaves it to argparse.
-    """
+    """The quick way of reading a command line gives what argparse gives, or leaves it to argparse."""
     own, rest = run.split(words)
     assert len(words) - len(own) - len(rest) in {0, 1}
     quick = run.quick_parse(own)
@@ -73,9 +69,7 @@ def test_run_reads_its_options_as_argparse_would(words: list[str]) -> None:
 def test_run_leaves_everything_after_the_directory_to_the_program(
     argv: list[str], own: list[str], rest: list[str]
 ) -> None:
-    """
-    Only a first -- is dropped.
-    """
+    """Only a first -- is dropped."""
     assert run.split(argv) == (own, rest)
 
 
@@ -91,16 +85,12 @@ def test_run_leaves_everything_after_the_directory_to_the_program(
     ],
 )
 def test_snapshot_leaves_everything_after_the_program_to_it(argv: list[str], own: list[str], rest: list[str]) -> None:
-    """
-    Options of the program are not taken for ours.
-    """
+    """Options of the program are not taken for ours."""
     assert snapshot.split(argv) == (own, rest)
 
 
 def test_a_value_may_look_like_an_option() -> None:
-    """
-    A run of the program with a single option can be asked for.
-    """
+    """A run of the program with a single option can be asked for."""
     own, rest = snapshot.split(["-o", "d", "--warm-up", "--version", "--learn", "-x", "--warm-up=", "s.py", "--learn"])
     options = snapshot.build_parser().parse_args(snapshot.with_values(own))
     assert (options.warm_up, options.learn, options.target) == (["--version", ""], ["-x"], "s.py")
@@ -109,9 +99,7 @@ def test_a_value_may_look_like_an_option() -> None:
 
 @pytest.mark.parametrize("words", [[name, "--help"] for name in SUBCOMMANDS] + [["--help"], ["--version"], []])
 def test_help_is_printed_and_does_not_exit(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    Every subcommand has examples and exit statuses in its help.
-    """
+    """Every subcommand has examples and exit statuses in its help."""
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -141,9 +129,7 @@ def test_help_is_printed_and_does_not_exit(words: list[str], capsys: pytest.Capt
     ],
 )
 def test_wrong_command_line_is_reported_with_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    The complaint names the command, goes to stderr, and nothing exits.
-    """
+    """The complaint names the command, goes to stderr, and nothing exits."""
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -152,9 +138,7 @@ def test_wrong_command_line_is_reported_with_status_2(words: list[str], capsys: 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_covers_all_subcommands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    The script is one that the shell accepts, and knows every subcommand and its options.
-    """
+    """The script is one that the shell accepts, and knows every subcommand and its options."""
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
     for word in (*SUBCOMMANDS, "--no-fallback", "--preload", "--verify"):
@@ -164,9 +148,7 @@ def test_completion_covers_all_subcommands(shell: str, capsys: pytest.CaptureFix
 
 
 def test_completion_completes(capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    bash, asked for the completions of a half-typed subcommand and option, gives them.
-    """
+    """bash, asked for the completions of a half-typed subcommand and option, gives them."""
     main(["completion", "bash"])
     ask = (
         capsys.readouterr().out
@@ -185,9 +167,7 @@ def test_completion_completes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_run_imports_little() -> None:
-    """
-    Reading a good command line costs no import that the restore itself does not need.
-    """
+    """Reading a good command line costs no import that the restore itself does not need."""
     source = (
         "import sys; before = set(sys.modules)\n"
         "from libcriu_py.cli import run\n"
@@ -209,9 +189,7 @@ def test_run_imports_little() -> None:
 
 
 def test_programs_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A file is a script with its absolute path, another word a command, and -m a module.
-    """
+    """A file is a script with its absolute path, another word a command, and -m a module."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app.py").write_text("")
     assert snapshot.find_program(None, "app.py", sys.executable) == Program("script", f"{tmp_path}/app.py")
@@ -227,7 +205,5 @@ def test_programs_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123_456_789, "123 MB"), (2_500_000_000, "2.50 GB")],
 )
 def test_sizes_are_written_for_people(number: int, text: str) -> None:
-    """
-    Three digits and a unit are enough.
-    """
+    """Three digits and a unit are enough."""
     assert size(number) == text

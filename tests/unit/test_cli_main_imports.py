@@ -1,6 +1,4 @@
-"""
-What is read from the source of a main module.
-"""
+"""What is read from the source of a main module."""
 
 import sys
 import zipapp
@@ -13,9 +11,7 @@ from libcriu_py.program.main import Program
 
 
 def modules(source: str, package: str = "") -> list[str]:
-    """
-    Return the names of the imported modules.
-    """
+    """Return the names of the imported modules."""
     return [wanted.module for wanted in imports(Main(source, package, "main.py"))]
 
 
@@ -50,25 +46,19 @@ def modules(source: str, package: str = "") -> list[str]:
     ],
 )
 def test_top_level_imports(source: str, expected: list[str]) -> None:
-    """
-    Exactly the imports are listed that every run of the module makes, or tries.
-    """
+    """Exactly the imports are listed that every run of the module makes, or tries."""
     assert modules(source) == expected
 
 
 if sys.version_info >= (3, 11):  # whose syntax it is
 
     def test_except_star() -> None:
-        """
-        try/except* is read like try/except.
-        """
+        """try/except* is read like try/except."""
         assert modules("try:\n    import json\nexcept* ValueError:\n    import b") == ["json"]
 
 
 def test_relative_imports_are_made_absolute() -> None:
-    """
-    A module of a package is told which package it is in.
-    """
+    """A module of a package is told which package it is in."""
     assert imports(Main("from . import a, b\nfrom ..c import d\nfrom .e import *", "p.q", "")) == [
         Import("p.q", ("a", "b")),
         Import("p.c", ("d",)),
@@ -77,9 +67,7 @@ def test_relative_imports_are_made_absolute() -> None:
 
 
 def test_relative_imports_that_lead_nowhere_are_left_to_the_program() -> None:
-    """
-    The program fails on them itself, with Python's own message.
-    """
+    """The program fails on them itself, with Python's own message."""
     assert modules("from . import a") == []
     assert modules("from ... import a", "p") == []
 
@@ -96,9 +84,7 @@ def test_relative_imports_that_lead_nowhere_are_left_to_the_program() -> None:
     ],
 )
 def test_program_that_checkpoints_itself_is_recognised(source: str) -> None:
-    """
-    Asking for a checkpoint anywhere in the main module counts.
-    """
+    """Asking for a checkpoint anywhere in the main module counts."""
     assert checkpoints_itself(Main(source, "", ""))
 
 
@@ -107,16 +93,12 @@ def test_program_that_checkpoints_itself_is_recognised(source: str) -> None:
     ["import checkpoint", "from libcriu_py import after_restore", "import libcriu_py", "model.checkpoint('d')", ""],
 )
 def test_other_programs_do_not_checkpoint_themselves(source: str) -> None:
-    """
-    Hooks, or things of the same name, do not count.
-    """
+    """Hooks, or things of the same name, do not count."""
     assert not checkpoints_itself(Main(source, "", ""))
 
 
 def test_source_is_found_for_every_kind_of_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Scripts in any encoding, directories, zip files with a first line, modules, packages and commands have one.
-    """
+    """Scripts in any encoding, directories, zip files with a first line, modules, packages and commands have one."""
     monkeypatch.syspath_prepend(str(tmp_path))
     script = tmp_path / "script.py"
     script.write_bytes(b"# coding: latin-1\nname = '\xe4'\n")

@@ -1,6 +1,4 @@
-"""
-Contexts: resources in an order of their own.
-"""
+"""Contexts: resources in an order of their own."""
 
 from __future__ import annotations
 
@@ -15,23 +13,17 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 class Thing:
-    """
-    A resource that notes its calls, and may fail.
-    """
+    """A resource that notes its calls, and may fail."""
 
     def __init__(self, log: list[str], name: str, fails: str = "") -> None:
         self.log, self.name, self.fails = log, name, fails
 
     def before_checkpoint(self) -> None:
-        """
-        Note it.
-        """
+        """Note it."""
         self._note("before")
 
     def after_restore(self) -> None:
-        """
-        Note it.
-        """
+        """Note it."""
         self._note("after")
 
     def _note(self, when: str) -> None:
@@ -41,29 +33,21 @@ class Thing:
 
 
 class Later(Thing):
-    """
-    An async one.
-    """
+    """An async one."""
 
     async def before_checkpoint(self) -> None:  # type: ignore[override]
-        """
-        Note it in the next turn of the loop.
-        """
+        """Note it in the next turn of the loop."""
         await asyncio.sleep(0)
         self._note("before")
 
     async def after_restore(self) -> None:  # type: ignore[override]
-        """
-        Note it in the next turn of the loop.
-        """
+        """Note it in the next turn of the loop."""
         await asyncio.sleep(0)
         self._note("after")
 
 
 def tree(log: list[str], second: Thing) -> tuple[object, ...]:
-    """
-    Register a context with a nested one between two resources, and return what keeps all alive.
-    """
+    """Register a context with a nested one between two resources, and return what keeps all alive."""
     outer, inner = register(Context()), Context()
     first, last = outer.register(Thing(log, "first")), Thing(log, "last")
     outer.register(inner)
@@ -73,9 +57,7 @@ def tree(log: list[str], second: Thing) -> tuple[object, ...]:
 
 
 def test_order_of_nested_contexts() -> None:
-    """
-    A nested context has its place among the resources around it, and forgets what is gone.
-    """
+    """A nested context has its place among the resources around it, and forgets what is gone."""
     log: list[str] = []
     kept = tree(log, Thing(log, "second"))
     outer = kept[0]
@@ -87,9 +69,7 @@ def test_order_of_nested_contexts() -> None:
 
 
 def test_failure_is_undone() -> None:
-    """
-    Those that were let go are put right, those that were not are left alone.
-    """
+    """Those that were let go are put right, those that were not are left alone."""
     log: list[str] = []
     kept = tree(log, Thing(log, "second", "before"))
     with pytest.raises(HookError, match="Context failed: OSError: second"):
@@ -99,9 +79,7 @@ def test_failure_is_undone() -> None:
 
 
 def test_all_are_put_right() -> None:
-    """
-    One that fails keeps no other from it.
-    """
+    """One that fails keeps no other from it."""
     log: list[str] = []
     kept = tree(log, Thing(log, "second", "after"))
     with pytest.raises(HookError, match="Context failed: OSError: second"):
@@ -111,9 +89,7 @@ def test_all_are_put_right() -> None:
 
 
 def test_async_resources() -> None:
-    """
-    Async resources are awaited in the running loop, at their place.
-    """
+    """Async resources are awaited in the running loop, at their place."""
     log: list[str] = []
 
     async def main() -> None:

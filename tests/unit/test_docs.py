@@ -1,6 +1,4 @@
-"""
-What the documentation links to is there.
-"""
+"""What the documentation links to is there."""
 
 from __future__ import annotations
 
@@ -15,18 +13,14 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 def links(page: Path) -> list[tuple[str, Path]]:
-    """
-    Give the text and the target of each link to a file.
-    """
+    """Return the text and the target of each link to a file."""
     found = LINK.findall(page.read_text())
     return [(text, page.parent / target) for text, target in found if "://" not in target]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links(page: Path) -> None:
-    """
-    Every file that is linked to exists, and has the tests that are named.
-    """
+    """Every file that is linked to exists, and has the tests that are named."""
     for text, target in links(page):
         assert target.exists(), f"{page.name}: {target}"
         named = re.findall(r"\btest_\w+", text)
@@ -37,9 +31,7 @@ def test_links(page: Path) -> None:
 
 
 def test_parity_names_what_proves_it() -> None:
-    """
-    Each line of docs/parity.md has a link to a test, unless it says that there is nothing.
-    """
+    """Each line of docs/parity.md has a link to a test, unless it says that there is nothing."""
     lines = (ROOT / "docs/parity.md").read_text().splitlines()
     rows = [line for line in lines if line.startswith("|") and not line.startswith("|---")]
     assert len(rows) > 40

@@ -1,6 +1,4 @@
-"""
-The parts of the doctor that read files and weigh facts.
-"""
+"""The parts of the doctor that read files and weigh facts."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ GOOD: dict[str, dict[str, Any]] = {
 
 
 def with_facts(section: str, **changed: Any) -> dict[str, dict[str, Any]]:
-    """
-    Give the facts of a good machine with some of them changed.
-    """
+    """Return the facts of a good machine with some of them changed."""
     told = deepcopy(GOOD)
     told[section].update(changed)
     return told
@@ -51,9 +47,7 @@ def with_facts(section: str, **changed: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_the_system_shell_is_recognised_as_dynamic_and_no_script_as_either(tmp_path: Path) -> None:
-    """
-    The answer is in the program headers of an ELF file; another file has no answer.
-    """
+    """The answer is in the program headers of an ELF file; another file has no answer."""
     assert facts.is_static("/proc/self/exe") is False
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n", encoding="ascii")
@@ -62,9 +56,7 @@ def test_the_system_shell_is_recognised_as_dynamic_and_no_script_as_either(tmp_p
 
 
 def test_a_static_program_is_recognised(tmp_path: Path) -> None:
-    """
-    Compiled here, since no distribution promises one.
-    """
+    """Compiled here, since no distribution promises one."""
     source, program = tmp_path / "main.c", tmp_path / "main"
     source.write_text("int main(void) { return 0; }\n", encoding="ascii")
     subprocess.run(["/usr/bin/cc", "-static", "-o", program, source], check=True)
@@ -72,9 +64,7 @@ def test_a_static_program_is_recognised(tmp_path: Path) -> None:
 
 
 def test_a_tmpfs_is_told_from_other_file_systems() -> None:
-    """
-    A path belongs to the longest mount point above it.
-    """
+    """A path belongs to the longest mount point above it."""
     assert not facts.is_tmpfs("/proc/self")
     for mount in mounts():
         if mount.kind == "tmpfs" and Path(mount.point).is_dir():
@@ -82,26 +72,20 @@ def test_a_tmpfs_is_told_from_other_file_systems() -> None:
 
 
 def test_nothing_is_refused_without_a_filter() -> None:
-    """
-    The kernel's own answers to the probes are known.
-    """
+    """The kernel's own answers to the probes are known."""
     if obstacles.seccomp_mode() == 0:
         assert set(syscalls.probe().values()) <= {"ok"}
 
 
 def test_an_unknown_errno_is_no_good_answer() -> None:
-    """
-    A call that answers otherwise than the kernel would is reported by the name of what it answered.
-    """
+    """A call that answers otherwise than the kernel would is reported by the name of what it answered."""
     getpid_of_x86_64 = 39
     if os.uname().machine == "x86_64":
         assert syscalls._try(getpid_of_x86_64, (), 22, None) == "answered otherwise than the kernel does"
 
 
 def test_gathered_facts_are_plain_data() -> None:
-    """
-    They go into JSON as they are.
-    """
+    """They go into JSON as they are."""
     import json
 
     told = facts.gather()
@@ -126,9 +110,7 @@ def test_gathered_facts_are_plain_data() -> None:
     ids=["no criu", "broken criu", "old criu", "kernel", "subset", "Yama", "cache"],
 )
 def test_what_stops_every_mode_is_named_first(told: dict[str, Any], text: str, command: str) -> None:
-    """
-    Whatever the mode, with a command.
-    """
+    """Whatever the mode, with a command."""
     for mode in (Privilege.ROOT, Privilege.CAPABILITY, Privilege.ROOTLESS):
         found = modes.find_obstacle(mode, told)
         assert found is not None
@@ -152,9 +134,7 @@ def test_what_stops_every_mode_is_named_first(told: dict[str, Any], text: str, c
     ids=["tmpfs", "pid 1", "no new privileges", "slow criu", "few files", "refused call"],
 )
 def test_what_stops_no_mode_is_a_note(told: dict[str, Any], text: str) -> None:
-    """
-    One for each, and none where all is well.
-    """
+    """One for each, and none where all is well."""
     assert [note for note in modes.notes(told) if text in note.text]
     assert not list(modes.notes(GOOD))
 
@@ -163,26 +143,20 @@ def test_what_stops_no_mode_is_a_note(told: dict[str, Any], text: str) -> None:
 
 
 def test_an_obstacle_reads_as_a_sentence_with_its_command() -> None:
-    """
-    Where there is a command it is said who runs it.
-    """
+    """Where there is a command it is said who runs it."""
     assert str(Obstacle("it is closed", "open it", "root")) == "it is closed (root: open it)"
     assert str(Obstacle("it is closed")) == "it is closed"
 
 
 def test_only_roots_commands_are_run_and_only_by_root() -> None:
-    """
-    Others are for other people, or other places.
-    """
+    """Others are for other people, or other places."""
     assert can_run(Obstacle("x", "sysctl -w a=b", "root")) == (os.geteuid() == 0)
     assert not can_run(Obstacle("x", "docker run", "whoever starts the container"))
     assert not can_run(Obstacle("x", "", "root"))
 
 
 def test_a_report_is_plain_data_and_knows_what_works() -> None:
-    """
-    For JSON, by mode.
-    """
+    """For JSON, by mode."""
     stopped = Diagnosis(Privilege.ROOT, Obstacle("no", "sudo", "you"))
     works = Diagnosis(Privilege.ROOTLESS, None, 0.5, 0.1)
     report = Report({}, (stopped, works), ())
@@ -203,9 +177,7 @@ def test_a_report_is_plain_data_and_knows_what_works() -> None:
 
 
 def test_capabilities_have_the_kernels_numbers() -> None:
-    """
-    The names are in the order of include/uapi/linux/capability.h.
-    """
+    """The names are in the order of include/uapi/linux/capability.h."""
     assert capabilities.NAMES[capabilities.CAP_SETPCAP] == "cap_setpcap"
     assert capabilities.NAMES[capabilities.CAP_SYS_PTRACE] == "cap_sys_ptrace"
     assert capabilities.NAMES[capabilities.CAP_SYS_ADMIN] == "cap_sys_admin"
@@ -215,9 +187,7 @@ def test_capabilities_have_the_kernels_numbers() -> None:
 
 
 def test_those_of_this_process_are_those_of_proc() -> None:
-    """
-    As far as /proc tells.
-    """
+    """As far as /proc tells."""
     held = capabilities.capabilities()
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     assert f"CapBnd:\t{held.bounding:016x}" in status
@@ -225,9 +195,7 @@ def test_those_of_this_process_are_those_of_proc() -> None:
 
 
 def test_a_program_without_file_capabilities_has_none(tmp_path: Path) -> None:
-    """
-    Nor has one that is not there.
-    """
+    """Nor has one that is not there."""
     program = tmp_path / "program"
     program.touch()
     assert capabilities.file_capabilities(str(program)) == 0
@@ -235,9 +203,7 @@ def test_a_program_without_file_capabilities_has_none(tmp_path: Path) -> None:
 
 
 def test_restores_need_setpcap_only_for_a_reduced_set() -> None:
-    """
-    And dumps never.
-    """
+    """And dumps never."""
     traced = capabilities.yama() and 1 << capabilities.CAP_SYS_PTRACE
     full = capabilities.needed(reduced=False, dump=False)
     assert full & ~(traced or 0) == 1 << capabilities.CAP_CHECKPOINT_RESTORE
@@ -245,18 +211,14 @@ def test_restores_need_setpcap_only_for_a_reduced_set() -> None:
 
 
 def test_groups_are_sorted_and_unmapped_ones_read_as_nobodys() -> None:
-    """
-    In a namespace only the own group has a number.
-    """
+    """In a namespace only the own group has a number."""
     assert groups_in(Privilege.CAPABILITY) == sorted(os.getgroups())
     overflow = int(Path("/proc/sys/kernel/overflowgid").read_text(encoding="ascii"))
     assert set(groups_in(Privilege.ROOTLESS)) <= {os.getegid(), overflow}
 
 
 def test_the_copy_of_setup_is_never_open_to_all(tmp_path: Path) -> None:
-    """
-    What it plans is for one group, and says so.
-    """
+    """What it plans is for one group, and says so."""
     from libcriu_py.diagnosis import setup
 
     source = tmp_path / "criu"

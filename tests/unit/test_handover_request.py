@@ -1,6 +1,4 @@
-"""
-The request that a restored process is given.
-"""
+"""The request that a restored process is given."""
 
 from __future__ import annotations
 
@@ -23,18 +21,14 @@ names = c_strings.map(lambda data: data.replace(b"=", b""))
 
 
 def request(**values: object) -> Request:
-    """
-    Make a request with some values of interest.
-    """
+    """Make a request with some values of interest."""
     plain = Request(argv=[], env={}, cwd=b"/", umask=0o22, launched=1.5, snapshot="/snap")
     return plain._replace(**values)  # type: ignore[arg-type]
 
 
 @given(st.lists(c_strings), st.dictionaries(names, c_strings), c_strings)
 def test_every_byte_survives(argv: list[bytes], env: dict[bytes, bytes], cwd: bytes) -> None:
-    """
-    Arguments, environment and directory are the same bytes on the other side, in the same order.
-    """
+    """Arguments, environment and directory are the same bytes on the other side, in the same order."""
     sent = request(argv=argv, env=env, cwd=cwd, main=Program("module", "http.server"), closed=[0], pass_fds=[7])
     sent = sent._replace(inherited=[63, 5], schedule=(-5, 2, 7), blocked=[10, 64])
     received = Request.decode(sent.encode())
@@ -43,9 +37,7 @@ def test_every_byte_survives(argv: list[bytes], env: dict[bytes, bytes], cwd: by
 
 
 def test_other_protocol_is_refused() -> None:
-    """
-    A snapshot of another version says so, instead of misunderstanding.
-    """
+    """A snapshot of another version says so, instead of misunderstanding."""
     for other in (b"1 \0" + request().encode()[3:], b'{"argv": [], "protocol": 1}', b""):
         with pytest.raises(RestoreError, match="make the snapshot anew"):
             Request.decode(other)
@@ -53,9 +45,7 @@ def test_other_protocol_is_refused() -> None:
 
 @given(st.integers(min_value=0), st.binary())
 def test_damaged_request_is_an_error(size: int, rest: bytes) -> None:
-    """
-    A request that was cut off, or goes on with something else, is an error or another request, and no crash.
-    """
+    """A request that was cut off, or goes on with something else, is an error or another request, and no crash."""
     whole = request(argv=[b"a", b"b"], env={b"A": b"1"}, limits={7: (1, 2)}, pgid=5).encode()
     with contextlib.suppress(ValueError, RestoreError):
         Request.decode(whole[: size % len(whole)] + rest)
@@ -66,17 +56,13 @@ def test_damaged_request_is_an_error(size: int, rest: bytes) -> None:
     [{"argv": [b"a\0b"]}, {"env": {b"A": b"\0"}}, {"env": {b"A=B": b""}}, {"cwd": b"/\0"}, {"snapshot": "/\0"}],
 )
 def test_what_no_process_can_be_given_is_refused(values: dict[str, object]) -> None:
-    """
-    A NUL anywhere, or "=" in a name, is an error before anything is restored.
-    """
+    """A NUL anywhere, or "=" in a name, is an error before anything is restored."""
     with pytest.raises(ValueError, match=r"null byte|variable name"):
         request(**values).encode()
 
 
 def test_command_prefix_is_what_stands_before_the_arguments() -> None:
-    """
-    Options of the interpreter and the program's name belong to it, arguments do not.
-    """
+    """Options of the interpreter and the program's name belong to it, arguments do not."""
     code = "import sys; from libcriu_py.dump.arrival import command_prefix; print(command_prefix()[1:])"
     for options in (["-X", "dev"], []):
         command = [sys.executable, *options, "-c", code, "a", "b"]
@@ -86,9 +72,7 @@ def test_command_prefix_is_what_stands_before_the_arguments() -> None:
 
 
 def test_too_many_descriptors() -> None:
-    """
-    The kernel's limit for one message is told before anything is made.
-    """
+    """The kernel's limit for one message is told before anything is made."""
     with pytest.raises(ValueError, match="at most 249"):
         check_count(list(range(250)))
     with pytest.raises(ValueError, match="of which a copy can be given 246"):
@@ -97,9 +81,7 @@ def test_too_many_descriptors() -> None:
 
 
 def test_passed_descriptors_get_their_numbers() -> None:
-    """
-    Descriptors arrive under the numbers asked for, crosswise too, and those of the hand-over move away.
-    """
+    """Descriptors arrive under the numbers asked for, crosswise too, and those of the hand-over move away."""
     reading, writing = os.pipe()
     ours, slot = support.socketpair()
     send_request(ours, request(pass_fds=[writing, reading]), [reading, writing])
@@ -117,9 +99,7 @@ def test_passed_descriptors_get_their_numbers() -> None:
 
 
 def test_ignored_signals_are_those_of_the_shell() -> None:
-    """
-    What nohup ignores is found; what Python itself ignores is not.
-    """
+    """What nohup ignores is found; what Python itself ignores is not."""
     code = "from libcriu_py.snapshot.request import ignored_signals; print(ignored_signals())"
     done = subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[1]\n"
@@ -127,9 +107,7 @@ def test_ignored_signals_are_those_of_the_shell() -> None:
 
 
 def test_inherited_descriptors_give_way() -> None:
-    """
-    What is open under a number of theirs stays, unless it is of the hand-over, and is never mistaken for them.
-    """
+    """What is open under a number of theirs stays, unless it is of the hand-over, and is never mistaken for them."""
     (reading, writing), own = os.pipe(), os.open("/dev/null", os.O_RDONLY)
     ours, slot = support.socketpair()
     free = os.dup(own)

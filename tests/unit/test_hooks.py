@@ -1,6 +1,4 @@
-"""
-Registration and order of hooks.
-"""
+"""Registration and order of hooks."""
 
 from __future__ import annotations
 
@@ -15,31 +13,23 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 class Thing:
-    """
-    A resource that notes its calls.
-    """
+    """A resource that notes its calls."""
 
     def __init__(self, log: list[str], name: str) -> None:
         self.log = log
         self.name = name
 
     def before_checkpoint(self) -> None:
-        """
-        Note it.
-        """
+        """Note it."""
         self.log.append(f"{self.name} before")
 
     def after_restore(self) -> None:
-        """
-        Note it.
-        """
+        """Note it."""
         self.log.append(f"{self.name} after")
 
 
 def test_before_in_reverse_and_after_in_order() -> None:
-    """
-    What was set up first is torn down last and put right first.
-    """
+    """What was set up first is torn down last and put right first."""
     log: list[str] = []
     first, second = register(Thing(log, "first")), register(Thing(log, "second"))
     checkpoint_here(engine="simulate")
@@ -48,9 +38,7 @@ def test_before_in_reverse_and_after_in_order() -> None:
 
 
 def test_priority_goes_before_registration() -> None:
-    """
-    Lower priorities are the foundation: put right first, torn down last.
-    """
+    """Lower priorities are the foundation: put right first, torn down last."""
     log: list[str] = []
     kept = [register(Thing(log, "upper"), priority=10), register(Thing(log, "ground"), priority=-10)]
     checkpoint_here(engine="simulate")
@@ -59,9 +47,7 @@ def test_priority_goes_before_registration() -> None:
 
 
 def test_decorator_call_and_arguments() -> None:
-    """
-    A hook is registered by a decorator, with or without priority, or by a call with arguments.
-    """
+    """A hook is registered by a decorator, with or without priority, or by a call with arguments."""
     log: list[str] = []
 
     @before_checkpoint
@@ -80,9 +66,7 @@ def test_decorator_call_and_arguments() -> None:
 
 
 def test_resource_is_held_weakly() -> None:
-    """
-    A resource that nothing else refers to is forgotten.
-    """
+    """A resource that nothing else refers to is forgotten."""
     log: list[str] = []
     thing = register(Thing(log, "gone"))
     assert len(registry) == 1
@@ -94,9 +78,7 @@ def test_resource_is_held_weakly() -> None:
 
 
 def test_unregister() -> None:
-    """
-    A hook or resource is taken back, once.
-    """
+    """A hook or resource is taken back, once."""
     log: list[str] = []
     thing = register(Thing(log, "thing"))
     before_checkpoint(log.clear)
@@ -111,9 +93,7 @@ def test_unregister() -> None:
 
 @pytest.mark.parametrize("phase", [before_checkpoint, after_restore])
 def test_registration_while_hooks_run_is_an_error(phase: object) -> None:
-    """
-    A hook that registers hooks is told so, and the registry is usable afterwards.
-    """
+    """A hook that registers hooks is told so, and the registry is usable afterwards."""
 
     def late() -> None:
         before_checkpoint(print)
@@ -126,9 +106,7 @@ def test_registration_while_hooks_run_is_an_error(phase: object) -> None:
 
 
 def test_not_a_hook() -> None:
-    """
-    What cannot be a hook or resource is refused at once.
-    """
+    """What cannot be a hook or resource is refused at once."""
     with pytest.raises(TypeError, match="must be callable"):
         before_checkpoint(42)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="lacks before_checkpoint"):
@@ -136,9 +114,7 @@ def test_not_a_hook() -> None:
 
 
 def test_async_hooks_without_a_loop() -> None:
-    """
-    Async hooks of a plain program run in a loop of their own.
-    """
+    """Async hooks of a plain program run in a loop of their own."""
     log: list[str] = []
 
     @before_checkpoint

@@ -1,6 +1,4 @@
-"""
-scripts/install-criu: what it finds, what it says, and how it reads apt's sources.
-"""
+"""scripts/install-criu: what it finds, what it says, and how it reads apt's sources."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 def install_criu(
     home: Path, *arguments: str | Path, kernel: str = "6.1.0-13-amd64", path: str = os.environ["PATH"]
 ) -> subprocess.CompletedProcess[str]:
-    """
-    Run the script with a home directory of its own, on a machine whose `uname -r` says what is given.
-    """
+    """Run the script with a home directory of its own, on a machine whose `uname -r` says what is given."""
     programs = home / "programs"
     programs.mkdir(exist_ok=True)
     (programs / "uname").write_text(f"#!/bin/sh\necho {kernel}\n", encoding="ascii")
@@ -31,9 +27,7 @@ def install_criu(
 
 
 def make_prefix(prefix: Path, version: str) -> Path:
-    """
-    Make a prefix whose criu program says that it is of a version.
-    """
+    """Make a prefix whose criu program says that it is of a version."""
     (prefix / "include" / "criu").mkdir(parents=True)
     (prefix / "include" / "criu" / "criu.h").touch()
     (prefix / "sbin").mkdir()
@@ -44,9 +38,7 @@ def make_prefix(prefix: Path, version: str) -> Path:
 
 
 def built_prefix(prefix: Path, kind: str, recipe: int | None = None) -> Path:
-    """
-    Make a prefix as the script leaves one that it has built, in the way of today if no other is given.
-    """
+    """Make a prefix as the script leaves one that it has built, in the way of today if no other is given."""
     make_prefix(prefix, "4.2.1")
     made = re.search(r"^readonly recipe=(\d+)", (SCRIPTS / "install-criu").read_text(encoding="utf-8"), re.MULTILINE)
     assert made
@@ -56,9 +48,7 @@ def built_prefix(prefix: Path, kind: str, recipe: int | None = None) -> Path:
 
 
 def without_apt(tmp_path: Path) -> str:
-    """
-    Make a directory for PATH with what the script needs and no apt, so that it can build nothing.
-    """
+    """Make a directory for PATH with what the script needs and no apt, so that it can build nothing."""
     directory = tmp_path / "no-apt"
     directory.mkdir()
     for name in ("bash", "cat", "cc", "dirname", "head", "ls", "mkdir", "rm", "sed", "sort"):
@@ -69,18 +59,14 @@ def without_apt(tmp_path: Path) -> str:
 
 
 def sources(form: str, text: str, suite: str = "trixie") -> str:
-    """
-    Let the script's own function turn a bookworm machine's apt sources into those of another suite.
-    """
+    """Let the script's own function turn a bookworm machine's apt sources into those of another suite."""
     code = f'. "{SCRIPTS}/apt-sources.sh"; {form}_sources bookworm {suite}'
     return subprocess.run(["bash", "-euc", code], check=True, capture_output=True, text=True, input=text).stdout
 
 
 @pytest.mark.parametrize("version", ["3.18", "3.19", "4.1.1", "4.10", "10.0"])
 def test_new_enough_criu_in_prefix_is_used(tmp_path: Path, version: str) -> None:
-    """
-    A CRIU of 3.18 or newer that somebody has put into the prefix is reported, and nothing is done.
-    """
+    """A CRIU of 3.18 or newer that somebody has put into the prefix is reported, and nothing is done."""
     prefix = make_prefix(tmp_path / "criu", version)
     for arguments in (("--check",), ()):
         done = install_criu(tmp_path, "--prefix", prefix, *arguments)
@@ -88,9 +74,7 @@ def test_new_enough_criu_in_prefix_is_used(tmp_path: Path, version: str) -> None
 
 
 def test_old_criu_in_prefix_will_not_do(tmp_path: Path) -> None:
-    """
-    One that is too old counts as none, and the message names the command that gets another.
-    """
+    """One that is too old counts as none, and the message names the command that gets another."""
     prefix = make_prefix(tmp_path / "criu", "3.17.1")
     done = install_criu(tmp_path, "--check", "--from-source", "--prefix", prefix)
     assert done.returncode == 1
@@ -102,9 +86,7 @@ def test_old_criu_in_prefix_will_not_do(tmp_path: Path) -> None:
     ("kernel", "status"), [("6.15.9", 0), ("6.16.0", 1), ("6.18.44-fc-v782", 1), ("7.0.1+deb14", 1), ("5.10.0", 0)]
 )
 def test_new_kernels_want_a_newer_criu(tmp_path: Path, kernel: str, status: int) -> None:
-    """
-    From Linux 6.16 on CRIU 4.1 cannot dump network sockets, so it takes 4.2; not where a suite is named on purpose.
-    """
+    """From Linux 6.16 on CRIU 4.1 cannot dump network sockets, so it takes 4.2, unless a suite is named."""
     prefix = make_prefix(tmp_path / "criu", "4.1.1")
     arguments = ("--check", "--from-source", "--prefix", prefix)
     done = install_criu(tmp_path, *arguments, kernel=kernel)
@@ -113,9 +95,7 @@ def test_new_kernels_want_a_newer_criu(tmp_path: Path, kernel: str, status: int)
 
 
 def test_a_lean_build_is_kept(tmp_path: Path) -> None:
-    """
-    One that was built in the way of today is used, and a full one too where none of a kind is asked for.
-    """
+    """One that was built in the way of today is used, and a full one too where none of a kind is asked for."""
     path = without_apt(tmp_path)
     for kind, wanted in (("lean", "--from-source"), ("full", "--full")):
         prefix = built_prefix(tmp_path / kind, kind)
@@ -133,9 +113,7 @@ def test_a_lean_build_is_kept(tmp_path: Path) -> None:
 def test_a_build_of_another_kind_is_built_anew(
     tmp_path: Path, kind: str, recipe: int | None, arguments: list[str]
 ) -> None:
-    """
-    Where it cannot be, since there is no apt here, that is an error, and the prefix is as it was.
-    """
+    """Where it cannot be, since there is no apt here, that is an error, and the prefix is as it was."""
     prefix = built_prefix(tmp_path / "criu", kind, recipe)
     done = install_criu(tmp_path, "--prefix", prefix, *arguments, path=without_apt(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
@@ -145,9 +123,7 @@ def test_a_build_of_another_kind_is_built_anew(
 
 @pytest.mark.parametrize(("kind", "recipe"), [("lean", 1), ("full", 1), ("", 1)])
 def test_an_older_way_of_building_goes_on_where_it_must(tmp_path: Path, kind: str, recipe: int) -> None:
-    """
-    A cached build is built anew when the way of building changes; where that fails, nothing is lost by it.
-    """
+    """A cached build is built anew when the way of building changes; where that fails, nothing is lost by it."""
     prefix = built_prefix(tmp_path / "criu", kind, recipe)
     done = install_criu(tmp_path, "--prefix", prefix, path=without_apt(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -168,9 +144,7 @@ criu:
 \t$(CC) main.c $(LIBS) $(GMONLDOPT) -rdynamic -o criu
 lib install-criu install-lib: criu ;
 """
-"""
-What matters of CRIU's own: gnutls is to be left out, and a library that is not named as optional is to be asked for.
-"""
+"""What matters of CRIU's own: gnutls is left out, and a library that is not named as optional is asked for."""
 
 PROGRAM = """\
 extern void uuid_generate(unsigned char *);
@@ -199,9 +173,7 @@ exec /usr/bin/cc "$@"
     ids=["all archives", "no libc.a", "no archives"],
 )
 def test_a_lean_build_takes_what_archives_there_are(tmp_path: Path, lacks: dict[str, str], needed: list[str]) -> None:
-    """
-    All static where the toolchain can, else each library that has an archive, else shared ones; never an optional one.
-    """
+    """All static where the toolchain can, else each library with an archive, else shared; never an optional one."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "Makefile").write_text(MAKEFILE, encoding="ascii")
@@ -221,17 +193,13 @@ def test_a_lean_build_takes_what_archives_there_are(tmp_path: Path, lacks: dict[
 
 
 def test_default_prefix_follows_xdg(tmp_path: Path) -> None:
-    """
-    Without --prefix it is the user's data directory.
-    """
+    """Without --prefix it is the user's data directory."""
     prefix = make_prefix(tmp_path / ".local" / "share" / "libcriu_py" / "criu", "4.2.1")
     assert f"CRIU 4.2.1 is in {prefix}" in install_criu(tmp_path, "--check").stdout
 
 
 def test_foreign_directory_is_left_alone(tmp_path: Path) -> None:
-    """
-    A prefix that holds something else is not replaced by a build.
-    """
+    """A prefix that holds something else is not replaced by a build."""
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").touch()
     done = install_criu(tmp_path, "--from-source", "--prefix", tmp_path / "precious")
@@ -242,9 +210,7 @@ def test_foreign_directory_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("--frob",), ("--prefix",), ("x",)])
 def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """
-    A mistake on the command line ends with status 2 and one sentence.
-    """
+    """A mistake on the command line ends with status 2 and one sentence."""
     done = install_criu(tmp_path, *arguments)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -252,9 +218,7 @@ def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 
 
 def test_help_names_every_option(tmp_path: Path) -> None:
-    """
-    --help tells what there is.
-    """
+    """--help tells what there is."""
     text = install_criu(tmp_path, "--help").stdout
     assert all(option in text for option in ("--prefix DIR", "--from-source", "--full", "--suite NAME", "--check"))
 
@@ -277,16 +241,12 @@ def test_help_names_every_option(tmp_path: Path) -> None:
     ],
 )
 def test_one_line_sources(line: str, turned: str) -> None:
-    """
-    The mirror and its options are kept; what is not Debian's main archive is left out.
-    """
+    """The mirror and its options are kept; what is not Debian's main archive is left out."""
     assert sources("one_line", line + "\n") == turned
 
 
 def test_deb822_sources() -> None:
-    """
-    The mirror and its key are kept, an embedded one too; other paragraphs are left out.
-    """
+    """The mirror and its key are kept, an embedded one too; other paragraphs are left out."""
     text = """\
 # comment
 Types: deb deb-src

@@ -36,9 +36,7 @@ TIMEOUT = 100
 
 
 def compile_program(name: str, directory: Path) -> Path:
-    """
-    Compile a test program of the formats.
-    """
+    """Compile a test program of the formats."""
     program = directory / name
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     units = [str(CSRC / f"{name}.c") for name in ("json", "problem", "request", "compatibility")]
@@ -50,33 +48,25 @@ def compile_program(name: str, directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """
-    Compile the one that reads, damages and writes.
-    """
+    """Compile the one that reads, damages and writes."""
     return compile_program("formats", tmp_path_factory.mktemp("formats"))
 
 
 @pytest.fixture(scope="module")
 def launcher() -> str:
-    """
-    Give the launcher that was built with the package.
-    """
+    """Return the launcher that was built with the package."""
     path = native_launcher.find()
     assert path is not None, "libcriu-py-run was not built"
     return path
 
 
 def start(*argv: str | bytes | Path, check: bool = False, **settings: Any) -> subprocess.CompletedProcess[Any]:
-    """
-    Run a program to its end, its output captured, as text unless told otherwise.
-    """
+    """Run a program to its end, its output captured, as text unless told otherwise."""
     return subprocess.run(argv, check=check, **{"capture_output": True, "text": True, "timeout": TIMEOUT, **settings})
 
 
 def manifest_of_here(**changes: Any) -> dict[str, Any]:
-    """
-    Make a manifest with all that is needed, of this machine.
-    """
+    """Make a manifest with all that is needed, of this machine."""
     return {
         "format": snapshot.FORMAT,
         "machine": identity.machine_identity(),
@@ -94,9 +84,7 @@ def manifest_of_here(**changes: Any) -> dict[str, Any]:
 
 
 def write_snapshot(directory: Path, text: str | bytes) -> Path:
-    """
-    Make a snapshot directory that has a manifest only.
-    """
+    """Make a snapshot directory that has a manifest only."""
     directory.mkdir(mode=0o700)
     manifest = directory / snapshot.MANIFEST
     manifest.touch(mode=0o600)
@@ -106,9 +94,7 @@ def write_snapshot(directory: Path, text: str | bytes) -> Path:
 
 @pytest.fixture(name="snap")
 def snap_fixture(tmp_path: Path) -> Path:
-    """
-    Give such a snapshot, with a name that is not ASCII and not UTF-8.
-    """
+    """Return such a snapshot, with a name that is not ASCII and not UTF-8."""
     return write_snapshot(tmp_path / os.fsdecode(b"sn\xc3\xa4p-\xff"), json.dumps(manifest_of_here()))
 
 
@@ -116,9 +102,7 @@ def snap_fixture(tmp_path: Path) -> Path:
 
 
 def native_request(launcher: str, snap: Path, arguments: list[bytes], **settings: Any) -> bytes:
-    """
-    Return the request that the launcher would hand over.
-    """
+    """Return the request that the launcher would hand over."""
     # Libraries such as readline set variables in the C environment that os.environ does not know.
     settings.setdefault("env", dict(os.environb))
     done = start(launcher, "--print-request", os.fsencode(snap), b"--", *arguments, check=True, text=False, **settings)
@@ -127,16 +111,12 @@ def native_request(launcher: str, snap: Path, arguments: list[bytes], **settings
 
 
 def python_request(snap: Path, arguments: list[bytes]) -> bytes:
-    """
-    Return the one that the Python side would hand over.
-    """
+    """Return the one that the Python side would hand over."""
     return make_request(Snapshot.open(snap), arguments, env=None, cwd=None, main=None).encode()
 
 
 def without_time(request: bytes) -> tuple[list[bytes], float]:
-    """
-    Return the fields of a request but the time, and the time.
-    """
+    """Return the fields of a request but the time, and the time."""
     fields = request.split(b"\0")
     return [*fields[:2], *fields[3:]], float(fields[2])
 
@@ -153,9 +133,7 @@ def without_time(request: bytes) -> tuple[list[bytes], float]:
     ids=["none", "empty", "odd", "every byte", "many"],
 )
 def test_request_is_the_same(launcher: str, snap: Path, arguments: list[bytes]) -> None:
-    """
-    Launcher and Python describe the same arguments and surroundings by the same request.
-    """
+    """Launcher and Python describe the same arguments and surroundings by the same request."""
     before = time.time()
     native, native_time = without_time(native_request(launcher, snap, arguments))
     ours, our_time = without_time(python_request(snap, arguments))
@@ -164,9 +142,7 @@ def test_request_is_the_same(launcher: str, snap: Path, arguments: list[bytes]) 
 
 
 def test_request_with_a_large_environment(launcher: str, snap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A megabyte of variables, some of them not UTF-8, arrives; all of it can be decoded again.
-    """
+    """A megabyte of variables, some of them not UTF-8, arrives; all of it can be decoded again."""
     for number in range(1000):
         monkeypatch.setenv(f"LCP_{number}", os.fsdecode(b"\xff\xc3\xa4" + b"x" * 1000 + b'"\\='))
     native = native_request(launcher, snap, [])
@@ -177,9 +153,7 @@ def test_request_with_a_large_environment(launcher: str, snap: Path, monkeypatch
 
 
 def test_request_of_other_surroundings(launcher: str, snap: Path, tmp_path: Path) -> None:
-    """
-    Directory, umask, closed streams, descriptors, signals, process group and scheduling are those of the launcher.
-    """
+    """Directory, umask, closed streams, descriptors, signals, process group and scheduling are the launcher's."""
     script = 'trap "" HUP USR1 PIPE; umask 027; exec nice -n 3 chrt -b 0 "$@" <&- 7</'
     argv = ["/bin/sh", "-c", script, "sh", launcher, "--print-request", str(snap)]
     process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True)
@@ -193,9 +167,7 @@ def test_request_of_other_surroundings(launcher: str, snap: Path, tmp_path: Path
 
 
 def test_first_of_two_variables_counts(launcher: str, snap: Path) -> None:
-    """
-    Of two variables of one name Python sees the first, and so does a restored program.
-    """
+    """Of two variables of one name Python sees the first, and so does a restored program."""
     program = """if True:
         import ctypes, os, sys
         def strings(*words):
@@ -209,9 +181,7 @@ def test_first_of_two_variables_counts(launcher: str, snap: Path) -> None:
 
 
 def test_random_requests_are_read_as_written(formats: Path) -> None:
-    """
-    Any bytes in arguments, environment, working directory and path come back.
-    """
+    """Any bytes in arguments, environment, working directory and path come back."""
     done = start(formats, "requests", "1", "5000")
     assert (done.returncode, done.stdout, done.stderr) == (0, "5000 requests\n", "")
 
@@ -220,9 +190,7 @@ def test_random_requests_are_read_as_written(formats: Path) -> None:
 
 
 def canonical(value: Any) -> str:
-    """
-    Print a value as the test program does.
-    """
+    """Print a value as the test program does."""
     if isinstance(value, dict):
         return "{" + ",".join(f'"{os.fsencode(name).hex()}":{canonical(item)}' for name, item in value.items()) + "}"
     if isinstance(value, list):
@@ -235,9 +203,7 @@ def canonical(value: Any) -> str:
 
 
 def read(formats: Path, texts: list[bytes]) -> list[str]:
-    """
-    Let the launcher's reader read texts.
-    """
+    """Let the launcher's reader read texts."""
     done = start(formats, "read", input=b"\0".join(texts) + b"\0", check=True, text=False)
     return list(done.stdout.decode().splitlines())
 
@@ -254,9 +220,7 @@ GOOD = [
 
 
 def test_good_texts_are_read(formats: Path) -> None:
-    """
-    What Python reads from a text the launcher reads too.
-    """
+    """What Python reads from a text the launcher reads too."""
     assert read(formats, [text.encode() for text in GOOD]) == [canonical(json.loads(text)) for text in GOOD]
 
 
@@ -297,16 +261,12 @@ BAD = [
 
 
 def test_bad_texts_are_refused(formats: Path) -> None:
-    """
-    No extension of JSON, no string that is not UTF-8 or holds a NUL, no name twice.
-    """
+    """No extension of JSON, no string that is not UTF-8 or holds a NUL, no name twice."""
     assert [line[:4] for line in read(formats, BAD)] == ["no: "] * len(BAD)
 
 
 def random_value(source: random.Random, depth: int) -> Any:
-    """
-    Make some value that Python could have written.
-    """
+    """Make some value that Python could have written."""
     kind = source.randrange(7 if depth else 5)
     if kind == 5:
         return [random_value(source, depth - 1) for _ in range(source.randrange(5))]
@@ -318,9 +278,7 @@ def random_value(source: random.Random, depth: int) -> Any:
 
 
 def random_text(source: random.Random) -> str:
-    """
-    Make a text of code points from everywhere, and of bytes that are no UTF-8.
-    """
+    """Make a text of code points from everywhere, and of bytes that are no UTF-8."""
     size = source.randrange(8)
     points = (source.choice((0x7F, 0x7FF, 0xD7FF, 0x10FFFF)) for _ in range(size))
     text = "".join(chr(source.randint(1, limit)) for limit in points)
@@ -329,9 +287,7 @@ def random_text(source: random.Random) -> str:
 
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_random_values_are_read(formats: Path, *, ascii_only: bool) -> None:
-    """
-    What Python's json writes is read as it was, in both of its forms.
-    """
+    """What Python's json writes is read as it was, in both of its forms."""
     source = random.Random(20)  # the same ones in each run
     values = [random_value(source, 5) for _ in range(500)]
     texts = [json.dumps(value, ensure_ascii=ascii_only, indent=source.choice((None, 1))) for value in values]
@@ -342,9 +298,7 @@ def test_random_values_are_read(formats: Path, *, ascii_only: bool) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_damaged_manifests_do_no_harm(formats: Path, seed: int) -> None:
-    """
-    The sanitizers find nothing wrong with how damaged manifests are read and used.
-    """
+    """The sanitizers find nothing wrong with how damaged manifests are read and used."""
     shared = [{"key": name, "file": f"memory/{name}", "size": 1} for name in "yz"]
     memory = {"kind": "map", "key": "x", "file": "memory.img", "size": 1, "shared": shared}
     sources = [{"path": "/nowhere/x.py", "size": 1, "mtime_ns": 1}]
@@ -356,9 +310,7 @@ def test_damaged_manifests_do_no_harm(formats: Path, seed: int) -> None:
 
 
 def test_target_of_the_fuzzer_does_no_harm(tmp_path: Path) -> None:
-    """
-    The inputs that it starts from are sound, and some thousands that chance makes of them are refused.
-    """
+    """The inputs that it starts from are sound, and some thousands that chance makes of them are refused."""
     target = compile_program("fuzz", tmp_path)
     seeds = sorted((ROOT / "tests" / "native" / "seeds").iterdir())
     assert {seed.read_bytes()[:1] for seed in seeds} == {b"m", b"s", b"l", b"r"}
@@ -375,9 +327,7 @@ def test_target_of_the_fuzzer_does_no_harm(tmp_path: Path) -> None:
 
 
 def refusals(launcher: str, snap: Path) -> tuple[str, str]:
-    """
-    Return in whose words Python and the launcher refuse a snapshot.
-    """
+    """Return in whose words Python and the launcher refuse a snapshot."""
     with pytest.raises(SnapshotError) as refused:
         refuse_mismatches(Snapshot.open(snap))
     argv = [launcher, "--no-fallback", str(snap)]
@@ -412,9 +362,7 @@ MISMATCHES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", MISMATCHES)
 def test_mismatch_is_refused_in_the_same_words(launcher: str, tmp_path: Path, name: str) -> None:
-    """
-    The launcher compares what Python compares, and says the same of it.
-    """
+    """The launcher compares what Python compares, and says the same of it."""
     snap = write_snapshot(tmp_path / "snap", json.dumps(manifest_of_here(**MISMATCHES[name])))
     ours, native = refusals(launcher, snap)
     assert native == ours
@@ -435,9 +383,7 @@ def test_mismatch_is_refused_in_the_same_words(launcher: str, tmp_path: Path, na
 def test_times_of_files_in_layers_of_an_image(
     launcher: str, tmp_path: Path, kind: str, then: int, now: int, *, same: bool
 ) -> None:
-    """
-    A file's time may have lost what is less than a second, which engines cut off, and nothing else.
-    """
+    """A file's time may have lost what is less than a second, which engines cut off, and nothing else."""
     file = tmp_path / "file"
     file.touch()
     os.utime(file, ns=(now, now))
@@ -451,9 +397,7 @@ def test_times_of_files_in_layers_of_an_image(
 
 @pytest.mark.parametrize("name", ["command", "pids", "files", "slots", "images_key", "machine", "mapped", "uid"])
 def test_manifest_that_lacks_something(launcher: str, tmp_path: Path, name: str) -> None:
-    """
-    What a restore needs is asked for before anything is done.
-    """
+    """What a restore needs is asked for before anything is done."""
     manifest = manifest_of_here()
     del manifest[name]
     ours, native = refusals(launcher, write_snapshot(tmp_path / "snap", json.dumps(manifest)))
@@ -462,9 +406,7 @@ def test_manifest_that_lacks_something(launcher: str, tmp_path: Path, name: str)
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"format": 1}'])
 def test_manifest_that_is_none(launcher: str, tmp_path: Path, text: bytes) -> None:
-    """
-    Both refuse it, though not in the same words where it is damaged.
-    """
+    """Both refuse it, though not in the same words where it is damaged."""
     ours, native = refusals(launcher, write_snapshot(tmp_path / "snap", text))
     assert ours.split(" ")[0] == native.split(" ")[0]
     assert "make the snapshot anew" in native
@@ -472,9 +414,7 @@ def test_manifest_that_is_none(launcher: str, tmp_path: Path, text: bytes) -> No
 
 @pytest.mark.parametrize("who", ["directory", snapshot.MANIFEST])
 def test_snapshot_that_others_can_write(launcher: str, snap: Path, who: str) -> None:
-    """
-    It is refused, and its recorded command is not started either.
-    """
+    """It is refused, and its recorded command is not started either."""
     path = snap if who == "directory" else snap / who
     path.chmod(path.stat().st_mode | 0o020)
     ours, native = refusals(launcher, snap)
@@ -484,17 +424,13 @@ def test_snapshot_that_others_can_write(launcher: str, snap: Path, who: str) -> 
 
 
 def test_no_snapshot(launcher: str, tmp_path: Path) -> None:
-    """
-    It says how to make one.
-    """
+    """It says how to make one."""
     ours, native = refusals(launcher, tmp_path / "none")
     assert native == ours
 
 
 def test_conventional_start_of_a_snapshot_that_does_not_fit(launcher: str, tmp_path: Path) -> None:
-    """
-    The recorded command is started with the arguments, after one line that --quiet drops.
-    """
+    """The recorded command is started with the arguments, after one line that --quiet drops."""
     snap = write_snapshot(tmp_path / "snap", json.dumps(manifest_of_here(**MISMATCHES["architecture"])))
     argv = [launcher, str(snap), "a b", "--", "-x"]
     done = start(*argv)
@@ -510,9 +446,7 @@ def test_conventional_start_of_a_snapshot_that_does_not_fit(launcher: str, tmp_p
     "arguments", [[], ["--mode"], ["--mode", "none", "x"], ["--nothing", "x"], ["--script"]], ids=" ".join
 )
 def test_wrong_command_line(launcher: str, arguments: list[str]) -> None:
-    """
-    The status is 2, and the usage is shown.
-    """
+    """The status is 2, and the usage is shown."""
     done = start(launcher, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "usage: libcriu-py-run" in done.stderr
@@ -522,9 +456,7 @@ def test_wrong_command_line(launcher: str, arguments: list[str]) -> None:
 
 
 def test_launch_script_starts_the_program(tmp_path: Path) -> None:
-    """
-    It is executable text; where the snapshot does not fit, its own command is started with all arguments.
-    """
+    """It is executable text; where the snapshot does not fit, its own command is started with all arguments."""
     snap = write_snapshot(tmp_path / "snap", json.dumps(manifest_of_here(**MISMATCHES["architecture"])))
     script = tmp_path / "mytool"
     write_launch_script(script, snap, mode="root", fallback=["/bin/echo", "mine", "ä\udcff"])
@@ -535,9 +467,7 @@ def test_launch_script_starts_the_program(tmp_path: Path) -> None:
 
 
 def test_launch_script_that_cannot_be_written(tmp_path: Path) -> None:
-    """
-    What is in the way is told with the path that was asked for, and nothing is left beside it.
-    """
+    """What is in the way is told with the path that was asked for, and nothing is left beside it."""
     snap, taken = tmp_path / "snap", tmp_path / "taken"
     for directory in (snap, taken):
         directory.mkdir()
@@ -557,9 +487,7 @@ def test_launch_script_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_launch_script_moves_with_its_snapshot(tmp_path: Path) -> None:
-    """
-    A snapshot beside the script is found after both were moved, from wherever the script is started.
-    """
+    """A snapshot beside the script is found after both were moved, from wherever the script is started."""
     (tmp_path / "one").mkdir()
     write_snapshot(tmp_path / "one" / "snap", json.dumps(manifest_of_here(**MISMATCHES["architecture"])))
     write_launch_script(tmp_path / "one" / "mytool", tmp_path / "one" / "snap")
@@ -569,9 +497,7 @@ def test_launch_script_moves_with_its_snapshot(tmp_path: Path) -> None:
 
 
 def test_launch_script_through_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str) -> None:
-    """
-    Where the path of the launcher fits in no interpreter line a shell starts it.
-    """
+    """Where the path of the launcher fits in no interpreter line a shell starts it."""
     place = tmp_path / "a place with spaces"
     place.mkdir()
     (place / "libcriu-py-run").symlink_to(launcher)
@@ -595,9 +521,7 @@ def test_launch_script_through_a_shell(tmp_path: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_file_that_is_no_launch_script(launcher: str, tmp_path: Path, text: str) -> None:
-    """
-    It is refused in one line.
-    """
+    """It is refused in one line."""
     script = tmp_path / "mytool"
     script.write_text(f"#!{launcher} --script\n{text}")
     done = start(launcher, "--script", script)
@@ -606,9 +530,7 @@ def test_file_that_is_no_launch_script(launcher: str, tmp_path: Path, text: str)
 
 
 def test_versions_are_the_same() -> None:
-    """
-    The numbers in the sources are those of the Python side.
-    """
+    """The numbers in the sources are those of the Python side."""
     assert f"#define REQUEST_PROTOCOL {request.PROTOCOL}\n" in (CSRC / "request.h").read_text()
     assert f"#define MANIFEST_FORMAT {snapshot.FORMAT}\n" in (CSRC / "manifest.h").read_text()
     assert f'"script"), -1) != {SCRIPT_FORMAT})' in (CSRC / "script.c").read_text()

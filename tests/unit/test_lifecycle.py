@@ -1,6 +1,4 @@
-"""
-The lifecycle without CRIU: outcomes, undo, and the three forms of a checkpoint.
-"""
+"""The lifecycle without CRIU: outcomes, undo, and the three forms of a checkpoint."""
 
 from __future__ import annotations
 
@@ -33,27 +31,21 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 class Connection:
-    """
-    A resource with a state, one of whose calls may fail.
-    """
+    """A resource with a state, one of whose calls may fail."""
 
     def __init__(self, fails: str = "") -> None:
         self.open = True
         self.fails = fails
 
     def before_checkpoint(self) -> None:
-        """
-        Close it.
-        """
+        """Close it."""
         if self.fails == "before":
             message = "cannot close"
             raise OSError(message)
         self.open = False
 
     def after_restore(self) -> None:
-        """
-        Open it.
-        """
+        """Open it."""
         if self.fails == "after":
             message = "cannot open"
             raise OSError(message)
@@ -61,9 +53,7 @@ class Connection:
 
 
 def test_simulated_outcome() -> None:
-    """
-    A rehearsal goes on in the same process, and says so.
-    """
+    """A rehearsal goes on in the same process, and says so."""
     snap = checkpoint(engine="simulate", dir="unused")
     outcomes = [snap.outcome]
     with snap:
@@ -73,9 +63,7 @@ def test_simulated_outcome() -> None:
 
 
 def test_exception_in_the_block_means_no_checkpoint() -> None:
-    """
-    A failed warm-up is not saved, and no hook runs.
-    """
+    """A failed warm-up is not saved, and no hook runs."""
     ran: list[str] = []
     before_checkpoint(ran.append, "hook")
     with pytest.raises(ZeroDivisionError), checkpoint(engine="simulate") as snap:
@@ -85,9 +73,7 @@ def test_exception_in_the_block_means_no_checkpoint() -> None:
 
 
 def test_failed_before_hook_undoes_those_that_ran() -> None:
-    """
-    What was torn down before the failure is put right; what was not is left alone.
-    """
+    """What was torn down before the failure is put right; what was not is left alone."""
     below, failing, above = Connection(), Connection("before"), Connection()
     for connection in (below, failing, above):
         register(connection)
@@ -98,9 +84,7 @@ def test_failed_before_hook_undoes_those_that_ran() -> None:
 
 
 def test_failures_of_hook_and_undo_are_raised_together() -> None:
-    """
-    Several causes are one ExceptionGroup.
-    """
+    """Several causes are one ExceptionGroup."""
     failing, also_failing = register(Connection("before")), register(Connection("after"))
     with pytest.raises(ExceptionGroup) as raised:
         checkpoint_here(engine="simulate")
@@ -111,9 +95,7 @@ def test_failures_of_hook_and_undo_are_raised_together() -> None:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_interrupted_before_hook_undoes_those_that_ran(kind: type[BaseException]) -> None:
-    """
-    Ctrl-C in a hook leaves nothing torn down, and is raised as itself, the failures of undoing as its cause.
-    """
+    """Ctrl-C in a hook leaves nothing torn down, and is raised as itself, the failures of undoing as its cause."""
     above = register(Connection())
     failing = register(Connection("after"))
 
@@ -137,9 +119,7 @@ def test_interrupted_before_hook_undoes_those_that_ran(kind: type[BaseException]
 
 
 def test_interrupted_after_hook_keeps_no_other_from_running() -> None:
-    """
-    Neither does it in an after-hook.
-    """
+    """Neither does it in an after-hook."""
 
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -152,9 +132,7 @@ def test_interrupted_after_hook_keeps_no_other_from_running() -> None:
 
 
 def test_all_after_hooks_run_whatever_fails() -> None:
-    """
-    One after-hook that fails does not keep the others from running.
-    """
+    """One after-hook that fails does not keep the others from running."""
     first, failing, last = register(Connection()), register(Connection("after")), register(Connection())
     with pytest.raises(HookError, match="cannot open"):
         checkpoint_here(engine="simulate")
@@ -162,18 +140,14 @@ def test_all_after_hooks_run_whatever_fails() -> None:
 
 
 def test_checkpoint_inside_a_hook_is_refused() -> None:
-    """
-    One checkpoint at a time.
-    """
+    """One checkpoint at a time."""
     before_checkpoint(lambda: checkpoint_here(engine="simulate"))
     with pytest.raises(HookError, match="already under way"):
         checkpoint_here(engine="simulate")
 
 
 def test_async_form_awaits_hooks_in_the_running_loop() -> None:
-    """
-    `async with` runs async hooks where their objects belong.
-    """
+    """`async with` runs async hooks where their objects belong."""
     loops: list[object] = []
 
     @after_restore
@@ -192,9 +166,7 @@ def test_async_form_awaits_hooks_in_the_running_loop() -> None:
 
 
 def test_async_hook_in_plain_form_inside_a_loop_is_an_error() -> None:
-    """
-    A plain `with` cannot wait for an async hook in a running loop, and says what can.
-    """
+    """A plain `with` cannot wait for an async hook in a running loop, and says what can."""
 
     @before_checkpoint
     async def hook() -> None:
@@ -210,9 +182,7 @@ def test_async_hook_in_plain_form_inside_a_loop_is_an_error() -> None:
 
 
 def test_decorator_returns_the_result_of_the_warm_up() -> None:
-    """
-    The decorated function is the block, plain or async, any number of times.
-    """
+    """The decorated function is the block, plain or async, any number of times."""
 
     @checkpoint(engine="simulate")
     def double(number: int) -> int:
@@ -232,9 +202,7 @@ def test_decorator_returns_the_result_of_the_warm_up() -> None:
 
 
 def test_checkpoint_is_used_once() -> None:
-    """
-    A second `with` on the same object is an error.
-    """
+    """A second `with` on the same object is an error."""
     snap = checkpoint(engine="simulate")
     with snap:
         pass
@@ -251,27 +219,21 @@ def test_checkpoint_is_used_once() -> None:
     ],
 )
 def test_wrong_arguments(settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Arguments are checked when the checkpoint is made, before the warm-up.
-    """
+    """Arguments are checked when the checkpoint is made, before the warm-up."""
     monkeypatch.delenv("LIBCRIU_PY_SNAPSHOT", raising=False)
     with pytest.raises(ValueError, match=message):
         checkpoint(**settings)  # type: ignore[arg-type]
 
 
 def test_directory_of_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """
-    LIBCRIU_PY_SNAPSHOT overrides the directory that a program names.
-    """
+    """LIBCRIU_PY_SNAPSHOT overrides the directory that a program names."""
     monkeypatch.setenv("LIBCRIU_PY_SNAPSHOT", str(tmp_path / "other"))
     snap = checkpoint("named")
     assert snap._engine._path == str(tmp_path / "other")  # type: ignore[attr-defined]
 
 
 def test_settings_of_the_environment_go_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """
-    What the original does, the engine, the time of hooks and criu's options can be said from outside.
-    """
+    """What the original does, the engine, the time of hooks and criu's options can be said from outside."""
     monkeypatch.setenv("LIBCRIU_PY_THEN", "continue")
     monkeypatch.setenv("LIBCRIU_PY_HOOK_LIMIT", "2.5")
     monkeypatch.setenv("LIBCRIU_PY_OPTIONS", '{"tcp_close": true}')
@@ -297,9 +259,7 @@ def test_settings_of_the_environment_go_first(monkeypatch: pytest.MonkeyPatch, t
     ],
 )
 def test_wrong_settings_of_the_environment(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    One that cannot be is an error, before the warm-up.
-    """
+    """One that cannot be is an error, before the warm-up."""
     monkeypatch.setenv(f"LIBCRIU_PY_{variable}", value)
     with pytest.raises(ValueError, match=re.escape(repr(value))):
         checkpoint("snap")

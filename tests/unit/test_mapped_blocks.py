@@ -1,6 +1,4 @@
-"""
-What is mapped is written in blocks as large as the largest folio.
-"""
+"""What is mapped is written in blocks as large as the largest folio."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ SIZE = 5 * BLOCK
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[int]:
-    """
-    Open a file of random bytes.
-    """
+    """Open a file of random bytes."""
     path = tmp_path / "source"
     path.write_bytes(random.Random(1).randbytes(SIZE))
     fd = os.open(path, os.O_RDONLY)
@@ -35,9 +31,7 @@ def source(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[int]:
-    """
-    Open an empty file.
-    """
+    """Open an empty file."""
     fd = os.open(tmp_path / "target", os.O_RDWR | os.O_CREAT)
     yield fd
     os.close(fd)
@@ -45,9 +39,7 @@ def target(tmp_path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_each_piece_comes_to_its_place(source: int, target: int, seed: int) -> None:
-    """
-    Whatever the pieces and the holes between them, what was not taken is zeros.
-    """
+    """Whatever the pieces and the holes between them, what was not taken is zeros."""
     dice = random.Random(seed)
     content = os.pread(source, SIZE, 0)
     expected = bytearray(SIZE)
@@ -65,9 +57,7 @@ def test_each_piece_comes_to_its_place(source: int, target: int, seed: int) -> N
 
 
 def test_long_holes_stay_holes(source: int, target: int) -> None:
-    """
-    Zeros that nobody stored take no space, unless they are few.
-    """
+    """Zeros that nobody stored take no space, unless they are few."""
     writer = BlockWriter(target)
     writer.copy(source, 0, 0, PAGE)
     writer.copy(source, 0, 100 * PAGE, PAGE)
@@ -84,9 +74,7 @@ def test_long_holes_stay_holes(source: int, target: int) -> None:
 
 
 def test_a_source_that_ends_early_is_an_error(source: int, target: int) -> None:
-    """
-    A damaged pages file does not become zeros.
-    """
+    """A damaged pages file does not become zeros."""
     writer = BlockWriter(target)
     with pytest.raises(OSError, match="ends early") as caught:
         writer.copy(source, SIZE - PAGE, 0, 2 * PAGE)

@@ -1,6 +1,4 @@
-"""
-Small libraries, which are in `memory.img` as a whole, and what is never taken for one.
-"""
+"""Small libraries, which are in `memory.img` as a whole, and what is never taken for one."""
 
 from __future__ import annotations
 
@@ -46,18 +44,14 @@ Its last page is not a whole one, and 2 pages of bss follow.
 """
 LARGE = ELF.ljust(0x900 * PAGE)
 STORED = {number: page(f"{number:x}") for number in (0x104, 0x105, 0x107, 0x10F)}
-"""
-What was relocated, and a page each of the data and of the bss.
-"""
+"""What was relocated, and a page each of the data and of the bss."""
 ARENA = Vma(0x4000, 0x100)
 POOLS = spread(0x4000, pools(5, 0x40))
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Images]:
-    """
-    Write images of processes with a library, and map their memory.
-    """
+    """Write images of processes with a library, and map their memory."""
 
     def write(
         *processes: dict[int, bytes],
@@ -82,16 +76,12 @@ def make(tmp_path: Path) -> Callable[..., Images]:
 
 
 def of_library(made: Images, pid: int = 1) -> list[tuple[int, int]]:
-    """
-    Give the areas in the place of the library that are mapped from the file.
-    """
+    """Return the areas in the place of the library that are mapped from the file."""
     return [area for area in made.mapped(pid) if area[1] < ARENA.start]
 
 
 def test_a_small_library_is_mapped_as_a_whole(make: Callable[..., Images]) -> None:
-    """
-    Neighbours of one protection are one area; pages that nobody wrote to are those of the library's file.
-    """
+    """Neighbours of one protection are one area; pages that nobody wrote to are those of the library's file."""
     made = make()
     assert of_library(made) == [(0xF8, 0xF9), (0xF9, 0xFC), (0xFC, 0x106), (0x106, 0x110)]
     checked = made.check()
@@ -109,9 +99,7 @@ def test_a_small_library_is_mapped_as_a_whole(make: Callable[..., Images]) -> No
 
 @pytest.mark.parametrize("number", [0xF8, 0xF9, 0xFB, 0xFC, 0x104, 0x106, 0x107, 0x10D, 0x10E, 0x10F])
 def test_a_byte_anywhere_in_it_is_found(make: Callable[..., Images], number: int) -> None:
-    """
-    Each page is compared, those from the library's file and those that were written to.
-    """
+    """Each page is compared, those from the library's file and those that were written to."""
     made = make()
     made.memory.chmod(0o600)
     for offset in (0, PAGE - 1):
@@ -124,9 +112,7 @@ def test_a_byte_anywhere_in_it_is_found(make: Callable[..., Images], number: int
 
 @pytest.mark.parametrize(("field", "value"), [(m.PROT, 7), (m.FLAGS, 0x22), (m.FLAGS, 1), (m.PGOFF, 2 * PAGE)])
 def test_another_area_is_found(make: Callable[..., Images], field: int, value: int) -> None:
-    """
-    Code that was another one, of no file, or of another part of it, is refused.
-    """
+    """Code that was another one, of no file, or of another part of it, is refused."""
     made = make()
     made.change_before(lambda areas: areas[1].set(field, value))
     with pytest.raises(ImageError):
@@ -134,9 +120,7 @@ def test_another_area_is_found(make: Callable[..., Images], field: int, value: i
 
 
 def test_a_library_that_changes_meanwhile_is_refused(make: Callable[..., Images], tmp_path: Path) -> None:
-    """
-    What cannot be compared is not taken for equal.
-    """
+    """What cannot be compared is not taken for equal."""
     made = make()
     (tmp_path / "libsome.so").write_bytes(ELF + b"more")
     with pytest.raises(ImageError, match=r"libsome\.so cannot be compared"):
@@ -156,9 +140,7 @@ def test_a_library_that_changes_meanwhile_is_refused(make: Callable[..., Images]
     ids=["the program", "no library", "one that is looked for", "another one", "too short", "large"],
 )
 def test_others_stay_what_they_are(make: Callable[..., Images], settings: dict[str, object]) -> None:
-    """
-    Of them, what was written to is mapped as ever, where it is long enough.
-    """
+    """Of them, what was written to is mapped as ever, where it is long enough."""
     made = make(**settings)
     assert made.mapped()[-1] == (0x4000, 0x4100)
     with Memory(str(made.after), 1) as after:
@@ -168,9 +150,7 @@ def test_others_stay_what_they_are(make: Callable[..., Images], settings: dict[s
 
 
 def test_an_earlier_memory_image_is_no_library(make: Callable[..., Images], tmp_path: Path) -> None:
-    """
-    A copy with code from the memory of its snapshot, when it is dumped, keeps that file, and needs it.
-    """
+    """A copy with code from the memory of its snapshot, when it is dumped, keeps that file, and needs it."""
     elsewhere = tmp_path / "earlier"
     elsewhere.mkdir()
     made = make(name="earlier/memory.img", elf=b"\x7fELF\x02".ljust(len(ELF), b"\x55"))
@@ -179,9 +159,7 @@ def test_an_earlier_memory_image_is_no_library(make: Callable[..., Images], tmp_
 
 
 def test_forked_processes_share_it(make: Callable[..., Images]) -> None:
-    """
-    A child's library is the parent's; an area in which it differs is in the file once more.
-    """
+    """A child's library is the parent's; an area in which it differs is in the file once more."""
     made = make(STORED, STORED | {0x108: page("of the child")}, STORED)
     assert of_library(made, 1) == of_library(made, 3) == [(0xF8, 0xF9), (0xF9, 0xFC), (0xFC, 0x106), (0x106, 0x110)]
     assert of_library(made, 2) == [(0xF8, 0xF9), (0xF9, 0xFC), (0xFC, 0x106), (0x106, 0x10E), (0x10E, 0x110)]
@@ -196,9 +174,7 @@ def test_forked_processes_share_it(make: Callable[..., Images]) -> None:
 
 
 def test_another_library_in_a_child_is_not_shared(make: Callable[..., Images]) -> None:
-    """
-    Equal addresses are not enough: the part of the file must be the same.
-    """
+    """Equal addresses are not enough: the part of the file must be the same."""
     made = make(STORED, STORED)
     with Memory(str(made.before), 1) as one, Memory(str(made.before), 2) as other:
         layout = plan.Layout()

@@ -1,6 +1,4 @@
-"""
-Bss behind the data of libraries, and neighbouring mappings that become one area, which the check sees through.
-"""
+"""Bss behind the data of libraries, and neighbouring mappings that become one area, which the check sees through."""
 
 from __future__ import annotations
 
@@ -42,25 +40,17 @@ CODE = Vma(0xF8, 4, FILE, prot=5, flags=2, shmid=LIBRARY)
 DATA = Vma(0xFC, 18, FILE, prot=3, flags=2, shmid=LIBRARY, pgoff=4 * PAGE)
 BSS = Vma(0x10E, 2)
 ARENA = Vma(0x10E, 2 + 0x100)
-"""
-The bss, and an arena of pymalloc behind it, which the kernel has made one area.
-"""
+"""The bss, and an arena of pymalloc behind it, which the kernel has made one area."""
 ELF = library((4 * PAGE + 0x10, 17 * PAGE + 0x20, 19 * PAGE))
-"""
-Its data ends in page 21 of the file, and 2 pages of bss follow.
-"""
+"""Its data ends in page 21 of the file, and 2 pages of bss follow."""
 STORED = {number: page(f"{number:x}") for number in range(0x104, 0x110)}
-"""
-The first 8 pages of the data were not written to.
-"""
+"""The first 8 pages of the data were not written to."""
 POOLS = spread(0x110, pools(5, 0x40))
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Images]:
-    """
-    Write images of processes with a library, and map their memory.
-    """
+    """Write images of processes with a library, and map their memory."""
 
     def write(
         areas: Sequence[Vma], *processes: dict[int, bytes], elf: bytes = ELF, brk: tuple[int, int] = (0, 0)
@@ -79,9 +69,7 @@ def make(tmp_path: Path) -> Callable[..., Images]:
 
 
 def test_data_bss_and_what_is_behind_become_one(make: Callable[..., Images]) -> None:
-    """
-    What was written of the data, the bss, however short, and an arena are one mapping, which has all their pages.
-    """
+    """What was written of the data, the bss, however short, and an arena are one mapping, which has all their pages."""
     made = make([CODE, DATA, ARENA], STORED | POOLS)
     assert made.mapped() == [(0x104, 0x210)]
     checked = made.check()
@@ -98,9 +86,7 @@ def test_data_bss_and_what_is_behind_become_one(make: Callable[..., Images]) -> 
 
 @pytest.mark.parametrize("number", [0x104, 0x10D, 0x10E, 0x10F, 0x110, 0x20F])
 def test_a_byte_anywhere_in_it_is_found(make: Callable[..., Images], number: int) -> None:
-    """
-    Each part of one mapping is compared, on both sides of each border.
-    """
+    """Each part of one mapping is compared, on both sides of each border."""
     made = make([CODE, DATA, ARENA], STORED | POOLS)
     made.memory.chmod(0o600)
     for offset in (0, PAGE - 1):
@@ -116,9 +102,7 @@ def test_a_byte_anywhere_in_it_is_found(make: Callable[..., Images], number: int
 
 @pytest.mark.parametrize("number", [0x104, 0x106, 0x10D])
 def test_a_clean_page_of_a_file_in_it_is_found(make: Callable[..., Images], number: int) -> None:
-    """
-    A mapping of which a part is not what is in the library's file, where nobody wrote to that, is refused.
-    """
+    """A mapping of which a part is not what is in the library's file, where nobody wrote to that, is refused."""
     made = make([CODE, DATA, ARENA], STORED | POOLS)
     shutil.rmtree(made.before)
     less = {at: content for at, content in (STORED | POOLS).items() if at != number}
@@ -143,9 +127,7 @@ def test_a_clean_page_of_a_file_in_it_is_found(make: Callable[..., Images], numb
     ],
 )
 def test_another_area_in_it_is_found(make: Callable[..., Images], field: int, value: int | bytes) -> None:
-    """
-    Areas become one only if they are alike, with no gap between them, and none is the heap or special.
-    """
+    """Areas become one only if they are alike, with no gap between them, and none is the heap or special."""
     made = make([CODE, DATA, ARENA], STORED | POOLS)
     made.check()
     made.change_before(lambda areas: areas[2].set(field, value))
@@ -154,9 +136,7 @@ def test_another_area_in_it_is_found(make: Callable[..., Images], field: int, va
 
 
 def test_growing_memory_is_never_mapped(make: Callable[..., Images]) -> None:
-    """
-    A mapping that grows downwards, as the original area did, is refused, too.
-    """
+    """A mapping that grows downwards, as the original area did, is refused, too."""
     made = make([CODE, DATA, ARENA], STORED | POOLS)
     made.change_before(lambda areas: areas[2].set(m.FLAGS, 0x122))
     path = made.after / "mm-1.img"
@@ -175,9 +155,7 @@ def test_growing_memory_is_never_mapped(make: Callable[..., Images]) -> None:
 
 
 def test_the_heap_stays_an_area_of_its_own(make: Callable[..., Images]) -> None:
-    """
-    The heap right behind the bss of a program is mapped, but not as one with it.
-    """
+    """The heap right behind the bss of a program is mapped, but not as one with it."""
     heap = Vma(0x110, 8, ANON | m.HEAP)
     pages = STORED | spread(0x110, chunks(8 * PAGE))
     made = make([CODE, DATA, BSS, heap], pages, brk=(0x110, 0x118))
@@ -186,9 +164,7 @@ def test_the_heap_stays_an_area_of_its_own(make: Callable[..., Images]) -> None:
 
 
 def test_bss_in_the_area_of_the_heap_is_left_to_it(make: Callable[..., Images]) -> None:
-    """
-    Where the kernel has made bss and heap one area, all of it is the heap's.
-    """
+    """Where the kernel has made bss and heap one area, all of it is the heap's."""
     made = make(
         [CODE, DATA, Vma(0x10E, 10, ANON | m.HEAP)], STORED | spread(0x110, chunks(8 * PAGE)), brk=(0x110, 0x118)
     )
@@ -197,9 +173,7 @@ def test_bss_in_the_area_of_the_heap_is_left_to_it(make: Callable[..., Images]) 
 
 
 def test_large_blocks_stay_areas_of_their_own(make: Callable[..., Images]) -> None:
-    """
-    A large block of malloc, which may get a file of its own, does not become one with an arena behind it.
-    """
+    """A large block of malloc, which may get a file of its own, does not become one with an arena behind it."""
     pages = STORED | spread(0x1002, block(34)) | spread(0x1024, pools(5, 0x40))
     made = make([CODE, DATA, BSS, Vma(0x1002, 0x122)], pages)
     assert made.mapped() == [(0x104, 0x110), (0x1003, 0x1024), (0x1024, 0x1124)]
@@ -207,9 +181,7 @@ def test_large_blocks_stay_areas_of_their_own(make: Callable[..., Images]) -> No
 
 
 def test_forked_processes_have_it_too(make: Callable[..., Images]) -> None:
-    """
-    A child's mapping of the parent's bytes is one area as well; pages in which it differs are its own.
-    """
+    """A child's mapping of the parent's bytes is one area as well; pages in which it differs are its own."""
     child = STORED | POOLS | {0x10D: page("data of the child"), 0x10F: page("bss of the child")}
     made = make([CODE, DATA, ARENA], STORED | POOLS, child)
     assert made.mapped(1) == made.mapped(2) == [(0x104, 0x210)]
@@ -232,27 +204,21 @@ def test_forked_processes_have_it_too(make: Callable[..., Images]) -> None:
     ids=["none", "elsewhere", "another file", "no library", "cut off", "damaged"],
 )
 def test_other_memory_behind_data_is_not_bss(make: Callable[..., Images], elf: bytes, why: str) -> None:
-    """
-    Anonymous memory right behind a library's data stays copied if the library's file does not say that it is bss.
-    """
+    """Anonymous memory right behind a library's data stays copied if the library's file does not say that it is bss."""
     made = make([CODE, DATA, BSS], STORED, elf=elf)
     assert made.mapped() == [(0x104, 0x10E)], why
     assert made.check().copied == 2 * PAGE
 
 
 def test_only_ordinary_memory_is_bss(make: Callable[..., Images]) -> None:
-    """
-    Bss that the program has protected or locked stays copied; what is before it is mapped.
-    """
+    """Bss that the program has protected or locked stays copied; what is before it is mapped."""
     made = make([CODE, DATA, Vma(0x10E, 1), Vma(0x10F, 1, flags=0x2022)], STORED)
     assert made.mapped() == [(0x104, 0x10F)]
     made.check()
 
 
 class Shown(NamedTuple):
-    """
-    An area as the kernel shows it.
-    """
+    """An area as the kernel shows it."""
 
     start: int
     end: int
@@ -262,9 +228,7 @@ class Shown(NamedTuple):
 
 
 def shown() -> list[Shown]:
-    """
-    Give the areas of this process.
-    """
+    """Return the areas of this process."""
     found = []
     with open("/proc/self/maps", encoding="utf-8") as maps:
         for line in maps:
@@ -275,9 +239,7 @@ def shown() -> list[Shown]:
 
 
 def test_the_bss_of_this_process(tmp_path: Path) -> None:
-    """
-    Behind the data of each library that this process has, the kernel shows as much anonymous memory as is expected.
-    """
+    """Behind the data of each library of this process, the kernel shows as much anonymous memory as is expected."""
     areas = shown()
     paths = sorted({area.name for area in areas if "x" in area.rights and area.name.startswith("/")})
     seen = 0

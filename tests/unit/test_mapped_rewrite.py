@@ -1,6 +1,4 @@
-"""
-Rewriting images so that memory is mapped, and the check that compares both sets.
-"""
+"""Rewriting images so that memory is mapped, and the check that compares both sets."""
 
 from __future__ import annotations
 
@@ -44,16 +42,12 @@ STACK = Vma(0x9000, 40, flags=0x122)
 
 
 def everything_known(memory: Memory, **_: object) -> list[Owned]:
-    """
-    Take two areas for known.
-    """
+    """Take two areas for known."""
     return [Owned(v.start * PAGE, (v.start + v.pages) * PAGE, kind) for v, kind in ((DATA, "library data"), (BIG, "x"))]
 
 
 def content(tag: str = "") -> dict[int, bytes]:
-    """
-    Give pages of all areas: some holes, short and long.
-    """
+    """Return pages of all areas: some holes, short and long."""
     stored = [*range(0x106, 0x118), *range(0x1000, 0x1020), *range(0x1028, 0x1080), *range(0x1100, 0x1190)]
     stored += [*range(0x2000, 0x2010), *range(0x9010, 0x9028)]
     return {number: page(f"{tag if 0x1000 <= number < 0x1004 else ''}{number:x}") for number in stored}
@@ -61,9 +55,7 @@ def content(tag: str = "") -> dict[int, bytes]:
 
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Images]:
-    """
-    Write images of processes and map their memory.
-    """
+    """Write images of processes and map their memory."""
     monkeypatch.setattr(optimize, "recognise", everything_known)
     monkeypatch.setattr(optimize, "WORTH_IT", 0)
 
@@ -82,9 +74,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ima
 
 @pytest.mark.parametrize("wide", [True, False], ids=["64-bit counts", "32-bit counts"])
 def test_memory_is_the_same_and_most_is_mapped(images: Callable[..., Images], wide: bool) -> None:  # noqa: FBT001
-    """
-    Pages move to memory.img; holes, unknown owners and the stack stay what they were.
-    """
+    """Pages move to memory.img; holes, unknown owners and the stack stay what they were."""
     made = images(wide=wide)
     checked = made.check()
     assert checked.mapped >= (0x12 + 0x20 + 0x58 + 0x90) * PAGE
@@ -104,9 +94,7 @@ def test_memory_is_the_same_and_most_is_mapped(images: Callable[..., Images], wi
 
 
 def test_forked_processes_share_what_is_equal(images: Callable[..., Images]) -> None:
-    """
-    A child's equal pages are stored once; those that differ, or that it has not, stay its own.
-    """
+    """A child's equal pages are stored once; those that differ, or that it has not, stay its own."""
     child = content("child ")
     for number in range(0x1040, 0x1044):
         del child[number]
@@ -124,9 +112,7 @@ def test_forked_processes_share_what_is_equal(images: Callable[..., Images]) -> 
 
 
 def change_byte(path: Path, offset: int) -> None:
-    """
-    Change one byte of a file.
-    """
+    """Change one byte of a file."""
     path.chmod(0o600)
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
@@ -134,9 +120,7 @@ def change_byte(path: Path, offset: int) -> None:
 
 
 def change_area(made: Images, change: Callable[[Message], None], place: int) -> None:
-    """
-    Change an area of the rewritten images.
-    """
+    """Change an area of the rewritten images."""
     path = made.after / "mm-1.img"
     (mm,) = framing.read(str(path), "mm")
     areas = [Message.parse(data) for data in mm.all_bytes(m.MM_VMAS)]
@@ -153,9 +137,7 @@ def change_area(made: Images, change: Callable[[Message], None], place: int) -> 
 )
 @pytest.mark.parametrize("place", range(8))
 def test_any_other_area_is_found(images: Callable[..., Images], number: int, place: int) -> None:
-    """
-    An area, mapped or not, that differs in anything fails the check.
-    """
+    """An area, mapped or not, that differs in anything fails the check."""
     made = images()
     made.check()
 
@@ -172,9 +154,7 @@ def test_any_other_area_is_found(images: Callable[..., Images], number: int, pla
 
 @pytest.mark.parametrize("name", ["memory.img", "pages-1.img", "files.img", "core-1.img", "pagemap-1.img"])
 def test_any_other_byte_is_found(images: Callable[..., Images], name: str) -> None:
-    """
-    A single bit that differs, in memory or in an image, fails the check.
-    """
+    """A single bit that differs, in memory or in an image, fails the check."""
     made = images()
     path = made.memory if name == "memory.img" else made.after / name
     size = path.stat().st_size
@@ -188,9 +168,7 @@ def test_any_other_byte_is_found(images: Callable[..., Images], name: str) -> No
 
 
 def test_short_pieces_are_mapped_where_they_are_whole_areas(tmp_path: Path) -> None:
-    """
-    Two pages that are an area are mapped; two pages of a longer one would be a further area, and are copied.
-    """
+    """Two pages that are an area are mapped; two pages of a longer one would be a further area, and are copied."""
     whole, part = Vma(0x3000, 2), Vma(0x4000, 100)
     pages = {number: page(f"{number:x}") for number in (0x3000, 0x3001, 0x4000, 0x4001)}
     write_process(tmp_path / "images", 1, [whole, part], pages)
@@ -200,9 +178,7 @@ def test_short_pieces_are_mapped_where_they_are_whole_areas(tmp_path: Path) -> N
 
 
 def test_a_byte_in_a_hole_is_found(images: Callable[..., Images]) -> None:
-    """
-    What was never written to is zeros in memory.img too.
-    """
+    """What was never written to is zeros in memory.img too."""
     made = images()
     with Memory(str(made.after), 1) as after:
         (area,) = [area for area in after.areas if area.start == 0x1000 * PAGE]
@@ -212,9 +188,7 @@ def test_a_byte_in_a_hole_is_found(images: Callable[..., Images]) -> None:
 
 
 def test_a_missing_and_an_additional_file_are_found(images: Callable[..., Images]) -> None:
-    """
-    The rewritten directory has the same files.
-    """
+    """The rewritten directory has the same files."""
     made = images()
     (made.after / "more.img").write_bytes(b"")
     with pytest.raises(ImageError, match="other files"):
@@ -223,9 +197,7 @@ def test_a_missing_and_an_additional_file_are_found(images: Callable[..., Images
 
 @pytest.mark.parametrize(("flags", "reason"), [(m.PE_PRESENT | m.PE_PARENT, "parent"), (m.PE_PRESENT | 8, "not known")])
 def test_pages_in_another_form_stay_copied(tmp_path: Path, flags: int, reason: str) -> None:
-    """
-    Incremental dumps, and whatever a newer CRIU stores pages as, are left alone, and the reason is given.
-    """
+    """Incremental dumps, and whatever a newer CRIU stores pages as, are left alone, and the reason is given."""
     directory = tmp_path / "images"
     write_process(directory, 1, [BIG], {0x1000: page("x")})
     write_rest(directory)
@@ -245,9 +217,7 @@ def test_pages_in_another_form_stay_copied(tmp_path: Path, flags: int, reason: s
 def test_a_failed_check_leaves_the_images(
     tmp_path: Path, images: Callable[..., Images], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    When the rewritten images turn out to differ, the original ones stay, and nothing else.
-    """
+    """When the rewritten images turn out to differ, the original ones stay, and nothing else."""
     real = rewrite.copy
 
     def wrong(source: int, source_offset: int, target: int, target_offset: int, size: int) -> None:
@@ -261,9 +231,7 @@ def test_a_failed_check_leaves_the_images(
 
 
 def test_no_room_for_the_file_leaves_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Where memory.img cannot be written in full, the memory stays copied, and the reason is given.
-    """
+    """Where memory.img cannot be written in full, the memory stays copied, and the reason is given."""
     monkeypatch.setattr(optimize, "recognise", everything_known)
     write_process(tmp_path / "images", 1, [CODE, DATA, BIG, OTHER, STACK], content())
     write_rest(tmp_path / "images", "/bin/true")
@@ -281,9 +249,7 @@ def test_no_room_for_the_file_leaves_the_images(tmp_path: Path, monkeypatch: pyt
 
 
 def test_file_systems_that_cannot_copy(images: Callable[..., Images], monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Where copy_file_range(2) does not work, the content is read and written.
-    """
+    """Where copy_file_range(2) does not work, the content is read and written."""
 
     def refuse(*_: object) -> int:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -293,16 +259,12 @@ def test_file_systems_that_cannot_copy(images: Callable[..., Images], monkeypatc
 
 
 def test_copy_as_asked_for_changes_nothing(tmp_path: Path) -> None:
-    """
-    With "copy" the images are not even looked at.
-    """
+    """With "copy" the images are not even looked at."""
     assert optimize.map_memory(str(tmp_path / "none"), str(tmp_path / "m"), KEY, wanted="copy").kind == "copy"
 
 
 def test_special_areas_are_never_mapped(images: Callable[..., Images]) -> None:
-    """
-    The check refuses a mapping in the place of locked, shared or growing memory.
-    """
+    """The check refuses a mapping in the place of locked, shared or growing memory."""
     made = images()
     for flags, status in ((0x2022, ANON), (0x122, ANON), (0x21, 0x101)):
         path = made.before / "mm-1.img"

@@ -1,6 +1,4 @@
-"""
-The one reader of mountinfo.
-"""
+"""The one reader of mountinfo."""
 
 from __future__ import annotations
 

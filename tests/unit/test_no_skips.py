@@ -1,6 +1,4 @@
-"""
-The test run itself: in CI a skip is a failure, and system tests must have run.
-"""
+"""The test run itself: in CI a skip is a failure, and system tests must have run."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTEST_D
 def run_pytest(
     directory: Path, code: str, *arguments: str, name: str = "test_it.py"
 ) -> subprocess.CompletedProcess[str]:
-    """
-    Run one test file under this tree's conftest.py.
-    """
+    """Run one test file under this tree's conftest.py."""
     path = directory / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(code, encoding="utf-8")
@@ -30,9 +26,7 @@ def run_pytest(
 
 
 def test_skip_is_a_failure(tmp_path: Path) -> None:
-    """
-    Every kind of skip fails under --no-skips, its reason told, and passes without.
-    """
+    """Every kind of skip fails under --no-skips, its reason told, and passes without."""
     kinds = {
         "call": "import pytest\ndef test_it():\n    pytest.skip('reason: call')\n",
         "mark": "import pytest\n@pytest.mark.skip(reason='reason: mark')\ndef test_it():\n    pass\n",
@@ -49,9 +43,7 @@ def test_skip_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_expected_failure_is_no_skip(tmp_path: Path) -> None:
-    """
-    A test marked xfail may fail.
-    """
+    """A test marked xfail may fail."""
     code = "import pytest\n@pytest.mark.xfail\ndef test_it():\n    assert False\n"
     done = run_pytest(tmp_path, code, "--no-skips")
     assert (done.returncode, "1 xfailed" in done.stdout) == (0, True), done.stdout
@@ -59,18 +51,14 @@ def test_expected_failure_is_no_skip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "status"), [("def test_it():\n    pass\n", 0), ("def helper():\n    pass\n", 1)])
 def test_system_tests_must_run(tmp_path: Path, code: str, status: int) -> None:
-    """
-    A run over tests/system in which no test runs has failed.
-    """
+    """A run over tests/system in which no test runs has failed."""
     done = run_pytest(tmp_path, code, "--no-skips", "tests/system", name="tests/system/test_it.py")
     assert done.returncode == status, done.stdout + done.stderr
     assert ("no system test ran" in done.stdout) == bool(status)
 
 
 def test_failure_shows_the_logs(tmp_path: Path) -> None:
-    """
-    What CRIU logged below the test's directory is printed with the failure.
-    """
+    """What CRIU logged below the test's directory is printed with the failure."""
     code = "def test_it(tmp_path):\n    (tmp_path / 'dump.log').write_text('reason ' * 2)\n    assert False\n"
     shown = run_pytest(tmp_path, code).stdout
     assert "dump.log" in shown
@@ -78,9 +66,7 @@ def test_failure_shows_the_logs(tmp_path: Path) -> None:
 
 
 def test_inherited_descriptors_are_closed(tmp_path: Path) -> None:
-    """
-    What the starting program left open is not in the way of a test that dumps itself.
-    """
+    """What the starting program left open is not in the way of a test that dumps itself."""
     code = "import os\ndef test_it():\n    assert not os.path.exists('/proc/self/fd/99')\n"
     os.dup2(0, 99)
     try:

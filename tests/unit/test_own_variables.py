@@ -1,6 +1,4 @@
-"""
-What is taken for the environment that a process was started with.
-"""
+"""What is taken for the environment that a process was started with."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ from libcriu_py.program import environment as own_variables
 
 
 def test_start_is_that_of_the_kernel() -> None:
-    """
-    Any bytes, and no variables at all; what is set later is a change.
-    """
+    """Any bytes, and no variables at all; what is set later is a change."""
     code = (
         "import os; from libcriu_py.program import environment as own; own.note(lambda name: name == 'HIDDEN')\n"
         "os.environ['LATER'] = '1'; os.environ['HIDDEN'] = '2'; os.environ.pop('OLD', None)\n"
@@ -43,16 +39,12 @@ def test_start_is_that_of_the_kernel() -> None:
     ],
 )
 def test_only_what_looks_like_an_environment_is_one(block: bytes, found: dict[bytes, bytes] | None) -> None:
-    """
-    A process may write into the block; secrets are not copied out of it.
-    """
+    """A process may write into the block; secrets are not copied out of it."""
     assert own_variables._parse(bytearray(block), lambda name: name == "SECRET") == found
 
 
 def test_block_of_this_process() -> None:
-    """
-    Its place is where the kernel says.
-    """
+    """Its place is where the kernel says."""
     start, end = own_variables.initial_block()
     with open("/proc/self/environ", "rb") as file:
         assert len(file.read()) == end - start

@@ -1,6 +1,4 @@
-"""
-Pages are listed as they are used, and fetched without a change to what is in them.
-"""
+"""Pages are listed as they are used, and fetched without a change to what is in them."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ WORD = struct.Struct("QQQ")
 
 @contextmanager
 def file_of(ranges: Sequence[Range]) -> Iterator[int]:
-    """
-    Give the descriptor of a file of pages.
-    """
+    """Yield the descriptor of a file of pages."""
     fd = os.memfd_create("pages")
     try:
         os.write(fd, b"".join(WORD.pack(*values) for values in ranges))
@@ -38,9 +34,7 @@ def file_of(ranges: Sequence[Range]) -> Iterator[int]:
 
 
 def listed(limit: int = 1 << 30) -> list[Range] | None:
-    """
-    List the pages of this process; None where that is refused.
-    """
+    """List the pages of this process; None where that is refused."""
     fd = os.memfd_create("pages")
     try:
         if not support.list_pages(os.getpid(), limit, fd):
@@ -52,9 +46,7 @@ def listed(limit: int = 1 << 30) -> list[Range] | None:
 
 
 def state_of(ranges: Sequence[Range], start: int) -> list[str]:
-    """
-    Tell for each page of an area whether it is listed as written, as read, or not at all.
-    """
+    """Return for each page of an area whether it is listed as written, as read, or not at all."""
     state = ["-"] * PAGES
     for first, last, written in ranges:
         for address in range(max(first, start), min(last, start + PAGES * mmap.PAGESIZE), mmap.PAGESIZE):
@@ -63,9 +55,7 @@ def state_of(ranges: Sequence[Range], start: int) -> list[str]:
 
 
 def faults(area: mmap.mmap, *, write: bool) -> int:
-    """
-    Count the faults of touching each page of an area.
-    """
+    """Count the faults of touching each page of an area."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for offset in range(0, len(area), mmap.PAGESIZE):
         if write:
@@ -77,9 +67,7 @@ def faults(area: mmap.mmap, *, write: bool) -> int:
 
 @contextmanager
 def private_mapping(path: Path) -> Iterator[tuple[mmap.mmap, int, bytes]]:
-    """
-    Map a file privately; gives the mapping, its address and the content.
-    """
+    """Map a file privately; gives the mapping, its address and the content."""
     content = os.urandom(PAGES * mmap.PAGESIZE)
     path.write_bytes(content)
     with path.open("rb") as file:
@@ -92,9 +80,7 @@ def private_mapping(path: Path) -> Iterator[tuple[mmap.mmap, int, bytes]]:
 
 
 def test_fetched_pages_fault_no_more(tmp_path: Path) -> None:
-    """
-    Those to be written can be written without a fault, and hold what they held; so does the file.
-    """
+    """Those to be written can be written without a fault, and hold what they held; so does the file."""
     with private_mapping(tmp_path / "file") as (area, start, content):
         with file_of([(start, start + len(area), 1)]) as fd:
             support.fetch_pages(fd)
@@ -105,9 +91,7 @@ def test_fetched_pages_fault_no_more(tmp_path: Path) -> None:
 
 
 def test_pages_to_be_read_stay_those_of_the_file(tmp_path: Path) -> None:
-    """
-    They are mapped, and nothing of them is copied until it is written.
-    """
+    """They are mapped, and nothing of them is copied until it is written."""
     with private_mapping(tmp_path / "file") as (area, start, content):
         with file_of([(start, start + len(area), 0)]) as fd:
             support.fetch_pages(fd)
@@ -118,9 +102,7 @@ def test_pages_to_be_read_stay_those_of_the_file(tmp_path: Path) -> None:
 
 
 def test_list_tells_written_from_read(tmp_path: Path) -> None:
-    """
-    The list of one is what another fetches: exactly the written pages are written.
-    """
+    """The list of one is what another fetches: exactly the written pages are written."""
     with private_mapping(tmp_path / "file") as (area, start, _):
         for page in (3, 4, 200):
             area[page * mmap.PAGESIZE] ^= 1
@@ -129,18 +111,14 @@ def test_list_tells_written_from_read(tmp_path: Path) -> None:
 
 
 def test_limit() -> None:
-    """
-    A process that has written more is not listed, nor is one that has ended.
-    """
+    """A process that has written more is not listed, nor is one that has ended."""
     assert listed(1 << 12) is None
     with file_of([]) as fd:
         assert not support.list_pages(0x7FFFFFFF, 1 << 30, fd)
 
 
 def test_nonsense_does_no_harm(tmp_path: Path) -> None:
-    """
-    Ranges that are not there, or are none, are passed over.
-    """
+    """Ranges that are not there, or are none, are passed over."""
     with private_mapping(tmp_path / "file") as (area, start, content):
         ranges = [(0, 1 << 63, 1), (start + 1, start + 5, 1), (start + 8192, start, 0), (1 << 62, 1 << 63, 0)]
         with file_of([*ranges, (start, start + mmap.PAGESIZE, 1)]) as fd:

@@ -1,6 +1,4 @@
-"""
-`run_main` against the interpreter: every program is started both ways, and nothing it can see or show may differ.
-"""
+"""`run_main` against the interpreter: every program is started both ways, and nothing it can see or show may differ."""
 
 import json
 import os
@@ -35,9 +33,7 @@ assert vars(main) is globals()
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """
-    Give a directory with programs of every kind.
-    """
+    """Return a directory with programs of every kind."""
     (tmp_path / "ours.py").write_text(OURS)
     (tmp_path / "report.py").write_text(REPORT)
     (tmp_path / "sub").mkdir()
@@ -86,9 +82,7 @@ def here(tmp_path: Path) -> Path:
 
 
 def start(args: list[str], cwd: Path, stdin: str = "") -> tuple[int, str, str]:
-    """
-    Run an interpreter and return its status and output, with addresses made equal.
-    """
+    """Run an interpreter and return its status and output, with addresses made equal."""
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, *args], cwd=cwd, env=env, input=stdin, capture_output=True, text=True, check=False, timeout=60
@@ -134,16 +128,12 @@ def start(args: list[str], cwd: Path, stdin: str = "") -> tuple[int, str, str]:
     ids=lambda args: " ".join(args)[:24].replace("\n", " ") or "nothing",
 )
 def test_program_behaves_as_started_by_python(here: Path, args: list[str]) -> None:
-    """
-    Status, output, traceback, sys.argv, sys.path and the attributes of __main__ are those of a conventional start.
-    """
+    """Status, output, traceback, sys.argv, sys.path and attributes of __main__ are those of a conventional start."""
     assert start(["ours.py", *args], here, REPORT) == start(args, here, REPORT)
 
 
 def test_report_is_not_empty(here: Path) -> None:
-    """
-    The comparison above compares something.
-    """
+    """The comparison above compares something."""
     status, out, err = start(["ours.py", "report.py", "x"], here)
     assert (status, err) == (0, "")
     names, name, file, argv, path = json.loads(out)
@@ -153,9 +143,7 @@ def test_report_is_not_empty(here: Path) -> None:
 
 
 def test_second_program_replaces_the_path_of_the_first(here: Path) -> None:
-    """
-    sys.path holds the directory of one main program at a time, where the first one's was.
-    """
+    """sys.path holds the directory of one main program at a time, where the first one's was."""
     (here / "twice.py").write_text(OURS.replace("run_main(*", "\nimport os\n") + "")
     source = OURS.rpartition("run_main")[0] + (
         "from libcriu_py.program.main import Program\n"
@@ -172,9 +160,7 @@ def test_second_program_replaces_the_path_of_the_first(here: Path) -> None:
 
 
 def test_arguments_are_put_into_the_list_that_is_there(here: Path) -> None:
-    """
-    Modules that hold on to sys.argv see those of the program.
-    """
+    """Modules that hold on to sys.argv see those of the program."""
     (here / "in_place.py").write_text(
         f"import sys\nsys.path.append({PACKAGE!r})\n"
         "from libcriu_py.program.main import Program, run_main\n"
@@ -185,17 +171,13 @@ def test_arguments_are_put_into_the_list_that_is_there(here: Path) -> None:
 
 
 def test_isolated_interpreter_gets_no_directory_on_its_path(here: Path) -> None:
-    """
-    -I keeps the program's directory off sys.path, as in a conventional start.
-    """
+    """-I keeps the program's directory off sys.path, as in a conventional start."""
     ours = start(["-I", "ours.py", "report.py"], here)
     assert ours == start(["-I", "report.py"], here)
 
 
 def test_changed_directories_are_looked_at_again(here: Path) -> None:
-    """
-    A module that appeared after another import from the same directory is found.
-    """
+    """A module that appeared after another import from the same directory is found."""
     source = OURS.rpartition("run_main")[0] + (
         "import os\n"
         "try:\n    import late\nexcept ImportError: pass\n"
@@ -211,9 +193,7 @@ def test_changed_directories_are_looked_at_again(here: Path) -> None:
 
 @pytest.mark.parametrize("args", [["-m"], ["-c"], ["-x", "a.py"], ["--help"]])
 def test_other_options_of_the_interpreter_are_refused(args: list[str]) -> None:
-    """
-    A restored interpreter has the options it was started with, and says so.
-    """
+    """A restored interpreter has the options it was started with, and says so."""
     with pytest.raises(ValueError, match=r"option"):
         parse_program(args)
 
@@ -228,8 +208,6 @@ def test_other_options_of_the_interpreter_are_refused(args: list[str]) -> None:
     ],
 )
 def test_arguments_name_the_same_program(program: Program, args: list[str]) -> None:
-    """
-    What a program puts on a conventional command line is read back as the program.
-    """
+    """What a program puts on a conventional command line is read back as the program."""
     assert program.arguments() == args
     assert parse_program([*args]) == (program, [])

@@ -1,6 +1,4 @@
-"""
-The public names of the package.
-"""
+"""The public names of the package."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ import libcriu_py
 
 
 def test_every_public_name_is_there() -> None:
-    """
-    Each name of __all__ can be imported, and is not a module of the same name.
-    """
+    """Each name of __all__ can be imported, and is not a module of the same name."""
     assert sorted(libcriu_py._HOME) == sorted(libcriu_py.__all__)
     for name in libcriu_py.__all__:
         assert not isinstance(getattr(libcriu_py, name), ModuleType)
@@ -41,34 +37,26 @@ PROMISED = {
 
 @pytest.mark.parametrize("module", PROMISED)
 def test_modules_that_users_import_stay(module: str) -> None:
-    """
-    What is imported from a module by name is there, wherever it is written.
-    """
+    """What is imported from a module by name is there, wherever it is written."""
     found = importlib.import_module(f"libcriu_py.{module}")
     assert [name for name in PROMISED[module] if not hasattr(found, name)] == []
 
 
 def test_unknown_name() -> None:
-    """
-    Other names are an AttributeError, as of any module.
-    """
+    """Other names are an AttributeError, as of any module."""
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         libcriu_py.nothing  # noqa: B018
 
 
 def test_import_of_the_package_loads_nothing() -> None:
-    """
-    What is not used is not loaded, the C extension above all.
-    """
+    """What is not used is not loaded, the C extension above all."""
     code = "import sys, libcriu_py; print([name for name in sys.modules if name.startswith('libcriu_py')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['libcriu_py']\n"
 
 
 def test_restore_path_loads_nothing_heavy() -> None:
-    """
-    A launcher does not pay for what it does not need.
-    """
+    """A launcher does not pay for what it does not need."""
     heavy = (
         "argparse",
         "asyncio",
@@ -92,9 +80,7 @@ def test_restore_path_loads_nothing_heavy() -> None:
 
 
 def test_a_checkpoint_loads_no_library_for_the_original_alone() -> None:
-    """
-    What is loaded before the dump is mapped by each copy.
-    """
+    """What is loaded before the dump is mapped by each copy."""
     modules = (
         *(
             "criu.client",

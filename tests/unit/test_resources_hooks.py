@@ -1,6 +1,4 @@
-"""
-Critical sections, time limits of hooks and their report, and built-in resources in a rehearsal.
-"""
+"""Critical sections, time limits of hooks and their report, and built-in resources in a rehearsal."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def fresh_registry() -> Iterator[None]:
-    """
-    Give each test a registry without entries, and `random` as it was.
-    """
+    """Run each test with a registry without entries, and restore `random`."""
     kept = registry._entries
     registry._entries = []
     yield
@@ -37,9 +33,7 @@ def fresh_registry() -> Iterator[None]:
 
 
 def rehearse(**settings: object) -> object:
-    """
-    Take a checkpoint without CRIU.
-    """
+    """Take a checkpoint without CRIU."""
     snap = checkpoint("unused", engine="simulate", **settings)  # type: ignore[arg-type]
     with snap:
         pass
@@ -47,9 +41,7 @@ def rehearse(**settings: object) -> object:
 
 
 def test_checkpoint_waits_for_critical_sections() -> None:
-    """
-    A checkpoint is taken only when the other thread has left its section, and none is entered meanwhile.
-    """
+    """A checkpoint is taken only when the other thread has left its section, and none is entered meanwhile."""
     order: list[str] = []
     inside, leave = threading.Event(), threading.Event()
 
@@ -76,18 +68,14 @@ def test_checkpoint_waits_for_critical_sections() -> None:
 
 
 def test_checkpoint_inside_a_critical_section() -> None:
-    """
-    The block's own checkpoint is refused at once, and works after it.
-    """
+    """The block's own checkpoint is refused at once, and works after it."""
     with pytest.raises(CheckpointError, match="inside `with no_checkpoint"), no_checkpoint():
         rehearse()
     rehearse()
 
 
 def test_thread_that_stays_in_its_section_is_named() -> None:
-    """
-    After its time the checkpoint names the thread and where it is.
-    """
+    """After its time the checkpoint names the thread and where it is."""
     inside, leave = threading.Event(), threading.Event()
 
     def stubborn() -> None:
@@ -106,9 +94,7 @@ def test_thread_that_stays_in_its_section_is_named() -> None:
 
 
 def test_slow_hook_is_interrupted() -> None:
-    """
-    A hook that takes too long is interrupted and named, and the alarm of the program goes on.
-    """
+    """A hook that takes too long is interrupted and named, and the alarm of the program goes on."""
 
     def slow() -> None:
         time.sleep(60)
@@ -128,9 +114,7 @@ def test_slow_hook_is_interrupted() -> None:
 
 
 def test_slow_async_hook_is_interrupted() -> None:
-    """
-    So is an async one.
-    """
+    """So is an async one."""
 
     async def slow() -> None:
         await asyncio.sleep(60)
@@ -141,9 +125,7 @@ def test_slow_async_hook_is_interrupted() -> None:
 
 
 def test_report_of_timings() -> None:
-    """
-    The checkpoint tells how long each hook and each built-in resource took.
-    """
+    """The checkpoint tells how long each hook and each built-in resource took."""
     before_checkpoint(time.sleep, 0.02)
     after_restore(len, "")
     snap = rehearse()
@@ -154,17 +136,13 @@ def test_report_of_timings() -> None:
 
 
 def test_unknown_resource() -> None:
-    """
-    A wrong name is refused, with the right ones.
-    """
+    """A wrong name is refused, with the right ones."""
     with pytest.raises(ValueError, match=r"unknown resources: randoom; there are: .*random"):
         checkpoint("unused", engine="simulate", resources={"randoom": False})
 
 
 def test_switches_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    The variable goes before the program's settings.
-    """
+    """The variable goes before the program's settings."""
     monkeypatch.setenv(VARIABLE, "-random, clock")
     built_ins = BuiltIns({"random": True, "clock": False})
     built_ins.find()
@@ -174,9 +152,7 @@ def test_switches_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_resource_is_there() -> None:
-    """
-    Each name leads to a class that is documented.
-    """
+    """Each name leads to a class that is documented."""
     from importlib import import_module
 
     for name, kind in KINDS.items():
@@ -186,9 +162,7 @@ def test_every_resource_is_there() -> None:
 
 
 def test_seeds_are_told_apart() -> None:
-    """
-    What is seeded while that is watched counts as seeded on purpose, until it is seeded from the kernel again.
-    """
+    """What is seeded while that is watched counts as seeded on purpose, until it is seeded from the kernel again."""
     seeding.watch()
     drawn, seeded = random.Random(), random.Random(1)
     assert not seeding.is_seeded(drawn)
@@ -200,9 +174,7 @@ def test_seeds_are_told_apart() -> None:
 
 
 def test_rehearsal_leaves_random_alone() -> None:
-    """
-    The original goes on with its sequence.
-    """
+    """The original goes on with its sequence."""
     state = random.getstate()
     rehearse()
     assert random.getstate() == state

@@ -1,6 +1,4 @@
-"""
-Preflight, rules for descriptors, and fixed variables, looked at from inside one process.
-"""
+"""Preflight, rules for descriptors, and fixed variables, looked at from inside one process."""
 
 from __future__ import annotations
 
@@ -23,17 +21,13 @@ from libcriu_py.resources.secrets import PATTERNS, is_secret
 
 
 def finding_of(fd: int, **options: object) -> Finding:
-    """
-    Give what preflight says of a descriptor.
-    """
+    """Return what preflight says of a descriptor."""
     (found,) = (finding for finding in preflight(options).findings if finding.fd == fd)
     return found
 
 
 def test_mapped_files_that_may_not_be_there_again() -> None:
-    """
-    What is mapped from a file system that is gone after a reboot is named once, with how many more there are.
-    """
+    """What is mapped from a file system that is gone after a reboot is named once, with how many more there are."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory, ExitStack() as stack:
         for number in range(3):
             file = stack.enter_context((Path(directory) / str(number)).open("w+b"))
@@ -47,9 +41,7 @@ def test_mapped_files_that_may_not_be_there_again() -> None:
 
 
 def test_kinds_and_verdicts(tmp_path: Path) -> None:
-    """
-    Descriptors are told apart, and options make some of them possible.
-    """
+    """Descriptors are told apart, and options make some of them possible."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert finding_of(server.fileno())[:3] == ("TCP listener", f"127.0.0.1:{server.getsockname()[1]}", Verdict.FINE)
         with socket.create_connection(server.getsockname()) as client:
@@ -73,9 +65,7 @@ def test_kinds_and_verdicts(tmp_path: Path) -> None:
 
 
 def test_table_has_problems_last() -> None:
-    """
-    What is in the way is where it is seen.
-    """
+    """What is in the way is where it is seen."""
     fine = Finding("pipe", "pipe:[1]", Verdict.FINE, fd=9)
     bad = Finding("io_uring", "ring", Verdict.IMPOSSIBLE, "close it", 4, ("app.py:3 in main",))
     assert table([bad, fine]).splitlines() == [
@@ -88,9 +78,7 @@ def test_table_has_problems_last() -> None:
 
 
 def test_first_rule_that_fits() -> None:
-    """
-    Order decides; a glob is for all of a path.
-    """
+    """Order decides; a glob is for all of a path."""
     rules = [
         policies.policy({"action": "ignore", "match": "/var/log/keep*"}),
         policies.policy({"action": "reopen", "kind": "file", "match": "/var/log/*"}),
@@ -106,17 +94,13 @@ def test_first_rule_that_fits() -> None:
 
 @pytest.mark.parametrize("values", [{"action": "shut"}, {"kind": "file"}, {"action": "close", "glob": "x"}])
 def test_wrong_rules(values: dict[str, str]) -> None:
-    """
-    A rule that means nothing is refused.
-    """
+    """A rule that means nothing is refused."""
     with pytest.raises(ValueError, match="is no rule for descriptors"):
         policies.policy(values)
 
 
 def test_null_and_reopen(tmp_path: Path) -> None:
-    """
-    The number stays, inheritable or not; what was written is appended to, what was read goes on.
-    """
+    """The number stays, inheritable or not; what was written is appended to, what was read goes on."""
     path = tmp_path / "file"
     path.write_text("abcdef")
     fd = os.open(path, os.O_RDONLY)
@@ -136,9 +120,7 @@ def test_null_and_reopen(tmp_path: Path) -> None:
 
 
 def test_fixed_variables() -> None:
-    """
-    An empty variable is as good as none; what differs is said in one sentence.
-    """
+    """An empty variable is as good as none; what differs is said in one sentence."""
     then = start_variables.recorded({"PYTHONHASHSEED": "1"})
     assert start_variables.difference(then, {"PYTHONHASHSEED": "1", "PYTHONDEVMODE": ""}) is None
     assert start_variables.difference(then, {}) == (
@@ -148,9 +130,7 @@ def test_fixed_variables() -> None:
 
 
 def test_names_of_secrets() -> None:
-    """
-    The default list finds what is meant, in any case, and not what programs need.
-    """
+    """The default list finds what is meant, in any case, and not what programs need."""
     for name in ("GITHUB_TOKEN", "aws_secret_access_key", "DB_PASSWORD", "DATABASE_URL", "SENTRY_DSN", "NPM_AUTH"):
         assert is_secret(name, PATTERNS), name
     for name in ("PATH", "HOME", "LANG", "PYTHONPATH", "TERM", "TZ", "SSH_AUTH_SOCK", "KEYBOARD"):
@@ -158,9 +138,7 @@ def test_names_of_secrets() -> None:
 
 
 def test_locale_of_an_environment() -> None:
-    """
-    LC_ALL goes before a category's own variable, and that before LANG.
-    """
+    """LC_ALL goes before a category's own variable, and that before LANG."""
     env = {"LANG": "a", "LC_TIME": "b"}
     assert from_environment("LC_TIME", env) == "b"
     assert from_environment("LC_NUMERIC", env) == "a"
@@ -169,9 +147,7 @@ def test_locale_of_an_environment() -> None:
 
 
 def test_restore_path_stays_light() -> None:
-    """
-    What a restore imports has no resource in it, and resources import none of the libraries that they are for.
-    """
+    """What a restore imports has no resource in it, and resources import none of the libraries that they are for."""
     import subprocess
 
     code = (

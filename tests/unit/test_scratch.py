@@ -1,6 +1,4 @@
-"""
-What is left on the tmpfs goes when nobody needs it any more.
-"""
+"""What is left on the tmpfs goes when nobody needs it any more."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_work_directories_of_killed_restores_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A work directory that is older than any restore goes with its files; a new one and criu's caches stay.
-    """
+    """A work directory that is older than any restore goes with its files; a new one and criu's caches stay."""
     monkeypatch.setattr(runtime_dir, "_TMPFS", str(tmp_path))
     directory = Path(runtime_dir.private_directory())
     for name in ("work-1-old", "work-2-new", "kdat-0-0-0"):

@@ -1,6 +1,4 @@
-"""
-The snapshot directory: drafts, manifests, and what is refused.
-"""
+"""The snapshot directory: drafts, manifests, and what is refused."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def facts() -> dict[str, Any]:
-    """
-    Give a manifest as a dump of this process would write it.
-    """
+    """Return a manifest as a dump of this process would write it."""
     return {
         "format": FORMAT,
         "machine": machine_identity(),
@@ -42,9 +38,7 @@ def facts() -> dict[str, Any]:
 
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Path:
-    """
-    Give a published snapshot without images of its own.
-    """
+    """Return a published snapshot without images of its own."""
     draft = Draft(tmp_path / "snap", replace=False)
     draft.populate()
     (tmp_path / "snap" / "images" / "pages-1.img").write_bytes(b"pages")
@@ -53,9 +47,7 @@ def snapshot(tmp_path: Path) -> Path:
 
 
 def change(snapshot: Path, **values: Any) -> None:
-    """
-    Change entries of a manifest.
-    """
+    """Change entries of a manifest."""
     path = snapshot / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest.update(values)
@@ -63,9 +55,7 @@ def change(snapshot: Path, **values: Any) -> None:
 
 
 def test_published_snapshot_is_private_and_complete(snapshot: Path) -> None:
-    """
-    Directories are 0700 and files 0600; the manifest names every file with its size and digest.
-    """
+    """Directories are 0700 and files 0600; the manifest names every file with its size and digest."""
     for path in snapshot.rglob("*"):
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)
     opened = Snapshot.open(snapshot)
@@ -79,9 +69,7 @@ def test_published_snapshot_is_private_and_complete(snapshot: Path) -> None:
 
 
 def test_directory_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
-    """
-    Nothing, a file, or a dump that was not completed: each is refused with how to make a snapshot.
-    """
+    """Nothing, a file, or a dump that was not completed: each is refused with how to make a snapshot."""
     (tmp_path / "file").touch()
     Draft(tmp_path / "incomplete", replace=False).populate()
     for name in ("nothing", "file", "incomplete"):
@@ -94,9 +82,7 @@ def test_directory_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
     [("{", "is damaged"), ("[]", "not a manifest"), ('{"format": 99}', "has format 99"), ('{"format": 2}', "lacks")],
 )
 def test_damaged_manifest(snapshot: Path, content: str, message: str) -> None:
-    """
-    A manifest that cannot be used is refused in one sentence.
-    """
+    """A manifest that cannot be used is refused in one sentence."""
     (snapshot / "manifest.json").write_text(content)
     with pytest.raises(SnapshotError, match=message):
         Snapshot.open(snapshot)
@@ -104,9 +90,7 @@ def test_damaged_manifest(snapshot: Path, content: str, message: str) -> None:
 
 @pytest.mark.parametrize("name", [".", "manifest.json"])
 def test_snapshot_that_others_can_write_is_refused(snapshot: Path, name: str) -> None:
-    """
-    Restoring is executing: what another user could have written is not restored.
-    """
+    """Restoring is executing: what another user could have written is not restored."""
     (snapshot / name).chmod(0o777)
     with pytest.raises(SnapshotUnsafe, match=r"can be written by others .*chmod go-w"):
         Snapshot.open(snapshot)
@@ -114,18 +98,14 @@ def test_snapshot_that_others_can_write_is_refused(snapshot: Path, name: str) ->
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_snapshot_of_another_user_is_refused(snapshot: Path) -> None:
-    """
-    The snapshot of another user is not even restored by root.
-    """
+    """The snapshot of another user is not even restored by root."""
     os.chown(snapshot, 4711, 4711)
     with pytest.raises(SnapshotUnsafe, match="belongs to uid 4711"):
         Snapshot.open(snapshot)
 
 
 def test_each_mismatch_is_named(snapshot: Path, tmp_path: Path) -> None:
-    """
-    Architecture, processor, user and files: one sentence each, all in one exception.
-    """
+    """Architecture, processor, user and files: one sentence each, all in one exception."""
     manifest = facts()
     mapped = tmp_path / "library.so"
     mapped.write_text("changed")
@@ -146,17 +126,13 @@ def test_each_mismatch_is_named(snapshot: Path, tmp_path: Path) -> None:
 
 
 def test_other_architecture(snapshot: Path) -> None:
-    """
-    A snapshot of another kind of machine is refused as such.
-    """
+    """A snapshot of another kind of machine is refused as such."""
     change(snapshot, machine={**facts()["machine"], "arch": "riscv128"})
     assert Snapshot.open(snapshot).check()[0].text.startswith("the snapshot is for riscv128 processors")
 
 
 def test_verify_reads_every_byte(snapshot: Path) -> None:
-    """
-    A changed byte that leaves the size alone is found by the digest.
-    """
+    """A changed byte that leaves the size alone is found by the digest."""
     (snapshot / "images" / "pages-1.img").write_bytes(b"Pages")
     (snapshot / "slots" / "stdin").unlink()
     texts = [mismatch.text for mismatch in Snapshot.open(snapshot).verify()]
@@ -166,9 +142,7 @@ def test_verify_reads_every_byte(snapshot: Path) -> None:
 
 
 def test_draft_refuses_what_is_there(tmp_path: Path) -> None:
-    """
-    Neither files nor directories that hold something are taken.
-    """
+    """Neither files nor directories that hold something are taken."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(FileExistsError, match="is not empty"):
@@ -178,9 +152,7 @@ def test_draft_refuses_what_is_there(tmp_path: Path) -> None:
 
 
 def test_draft_is_taken_by_one(tmp_path: Path) -> None:
-    """
-    An empty directory is not empty any more for whoever comes next, before anything is dumped into it.
-    """
+    """An empty directory is not empty any more for whoever comes next, before anything is dumped into it."""
     (tmp_path / "snap").mkdir()
     draft = Draft(tmp_path / "snap", replace=False)
     with pytest.raises(FileExistsError, match="is not empty"):
@@ -190,17 +162,13 @@ def test_draft_is_taken_by_one(tmp_path: Path) -> None:
 
 
 def test_draft_that_cannot_be_made() -> None:
-    """
-    The exception is the one that fits, and says what to do.
-    """
+    """The exception is the one that fits, and says what to do."""
     with pytest.raises(FileNotFoundError, match=r"/proc/snap cannot be made \(No such file .* choose a directory"):
         Draft("/proc/snap", replace=False)
 
 
 def test_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
-    """
-    A directory that was made is removed, an empty one that was there stays.
-    """
+    """A directory that was made is removed, an empty one that was there stays."""
     (tmp_path / "there").mkdir()
     for name in ("new", "there"):
         draft = Draft(tmp_path / name, replace=False)
@@ -211,9 +179,7 @@ def test_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_draft_that_was_left_is_in_nobodys_way(snapshot: Path) -> None:
-    """
-    What one that was killed has left, maybe of our own pid in a pid namespace, does not hinder the next one.
-    """
+    """What one that was killed has left, maybe of our own pid in a pid namespace, does not hinder the next one."""
     Draft(snapshot, replace=True).populate()
     draft = Draft(snapshot, replace=True)
     draft.populate()
@@ -222,9 +188,7 @@ def test_draft_that_was_left_is_in_nobodys_way(snapshot: Path) -> None:
 
 
 def test_replaced_snapshot_is_whole_at_any_time(snapshot: Path) -> None:
-    """
-    The old snapshot stays until the new one is published, and goes then.
-    """
+    """The old snapshot stays until the new one is published, and goes then."""
     draft = Draft(snapshot, replace=True)
     draft.populate()
     assert Snapshot.open(snapshot).details == {"note": "é"}

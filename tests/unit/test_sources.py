@@ -1,6 +1,4 @@
-"""
-Which files are the user's own sources, in interpreters that have imported modules of all kinds.
-"""
+"""Which files are the user's own sources, in interpreters that have imported modules of all kinds."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ PRINT = "import json\nfrom libcriu_py.snapshot import sources\nprint(json.dumps(
 
 
 def write(path: Path, text: str = "") -> Path:
-    """
-    Write a file, and the directories above it.
-    """
+    """Write a file, and the directories above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
@@ -46,17 +42,13 @@ def sources(directory: Path, code: str, *, main: bool = False, path: str | None 
 
 
 def names(directory: Path, code: str, **settings: Any) -> list[str]:
-    """
-    Return the paths in the directory, relative to it.
-    """
+    """Return the paths in the directory, relative to it."""
     paths = [Path(entry["path"]) for entry in sources(directory, code, **settings)]
     return [str(path.relative_to(directory)) for path in paths]
 
 
 def test_an_entry_has_size_and_time(tmp_path: Path) -> None:
-    """
-    They are those of the file at the dump.
-    """
+    """They are those of the file at the dump."""
     status = write(tmp_path / "own.py", "X = 1\n").stat()
     expected = {"path": str(tmp_path / "own.py"), "size": 6, "mtime_ns": status.st_mtime_ns}
     assert sources(tmp_path, "import own, json, asyncio, pytest") == [expected]
@@ -91,9 +83,7 @@ def test_an_entry_has_size_and_time(tmp_path: Path) -> None:
     ],
 )
 def test_which_files_there_are(tmp_path: Path, code: str, expected: list[str]) -> None:
-    """
-    Modules of the user's own, wherever they were found, and nothing that was installed.
-    """
+    """Modules of the user's own, wherever they were found, and nothing that was installed."""
     for name in ("own", "package/__init__", "package/inner", "namespace/module", "more/other"):
         write(tmp_path / f"{name}.py")
     write(tmp_path / "venv/lib/site-packages/installed.py")
@@ -108,17 +98,13 @@ def test_which_files_there_are(tmp_path: Path, code: str, expected: list[str]) -
 
 
 def test_the_main_module_is_one_if_asked_for(tmp_path: Path) -> None:
-    """
-    It is not where copies read it anew.
-    """
+    """It is not where copies read it anew."""
     write(tmp_path / "own.py")
     assert names(tmp_path, "import own", main=True) == ["own.py", "program.py"]
 
 
 def test_nothing_that_stands_in_for_a_module_is_woken(tmp_path: Path) -> None:
-    """
-    Attributes of lazy modules are not asked for.
-    """
+    """Attributes of lazy modules are not asked for."""
     write(tmp_path / "lazy.py", "print('woken')")
     write(
         tmp_path / "strange.py",
@@ -134,9 +120,7 @@ def test_nothing_that_stands_in_for_a_module_is_woken(tmp_path: Path) -> None:
 
 
 def test_what_programs_generate_is_theirs(tmp_path: Path) -> None:
-    """
-    A module that was written into a temporary directory in order to load it may be gone when copies start.
-    """
+    """A module that was written into a temporary directory in order to load it may be gone when copies start."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         generated = write(Path(directory) / "generated.py")
         code = (
@@ -149,9 +133,7 @@ def test_what_programs_generate_is_theirs(tmp_path: Path) -> None:
 
 
 def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
-    """
-    Only what has a relative path is not found.
-    """
+    """Only what has a relative path is not found."""
     write(tmp_path / "own.py")
     code = "import own, os; os.mkdir('x'); os.chdir('x'); os.rmdir('../x'); own.__file__ = 'own.py'"
     assert names(tmp_path, f"{code}; __file__ = 'program.py'; import sys; sys.path.append('')", main=True) == []

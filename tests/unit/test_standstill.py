@@ -1,6 +1,4 @@
-"""
-Single-threaded hooks: other threads stop between two bytecodes, and a hook that waits for one of them is an error.
-"""
+"""Single-threaded hooks: other threads stop between two bytecodes, and a hook that waits for one is an error."""
 
 from __future__ import annotations
 
@@ -28,17 +26,13 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 def rehearse(**settings: object) -> None:
-    """
-    Take a checkpoint without CRIU.
-    """
+    """Take a checkpoint without CRIU."""
     with checkpoint("unused", engine="simulate", **settings):  # type: ignore[arg-type]
         pass
 
 
 class Counters:
-    """
-    Threads that count, each in a way of its own.
-    """
+    """Threads that count, each in a way of its own."""
 
     def __init__(self, number: int = 16) -> None:
         self.counts = [0] * number
@@ -62,9 +56,7 @@ class Counters:
         sys.setswitchinterval(self._interval)
 
     def await_progress(self) -> None:
-        """
-        Wait until each has counted on.
-        """
+        """Wait until each has counted on."""
         before = list(self.counts)
         while any(new == old for new, old in zip(self.counts, before, strict=True)):
             time.sleep(0.001)
@@ -106,9 +98,7 @@ class Counters:
 
 
 def test_no_thread_runs_beside_a_single_threaded_hook() -> None:
-    """
-    Sixteen busy threads stand still from the first such hook to the last, though the hooks sleep, and go on then.
-    """
+    """Sixteen busy threads stand still from the first such hook to the last, though the hooks sleep, and go on then."""
     with Counters() as counters:
         seen: list[list[int]] = []
 
@@ -126,9 +116,7 @@ def test_no_thread_runs_beside_a_single_threaded_hook() -> None:
 
 
 def test_order_around_the_dump() -> None:
-    """
-    Single-threaded hooks are nearest to the dump, in the same order as others among themselves.
-    """
+    """Single-threaded hooks are nearest to the dump, in the same order as others among themselves."""
     order: list[str] = []
     for name, alone in (("1", False), ("2", True), ("3", True), ("4", False)):
         before_checkpoint(order.append, f"before {name}", single_threaded=alone)
@@ -144,9 +132,7 @@ def test_order_around_the_dump() -> None:
 def test_hook_that_waits_for_a_stopped_thread(
     make: Callable[[], threading.Lock], phase: str, *, in_main_thread: bool
 ) -> None:
-    """
-    It is an error that names the thread and where it stands; everybody goes on, and other hooks are undone.
-    """
+    """It is an error that names the thread and where it stands; everybody goes on, and other hooks are undone."""
     lock, holding, leave = make(), threading.Event(), threading.Event()
     undone: list[str] = []
 
@@ -194,9 +180,7 @@ def test_hook_that_waits_for_a_stopped_thread(
 
 
 def test_finalizer_that_waits_for_a_stopped_thread() -> None:
-    """
-    So is it where code of the program that a dump runs by itself waits for one.
-    """
+    """So is it where code of the program that a dump runs by itself waits for one."""
     lock, holding, leave = threading.Lock(), threading.Event(), threading.Event()
 
     def holder() -> None:
@@ -227,9 +211,7 @@ def test_finalizer_that_waits_for_a_stopped_thread() -> None:
 
 
 def test_failed_hook_lets_threads_go_on() -> None:
-    """
-    A failure in the standstill is undone in it, and ends it.
-    """
+    """A failure in the standstill is undone in it, and ends it."""
     with Counters(3) as counters:
         seen: list[list[int]] = []
 
@@ -254,9 +236,7 @@ def test_failed_hook_lets_threads_go_on() -> None:
 
 
 def test_thread_inside_a_log_handler_is_waited_for() -> None:
-    """
-    A thread is not stopped where it holds the lock of a handler: a hook may log.
-    """
+    """A thread is not stopped where it holds the lock of a handler: a hook may log."""
     written: list[str] = []
     writing, go_on = threading.Event(), threading.Event()
 
@@ -287,9 +267,7 @@ def test_thread_inside_a_log_handler_is_waited_for() -> None:
 
 
 def test_trace_function_of_a_debugger_stays() -> None:
-    """
-    A thread that is traced by somebody else is traced as before when it goes on.
-    """
+    """A thread that is traced by somebody else is traced as before when it goes on."""
     seen: list[str] = []
     ready, leave = threading.Event(), threading.Event()
 
@@ -298,9 +276,7 @@ def test_trace_function_of_a_debugger_stays() -> None:
         return None
 
     def traced_later() -> None:
-        """
-        Be seen.
-        """
+        """Be seen."""
 
     def work() -> None:
         sys.settrace(trace)  # type: ignore[arg-type]
@@ -323,9 +299,7 @@ def test_trace_function_of_a_debugger_stays() -> None:
 
 
 def test_threads_of_a_hook_run() -> None:
-    """
-    A hook may start threads of its own and wait for them.
-    """
+    """A hook may start threads of its own and wait for them."""
     with Counters(2):
 
         def hook() -> None:

@@ -1,6 +1,4 @@
-"""
-A Mersenne Twister in memory, found by its numbers alone.
-"""
+"""A Mersenne Twister in memory, found by its numbers alone."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ WORDS = 312
 
 
 class Engine:
-    """
-    std::mt19937_64 as libstdc++ lays it out (bits/random.tcc), with its usual seed.
-    """
+    """std::mt19937_64 as libstdc++ lays it out (bits/random.tcc), with its usual seed."""
 
     def __init__(self, seed: int = 5489) -> None:
         self.state = (ctypes.c_uint64 * (WORDS + 1))()
@@ -27,9 +23,7 @@ class Engine:
         self.state[WORDS] = WORDS
 
     def draw(self) -> int:
-        """
-        Give the next number.
-        """
+        """Return the next number."""
         index = self.state[WORDS]
         if index >= WORDS:
             self._mix()
@@ -45,9 +39,7 @@ class Engine:
 
 
 def test_numbers_are_those_of_the_standard() -> None:
-    """
-    The 10,000th number is what ISO C++ demands ([rand.predef]); a word comes back from its number.
-    """
+    """The 10,000th number is what ISO C++ demands ([rand.predef]); a word comes back from its number."""
     engine = Engine()
     for _ in range(9999):
         engine.draw()
@@ -58,9 +50,7 @@ def test_numbers_are_those_of_the_standard() -> None:
 
 @pytest.mark.parametrize("used", [0, 100, 305, 311])
 def test_state_is_found_and_seeded(used: int) -> None:
-    """
-    Wherever its index is, also where a block ends among the numbers that are drawn for the search.
-    """
+    """Wherever its index is, also where a block ends among the numbers that are drawn for the search."""
     engine = Engine(used)
     for _ in range(used):
         engine.draw()
@@ -75,9 +65,7 @@ def test_state_is_found_and_seeded(used: int) -> None:
 
 
 def test_what_is_no_twister_is_not_found() -> None:
-    """
-    Nothing is taken for it by chance.
-    """
+    """Nothing is taken for it by chance."""
     import random
 
     assert Twister.find(lambda: random.getrandbits(64)) is None

@@ -1,6 +1,4 @@
-"""
-Which pages of a working set are copied ahead.
-"""
+"""Which pages of a working set are copied ahead."""
 
 from __future__ import annotations
 
@@ -16,22 +14,16 @@ if TYPE_CHECKING:
 
 STEP = HUGE // PAGE
 BASE = 0x7F00_0000_0000
-"""
-The address of a huge page.
-"""
+"""The address of a huge page."""
 
 
 def area(start: int, pages: bytes) -> dict[tuple[int, int], bytearray]:
-    """
-    Describe one area.
-    """
+    """Describe one area."""
     return {(start, start + len(pages) * PAGE): bytearray(pages)}
 
 
 def test_runs_of_pages_become_ranges() -> None:
-    """
-    Pages that follow each other are one range; a single one is left to its fault.
-    """
+    """Pages that follow each other are one range; a single one is left to its fault."""
     written = area(BASE + PAGE, b"\0\1\1\0\1\0\1\1\1")
     assert working_set.choose(written) == [
         Range(BASE + 2 * PAGE, 2, huge=False),
@@ -40,9 +32,7 @@ def test_runs_of_pages_become_ranges() -> None:
 
 
 def test_much_written_becomes_huge() -> None:
-    """
-    2 MB of which most is written to are one range, with the next ones, if they lie at addresses of huge pages.
-    """
+    """2 MB of which most is written to are one range, with the next ones, if they lie at addresses of huge pages."""
     much = bytes([1] * MIN_WRITTEN + [0] * (STEP - MIN_WRITTEN))
     little = bytes([1] * (MIN_WRITTEN - 1) + [0] * (STEP - MIN_WRITTEN + 1))
     written = area(BASE - 3 * PAGE, b"\1\1\1" + much + much + little + much[:-1])
@@ -56,9 +46,7 @@ def test_much_written_becomes_huge() -> None:
 
 
 def test_every_page_is_covered_once() -> None:
-    """
-    Whatever was written: ranges do not overlap, stay within their area, and leave out nothing but single pages.
-    """
+    """Whatever was written: ranges do not overlap, stay within their area, and leave out nothing but single pages."""
     chance = random.Random(5)
     for _ in range(50):
         pages = bytes(
@@ -79,17 +67,13 @@ def test_every_page_is_covered_once() -> None:
 
 
 def test_common_pages_of_several_runs() -> None:
-    """
-    What one of the runs did not write to is left out; an area that it had not is none.
-    """
+    """What one of the runs did not write to is left out; an area that it had not is none."""
     runs = [area(BASE, b"\1\1\0\1") | area(0, b"\1"), area(BASE, b"\0\1\1\1")]
     assert working_set.common(runs) == area(BASE, b"\0\1\0\1") | area(0, b"\0")
 
 
 def test_written_and_read_again(tmp_path: Path) -> None:
-    """
-    The file holds what was written, for its owner only.
-    """
+    """The file holds what was written, for its owner only."""
     ranges = [Range(BASE, STEP, huge=True), Range(PAGE, 7, huge=False)]
     path = tmp_path / "working-set"
     working_set.write(str(path), ranges)

@@ -1,3 +1,1 @@
-"""
-Copies restored ahead of time, which wait for their request: a pool of them, and how a launcher takes one.
-"""
+"""Copies restored ahead of time, which wait for their request: a pool of them, and how a launcher takes one."""

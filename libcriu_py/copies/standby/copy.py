@@ -1,6 +1,4 @@
-"""
-One copy in a standby pool: restored, and waiting for its request.
-"""
+"""One copy in a standby pool: restored, and waiting for its request."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ class WaitingCopy:
         self.supervisor = Supervisor(launched.supervisor)
 
     def fileno(self) -> int:
-        """Give the descriptor that becomes readable when the copy stops or ends."""
+        """Return the descriptor that becomes readable when the copy stops or ends."""
         return self._launched.channel
 
     @property
@@ -63,7 +61,7 @@ class WaitingCopy:
 
     def memory(self) -> int:
         """
-        Tell the memory that it takes, in bytes: its proportional set size, or its resident one where that is hidden.
+        Return the memory that it takes, in bytes: its proportional set size, or its resident one where that is hidden.
 
         Returns:
             The size; 0 when it has ended.
@@ -107,7 +105,7 @@ class Supervisor:
         self._pidfd = os.pidfd_open(pid)
 
     def fileno(self) -> int:
-        """Give the descriptor that becomes readable when it ends."""
+        """Return the descriptor that becomes readable when it ends."""
         return self._pidfd
 
     def reap(self) -> None:
@@ -120,7 +118,7 @@ class Supervisor:
         Let a copy in use go on, and reap its supervisor later.
 
         Args:
-            patience: seconds in which it may end now.
+            patience: Seconds in which it may end now.
         """
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
@@ -136,11 +134,11 @@ def restore_copy(snapshot: Snapshot, mode: Privilege) -> WaitingCopy:
     Restore a copy that waits.
 
     Args:
-        snapshot: what to restore.
-        mode: how that is allowed.
+        snapshot: What to restore.
+        mode: How that is allowed.
 
     Raises:
-        CriuError: it cannot be restored.
+        CriuError: It cannot be restored.
     """
     refuse_mismatches(snapshot)
     streams = Streams(DEVNULL, DEVNULL, DEVNULL)

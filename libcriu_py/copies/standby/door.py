@@ -54,7 +54,7 @@ class Surroundings:
                 self._lines.setdefault(name, []).append(value.strip())
 
     def value(self, name: str) -> str:
-        """Give what is said under a name."""
+        """Return what is said under a name."""
         return "\n".join(self._lines.get(name, []))
 
     def difference(self, asking: Surroundings, modes: Collection[str], allowed: Collection[str]) -> str | None:
@@ -62,9 +62,9 @@ class Surroundings:
         Find what keeps a launcher from taking a copy of the pool.
 
         Args:
-            asking: that of the launcher; `self` is the pool's.
-            modes: the modes it may ask for.
-            allowed: in which of DIFFERENCES it may differ.
+            asking: That of the launcher; `self` is the pool's.
+            modes: The modes it may ask for.
+            allowed: In which of DIFFERENCES it may differ.
 
         Returns:
             The first difference that matters, or None.
@@ -83,7 +83,7 @@ class Surroundings:
         return None
 
     def _has_room_for(self, asking: Surroundings) -> bool:
-        """Tell whether a copy can take over the launcher's hard limits, which it can only lower."""
+        """Return whether a copy can take over the launcher's hard limits, which it can only lower."""
         try:
             ours, theirs = ([int(word) for word in one.value("Limits").split()] for one in (self, asking))
         except ValueError:
@@ -105,7 +105,7 @@ class Client:
         """When it has been silent for too long, by the monotonic clock."""
 
     def fileno(self) -> int:
-        """Give the descriptor of the connection."""
+        """Return the descriptor of the connection."""
         return self._connection.fileno()
 
     def read(self) -> bytes:
@@ -113,7 +113,7 @@ class Client:
         return self._connection.recv(_DESCRIPTION_SIZE)
 
     def give(self, fds: Sequence[int]) -> bool:
-        """Give it a copy; False when it has gone meanwhile."""
+        """Hand it a copy; False when it has gone meanwhile."""
         try:
             socket.send_fds(self._connection, [_GIVEN], list(fds), socket.MSG_NOSIGNAL)
         except OSError:
@@ -142,11 +142,11 @@ class Door:
         Listen.
 
         Args:
-            path: in the private directory.
+            path: In the private directory.
 
         Raises:
-            CriuError: a pool listens there already.
-            OSError: the path is too long for a socket.
+            CriuError: A pool listens there already.
+            OSError: The path is too long for a socket.
         """
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -170,7 +170,7 @@ class Door:
         os.rename(temporary, self.path)
 
     def fileno(self) -> int:
-        """Give the descriptor that is readable when somebody connects."""
+        """Return the descriptor that is readable when somebody connects."""
         return self._socket.fileno()
 
     @property
@@ -179,7 +179,7 @@ class Door:
         return _identity(self.path) == self._identity
 
     def accept(self) -> Client | None:
-        """Give who has connected, if it is this very user."""
+        """Return who has connected, if it is this very user."""
         try:
             connection, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):

@@ -39,7 +39,7 @@ class _Watched:
         self._moments = list(_MOMENTS)
 
     def left(self) -> float:
-        """Give the seconds until the next look."""
+        """Return the seconds until the next look."""
         return self._begun + self._moments[0] - time.monotonic()
 
     def look(self) -> bool:
@@ -54,7 +54,7 @@ class _Watched:
         return bool(self._moments)
 
     def _has_ended(self) -> bool:
-        """Tell whether it has; its pid may be another's then."""
+        """Return whether it has; its pid may be another's then."""
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
         return bool(poller.poll(0))
@@ -89,7 +89,7 @@ class Pages:
             self._watched.append(_Watched(copy))
 
     def left(self) -> float | None:
-        """Give the seconds until there is something to look at."""
+        """Return the seconds until there is something to look at."""
         return min((watched.left() for watched in self._watched), default=None)
 
     def look(self) -> Sequence[int]:

@@ -58,17 +58,17 @@ class StandbyPool:
         Describe the pool; entering it, or `serve`, fills it.
 
         Args:
-            dir: the snapshot, or its directory; one that is replaced is followed.
-            size: how many copies wait.
+            dir: The snapshot, or its directory; one that is replaced is followed.
+            size: How many copies wait.
             max_memory: MiB that the waiting copies may take together (proportional set size); None for any.
-            idle_timeout: seconds without a request after which no copy waits until the next; None for ever.
-            mode: how restores are allowed; None decides.
-            allow: in what launchers may differ: "cgroup" (the copy stays in the pool's control group), "terminal" (they
+            idle_timeout: Seconds without a request after which no copy waits until the next; None for ever.
+            mode: How restores are allowed; None decides.
+            allow: In what launchers may differ: "cgroup" (the copy stays in the pool's control group), "terminal" (they
                 have a controlling terminal, which the copy has not, but none of their streams is one).
-            report: is told what goes wrong while the pool serves, a sentence each, in the thread that serves.
+            report: Is told what goes wrong while the pool serves, a sentence each, in the thread that serves.
 
         Raises:
-            ValueError: an argument makes no sense.
+            ValueError: An argument makes no sense.
         """
         if size < 1:
             message = f"a pool of {size} copies has none to hand out; size must be at least 1"
@@ -89,7 +89,7 @@ class StandbyPool:
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
-        """Tell how many copies wait."""
+        """Return how many copies wait."""
         return f"<StandbyPool of {self._path}, {self.waiting} of {self._bounds.size} waiting>"
 
     @property
@@ -109,7 +109,7 @@ class StandbyPool:
         Listen, and begin to fill the pool, in a thread.
 
         Raises:
-            CriuError: the snapshot cannot be used here, or has a pool already.
+            CriuError: The snapshot cannot be used here, or has a pool already.
         """
         self._open()
         self._thread = threading.Thread(target=self._serve, name="libcriu_py-pool")
@@ -128,7 +128,7 @@ class StandbyPool:
         Be the pool, until `stop` is called.
 
         Raises:
-            CriuError: the snapshot cannot be used here, has a pool already, or not one copy could be restored.
+            CriuError: The snapshot cannot be used here, has a pool already, or not one copy could be restored.
         """
         self._open()
         self._serve()
@@ -140,7 +140,7 @@ class StandbyPool:
         Wait until the pool has ended.
 
         Raises:
-            CriuError: not one copy could be restored.
+            CriuError: Not one copy could be restored.
         """
         if self._thread is not None:
             self._thread.join()
@@ -194,12 +194,12 @@ class StandbyPool:
         Wait until as many copies wait as the bounds allow.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: Seconds; None waits for ever.
 
         Raises:
-            CriuError: not one could be restored.
-            TimeoutError: the time is up.
-            RuntimeError: the pool is not open.
+            CriuError: Not one could be restored.
+            TimeoutError: The time is up.
+            RuntimeError: The pool is not open.
         """
         with self._news:
             if not self._news.wait_for(lambda: self._stock.complete or self._service is None, timeout):

@@ -61,7 +61,7 @@ def open_served(path: str, wanted: Privilege | str | None) -> Served:
     Open a snapshot, and decide how its copies are restored.
 
     Raises:
-        CriuError: it cannot be used here.
+        CriuError: It cannot be used here.
     """
     snapshot = Snapshot.open(path)
     criu = find_criu()
@@ -93,15 +93,15 @@ class Service:
         Listen.
 
         Args:
-            path: the snapshot's directory.
-            bounds: how many copies wait.
-            mode: how restores are allowed.
-            allow: in what launchers may differ.
-            report: is told what goes wrong later.
-            on_change: is told what there is, whenever that may have changed.
+            path: The snapshot's directory.
+            bounds: How many copies wait.
+            mode: How restores are allowed.
+            allow: In what launchers may differ.
+            report: Is told what goes wrong later.
+            on_change: Is told what there is, whenever that may have changed.
 
         Raises:
-            CriuError: the snapshot cannot be used here, or is served already.
+            CriuError: The snapshot cannot be used here, or is served already.
         """
         self._path = path
         self._wanted = mode
@@ -133,7 +133,7 @@ class Service:
         Serve until `stop` is called.
 
         Raises:
-            CriuError: not one copy could be restored.
+            CriuError: Not one copy could be restored.
         """
         try:
             while not self._stopping:
@@ -253,7 +253,7 @@ class Service:
         self._answer(client)  # what it is has often been said by now
 
     def _answer(self, client: Client) -> None:
-        """Give a launcher a copy, if it may have one and there is one."""
+        """Hand a launcher a copy, if it may have one and there is one."""
         if client not in self._clients:
             return  # it was dismissed since
         try:

@@ -1,6 +1,4 @@
-"""
-The copies that a standby pool has in stock, and how many there should be.
-"""
+"""The copies that a standby pool has in stock, and how many there should be."""
 
 from __future__ import annotations
 
@@ -33,9 +31,9 @@ class Bounds:
         Take the bounds.
 
         Args:
-            size: copies.
-            memory: bytes of all of them together; None for any.
-            idle: seconds without a request after which none waits; None for ever.
+            size: Copies.
+            memory: Bytes of all of them together; None for any.
+            idle: Seconds without a request after which none waits; None for ever.
         """
         self.size = size
         self.memory = memory
@@ -54,8 +52,8 @@ class Shelf:
         Begin with an empty shelf.
 
         Args:
-            bounds: how much it holds.
-            on_news: called in another thread when a restore has ended.
+            bounds: How much it holds.
+            on_news: Called in another thread when a restore has ended.
         """
         self.copies: list[WaitingCopy] = []
         self.error: CriuError | OSError | None = None
@@ -95,7 +93,7 @@ class Shelf:
         return None
 
     def take_in(self) -> WaitingCopy | None:
-        """Give the copy whose restore has ended since, if there is one; it is on the shelf now."""
+        """Return the copy whose restore has ended since, if there is one; it is on the shelf now."""
         if self._coming is None or not self._coming.done():
             return None
         coming, self._coming = self._coming, None
@@ -143,7 +141,7 @@ class Shelf:
         self._not_before = max(self._not_before, time.monotonic() + _REST)
 
     def trim(self) -> list[WaitingCopy]:
-        """Give those copies that are too many by now."""
+        """Return those copies that are too many by now."""
         if self._is_asleep():
             return list(self.copies)
         if self._bounds.memory is None or not self.copies:

@@ -43,10 +43,10 @@ class Launched(NamedTuple):
 
 def socket_of(directory: str) -> str:
     """
-    Give the path of the socket on which copies of a snapshot, as it is now, would wait.
+    Return the path of the socket on which copies of a snapshot, as it is now, would wait.
 
     Raises:
-        OSError: the snapshot is gone.
+        OSError: The snapshot is gone.
     """
     return os.path.join(private_directory(), support.standby_name(os.path.join(directory, MANIFEST)))
 
@@ -56,10 +56,10 @@ def take(snapshot: Snapshot, request: Request, stdio: Sequence[int], settings: R
     Take a copy of a snapshot, and hand a request over to it.
 
     Args:
-        snapshot: what is to be restored.
-        request: what is handed over.
-        stdio: three descriptors above 2.
-        settings: those of the restore; `pass_fds` and `mode` are used.
+        snapshot: What is to be restored.
+        request: What is handed over.
+        stdio: Three descriptors above 2.
+        settings: Those of the restore; `pass_fds` and `mode` are used.
 
     Returns:
         The descriptors of the copy, or None where one has to be restored.
@@ -87,7 +87,7 @@ def take(snapshot: Snapshot, request: Request, stdio: Sequence[int], settings: R
 
 
 def pid_of(pidfd: int) -> int | None:
-    """Give the pid in our pid namespace (fs/pidfs.c, pidfd_show_fdinfo); None when it has ended."""
+    """Return the pid in our pid namespace (fs/pidfs.c, pidfd_show_fdinfo); None when it has ended."""
     with open(f"/proc/self/fdinfo/{pidfd}", "rb") as info:
         for line in info:
             if line.startswith(b"Pid:"):
