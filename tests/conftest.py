@@ -16,6 +16,7 @@ LOG_LINES = 25
 log_roots: pytest.StashKey[list[Path]] = pytest.StashKey()
 """Directories, beside tmp_path, below which a failed test's logs lie."""
 _system_tests: pytest.StashKey[SystemTests] = pytest.StashKey()
+_pid: pytest.StashKey[int] = pytest.StashKey()
 
 
 class SystemTests:
@@ -53,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     pytest's, are not inheritable (PEP 446); what is inheritable and above 2 has come from outside.
     """
     _heed_signals()
+    config.stash[_pid] = os.getpid()
     config.stash[_system_tests] = SystemTests()
     config.pluginmanager.register(config.stash[_system_tests])
     for name in os.listdir("/proc/self/fd"):
@@ -85,6 +87,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that no process is left alone with it in the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """
+    Leave what was set up before a forked test to its parent.
+
+    pytest-forked tears down every fixture in its child, and so would remove the accounts, snapshots and pools of tests
+    that follow. What the test sets up itself still ends with it.
+    """
+    if os.getpid() != item.config.stash[_pid]:
+        for finalizers, _ in item.session._setupstate.stack.values():
+            del finalizers[1:]  # the first one is the node's own
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, *, expected: bool) -> None:

@@ -133,7 +133,7 @@ def account(own_account: Account, criu_binary: Path) -> Iterator[Account]:
     if os.geteuid() != 0:
         yield own_account
         return
-    name = f"lcp-test-{os.getpid()}"
+    name = f"lcp-test-{secrets.token_hex(4)}"  # pids repeat in namespaces
     _change_accounts("useradd", "--create-home", "--shell", "/bin/sh", name)
     try:
         made = Account(name, criu_binary)

@@ -92,20 +92,16 @@ def test_leave_running_leaves_the_process_running(tmp_path: Path) -> None:
         assert target.finish() == 42
 
 
+@pytest.mark.forked
 def test_a_restore_that_is_no_child_goes_to_a_reaper(tmp_path: Path) -> None:
     """`restore` gives the tree to init or the nearest subreaper, which here is this process."""
-    libc, before = ctypes.CDLL(None), ctypes.c_int()
-    libc.prctl(37, ctypes.byref(before))  # PR_GET_CHILD_SUBREAPER
-    libc.prctl(36, 1)
-    try:
-        criu = Criu()
-        with Target(WAIT) as target:
-            criu.dump(dump_options(tmp_path, target), env=KDAT)
-            target.wait()
-        pid = criu.restore(restore_options(tmp_path), env=KDAT)
-        assert finish_child(pid) == 42
-    finally:
-        libc.prctl(36, before.value)
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+    criu = Criu()
+    with Target(WAIT) as target:
+        criu.dump(dump_options(tmp_path, target), env=KDAT)
+        target.wait()
+    pid = criu.restore(restore_options(tmp_path), env=KDAT)
+    assert finish_child(pid) == 42
 
 
 def self_dump(tmp_path: Path, code: str) -> list[readers.Process]:
@@ -343,6 +339,7 @@ def test_an_exception_in_a_notification_ends_the_restore_without_a_trace(tmp_pat
     assert finish_child(criu.restore_child(restore_options(tmp_path), env=KDAT)) == 42
 
 
+@pytest.mark.forked
 def test_descriptors_are_inherited_without_being_inheritable(tmp_path: Path) -> None:
     """A pipe replaces a file, also under a standard descriptor's number, and leaks into no other child."""
     criu = Criu()
@@ -359,18 +356,16 @@ def test_descriptors_are_inherited_without_being_inheritable(tmp_path: Path) -> 
         target.wait()
     read_end, write_end = os.pipe()
     saved = os.dup(0)
-    try:
-        for fd in (write_end, 0):
-            os.dup2(write_end, 0)
-            inherited = [InheritFd(fd, str(tmp_path / "out").lstrip("/"))]
-            pid = criu.restore_child(restore_options(tmp_path, inherit_fds=inherited, shell_job=True), env=KDAT)
-            assert finish_child(pid) == 42
-            assert os.read(read_end, 10) == b"here"
-            assert not os.get_inheritable(write_end)
-    finally:
-        os.dup2(saved, 0)
-        for fd in (read_end, write_end, saved):
-            os.close(fd)
+    for fd in (write_end, 0):
+        os.dup2(write_end, 0)
+        inherited = [InheritFd(fd, str(tmp_path / "out").lstrip("/"))]
+        pid = criu.restore_child(restore_options(tmp_path, inherit_fds=inherited, shell_job=True), env=KDAT)
+        assert finish_child(pid) == 42
+        assert os.read(read_end, 10) == b"here"
+        assert not os.get_inheritable(write_end)
+    os.dup2(saved, 0)
+    for fd in (read_end, write_end, saved):
+        os.close(fd)
 
 
 def test_pages_go_to_a_page_server(tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pty
-import shutil
 import socket
 import subprocess
 from types import MappingProxyType
@@ -15,6 +13,7 @@ import pytest
 
 from libcriu_py.criu.client import Criu
 from libcriu_py.errors import OperationRefused
+from tests.system.accounts import Account, run_as
 from tests.system.targets import KDAT, Target, killed
 
 if TYPE_CHECKING:
@@ -226,23 +225,13 @@ def test_an_external_unix_socket_is_explained(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as service:
         service.bind(str(tmp_path / "s"))
         service.listen()
-        code = "import socket\nk = socket.socket(socket.AF_UNIX); k.connect('s')\nk.recv(1)\n" + WAIT
-        read_end, write_end = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            connection, _ = service.accept()
-            connection.send(b"x")
-            os.close(write_end)
-            os.read(read_end, 1)
-            os._exit(0)
-        os.close(read_end)
+        code = "import socket\nk = socket.socket(socket.AF_UNIX); k.connect('s')\n" + WAIT
         with (
             Target(code, cwd=tmp_path) as target,
+            service.accept()[0],
             pytest.raises(OperationRefused, match="unix socket whose other end is outside"),
         ):
             Criu().dump({"images_dir": tmp_path, "pid": target.pid}, env=KDAT)
-        os.close(write_end)
-        os.waitpid(pid, 0)
 
 
 @pytest.fixture
@@ -269,35 +258,13 @@ def test_a_read_only_directory_is_explained(read_only: Path, tmp_path: Path) -> 
         pass
 
 
-def test_a_missing_capability_is_explained(tmp_path: Path) -> None:
+def test_a_missing_capability_is_explained(account: Account, directory_of: Callable[[Account], Path]) -> None:
     """An ordinary user without capabilities is told which one criu lacks."""
-    binary = tmp_path / "criu"
-    shutil.copy(Criu().binary or "", binary)
-    images = tmp_path / "images"
-    images.mkdir()
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == os.getuid() and directory.name.startswith(("pytest-", "popen-", "test_")):
-            directory.chmod(0o755)
-    os.chown(images, 65534, 65534)
-    with Target("os.setgroups([]); os.setgid(65534); os.setuid(65534)\n" + WAIT, cwd=tmp_path) as target:
-        read_end, write_end = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                criu, libc = Criu(binary), ctypes.CDLL(None)
-                __import__("libcriu_py.criu.hints")
-                __import__("libcriu_py.criu.options")
-                os.setgroups([])
-                os.setgid(65534)
-                os.setuid(65534)
-                libc.prctl(4, 1)  # PR_SET_DUMPABLE: after setuid, /proc/<pid>/fd would be root's
-                criu.dump({"images_dir": str(images), "pid": target.pid, "unprivileged": True})
-            except BaseException as error:  # noqa: BLE001 - told to the test
-                os.write(write_end, f"{type(error).__name__}: {error}".encode())
-            os._exit(0)
-        os.close(write_end)
-        told = os.read(read_end, 1 << 16).decode()
-        os.close(read_end)
-        os.waitpid(child, 0)
-    assert told.startswith("OperationRefused"), told
+    directory = directory_of(account)
+    become = "" if account.is_self else f"os.setgroups([]); os.setgid({account.gid}); os.setuid({account.uid})\n"
+    with Target(become + WAIT, cwd=directory) as target:
+        options = {"images_dir": str(directory), "pid": target.pid, "unprivileged": True}
+        code = f"from libcriu_py.criu.client import Criu\nCriu().dump({options})"
+        told = str(run_as(account, [account.python, "-c", code], cwd=directory).stderr)
+    assert "OperationRefused" in told, told
     assert "CAP_CHECKPOINT_RESTORE" in told

@@ -65,6 +65,34 @@ def test_failure_shows_the_logs(tmp_path: Path) -> None:
     assert "reason reason" in shown
 
 
+def test_forked_test_leaves_the_fixtures_of_others(tmp_path: Path) -> None:
+    """
+    What another test has set up is torn down once, after the last test that has it; a forked test's own, in its child.
+    """
+    code = """
+import os, pytest
+from pathlib import Path
+@pytest.fixture(scope="session")
+def first():
+    yield Path("first").touch()
+    os.unlink("first")
+@pytest.fixture(scope="module")
+def second():
+    yield Path("second").touch()
+    os.unlink("second")
+def test_before(first):
+    pass
+@pytest.mark.forked
+def test_forked(second):
+    os.umask(0)
+def test_after(first):
+    assert Path("first").exists() and not Path("second").exists() and os.umask(0o22)
+"""
+    done = run_pytest(tmp_path, code, "-p", "pytest_forked")
+    assert "3 passed" in done.stdout, done.stdout
+    assert not (tmp_path / "first").exists()
+
+
 def test_inherited_descriptors_are_closed(tmp_path: Path) -> None:
     """What the starting program left open is not in the way of a test that dumps itself."""
     code = "import os\ndef test_it():\n    assert not os.path.exists('/proc/self/fd/99')\n"

@@ -93,6 +93,7 @@ def test_thread_that_stays_in_its_section_is_named() -> None:
     rehearse()
 
 
+@pytest.mark.forked
 def test_slow_hook_is_interrupted() -> None:
     """A hook that takes too long is interrupted and named, and the alarm of the program goes on."""
 
@@ -100,16 +101,13 @@ def test_slow_hook_is_interrupted() -> None:
         time.sleep(60)
 
     rang: list[int] = []
-    former = signal.signal(signal.SIGALRM, lambda number, _: rang.append(number))
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
-        before_checkpoint(slow)
-        with pytest.raises(HookError, match=r"slow failed: TimeoutError: it took longer than 0.1 s"):
-            rehearse(hook_limit=0.1)
-        while not rang:
-            select.poll().poll(10)  # pause() would wait for ever for an alarm that came just before it
-    finally:
-        signal.signal(signal.SIGALRM, former)
+    signal.signal(signal.SIGALRM, lambda number, _: rang.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    before_checkpoint(slow)
+    with pytest.raises(HookError, match=r"slow failed: TimeoutError: it took longer than 0.1 s"):
+        rehearse(hook_limit=0.1)
+    while not rang:
+        select.poll().poll(10)  # pause() would wait for ever for an alarm that came just before it
     assert rang == [signal.SIGALRM]
 
 
