@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "support.h"
 #include "parts.h"
+#include "cleanup.h"
+#include "files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,20 +76,6 @@ int lcp_empty_bounding_set(uint64_t inheritable)
 	return 0;
 }
 
-int lcp_write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), saved;
-	ssize_t n;
-
-	if (fd < 0)
-		return -1;
-	n = write(fd, text, strlen(text));
-	saved = errno;
-	close(fd);
-	errno = saved;
-	return n < 0 ? -1 : 0;
-}
-
 /* Own ids only: the program is who it was, and root of nothing. */
 int lcp_map_own_ids(uid_t uid, gid_t gid)
 {
@@ -132,6 +120,7 @@ int lcp_mount_own_proc(int namespaces)
 }
 
 #define SECOND 1000000000LL
+#define OFFSETS "/proc/self/timens_offsets"
 
 /* Add to `text` the line of timens_offsets that makes a clock `wanted` now; `inherited` is what the file says so far. */
 static int add_offset(char *text, size_t size, clockid_t clock, const char *name, const char *inherited, int64_t wanted)
@@ -160,24 +149,15 @@ static int add_offset(char *text, size_t size, clockid_t clock, const char *name
 int lcp_continue_clocks(int64_t monotonic, int64_t boottime)
 {
 	char inherited[256], text[128] = "";
-	ssize_t n;
-	int fd;
 
 	if (unshare(CLONE_NEWTIME))
 		return -1;
-	fd = open("/proc/self/timens_offsets", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	n = read(fd, inherited, sizeof(inherited) - 1);
-	inherited[n > 0 ? n : 0] = '\0';
-	/* One write at the beginning is all that the file takes (proc_timens_set_offset in kernel/time/namespace.c). */
+	lcp_read_text(OFFSETS, inherited, sizeof(inherited));
 	if (add_offset(text, sizeof(text), CLOCK_MONOTONIC, "monotonic", inherited, monotonic) ||
-	    add_offset(text, sizeof(text), CLOCK_BOOTTIME, "boottime", inherited, boottime) || lseek(fd, 0, SEEK_SET))
-		n = -1;
-	else
-		n = write(fd, text, strlen(text));
-	close(fd);
-	return n < 0 ? -1 : 0;
+	    add_offset(text, sizeof(text), CLOCK_BOOTTIME, "boottime", inherited, boottime))
+		return -1;
+	/* One write at the beginning is all that the file takes (proc_timens_set_offset in kernel/time/namespace.c). */
+	return lcp_write_file(OFFSETS, text);
 }
 
 int lcp_probe_namespaces(int namespaces, int *stage)

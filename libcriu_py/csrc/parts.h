@@ -31,7 +31,6 @@ int lcp_listen_at(const char *name);
 int lcp_set_ambient(uint64_t bits);
 int lcp_drop_capabilities(void);
 int lcp_empty_bounding_set(uint64_t inheritable);
-int lcp_write_file(const char *path, const char *text);
 int lcp_map_own_ids(uid_t uid, gid_t gid);
 int lcp_make_namespaces(int namespaces, int *stage);
 int lcp_mount_own_proc(int namespaces);

@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include "support.h"
 #include "parts.h"
+#include "cleanup.h"
+#include "files.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -164,30 +166,25 @@ static void serve_criu(const struct lcp_job *job, int listener)
 
 static void kill_tree(pid_t pid);
 
+/* All of them are read before one is killed: which is the next is counted from those that are left (fs/proc/array.c). */
 static void kill_children(pid_t pid)
 {
-	char path[64], children[4096], *rest = children, *word;
+	char path[64];
+	AUTO_CLOSEDIR DIR *tasks = NULL;
 	struct dirent *entry;
-	DIR *tasks;
 
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	tasks = opendir(path);
 	while (tasks && (entry = readdir(tasks))) {
-		ssize_t n;
-		int fd;
+		AUTO_FREE char *children = NULL;
+		char *rest, *word;
 
 		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, entry->d_name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		n = fd < 0 ? 0 : read(fd, children, sizeof(children) - 1);
-		if (fd >= 0)
-			close(fd);
-		children[n > 0 ? n : 0] = '\0';
-		for (rest = children; (word = strsep(&rest, " "));)
+		rest = children = lcp_read_whole(AT_FDCWD, path, SIZE_MAX);
+		while ((word = strsep(&rest, " ")))
 			if (atoi(word) > 0)
 				kill_tree(atoi(word));
 	}
-	if (tasks)
-		closedir(tasks);
 }
 
 /* Kill a process and all that descend from it. */
