@@ -38,6 +38,9 @@ SUPPORT = ("files", "descriptors", "keeper", "namespaces", "supervisor", "mirror
 WORKING_SET = ("prefetch", "observe")
 """The other units behind support.h, of which the launcher has no need."""
 
+SMALL_FRAMES = ("-Wframe-larger-than=8192",)
+"""The stack of a Python thread may be 64 kB (`threading.stack_size`), and the forked parts run on it too."""
+
 _NO_CRIU = (
     "no CRIU to build against: run scripts/install-criu, or install criu and libcriu-dev 3.18 or newer "
     "with libprotobuf-c-dev and pkg-config, or set LIBCRIU_CFLAGS and LIBCRIU_LIBS"
@@ -168,7 +171,7 @@ def make_ffi() -> FFI:
     for header in HEADERS:
         for block in _CDEF.findall((ROOT / CSRC / header).read_text(encoding="utf-8")):
             builder.cdef(block)
-    warnings = ["-Wall", "-Wextra", "-Werror"] if os.environ.get("LIBCRIU_PY_WERROR") else []
+    warnings = ["-Wall", "-Wextra", "-Werror", *SMALL_FRAMES] if os.environ.get("LIBCRIU_PY_WERROR") else []
     # These are for the wrappers that cffi generates; there is one set of flags for all sources.
     relaxed = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
     includes = "\n".join(f'#include "{header}"' for header in HEADERS)

@@ -310,8 +310,7 @@ class Criu:
             env: Variables to set (None: remove) in the environment of criu.
 
         Returns:
-            A context manager that yields the pointer.  Its `native.child` is the `struct lcp_child *`
-            for `lcp_restore_child`, without which `env` and `config` have no effect.
+            A context manager that yields the pointer.  Where the caller starts criu, `env` and `config` have no effect.
         """
         return self._request(options, env)
 

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "binary.h"
+#include "cleanup.h"
 
 #include <pwd.h>
 #include <stdio.h>
@@ -47,15 +48,13 @@ static const char *home(void)
 {
 	const char *home = getenv("HOME");
 	struct passwd *entry = NULL;
-	FILE *accounts;
+	AUTO_FCLOSE FILE *accounts = NULL;
 
 	if (home)
 		return home;
 	accounts = fopen("/etc/passwd", "re");
 	while (accounts && (entry = fgetpwent(accounts)) && entry->pw_uid != getuid())
 		;
-	if (accounts)
-		fclose(accounts);
 	return entry ? entry->pw_dir : NULL;
 }
 

@@ -2,14 +2,15 @@
 #define _GNU_SOURCE
 #include "support.h"
 #include "parts.h"
+#include "cleanup.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -126,13 +127,6 @@ int lcp_send_fds(int sock, const int *fds, int count)
 	return lcp_send_tagged(sock, 'F', fds, count);
 }
 
-int lcp_receive_fds(int sock, int *fds, int limit)
-{
-	char tag;
-
-	return lcp_receive_tagged(sock, &tag, fds, limit);
-}
-
 int lcp_send(int sock, const char *data, size_t size)
 {
 	return lcp_send_message(sock, data, size, NULL, 0) < 0 ? -errno : 0;
@@ -173,14 +167,8 @@ int lcp_same_user(int sock)
 int lcp_random_name(char *name, size_t size)
 {
 	unsigned char bytes[16];
-	int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-	ssize_t n;
 
-	if (fd < 0)
-		return -errno;
-	n = read(fd, bytes, sizeof(bytes));
-	close(fd);
-	if (n != (ssize_t)sizeof(bytes) || size < 2 * sizeof(bytes) + 16)
+	if (size < 2 * sizeof(bytes) + 16 || getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
 		return -EIO;
 	strcpy(name, "libcriu_py-");
 	for (size_t i = 0; i < sizeof(bytes); i++)
@@ -200,31 +188,20 @@ int lcp_listen_at(const char *name)
 {
 	struct sockaddr_un address;
 	socklen_t size = abstract_address(&address, name);
-	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), saved;
+	AUTO_CLOSE int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-	if (sock < 0)
+	if (sock < 0 || bind(sock, (struct sockaddr *)&address, size) || listen(sock, 4))
 		return -errno;
-	if (bind(sock, (struct sockaddr *)&address, size) || listen(sock, 4)) {
-		saved = errno;
-		close(sock);
-		return -saved;
-	}
-	return sock;
+	return lcp_keep_fd(&sock);
 }
 
 int lcp_connect(const char *name)
 {
 	struct sockaddr_un address;
 	socklen_t size = abstract_address(&address, name);
-	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), result = 0;
+	AUTO_CLOSE int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-	if (sock < 0)
+	if (sock < 0 || connect(sock, (struct sockaddr *)&address, size))
 		return -errno;
-	if (connect(sock, (struct sockaddr *)&address, size))
-		result = -errno;
-	else if (!lcp_same_user(sock))
-		result = -EPERM;
-	if (result)
-		close(sock);
-	return result ? result : sock;
+	return lcp_same_user(sock) ? lcp_keep_fd(&sock) : -EPERM;
 }

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "support.h"
 #include "parts.h"
+#include "cleanup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static void keeper_main(int listener, int owner, const int *fds, int count)
@@ -54,7 +54,7 @@ static void keeper_main(int listener, int owner, const int *fds, int count)
  */
 static int fork_detached(void)
 {
-	int subreaper = 0, report[2], status;
+	int subreaper = 0, report[2];
 	pid_t middle, pid = 0;
 	ssize_t n;
 
@@ -85,8 +85,7 @@ static int fork_detached(void)
 		while (n < 0 && errno == EINTR);
 		if (n != (ssize_t)sizeof(pid))
 			pid = -EIO;
-		while (waitpid(middle, &status, 0) < 0 && errno == EINTR)
-			;
+		lcp_wait_for(middle);
 	}
 	close(report[0]);
 	if (subreaper)
@@ -96,8 +95,9 @@ static int fork_detached(void)
 
 int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper)
 {
-	int listener, owner, result;
+	AUTO_CLOSE int listener = -1, owner = -1;
 	sigset_t all, old;
+	int result;
 
 	if (count > MAX_FDS)
 		return -EINVAL;
@@ -108,10 +108,8 @@ int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper
 	if (owner < 0)
 		return -errno;
 	listener = lcp_listen_at(name);
-	if (listener < 0) {
-		close(owner);
+	if (listener < 0)
 		return listener;
-	}
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	result = fork_detached();
@@ -120,22 +118,16 @@ int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper
 		keeper_main(listener, owner, fds, count);
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (result > 0) {
-		*keeper = result;
-		result = 0;
-	}
-	close(owner);
-	close(listener);
-	return result;
+	if (result < 0)
+		return result;
+	*keeper = result;
+	return 0;
 }
 
 int lcp_take_fds(const char *name, int *fds, int count)
 {
-	int sock = lcp_connect(name), result;
+	AUTO_CLOSE int sock = lcp_connect(name);
+	char tag;
 
-	if (sock < 0)
-		return sock;
-	result = lcp_receive_fds(sock, fds, count);
-	close(sock);
-	return result;
+	return sock < 0 ? sock : lcp_receive_tagged(sock, &tag, fds, count);
 }

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "support.h"
 #include "parts.h"
+#include "cleanup.h"
+#include "files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,27 +24,19 @@
 static char *about(pid_t pid, const char *name, char *text, size_t size)
 {
 	char path[64];
-	ssize_t n = -1;
-	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		n = read(fd, text, size - 1);
-		close(fd);
-	}
-	text[n > 0 ? n : 0] = '\0';
+	lcp_read_text(path, text, size);
 	return text;
 }
 
 /* The pid behind a pidfd in our pid namespace; 0 if it has ended. */
 static pid_t pid_behind(int pidfd)
 {
-	char name[32], text[512], *line;
+	char name[32], text[512];
 
 	snprintf(name, sizeof(name), "fdinfo/%d", pidfd);
-	line = strstr(about(getpid(), name, text, sizeof(text)), "\nPid:");
-	return line ? atoi(line + 5) : 0;
+	return (pid_t)lcp_field_number(about(getpid(), name, text, sizeof(text)), "Pid", 10);
 }
 
 static int is_stopped(pid_t pid)
@@ -55,16 +49,17 @@ static int is_stopped(pid_t pid)
 /* Whether a signal would be neither caught nor ignored nor blocked. */
 static int has_default(pid_t pid, int sig)
 {
-	static const char *const fields[] = { "\nSigBlk:", "\nSigIgn:", "\nSigCgt:" };
-	char text[8192], *line;
+	AUTO_FREE char *text = NULL;
+	uint64_t special;
+	char path[64];
 
-	about(pid, "status", text, sizeof(text));
-	for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
-		line = strstr(text, fields[i]);
-		if (!line || strtoull(line + strlen(fields[i]), NULL, 16) >> (sig - 1) & 1)
-			return 0;
-	}
-	return 1;
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	text = lcp_read_whole(AT_FDCWD, path, SIZE_MAX); /* a line before names all groups */
+	if (!text)
+		return 0;
+	special = lcp_field_number(text, "SigBlk", 16) | lcp_field_number(text, "SigIgn", 16) |
+		  lcp_field_number(text, "SigCgt", 16);
+	return !(special >> (sig - 1) & 1);
 }
 
 /*
@@ -135,7 +130,7 @@ static void stop_too(int sig, int channel, int pidfd, int signals, int terminal)
 	while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 		if (info.ssi_signo != SIGCONT)
 			pass_on(pidfd, &info, terminal);
-	if (is_stopped(pid) && poll(&news, 1, NEWS_MS) == 0)
+	if (is_stopped(pid) && poll(&news, 1, NEWS_MS) == 0 && is_stopped(pid))
 		lcp_pidfd_signal(pidfd, SIGCONT);
 }
 
@@ -153,7 +148,8 @@ int lcp_mirror(int channel, int pidfd, int terminal, const struct lcp_handed *ha
 {
 	struct lcp_event event;
 	sigset_t all, old;
-	int signals, result = 0, ignored, control = handed && handed->count ? handed->control : -1;
+	AUTO_CLOSE int signals = -1;
+	int result = 0, ignored, control = handed && handed->count ? handed->control : -1;
 	int typed = 0; /* Ctrl-Z was, or SIGTSTP sent to us */
 
 	sigfillset(&all);
@@ -188,8 +184,6 @@ int lcp_mirror(int channel, int pidfd, int terminal, const struct lcp_handed *ha
 			break;
 		}
 	}
-	if (signals >= 0)
-		close(signals);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return result;
 }

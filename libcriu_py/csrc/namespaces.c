@@ -15,7 +15,6 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -160,50 +159,49 @@ int lcp_continue_clocks(int64_t monotonic, int64_t boottime)
 	return lcp_write_file(OFFSETS, text);
 }
 
+/* In a child of its own: try to make them, and tell how far that came. */
+static void try_namespaces(int namespaces, int report)
+{
+	int values[2], result = lcp_make_namespaces(namespaces, &values[1]);
+	pid_t init = result ? -1 : fork();
+
+	if (init > 0) {
+		lcp_wait_for(init);
+		_exit(0);
+	}
+	values[0] = result;
+	if (init == 0) {
+		values[1] = LCP_STAGE_PROC;
+		values[0] = lcp_mount_own_proc(namespaces);
+	} else if (!result) {
+		values[1] = LCP_STAGE_FORK;
+		values[0] = -errno;
+	}
+	_exit(write(report, values, sizeof(values)) < 0);
+}
+
 int lcp_probe_namespaces(int namespaces, int *stage)
 {
-	int report[2], values[2] = { -EIO, LCP_STAGE_FORK }, status;
+	int report[2], values[2];
 	pid_t child;
+	ssize_t n;
 
 	*stage = LCP_STAGE_FORK;
 	if (pipe2(report, O_CLOEXEC))
 		return -errno;
 	child = fork();
-	if (child == 0) {
-		pid_t init;
-
-		values[0] = lcp_make_namespaces(namespaces, &values[1]);
-		if (!values[0]) {
-			init = fork();
-			if (init == 0) {
-				values[1] = LCP_STAGE_PROC;
-				values[0] = lcp_mount_own_proc(namespaces);
-				_exit(write(report[1], values, sizeof(values)) < 0);
-			}
-			if (init > 0) {
-				waitpid(init, &status, 0);
-				_exit(0);
-			}
-			values[0] = -errno;
-			values[1] = LCP_STAGE_FORK;
-		}
-		_exit(write(report[1], values, sizeof(values)) < 0);
-	}
-	if (child < 0)
-		values[0] = -errno;
+	if (child == 0)
+		try_namespaces(namespaces, report[1]);
+	values[0] = child < 0 ? -errno : -EIO;
 	close(report[1]);
 	if (child > 0) {
-		ssize_t n;
-
 		do
 			n = read(report[0], values, sizeof(values));
 		while (n < 0 && errno == EINTR);
-		if (n != (ssize_t)sizeof(values))
-			values[0] = -EIO;
-		while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-			;
+		if (n == (ssize_t)sizeof(values))
+			*stage = values[1];
+		lcp_wait_for(child);
 	}
 	close(report[0]);
-	*stage = values[1];
 	return values[0];
 }

@@ -2,6 +2,8 @@
 
 #include "native.h"
 #include "support.h"
+#include "parts.h"
+#include "cleanup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +20,7 @@
 extern char **environ;
 
 /* Everything the new process needs, shared with it because of vfork. */
-struct launch {
+struct start {
 	const char *binary;
 	const struct lcp_child *child;
 	sigset_t mask; /* of the caller, before it blocked everything */
@@ -67,44 +69,34 @@ static void arrange_fds(const struct lcp_child *child)
 
 /*
  * Runs in a child made by vfork: system calls only, and no variable of the
- * parent is changed but launch->error.
+ * parent is changed but start->error.
  */
-static void raise_limit(int resource)
-{
-	struct rlimit limit;
-
-	if (!getrlimit(resource, &limit) && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(resource, &limit);
-	}
-}
-
-static void __attribute__((noreturn)) exec_service(struct launch *launch)
+static void __attribute__((noreturn)) exec_service(struct start *start)
 {
 	char number[12];
 	char *const argv[] = { "criu", "swrk", number, NULL };
-	char **environment = launch->child->environment ? launch->child->environment : environ;
+	char **environment = start->child->environment ? start->child->environment : environ;
 
-	snprintf(number, sizeof(number), "%d", launch->fd);
-	fcntl(launch->fd, F_SETFD, 0);
-	arrange_fds(launch->child);
-	reset_signals(&launch->mask);
+	snprintf(number, sizeof(number), "%d", start->fd);
+	fcntl(start->fd, F_SETFD, 0);
+	arrange_fds(start->child);
+	reset_signals(&start->mask);
 	/* What the program allows itself is too little for criu, which writes all its memory and opens all its files. */
-	raise_limit(RLIMIT_NOFILE);
-	raise_limit(RLIMIT_FSIZE);
-	raise_limit(RLIMIT_CPU);
-	execve(launch->binary, argv, environment);
-	launch->error = errno;
+	lcp_raise_limit(RLIMIT_NOFILE);
+	lcp_raise_limit(RLIMIT_FSIZE);
+	lcp_raise_limit(RLIMIT_CPU);
+	execve(start->binary, argv, environment);
+	start->error = errno;
 	_exit(127);
 }
 
 /* Returns the pid of the child, -1 with errno otherwise. */
-static pid_t __attribute__((noinline)) spawn_attached(struct launch *launch)
+static pid_t __attribute__((noinline)) spawn_attached(struct start *start)
 {
 	pid_t pid = vfork();
 
 	if (pid == 0)
-		exec_service(launch);
+		exec_service(start);
 	return pid;
 }
 
@@ -114,7 +106,7 @@ static pid_t __attribute__((noinline)) spawn_attached(struct launch *launch)
  * a session of its own, as a Ctrl-C meant for the program must not end criu in
  * the middle of a dump.
  */
-static pid_t __attribute__((noinline)) spawn_detached(struct launch *launch)
+static pid_t __attribute__((noinline)) spawn_detached(struct start *start)
 {
 	pid_t pid = vfork();
 
@@ -122,27 +114,17 @@ static pid_t __attribute__((noinline)) spawn_detached(struct launch *launch)
 		pid = vfork();
 		if (pid == 0) {
 			setsid();
-			exec_service(launch);
+			exec_service(start);
 		}
 		if (pid < 0)
-			launch->error = errno;
+			start->error = errno;
 		_exit(0);
 	}
 	return pid;
 }
 
-static int wait_for(pid_t pid)
-{
-	int status;
-
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return status;
-}
-
 /* An orphan goes to the nearest subreaper, which must not be ourselves. */
-static pid_t spawn_outside_tree(struct launch *launch)
+static pid_t spawn_outside_tree(struct start *start)
 {
 	int reaper = 0;
 	pid_t pid;
@@ -150,9 +132,9 @@ static pid_t spawn_outside_tree(struct launch *launch)
 	prctl(PR_GET_CHILD_SUBREAPER, &reaper, 0, 0, 0);
 	if (reaper)
 		prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
-	pid = spawn_detached(launch);
+	pid = spawn_detached(start);
 	if (pid > 0)
-		wait_for(pid);
+		lcp_wait_for(pid);
 	if (reaper)
 		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	return pid;
@@ -160,41 +142,40 @@ static pid_t spawn_outside_tree(struct launch *launch)
 
 int lcp_spawn_service(const char *binary, const struct lcp_child *child, bool detached, int *pid)
 {
-	struct launch launch = { .binary = binary, .child = child };
-	int pair[2], error = 0;
+	struct start start = { .binary = binary, .child = child };
+	int pair[2], error = lcp_socketpair(pair);
+	AUTO_CLOSE int ours = -1, crius = -1;
 	sigset_t all;
 	pid_t started;
 
 	*pid = 0;
-	if (socketpair(AF_LOCAL, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		return -errno;
-	launch.fd = pair[1];
+	if (error)
+		return error;
+	ours = pair[0];
+	start.fd = crius = pair[1];
 
 	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &launch.mask);
-	started = detached ? spawn_outside_tree(&launch) : spawn_attached(&launch);
+	pthread_sigmask(SIG_BLOCK, &all, &start.mask);
+	started = detached ? spawn_outside_tree(&start) : spawn_attached(&start);
 	if (started < 0)
 		error = errno;
-	else if (launch.error) {
-		error = launch.error;
+	else if (start.error) {
+		error = start.error;
 		if (!detached)
-			wait_for(started);
+			lcp_wait_for(started);
 	}
-	pthread_sigmask(SIG_SETMASK, &launch.mask, NULL);
+	pthread_sigmask(SIG_SETMASK, &start.mask, NULL);
 
-	close(pair[1]);
-	if (error) {
-		close(pair[0]);
+	if (error)
 		return -error;
-	}
 	if (!detached)
 		*pid = started;
-	return pair[0];
+	return lcp_keep_fd(&ours);
 }
 
 int lcp_reap_service(int pid)
 {
-	return wait_for(pid);
+	return lcp_wait_for(pid);
 }
 
 /*
@@ -269,13 +250,5 @@ int lcp_call(enum lcp_operation operation, criu_opts *opts, const struct lcp_chi
 	*error = errno;
 	in_call.child = NULL;
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
-	return result;
-}
-
-int lcp_restore_child(criu_opts *opts, const struct lcp_child *child)
-{
-	int error, result = lcp_call(LCP_RESTORE_CHILD, opts, child, NULL, &error);
-
-	errno = error;
 	return result;
 }

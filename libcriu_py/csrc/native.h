@@ -57,9 +57,6 @@ int lcp_reap_service(int pid);
  */
 int lcp_call(enum lcp_operation operation, criu_opts *opts, const struct lcp_child *child,
 	     struct criu_feature_check *features, int *error);
-
-/* The part of lcp_call that restores a child, for callers in C. */
-int lcp_restore_child(criu_opts *opts, const struct lcp_child *child);
 /* cdef: end */
 
 #endif

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "support.h"
 #include "parts.h"
+#include "cleanup.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -16,8 +17,10 @@
 
 int lcp_written_pages(int pagemap, uint64_t first, size_t count, unsigned char *written)
 {
-	uint64_t entries[ENTRIES];
+	AUTO_FREE uint64_t *entries = malloc(ENTRIES * sizeof(*entries));
 
+	if (!entries)
+		return -ENOMEM;
 	for (size_t done = 0; done < count;) {
 		size_t wanted = count - done < ENTRIES ? count - done : ENTRIES;
 		ssize_t size = pread(pagemap, entries, wanted * sizeof(*entries), (off_t)((first + done) * sizeof(*entries)));

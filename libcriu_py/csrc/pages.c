@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "support.h"
 #include "parts.h"
+#include "cleanup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@ struct set {
 	int fd;
 	uint64_t written, limit; /* bytes */
 	struct lcp_range last;
+	uint64_t *entries; /* room for what is read of the table */
 };
 
 int lcp_open_pagemap(int pid)
@@ -68,17 +70,17 @@ static int add(struct set *set, uint64_t address, uint64_t size, uint64_t entry)
 
 static int add_area(struct set *set, int pagemap, uint64_t start, uint64_t end)
 {
-	uint64_t size = (uint64_t)sysconf(_SC_PAGESIZE), entries[ENTRIES];
+	uint64_t size = (uint64_t)sysconf(_SC_PAGESIZE);
 
 	while (start < end) {
 		uint64_t wanted = (end - start) / size < ENTRIES ? (end - start) / size : ENTRIES;
-		ssize_t n = pread(pagemap, entries, wanted * 8, (off_t)(start / size * 8));
+		ssize_t n = pread(pagemap, set->entries, wanted * 8, (off_t)(start / size * 8));
 		int result = 0;
 
 		if (n <= 0)
 			return n < 0 ? -errno : -ESRCH; /* its memory is gone */
 		for (uint64_t i = 0; i < (uint64_t)n / 8 && !result; i++)
-			result = add(set, start + i * size, size, entries[i]);
+			result = add(set, start + i * size, size, set->entries[i]);
 		if (result)
 			return result;
 		start += (uint64_t)n / 8 * size;
@@ -111,20 +113,19 @@ static int list_areas(FILE *maps, int pagemap, struct set *set)
 
 int lcp_list_pages(int pid, uint64_t limit, int fd)
 {
-	struct set set = { .fd = fd, .limit = limit };
-	int pagemap = lcp_open_pagemap(pid), result;
+	AUTO_FREE uint64_t *entries = malloc(ENTRIES * sizeof(*entries));
+	struct set set = { .fd = fd, .limit = limit, .entries = entries };
+	AUTO_CLOSE int pagemap = lcp_open_pagemap(pid);
+	AUTO_FCLOSE FILE *maps = NULL;
 	char path[40];
-	FILE *maps;
 
 	if (pagemap < 0)
 		return pagemap;
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	maps = fopen(path, "re");
-	result = maps ? list_areas(maps, pagemap, &set) : -errno;
-	if (maps)
-		fclose(maps);
-	close(pagemap);
-	return result;
+	if (!maps || !entries)
+		return -errno;
+	return list_areas(maps, pagemap, &set);
 }
 
 void lcp_fetch_pages(int fd)

@@ -21,6 +21,10 @@ struct lcp_range {
 	uint64_t written; /* it is the process's own, and no longer a file's */
 };
 
+/* Wait for a child; its wait status or -errno. */
+int lcp_wait_for(pid_t pid);
+/* Raise a soft limit of this process to the hard one; safe after vfork. */
+void lcp_raise_limit(int resource);
 int lcp_pidfd_open(pid_t pid);
 int lcp_pidfd_signal(int pidfd, int sig);
 ssize_t lcp_send_message(int sock, const void *data, size_t size, const int *fds, int count);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "binary.h"
+#include "files.h"
 #include "scratch.h"
 #include "support.h"
 
@@ -51,37 +52,18 @@ static int has(const struct self *self, int capability)
 	return !!(self->effective & capability_bit(capability));
 }
 
-/* A small file of /proc or /sys as text; its length, -1 on failure. */
-static ssize_t slurp(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
-
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	return n;
-}
-
-static uint64_t field(const char *status, const char *name, int base)
-{
-	const char *at = strstr(status, name);
-
-	return at ? strtoull(at + strlen(name), NULL, base) : 0;
-}
-
 int self_read(struct self *self, struct problem *problem)
 {
 	char status[8192];
 
-	if (slurp("/proc/self/status", status, sizeof(status)) < 0)
+	if (lcp_read_text("/proc/self/status", status, sizeof(status)) < 0)
 		return problem_set(problem, LAUNCHER_FAILED, "/proc/self/status cannot be read: %s", strerror(errno));
-	self->effective = field(status, "\nCapEff:", 16);
-	self->permitted = field(status, "\nCapPrm:", 16);
-	self->bounding = field(status, "\nCapBnd:", 16);
-	self->no_new_privs = field(status, "\nNoNewPrivs:", 10) == 1;
-	self->seccomp_filters = (long)field(status, "\nSeccomp_filters:", 10);
-	self->ignored = field(status, "\nSigIgn:", 16);
+	self->effective = lcp_field_number(status, "CapEff", 16);
+	self->permitted = lcp_field_number(status, "CapPrm", 16);
+	self->bounding = lcp_field_number(status, "CapBnd", 16);
+	self->no_new_privs = lcp_field_number(status, "NoNewPrivs", 10) == 1;
+	self->seccomp_filters = (long)lcp_field_number(status, "Seccomp_filters", 10);
+	self->ignored = lcp_field_number(status, "SigIgn", 16);
 	/* Python's own, and the two that glibc keeps for its threads. */
 	self->ignored &= ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1) | (uint64_t)3 << 31);
 	return 0;
@@ -107,7 +89,7 @@ static int groups_in(enum mode mode, gid_t *groups, int size)
 	int count = getgroups(size, groups);
 	char text[32];
 
-	if (mode == MODE_ROOTLESS && !getenv(SERVICE_VARIABLE) && slurp("/proc/sys/kernel/overflowgid", text, sizeof(text)) > 0)
+	if (mode == MODE_ROOTLESS && !getenv(SERVICE_VARIABLE) && lcp_read_text("/proc/sys/kernel/overflowgid", text, sizeof(text)) > 0)
 		for (int i = 0; i < count; i++)
 			if (groups[i] != getegid())
 				groups[i] = (gid_t)strtoul(text, NULL, 10); /* only one's own is mapped */
@@ -180,7 +162,7 @@ static unsigned long long start_of_init(void)
 	unsigned long long start = 0;
 	char text[1024], *at;
 
-	if (slurp("/proc/1/stat", text, sizeof(text)) < 0 || !(at = strrchr(text, ')')))
+	if (lcp_read_text("/proc/1/stat", text, sizeof(text)) < 0 || !(at = strrchr(text, ')')))
 		return 0;
 	for (int column = 2; column < 22 && at; column++)
 		at = strchr(at + 1, ' ');
@@ -197,7 +179,7 @@ static int namespaces_work(char path[PATH_MAX], const struct self *self, struct 
 	char boot[9], base[PATH_MAX];
 	struct stat status;
 
-	if (slurp("/proc/sys/kernel/random/boot_id", boot, sizeof(boot)) < 0)
+	if (lcp_read_text("/proc/sys/kernel/random/boot_id", boot, sizeof(boot)) < 0)
 		strcpy(boot, "unknown"); /* /proc/sys is hidden */
 	if (scratch_directory(base, problem))
 		return -1;
@@ -221,7 +203,7 @@ void forget_namespaces(const struct self *self)
 static uint64_t needed_ambient(const struct json *manifest)
 {
 	char yama[16];
-	int privileged = slurp("/proc/sys/kernel/yama/ptrace_scope", yama, sizeof(yama)) > 0 && atoi(yama) >= 2;
+	int privileged = lcp_read_text("/proc/sys/kernel/yama/ptrace_scope", yama, sizeof(yama)) > 0 && atoi(yama) >= 2;
 
 	return capability_bit(CAPABILITY_CHECKPOINT_RESTORE) | (is_reduced(manifest) ? capability_bit(CAPABILITY_SETPCAP) : 0) |
 	       (privileged ? capability_bit(CAPABILITY_SYS_PTRACE) : 0);

@@ -7,6 +7,8 @@
  */
 #define _GNU_SOURCE
 #include "support.h"
+#include "cleanup.h"
+#include "files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,13 +50,9 @@ static int is_alone(void)
 
 static int has_huge_pages(void)
 {
-	char text[64] = "[never]";
-	int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
-	ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	char text[64];
 
-	if (fd >= 0)
-		close(fd);
-	return size > 0 && !strstr(text, "[never]");
+	return lcp_read_text("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof(text)) > 0 && !strstr(text, "[never]");
 }
 
 static size_t sum_huge(const struct range *ranges, size_t count)
@@ -126,17 +124,16 @@ static void populate(const struct range *ranges, size_t count, int huge_too)
 
 int lcp_prefetch(const char *path)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat status;
 	void *content;
 	size_t count;
 
-	if (fd < 0)
+	if (fd < 0 || fstat(fd, &status))
 		return -errno;
-	content = fstat(fd, &status) ? MAP_FAILED : mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	close(fd);
+	content = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (content == MAP_FAILED)
-		return -EINVAL;
+		return -errno;
 	count = (size_t)status.st_size / sizeof(struct range);
 	populate(content, count, make_huge(content, count));
 	munmap(content, (size_t)status.st_size);

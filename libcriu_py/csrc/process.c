@@ -1,6 +1,8 @@
 /* What a process does to itself. */
 #define _GNU_SOURCE
 #include "support.h"
+#include "parts.h"
+#include "cleanup.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -14,6 +16,26 @@
 #include <unistd.h>
 
 extern char **environ;
+
+int lcp_wait_for(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return status;
+}
+
+void lcp_raise_limit(int resource)
+{
+	struct rlimit limit;
+
+	if (!getrlimit((__rlimit_resource_t)resource, &limit) && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit((__rlimit_resource_t)resource, &limit);
+	}
+}
 
 void lcp_trim_heap(void)
 {
@@ -100,22 +122,21 @@ int lcp_end_at_exit(void)
 /* The block is kept for good: getenv() hands out pointers into it. */
 int lcp_replace_environ(const char *block, size_t size)
 {
+	AUTO_FREE char *copy = malloc(size + 1);
 	size_t count = 0, next = 0;
-	char *copy = malloc(size + 1), **entries;
+	char **entries;
 
 	for (size_t i = 0; i < size; i++)
 		count += block[i] == '\0';
-	entries = malloc((count + 1) * sizeof(*entries));
-	if (!copy || !entries) {
-		free(copy);
-		free(entries);
+	entries = copy ? malloc((count + 1) * sizeof(*entries)) : NULL;
+	if (!entries)
 		return -ENOMEM;
-	}
 	memcpy(copy, block, size);
 	copy[size] = '\0';
 	for (size_t i = 0; i < size; i += strlen(copy + i) + 1)
 		entries[next++] = copy + i;
 	entries[next] = NULL;
 	environ = entries;
+	copy = NULL;
 	return 0;
 }

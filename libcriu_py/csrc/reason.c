@@ -1,13 +1,10 @@
 #define _GNU_SOURCE
 #include "reason.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "cleanup.h"
+#include "files.h"
 #include "scratch.h"
 
 #define LARGEST_LOG (1 << 20)
@@ -51,19 +48,10 @@ static char *first_error(char *log)
 
 int reason_of_refusal(int work, int error, struct problem *problem)
 {
-	int fd = openat(work, WORK_LOG, O_RDONLY | O_CLOEXEC);
-	char *log = fd < 0 ? NULL : malloc(LARGEST_LOG);
-	ssize_t size = log ? read(fd, log, LARGEST_LOG - 1) : 0;
-	const char *reason;
+	AUTO_FREE char *log = lcp_read_whole(work, WORK_LOG, LARGEST_LOG);
+	const char *reason = log ? first_error(log) : NULL;
 
-	if (log)
-		log[size > 0 ? size : 0] = '\0';
-	reason = log ? first_error(log) : NULL;
 	if (!reason)
 		reason = error ? strerror(error) : "it gave no reason";
-	problem_set(problem, LAUNCHER_FAILED, "criu refused to restore: %s", reason);
-	free(log);
-	if (fd >= 0)
-		close(fd);
-	return -1;
+	return problem_set(problem, LAUNCHER_FAILED, "criu refused to restore: %s", reason);
 }

@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include "support.h"
 #include "parts.h"
+#include "cleanup.h"
+#include "files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,20 +60,6 @@ static void add(struct words *words, const char *format, ...)
 	words->size += n > 0 && (size_t)n < left ? (size_t)n : left; /* room is used up: all of it counts */
 }
 
-/* A small file of /proc as text, without its last line's end; "" where it cannot be read. */
-static char *slurp(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
-
-	if (fd >= 0)
-		close(fd);
-	while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\0'))
-		n--;
-	text[n > 0 ? n : 0] = '\0';
-	return text;
-}
-
 /* Of /proc/self/status what a restore would inherit, or what decides on how it is allowed. */
 static void add_status(struct words *words)
 {
@@ -79,7 +67,8 @@ static void add_status(struct words *words)
 		"Uid:", "Gid:", "Groups:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:", "Seccomp:",
 		"Seccomp_filters:", "Cpus_allowed:", "Mems_allowed:",
 	};
-	char status[16384], *rest = slurp("/proc/self/status", status, sizeof(status)), *line;
+	AUTO_FREE char *status = lcp_read_whole(AT_FDCWD, "/proc/self/status", SIZE_MAX);
+	char *rest = status, *line;
 
 	while ((line = strsep(&rest, "\n")))
 		for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++)
@@ -117,9 +106,11 @@ static void add_limits(struct words *words)
 /* 0: no controlling terminal, 1: there is one, 2: and one of the standard streams is a terminal. */
 static int use_of_terminal(void)
 {
-	char text[1024], *end = strrchr(slurp("/proc/self/stat", text, sizeof(text)), ')');
+	char text[1024], *end;
 	int number, used = 0;
 
+	lcp_read_text("/proc/self/stat", text, sizeof(text));
+	end = strrchr(text, ')');
 	if (end && sscanf(end + 1, " %*c %*d %*d %*d %d", &number) == 1 && number == 0)
 		return 0;
 	for (int i = 0; i < 3; i++)
@@ -130,21 +121,23 @@ static int use_of_terminal(void)
 ssize_t lcp_standby_describe(const char *mode, char *text, size_t size)
 {
 	struct words words = { text, 0, size };
-	char file[8192], *rest, *line;
+	AUTO_FREE char *cgroups = lcp_read_whole(AT_FDCWD, "/proc/self/cgroup", SIZE_MAX);
+	char *rest = cgroups, *line, label[1024];
 	int schedule[3] = { 0 };
 
 	add(&words, "Mode: %s\n", mode);
 	add_status(&words);
 	add_places(&words);
-	add(&words, "Label: %s\n", slurp("/proc/self/attr/current", file, sizeof(file)));
+	lcp_read_text("/proc/self/attr/current", label, sizeof(label));
+	add(&words, "Label: %s\n", label);
 	lcp_get_schedule(0, schedule);
 	add(&words, "Priority: %d %d %d %ld\n", schedule[0], schedule[1], schedule[2],
 	    syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0));
 	add_limits(&words);
 	add(&words, "Terminal: %d\n", use_of_terminal());
-	rest = slurp("/proc/self/cgroup", file, sizeof(file));
 	while ((line = strsep(&rest, "\n")))
-		add(&words, "Cgroup: %s\n", line);
+		if (*line)
+			add(&words, "Cgroup: %s\n", line);
 	return words.size < size ? (ssize_t)words.size : -E2BIG;
 }
 
@@ -156,23 +149,18 @@ static int connect_to(const char *path)
 	struct ucred cred;
 	socklen_t size = sizeof(cred);
 	/* Not blocking: where many wait already a restore is faster. */
-	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
+	AUTO_CLOSE int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (sock < 0)
 		return -errno;
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		error = ENAMETOOLONG;
-	} else {
-		strcpy(address.sun_path, path);
-		if (connect(sock, (struct sockaddr *)&address, sizeof(address)))
-			error = errno;
-		else if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &size) || cred.uid != geteuid())
-			error = EPERM; /* it would be given our streams */
-	}
-	if (!error)
-		return sock;
-	close(sock);
-	return -error;
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	if (connect(sock, (struct sockaddr *)&address, sizeof(address)))
+		return -errno;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &size) || cred.uid != geteuid())
+		return -EPERM; /* it would be given our streams */
+	return lcp_keep_fd(&sock);
 }
 
 /*
@@ -182,7 +170,7 @@ static int connect_to(const char *path)
 static void forget(const char *path)
 {
 	char directory[sizeof(((struct sockaddr_un *)NULL)->sun_path)], *slash;
-	int fd, sock;
+	AUTO_CLOSE int fd = -1, sock = -1;
 
 	if (strlen(path) >= sizeof(directory))
 		return;
@@ -191,37 +179,33 @@ static void forget(const char *path)
 		return;
 	*slash = '\0';
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
 		return;
-	if (!flock(fd, LOCK_EX | LOCK_NB)) {
-		sock = connect_to(path);
-		if (sock == -ECONNREFUSED)
-			unlink(path);
-		else if (sock >= 0)
-			close(sock);
-	}
-	close(fd);
+	sock = connect_to(path);
+	if (sock == -ECONNREFUSED)
+		unlink(path);
 }
 
 int lcp_standby_take(const char *path, const char *text, size_t size, int *fds)
 {
-	int sock = connect_to(path), count = 3, result;
+	AUTO_CLOSE int sock = connect_to(path);
 	struct pollfd polled = { sock, POLLIN, 0 };
+	int count = 3, result;
 	char answer;
 
-	if (sock < 0) {
-		if (sock == -ECONNREFUSED)
-			forget(path);
+	if (sock == -ECONNREFUSED)
+		forget(path);
+	if (sock < 0)
 		return sock;
-	}
 	result = lcp_send(sock, text, size);
-	if (!result && poll(&polled, 1, ANSWER_MS) != 1)
-		result = -ETIMEDOUT;
-	if (!result && lcp_receive_message(sock, &answer, 1, fds, &count) < 0)
-		result = -errno;
-	close(sock);
-	if (result || count == 3)
+	if (result)
 		return result;
+	if (poll(&polled, 1, ANSWER_MS) != 1)
+		return -ETIMEDOUT;
+	if (lcp_receive_message(sock, &answer, 1, fds, &count) < 0)
+		return -errno;
+	if (count == 3)
+		return 0;
 	while (count > 0)
 		close(fds[--count]);
 	return -EBUSY;

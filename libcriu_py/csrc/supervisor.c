@@ -55,7 +55,8 @@ static void reopen_here(int fd)
 {
 	char link[32], path[4096];
 	struct stat before, after;
-	int flags = fcntl(fd, F_GETFL), here;
+	int flags = fcntl(fd, F_GETFL);
+	AUTO_CLOSE int here = -1;
 	ssize_t n;
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
@@ -66,14 +67,12 @@ static void reopen_here(int fd)
 		return;
 	path[n] = '\0';
 	here = open(path, (flags & (O_ACCMODE | O_APPEND | O_NONBLOCK)) | O_NOCTTY | O_CLOEXEC);
-	if (here < 0)
-		return; /* it stays as it is, and a dump says what is wrong with it */
-	if (!fstat(here, &after) && before.st_dev == after.st_dev && before.st_ino == after.st_ino &&
-	    before.st_rdev == after.st_rdev) {
-		lseek(here, lseek(fd, 0, SEEK_CUR), SEEK_SET);
-		dup2(here, fd);
-	}
-	close(here);
+	/* Where it cannot be opened it stays as it is, and a dump says what is wrong with it. */
+	if (here < 0 || fstat(here, &after) || before.st_dev != after.st_dev || before.st_ino != after.st_ino ||
+	    before.st_rdev != after.st_rdev)
+		return;
+	lseek(here, lseek(fd, 0, SEEK_CUR), SEEK_SET);
+	dup2(here, fd);
 }
 
 static void exec_program(const struct lcp_job *job, int report, const sigset_t *mask)
@@ -114,20 +113,6 @@ static pid_t start_program(const struct lcp_job *job, int channel, const sigset_
 }
 
 /*
- * criu puts its own descriptors below RLIMIT_NOFILE (criu/servicefd.c) and
- * fails under a low soft limit; the restored process has one of its own.
- */
-static void raise_nofile(void)
-{
-	struct rlimit limit;
-
-	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
-/*
  * A program that asks for it is served a criu of its own: the program has no
  * capability, neither when it runs nor in the image, and this process has the
  * one that criu needs. criu takes the pid to dump from the socket's credentials.
@@ -155,7 +140,7 @@ static void serve_criu(const struct lcp_job *job, int listener)
 		snprintf(number, sizeof(number), "%d", sock);
 		argv[count++] = number;
 		argv[count] = NULL;
-		raise_nofile();
+		lcp_raise_limit(RLIMIT_NOFILE);
 		sigemptyset(&none);
 		pthread_sigmask(SIG_SETMASK, &none, NULL);
 		execve(argv[0], argv, job->criu_env);
@@ -228,7 +213,8 @@ static pid_t restore_program(const struct lcp_job *job, int channel)
 
 	for (int i = 0; i < job->inherit_count; i++)
 		fcntl(job->inherit[i], F_SETFD, 0);
-	raise_nofile();
+	/* criu puts its own descriptors below it (criu/servicefd.c); the restored process has a limit of its own. */
+	lcp_raise_limit(RLIMIT_NOFILE);
 	/* libcriu's child runs execlp("criu", ...) with our environment. */
 	environ = (char **)job->env;
 	errno = 0;
@@ -258,13 +244,11 @@ static int report_children(int channel, pid_t pid)
 	int status, last = 0, ended = 0;
 	pid_t child;
 
-	while ((child = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
+	while ((child = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
 		if (child != pid)
 			continue; /* an orphan that came to us as pid 1 */
 		if (WIFSTOPPED(status)) {
 			tell(channel, LCP_EVENT_STOPPED, WSTOPSIG(status), 0, 0, -1);
-		} else if (WIFCONTINUED(status)) {
-			tell(channel, LCP_EVENT_CONTINUED, 0, 0, 0, -1);
 		} else {
 			last = status;
 			ended = 1;
@@ -395,59 +379,57 @@ static void middle_main(const struct lcp_job *job, int channel, const sigset_t *
 
 int lcp_supervise(const struct lcp_job *job, int *channel)
 {
-	int pair[2], result = lcp_socketpair(pair), status;
+	int pair[2], result = lcp_socketpair(pair);
+	AUTO_CLOSE int ours = -1, theirs = -1;
 	sigset_t all, old;
 	pid_t middle;
 
 	if (result)
 		return result;
+	ours = pair[0];
+	theirs = pair[1];
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	middle = fork();
 	if (middle == 0) {
-		close(pair[0]);
-		middle_main(job, pair[1], &old);
+		close(ours);
+		middle_main(job, theirs, &old);
 	}
 	result = middle < 0 ? -errno : 0;
 	if (middle > 0)
-		while (waitpid(middle, &status, 0) < 0 && errno == EINTR)
-			;
+		lcp_wait_for(middle);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	close(pair[1]);
-	if (result) {
-		close(pair[0]);
-		return result;
-	}
-	*channel = pair[0];
-	return 0;
+	if (!result)
+		*channel = lcp_keep_fd(&ours);
+	return result;
 }
 
 int lcp_supervise_directly(const struct lcp_job *job, int *channel, pid_t *supervisor)
 {
 	int pair[2], result = lcp_socketpair(pair), flags = SIGCHLD;
+	AUTO_CLOSE int ours = -1, theirs = -1;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 
 	if (result)
 		return result;
+	ours = pair[0];
+	theirs = pair[1];
 	if (job->namespaces & LCP_NS_USER)
 		flags |= CLONE_NEWUSER;
 	if (job->namespaces & LCP_NS_PID)
 		flags |= CLONE_NEWPID | CLONE_NEWNS;
 	*supervisor = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
 	if (*supervisor == 0) {
-		close(pair[0]);
+		close(ours);
 		if ((job->namespaces & LCP_NS_USER) && lcp_map_own_ids(uid, gid))
-			fail(pair[1], 0, errno, LCP_STAGE_IDMAP);
-		supervisor_main(job, pair[1], NULL);
+			fail(theirs, 0, errno, LCP_STAGE_IDMAP);
+		supervisor_main(job, theirs, NULL);
 	}
-	result = *supervisor < 0 ? -errno : 0;
-	close(pair[1]);
-	if (result)
-		close(pair[0]);
-	else
-		*channel = pair[0];
-	return result;
+	if (*supervisor < 0)
+		return -errno;
+	*channel = lcp_keep_fd(&ours);
+	return 0;
 }
 
 int lcp_give_word(int channel)

@@ -34,7 +34,6 @@
 #define LCP_EVENT_FAILED 1
 #define LCP_EVENT_STARTED 2
 #define LCP_EVENT_STOPPED 3
-#define LCP_EVENT_CONTINUED 4
 #define LCP_EVENT_ENDED 5
 #define LCP_EVENT_SUPERVISED 6
 
@@ -106,14 +105,11 @@ int lcp_connect(const char *name);
 /* A name for such a socket that nobody can guess. */
 int lcp_random_name(char *name, size_t size);
 
-/* One message with descriptors on a SOCK_SEQPACKET socket. */
-int lcp_send_fds(int socket, const int *fds, int count);
-int lcp_receive_fds(int socket, int *fds, int limit);
-/* The same with a byte that tells what they are; 'F' by the functions above. */
+/* One message with descriptors on a SOCK_SEQPACKET socket, and a byte that tells what they are. */
 int lcp_send_tagged(int socket, char tag, const int *fds, int count);
 int lcp_receive_tagged(int socket, char *tag, int *fds, int limit);
 int lcp_socketpair(int *pair);
-/* One message without: 0 or -errno, and never a SIGPIPE. */
+/* One message without any: 0 or -errno, and never a SIGPIPE. */
 int lcp_send(int socket, const char *data, size_t size);
 
 /* The name of the socket on which copies of a snapshot wait, of its manifest; 0 or -errno. */
@@ -176,6 +172,9 @@ int lcp_end_at_exit(void);
 int lcp_replace_environ(const char *block, size_t size);
 
 /* cdef: end */
+
+/* With the byte 'F', of a request. */
+int lcp_send_fds(int socket, const int *fds, int count);
 
 /*
  * As lcp_supervise, for a caller of one thread and with all signals blocked: without the process between,

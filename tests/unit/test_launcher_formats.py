@@ -39,7 +39,7 @@ def compile_program(name: str, directory: Path) -> Path:
     """Compile a test program of the formats."""
     program = directory / name
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    units = [str(CSRC / f"{name}.c") for name in ("json", "problem", "request", "compatibility")]
+    units = [str(CSRC / f"{name}.c") for name in ("files", "json", "problem", "request", "compatibility")]
     source = str(ROOT / "tests" / "native" / f"{name}.c")
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", *SANITIZERS, f"-I{CSRC}"]
     subprocess.run([*compiler, *flags, "-o", str(program), source, *units], check=True, timeout=TIMEOUT)
