@@ -52,8 +52,9 @@ lint: venv ## ruff: rules and format
 types: venv ## mypy, strict
 	@$(python) -m mypy
 
-format: venv ## let ruff put right what it can
+format: venv ## let ruff fix what it can, and write docs/settings.md
 	@$(python) -m ruff check --fix . ; $(python) -m ruff format .
+	@$(python) scripts/settings_page.py > docs/settings.md
 
 unit: venv ## the tests that need neither root nor criu
 	@$(python) -m pytest tests/unit $(ARGS)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.common import RunError
-from libcriu_py.dump.checkpoint import MEMORY_VARIABLE
 from libcriu_py.images.readers import dump_stats
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto", *, 
             "fast",
             str(scenario.program),
         ],
-        env={**environment(), **scenario.env, MEMORY_VARIABLE: memory},
+        env={**environment(), **scenario.env, "LIBCRIU_PY_MEMORY": memory},
         cwd=directory.parent,
         stdin=subprocess.DEVNULL,
         capture_output=True,

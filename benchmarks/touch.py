@@ -29,7 +29,6 @@ from benchmarks.common import RunError, Sample, Summary, measure, summarize
 from benchmarks.report import cell
 from benchmarks.scenarios import PROGRAMS
 from benchmarks.snapshots import Unavailable, command, environment
-from libcriu_py.dump.checkpoint import MEMORY_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,7 +101,7 @@ def run_command(*words: str, memory: str = "auto") -> None:
     """
     done = subprocess.run(
         [command(), *words],
-        env={**environment(), MEMORY_VARIABLE: memory},
+        env={**environment(), "LIBCRIU_PY_MEMORY": memory},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,34 +1,307 @@
-"""The keyword arguments of `restore`, for the type checkers of what passes them on; never imported at run time."""
+"""
+Every setting of the package: arguments of `checkpoint` and `restore`, options of the command, and variables.
+
+Overrides from outside, the command's help and docs/settings.md are made from `TABLE`, and every variable is read by
+`variable`. Nothing is imported that a restore does not need anyway.
+"""
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Any, TypedDict
+import os
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
+    from typing import IO, Any, Literal, TypedDict
 
     from libcriu_py.privilege.mode import Privilege
     from libcriu_py.program.main import Program
 
     Argument = str | bytes | os.PathLike[str]
     Stream = int | IO[Any] | None
+    Then = Literal["exit", "continue"]
+    EngineName = Literal["criu", "simulate"]
+    MemoryKind = Literal["auto", "map", "copy"]
+    Exit = Literal["normal", "fast"]
+
+    class CheckpointSettings(TypedDict, total=False):
+        """What `checkpoint` takes beside the directory."""
+
+        then: Then
+        engine: EngineName
+        replace: bool
+        options: Mapping[str, object] | None
+        memory: MemoryKind
+        exit: Exit
+        resources: Mapping[str, bool | Mapping[str, Any]] | None
+        hook_limit: float | None
+
+    class HereSettings(CheckpointSettings, total=False):
+        """What `checkpoint_here` takes beside the directory."""
+
+        program: Program | None
+        details: Mapping[str, object] | None
+
+    class RestoreSettings(TypedDict, total=False):
+        """What `restore` takes beside the snapshot, its arguments and `n`."""
+
+        env: Mapping[str, str] | Mapping[bytes, bytes] | None
+        cwd: str | os.PathLike[str] | None
+        stdin: Stream
+        stdout: Stream
+        stderr: Stream
+        pass_fds: Sequence[int]
+        wait_ready: bool
+        main: Program | None
+        mode: Privilege | str | None
+        isolate: bool
+        die_with_caller: bool
+        standby: bool
+        encoding: str | None
+        errors: str | None
 
 
-class RestoreSettings(TypedDict, total=False):
-    """What `restore` takes beside the snapshot and its arguments, and describes."""
+class Setting:
+    """
+    One setting, wherever it can be given.
 
-    env: Mapping[str, str] | Mapping[bytes, bytes] | None
-    cwd: str | os.PathLike[str] | None
-    stdin: Stream
-    stdout: Stream
-    stderr: Stream
-    pass_fds: Sequence[int]
-    wait_ready: bool
-    main: Program | None
-    mode: Privilege | str | None
-    isolate: bool
-    die_with_caller: bool
-    standby: bool
-    encoding: str | None
-    errors: str | None
+    Attributes:
+        name: The argument's name, and the destination of the option; that of a mere variable is for people.
+        kind: Its type in words. "flag" and "list" say how the option is parsed, "directory" and "file" how completed.
+        default: What holds where it is not given.
+        uses: Where it is an argument or an option: "checkpoint", "here" (checkpoint_here alone), "restore", "snapshot".
+        text: What it does, for people; a phrase without a full stop.
+        variable: The variable that overrides it, or that it is.
+        option: Its names on a command line, separated by a space.
+        metavar: What help calls the option's value.
+        choices: The values that it can have.
+        launcher: Whether the launcher, in C, reads or sets the variable too.
+    """
+
+    __slots__ = ("choices", "default", "kind", "launcher", "metavar", "name", "option", "text", "uses", "variable")
+
+    def __init__(  # noqa: PLR0913 - a row of the table
+        self,
+        name: str,
+        kind: str,
+        default: object,
+        uses: str,
+        text: str,
+        variable: str = "",
+        *,
+        option: str = "",
+        metavar: str | None = None,
+        choices: tuple[str, ...] = (),
+        launcher: bool = False,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.default = default
+        self.uses = uses.split()
+        self.text = text
+        self.variable = variable
+        self.option = option
+        self.metavar = metavar
+        self.choices = choices
+        self.launcher = launcher
+
+    def overridden(self, value: Any) -> Any:
+        """
+        Return the value of a checkpoint's setting, which its variable overrides.
+
+        Args:
+            value: What the program says; None means the default.
+
+        Raises:
+            ValueError: It is none of the choices, or the variable cannot be read.
+        """
+        value = self.default if value is None else value
+        text = variable(self.variable) if self.variable else None
+        if text is not None:
+            value = self._parsed(text, value)
+        if self.choices and value not in self.choices:
+            allowed = '", "'.join(self.choices[:-1])
+            source = self.name if text is None else self.variable
+            message = f'{source} must be "{allowed}" or "{self.choices[-1]}", not {value!r}'
+            raise ValueError(message)
+        return value
+
+    def _parsed(self, text: str, value: Any) -> Any:
+        if self.name == "resources":  # BuiltIns merges them
+            return value
+        if self.name == "hook_limit":
+            return _seconds(self.variable, text)
+        if self.name == "options":
+            return {**(value or {}), **_object(self.variable, text)}
+        return True if self.kind == "flag" else text
+
+
+# fmt: off
+_ROWS = (
+    Setting("dir", "directory", None, "checkpoint snapshot",
+            "the snapshot to make; the directory must not exist or be empty",
+            "LIBCRIU_PY_SNAPSHOT", option="-o --output", metavar="DIR"),
+    Setting("then", "text", "exit", "checkpoint",
+            "what the original does after the dump: end with status 0, without its atexit and finally code, or go on",
+            "LIBCRIU_PY_THEN", choices=("exit", "continue")),
+    Setting("engine", "text", "criu", "checkpoint",
+            "what dumps the process; simulate runs the same lifecycle, hooks included, without CRIU",
+            "LIBCRIU_PY_ENGINE", choices=("criu", "simulate")),
+    Setting("options", "mapping", None, "checkpoint",
+            "options of criu's dump, by the names of DumpOptions; the variable is a JSON object such as "
+            '{"tcp_close": true}, and overrides only the options that it names',
+            "LIBCRIU_PY_OPTIONS"),
+    Setting("resources", "mapping", None, "checkpoint",
+            "built-in resources to switch off or to set (docs/resources.md); the variable lists names, separated by "
+            "commas, with a minus before those to switch off",
+            "LIBCRIU_PY_RESOURCES"),
+    Setting("hook_limit", "seconds", None, "checkpoint", "how long each hook may take; default: no limit",
+            "LIBCRIU_PY_HOOK_LIMIT"),
+    Setting("program", "Program", None, "here", "the main program of the copies, where it is not that of this process"),
+    Setting("details", "mapping", None, "here", "what the manifest is to record beside the rest"),
+    Setting("preload", "list", (), "snapshot", "modules to import; repeatable", option="--preload", metavar="A,B"),
+    Setting("learn", "list", (), "snapshot",
+            "run the program with these arguments first, and import what it imported; repeatable",
+            option="--learn", metavar='"ARGS"'),
+    Setting("warm_up", "list", (), "snapshot",
+            "run the program with these arguments, twice, in the process that is saved, so that copies start warm; "
+            "repeatable",
+            option="--warm-up", metavar='"ARGS"'),
+    Setting("own", "flag", False, "snapshot", "the program checkpoints itself, even if its source does not show it",
+            option="--self"),
+    Setting("scrub", "list", (), "snapshot",
+            "remove environment variables with matching names from the snapshot too, for example '*_PIN'; repeatable; "
+            "the variable separates patterns by commas",
+            "LIBCRIU_PY_SCRUB", option="--scrub", metavar="PATTERN"),
+    Setting("replace", "flag", False, "checkpoint snapshot",
+            "replace an existing snapshot, in one step, when the new one is complete",
+            "LIBCRIU_PY_REPLACE", option="--replace"),
+    Setting("memory", "text", "auto", "checkpoint snapshot",
+            "how copies get their memory: copy reads it all at the start; map maps it from a file, and reads pages as "
+            "they are used, wherever that is safe; auto maps it where that is worth it",
+            "LIBCRIU_PY_MEMORY", option="--memory", choices=("auto", "map", "copy")),
+    Setting("store", "directory", None, "snapshot",
+            "share large blocks of mapped memory with other snapshots of this directory; default: $LIBCRIU_PY_STORE",
+            "LIBCRIU_PY_STORE", option="--store", metavar="STORE"),
+    Setting("exit", "text", "normal", "checkpoint snapshot",
+            "how copies end; fast skips interpreter teardown (docs/exit.md)",
+            "LIBCRIU_PY_EXIT", option="--exit", choices=("normal", "fast")),
+    Setting("script", "file", None, "snapshot", "write an executable file that starts the program",
+            option="--script", metavar="FILE"),
+    Setting("n", "int", None, "restore", "how many copies to restore at once, as a list; default: one, by itself"),
+    Setting("env", "mapping", None, "restore", "the environment; default: the caller's"),
+    Setting("cwd", "directory", None, "restore", "the working directory; default: the caller's"),
+    Setting("stdin", "stream", None, "restore",
+            "as for subprocess.Popen: None (the caller's), PIPE, DEVNULL, a descriptor or a file"),
+    Setting("stdout", "stream", None, "restore", "the same"),
+    Setting("stderr", "stream", None, "restore", "the same, or STDOUT"),
+    Setting("pass_fds", "list", (), "restore", "descriptors that the copy gets under the same numbers"),
+    Setting("wait_ready", "flag", False, "restore", "return only when the after-hooks of the copy have run"),
+    Setting("main", "Program", None, "restore", "what the copy runs instead of its own main program"),
+    Setting("mode", "text", None, "restore snapshot",
+            "privilege mode; default: $LIBCRIU_PY_MODE, else the first that works",
+            "LIBCRIU_PY_MODE", option="--mode", choices=("auto", "root", "capability", "rootless"), launcher=True),
+    Setting("isolate", "flag", False, "restore", "use a pid namespace even where the pids of the image look free"),
+    Setting("die_with_caller", "flag", False, "restore", "kill the copy when this process ends"),
+    Setting("standby", "flag", False, "restore",
+            "take a copy from a standby pool of the snapshot, if there is one; needs die_with_caller"),
+    Setting("encoding", "text", None, "restore", "encoding of the pipes; default: they are binary"),
+    Setting("errors", "text", None, "restore", "how encoding errors of the pipes are handled"),
+    Setting("python", "file", None, "snapshot", "the interpreter; default: the one that runs this command",
+            option="--python", metavar="PATH"),
+    Setting("module", "text", None, "snapshot", "run a module, as python -m does", option="-m", metavar="MODULE"),
+    Setting("config", "file", None, "", "a TOML file with rules for descriptors (docs/resources.md)",
+            "LIBCRIU_PY_CONFIG"),
+    Setting("criu", "file", None, "", "the criu program", "LIBCRIU_PY_CRIU", launcher=True),
+    Setting("prefix", "directory", None, "", "where CRIU is, for scripts/install-criu, the build and run time",
+            "LIBCRIU_PY_PREFIX", launcher=True),
+    Setting("preflight", "text", None, "",
+            "report: a checkpoint prints what it would have to save, and ends; off: only criu itself refuses",
+            "LIBCRIU_PY_PREFLIGHT"),
+    Setting("trace_fds", "flag", False, "", "record where each descriptor is opened, for the reports of the preflight",
+            "LIBCRIU_PY_TRACE_FDS"),
+    Setting("service", "text", None, "",
+            "internal, set for a program in a namespace: the socket on which it is served a criu",
+            "LIBCRIU_PY_SERVICE", launcher=True),
+    Setting("conventional", "int", None, "",
+            "internal, set for a program that is started in place of a copy: its pid, which makes its checkpoint a "
+            "simulated one",
+            "LIBCRIU_PY_CONVENTIONAL", launcher=True),
+)
+# fmt: on
+
+TABLE = {setting.name: setting for setting in _ROWS}
+"""All settings, by their names."""
+
+_VARIABLES = {setting.variable for setting in _ROWS if setting.variable}
+
+
+def used_by(*uses: str) -> list[Setting]:
+    """Return the settings that have one of these uses."""
+    return [setting for setting in _ROWS if any(use in setting.uses for use in uses)]
+
+
+def variable(name: str) -> str | None:
+    """
+    Return the text of a variable.
+
+    Args:
+        name: Its full name, which is in the table.
+
+    Returns:
+        The text, or None where it is not set or empty.
+    """
+    if name not in _VARIABLES:
+        raise KeyError(name)
+    return os.environ.get(name) or None
+
+
+def words(name: str) -> list[str]:
+    """Return the parts of a variable that are separated by commas."""
+    return [word.strip() for word in (variable(name) or "").split(",") if word.strip()]
+
+
+def overridden(given: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return all settings of a checkpoint: what the program says, with defaults, as the environment overrides it.
+
+    Args:
+        given: What the program says.
+
+    Raises:
+        TypeError: There is no such setting.
+        ValueError: One has a value that it cannot have.
+    """
+    settings = {setting.name: setting for setting in used_by("checkpoint", "here")}
+    unknown = ", ".join(sorted(given.keys() - settings))
+    if unknown:
+        message = f"a checkpoint has no setting {unknown}; there are: {', '.join(settings)}"
+        raise TypeError(message)
+    found = {name: setting.overridden(given.get(name)) for name, setting in settings.items()}
+    if variable("LIBCRIU_PY_CONVENTIONAL") == str(os.getpid()):
+        found["engine"] = "simulate"
+    return found
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds > 0:
+        message = f"{name} must be a number of seconds above 0, not {text!r}"
+        raise ValueError(message)
+    return seconds
+
+
+def _object(name: str, text: str) -> dict[str, Any]:
+    import json
+
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    message = f"{name} must be a JSON object with options of DumpOptions, not {text!r}"
+    raise ValueError(message)

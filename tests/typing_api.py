@@ -21,6 +21,7 @@ from libcriu_py import (
     RestorePool,
     Snapshot,
     after_restore,
+    allow_checkpoint,
     before_checkpoint,
     checkpoint,
     checkpoint_here,
@@ -70,6 +71,9 @@ def self_checkpoint() -> int:
     if snap.restored and snap.request is not None:
         arguments: list[bytes] = snap.request.argv
         return len(arguments)
+    allow_checkpoint("snap", then="continue", memory="map").revoke()
+    checkpoint_here("snap", hooklimit=3.0)  # type: ignore[call-arg]
+    allow_checkpoint("snap", then="stop")  # type: ignore[arg-type]
     outcome: Outcome | None = checkpoint_here("snap", program=Program("module", "http.server")).outcome
     unregister(pool)
     close_files()

@@ -12,12 +12,12 @@ import sys
 
 import numpy as np
 
-from libcriu_py.dump.checkpoint import DIRECTORY_VARIABLE, checkpoint
+from libcriu_py.dump.checkpoint import checkpoint
 
 
 def main() -> None:
     """Make the array, use a part of it, and print a sum."""
-    warm_up = checkpoint() if DIRECTORY_VARIABLE in os.environ else contextlib.nullcontext()
+    warm_up = checkpoint() if "LIBCRIU_PY_SNAPSHOT" in os.environ else contextlib.nullcontext()
     with warm_up:
         data = np.arange(int(sys.argv[1]) << 17, dtype=np.int64)
     part = data[: data.size * int(sys.argv[3]) // 100]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libcriu_py.errors import CriuError, in_words
+from libcriu_py.settings import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,9 +17,11 @@ PROG = "libcriu-py"
 USAGE = 2
 """Exit status for a wrong command line."""
 
-MODES = ("auto", "root", "capability", "rootless")
-
-MODE_HELP = "how to be allowed to: %(choices)s; the first that works if not given"
+COMPLETIONS = {
+    "directory": {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"},
+    "file": {"bash": "_shtab_compgen_files", "zsh": "_files"},
+}
+"""How shells complete paths."""
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -48,6 +51,81 @@ def build(name: str, *, usage: str, description: str, epilog: str) -> argparse.A
     )
 
 
+def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
+    """
+    Add the option of a setting.
+
+    An option that overrides what a program says itself is None where it is not given.
+
+    Args:
+        parser: The parser of a subcommand.
+        name: The setting.
+    """
+    setting = TABLE[name]
+    how: dict[str, Any] = {"dest": name, "help": setting.text}
+    if setting.kind == "flag":
+        how["action"] = "store_true"
+    elif setting.kind == "list":
+        how |= {"action": "append", "default": [], "metavar": setting.metavar}
+    elif setting.choices:
+        how["choices"] = setting.choices
+        if setting.default is not None:
+            how["help"] += f"; default: what the program asks for, else {setting.default}"
+    else:
+        how["metavar"] = setting.metavar
+    if name == "dir":
+        how["required"] = True
+    complete(parser.add_argument(*setting.option.split(), **how), setting.kind)
+
+
+def complete(action: argparse.Action, kind: str) -> None:
+    """
+    Have shells complete the value of an argument.
+
+    Args:
+        action: The argument.
+        kind: "directory" or "file"; anything else is not completed.
+    """
+    if kind in COMPLETIONS:
+        action.complete = COMPLETIONS[kind]  # type: ignore[attr-defined]
+
+
+def add_directory(parser: argparse.ArgumentParser, name: str = "dir", text: str = "the snapshot") -> None:
+    """
+    Add a directory as a positional argument.
+
+    Args:
+        parser: The parser of a subcommand.
+        name: What the argument is called.
+        text: Its help.
+    """
+    complete(parser.add_argument(name, metavar=name.upper(), help=text), "directory")
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """
+    Add what names a program and its interpreter.
+
+    Args:
+        parser: The parser of a subcommand.
+    """
+    add_setting(parser, "python")
+    add_setting(parser, "module")
+    target = parser.add_argument("target", metavar="SCRIPT | COMMAND", nargs="?", help="a file, directory or command")
+    complete(target, "file")
+    add_rest(parser)
+
+
+def add_rest(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the program's arguments: for help and completion only, because argparse would take its options for ours.
+
+    Args:
+        parser: The parser of a subcommand.
+    """
+    parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="arguments of the program")
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace | int:
     """
     Parse without exiting.
@@ -67,12 +145,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 
 def carry_out(parser: argparse.ArgumentParser, argv: Sequence[str], action: Callable[[argparse.Namespace], int]) -> int:
     """
-    Parse the arguments, act on them, and report what fails.
+    Parse the arguments, act on them, and report failures.
 
     Args:
         parser: The parser of the subcommand.
         argv: Its arguments.
-        action: What does the work; gets the options and gives the exit status.
+        action: What does the work; takes the options and returns the exit status.
 
     Returns:
         The exit status.

@@ -10,13 +10,13 @@ from libcriu_py.cli._subcommands import SUBCOMMANDS
 
 EPILOG = """\
 examples:
-  libcriu-py snapshot -o snap report.py        make a program ready, once
-  libcriu-py run snap -- --year 2024           run it, as often as you like
-  libcriu-py inspect snap                      see what is in there
+  libcriu-py snapshot -o snap report.py        warm a program up and save it, once
+  libcriu-py run snap -- --year 2024           run it as often as you like
+  libcriu-py inspect snap                      show what is in there
   libcriu-py snapshot -o py --preload pandas   an interpreter with pandas loaded
-  libcriu-py run py script.py                  runs any script in it
+  libcriu-py run py script.py                  run any script in it
 
-Every subcommand has a --help with its options, examples and exit statuses.
+SUBCOMMAND --help shows the options, examples and exit statuses of each. docs/settings.md lists all settings.
 """
 
 
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(
         prog=PROG,
-        description="Checkpoint a warmed-up Python program, and start restored copies of it.",
+        description="Save a warmed-up Python program, and start restored copies of it.",
         epilog=EPILOG,
         formatter_class=Formatter,
         allow_abbrev=False,
@@ -68,7 +68,7 @@ def version() -> str:
 
 def main(argv: list[str]) -> int:
     """
-    Answer --help and --version, and complain about anything else.
+    Answer --help and --version, and reject anything else.
 
     Args:
         argv: The arguments of the command.

@@ -1,4 +1,4 @@
-"""``libcriu-py check``: ask CRIU whether it works here."""
+"""``libcriu-py check``: check whether CRIU works here."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
     from libcriu_py.criu.client import Criu
 
-HELP = "ask CRIU whether this kernel has what it needs"
+HELP = "check whether CRIU works on this kernel"
 
 EPILOG = """\
 examples:
-  libcriu-py check                  as the user who asks
+  libcriu-py check                  as the current user
   libcriu-py check --unprivileged   as root: is CAP_CHECKPOINT_RESTORE alone enough?
 
 exit status:
   0  CRIU works here
-  1  it does not, or it is not installed; the reason is on stderr
+  1  it does not, or it is not installed; stderr says why
   2  wrong command line
 """
 
@@ -37,14 +37,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = build(
         "check",
         usage="[--unprivileged]",
-        description="Run CRIU's own check of this kernel, and say which CRIU is used.",
+        description="Run CRIU's own check of this kernel, and print which CRIU is used.",
         epilog=EPILOG,
     )
     parser.add_argument(
         "--unprivileged",
         action="store_true",
         default=None,
-        help="what CRIU needs without root (default for every user but root)",
+        help="check what CRIU needs without root (default for every user but root)",
     )
     return parser
 
@@ -65,7 +65,7 @@ def _check(options: argparse.Namespace) -> int:
         criu.check(unprivileged=options.unprivileged)
     except CriuError as error:
         report(error)
-        print("That is about criu by itself; libcriu-py doctor tells which modes work here.", file=sys.stderr)
+        print("This is about criu alone; `libcriu-py doctor` shows which modes work here.", file=sys.stderr)
         return 1
     print("CRIU works here.")
     print(f"optional features: {_features(criu, unprivileged=options.unprivileged)}")

@@ -15,7 +15,7 @@ EPILOG = """\
 examples:
   libcriu-py completion bash > ~/.local/share/bash-completion/completions/libcriu-py
   libcriu-py completion zsh > "${fpath[1]}/_libcriu-py"
-  eval "$(libcriu-py completion bash)"     for this shell only
+  eval "$(libcriu-py completion bash)"     for the current shell only
 
 exit status:
   0  the script is on stdout

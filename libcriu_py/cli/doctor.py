@@ -1,4 +1,4 @@
-"""``libcriu-py doctor``: find out what is allowed here, and what to do about the rest."""
+"""``libcriu-py doctor``: find out which modes work here, and how to fix the others."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
     from libcriu_py.diagnosis import Report
 
-HELP = "find out which modes work here, and what to type where one does not"
+HELP = "find out which modes work here, and how to fix the others"
 
 EPILOG = """\
 examples:
-  libcriu-py doctor                        what works for this user in this place
-  libcriu-py doctor --mode rootless && ... go on if that mode works
-  libcriu-py doctor --json | jq .facts     everything that was looked at
-  sudo libcriu-py doctor --fix             also run the commands that are for root, after asking
+  libcriu-py doctor                        what works for this user, here
+  libcriu-py doctor --mode rootless && ... continue if that mode works
+  libcriu-py doctor --json | jq .facts     everything that was examined
+  sudo libcriu-py doctor --fix             also run the commands that root must run, after asking
 
-A mode works when a tiny process was dumped and restored in it. Nothing is left behind by that.
+A mode works if a tiny process could be dumped and restored in it. The test leaves nothing behind.
 
 exit status:
-  0  a mode works (with --mode: each of those named)
-  1  none does (with --mode: one of those named does not)
+  0  a mode works (with --mode: all of those given work)
+  1  no mode works (with --mode: one of those given does not)
   2  wrong command line
 """
 
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--mode",
         action="append",
         choices=("root", "capability", "rootless"),
-        help="try only this one; may be given more than once: %(choices)s",
+        help="try only this mode; repeatable",
     )
     return parser
 
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
 
 
 def _diagnose(options: argparse.Namespace) -> int:
-    """Examine, put right what may be, and print what was found."""
+    """Examine, fix what may be fixed, and print what was found."""
     from libcriu_py.diagnosis import MODES, doctor
 
     wanted = options.mode or MODES
@@ -82,7 +82,7 @@ def _diagnose(options: argparse.Namespace) -> int:
 
 
 def _fix(report: Report, *, yes: bool) -> bool:
-    """Run the commands that this user may run; True when one was."""
+    """Run the commands that this user may run; return whether there were any."""
     from libcriu_py.diagnosis import can_run
 
     obstacles = [diagnosis.obstacle for diagnosis in report.modes if diagnosis.obstacle is not None]
@@ -100,7 +100,7 @@ def _fix(report: Report, *, yes: bool) -> bool:
 
 def confirm(question: str) -> bool:
     """
-    Ask at the terminal; without one the answer is no.
+    Ask at the terminal; without an answer, it is no.
 
     Args:
         question: What to ask.

@@ -1,26 +1,26 @@
-"""``libcriu-py inspect``: say what is in a snapshot."""
+"""``libcriu-py inspect``: show what is in a snapshot."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, carry_out
+from libcriu_py.cli._arguments import add_directory, build, carry_out
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "say what is in a snapshot"
+HELP = "show what is in a snapshot"
 
 EPILOG = """\
 examples:
   libcriu-py inspect snap
-  libcriu-py inspect snap --verify                    has a file changed since?
+  libcriu-py inspect snap --verify                    also check that no file has changed
   libcriu-py inspect snap --json | jq .size.total
 
 exit status:
-  0  the snapshot is sound and can be restored here
-  1  it cannot be read, it does not fit this machine, or with --verify a file has changed
+  0  the snapshot can be restored here
+  1  it cannot be read, it does not fit this machine, or (with --verify) a file has changed
   2  wrong command line
 """
 
@@ -35,13 +35,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = build(
         "inspect",
         usage="[--json] [--verify] DIR",
-        description="Show what a snapshot is, when and of what it was made, and what is in it.",
+        description="Show what a snapshot is, when and from what it was made, and what is in it.",
         epilog=EPILOG,
     )
-    directory = parser.add_argument("dir", metavar="DIR", help="the snapshot")
-    directory.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
-    parser.add_argument("--json", action="store_true", help="for programs; sizes in bytes, times in seconds")
-    parser.add_argument("--verify", action="store_true", help="compare the digests of all files, which reads them all")
+    add_directory(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON; sizes in bytes, times in seconds")
+    parser.add_argument(
+        "--verify", action="store_true", help="also compare the digests of all files, which reads all of them"
+    )
     return parser
 
 

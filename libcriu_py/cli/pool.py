@@ -1,4 +1,4 @@
-"""``libcriu-py pool``: hold copies of a snapshot ready for ``run``."""
+"""``libcriu-py pool``: keep copies of a snapshot ready for ``run``."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import MODE_HELP, MODES, PROG, build, parse, report
+from libcriu_py.cli._arguments import PROG, add_directory, add_setting, build, parse, report
 from libcriu_py.errors import CriuError
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "hold copies of a snapshot ready"
+HELP = "keep copies of a snapshot ready"
 
 EPILOG = """\
-Copies are restored ahead of time and wait. `libcriu-py run DIR`, and a launch script, takes one that waits instead of
-restoring, with all else as ever: arguments, environment, streams, signals, exit status. It restores where no copy
-waits, and where a copy could not be what a restore would be: from a terminal, or from another control group,
-namespace, mode, with other rights or higher limits. A copy is used once, and replaced.
+Copies are restored in advance and wait. `libcriu-py run DIR`, or a launch script, then uses a waiting copy instead of
+restoring one; arguments, environment, streams, signals and exit status work as always. It still restores if no copy is
+waiting, or if a waiting copy would differ from a restored one: when it runs on a terminal, or in another control group
+or namespace, in another mode, with other privileges or higher limits. Each copy is used once, and replaced.
 
-The pool ends by Ctrl-C or SIGTERM, and with it the copies that wait; those in use go on. A snapshot that is replaced
-is followed. docs/standby.md tells the rest.
+Ctrl-C or SIGTERM ends the pool and the waiting copies; copies in use go on. If the snapshot is replaced, the pool
+switches to the new one. See docs/standby.md for the rest.
 
 examples:
-  libcriu-py pool snap                             two copies wait
-  libcriu-py pool snap --size 8 --max-memory 512   as many of eight as take 512 MiB
-  libcriu-py pool snap --idle-timeout 600          none any more after ten minutes without a run, until the next
+  libcriu-py pool snap                             keep two copies
+  libcriu-py pool snap --size 8 --max-memory 512   up to eight copies, as many as fit into 512 MiB
+  libcriu-py pool snap --idle-timeout 600          after ten minutes without a run, keep none until the next
 
 exit status:
   0  ended by a signal
-  1  the snapshot cannot be restored here, or has a pool already
+  1  the snapshot cannot be restored here, or already has a pool
   2  wrong command line
 """
 
@@ -45,13 +45,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser = build(
         "pool",
         usage="[--size N] [--max-memory MIB] [--idle-timeout SECONDS] [--allow DIFFERENCE] [--mode MODE] DIR",
-        description="Hold copies of a snapshot ready, which run takes instead of restoring.",
+        description="Keep copies of a snapshot ready, so that run need not restore one.",
         epilog=EPILOG,
     )
-    parser.add_argument("--size", type=int, default=2, metavar="N", help="how many copies wait (default: %(default)s)")
-    parser.add_argument("--max-memory", type=float, metavar="MIB", help="what the waiting copies may take together")
     parser.add_argument(
-        "--idle-timeout", type=float, metavar="SECONDS", help="end waiting copies after so long without a run"
+        "--size", type=int, default=2, metavar="N", help="how many copies to keep (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-memory", type=float, metavar="MIB", help="how much memory the waiting copies may use together"
+    )
+    parser.add_argument(
+        "--idle-timeout", type=float, metavar="SECONDS", help="end waiting copies after this long without a run"
     )
     parser.add_argument(
         "--allow",
@@ -59,12 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("cgroup", "terminal"),
         default=[],
         metavar="DIFFERENCE",
-        help="serve runs from another control group (cgroup), or that have a controlling terminal and none of their "
-        "streams on it (terminal); may be given twice",
+        help="cgroup: also serve runs in another control group; terminal: also serve runs with a controlling terminal "
+        "on which none of their streams is; repeatable",
     )
-    parser.add_argument("--mode", choices=MODES, help=MODE_HELP)
-    directory = parser.add_argument("dir", metavar="DIR", help="the snapshot")
-    directory.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
+    add_setting(parser, "mode")
+    add_directory(parser)
     return parser
 
 
@@ -111,7 +114,7 @@ def main(argv: list[str]) -> int:
             if asked:
                 pool.stop()
             pool.wait_ready()
-            print(f"{pool.waiting} copies of {options.dir} wait", flush=True)
+            print(f"{pool.waiting} copies of {options.dir} are waiting", flush=True)
             pool.wait()
     except (CriuError, OSError, RuntimeError) as error:
         if not asked:

@@ -1,22 +1,22 @@
 """
 ``libcriu-py run``: start a restored copy of a snapshot.
 
-Everything on the way to the restore is time that the user waits, so a plain command line is read by hand. argparse is
-for help and for complaints.
+The user waits for everything that happens before the restore, so a valid command line is parsed by hand; argparse is
+only for help and errors.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py.settings import TABLE
+
 if TYPE_CHECKING:
     import argparse
 
-HELP = "run a snapshot's program, restored"
+HELP = "run the program of a snapshot"
 
 FLAGS = {"--no-fallback": "no_fallback", "--quiet": "quiet", "-q": "quiet"}
-
-MODES = {"auto", "root", "capability", "rootless"}
 
 
 class Options(NamedTuple):
@@ -25,9 +25,9 @@ class Options(NamedTuple):
 
     Attributes:
         dir: The snapshot.
-        mode: How to be allowed to; None for the first way that works.
-        no_fallback: Whether to fail where a conventional start would be tried.
-        quiet: Whether to be silent about a conventional start.
+        mode: The privilege mode; None for the first that works.
+        no_fallback: Whether to fail instead of starting the program conventionally.
+        quiet: Whether to say nothing about a conventional start.
     """
 
     dir: str
@@ -37,24 +37,24 @@ class Options(NamedTuple):
 
 
 EPILOG = """\
-The program gets the arguments, environment, working directory, standard streams, other inherited descriptors and
-terminal of this command, and the command ends as the program ends: with its status, or by the same signal.
+The program gets this command's arguments, environment, working directory, standard streams, other inherited
+descriptors and terminal. The command ends as the program does: with the same status, or by the same signal.
 
 If the snapshot cannot be restored (another kernel or processor, changed files, no permission), the program is
-started conventionally, with one line on stderr that says why. That never happens once the restored copy runs.
+started conventionally, and one line on stderr says why. That never happens after the restored copy has started.
 
 examples:
   libcriu-py run snap                          no arguments
-  libcriu-py run snap --year 2024              options after DIR are the program's
-  libcriu-py run snap -- --help                the same; a first -- is dropped
+  libcriu-py run snap --year 2024              options after DIR go to the program
+  libcriu-py run snap -- --help                the same; the first -- is dropped
   zcat big.csv.gz | libcriu-py run snap - | head
-  libcriu-py run py script.py a b              for a snapshot made with --preload and no program:
-  libcriu-py run py -m http.server             scripts, modules, -c, or nothing, as for python
+  libcriu-py run py script.py a b              if the snapshot was made without a program (--preload):
+  libcriu-py run py -m http.server             a script, a module, -c, or nothing, as for python
 
 exit status:
-  the program's own; 128+N means nothing here: a program that dies of signal N makes this command die of it too
+  the program's own; if signal N kills the program, it kills this command too, so 128+N has no special meaning
   2    wrong command line
-  125  the restore failed, and with it the conventional start or --no-fallback was given
+  125  the restore failed, and --no-fallback was given or the conventional start failed too
   126  the snapshot cannot be used here, and --no-fallback was given
 """
 
@@ -66,9 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     Returns:
         The parser of everything up to DIR; what follows is the program's.
     """
-    import argparse
-
-    from libcriu_py.cli._arguments import MODE_HELP, build
+    from libcriu_py.cli._arguments import add_directory, add_rest, add_setting, build
 
     parser = build(
         "run",
@@ -76,19 +74,21 @@ def build_parser() -> argparse.ArgumentParser:
         description="Restore a copy of the program in DIR and run it with new arguments.",
         epilog=EPILOG,
     )
-    parser.add_argument("--no-fallback", action="store_true", help="fail where a conventional start would be tried")
-    parser.add_argument("-q", "--quiet", action="store_true", help="do not say why there was a conventional start")
-    parser.add_argument("--mode", choices=sorted(MODES), help=MODE_HELP)
-    directory = parser.add_argument("dir", metavar="DIR", help="the snapshot")
-    directory.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
-    # Never filled by argparse, which would take the program's options for ours; here for help and completion.
-    parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="arguments of the program")
+    parser.add_argument(
+        "--no-fallback", action="store_true", help="fail instead of starting the program conventionally"
+    )
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="do not say why the program is started conventionally"
+    )
+    add_setting(parser, "mode")
+    add_directory(parser)
+    add_rest(parser)
     return parser
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
     """
-    Separate what is for this command from what is for the program.
+    Split the command's own words from the program's.
 
     Args:
         argv: The arguments of the subcommand.
@@ -107,13 +107,13 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def quick_parse(own: list[str]) -> Options | None:
     """
-    Read a command line that has nothing wrong with it.
+    Parse a valid command line.
 
     Args:
         own: The part up to DIR.
 
     Returns:
-        What argparse would make of it, or None to ask argparse.
+        What argparse would return, or None if argparse is needed.
     """
     flags = {"no_fallback": False, "quiet": False}
     mode: str | None = None
@@ -123,7 +123,7 @@ def quick_parse(own: list[str]) -> Options | None:
             flags[FLAGS[word]] = True
         elif word == "--mode":
             mode = next(words, "")
-            if mode not in MODES:
+            if mode not in TABLE["mode"].choices:
                 return None
         else:
             return None
@@ -140,7 +140,7 @@ def main(argv: list[str]) -> int:
         argv: Its arguments.
 
     Returns:
-        The exit status if the program could not be started; otherwise this process ends as the program does.
+        The exit status if the program could not be started; else this process ends as the program does.
     """
     own, rest = split(argv)
     options = quick_parse(own)
@@ -151,7 +151,7 @@ def main(argv: list[str]) -> int:
         if isinstance(parsed, int):
             return parsed
         options = Options(dir=parsed.dir, mode=parsed.mode, no_fallback=parsed.no_fallback, quiet=parsed.quiet)
-    # Where it was built, the launcher that is no Python takes over, as for a `libcriu-py` on PATH.
+    # If it was built, the launcher in C takes over, as for a `libcriu-py` on PATH.
     from libcriu_py.copies import launcher as native_launcher
 
     native_launcher.become(options.dir, rest, mode=options.mode, fallback=not options.no_fallback, quiet=options.quiet)

@@ -1,4 +1,4 @@
-"""``libcriu-py setup``: what one machine needs once for the capability mode."""
+"""``libcriu-py setup``: set a machine up for the capability mode, once."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
 HELP = "install a criu with file capabilities for one group, or remove it"
 
 EPILOG = """\
-The rootless mode needs none of this. The capability mode is for machines where ordinary users may not make namespaces.
+The rootless mode does not need this. The capability mode is for machines on which ordinary users may not create
+namespaces.
 
-Whoever may execute a criu with file capabilities can give these capabilities to any process, because those of a
-restored process come from its image. So setup makes a copy that only one group may execute, and tells what it is
-about to do before it does it. Where /dev/shm is no tmpfs it mounts one there, since criu keeps what it finds out about
-the kernel on a tmpfs alone.
+Anyone who may execute a criu with file capabilities can give these capabilities to any process, because a restored
+process has those of its image. So setup makes a copy of criu that only one group may execute, and says what it is going
+to do before it does it. If /dev/shm is not a tmpfs, setup mounts one there, because criu caches what it finds out about
+the kernel only on a tmpfs.
 
 examples:
-  sudo libcriu-py setup --user alice   alice may use the capability mode, after her next login
+  sudo libcriu-py setup --user alice   alice may use the capability mode after her next login
   sudo libcriu-py setup --group dev    all members of an existing group may
-  sudo libcriu-py setup --undo         remove the copy, and the group if it was made here
+  sudo libcriu-py setup --undo         remove the copy, and the group if setup made it
 
 exit status:
   0  done
-  1  not done; the reason is on stderr
+  1  not done; stderr says why
   2  wrong command line
 """
 
@@ -50,15 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="Install a copy of criu with file capabilities that only the members of a group may execute.",
         epilog=EPILOG,
     )
+    parser.add_argument("--group", default=GROUP, help="who may execute it; created if missing (default: %(default)s)")
+    parser.add_argument("--user", action="append", default=[], help="make this account a member; repeatable")
     parser.add_argument(
-        "--group", default=GROUP, help="who may execute it; made if it is not there (default: %(default)s)"
-    )
-    parser.add_argument("--user", action="append", default=[], help="make this account a member; may be given again")
-    parser.add_argument(
-        "--path", default=CAPABLE_CRIU, metavar="FILE", help="where the copy goes (default: %(default)s)"
+        "--path", default=CAPABLE_CRIU, metavar="FILE", help="where to put the copy (default: %(default)s)"
     )
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    parser.add_argument("--undo", action="store_true", help="remove what setup has made")
+    parser.add_argument("--undo", action="store_true", help="remove what setup made")
     return parser
 
 
@@ -73,36 +72,36 @@ def _set_up(options: argparse.Namespace) -> int:
 
 
 def _install(options: argparse.Namespace) -> int:
-    """Tell what is going to be done, ask, and do it."""
+    """Print what is going to be done, ask, and do it."""
     from libcriu_py.cli.doctor import confirm
     from libcriu_py.diagnosis import setup as capable
 
     plan = capable.plan(target=options.path, group=options.group, users=options.user)
-    print("This is going to:")
+    print("This will:")
     for step in plan.steps():
         print(f"  {step}")
-    print(f"Members of {plan.group} can then give these capabilities to any process of theirs.", flush=True)
+    print(f"Members of {plan.group} can then give these capabilities to any of their processes.", flush=True)
     if os.geteuid() != 0:
-        raise CriuError("only root can do this: run it with sudo")
-    if not options.yes and not confirm("Go on?"):
+        raise CriuError("only root can do this; run it with sudo")
+    if not options.yes and not confirm("Continue?"):
         sys.stderr.write("nothing was done\n")
         return 1
     capable.install(plan)
     print("Done. Undo it with: libcriu-py setup --undo")
     if plan.users:
-        print(f"{', '.join(plan.users)} must log in again to be a member of {plan.group}.")
+        print(f"{', '.join(plan.users)} must log in again to become a member of {plan.group}.")
     return 0
 
 
 def _undo(options: argparse.Namespace) -> int:
-    """Ask, and take back what was done."""
+    """Ask, and undo what was done."""
     from libcriu_py.cli.doctor import confirm
     from libcriu_py.diagnosis import setup as capable
 
-    if not options.yes and not confirm(f"Remove {options.path} and what setup has made with it?"):
+    if not options.yes and not confirm(f"Remove {options.path} and what setup made with it?"):
         sys.stderr.write("nothing was done\n")
         return 1
     done = capable.undo(options.path)
-    for step in done or ["there was nothing to undo"]:
+    for step in done or ["nothing to undo"]:
         print(step)
     return 0

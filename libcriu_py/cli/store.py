@@ -1,20 +1,20 @@
-"""``libcriu-py store``: blocks of memory that several snapshots share."""
+"""``libcriu-py store``: list or prune the memory blocks that snapshots share."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, carry_out, size
+from libcriu_py.cli._arguments import add_directory, build, carry_out, size
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "list or prune blocks of memory that snapshots share"
+HELP = "list or prune the memory blocks that snapshots share"
 
 EPILOG = """\
-A store is a directory that `snapshot --store` and `optimize --store` put large blocks of memory into. A snapshot has
-the same files under its own names, as hard links: it can be moved and removed as any other, and the store too. A
-block that no snapshot has any more stays in the store until it is pruned.
+`snapshot --store` and `optimize --store` put large blocks of memory into a store, which is a directory. Snapshots have
+hard links to these files, so snapshots and stores can be moved and removed as usual. A block that no snapshot uses any
+more stays in the store until it is pruned.
 
 examples:
   libcriu-py store list ~/.cache/blocks
@@ -22,7 +22,7 @@ examples:
 
 exit status:
   0  done
-  1  this is no store of this user's, or it cannot be written
+  1  this is not a store of this user, or it cannot be written
   2  wrong command line
 """
 
@@ -37,12 +37,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = build(
         "store",
         usage="list|prune STORE",
-        description="List the blocks of a store, or remove those that no snapshot has any more.",
+        description="List the blocks of a store, or remove those that no snapshot uses any more.",
         epilog=EPILOG,
     )
     parser.add_argument("action", choices=("list", "prune"), help="what to do")
-    directory = parser.add_argument("store", metavar="STORE", help="the directory")
-    directory.complete = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # type: ignore[attr-defined]
+    add_directory(parser, "store", "the store")
     return parser
 
 

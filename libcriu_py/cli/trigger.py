@@ -1,4 +1,4 @@
-"""``libcriu-py trigger``: have a running program take its checkpoint."""
+"""``libcriu-py trigger``: make a running program take its checkpoint."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from libcriu_py.cli._arguments import build, carry_out
 if TYPE_CHECKING:
     import argparse
 
-HELP = "have a running program, which allows it, take its checkpoint"
+HELP = "make a running program that allows it take its checkpoint"
 
 EPILOG = """\
 examples:
-  libcriu-py trigger 4711            into the directory that the program has named
+  libcriu-py trigger 4711            into the directory that the program chose
   libcriu-py trigger 4711 -o snap    into another one
 
 exit status:
-  0  the snapshot is made
-  1  it is not; the program goes on, and the reason is on stderr
+  0  the snapshot was made
+  1  it was not; the program goes on, and stderr says why
   2  wrong command line
 """
 
@@ -35,11 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = build(
         "trigger",
         usage="PID [-o DIR]",
-        description="Ask a program that has called libcriu_py.allow_checkpoint() for its checkpoint, as its user.",
+        description="Make a program of this user that has called libcriu_py.allow_checkpoint() take its checkpoint.",
         epilog=EPILOG,
     )
-    parser.add_argument("pid", metavar="PID", type=int, help="the program")
-    parser.add_argument("-o", "--output", metavar="DIR", help="the snapshot's directory")
+    parser.add_argument("pid", metavar="PID", type=int, help="the process")
+    parser.add_argument("-o", "--output", metavar="DIR", help="the snapshot to make")
     return parser
 
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    """Ask the program, and say what came of it."""
+    """Ask the program, and print the snapshot's path."""
     from libcriu_py.dump.trigger import ask
 
     made = ask(options.pid, None if options.output is None else os.path.abspath(options.output))

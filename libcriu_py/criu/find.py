@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from libcriu_py.errors import BinaryNotFound
+from libcriu_py.settings import variable
 
 __all__ = ["find_criu"]
 
@@ -27,7 +28,7 @@ def find_criu() -> str:
     Raises:
         BinaryNotFound: There is none, or `LIBCRIU_PY_CRIU` names something that cannot be executed.
     """
-    named = os.environ.get("LIBCRIU_PY_CRIU")
+    named = variable("LIBCRIU_PY_CRIU")
     if named:
         if not _executable(named):
             message = f"LIBCRIU_PY_CRIU={named} is not an executable file"
@@ -66,7 +67,7 @@ def _directories() -> list[str]:
     from libcriu_py.criu.native import built_prefix
 
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    prefixes = (os.environ.get("LIBCRIU_PY_PREFIX"), built_prefix(), os.path.join(data, "libcriu_py", "criu"))
+    prefixes = (variable("LIBCRIU_PY_PREFIX"), built_prefix(), os.path.join(data, "libcriu_py", "criu"))
     directories = [os.path.join(prefix, "sbin") for prefix in prefixes if prefix]
     directories += [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if entry]
     return [*directories, *_SYSTEM_DIRECTORIES]

@@ -6,41 +6,27 @@ import functools
 import gc
 import inspect
 import os
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from libcriu_py import overrides
 from libcriu_py.findings import tracing
 from libcriu_py.hooks import lifecycle, no_checkpoint, runner
 from libcriu_py.hooks.lifecycle import Outcome, Return
 from libcriu_py.hooks.thread_stop import Standstill
 from libcriu_py.resources import BuiltIns
+from libcriu_py.settings import overridden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from libcriu_py.hooks.no_checkpoint import Timing
-    from libcriu_py.program.main import Program
-    from libcriu_py.resources import Settings
+    from libcriu_py.settings import EngineName, Exit, HereSettings, MemoryKind, Then
     from libcriu_py.snapshot.request import Request
-
-    Then = Literal["exit", "continue"]
-    EngineName = Literal["criu", "simulate"]
-    MemoryKind = Literal["auto", "map", "copy"]
-    Exit = Literal["normal", "fast"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-DIRECTORY_VARIABLE = "LIBCRIU_PY_SNAPSHOT"
-"""Overrides the directory that a program names, so that `libcriu-py snapshot -o` can."""
-MEMORY_VARIABLE = "LIBCRIU_PY_MEMORY"
-"""Overrides `memory` of a program, so that `libcriu-py snapshot --memory` can."""
-
-EXIT_VARIABLE = "LIBCRIU_PY_EXIT"
-"""Overrides `exit` of a program, so that `libcriu-py snapshot --exit` can."""
 
 
 class Checkpoint:
@@ -54,15 +40,12 @@ class Checkpoint:
     wherever they are, and go on from there in each copy.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, dir: str | os.PathLike[str] | None = None, **settings: Unpack[HereSettings]) -> None:  # noqa: A002
         """Take the arguments of `checkpoint_here`."""
-        settings = overrides.overridden(settings)
-        self._settings = settings
-        self._built_ins = BuiltIns(settings.get("resources"))
-        self._limit: float | None = settings.get("hook_limit")
-        self._exit = _exit(settings.get("exit") or "normal")
-        ours = {"resources", "hook_limit", "exit"}
-        self._engine = _make_engine(**{name: value for name, value in settings.items() if name not in ours})
+        self._given = settings
+        self._settings = overridden({"dir": dir, **settings})
+        self._built_ins = BuiltIns(self._settings["resources"])
+        self._engine = _make_engine(self._settings)
         self.timings: list[Timing] = []
         """How long each hook and built-in resource took; in a restored process, those of the original too."""
         self._entered = False
@@ -95,7 +78,7 @@ class Checkpoint:
             return {}
         from libcriu_py.images.readers import dump_stats
 
-        path = self.request.snapshot if self.request is not None else _directory(self._settings["dir"])
+        path = self.request.snapshot if self.request is not None else os.fspath(self._settings["dir"])
         return dump_stats(os.path.join(path, "images"))
 
     def __enter__(self) -> Self:
@@ -134,26 +117,26 @@ class Checkpoint:
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Make a function the warm-up: each call runs it, takes a checkpoint and returns its result."""
-        settings = self._settings
+        directory, settings = self._settings["dir"], self._given
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
-                async with Checkpoint(**settings):
+                async with Checkpoint(directory, **settings):
                     return await function(*args, **kwargs)
 
             return wrapper  # type: ignore[return-value]
 
         @functools.wraps(function)
         def plain_wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-            with Checkpoint(**settings):
+            with Checkpoint(directory, **settings):
                 return function(*args, **kwargs)
 
         return plain_wrapper
 
     async def _take(self, *, in_loop: bool) -> None:
         taking = lifecycle.run(self._engine, self._built_ins, self._course(in_loop=in_loop), on_return=self._note)
-        if self._exit == "normal":
+        if self._settings["exit"] == "normal":
             await taking
             return
         from libcriu_py import exit as ending
@@ -169,7 +152,7 @@ class Checkpoint:
                 ending.unfreeze()
 
     def _course(self, *, in_loop: bool) -> runner.Course:
-        return runner.Course(in_loop, self._limit, no_checkpoint.WAIT, self.timings, Standstill())
+        return runner.Course(in_loop, self._settings["hook_limit"], no_checkpoint.WAIT, self.timings, Standstill())
 
     def _note(self, returned: Return) -> None:
         self.outcome = returned.outcome
@@ -177,59 +160,19 @@ class Checkpoint:
         self.downtime = returned.downtime
 
 
-def _directory(given: str | os.PathLike[str] | None) -> str:
-    path = os.environ.get(DIRECTORY_VARIABLE) or given
-    if path is None:
+def _make_engine(settings: Mapping[str, Any]) -> lifecycle.Engine:
+    from libcriu_py.dump import engine as engines
+
+    if settings["engine"] == "simulate":
+        return engines.SimulateEngine()
+    if settings["dir"] is None:
         message = (
-            f"no directory for the snapshot: give one to checkpoint(), or set {DIRECTORY_VARIABLE}, "
+            "no directory for the snapshot: give one to checkpoint(), or set LIBCRIU_PY_SNAPSHOT, "
             "which `libcriu-py snapshot -o DIR` does"
         )
         raise ValueError(message)
-    return os.fspath(path)
-
-
-def _exit(given: str) -> str:
-    wanted = os.environ.get(EXIT_VARIABLE) or given
-    if wanted not in {"normal", "fast"}:
-        message = f'exit must be "normal" or "fast", not {wanted!r}'
-        raise ValueError(message)
-    return wanted
-
-
-def _make_engine(
-    dir: str | os.PathLike[str] | None,  # noqa: A002
-    then: str,
-    engine: str,
-    replace: bool,  # noqa: FBT001
-    program: Program | None,
-    details: Mapping[str, object] | None,
-    options: Mapping[str, object] | None,
-    memory: str,
-) -> lifecycle.Engine:
-    from libcriu_py.dump import engine as engines
-
-    if then not in {"exit", "continue"}:
-        message = f'then must be "exit" or "continue", not {then!r}'
-        raise ValueError(message)
-    memory = os.environ.get(MEMORY_VARIABLE) or memory
-    if memory not in {"auto", "map", "copy"}:
-        message = f'memory must be "auto", "map" or "copy", not {memory!r}'
-        raise ValueError(message)
-    if engine == "simulate":
-        return engines.SimulateEngine()
-    if engine != "criu":
-        message = f'engine must be "criu" or "simulate", not {engine!r}'
-        raise ValueError(message)
-    replace = replace or bool(os.environ.get("LIBCRIU_PY_REPLACE"))
-    return engines.CriuEngine(
-        _directory(dir),
-        then=then,
-        replace=replace,
-        program=program,
-        details=details,
-        options=options,
-        memory=memory,
-    )
+    names = ("then", "replace", "program", "details", "options", "memory")
+    return engines.CriuEngine(os.fspath(settings["dir"]), **{name: settings[name] for name in names})
 
 
 def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
@@ -241,7 +184,7 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     options: Mapping[str, object] | None = None,
     memory: MemoryKind = "auto",
     exit: Exit = "normal",  # noqa: A002
-    resources: Settings | None = None,
+    resources: Mapping[str, bool | Mapping[str, Any]] | None = None,
     hook_limit: float | None = None,
 ) -> Checkpoint:
     """
@@ -254,39 +197,34 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     An exception in the block means that no dump is taken. A dump that fails leaves the process as it
     was, and no directory.
 
+    The variables of docs/settings.md override these arguments.
+
     Args:
-        dir: The snapshot's directory, which must not exist or be empty; LIBCRIU_PY_SNAPSHOT
-            in the environment goes before it.
+        dir: The snapshot to make; the directory must not exist or be empty.
         then: "exit" ends the original with status 0 after the dump, without its atexit and finally
-            code, which belongs to the copies; "continue" lets it go on. LIBCRIU_PY_THEN goes before it.
-        engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU. LIBCRIU_PY_ENGINE goes
-            before it.
-        replace: Whether a snapshot that is there is replaced, in one step, when the new one is complete.
-        options: Options for criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`. Those in the
-            JSON object of LIBCRIU_PY_OPTIONS go before them.
-        memory: "copy" has each copy's memory read at its start; "map" has it mapped from one file, page by page
-            as it is used, where that is known to be safe; "auto" does so where it is worth it and no other
-            allocator could get in the way. LIBCRIU_PY_MEMORY in the environment goes before it.
-        exit: How copies end: "normal", or "fast", without the teardown of the interpreter, which for a program with
-            torch takes longer than its restore; see `libcriu_py.exit` for what is left out. LIBCRIU_PY_EXIT in the
-            environment goes before it.
-        resources: Built-in resources to switch off or set, such as `{"random": False}`; see
-            docs/resources.md. LIBCRIU_PY_RESOURCES in the environment goes before it.
-        hook_limit: Seconds that each hook may take; None for as long as it likes. LIBCRIU_PY_HOOK_LIMIT goes before it.
+            code, which belongs to the copies; "continue" lets it go on.
+        engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU.
+        replace: Whether to replace an existing snapshot, in one step, when the new one is complete.
+        options: Options of criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`.
+        memory: "copy" reads the memory of each copy at its start; "map" maps it from one file, and reads pages as they
+            are used, wherever that is safe; "auto" does so where it is worth it and no other allocator could
+            interfere.
+        exit: How copies end: "normal", or "fast", which skips interpreter teardown; with torch, that takes longer than
+            a restore. See `libcriu_py.exit` for what is left out.
+        resources: Built-in resources to switch off or to set, such as `{"random": False}`; see docs/resources.md.
+        hook_limit: How many seconds each hook may take; None for as long as it likes.
 
     Returns:
         A context manager and decorator; see `Checkpoint` for its attributes.
 
     Raises:
-        ValueError: There is no directory, or an argument is not one of the above.
+        ValueError: There is no directory, or a setting has a value that it cannot have.
     """
     return Checkpoint(
-        dir=dir,
+        dir,
         then=then,
         engine=engine,
         replace=replace,
-        program=None,
-        details=None,
         options=options,
         memory=memory,
         exit=exit,
@@ -295,35 +233,17 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     )
 
 
-def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
+def checkpoint_here(
     dir: str | os.PathLike[str] | None = None,  # noqa: A002
-    *,
-    then: Then = "exit",
-    engine: EngineName = "criu",
-    replace: bool = False,
-    program: Program | None = None,
-    details: Mapping[str, object] | None = None,
-    options: Mapping[str, object] | None = None,
-    memory: MemoryKind = "auto",
-    exit: Exit = "normal",  # noqa: A002
-    resources: Settings | None = None,
-    hook_limit: float | None = None,
+    **settings: Unpack[HereSettings],
 ) -> Checkpoint:
     """
     Checkpoint this process right here: `with checkpoint(dir): pass` as a call.
 
     Args:
         dir: As for `checkpoint`.
-        then: As for `checkpoint`.
-        engine: As for `checkpoint`.
-        replace: As for `checkpoint`.
-        program: The main program that the copies run, where it is not the one of this process.
-        details: What is to be noted in the manifest.
-        options: As for `checkpoint`.
-        memory: As for `checkpoint`.
-        exit: As for `checkpoint`.
-        resources: As for `checkpoint`.
-        hook_limit: As for `checkpoint`.
+        settings: As for `checkpoint`; also `program`, the main program that the copies run, where it is not the one of
+            this process, and `details`, what is to be noted in the manifest.
 
     Returns:
         What came of it, in each copy, and in the original unless that has ended.
@@ -334,19 +254,6 @@ def checkpoint_here(  # noqa: PLR0913 - each a setting of its own, given by name
         FileExistsError: The directory is not empty.
         UnsupportedFeature: This process may not be dumped.
     """
-    taken = Checkpoint(
-        dir=dir,
-        then=then,
-        engine=engine,
-        replace=replace,
-        program=program,
-        details=details,
-        options=options,
-        memory=memory,
-        exit=exit,
-        resources=resources,
-        hook_limit=hook_limit,
-    )
-    with taken:
+    with Checkpoint(dir, **settings) as taken:
         pass
     return taken

@@ -261,7 +261,7 @@ class CriuEngine:
         from libcriu_py.linux import support
         from libcriu_py.linux.capabilities import traceable
         from libcriu_py.linux.runtime_dir import dump_environment
-        from libcriu_py.privilege.mode import SERVICE_VARIABLE
+        from libcriu_py.settings import variable
         from libcriu_py.snapshot.manifest import DUMP_LOG
 
         options: dict[str, object] = {
@@ -278,7 +278,7 @@ class CriuEngine:
 
             given: Any = self._options.get("external") or ()
             options["external"] = [*given, *outside(shared)]
-        service = os.environ.get(SERVICE_VARIABLE)
+        service = variable("LIBCRIU_PY_SERVICE")
         try:
             if service is not None:
                 # It was started before there were options, so its configuration file is one more of them (CRIU 4.2).

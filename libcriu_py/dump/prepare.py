@@ -17,10 +17,11 @@ import time
 from typing import Any, NamedTuple, NoReturn
 
 from libcriu_py.errors import CriuError, HookError, in_words
-from libcriu_py.findings import REPORT_VARIABLE, tracing
+from libcriu_py.findings import tracing
 from libcriu_py.program import environment, preload
 from libcriu_py.program.main import Program, compile_ahead, parse_program, path0, run_main, set_path0
 from libcriu_py.resources import BuiltIns
+from libcriu_py.settings import variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def make_ready(plan: Plan) -> dict[str, object]:
 
 def _warn() -> None:
     """Tell of what copies will not find as it is now, though it can be dumped."""
-    if "tempfile" not in sys.modules or os.environ.get(REPORT_VARIABLE) == "report":
+    if "tempfile" not in sys.modules or variable("LIBCRIU_PY_PREFLIGHT") == "report":
         return  # a report has it
     from libcriu_py.findings import temporary
 

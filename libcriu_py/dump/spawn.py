@@ -54,7 +54,6 @@ def run(
         process ends with the program's status, by its signal, or becomes the program.
     """
     from libcriu_py.errors import SnapshotMismatch
-    from libcriu_py.overrides import CONVENTIONAL
     from libcriu_py.program.start_variables import difference
     from libcriu_py.snapshot.manifest import Snapshot
     from libcriu_py.snapshot.request import inherited_descriptors
@@ -80,7 +79,7 @@ def run(
         _say(f"starting conventionally: {reason}")
     if snapshot is None or snapshot.program is None:
         # One that checkpoints itself is to do its work here, and not to make a snapshot anew.
-        os.environ[CONVENTIONAL] = str(os.getpid())
+        os.environ["LIBCRIU_PY_CONVENTIONAL"] = str(os.getpid())
     return _exec([*command, *args])
 
 
@@ -240,19 +239,18 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     from libcriu_py.criu.find import find_criu
     from libcriu_py.linux.runtime_dir import dump_environment, sweep
     from libcriu_py.privilege.decision import decide, namespaces_failed
-    from libcriu_py.privilege.mode import MODE_VARIABLE, SERVICE_VARIABLE
     from libcriu_py.privilege.namespaces import avoid_low_pids, place_of_program
 
     sweep()
     decision = decide(mode, criu=find_criu())
     criu = decision.criu
     place = place_of_program(decision.mode)
-    variables = {**env, MODE_VARIABLE: decision.mode.value, "LIBCRIU_PY_CRIU": criu}
-    variables.pop(SERVICE_VARIABLE, None)
+    variables = {**env, "LIBCRIU_PY_MODE": decision.mode.value, "LIBCRIU_PY_CRIU": criu}
+    variables.pop("LIBCRIU_PY_SERVICE", None)
     service = None
     if place.has_own_pids:
         service = support.CriuService(support.random_name(), criu, dump_environment(criu))
-        variables[SERVICE_VARIABLE] = service.name
+        variables["LIBCRIU_PY_SERVICE"] = service.name
     else:
         avoid_low_pids()
     sys.stdout.flush()

@@ -22,7 +22,9 @@ from libcriu_py.errors import CheckpointError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
+
+    from libcriu_py.settings import HereSettings
 
 PREFIX = "libcriu_py-trigger-"
 _ANSWER = "libcriu_py-answer-"
@@ -39,8 +41,9 @@ class Permission:
     Usable as a context manager. Thread safety: any thread may revoke it.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, dir: str | None, settings: HereSettings) -> None:  # noqa: A002
         """Begin to listen."""
+        self._dir = dir
         self._settings = settings
         self._allowed = True
         self._listener = _listen(PREFIX)
@@ -84,21 +87,23 @@ class Permission:
 
     def _take(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Take the checkpoint; the result, for the one who asked, is known in the original only."""
-        from libcriu_py.dump.checkpoint import DIRECTORY_VARIABLE, checkpoint_here
+        from libcriu_py.dump.checkpoint import checkpoint_here
+        from libcriu_py.settings import variable
 
-        settings = dict(self._settings)
-        if request["dir"] is not None:
-            settings["dir"] = request["dir"]
-        path = os.environ.get(DIRECTORY_VARIABLE) or settings["dir"]
+        directory = self._dir if request["dir"] is None else request["dir"]
+        path = variable("LIBCRIU_PY_SNAPSHOT") or directory
         _tell(request["answer"], {"begun": None if path is None else os.path.abspath(path)})
         try:
-            taken = checkpoint_here(**settings)
+            taken = checkpoint_here(directory, **self._settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the program goes on and the other side is told
             return {"error": f"{type(error).__name__}: {error}"}
         return None if taken.restored else {}
 
 
-def allow_checkpoint(dir: str | os.PathLike[str] | None = None, **settings: Any) -> Permission:  # noqa: A002
+def allow_checkpoint(
+    dir: str | os.PathLike[str] | None = None,  # noqa: A002
+    **settings: Unpack[HereSettings],
+) -> Permission:
     """
     Allow checkpoints of this process, from now on, to whoever asks by `libcriu-py trigger PID` as the same user.
 
@@ -117,8 +122,7 @@ def allow_checkpoint(dir: str | os.PathLike[str] | None = None, **settings: Any)
     Raises:
         OSError: No socket could be made.
     """
-    given = None if dir is None else os.path.abspath(os.fspath(dir))
-    return Permission({"dir": given, **settings})
+    return Permission(None if dir is None else os.path.abspath(os.fspath(dir)), settings)
 
 
 def ask(pid: int, dir: str | None = None, wait: float = WAIT) -> str:  # noqa: A002

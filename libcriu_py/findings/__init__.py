@@ -12,17 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import CheckpointError
 from libcriu_py.findings.finding import Finding, Verdict
+from libcriu_py.settings import variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["Finding", "PreflightError", "Report", "Verdict", "preflight", "refuse"]
-
-REPORT_VARIABLE = "LIBCRIU_PY_PREFLIGHT"
-"""
-"report" makes a checkpoint print its report and end, as `libcriu-py preflight` wants it; "off" leaves judging to criu,
-for options that this package does not see, such as those of a configuration file of criu.
-"""
 
 
 class PreflightError(CheckpointError):
@@ -80,7 +75,7 @@ def refuse(options: Mapping[str, object]) -> None:
     Raises:
         PreflightError: Something cannot be dumped.
     """
-    asked = os.environ.get(REPORT_VARIABLE)
+    asked = variable("LIBCRIU_PY_PREFLIGHT")
     if asked == "off":
         return
     if asked == "report":

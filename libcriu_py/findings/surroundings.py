@@ -61,9 +61,9 @@ def _limits() -> Iterator[Finding]:
     """
     import resource
 
-    from libcriu_py.privilege.mode import SERVICE_VARIABLE
+    from libcriu_py.settings import variable
 
-    served = SERVICE_VARIABLE in os.environ
+    served = variable("LIBCRIU_PY_SERVICE") is not None
     for name, needed, unit in (
         ("RLIMIT_NOFILE", 0 if served else _descriptors_needed(), "descriptors"),
         ("RLIMIT_FSIZE", _bytes_needed(), "bytes"),

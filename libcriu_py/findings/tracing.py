@@ -12,10 +12,11 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from libcriu_py.settings import variable
+
 if TYPE_CHECKING:
     from types import FrameType
 
-VARIABLE = "LIBCRIU_PY_TRACE_FDS"
 _DEPTH = 12
 _paths: dict[str, tuple[str, ...]] = {}
 _sockets: dict[int, tuple[str, ...]] = {}
@@ -25,7 +26,7 @@ _active = False
 def begin() -> None:
     """Trace from here on, if the environment asks for it."""
     global _active
-    if os.environ.get(VARIABLE) and not _active:
+    if variable("LIBCRIU_PY_TRACE_FDS") and not _active:
         _active = True
         sys.addaudithook(_note)
 

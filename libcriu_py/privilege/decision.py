@@ -31,7 +31,8 @@ from libcriu_py.linux.capabilities import (
     needed,
 )
 from libcriu_py.linux.files import read_small, stat
-from libcriu_py.privilege.mode import SERVICE_VARIABLE, Obstacle, Privilege, groups_in
+from libcriu_py.privilege.mode import Obstacle, Privilege, groups_in
+from libcriu_py.settings import variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -191,7 +192,7 @@ def namespace_obstacle(criu: str, manifest: Mapping[str, Any] | None = None) -> 
         from libcriu_py.privilege.obstacles import no_exec_in_namespace
 
         return no_exec_in_namespace(criu)
-    if SERVICE_VARIABLE in os.environ or os.path.exists(_namespaces_work()):
+    if variable("LIBCRIU_PY_SERVICE") or os.path.exists(_namespaces_work()):
         return None  # inside of one already, or found to work
     error, stage = support.probe_namespaces(support.NS_USER | support.NS_PID)
     if error == 0:
@@ -265,7 +266,7 @@ def decide_dump(criu: str) -> Decision:
     Raises:
         UnsupportedFeature: It may not, with what to do.
     """
-    if SERVICE_VARIABLE in os.environ:
+    if variable("LIBCRIU_PY_SERVICE"):
         return Decision(Privilege.ROOTLESS, "this is a namespace made for it", criu)
     wanted = Privilege.of(None)
     obstacles: list[str] = []

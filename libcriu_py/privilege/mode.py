@@ -7,10 +7,7 @@ import os
 from typing import NamedTuple
 
 from libcriu_py.linux.files import read_small
-
-SERVICE_VARIABLE = "LIBCRIU_PY_SERVICE"
-"""Names the socket on which the supervisor of a rootless program serves it a criu."""
-MODE_VARIABLE = "LIBCRIU_PY_MODE"
+from libcriu_py.settings import variable
 
 
 class Privilege(enum.Enum):
@@ -35,7 +32,7 @@ class Privilege(enum.Enum):
         """
         if isinstance(mode, cls):
             return mode
-        name = mode or os.environ.get(MODE_VARIABLE) or "auto"
+        name = mode or variable("LIBCRIU_PY_MODE") or "auto"
         try:
             return cls(name)
         except ValueError:
@@ -62,7 +59,7 @@ class Obstacle(NamedTuple):
 def groups_in(mode: Privilege) -> list[int]:
     """Return the supplementary groups of this process as a process in this mode's namespace sees them."""
     groups = os.getgroups()
-    if mode is Privilege.ROOTLESS and SERVICE_VARIABLE not in os.environ:
+    if mode is Privilege.ROOTLESS and variable("LIBCRIU_PY_SERVICE") is None:
         # Only one's own group is mapped (user_namespaces(7)).
         unmapped = int(read_small("/proc/sys/kernel/overflowgid") or 65534)  # the kernel's default
         groups = [group if group == os.getegid() else unmapped for group in groups]

@@ -10,7 +10,6 @@ Only what is loaded is touched, and everything needed is imported before the dum
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from functools import partial
@@ -20,14 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from libcriu_py.errors import HookError
 from libcriu_py.program.objects import search
 from libcriu_py.resources.base import Arrival, BuiltIn
+from libcriu_py.settings import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Settings = Mapping[str, bool | Mapping[str, Any]]
-
-VARIABLE = "LIBCRIU_PY_RESOURCES"
-"""Names to switch on, or off with a minus before them, separated by commas; goes before the program's settings."""
 
 
 class Kind(NamedTuple):
@@ -162,7 +159,7 @@ def failed(name: str, what: str, error: Exception) -> HookError:
     """Say that a built-in resource failed, and how to do without it."""
     message = (
         f"the built-in resource {name} failed {what}: {type(error).__name__}: {error}; "
-        f"{VARIABLE}=-{name} does without it"
+        f"LIBCRIU_PY_RESOURCES=-{name} does without it"
     )
     made = HookError(message)
     made.__cause__ = error
@@ -170,5 +167,4 @@ def failed(name: str, what: str, error: Exception) -> HookError:
 
 
 def _from_environment() -> dict[str, bool]:
-    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
-    return {name.lstrip("-+"): not name.startswith("-") for name in names if name}
+    return {name.lstrip("-+"): not name.startswith("-") for name in words("LIBCRIU_PY_RESOURCES")}

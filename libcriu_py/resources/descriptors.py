@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.errors import CheckpointError
 from libcriu_py.findings import descriptors, policies
 from libcriu_py.resources.base import Arrival, BuiltIn
+from libcriu_py.settings import variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-VARIABLE = "LIBCRIU_PY_CONFIG"
-"""A TOML file with rules, beside those of a program: pyproject.toml, as a rule."""
 
 
 class Descriptors(BuiltIn):
@@ -27,7 +24,7 @@ class Descriptors(BuiltIn):
 
     def __init__(self, *, rules: Iterable[Mapping[str, Any]] = (), config: str | None = None) -> None:
         self._rules = [policies.policy(rule) for rule in rules]
-        path = config or os.environ.get(VARIABLE)
+        path = config or variable("LIBCRIU_PY_CONFIG")
         if path:
             self._rules += policies.from_toml(path)
         self._reopen: list[policies.Reopening] = []

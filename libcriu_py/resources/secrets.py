@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from libcriu_py.program.environment import initial_block
 from libcriu_py.resources.base import Arrival, BuiltIn
+from libcriu_py.settings import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-VARIABLE = "LIBCRIU_PY_SCRUB"
-"""Further patterns, separated by commas; `libcriu-py snapshot --scrub` sets it."""
 
 PATTERNS = (
     "*TOKEN*",
@@ -60,8 +58,7 @@ class Secrets(BuiltIn):
     """
 
     def __init__(self, *, patterns: Iterable[str] = ()) -> None:
-        given = [pattern.strip() for pattern in os.environ.get(VARIABLE, "").split(",")]
-        self._patterns = (*PATTERNS, *patterns, *filter(None, given))
+        self._patterns = (*PATTERNS, *patterns, *words("LIBCRIU_PY_SCRUB"))
         self._parked: str | None = None
 
     def covers(self, name: str) -> bool:

@@ -22,7 +22,6 @@ import pytest
 from libcriu_py.copies import launcher as native_launcher
 from libcriu_py.criu.find import find_criu
 from libcriu_py.diagnosis.facts import is_static
-from libcriu_py.dump.checkpoint import MEMORY_VARIABLE
 from tests.system.conftest import MODES
 from tests.system.counts import Family, count_family, count_instructions, count_system_calls
 
@@ -69,7 +68,7 @@ class Start:
             script = directory / f"{name}.py"
             script.write_text(code, encoding="ascii")
             argv = [mode.account.python, "-m", "libcriu_py", "snapshot", "-o", directory / name, script]
-            done = mode.run(argv, env={MEMORY_VARIABLE: memory})
+            done = mode.run(argv, env={"LIBCRIU_PY_MEMORY": memory})
             assert done.returncode == 0, done.stderr
 
     def argv(self, name: str) -> list[str]:

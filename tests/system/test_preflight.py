@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.findings import REPORT_VARIABLE
 from tests.system.selfdump import start, take, write_program
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def test_criu_agrees_with_problems(what: str, other_side: str, mode: Mode, direc
     assert "PreflightError: this process cannot be dumped as it is:\n  1. " in named.stderr
     assert f". {what} " in named.stderr
     assert not (directory / "snap").exists()
-    refused = start(mode, script, directory / "snap", *arguments, env={REPORT_VARIABLE: "off"})
+    refused = start(mode, script, directory / "snap", *arguments, env={"LIBCRIU_PY_PREFLIGHT": "off"})
     assert "OperationRefused" in refused.stderr, refused.stderr
 
 
@@ -148,7 +147,7 @@ def test_seccomp_filter(mode: Mode, directory_of: Directories) -> None:
     named = start(mode, script, directory / "snap")
     assert "PreflightError: this process cannot be dumped as it is:\n  1. seccomp 1 filter: " in named.stderr
     assert "set it up in the copies" in named.stderr
-    refused = start(mode, script, directory / "snap", env={REPORT_VARIABLE: "off"})
+    refused = start(mode, script, directory / "snap", env={"LIBCRIU_PY_PREFLIGHT": "off"})
     assert "OperationRefused" in refused.stderr, refused.stderr
 
 
@@ -186,7 +185,7 @@ def test_hard_limits_of_the_program(limit: str, value: int, mode: Mode, director
     script = write_program(mode, directory, code)
     named = start(mode, script, directory / "snap")
     assert f". limit {limit} {value}: a dump needs some " in named.stderr
-    refused = start(mode, script, directory / "snap", env={REPORT_VARIABLE: "off"})
+    refused = start(mode, script, directory / "snap", env={"LIBCRIU_PY_PREFLIGHT": "off"})
     assert refused.returncode != 0
     assert not (directory / "snap").exists()
 
@@ -201,7 +200,7 @@ def test_inotify(mode: Mode, directory_of: Directories) -> None:
     script = write_program(mode, directory, code)
     named = start(mode, script, directory / "snap", str(directory))
     assert ". inotify anon_inode:inotify (fd " in named.stderr
-    refused = start(mode, script, directory / "snap", str(directory), env={REPORT_VARIABLE: "off"})
+    refused = start(mode, script, directory / "snap", str(directory), env={"LIBCRIU_PY_PREFLIGHT": "off"})
     assert "OperationRefused" in refused.stderr, refused.stderr
 
 
@@ -251,7 +250,7 @@ def test_inherited_lock(mode: Mode, directory_of: Directories) -> None:
     named = start(mode, script, directory / "snap", str(directory))
     assert f"1. file lock FLOCK WRITE on {directory}/lock: process " in named.stderr
     assert "has inherited the descriptor; start the program without that (flock --close)" in named.stderr
-    refused = start(mode, script, directory / "snap", str(directory), env={REPORT_VARIABLE: "off"})
+    refused = start(mode, script, directory / "snap", str(directory), env={"LIBCRIU_PY_PREFLIGHT": "off"})
     assert "OperationRefused" in refused.stderr, refused.stderr
 
 

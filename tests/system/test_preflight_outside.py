@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.findings import REPORT_VARIABLE
 from tests.system.conftest import Mode
 from tests.system.selfdump import write_program
 
@@ -69,6 +68,6 @@ def test_criu_agrees_with_problems_from_outside(what: str, own_account: Account,
     assert "PreflightError: this process cannot be dumped as it is:\n  1. " in named.stderr, named.stderr
     kind = "inherited file" if what.startswith("inherited") else what
     assert f". {kind} " in named.stderr
-    refused = mode.run(command, env={REPORT_VARIABLE: "off"})
+    refused = mode.run(command, env={"LIBCRIU_PY_PREFLIGHT": "off"})
     assert "OperationRefused" in refused.stderr, refused.stderr
     assert not (directory / "snap").exists()

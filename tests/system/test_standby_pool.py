@@ -293,7 +293,7 @@ def test_command_ends_by_a_signal(mode: Mode, snapshot: Path, number: signal.Sig
     """The command says when its copies wait, ends with status 0 and takes them along; one in use goes on."""
     argv = [*LIBCRIU_PY, "pool", snapshot, "--size", "2"]
     with popen_as(mode.account, argv, env=mode.env, stdout=subprocess.PIPE, text=True) as command:
-        assert read_line(command) == f"2 copies of {snapshot} wait"
+        assert read_line(command) == f"2 copies of {snapshot} are waiting"
         assert has_pool(snapshot)
         process = start(mode, snapshot, "echo")
         assert read_line(process) == "ready"

@@ -75,7 +75,7 @@ def take_two(mode: Mode, directory: Path) -> Two:
         snapshot.path.rename(moved.path)
         done = command(mode, "optimize", "--store", store, moved.path)
         assert done.returncode == 0, done.stderr
-        assert ("0 B were there already" in done.stdout) == (name == "one")
+        assert ("0 B were already there" in done.stdout) == (name == "one")
         snapshots.append(moved)
     return snapshots[0], snapshots[1], store
 

@@ -64,7 +64,6 @@ def test_restore_path_loads_nothing_heavy() -> None:
         "ctypes",
         "dataclasses",
         "inspect",
-        "libcriu_py.settings",
         "rich",
         "shutil",
         "socket",

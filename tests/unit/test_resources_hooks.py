@@ -16,7 +16,7 @@ from libcriu_py import CheckpointError, HookError, after_restore, before_checkpo
 from libcriu_py.hooks import no_checkpoint as critical
 from libcriu_py.hooks.registry import registry
 from libcriu_py.program import seeding
-from libcriu_py.resources import KINDS, VARIABLE, BuiltIns
+from libcriu_py.resources import KINDS, BuiltIns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,7 +141,7 @@ def test_unknown_resource() -> None:
 
 def test_switches_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable goes before the program's settings."""
-    monkeypatch.setenv(VARIABLE, "-random, clock")
+    monkeypatch.setenv("LIBCRIU_PY_RESOURCES", "-random, clock")
     built_ins = BuiltIns({"random": True, "clock": False})
     built_ins.find()
     names = [name for name, _, _ in built_ins.let_go()]
