@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     """
     parser = build(
         "optimize",
-        usage='[--memory auto|map] [--learn-pages "ARGS"] [--store STORE] DIR',
+        usage='[--memory auto|map] [--learn-pages "ARGS"] [--store STORE] [--mode MODE] DIR',
         description="Make the copies of a snapshot map their memory instead of reading it.",
         epilog=EPILOG,
     )

@@ -317,7 +317,7 @@ def test_directory_that_is_no_snapshot_is_never_replaced(command: Command) -> No
     write(command.place / "precious" / "file", "")
     done = command("snapshot", "-o", command.place / "precious", "--replace", write(command.place / "app.py", ""))
     assert done.returncode == 1
-    assert "is no snapshot" in done.stderr
+    assert "is not a snapshot" in done.stderr
     assert (command.place / "precious" / "file").exists()
 
 
