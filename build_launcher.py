@@ -36,6 +36,7 @@ NAMES = (NAME, "libcriu-py")
 PLACE = Path("libcriu_py", "bin", NAME)
 UNITS = (
     "launcher",
+    "order",
     "script",
     "restore",
     "take",

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from libcriu_py.copies.many import restore_many as restore_many
     from libcriu_py.copies.pool import RestorePool as RestorePool
     from libcriu_py.copies.process import RestoredProcess as RestoredProcess
-    from libcriu_py.copies.restore import restore as restore
+    from libcriu_py.copies.restore import (
+        DEVNULL as DEVNULL,
+        PIPE as PIPE,
+        STDOUT as STDOUT,
+        restore as restore,
+    )
     from libcriu_py.copies.standby.pool import StandbyPool as StandbyPool
-    from libcriu_py.copies.streams import DEVNULL as DEVNULL, PIPE as PIPE, STDOUT as STDOUT
     from libcriu_py.criu.client import Criu as Criu
     from libcriu_py.criu.find import find_criu as find_criu
     from libcriu_py.criu.options import (
@@ -68,9 +72,8 @@ _HOMES = {
     "copies.many": ("restore_many",),
     "copies.pool": ("RestorePool",),
     "copies.process": ("RestoredProcess",),
-    "copies.restore": ("restore",),
+    "copies.restore": ("DEVNULL", "PIPE", "STDOUT", "restore"),
     "copies.standby.pool": ("StandbyPool",),
-    "copies.streams": ("DEVNULL", "PIPE", "STDOUT"),
     "criu.client": ("Criu",),
     "criu.find": ("find_criu",),
     "criu.options": ("DumpOptions", "DumpOutcome", "InheritFd", "PreDumpOptions", "RestoreOptions"),

@@ -140,7 +140,10 @@ def main(argv: list[str]) -> int:
         argv: Its arguments.
 
     Returns:
-        The exit status if the program could not be started; else this process ends as the program does.
+        The exit status of a wrong command line; otherwise this process becomes the launcher.
+
+    Raises:
+        CriuError: The launcher was not built.
     """
     own, rest = split(argv)
     options = quick_parse(own)
@@ -151,10 +154,8 @@ def main(argv: list[str]) -> int:
         if isinstance(parsed, int):
             return parsed
         options = Options(dir=parsed.dir, mode=parsed.mode, no_fallback=parsed.no_fallback, quiet=parsed.quiet)
-    # If it was built, the launcher in C takes over, as for a `libcriu-py` on PATH.
     from libcriu_py.copies import launcher as native_launcher
 
-    native_launcher.become(options.dir, rest, mode=options.mode, fallback=not options.no_fallback, quiet=options.quiet)
-    from libcriu_py.dump.spawn import run
-
-    return run(options.dir, rest, mode=options.mode, fallback=not options.no_fallback, quiet=options.quiet)
+    flags = [*["--no-fallback"] * options.no_fallback, *["--quiet"] * options.quiet]
+    mode = [] if options.mode is None else ["--mode", options.mode]
+    return native_launcher.become([*flags, *mode, "--", options.dir, "--", *rest])

@@ -1,10 +1,4 @@
-"""
-The launcher that is a program of its own, `libcriu-py-run`: where it is, and becoming it.
-
-It does what `libcriu_py.dump.spawn.run` does without an interpreter to start (csrc/launcher.c). That one
-remains for what is not to be compiled, and as the model that the tests hold the program against:
-``LIBCRIU_PY_LAUNCHER=python`` selects it.
-"""
+"""The program that restores, `libcriu-py-run` (csrc/launcher.c): where it is, and becoming it."""
 
 from __future__ import annotations
 
@@ -13,9 +7,9 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 NAME = "libcriu-py-run"
-VARIABLE = "LIBCRIU_PY_LAUNCHER"
 
 
 def find() -> str | None:
@@ -29,34 +23,36 @@ def find() -> str | None:
     return path if os.access(path, os.X_OK) else None
 
 
-def become(
-    snapshot: str, arguments: Sequence[str], *, mode: str | None = None, fallback: bool = True, quiet: bool = False
-) -> None:
+def path() -> str:
     """
-    Become the program, if it is there and wanted; otherwise return.
+    Return the path of the program.
+
+    Raises:
+        CriuError: It was not built.
+    """
+    found = find()
+    if found is None:
+        from libcriu_py.errors import CriuError
+
+        message = f"{NAME}, which restores snapshots, was not built; install the package again"
+        raise CriuError(message)
+    return found
+
+
+def become(arguments: Sequence[str]) -> NoReturn:
+    """
+    Become the program.
 
     Args:
-        snapshot: The snapshot's directory.
-        arguments: Those of its program.
-        mode: How the restore is allowed; None decides.
-        fallback: Whether the program may be started conventionally.
-        quiet: Whether nothing is said about that.
+        arguments: Its command line behind its name.
+
+    Raises:
+        CriuError: It was not built.
     """
-    path = find()
-    if path is None or os.environ.get(VARIABLE) == "python":
-        return
-    options = [] if fallback else ["--no-fallback"]
-    if quiet:
-        options.append("--quiet")
-    if mode is not None:
-        options += ["--mode", mode]
-    _restore_signals()
-    os.execv(path, [path, *options, "--", snapshot, "--", *arguments])
-
-
-def _restore_signals() -> None:
-    """Restore the signals that Python ignores for itself, and that what is started would inherit."""
     import _signal  # type: ignore[import-not-found]  # of C: `signal` would import enum
 
+    launcher = path()
+    # Python ignores these for itself, and what is started would inherit that.
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
+    os.execv(launcher, [launcher, *arguments])

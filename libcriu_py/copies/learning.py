@@ -9,23 +9,23 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py._ffi import ffi, lib
+from libcriu_py.copies.order import HOLD, Order
 from libcriu_py.copies.process import RestoredProcess
-from libcriu_py.copies.restore import bring_up, make_request, refuse_mismatches
-from libcriu_py.copies.streams import Streams
+from libcriu_py.copies.restore import make_request
 from libcriu_py.errors import SnapshotError
 from libcriu_py.linux.maps import mapped_ranges
 from libcriu_py.memory import working_set
 from libcriu_py.memory.memory import PAGE
 from libcriu_py.memory.optimize import link
+from libcriu_py.privilege.mode import Privilege
+from libcriu_py.snapshot.identity import refuse_mismatches
 from libcriu_py.snapshot.manifest import MANIFEST, WORKING_SET, Snapshot, file_entry, write_manifest
-from libcriu_py.snapshot.request import send_request
 from libcriu_py.snapshot.staging import exchange, name_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from libcriu_py.memory.working_set import Written
-    from libcriu_py.privilege.mode import Privilege
 
 _INTERVAL = 0.002
 """Seconds between two looks at a copy's pages: memory may be given back before the end."""
@@ -101,28 +101,17 @@ def _describe(snapshot: Snapshot, directory: str, described: Mapping[str, Any]) 
 
 def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | None) -> Written:
     """Run a copy, and give what it has written to."""
-    request = make_request(snapshot, argv, env=None, cwd=None, main=None)
-    streams = Streams(None, None, None)
-    try:
-        launched = bring_up(snapshot, streams.given, mode=mode)
-    finally:
-        streams.close()
-    process = RestoredProcess(
-        args=[*snapshot.command, *argv],
-        channel=launched.channel,
-        control=launched.control,
-        pidfd=launched.pidfd,
-        pid=launched.pid,
-        supervisor=launched.supervisor,
-    )
+    request = make_request(snapshot.path, argv, env=None, cwd=None, main=None)
+    order = Order(snapshot.path, request.encode(), mode=Privilege.of(mode), flags=HOLD)
+    process = RestoredProcess(order, argv, streams=(None, None, None))
     with process:
         try:
             files = [os.path.join(snapshot.path, part["file"]) for part in snapshot.memory_files]
-            written = _mapped_areas(launched.pid, {os.stat(file).st_ino for file in files})
-            _check(lib.lcp_observe(launched.pid))
+            written = _mapped_areas(process.pid, {os.stat(file).st_ino for file in files})
+            _check(lib.lcp_observe(process.pid))
             # Before this it does nothing: all that it writes is seen.
-            send_request(launched.control, request, ())
-            _watch(launched.pid, written)
+            process.release()
+            _watch(process.pid, written)
         except BaseException:
             process.kill()
             raise

@@ -10,8 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from libcriu_py.copies.aio import AsyncRestoredProcess
-from libcriu_py.copies.restore import restore
-from libcriu_py.copies.streams import PIPE
+from libcriu_py.copies.restore import PIPE, restore
 from libcriu_py.errors import CriuError
 from libcriu_py.snapshot.manifest import Snapshot
 

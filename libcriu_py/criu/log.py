@@ -108,13 +108,14 @@ def log_errors(log: str) -> list[str]:
 def _without_reason(errno_: int, log_path: str | None) -> str:
     if errno_:
         return os.strerror(errno_)
-    if log_path is not None and _is_full(os.path.dirname(log_path)):
+    if log_path is not None and _is_full(log_path):
         return "the disk is full, and so there is no log: make room, or name another directory"
     return "it gave no reason (set log_level to 4 and look at its log)"
 
 
-def _is_full(directory: str) -> bool:
+def _is_full(log_path: str) -> bool:
     try:
-        return os.statvfs(directory).f_bavail == 0
+        place = log_path if os.path.exists(log_path) else os.path.dirname(log_path)
+        return os.statvfs(place).f_bavail == 0
     except OSError:
         return False

@@ -208,7 +208,7 @@ static void check_variables(struct finding *finding, const struct json *variable
 	}
 }
 
-int snapshot_check(const struct snapshot *snapshot, struct problem *problem)
+int snapshot_check(const struct snapshot *snapshot, int with_variables, struct problem *problem)
 {
 	struct finding finding = { problem, snapshot->path, 0 };
 	const struct json *mapped = json_get(snapshot->manifest, "mapped");
@@ -216,7 +216,8 @@ int snapshot_check(const struct snapshot *snapshot, struct problem *problem)
 
 	check_machine(&finding, json_get(snapshot->manifest, "machine"));
 	check_identity(&finding, snapshot->manifest);
-	check_variables(&finding, json_get(json_get(snapshot->manifest, "python"), "variables"));
+	if (with_variables)
+		check_variables(&finding, json_get(json_get(snapshot->manifest, "python"), "variables"));
 	check_files(&finding, snapshot);
 	check_place(&finding, snapshot);
 	json_for_each(file, mapped)

@@ -3,7 +3,7 @@
  * possible and started conventionally elsewhere. By the name of libcriu-py it
  * is that command too: `run` is done here, the rest is the Python program's.
  *
- * It does what libcriu_py/dump/spawn.py does, without an interpreter to start.
+ * It is the only program that restores: the package in Python starts it, too (order.h).
  * One thread, and nothing that has to be given back: the process ends as the
  * program does, or becomes the program.
  */
@@ -312,6 +312,29 @@ static int run(struct launch *launch)
 	return start_conventionally(command, launch->arguments);
 }
 
+/* Restore for a caller that is told what becomes of it, and never start anything otherwise. */
+static int run_order(const char *number)
+{
+	struct problem problem = { 0 };
+	struct launch launch = { 0 };
+	struct restored restored;
+	struct snapshot snapshot;
+	struct order order;
+
+	signal(SIGXFSZ, SIG_IGN);
+	if (order_read(&order, atoi(number))) {
+		say("", "the order is of another version of libcriu_py, or damaged; install libcriu-py again");
+		return LAUNCHER_FAILED;
+	}
+	launch.order = &order;
+	launch.directory = order.directory;
+	launch.mode = mode_name(order.mode);
+	if (!snapshot_open(&snapshot, launch.directory, &problem) && !restore(&restored, &launch, &snapshot, &problem))
+		return order_serve(&order, &restored, snapshot_command(&snapshot));
+	order_failed(&order, &problem);
+	return problem.code;
+}
+
 int main(int argc, char **argv)
 {
 	struct launch launch = { 0 };
@@ -322,10 +345,10 @@ int main(int argc, char **argv)
 	open_missing_stdio();
 	launch.blocked = blocked_signals();
 	launch.env = environ;
+	if (argc == 3 && !strcmp(argv[1], "--order"))
+		return run_order(argv[2]);
 	if (is_command(argv[0])) {
-		const char *launcher = getenv("LIBCRIU_PY_LAUNCHER");
-
-		if (argc < 2 || strcmp(argv[1], "run") || (launcher && !strcmp(launcher, "python")))
+		if (argc < 2 || strcmp(argv[1], "run"))
 			return become_command(argv);
 		launch.command = argv++;
 	}

@@ -5,6 +5,7 @@
 #define LIBCRIU_PY_LAUNCHER_H
 
 #include "manifest.h"
+#include "order.h"
 #include "place.h"
 #include "problem.h"
 
@@ -18,6 +19,7 @@ struct launch {
 	char **command;          /* the whole command line where this is libcriu-py, else NULL */
 	int no_fallback, quiet;
 	int print_request;       /* only print what would be handed over */
+	const struct order *order; /* of a caller, or NULL where this process is to be the program */
 };
 
 /* A launch script: the options and the conventional command that are in it (libcriu_py/copies/launch_script.py). */

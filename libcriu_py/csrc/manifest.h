@@ -32,8 +32,11 @@ int snapshot_is_of_main(const struct snapshot *snapshot);
 /* The conventional command as an array of strings, or NULL where nobody that we trust has recorded it. */
 const struct json *snapshot_command(const struct snapshot *snapshot);
 
-/* Refuse a snapshot whose restore would fail or not be sound on this machine. */
-int snapshot_check(const struct snapshot *snapshot, struct problem *problem);
+/*
+ * Refuse a snapshot whose restore would fail or not be sound on this machine, `with_variables`: for a program with the
+ * environment of this process.
+ */
+int snapshot_check(const struct snapshot *snapshot, int with_variables, struct problem *problem);
 
 /* The name that memory.img has in the images, or NULL where all memory is copied. */
 const char *snapshot_memory_key(const struct snapshot *snapshot);

@@ -30,8 +30,7 @@ static char *about(pid_t pid, const char *name, char *text, size_t size)
 	return text;
 }
 
-/* The pid behind a pidfd in our pid namespace; 0 if it has ended. */
-static pid_t pid_behind(int pidfd)
+pid_t lcp_pid_behind(int pidfd)
 {
 	char name[32], text[512];
 
@@ -79,7 +78,7 @@ static int pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal)
 
 	if (sig == SIGCHLD || (info->ssi_code == SI_KERNEL && !terminal && !hangup))
 		return 0;
-	if (terminal && sig == SIGTSTP && has_default(pid_behind(pidfd), sig))
+	if (terminal && sig == SIGTSTP && has_default(lcp_pid_behind(pidfd), sig))
 		sig = SIGSTOP;
 	lcp_pidfd_signal(pidfd, sig);
 	return sig == SIGSTOP;
@@ -122,7 +121,7 @@ static void stop_too(int sig, int channel, int pidfd, int signals, int terminal)
 {
 	struct pollfd news = { channel, POLLIN, 0 };
 	struct signalfd_siginfo info;
-	pid_t pid = pid_behind(pidfd);
+	pid_t pid = lcp_pid_behind(pidfd);
 
 	if (!is_stopped(pid))
 		return; /* continued meanwhile */

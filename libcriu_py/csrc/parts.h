@@ -27,6 +27,8 @@ int lcp_wait_for(pid_t pid);
 void lcp_raise_limit(int resource);
 int lcp_pidfd_open(pid_t pid);
 int lcp_pidfd_signal(int pidfd, int sig);
+/* The pid behind a pidfd in our pid namespace; 0 if it has ended. */
+pid_t lcp_pid_behind(int pidfd);
 ssize_t lcp_send_message(int sock, const void *data, size_t size, const int *fds, int count);
 ssize_t lcp_receive_message(int sock, void *data, size_t size, int *fds, int *count);
 void lcp_close_all_but(int *keep, int count);

@@ -34,6 +34,11 @@ int mode_of(const char *name)
 	return -1;
 }
 
+const char *mode_name(int mode)
+{
+	return mode_names[mode];
+}
+
 const char *stage_text(int stage)
 {
 	switch (stage) {

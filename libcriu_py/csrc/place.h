@@ -14,6 +14,7 @@ enum mode { MODE_AUTO, MODE_ROOT, MODE_CAPABILITY, MODE_ROOTLESS, MODES };
 
 /* The mode of that name; -1 for none. */
 int mode_of(const char *name);
+const char *mode_name(int mode);
 
 /* What a supervisor was at when it failed (LCP_STAGE_*), in words. */
 const char *stage_text(int stage);

@@ -9,6 +9,8 @@ int problem_set(struct problem *problem, int code, const char *format, ...)
 	va_list arguments;
 
 	problem->code = code;
+	problem->failure = problem->value = problem->error = problem->stage = 0;
+	problem->log = -1;
 	va_start(arguments, format);
 	vsnprintf(problem->text, sizeof(problem->text), format, arguments);
 	va_end(arguments);

@@ -7,8 +7,16 @@
 #define LAUNCHER_FAILED 125
 #define SNAPSHOT_UNUSABLE 126
 
+/* What kind of exception Python makes of it, 0 for a plain one. */
+#define FAILURE_SNAPSHOT 1   /* it cannot be used here */
+#define FAILURE_MODE 2       /* no way to be allowed */
+#define FAILURE_NAMESPACES 3 /* they could not be made: stage, errno */
+#define FAILURE_REFUSED 4    /* by criu: libcriu's value, errno, log */
+
 struct problem {
 	int code;
+	int failure, value, error, stage;
+	int log;         /* the descriptor of criu's, or -1 */
 	char text[4096]; /* cut where it would be longer */
 };
 

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "reason.h"
 
+#include <fcntl.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "cleanup.h"
@@ -53,5 +55,9 @@ int reason_of_refusal(int work, int error, struct problem *problem)
 
 	if (!reason)
 		reason = error ? strerror(error) : "it gave no reason";
-	return problem_set(problem, LAUNCHER_FAILED, "criu refused to restore: %s", reason);
+	problem_set(problem, LAUNCHER_FAILED, "criu refused to restore: %s", reason);
+	problem->failure = FAILURE_REFUSED;
+	problem->error = error;
+	problem->log = openat(work, WORK_LOG, O_RDONLY | O_CLOEXEC);
+	return -1;
 }

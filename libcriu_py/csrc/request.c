@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static void put(struct text *out, const char *data, size_t size)
+void request_put(struct text *out, const char *data, size_t size)
 {
 	if (out->failed)
 		return;
@@ -33,12 +33,12 @@ static void put(struct text *out, const char *data, size_t size)
 /* A field: its text, and the NUL behind it. */
 static void put_field(struct text *out, const char *text)
 {
-	put(out, text, strlen(text) + 1);
+	request_put(out, text, strlen(text) + 1);
 }
 
 static void end_field(struct text *out)
 {
-	put(out, "", 1);
+	request_put(out, "", 1);
 }
 
 static void put_number(struct text *out, long number)
@@ -53,7 +53,7 @@ static void put_number(struct text *out, long number)
 	while (rest /= 10);
 	if (number < 0)
 		*--at = '-';
-	put(out, at, (size_t)(digits + sizeof(digits) - at));
+	request_put(out, at, (size_t)(digits + sizeof(digits) - at));
 }
 
 /* ---- the environment -------------------------------------------------- */
@@ -185,25 +185,30 @@ int request_encode(struct text *out, const struct request *request)
 	return out->failed ? -ENOMEM : 0;
 }
 
-int request_file(const struct request *request)
+int request_memory(const char *data, size_t size)
 {
-	struct text text = { 0 };
-	int result = request_encode(&text, request), fd = -1;
+	int fd = memfd_create("libcriu_py-request", MFD_CLOEXEC), result = fd < 0 ? -errno : 0;
 
-	if (!result) {
-		fd = memfd_create("libcriu_py-request", MFD_CLOEXEC);
-		result = fd < 0 ? -errno : 0;
-	}
-	for (size_t done = 0; !result && done < text.size;) {
-		ssize_t n = write(fd, text.data + done, text.size - done);
+	for (size_t done = 0; !result && done < size;) {
+		ssize_t n = write(fd, data + done, size - done);
 
 		if (n > 0)
 			done += (size_t)n;
 		else if (errno != EINTR)
 			result = -errno;
 	}
-	free(text.data);
 	if (result && fd >= 0)
 		close(fd);
 	return result ? result : fd;
+}
+
+int request_file(const struct request *request)
+{
+	struct text text = { 0 };
+	int result = request_encode(&text, request);
+
+	if (!result)
+		result = request_memory(text.data, text.size);
+	free(text.data);
+	return result;
 }

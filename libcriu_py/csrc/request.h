@@ -43,5 +43,9 @@ struct request {
 int request_encode(struct text *out, const struct request *request);
 /* The descriptor of a memfd with that text, or -errno. */
 int request_file(const struct request *request);
+/* The same of a text that is there already. */
+int request_memory(const char *data, size_t size);
+/* Add to a text, whose `failed` tells if there is no memory. */
+void request_put(struct text *out, const char *data, size_t size);
 
 #endif

@@ -100,20 +100,20 @@ int print_request(const struct launch *launch, const struct snapshot *snapshot)
 }
 
 /* Send the request ahead: the copy finds it when criu lets it go, and does not wait until this process has heard of that. */
-static int send_request(const struct request *request, int control, struct problem *problem)
+static int send_request(int file, const struct inherited_fds *inherited, int control, struct problem *problem)
 {
-	int fds[1 + MOST_INHERITED], result = fds[0] = request_file(request);
+	int fds[1 + MOST_INHERITED] = { file }, result = file;
 
-	if (result >= 0) {
-		memcpy(fds + 1, request->inherited->fds, (size_t)request->inherited->count * sizeof(*fds));
-		result = lcp_send_fds(control, fds, 1 + request->inherited->count);
-		close(fds[0]);
+	if (file >= 0) {
+		memcpy(fds + 1, inherited->fds, (size_t)inherited->count * sizeof(*fds));
+		result = lcp_send_fds(control, fds, 1 + inherited->count);
+		close(file);
 	}
 	return result < 0 ? problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result)) : 0;
 }
 
 /* What is left to be done while criu starts. What it finds wrong is the reason, whatever comes of criu. */
-struct order {
+struct preparation {
 	const struct launch *launch;
 	const struct snapshot *snapshot;
 	const struct self *self;
@@ -122,19 +122,32 @@ struct order {
 	int is_checked, is_complete;
 };
 
-static int complete(struct order *order, struct problem *problem)
+static int complete(struct preparation *prepared, struct problem *problem)
 {
+	const struct order *order = prepared->launch->order;
 	struct request request;
 	char cwd[PATH_MAX];
+	int file;
 
-	if (order->is_complete)
+	if (prepared->is_complete)
 		return 0;
-	order->is_checked = 1;
-	if (snapshot_check(order->snapshot, problem) ||
-	    fill_request(&request, order->launch, order->snapshot, order->self, order->inherited, cwd, problem) ||
-	    send_request(&request, order->pair[0], problem))
+	prepared->is_checked = 1;
+	if (snapshot_check(prepared->snapshot, !order, problem))
 		return -1;
-	order->is_complete = 1;
+	if (order && order->flags & (ORDER_STANDBY | ORDER_HOLD))
+		return 0; /* that comes later */
+	if (order) {
+		*prepared->inherited = order->passed;
+		file = order_request(order, 0);
+	} else {
+		if (fill_request(&request, prepared->launch, prepared->snapshot, prepared->self, prepared->inherited, cwd,
+				 problem))
+			return -1;
+		file = request_file(&request);
+	}
+	if (send_request(file, prepared->inherited, prepared->pair[0], problem))
+		return -1;
+	prepared->is_complete = 1;
 	return 0;
 }
 
@@ -270,11 +283,18 @@ static int explain(const struct attempt *attempt, int result, const struct work 
 {
 	if (result)
 		return problem_set(problem, LAUNCHER_FAILED, "the supervisor of the restore ended before it could restore anything");
-	if (attempt->news.stage == LCP_STAGE_RESTORE)
-		return reason_of_refusal(work->fd, attempt->news.error, problem);
+	if (attempt->news.stage == LCP_STAGE_RESTORE) {
+		reason_of_refusal(work->fd, attempt->news.error, problem);
+		problem->value = attempt->news.value;
+		return -1;
+	}
 	forget_namespaces(self);
-	return problem_set(problem, LAUNCHER_FAILED, "there is no place for the restore: %s failed (%s); libcriu-py doctor says "
+	problem_set(problem, LAUNCHER_FAILED, "there is no place for the restore: %s failed (%s); libcriu-py doctor says "
 			   "what to do", stage_text(attempt->news.stage), strerror(attempt->news.error));
+	problem->failure = FAILURE_NAMESPACES;
+	problem->error = attempt->news.error;
+	problem->stage = attempt->news.stage;
+	return -1;
 }
 
 /*
@@ -304,7 +324,7 @@ static void clear(void *work)
 }
 
 /* Let criu restore, where it was started; 0, or -1 with `taken` telling whether that was for a pid in use. */
-static int conclude(struct attempt *attempt, int result, const struct order *order, const struct work *work, int signals,
+static int conclude(struct attempt *attempt, int result, const struct preparation *prepared, const struct work *work, int signals,
 		    int *taken, struct problem *problem)
 {
 	int refused;
@@ -317,7 +337,7 @@ static int conclude(struct attempt *attempt, int result, const struct order *ord
 		return 0;
 	refused = !result && attempt->news.stage == LCP_STAGE_RESTORE;
 	give_up(attempt);
-	explain(attempt, result, work, order->self, problem);
+	explain(attempt, result, work, prepared->self, problem);
 	/* criu reports EEXIST for the first process of a tree, and for others only a line. */
 	*taken = refused && (attempt->news.error == EEXIST || strstr(problem->text, "File exists"));
 	return -1;
@@ -325,9 +345,9 @@ static int conclude(struct attempt *attempt, int result, const struct order *ord
 
 /* Restore in a place; 0, or -1 with `taken` telling whether that was for a pid in use. */
 static int restore_at(struct attempt *attempt, const struct place *place, const struct decision *decision,
-		      struct order *order, struct inherited *inherited, int signals, int *taken, struct problem *problem)
+		      struct preparation *prepared, struct inherited *inherited, int signals, int *taken, struct problem *problem)
 {
-	const struct snapshot *snapshot = order->snapshot;
+	const struct snapshot *snapshot = prepared->snapshot;
 	const char *criu = place->namespaces & LCP_NS_USER ? decision->plain : decision->criu;
 	int images = inherited->fds[4], result;
 	struct criu_environment environment;
@@ -335,7 +355,7 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 	struct work work;
 
 	*taken = 0;
-	if (scratch_environment(&environment, criu, order->self->seccomp_filters > 0, problem) || work_make(&work, problem))
+	if (scratch_environment(&environment, criu, prepared->self->seccomp_filters > 0, problem) || work_make(&work, problem))
 		return -1;
 	result = make_options(&job.restore, criu, inherited, images, work.fd,
 			      json_get(snapshot->manifest, "restore_options"), problem);
@@ -346,6 +366,8 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 		job.boottime = json_integer(json_get(clocks, "boottime"), 0);
 		job.namespaces = place->namespaces;
 		job.flags = LCP_DIE_WITH_CALLER | LCP_AWAIT_WORD;
+		if (prepared->launch->order && prepared->launch->order->flags & ORDER_STANDBY)
+			job.flags |= LCP_STANDBY;
 		job.ambient = place->ambient;
 		job.last_pid = place->last_pid;
 		job.inherit = inherited->fds;
@@ -354,8 +376,8 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 		job.restored = clear;
 		job.context = &work;
 		result = supervise(attempt, &job, signals);
-		if (!complete(order, problem)) {
-			result = conclude(attempt, result, order, &work, signals, taken, problem);
+		if (!complete(prepared, problem)) {
+			result = conclude(attempt, result, prepared, &work, signals, taken, problem);
 		} else {
 			give_up(attempt);
 			result = -1;
@@ -411,21 +433,22 @@ static void close_inherited(struct inherited *inherited)
 
 /* ---- all of it -------------------------------------------------------- */
 
-static int try_places(struct attempt *attempt, const struct decision *decision, struct order *order,
+static int try_places(struct attempt *attempt, const struct decision *decision, struct preparation *prepared,
 		      struct inherited *inherited, int signals, struct problem *problem)
 {
-	const struct json *manifest = order->snapshot->manifest;
+	const struct json *manifest = prepared->snapshot->manifest;
+	const struct order *order = prepared->launch->order;
 	struct place place;
 	int taken;
 
-	place_of_restore(&place, decision, order->self, manifest, 0);
-	if (!restore_at(attempt, &place, decision, order, inherited, signals, &taken, problem))
+	place_of_restore(&place, decision, prepared->self, manifest, order && order->flags & ORDER_ISOLATE);
+	if (!restore_at(attempt, &place, decision, prepared, inherited, signals, &taken, problem))
 		return 0;
 	if (!taken || place.namespaces & LCP_NS_PID)
 		return -1;
 	/* A pid that was taken meanwhile: in a namespace of its own it is free. */
-	place_of_restore(&place, decision, order->self, manifest, 1);
-	return restore_at(attempt, &place, decision, order, inherited, signals, &taken, problem);
+	place_of_restore(&place, decision, prepared->self, manifest, 1);
+	return restore_at(attempt, &place, decision, prepared, inherited, signals, &taken, problem);
 }
 
 /* Send what arrived before there was a program to send it to. */
@@ -456,35 +479,38 @@ static int has_begun(int control)
 	return recv(control, &word, 1, 0) == 1 && word == 'S';
 }
 
-static int restore_anew(struct restored *restored, struct order *order, int signals, struct problem *problem)
+static int restore_anew(struct restored *restored, struct preparation *prepared, int signals, struct problem *problem)
 {
-	const struct snapshot *snapshot = order->snapshot;
+	const struct snapshot *snapshot = prepared->snapshot;
 	struct decision decision;
 	struct inherited inherited = { 0 };
 	struct attempt attempt;
 	int taken = 0, result;
 
-	if (decide(&decision, order->launch->mode, order->self, snapshot->manifest, problem))
+	if (decide(&decision, prepared->launch->mode, prepared->self, snapshot->manifest, problem)) {
+		problem->failure = FAILURE_MODE;
 		return -1;
-	result = lcp_socketpair(order->pair);
+	}
+	result = lcp_socketpair(prepared->pair);
 	if (result)
 		return problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result));
-	result = open_inherited(&inherited, snapshot, order->pair[1], problem);
+	result = open_inherited(&inherited, snapshot, prepared->pair[1], problem);
 	if (!result)
-		result = try_places(&attempt, &decision, order, &inherited, signals, problem);
+		result = try_places(&attempt, &decision, prepared, &inherited, signals, problem);
 	if (result)
-		taken = order->is_complete && take_back(order->pair[1]);
+		taken = prepared->is_complete && take_back(prepared->pair[1]);
 	close_inherited(&inherited);
 	if (result) {
 		/* A criu that has died right after it had let the copy go. */
-		result = taken && has_begun(order->pair[0]) ? 1 : -1;
-		close(order->pair[0]);
+		result = taken && has_begun(prepared->pair[0]) ? 1 : -1;
+		close(prepared->pair[0]);
 		return result;
 	}
-	pass_on_early(signals, attempt.pidfd);
 	restored->channel = attempt.channel;
+	restored->supervisor = attempt.supervisor;
+	restored->pid = attempt.news.value;
 	restored->pidfd = attempt.pidfd;
-	restored->control = order->pair[0];
+	restored->control = prepared->pair[0];
 	restored->own_session = json_get(snapshot->manifest, "session_leader") &&
 				json_get(snapshot->manifest, "session_leader")->integer;
 	return 0;
@@ -494,19 +520,17 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 			   int signals, struct problem *problem)
 {
 	struct self self;
-	struct order order = { launch, snapshot, &self, { -1, -1 }, &restored->inherited, 0, 0 };
+	struct preparation prepared = { launch, snapshot, &self, { -1, -1 }, &restored->inherited, 0, 0 };
 	struct problem found;
 	int result;
 
 	if (self_read(&self, problem))
 		return -1;
-	if (take(restored, launch, snapshot, &self)) {
-		pass_on_early(signals, restored->pidfd);
+	if ((!launch->order || launch->order->flags & ORDER_MAY_TAKE) && take(restored, launch, snapshot, &self))
 		return 0;
-	}
-	result = restore_anew(restored, &order, signals, problem);
+	result = restore_anew(restored, &prepared, signals, problem);
 	/* What is wrong with the snapshot comes first, also where something else is found before. */
-	if (result < 0 && !order.is_checked && snapshot_check(snapshot, &found))
+	if (result < 0 && !prepared.is_checked && snapshot_check(snapshot, !launch->order, &found))
 		*problem = found;
 	return result;
 }
@@ -521,10 +545,13 @@ int restore(struct restored *restored, const struct launch *launch, const struct
 	for (size_t i = 0; i < sizeof(ending) / sizeof(*ending); i++)
 		sigaddset(&wanted, ending[i]);
 	sigprocmask(SIG_SETMASK, &all, &old);
-	signals = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+	/* Where there is a caller signals are its own matter, and its end is what ends a restore. */
+	signals = launch->order ? launch->order->status : signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
 	result = signals < 0 ? problem_set(problem, LAUNCHER_FAILED, "signalfd: %s", strerror(errno)) :
 			       restore_blocked(restored, launch, snapshot, signals, problem);
-	if (signals >= 0)
+	if (!result && !launch->order)
+		pass_on_early(signals, restored->pidfd);
+	if (signals >= 0 && !launch->order)
 		close(signals);
 	restored->mask = old;
 	if (result)

@@ -16,6 +16,8 @@ struct restored {
 	int channel;       /* events of the supervisor */
 	int control;       /* the hand-over's socket */
 	int pidfd;
+	pid_t pid;         /* as its supervisor sees it */
+	pid_t supervisor;  /* our child; 0: that of a pool */
 	sigset_t mask;     /* of this process before */
 	int own_session;   /* the terminal's signals do not reach it by themselves */
 	struct inherited_fds inherited; /* passed on, and open here until the program has begun */

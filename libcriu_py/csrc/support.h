@@ -116,11 +116,6 @@ int lcp_send(int socket, const char *data, size_t size);
 int lcp_standby_name(const char *manifest, char *name, size_t size);
 /* What a copy would have to inherit from this process, who wants this mode, as lines of text; its length or -errno. */
 ssize_t lcp_standby_describe(const char *mode, char *text, size_t size);
-/*
- * Ask the pool at `path` for a copy, with that text; 0 or -errno. The copy is the caller's then: `fds` gets the channel of
- * its supervisor, the hand-over's socket and its pidfd.
- */
-int lcp_standby_take(const char *path, const char *text, size_t size, int *fds);
 
 /*
  * Write into `fd` which private pages a process has in use, those that it has written apart; 0 or -errno, which is -E2BIG
@@ -175,6 +170,12 @@ int lcp_replace_environ(const char *block, size_t size);
 
 /* With the byte 'F', of a request. */
 int lcp_send_fds(int socket, const int *fds, int count);
+
+/*
+ * Ask the pool at `path` for a copy, with that text; 0 or -errno. The copy is the caller's then: `fds` gets the channel of
+ * its supervisor, the hand-over's socket and its pidfd.
+ */
+int lcp_standby_take(const char *path, const char *text, size_t size, int *fds);
 
 /*
  * As lcp_supervise, for a caller of one thread and with all signals blocked: without the process between,

@@ -33,30 +33,45 @@ static const char *wanted_mode(const struct launch *launch)
 	return mode && *mode ? mode : "auto";
 }
 
-/* With our streams, whose places the copy's own have kept free; 0 or -1. */
-static int send_request(int control, const struct launch *launch, const struct snapshot *snapshot, const struct self *self,
-			struct inherited_fds *inherited)
+/* The request, and which of our streams come with it, whose places the copy's own have kept free; a memfd or -1. */
+static int make_request(unsigned int *pass, const struct launch *launch, const struct snapshot *snapshot,
+			const struct self *self, struct inherited_fds *inherited)
 {
 	struct request request;
 	struct problem ignored;
 	char cwd[PATH_MAX];
-	int fds[4 + MOST_INHERITED], count = 1, result;
 
+	*pass = 0;
+	for (int fd = 0; fd < 3; fd++)
+		*pass |= is_closed(fd) ? 0 : 1u << fd;
+	if (launch->order) {
+		*inherited = launch->order->passed;
+		return order_request(launch->order, *pass);
+	}
 	if (fill_request(&request, launch, snapshot, self, inherited, cwd, &ignored))
 		return -1;
 	request.pgid = 0; /* it is of another session */
-	request.pass = ~request.closed & 7;
-	for (int fd = 0; fd < 3; fd++)
-		if (request.pass & 1u << fd)
-			fds[count++] = fd;
-	if (count + inherited->count > 1 + MOST_INHERITED)
-		return -1;
-	memcpy(fds + count, inherited->fds, (size_t)inherited->count * sizeof(*fds));
-	count += inherited->count;
-	fds[0] = request_file(&request);
+	request.pass = *pass;
+	return request_file(&request);
+}
+
+/* 0 or -1 */
+static int send_request(int control, const struct launch *launch, const struct snapshot *snapshot, const struct self *self,
+			struct inherited_fds *inherited)
+{
+	int fds[4 + MOST_INHERITED], count = 1, result = -1;
+	unsigned int pass;
+
+	fds[0] = make_request(&pass, launch, snapshot, self, inherited);
 	if (fds[0] < 0)
 		return -1;
-	result = lcp_send_fds(control, fds, count);
+	for (int fd = 0; fd < 3; fd++)
+		if (pass & 1u << fd)
+			fds[count++] = fd;
+	memcpy(fds + count, inherited->fds, (size_t)inherited->count * sizeof(*fds));
+	count += inherited->count;
+	if (count <= 1 + MOST_INHERITED)
+		result = lcp_send_fds(control, fds, count);
 	close(fds[0]);
 	return result ? -1 : 0;
 }
@@ -69,7 +84,7 @@ int take(struct restored *restored, const struct launch *launch, const struct sn
 	ssize_t size;
 
 	/* What is wrong with the snapshot is told by who restores it. */
-	if (find_pool(path, sizeof(path), snapshot) || snapshot_check(snapshot, &ignored))
+	if (find_pool(path, sizeof(path), snapshot) || snapshot_check(snapshot, !launch->order, &ignored))
 		return 0;
 	size = lcp_standby_describe(wanted_mode(launch), text, sizeof(text));
 	if (size < 0 || lcp_standby_take(path, text, (size_t)size, fds))
@@ -82,6 +97,7 @@ int take(struct restored *restored, const struct launch *launch, const struct sn
 	restored->channel = fds[0];
 	restored->control = fds[1];
 	restored->pidfd = fds[2];
+	restored->pid = restored->supervisor = 0;
 	restored->own_session = 1;
 	return 1;
 }

@@ -19,11 +19,9 @@ from libcriu_py.linux.capabilities import capabilities
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from typing_extensions import Self
 
 _TMPFS = "/dev/shm"  # noqa: S108 - the name below it is verified to be ours
 _STALE = 3600  # seconds; a restore takes less than one
-LOG_NAME = "criu.log"
 _FAULT = b"130"
 """
 FI_NO_BREAKPOINTS of criu/include/fault-injection.h: criu stops tasks at system calls, not at hardware breakpoints.
@@ -117,26 +115,3 @@ def _remove(directory: str) -> None:
     for name in os.listdir(directory):
         os.unlink(os.path.join(directory, name))
     os.rmdir(directory)
-
-
-class WorkDirectory:
-    """A directory for criu's log of one operation; a context manager that removes it."""
-
-    def __init__(self) -> None:
-        """Make the directory."""
-        # Not by tempfile, whose import costs a restore 5 ms.
-        self.path = os.path.join(private_directory(), f"work-{os.getpid()}-{os.urandom(6).hex()}")
-        os.mkdir(self.path, 0o700)
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remove the directory and what criu left in it."""
-        _remove(self.path)
-
-    @property
-    def log(self) -> str:
-        """Where criu's log goes."""
-        return os.path.join(self.path, LOG_NAME)

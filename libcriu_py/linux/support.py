@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 NS_USER: int = lib.LCP_NS_USER
 NS_PID: int = lib.LCP_NS_PID
-DIE_WITH_CALLER: int = lib.LCP_DIE_WITH_CALLER
-STANDBY: int = lib.LCP_STANDBY
 MAX_FDS = 250
 """Descriptors that fit in one message (SCM_MAX_FD of the kernel is 253)."""
 
@@ -43,15 +41,9 @@ class Event(NamedTuple):
     pidfd: int | None
 
 
-FAILED: int = lib.LCP_EVENT_FAILED
-STARTED: int = lib.LCP_EVENT_STARTED
-ENDED: int = lib.LCP_EVENT_ENDED
 SUPERVISED: int = lib.LCP_EVENT_SUPERVISED
 
 STAGE_PROC: int = lib.LCP_STAGE_PROC
-STAGE_RESTORE: int = lib.LCP_STAGE_RESTORE
-STAGE_LINGERING: int = lib.LCP_STAGE_LINGERING
-"""Of an ENDED event: the supervisor stays for what the program left running."""
 
 STAGES_OF_NAMESPACES = frozenset(
     {lib.LCP_STAGE_UNSHARE, lib.LCP_STAGE_IDMAP, lib.LCP_STAGE_PROC, lib.LCP_STAGE_LAST_PID, lib.LCP_STAGE_CAPABILITIES}
@@ -90,34 +82,25 @@ def environment_block(env: Mapping[bytes, bytes]) -> list[bytes]:
     return [name + b"=" + value for name, value in env.items()]
 
 
-def supervise(  # noqa: PLR0913 - one argument for each field of the job
+def supervise(
     *,
     namespaces: int,
-    flags: int,
     ambient: int,
-    last_pid: int = 0,
-    clocks: tuple[int, int] = (0, 0),
-    inherit: Sequence[int] = (),
-    restore: CData | None = None,
-    argv: Sequence[bytes] = (),
+    last_pid: int,
+    argv: Sequence[bytes],
     env: Mapping[bytes, bytes],
-    service: CriuService | None = None,
+    service: CriuService | None,
 ) -> int:
     """
-    Start the supervisor of a restore, or of a program.
+    Start the supervisor of a program, which ends with this process.
 
     Args:
         namespaces: NS_USER and NS_PID, or 0.
-        flags: DIE_WITH_CALLER and STANDBY, or 0.
-        ambient: Bits of the capabilities for criu or the program.
+        ambient: Bits of the capabilities for the program's criu.
         last_pid: Pids of a new namespace begin after it; 0 leaves them alone.
-        clocks: Readings, in nanoseconds, from which CLOCK_MONOTONIC and CLOCK_BOOTTIME go on for a restored program;
-            0 leaves them alone, and so does a kernel that does not allow it.
-        inherit: Descriptors that criu must be given.
-        restore: A `criu_opts *`; else the program `argv` is executed.
         argv: The program.
-        env: The environment of criu, or of the program.
-        service: The criu that the program may ask for.
+        env: Its environment.
+        service: The criu that it may ask for.
 
     Returns:
         The socket on which events arrive.
@@ -127,16 +110,11 @@ def supervise(  # noqa: PLR0913 - one argument for each field of the job
     """
     arguments, _kept_arguments = _strings(argv)  # alive as long as the job points into them
     variables, _kept_variables = _strings(environment_block(env))
-    fds = ffi.new("int[]", list(inherit))
     job: CData = ffi.new("struct lcp_job *")
     job.namespaces = namespaces
-    job.flags = flags
+    job.flags = lib.LCP_DIE_WITH_CALLER
     job.ambient = ambient
     job.last_pid = last_pid
-    job.monotonic, job.boottime = clocks
-    job.inherit = fds
-    job.inherit_count = len(inherit)
-    job.restore = ffi.NULL if restore is None else restore
     job.argv = arguments
     job.env = variables
     if service is not None:
@@ -222,14 +200,7 @@ def reap(supervisor: int, *, wait: bool) -> bool:
     return pid != 0
 
 
-def mirror(
-    channel: int,
-    pidfd: int,
-    *,
-    terminal: bool,
-    control: int = -1,
-    handed: Sequence[int] = (),
-) -> int:
+def mirror(channel: int, pidfd: int, *, terminal: bool) -> int:
     """
     Behave as the program of `pidfd` until it ends, and return its wait status.
 
@@ -237,17 +208,12 @@ def mirror(
         channel: Its news.
         pidfd: Which.
         terminal: Whether it is in another session, so that the terminal's signals are to be passed on.
-        control: The socket on which it tells that its own code runs.
-        handed: Descriptors that were passed on to it, which are closed when it does.
 
     Raises:
         BrokenPipeError: The supervisor is gone.
     """
-    passed: CData = ffi.new("struct lcp_handed *")
-    fds = ffi.new("int[]", list(handed))
-    passed.control, passed.fds, passed.count = control, fds, len(handed)
     status = ffi.new("int *")
-    _check(lib.lcp_mirror(channel, pidfd, terminal, passed, status))
+    _check(lib.lcp_mirror(channel, pidfd, terminal, ffi.NULL, status))
     return int(status[0])
 
 
@@ -354,23 +320,6 @@ def standby_description(mode: str) -> bytes:
     text = ffi.new("char[]", 65536)
     size = _check(lib.lcp_standby_describe(mode.encode(), text, 65536))
     return bytes(ffi.buffer(text, size))
-
-
-def take_standby(path: str, description: bytes) -> list[int] | None:
-    """
-    Ask a pool for a copy.
-
-    Args:
-        path: Its socket.
-        description: Of this process.
-
-    Returns:
-        The channel, the hand-over's socket and the pidfd of a copy; None when there is none for us.
-    """
-    fds = ffi.new("int[3]")
-    if lib.lcp_standby_take(os.fsencode(path), description, len(description), fds):
-        return None
-    return list(fds)
 
 
 def probe_namespaces(namespaces: int) -> tuple[int, int]:

@@ -47,25 +47,3 @@ def recorded(env: Mapping[str, str]) -> dict[str, str]:
     if sys.flags.ignore_environment:
         return {}
     return {name: env.get(name, "") for name in FIXED}
-
-
-def difference(variables: Mapping[str, str], env: Mapping[str, str]) -> str | None:
-    """
-    Say how an environment differs from that of the dump.
-
-    Args:
-        variables: What `recorded` gave at the dump.
-        env: The environment of a copy.
-
-    Returns:
-        One sentence; None where it does not differ.
-    """
-    for name, value in variables.items():
-        now = env.get(name, "")
-        if now != value:
-            return f"{name} is {_said(now)}, and was {_said(value)} when the interpreter of the snapshot started"
-    return None
-
-
-def _said(value: str) -> str:
-    return f"'{value}'" if value else "not set"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from libcriu_py.errors import SnapshotMismatch
 from libcriu_py.snapshot.manifest import Mismatch
 
 if TYPE_CHECKING:
@@ -57,6 +58,20 @@ def mismatches(snapshot: Snapshot) -> list[Mismatch]:
         *_mapped(manifest["mapped"]),
         *_sources(manifest.get("sources", ())),
     ]
+
+
+def refuse_mismatches(snapshot: Snapshot) -> None:
+    """
+    Refuse a snapshot whose restore would fail or not be sound.
+
+    Raises:
+        SnapshotMismatch: With every reason.
+    """
+    reasons = [mismatch.text for mismatch in mismatches(snapshot) if mismatch.fatal]
+    if reasons:
+        more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
+        message = f"{snapshot.path} cannot be restored here: {'; '.join(reasons[:3])}{more}"
+        raise SnapshotMismatch(message)
 
 
 def _machine(recorded: Mapping[str, Any]) -> Iterator[Mismatch]:

@@ -145,28 +145,6 @@ class Snapshot:
         memory = self.manifest["memory"]
         return [memory, *memory.get("shared", ())]
 
-    def open_memory(self, part: Mapping[str, Any]) -> int:
-        """
-        Open a file from which the memory of each copy is mapped.
-
-        Args:
-            part: One of `memory_files`.
-
-        Raises:
-            SnapshotError: It is not the file of this snapshot: criu would not notice (criu/files-reg.c, open_path).
-        """
-        path = os.path.join(self.path, part["file"])
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            message = f"{path}, the memory of the snapshot, cannot be opened: {error.strerror}; make the snapshot anew"
-            raise SnapshotError(message) from None
-        if (size := os.fstat(fd).st_size) != part["size"]:
-            os.close(fd)
-            message = f"{path} has {size} bytes instead of {part['size']}; make the snapshot anew"
-            raise SnapshotError(message)
-        return fd
-
     def check(self) -> list[Mismatch]:
         """
         Compare this machine with the one of the dump, without starting anything.

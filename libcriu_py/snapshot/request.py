@@ -175,34 +175,16 @@ def blocked_signals() -> list[int]:
     return sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 
 
-def inherited_descriptors() -> list[int]:
-    """Return the descriptors above 2 that this process was started with: Python opens none that survives an exec."""
-    return sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2 and _is_kept_over_exec(fd))
-
-
-def _is_kept_over_exec(fd: int) -> bool:
-    try:
-        return os.get_inheritable(fd)
-    except OSError:
-        return False  # that of the list
-
-
-def check_count(pass_fds: Sequence[int], inherited: Sequence[int] = ()) -> None:
+def check_count(pass_fds: Sequence[int]) -> None:
     """
     Refuse more descriptors than one message takes.
 
     Raises:
         ValueError: There are too many.
     """
-    if len(pass_fds) + len(inherited) < support.MAX_FDS:
-        return
-    message = f"{len(pass_fds)} descriptors in pass_fds; at most {support.MAX_FDS - 1} can be passed"
-    if inherited:
-        message = (
-            f"this process was started with {len(inherited)} descriptors above 2, of which a copy can be given "
-            f"{support.MAX_FDS - 1 - len(pass_fds)}"
-        )
-    raise ValueError(message)
+    if len(pass_fds) >= support.MAX_FDS:
+        message = f"{len(pass_fds)} descriptors in pass_fds; at most {support.MAX_FDS - 1} can be passed"
+        raise ValueError(message)
 
 
 def send_request(control: int, request: Request, pass_fds: Sequence[int]) -> None:

@@ -82,7 +82,7 @@ static int read_one(const char *text, size_t size, int print)
 			snapshot_command(&snapshot);
 			for (const struct json *part = NULL; (part = snapshot_memory_file(&snapshot, part));)
 				close(snapshot_open_memory(&snapshot, part, &problem));
-			snapshot_check(&snapshot, &problem);
+			snapshot_check(&snapshot, 1, &problem);
 		}
 	}
 	json_free(&document);

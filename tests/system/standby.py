@@ -145,7 +145,7 @@ class Pool:
 
     def supervisors(self) -> set[int]:
         """Return the pids of the supervisors of its copies."""
-        return {pid for pid in children(self.process.pid) if name_of(pid) == "lcp-supervisor"}
+        return supervisors_of(self.process.pid)
 
     def __enter__(self) -> Pool:
         return self
@@ -166,6 +166,12 @@ def children(pid: int) -> set[int]:
         for task in os.listdir(f"/proc/{pid}/task"):
             found |= set(map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()))
     return found
+
+
+def supervisors_of(pid: int) -> set[int]:
+    """Return the pids of the supervisors of copies that a process has restored: each is the child of a launcher."""
+    below = {child for launcher in children(pid) for child in children(launcher)}
+    return {child for child in below if name_of(child) == "lcp-supervisor"}
 
 
 def descendants(pid: int) -> set[int]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libcriu_py import PIPE, CriuError, StandbyPool, restore
-from libcriu_py.copies.standby.taking import socket_of
+from libcriu_py.copies.standby.door import socket_of
 from libcriu_py.linux import support
 from libcriu_py.linux.runtime_dir import private_directory
 from tests.system import standby
@@ -67,7 +67,7 @@ def start(mode: Mode, snapshot: Path, *args: str) -> subprocess.Popen[str]:
 
 def supervisors() -> set[int]:
     """Return the supervisors of copies that this process has restored."""
-    return {pid for pid in children(os.getpid()) if name_of(pid) == "lcp-supervisor"}
+    return standby.supervisors_of(os.getpid())
 
 
 def supervisor_of(launcher: subprocess.Popen[str]) -> int:
@@ -492,7 +492,11 @@ def test_nonsense_is_refused(mode: Mode, snapshot: Path) -> None:
         path = socket_of(str(snapshot))
         good = support.standby_description("auto")
         for said in (b"x", b"\xff\xfe:\n\0", good[:200], good.replace(b"Limits:", b"Limits: x"), good * 2):
-            assert support.take_standby(path, said) is None
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as wrong:
+                wrong.settimeout(TIMEOUT)
+                wrong.connect(path)
+                wrong.send(said)
+                assert wrong.recv(16) == b"N"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
             silent.settimeout(TIMEOUT)
             silent.connect(path)

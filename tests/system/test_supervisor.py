@@ -7,8 +7,9 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from libcriu_py._ffi import ffi, lib
 from libcriu_py.linux import support
 
 if TYPE_CHECKING:
@@ -41,16 +42,17 @@ def test_all_of_many_children_end(tmp_path: Path) -> None:
     """A standby program that nobody took ends with each of more children than one read tells of."""
     fifo = tmp_path / "alive"
     os.mkfifo(fifo)
-    channel = support.supervise(
-        namespaces=0,
-        flags=support.DIE_WITH_CALLER | support.STANDBY,
-        ambient=0,
-        argv=[os.fsencode(word) for word in (sys.executable, "-I", "-S", "-c", PARENT, fifo)],
-        env=os.environb,
-    )
+    words = [ffi.new("char[]", os.fsencode(word)) for word in (sys.executable, "-I", "-S", "-c", PARENT, fifo)]
+    argv, env = ffi.new("char *[]", [*words, ffi.NULL]), ffi.new("char *[]", [ffi.NULL])
+    job: Any = ffi.new("struct lcp_job *")
+    channel_out = ffi.new("int *")
+    job.argv, job.env = argv, env
+    job.flags = lib.LCP_DIE_WITH_CALLER | lib.LCP_STANDBY
+    assert lib.lcp_supervise(job, channel_out) == 0
+    channel = int(channel_out[0])
     news, supervisor = support.first_news(channel)
     try:
-        assert news.kind == support.STARTED
+        assert news.kind == lib.LCP_EVENT_STARTED
         assert news.pidfd is not None
         os.close(news.pidfd)
         with open(fifo, "rb", buffering=0) as pipe:

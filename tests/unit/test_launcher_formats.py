@@ -24,7 +24,7 @@ import pytest
 
 from libcriu_py.copies import launcher as native_launcher
 from libcriu_py.copies.launch_script import SCRIPT_FORMAT, write_launch_script
-from libcriu_py.copies.restore import make_request, refuse_mismatches
+from libcriu_py.copies.restore import make_request
 from libcriu_py.errors import CriuError, SnapshotError
 from libcriu_py.snapshot import identity, manifest as snapshot, request
 from libcriu_py.snapshot.manifest import SLOTS, Snapshot
@@ -112,7 +112,7 @@ def native_request(launcher: str, snap: Path, arguments: list[bytes], **settings
 
 def python_request(snap: Path, arguments: list[bytes]) -> bytes:
     """Return the one that the Python side would hand over."""
-    return make_request(Snapshot.open(snap), arguments, env=None, cwd=None, main=None).encode()
+    return make_request(str(snap), arguments, env=None, cwd=None, main=None).encode()
 
 
 def without_time(request: bytes) -> tuple[list[bytes], float]:
@@ -329,7 +329,7 @@ def test_target_of_the_fuzzer_does_no_harm(tmp_path: Path) -> None:
 def refusals(launcher: str, snap: Path) -> tuple[str, str]:
     """Return in whose words Python and the launcher refuse a snapshot."""
     with pytest.raises(SnapshotError) as refused:
-        refuse_mismatches(Snapshot.open(snap))
+        identity.refuse_mismatches(Snapshot.open(snap))
     argv = [launcher, "--no-fallback", str(snap)]
     done = start(*argv, text=False)
     assert (done.returncode, done.stdout) == (126, b"")

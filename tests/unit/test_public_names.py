@@ -56,7 +56,7 @@ def test_import_of_the_package_loads_nothing() -> None:
 
 
 def test_restore_path_loads_nothing_heavy() -> None:
-    """A launcher does not pay for what it does not need."""
+    """Whoever restores does not pay for what is not needed; of the standard library it takes subprocess."""
     heavy = (
         "argparse",
         "asyncio",
@@ -67,7 +67,6 @@ def test_restore_path_loads_nothing_heavy() -> None:
         "rich",
         "shutil",
         "socket",
-        "subprocess",
         "tempfile",
     )
     code = (

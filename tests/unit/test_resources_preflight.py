@@ -15,7 +15,6 @@ import pytest
 from libcriu_py import preflight
 from libcriu_py.findings import Verdict, policies, table
 from libcriu_py.findings.finding import Finding
-from libcriu_py.program import start_variables
 from libcriu_py.resources.locales import from_environment
 from libcriu_py.resources.secrets import PATTERNS, is_secret
 
@@ -117,16 +116,6 @@ def test_null_and_reopen(tmp_path: Path) -> None:
     policies.apply("close", Finding("file", str(path), Verdict.FINE, fd=fd))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
-
-
-def test_fixed_variables() -> None:
-    """An empty variable is as good as none; what differs is said in one sentence."""
-    then = start_variables.recorded({"PYTHONHASHSEED": "1"})
-    assert start_variables.difference(then, {"PYTHONHASHSEED": "1", "PYTHONDEVMODE": ""}) is None
-    assert start_variables.difference(then, {}) == (
-        "PYTHONHASHSEED is not set, and was '1' when the interpreter of the snapshot started"
-    )
-    assert start_variables.difference({}, {"PYTHONDEVMODE": "1"}) is None
 
 
 def test_names_of_secrets() -> None:

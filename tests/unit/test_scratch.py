@@ -19,7 +19,7 @@ def test_work_directories_of_killed_restores_go(tmp_path: Path, monkeypatch: pyt
     directory = Path(runtime_dir.private_directory())
     for name in ("work-1-old", "work-2-new", "kdat-0-0-0"):
         (directory / name).mkdir()
-        (directory / name / runtime_dir.LOG_NAME).touch()
+        (directory / name / "criu.log").touch()
     long_ago = time.time() - 7200
     for name in ("work-1-old", "kdat-0-0-0"):
         os.utime(directory / name, (long_ago, long_ago))

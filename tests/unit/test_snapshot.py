@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from libcriu_py import Program, Snapshot, SnapshotError, SnapshotMismatch, SnapshotUnsafe
-from libcriu_py.copies.restore import refuse_mismatches
-from libcriu_py.snapshot.identity import machine_identity
+from libcriu_py.snapshot.identity import machine_identity, refuse_mismatches
 from libcriu_py.snapshot.manifest import FORMAT, mapped_files, python_identity
 from libcriu_py.snapshot.staging import Draft
 

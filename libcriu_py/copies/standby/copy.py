@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import subprocess
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING
 
-from libcriu_py.copies.process import linger
-from libcriu_py.copies.restore import bring_up, refuse_mismatches
-from libcriu_py.copies.streams import DEVNULL, Streams
-from libcriu_py.errors import RestoreError
+from libcriu_py.copies.order import STANDBY, Order
+from libcriu_py.copies.process import leave
 from libcriu_py.linux import support
 from libcriu_py.snapshot.request import PAGES
 
 if TYPE_CHECKING:
-    from libcriu_py.copies.standby.taking import Launched
+    from libcriu_py.copies.order import Status
     from libcriu_py.privilege.mode import Privilege
     from libcriu_py.snapshot.manifest import Snapshot
 
@@ -30,33 +30,27 @@ class WaitingCopy:
     Thread safety: none.
     """
 
-    def __init__(self, launched: Launched) -> None:
+    def __init__(self, restored: Status, launcher: subprocess.Popen[bytes]) -> None:
         """Take over the descriptors of a restore; `restore_copy` is the way to make one."""
-        if launched.supervisor is None:
-            message = "this copy is of another pool, which has to reap it"
-            raise RestoreError(message)
-        self._launched = launched
-        self.supervisor = Supervisor(launched.supervisor)
+        self.pid = restored.value
+        """Its pid, as seen from here."""
+        self._pidfd, self._channel, self._control = restored.fds
+        self.launcher = Launcher(launcher)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when the copy stops or ends."""
-        return self._launched.channel
-
-    @property
-    def pid(self) -> int:
-        """Its pid, as seen from here."""
-        return self._launched.pid
+        return self._channel
 
     @property
     def descriptors(self) -> tuple[int, int, int]:
         """What a launcher needs: the channel, the socket of the hand-over, the pidfd."""
-        return self._launched[:3]
+        return self._channel, self._control, self._pidfd
 
     @property
     def is_waiting(self) -> bool:
         """Whether nothing is known against it: news of an idle copy are bad."""
         poller = select.poll()
-        poller.register(self._launched.channel, select.POLLIN)
+        poller.register(self._channel, select.POLLIN)
         return not poller.poll(0)
 
     def memory(self) -> int:
@@ -79,12 +73,12 @@ class WaitingCopy:
     def fetch(self, pages: int) -> None:
         """Let it fetch the pages of a file, while it waits."""
         with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
-            support.send_fds(self._launched.control, [pages], PAGES)
+            support.send_fds(self._control, [pages], PAGES)
 
     def given(self) -> None:
         """Tell its supervisor that it has been given away: what it leaves running is not to end with it any more."""
         with contextlib.suppress(OSError):  # it has ended
-            support.send(self._launched.channel, b"G")
+            support.send(self._channel, b"G")
 
     def let_go(self) -> None:
         """Close what the pool holds of it, which ends it, and all of its processes, unless it was given away."""
@@ -92,17 +86,17 @@ class WaitingCopy:
             os.close(fd)
 
 
-class Supervisor:
+class Launcher:
     """
-    The parent of a copy, a child of this process.
+    The launcher of a copy, a child of this process, which ends after the supervisor of the copy.
 
     Thread safety: none.
     """
 
-    def __init__(self, pid: int) -> None:
-        """Watch a child."""
-        self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        """Watch it."""
+        self._process = process
+        self._pidfd = os.pidfd_open(process.pid)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when it ends."""
@@ -110,12 +104,12 @@ class Supervisor:
 
     def reap(self) -> None:
         """Wait for its end."""
-        support.reap(self.pid, wait=True)
+        self._process.wait()
         os.close(self._pidfd)
 
     def leave(self, patience: float) -> None:
         """
-        Let a copy in use go on, and reap its supervisor later.
+        Let a copy in use go on, and reap its launcher later.
 
         Args:
             patience: Seconds in which it may end now.
@@ -126,7 +120,8 @@ class Supervisor:
             self.reap()
             return
         os.close(self._pidfd)
-        linger(self.pid)
+        self._process.returncode = 0  # or it would be missed
+        leave(self._process.pid)
 
 
 def restore_copy(snapshot: Snapshot, mode: Privilege) -> WaitingCopy:
@@ -140,16 +135,19 @@ def restore_copy(snapshot: Snapshot, mode: Privilege) -> WaitingCopy:
     Raises:
         CriuError: It cannot be restored.
     """
-    refuse_mismatches(snapshot)
-    streams = Streams(DEVNULL, DEVNULL, DEVNULL)
+    # What it is asked for comes later, from whoever takes it.
+    order = Order(snapshot.path, b"\0", mode=mode, flags=STANDBY)
     try:
-        flags = support.DIE_WITH_CALLER | support.STANDBY
-        launched = bring_up(snapshot, streams.given, mode=mode, flags=flags)
+        with order:
+            launcher = subprocess.Popen(
+                order.command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, pass_fds=order.descriptors
+            )
+        try:
+            restored = order.await_restored()
+        except BaseException:
+            launcher.kill()
+            launcher.wait()
+            raise
     finally:
-        streams.close()
-    try:
-        return WaitingCopy(launched)
-    except BaseException:
-        for fd in launched[:3]:
-            os.close(fd)
-        raise
+        os.close(order.status)
+    return WaitingCopy(restored, launcher)

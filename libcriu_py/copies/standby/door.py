@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from libcriu_py.errors import CriuError
 from libcriu_py.linux import support
 from libcriu_py.linux.runtime_dir import private_directory
+from libcriu_py.snapshot.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -229,3 +230,13 @@ def _is_listened_on(path: str) -> bool:
 def own_surroundings(mode: str) -> Surroundings:
     """Describe this process."""
     return Surroundings(support.standby_description(mode))
+
+
+def socket_of(directory: str) -> str:
+    """
+    Return the path of the socket on which copies of a snapshot, as it is now, would wait.
+
+    Raises:
+        OSError: The snapshot is gone.
+    """
+    return os.path.join(private_directory(), support.standby_name(os.path.join(directory, MANIFEST)))

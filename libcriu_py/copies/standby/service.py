@@ -12,10 +12,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.copies.standby.door import Client, Door, Surroundings, own_surroundings
+from libcriu_py.copies.standby.door import Client, Door, Surroundings, own_surroundings, socket_of
 from libcriu_py.copies.standby.pages import Pages
 from libcriu_py.copies.standby.shelf import Bounds, Shelf
-from libcriu_py.copies.standby.taking import socket_of
 from libcriu_py.criu.find import find_criu
 from libcriu_py.errors import CriuError
 from libcriu_py.linux.mounts import Watch, mounts_of
@@ -25,14 +24,14 @@ from libcriu_py.snapshot.manifest import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from libcriu_py.copies.standby.copy import Supervisor, WaitingCopy
+    from libcriu_py.copies.standby.copy import Launcher, WaitingCopy
     from libcriu_py.privilege.mode import Privilege
 
 _TICK = 1.0
 """Seconds between two looks at the snapshot, the mounts and the memory."""
 
 _PATIENCE = 0.2
-"""Seconds that the supervisors of copies in use may take to end, when the pool does."""
+"""Seconds that the launchers of copies in use may take to end, when the pool does."""
 
 
 class Stock(NamedTuple):
@@ -115,7 +114,7 @@ class Service:
         self._welcome: set[bytes] = set()  # the description that was last found to fit
         self._looked = time.monotonic()
         self._clients: set[Client] = set()
-        self._supervisors: set[Supervisor] = set()
+        self._launchers: set[Launcher] = set()
         self._served = open_served(path, mode)
         self._door: Door | None = Door(socket_of(path))
         self._selector = selectors.DefaultSelector()
@@ -157,7 +156,7 @@ class Service:
         copy = self._shelf.take_in()
         if copy is not None:
             self._had_copies = True
-            self._watch(copy.supervisor)
+            self._watch(copy.launcher)
             self._selector.register(copy, selectors.EVENT_READ, partial(self._drop, copy))
             for pages in self._pages.files:
                 copy.fetch(pages)
@@ -194,12 +193,12 @@ class Service:
     def _close(self) -> None:
         """End the copies that wait; those in use go on."""
         self._close_door()
-        used = self._supervisors - {copy.supervisor for copy in self._shelf.copies}
+        used = self._launchers - {copy.launcher for copy in self._shelf.copies}
         self._shelf.close()
         # The program of some may have ended just now.
         deadline = time.monotonic() + _PATIENCE
-        for supervisor in used:
-            supervisor.leave(max(0.0, deadline - time.monotonic()))
+        for launcher in used:
+            launcher.leave(max(0.0, deadline - time.monotonic()))
         self._selector.close()
         self._mounts.close()
         self._pages.close()
@@ -210,14 +209,14 @@ class Service:
 
     # ---- copies ------------------------------------------------------------
 
-    def _watch(self, supervisor: Supervisor) -> None:
-        self._supervisors.add(supervisor)
-        self._selector.register(supervisor, selectors.EVENT_READ, partial(self._bury, supervisor))
+    def _watch(self, launcher: Launcher) -> None:
+        self._launchers.add(launcher)
+        self._selector.register(launcher, selectors.EVENT_READ, partial(self._bury, launcher))
 
-    def _bury(self, supervisor: Supervisor) -> None:
-        self._selector.unregister(supervisor)
-        self._supervisors.remove(supervisor)
-        supervisor.reap()
+    def _bury(self, launcher: Launcher) -> None:
+        self._selector.unregister(launcher)
+        self._launchers.remove(launcher)
+        launcher.reap()
 
     def _drop(self, copy: WaitingCopy) -> None:
         if copy in self._shelf.copies:  # an event may tell of one that is gone since

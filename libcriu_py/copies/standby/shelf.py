@@ -171,4 +171,4 @@ class Shelf:
         for copy in copies:
             copy.let_go()
         for copy in copies:
-            copy.supervisor.reap()
+            copy.launcher.reap()
