@@ -24,7 +24,7 @@ test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit system test-tools test-clean test-cpython test-apps matrix fuzz bench clean
+.PHONY: help criu venv build demo test lint types format unit coverage system test-tools test-clean test-cpython test-apps matrix fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,8 +46,9 @@ demo: criu ## show what it does: a pandas program, conventional and restored
 test: test-tools lint types ## lint, types, all tests; what is missing is installed
 	@LIBCRIU_PY_TEST_PREFIXES='$(test_prefixes)' $(python) -m pytest --no-skips $(PARALLEL) $(ARGS)
 
-lint: venv ## ruff: rules and format
+lint: venv ## ruff: rules and format; import-linter: layers, once they are written down
 	@$(python) -m ruff check . && $(python) -m ruff format --check .
+	@if grep -q '^\[tool\.importlinter\]' pyproject.toml; then $(VENV)/bin/lint-imports --no-logo --no-cache; fi
 
 types: venv ## mypy, strict
 	@$(python) -m mypy
@@ -58,6 +59,10 @@ format: venv ## let ruff fix what it can, and write docs/settings.md
 
 unit: venv ## the tests that need neither root nor criu
 	@$(python) -m pytest tests/unit $(ARGS)
+
+coverage: venv ## the unit tests and the programs that they start, measured; prints a table
+	@$(python) -m coverage erase; $(python) -m coverage run -m pytest $(PARALLEL) tests/unit $(ARGS); status=$$?; \
+	$(python) -m coverage combine -q && $(python) -m coverage report && exit $$status
 
 test-tools: venv
 	@scripts/install-test-tools
@@ -88,5 +93,5 @@ bench: ## measure (MINUTES=27), and put the times into README and docs; CRIU and
 	@PYCRIU='$(PYCRIU)' $(bench_venv)/bin/python -m benchmarks.suite --minutes $(MINUTES)
 
 clean: ## remove what was built here (not CRIU)
-	rm -rf build dist .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
+	rm -rf build dist .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

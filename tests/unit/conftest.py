@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start programs without `make coverage` measuring them, where it counts what they import."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture
 def fresh_registry() -> Iterator[None]:
     """Run a test with a registry of hooks without entries."""
     kept = registry._entries

@@ -55,6 +55,7 @@ def test_import_of_the_package_loads_nothing() -> None:
     assert done.stdout == "['libcriu_py']\n"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_restore_path_loads_nothing_heavy() -> None:
     """Whoever restores does not pay for what is not needed; of the standard library it takes subprocess."""
     heavy = (
@@ -77,6 +78,7 @@ def test_restore_path_loads_nothing_heavy() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_checkpoint_loads_no_library_for_the_original_alone() -> None:
     """What is loaded before the dump is mapped by each copy."""
     modules = (

@@ -135,6 +135,7 @@ def test_locale_of_an_environment() -> None:
     assert from_environment("LC_TIME", {}) == "C"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_restore_path_stays_light() -> None:
     """What a restore imports has no resource in it, and resources import none of the libraries that they are for."""
     import subprocess
