@@ -52,9 +52,13 @@ class Twister(NamedTuple):
             # A block of numbers may end among these, or another thread draw one: then try again.
             pattern = struct.pack(f"={_PATTERN}Q", *(word_of(draw()) for _ in range(_PATTERN)))
             for place in _search(pattern):
-                address = _begin(place)
-                if address is not None and _foretell(address) == draw():
-                    return cls(address)
+                begins = _begins(place)
+                if not begins or _foretell(begins[0][0]) != draw():
+                    continue
+                # Any word behind the state may look like its index, but only the index counts the draws.
+                counted = [address for address, index in begins if _index(address) == index + 1]
+                if len(counted) == 1:
+                    return cls(counted[0])
         return None
 
     def seed(self) -> None:
@@ -86,17 +90,18 @@ def _shifted(word: int, shift: int) -> int:
     return word >> shift if shift > 0 else word << -shift & _MASK
 
 
-def _begin(place: int) -> int | None:
-    """Return where the state begins, of which words up to the index have been found."""
+def _begins(place: int) -> list[tuple[int, int]]:
+    """Return where a state may begin of which words up to the index have been found, each with that index."""
+    areas = _areas()
+    found = [(place - 8 * (index - _PATTERN), index) for index in range(_PATTERN, _WORDS)]
+    readable = [one for one in found if any(start <= one[0] + 8 * _WORDS < end for start, end in areas)]
+    return [(address, index) for address, index in readable if _index(address) == index]
+
+
+def _index(address: int) -> int:
     import ctypes
 
-    areas = _areas()
-    for index in range(_PATTERN, _WORDS):
-        address = place - 8 * (index - _PATTERN)
-        after = address + 8 * _WORDS
-        if any(start <= after < end for start, end in areas) and ctypes.c_uint64.from_address(after).value == index:
-            return address
-    return None
+    return ctypes.c_uint64.from_address(address + 8 * _WORDS).value
 
 
 def _foretell(address: int) -> int:

@@ -15,7 +15,7 @@ class Engine:
     """std::mt19937_64 as libstdc++ lays it out (bits/random.tcc), with its usual seed."""
 
     def __init__(self, seed: int = 5489) -> None:
-        self.state = (ctypes.c_uint64 * (WORDS + 1))()
+        self.state = (ctypes.c_uint64 * (WORDS + 1 + 100))()  # and what lies behind it in memory
         self.state[0] = seed
         for place in range(1, WORDS):
             before = self.state[place - 1]
@@ -62,6 +62,17 @@ def test_state_is_found_and_seeded(used: int) -> None:
     found.seed()
     assert [engine.draw() for _ in range(4)] != foretold
     assert not set(engine.state[:WORDS]) & set(before[:WORDS])
+
+
+def test_what_looks_like_the_index_is_not_taken_for_it() -> None:
+    """A word behind the state that fits an earlier beginning does not count the numbers that are drawn."""
+    engine = Engine()
+    engine.state[WORDS + 68] = 1 + 8 + 100 - 68
+    for _ in range(100):
+        engine.draw()
+    found = Twister.find(engine.draw)
+    assert found is not None
+    assert found.address == ctypes.addressof(engine.state)
 
 
 def test_what_is_no_twister_is_not_found() -> None:
