@@ -72,13 +72,11 @@ class Setting:
         uses: Where it is an argument or an option: "checkpoint", "here" (checkpoint_here alone), "restore", "snapshot".
         text: What it does, for people; a phrase without a full stop.
         variable: The variable that overrides it, or that it is.
-        option: Its names on a command line, separated by a space.
+        options: Its names on a command line.
         metavar: What help calls the option's value.
         choices: The values that it can have.
         launcher: Whether the launcher, in C, reads or sets the variable too.
     """
-
-    __slots__ = ("choices", "default", "kind", "launcher", "metavar", "name", "option", "text", "uses", "variable")
 
     def __init__(  # noqa: PLR0913 - a row of the table
         self,
@@ -90,20 +88,13 @@ class Setting:
         variable: str = "",
         *,
         option: str = "",
-        metavar: str | None = None,
         choices: tuple[str, ...] = (),
         launcher: bool = False,
     ) -> None:
-        self.name = name
-        self.kind = kind
-        self.default = default
-        self.uses = uses.split()
-        self.text = text
-        self.variable = variable
-        self.option = option
-        self.metavar = metavar
-        self.choices = choices
-        self.launcher = launcher
+        self.name, self.kind, self.default, self.uses = name, kind, default, uses.split()
+        self.text, self.variable, self.choices, self.launcher = text, variable, choices, launcher
+        self.options = [word for word in option.split() if word.startswith("-")]
+        self.metavar = " ".join(option.split()[len(self.options) :]) or None
 
     def overridden(self, value: Any) -> Any:
         """
@@ -140,7 +131,7 @@ class Setting:
 _ROWS = (
     Setting("dir", "directory", None, "checkpoint snapshot",
             "the snapshot to make; the directory must not exist or be empty",
-            "LIBCRIU_PY_SNAPSHOT", option="-o --output", metavar="DIR"),
+            "LIBCRIU_PY_SNAPSHOT", option="-o --output DIR"),
     Setting("then", "text", "exit", "checkpoint",
             "what the original does after the dump: end with status 0, without its atexit and finally code, or go on",
             "LIBCRIU_PY_THEN", choices=("exit", "continue")),
@@ -159,20 +150,20 @@ _ROWS = (
             "LIBCRIU_PY_HOOK_LIMIT"),
     Setting("program", "Program", None, "here", "the main program of the copies, where it is not that of this process"),
     Setting("details", "mapping", None, "here", "what the manifest is to record beside the rest"),
-    Setting("preload", "list", (), "snapshot", "modules to import; repeatable", option="--preload", metavar="A,B"),
+    Setting("preload", "list", (), "snapshot", "modules to import; repeatable", option="--preload A,B"),
     Setting("learn", "list", (), "snapshot",
             "run the program with these arguments first, and import what it imported; repeatable",
-            option="--learn", metavar='"ARGS"'),
+            option='--learn "ARGS"'),
     Setting("warm_up", "list", (), "snapshot",
             "run the program with these arguments, twice, in the process that is saved, so that copies start warm; "
             "repeatable",
-            option="--warm-up", metavar='"ARGS"'),
+            option='--warm-up "ARGS"'),
     Setting("own", "flag", False, "snapshot", "the program checkpoints itself, even if its source does not show it",
             option="--self"),
     Setting("scrub", "list", (), "snapshot",
             "remove environment variables with matching names from the snapshot too, for example '*_PIN'; repeatable; "
             "the variable separates patterns by commas",
-            "LIBCRIU_PY_SCRUB", option="--scrub", metavar="PATTERN"),
+            "LIBCRIU_PY_SCRUB", option="--scrub PATTERN"),
     Setting("replace", "flag", False, "checkpoint snapshot",
             "replace an existing snapshot, in one step, when the new one is complete",
             "LIBCRIU_PY_REPLACE", option="--replace"),
@@ -182,12 +173,12 @@ _ROWS = (
             "LIBCRIU_PY_MEMORY", option="--memory", choices=("auto", "map", "copy")),
     Setting("store", "directory", None, "snapshot",
             "share large blocks of mapped memory with other snapshots of this directory; default: $LIBCRIU_PY_STORE",
-            "LIBCRIU_PY_STORE", option="--store", metavar="STORE"),
+            "LIBCRIU_PY_STORE", option="--store STORE"),
     Setting("exit", "text", "normal", "checkpoint snapshot",
             "how copies end; fast skips interpreter teardown (docs/exit.md)",
             "LIBCRIU_PY_EXIT", option="--exit", choices=("normal", "fast")),
     Setting("script", "file", None, "snapshot", "write an executable file that starts the program",
-            option="--script", metavar="FILE"),
+            option="--script FILE"),
     Setting("n", "int", None, "restore", "how many copies to restore at once, as a list; default: one, by itself"),
     Setting("env", "mapping", None, "restore", "the environment; default: the caller's"),
     Setting("cwd", "directory", None, "restore", "the working directory; default: the caller's"),
@@ -208,8 +199,8 @@ _ROWS = (
     Setting("encoding", "text", None, "restore", "encoding of the pipes; default: they are binary"),
     Setting("errors", "text", None, "restore", "how encoding errors of the pipes are handled"),
     Setting("python", "file", None, "snapshot", "the interpreter; default: the one that runs this command",
-            option="--python", metavar="PATH"),
-    Setting("module", "text", None, "snapshot", "run a module, as python -m does", option="-m", metavar="MODULE"),
+            option="--python PATH"),
+    Setting("module", "text", None, "snapshot", "run a module, as python -m does", option="-m MODULE"),
     Setting("config", "file", None, "", "a TOML file with rules for descriptors (docs/resources.md)",
             "LIBCRIU_PY_CONFIG"),
     Setting("criu", "file", None, "", "the criu program", "LIBCRIU_PY_CRIU", launcher=True),

@@ -38,7 +38,7 @@ def kind(setting: Setting) -> str:
 
 def names(setting: Setting, use: str) -> str:
     """Return what a setting is called where it is used."""
-    words = setting.option.split() if use == "snapshot" else [setting.name]
+    words = setting.options if use == "snapshot" else [setting.name]
     return ", ".join(f"`{word}`" for word in words)
 
 
@@ -46,9 +46,9 @@ def meaning(setting: Setting) -> str:
     """Return what a variable does; the text of one that belongs to an argument or option stands there."""
     if "checkpoint" in setting.uses:
         return f"overrides `{setting.name}` of `checkpoint()`"
-    if not setting.option:
+    if not setting.options:
         return setting.text
-    return f"{'adds to' if setting.kind == 'list' else 'default of'} `{setting.option}`"
+    return f"{'adds to' if setting.kind == 'list' else 'default of'} `{setting.options[0]}`"
 
 
 def page() -> str:

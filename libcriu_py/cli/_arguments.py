@@ -52,15 +52,7 @@ def build(name: str, *, usage: str, description: str, epilog: str) -> argparse.A
 
 
 def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
-    """
-    Add the option of a setting.
-
-    An option that overrides what a program says itself is None where it is not given.
-
-    Args:
-        parser: The parser of a subcommand.
-        name: The setting.
-    """
+    """Add the option of a setting; where one that overrides what a program says is not given, it is None."""
     setting = TABLE[name]
     how: dict[str, Any] = {"dest": name, "help": setting.text}
     if setting.kind == "flag":
@@ -75,40 +67,22 @@ def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
         how["metavar"] = setting.metavar
     if name == "dir":
         how["required"] = True
-    complete(parser.add_argument(*setting.option.split(), **how), setting.kind)
+    complete(parser.add_argument(*setting.options, **how), setting.kind)
 
 
 def complete(action: argparse.Action, kind: str) -> None:
-    """
-    Have shells complete the value of an argument.
-
-    Args:
-        action: The argument.
-        kind: "directory" or "file"; anything else is not completed.
-    """
+    """Have shells complete the value of an argument, if that is a "directory" or "file"."""
     if kind in COMPLETIONS:
         action.complete = COMPLETIONS[kind]  # type: ignore[attr-defined]
 
 
 def add_directory(parser: argparse.ArgumentParser, name: str = "dir", text: str = "the snapshot") -> None:
-    """
-    Add a directory as a positional argument.
-
-    Args:
-        parser: The parser of a subcommand.
-        name: What the argument is called.
-        text: Its help.
-    """
+    """Add a directory as a positional argument."""
     complete(parser.add_argument(name, metavar=name.upper(), help=text), "directory")
 
 
 def add_program(parser: argparse.ArgumentParser) -> None:
-    """
-    Add what names a program and its interpreter.
-
-    Args:
-        parser: The parser of a subcommand.
-    """
+    """Add what names a program and its interpreter."""
     add_setting(parser, "python")
     add_setting(parser, "module")
     target = parser.add_argument("target", metavar="SCRIPT | COMMAND", nargs="?", help="a file, directory or command")
@@ -117,12 +91,7 @@ def add_program(parser: argparse.ArgumentParser) -> None:
 
 
 def add_rest(parser: argparse.ArgumentParser) -> None:
-    """
-    Add the program's arguments: for help and completion only, because argparse would take its options for ours.
-
-    Args:
-        parser: The parser of a subcommand.
-    """
+    """Add the program's arguments, for help and completion only: argparse would take its options for ours."""
     parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="arguments of the program")
 
 
@@ -166,12 +135,7 @@ def carry_out(parser: argparse.ArgumentParser, argv: Sequence[str], action: Call
 
 
 def report(error: BaseException) -> None:
-    """
-    Print an error of this package for people.
-
-    Args:
-        error: The exception, whose text is a sentence.
-    """
+    """Print an error of this package, whose text is a sentence."""
     sys.stderr.write(f"{PROG}: {in_words(error)}\n")
 
 

@@ -63,14 +63,14 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
 
 
 def _kind(snapshot: Snapshot) -> str:
-    """Name the use of a snapshot: "prepared", "interpreter", or "checkpointed itself"."""
+    """Return the kind of a snapshot: "prepared", "interpreter", or "checkpointed itself"."""
     if snapshot.program is not None:
         return "prepared"
     return "interpreter" if "preloaded" in snapshot.details else "checkpointed itself"
 
 
 def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how copies get their memory, and why so."""
+    """Return how copies get their memory, and why."""
     return {
         "kind": memory.get("kind", "copy"),
         "why": memory.get("why", "the snapshot was made before memory could be mapped"),
@@ -112,7 +112,7 @@ def _is_memory(snapshot: Snapshot, path: str) -> bool:
 
 
 def _replacement(snapshot: Snapshot, name: str) -> str | None:
-    """Name what a restore puts in the place of an open file; None for files that stay what they are."""
+    """Return what a restore replaces an open file with; None for files that stay as they are."""
     key = name.removeprefix("/")
     if key == snapshot.manifest["images_key"]:
         return "images"

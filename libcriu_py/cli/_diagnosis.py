@@ -67,7 +67,7 @@ def _lines(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
         ("bounding set", f" {rights}"),
         ("namespaces", rootless + (f" (this is a {', a '.join(place)})".replace("_", " ") if place else "")),
         ("filters", f"seccomp {process['seccomp']}, NO_NEW_PRIVS {'set' if process['no_new_privs'] else 'not set'}"),
-        ("yama", facts["security"]["yama"] or "not there"),
+        ("yama", facts["security"]["yama"] or "not present"),
         ("/proc", f"hidepid {facts['proc']['hidepid']}, {len(facts['proc']['covered'])} parts covered"),
         ("cache", f"{facts['storage']['cache']}{'' if facts['storage']['cache_on_tmpfs'] else ' (not on a tmpfs)'}"),
     ]
@@ -75,7 +75,7 @@ def _lines(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _effective(process: dict[str, Any]) -> str:
-    """Name the capabilities in effect, or say that it is all that there can be, or none."""
+    """Return the capabilities in effect, in words."""
     if process["effective"] == process["bounding"]:
         return "all of the bounding set"
     return process["effective"] or "no capabilities"

@@ -43,9 +43,7 @@ def _origin(tree: Tree, contents: dict[str, Any]) -> None:
     """Add what the snapshot is, when, where and by what it was made."""
     program = contents["program"]
     if program is not None:
-        what = (
-            f"{PROGRAMS[program['kind']]} {program['value'].splitlines()[0]}, made ready and stopped before its start"
-        )
+        what = f"{PROGRAMS[program['kind']]} {program['value'].splitlines()[0]}, warmed up and stopped before its start"
     elif contents["kind"] == "interpreter":
         what = "an interpreter without a program"
     else:
@@ -62,10 +60,10 @@ def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
     """Add what it takes on disk, and what the dump took."""
     branch = tree.add(Text(f"{size(sizes['total'])} in {sizes['files']} files"))
     if sizes["mapped"]:
-        branch.add(Text(f"{size(sizes['mapped'])} memory that copies share until they write to it"))
-    branch.add(Text(f"{size(sizes['pages'])} memory that is copied at each restore"))
-    branch.add(Text(f"{size(sizes['images'])} other images"))
-    branch.add(Text(f"{size(sizes['other'])} logs and placeholders"))
+        branch.add(Text(f"{size(sizes['mapped'])} of memory that copies share until they write to it"))
+    branch.add(Text(f"{size(sizes['pages'])} of memory that is copied at each restore"))
+    branch.add(Text(f"{size(sizes['images'])} of other images"))
+    branch.add(Text(f"{size(sizes['other'])} of logs and placeholders"))
     frozen, written = dump.get("frozen_time", 0) / 1000, dump.get("pages_written", 0)
     tree.add(Text(f"the dump froze it for {frozen:.1f} ms and wrote {written} pages in {_ms(dump, 'memwrite_time')}"))
 
@@ -80,7 +78,7 @@ def _memory(tree: Tree, memory: dict[str, Any]) -> None:
     branch = tree.add(Text(f"memory is {'mapped' if memory['kind'] == 'map' else 'copied'}: {memory['why']}"))
     if memory["working_set"] is not None:
         ahead, written = (size(memory["working_set"][name]) for name in ("ahead", "bytes"))
-        branch.add(Text(f"{ahead} copied when a copy starts, of {written} that it was seen to write to"))
+        branch.add(Text(f"{ahead} copied when a copy starts, of {written} that it was observed to write to"))
     for owner, number in sorted(memory["owners"].items(), key=lambda item: -item[1]):
         branch.add(Text(f"{size(number)} {owner}"))
 

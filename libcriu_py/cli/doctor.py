@@ -33,12 +33,7 @@ exit status:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the command line.
-
-    Returns:
-        The parser.
-    """
+    """Return the parser of this subcommand."""
     parser = build(
         "doctor",
         usage="[--json] [--fix [--yes]] [--mode MODE ...]",
@@ -58,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Run the subcommand with its arguments; returns the exit status."""
+    """Run the subcommand, and return its exit status."""
     return carry_out(build_parser(), argv, _diagnose)
 
 

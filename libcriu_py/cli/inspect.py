@@ -26,12 +26,7 @@ exit status:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the command line.
-
-    Returns:
-        The parser.
-    """
+    """Return the parser of this subcommand."""
     parser = build(
         "inspect",
         usage="[--json] [--verify] DIR",
@@ -47,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Run the subcommand with its arguments; returns the exit status."""
+    """Run the subcommand, and return its exit status."""
     return carry_out(build_parser(), argv, _show)
 
 

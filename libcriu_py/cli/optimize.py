@@ -38,12 +38,7 @@ exit status:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the command line.
-
-    Returns:
-        The parser.
-    """
+    """Return the parser of this subcommand."""
     parser = build(
         "optimize",
         usage='[--memory auto|map] [--learn-pages "ARGS"] [--store STORE] [--mode MODE] DIR',
@@ -72,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Run the subcommand with its arguments; returns the exit status."""
+    """Run the subcommand, and return its exit status."""
     return carry_out(build_parser(), argv, _improve)
 
 

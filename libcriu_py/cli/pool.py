@@ -36,12 +36,7 @@ exit status:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the command line.
-
-    Returns:
-        The parser.
-    """
+    """Return the parser of this subcommand."""
     parser = build(
         "pool",
         usage="[--size N] [--max-memory MIB] [--idle-timeout SECONDS] [--allow DIFFERENCE] [--mode MODE] DIR",
@@ -72,15 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
-    """
+    """Run the subcommand, and return its exit status."""
     options = parse(build_parser(), argv)
     if isinstance(options, int):
         return options

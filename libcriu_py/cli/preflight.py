@@ -35,12 +35,7 @@ exit status:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the command line.
-
-    Returns:
-        The parser of everything up to the program; what follows is the program's.
-    """
+    """Return the parser of everything up to the program; what follows is the program's."""
     parser = build(
         "preflight",
         usage="[OPTIONS] [-m MODULE | SCRIPT | COMMAND] [ARGUMENTS ...]",
@@ -54,15 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
-    """
+    """Run the subcommand, and return its exit status."""
     from libcriu_py.cli.snapshot import find_program, split
     from libcriu_py.dump.prepare import Plan, command_line
     from libcriu_py.dump.spawn import spawn_for_snapshot

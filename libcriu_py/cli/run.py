@@ -60,12 +60,7 @@ exit status:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the command line.
-
-    Returns:
-        The parser of everything up to DIR; what follows is the program's.
-    """
+    """Return the parser of everything up to DIR; what follows is the program's."""
     from libcriu_py.cli._arguments import add_directory, add_rest, add_setting, build
 
     parser = build(

@@ -36,12 +36,7 @@ exit status:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the command line.
-
-    Returns:
-        The parser.
-    """
+    """Return the parser of this subcommand."""
     from libcriu_py.diagnosis.setup import GROUP
     from libcriu_py.privilege.decision import CAPABLE_CRIU
 
@@ -62,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Run the subcommand with its arguments; returns the exit status."""
+    """Run the subcommand, and return its exit status."""
     return carry_out(build_parser(), argv, _set_up)
 
 

@@ -48,16 +48,11 @@ exit status:
   2  wrong command line
 """
 
-WITH_VALUE = {word for setting in used_by("snapshot") if setting.kind != "flag" for word in setting.option.split()}
+WITH_VALUE = {word for setting in used_by("snapshot") if setting.kind != "flag" for word in setting.options}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the command line.
-
-    Returns:
-        The parser of everything up to the program; what follows is the program's.
-    """
+    """Return the parser of everything up to the program; what follows is the program's."""
     parser = build(
         "snapshot",
         usage="-o DIR [OPTIONS] [-m MODULE | SCRIPT | COMMAND] [ARGUMENTS ...]",
@@ -114,15 +109,7 @@ def with_values(own: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the subcommand.
-
-    Args:
-        argv: Its arguments.
-
-    Returns:
-        The exit status.
-    """
+    """Run the subcommand, and return its exit status."""
     own, arguments = split(argv)
     options = parse(build_parser(), with_values(own))
     if isinstance(options, int):

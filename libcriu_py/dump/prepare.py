@@ -250,8 +250,8 @@ def _warm_up(plan: Plan) -> None:
 def _become(program: Program, plan: Plan) -> NoReturn:
     """Start the program in this process, conventionally; it finds the name of the directory in its environment."""
     if plan.warm_up:
-        _give_up("the program checkpoints itself, so it is for it to be warm before that; leave out --warm-up")
-    preload.say("the program checkpoints itself; it is started as it is")
+        _give_up("the program checkpoints itself, so it must warm itself up before that; leave out --warm-up")
+    preload.say("the program checkpoints itself; it is started unchanged")
     environment.take_back()  # what a sitecustomize has set, say: it does that again
     os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
     if plan.exit != "normal":

@@ -198,7 +198,7 @@ def _find(pid: int) -> bytes:
             if link.startswith("socket:["):
                 inodes.add(link[8:-1])
     except PermissionError:
-        message = f"process {pid} is another user's; ask as that user"
+        message = f"process {pid} belongs to another user; ask as that user"
         raise CheckpointError(message) from None
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as sockets:
         for line in sockets:

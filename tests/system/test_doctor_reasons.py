@@ -207,7 +207,7 @@ def test_fix_installs_a_capable_criu(own_account: Account, tmp_path: Path) -> No
     done = unseen(own_account, tmp_path, f"{doctor}; stat -c '%a %U:%G' /usr/local/lib/libcriu_py/criu >&2")
     told: dict[str, Any] = report(done)
     assert told["modes"]["capability"]["works"], done.stderr
-    assert "Members of criu can then give these capabilities to any process of theirs." in done.stderr
+    assert "Members of criu can then give these capabilities to any of their processes." in done.stderr
     assert "750 root:criu" in done.stderr
 
 

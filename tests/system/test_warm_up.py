@@ -137,10 +137,10 @@ ENDS: dict[str, tuple[str, str]] = {
         "import state\nstate.runs += 1\nraise SystemExit(state.runs)",
         "in the same process: with no arguments it ended with status 1 first and with 2 then; leave out --warm-up",
     ),
-    "ends the process": ("import os\nos._exit(0)", "ended its process with status 0 in the warm-up (os._exit?)"),
+    "ends the process": ("import os\nos._exit(0)", "ended the process with status 0 during the warm-up (os._exit?)"),
     "checkpoints itself": (
         "from libcriu_py import checkpoint_here\ncheckpoint_here('x')",
-        "the program checkpoints itself, so it is for it to be warm before that; leave out --warm-up",
+        "the program checkpoints itself, so it must warm itself up before that; leave out --warm-up",
     ),
 }
 

@@ -84,7 +84,7 @@ def test_options_of_snapshot_come_from_the_table(monkeypatch: pytest.MonkeyPatch
     assert actions.keys() == known.keys()
     for name, action in actions.items():
         setting = known[name]
-        assert action.option_strings == setting.option.split()
+        assert action.option_strings == setting.options
         assert (action.help or "").startswith(setting.text)
         of_the_program = setting.kind != "flag" and "checkpoint" in setting.uses
         default = tuple(action.default) if isinstance(action.default, list) else action.default
