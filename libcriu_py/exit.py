@@ -1,7 +1,7 @@
 """
 Ending a process without tearing its interpreter down.
 
-Finalizing an interpreter frees every object one by one, memory that the kernel frees at once: for a program that
+Finalising an interpreter frees every object one by one, memory that the kernel frees at once: for a program that
 has loaded torch that takes longer than its restore. What has to happen at an exit happens here too, in
 CPython's order (Py_FinalizeEx, Python/pylifecycle.c): threads are joined, atexit functions run, files are flushed.
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import time
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py._ffi import ffi, lib
 from libcriu_py.copies.order import HOLD, Order
 from libcriu_py.copies.process import RestoredProcess
 from libcriu_py.copies.restore import make_request
 from libcriu_py.errors import SnapshotError
+from libcriu_py.linux import written_pages
 from libcriu_py.linux.maps import mapped_ranges
 from libcriu_py.memory import working_set
 from libcriu_py.memory.memory import PAGE
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from libcriu_py.memory.working_set import Written
-
-_INTERVAL = 0.002
-"""Seconds between two looks at a copy's pages: memory may be given back before the end."""
 
 
 def learn(
@@ -108,10 +104,10 @@ def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | No
         try:
             files = [os.path.join(snapshot.path, part["file"]) for part in snapshot.memory_files]
             written = _mapped_areas(process.pid, {os.stat(file).st_ino for file in files})
-            _check(lib.lcp_observe(process.pid))
+            written_pages.observe(process.pid)
             # Before this it does nothing: all that it writes is seen.
             process.release()
-            _watch(process.pid, written)
+            written_pages.note_until_end(process.pid, written)
         except BaseException:
             process.kill()
             raise
@@ -126,26 +122,3 @@ def _mapped_areas(pid: int, inodes: set[int]) -> Written:
     """Find where the snapshot's memory is mapped: by the numbers of its files, which may be of any path."""
     ours = (mapped for mapped in mapped_ranges(pid) if mapped.inode in inodes)
     return {(mapped.start, mapped.end): bytearray(mapped.size // PAGE) for mapped in ours}
-
-
-def _watch(pid: int, written: Written) -> None:
-    """Note what a process writes to, until its end."""
-    pagemap = _check(lib.lcp_open_pagemap(pid))
-    try:
-        while True:
-            ending = lib.lcp_is_ending(pid)
-            for (start, _), pages in written.items():
-                _check(lib.lcp_written_pages(pagemap, start // PAGE, len(pages), ffi.from_buffer(pages)))
-            if ending:
-                break
-            time.sleep(_INTERVAL)
-    finally:
-        os.close(pagemap)
-    if ending > 0:
-        _check(lib.lcp_stop_observing(pid))
-
-
-def _check(result: int) -> int:
-    if result < 0:
-        raise OSError(-result, f"the copy cannot be observed: {os.strerror(-result)}")
-    return result

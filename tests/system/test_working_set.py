@@ -119,7 +119,7 @@ def test_a_failed_run_changes_nothing(mode: Mode, directory_of: Directories) -> 
 
 
 def test_copied_memory_is_mapped_first(mode: Mode, directory_of: Directories) -> None:
-    """A snapshot whose memory is copied is optimized, and then learns."""
+    """A snapshot whose memory is copied is optimised, and then learns."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER, memory="copy")
     done = learn(snapshot, "100")
     assert done.returncode == 0, done.stderr

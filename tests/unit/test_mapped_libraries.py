@@ -39,9 +39,7 @@ BSS = Vma(0x10E, 2)
 AREAS = [HEADERS, CODE, CONSTANTS, RELOCATED, DATA, BSS]
 ELF = library((14 * PAGE, 7 * PAGE + 7, 10 * PAGE), size=PAGE)
 ELF += b"".join(page(str(number)) for number in range(1, 21)) + b"the end"
-"""
-Its last page is not a whole one, and 2 pages of bss follow.
-"""
+"""Its last page is not a whole one, and 2 pages of bss follow."""
 LARGE = ELF.ljust(0x900 * PAGE)
 STORED = {number: page(f"{number:x}") for number in (0x104, 0x105, 0x107, 0x10F)}
 """What was relocated, and a page each of the data and of the bss."""

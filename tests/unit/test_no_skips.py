@@ -66,9 +66,7 @@ def test_failure_shows_the_logs(tmp_path: Path) -> None:
 
 
 def test_forked_test_leaves_the_fixtures_of_others(tmp_path: Path) -> None:
-    """
-    What another test has set up is torn down once, after the last test that has it; a forked test's own, in its child.
-    """
+    """What another test has set up is torn down once, after its last user; a forked test's own, in its child."""
     code = """
 import os, pytest
 from pathlib import Path
