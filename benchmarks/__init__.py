@@ -1,1 +1,1 @@
-"""Benchmarks: what a restored start saves, and how many there can be a second."""
+"""Measurements of how soon programs start: `python -m benchmarks.suite --help`."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import select
-import signal
+import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from benchmarks.common import STDERR, STDIN, STDOUT, TIMEOUT, RunError, milliseconds
 from benchmarks.machine import field
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from benchmarks.measure import TIMEOUT, RunError, Sample, milliseconds
 
 KILOBYTE = 1024
 
@@ -23,7 +20,7 @@ class Weight(NamedTuple):
     """Bytes of memory that processes take."""
 
     pss: float
-    """A page that n processes have counts as 1/n for each."""
+    """The proportional set size: a page that n processes have counts as 1/n for each."""
     private: float
     """What nothing else has."""
 
@@ -32,135 +29,57 @@ class Crowd:
     """Processes of the same command: each prints a line, then waits until its standard input ends."""
 
     def __init__(self, argv: Sequence[str], count: int, env: Mapping[str, str], expect: str) -> None:
-        """
-        Describe them; nothing is started yet.
-
-        Args:
-            argv: The command; the first item is a path.
-            count: How many.
-            env: Their environment.
-            expect: What the output of each must begin with.
-        """
-        self.argv = list(argv)
+        """Describe them, with what the output of each must begin with; nothing is started yet."""
+        self.argv = argv
         self.count = count
-        self.env = dict(env)
+        self.env = env
         self.expect = expect.encode()
-        self.pids: list[int] = []
-        self.outputs: list[int] = []
 
-    def time(self) -> tuple[float, float]:
-        """
-        Start them with nothing to wait for.
-
-        Returns:
-            Milliseconds until the last had printed, and until the last had ended.
-
-        Raises:
-            RunError: One failed.
-        """
+    def time(self) -> Sample:
+        """Start them with nothing to wait for, and return the ms until all had printed, and until all had ended."""
         with ExitStack() as stack:
-            null = os.open(os.devnull, os.O_RDONLY)
-            stack.callback(os.close, null)
-            stack.callback(self.kill)
-            start = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-            self.start(null, stack)
-            self.read_lines()
+            start = time.monotonic_ns()
+            processes = self.start(subprocess.DEVNULL, stack)
             first = milliseconds(start)
-            self.reap()
-            return first, milliseconds(start)
+            reap(processes)
+            return Sample(first, milliseconds(start))
 
     def weigh(self) -> Weight:
-        """
-        Start them, and add up their memory while all wait.
-
-        Raises:
-            RunError: One failed.
-        """
+        """Start them, and add up their memory while all wait."""
         with ExitStack() as stack:
-            theirs, ours = os.pipe()
-            stack.callback(os.close, theirs)
-            with ExitStack() as until_weighed:
-                until_weighed.callback(os.close, ours)
-                stack.callback(self.kill)
-                self.start(theirs, stack)
-                self.read_lines()
-                weights = [weight_of(pid) for first in self.pids for pid in family(first)]
-            self.reap()
+            processes = self.start(subprocess.PIPE, stack)
+            weights = [weight_of(pid) for process in processes for pid in family(process.pid)]
+            reap(processes)
             return Weight(sum(weight.pss for weight in weights), sum(weight.private for weight in weights))
 
-    def start(self, stdin: int, stack: ExitStack) -> None:
-        """
-        Start them all.
-
-        Args:
-            stdin: Their standard input.
-            stack: Closes the pipes.
-        """
+    def start(self, stdin: int, stack: ExitStack) -> list[subprocess.Popen[bytes]]:
+        """Start them all, and wait until each has printed; the stack ends those that are left."""
+        processes: list[subprocess.Popen[bytes]] = []
         for _ in range(self.count):
-            output, write_end = os.pipe()
-            stack.callback(os.close, output)
-            self.outputs.append(output)
-            actions = [(os.POSIX_SPAWN_DUP2, stdin, STDIN), (os.POSIX_SPAWN_DUP2, write_end, STDOUT)]
-            actions += [(os.POSIX_SPAWN_DUP2, STDERR, STDERR)]
-            try:
-                self.pids.append(os.posix_spawn(self.argv[0], self.argv, self.env, file_actions=actions))
-            finally:
-                os.close(write_end)
+            process = subprocess.Popen(self.argv, env=self.env, stdin=stdin, stdout=subprocess.PIPE, bufsize=0)
+            processes.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        for process in processes:
+            if process.stdout is None or not select.select([process.stdout], [], [], TIMEOUT)[0]:
+                raise RunError(f"one of {self.count} has printed nothing for {TIMEOUT:.0f} s")
+            text = process.stdout.read(65536)
+            if not text.startswith(self.expect):
+                raise RunError(f"output {text[:80]!r} instead of {self.expect!r}")
+        return processes
 
-    def read_lines(self) -> None:
-        """
-        Wait until each has printed.
 
-        Raises:
-            RunError: One printed something else, or nothing.
-        """
-        waiting = set(self.outputs)
-        poller = select.poll()
-        for output in waiting:
-            poller.register(output, select.POLLIN)
-        while waiting:
-            ready = poller.poll(TIMEOUT * 1000)
-            if not ready:
-                message = f"{len(waiting)} of {self.count} have printed nothing for {TIMEOUT:.0f} s"
-                raise RunError(message)
-            for output, _ in ready:
-                text = os.read(output, 65536)
-                if not text.startswith(self.expect):
-                    message = f"output {text[:80]!r} instead of {self.expect!r}"
-                    raise RunError(message)
-                poller.unregister(output)
-                waiting.remove(output)
-
-    def reap(self) -> None:
-        """
-        Wait for all their ends.
-
-        Raises:
-            RunError: One failed.
-        """
-        statuses = []
-        while self.pids:
-            statuses.append(os.waitstatus_to_exitcode(os.waitpid(self.pids[-1], 0)[1]))
-            self.pids.pop()
-        if any(statuses):
-            message = f"they ended with {sorted(set(statuses))}"
-            raise RunError(message)
-
-    def kill(self) -> None:
-        """End those that are left."""
-        for pid in self.pids:
-            os.kill(pid, signal.SIGKILL)
-        for pid in self.pids:
-            os.waitpid(pid, 0)
+def reap(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Let processes go on, and wait for all their ends; raise RunError if one failed."""
+    for process in processes:
+        if process.stdin is not None:
+            process.stdin.close()
+    statuses = {process.wait() for process in processes}
+    if statuses != {0}:
+        raise RunError(f"they ended with {sorted(statuses)}")
 
 
 def family(pid: int) -> list[int]:
-    """
-    Return a process, its children, their children, and so on.
-
-    Args:
-        pid: The process.
-    """
+    """Return a process, its children, their children, and so on."""
     found = [pid]
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(FileNotFoundError):  # a thread that has ended meanwhile
@@ -170,12 +89,9 @@ def family(pid: int) -> list[int]:
 
 
 def weight_of(pid: int) -> Weight:
-    """
-    Return what a process takes.
-
-    Args:
-        pid: The process; as root, or one's own.
-    """
+    """Return what a process takes, which must be one's own unless one is root."""
     path = f"/proc/{pid}/smaps_rollup"
-    sizes = {name: int(field(path, name).split()[0]) for name in ("Pss", "Private_Clean", "Private_Dirty")}
-    return Weight(sizes["Pss"] * KILOBYTE, (sizes["Private_Clean"] + sizes["Private_Dirty"]) * KILOBYTE)
+    pss, clean, dirty = (
+        int(field(path, name).split()[0]) * KILOBYTE for name in ("Pss", "Private_Clean", "Private_Dirty")
+    )
+    return Weight(pss, clean + dirty)

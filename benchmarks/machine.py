@@ -8,42 +8,21 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from libcriu_py.diagnosis.cost import libraries
 from libcriu_py.diagnosis.facts import is_static
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-PACKAGES = (
-    "libcriu_py",
-    "cffi",
-    "fastapi",
-    "numpy",
-    "pandas",
-    "pydantic",
-    "scikit-learn",
-    "torch",
-    "transformers",
-)
+PACKAGES = ("libcriu_py", "cffi", "fastapi", "numpy", "pandas", "pydantic", "scikit-learn", "torch", "transformers")
 # Settings of the environment that change how fast numeric packages are.
 TUNING = ("OMP_", "GOMP_", "MKL_", "OPENBLAS_", "NVPL_", "MALLOC_", "PYTHON")
 
 
 def field(path: str, name: str) -> str:
-    """
-    Read a value from a file of ``name: value`` lines.
-
-    Args:
-        path: The file, for instance ``/proc/meminfo``.
-        name: What stands before the colon.
-
-    Returns:
-        The first value of that name, empty if there is none.
-    """
+    """Return the first value of a name in a file of `name: value` lines such as /proc/meminfo, empty if none."""
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:
@@ -51,46 +30,33 @@ def field(path: str, name: str) -> str:
     return ""
 
 
-def criu_version(binary: str) -> str:
-    """
-    Ask a criu binary for its version.
+def memory(name: str) -> int:
+    """Return a field of /proc/meminfo in bytes."""
+    return int(field("/proc/meminfo", name).split()[0]) * 1024
 
-    Args:
-        binary: Its path.
-    """
+
+def criu_version(binary: str) -> str:
+    """Ask a criu binary for its version."""
     done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
     return done.stdout.partition(":")[2].split()[0]
 
 
 def criu_kind(binary: str) -> str:
-    """
-    Return how a criu binary is linked, on which its own start depends: 0.6 ms for a static one, 3 to 6 for others.
-
-    Args:
-        binary: Its path.
-    """
-    if is_static(binary):
-        return "static"
-    return f"{libraries(binary) or 'some'} shared libraries"
+    """Return how a criu binary is linked, which decides its start: 0.6 ms for a static one, 3 to 6 for others."""
+    return "static" if is_static(binary) else f"{libraries(binary) or 'some'} shared libraries"
 
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that matter, of those installed."""
     versions = {}
     for name in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions
 
 
 def torch_kind() -> str | None:
-    """
-    Return which build of torch is installed, without importing it: `CPU` or `CUDA 12.8`; None where there is none.
-
-    The libraries of a build for graphics processors are in each image, used or not.
-    """
+    """Return which build of torch is installed, without importing it: `CPU` or `CUDA 12.8`; None for none."""
     try:
         path = importlib.metadata.distribution("torch").locate_file("torch/version.py")
     except importlib.metadata.PackageNotFoundError:
@@ -100,29 +66,17 @@ def torch_kind() -> str | None:
 
 
 def has_editable_finder() -> bool:
-    """
-    Return whether each start of this Python imports the finder of an editable installation.
-
-    setuptools writes one unless it is asked for `editable_mode=compat`, and it brings re, pathlib and urllib along,
-    10 ms and more for every program.
-    """
+    """Return whether each start of this Python takes 10 ms longer for setuptools' finder of editable installations."""
     return any(name.startswith("__editable__") for name in sys.modules)
 
 
 def describe(criu: str | None, env: Mapping[str, str]) -> dict[str, object]:
-    """
-    Describe machine and software in a form that JSON can hold.
-
-    Args:
-        criu: Path of the criu binary, None where there is none.
-        env: The environment that the measured programs are given.
-    """
-    memory = int(field("/proc/meminfo", "MemTotal").split()[0])  # kB
+    """Describe machine and software, with the path of criu and the environment of what is measured."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "processor": field("/proc/cpuinfo", "model name"),
         "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": memory * 1024,
+        "memory_bytes": memory("MemTotal"),
         "hypervisor": "hypervisor" in field("/proc/cpuinfo", "flags").split(),
         "kernel": platform.release(),
         "architecture": platform.machine(),

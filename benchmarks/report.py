@@ -1,213 +1,275 @@
-"""Show what was measured: a table, JSON and a plot."""
+"""Write what was measured as tables, on the terminal and between the marks of README.md and docs/benchmarks.md."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from benchmarks.common import Sample, Summary, ratio, summarize
-from benchmarks.scenarios import LABELS
-from benchmarks.variants import (
-    CONVENTIONAL,
-    COPIED,
-    NATIVE,
-    OURS,
-    PYTHON,
-    RAW,
-    RAW_COPIED,
-)
+from benchmarks.bars import Missing, Results, bars
+from benchmarks.measure import END, FIRST
+from benchmarks.scenarios import label
+from benchmarks.ways import CONVENTIONAL, COPIED, NATIVE, WARM, WAYS
 
-if TYPE_CHECKING:
-    from benchmarks.snapshots import Snapshot
-
+ROOT = Path(__file__).resolve().parent.parent
+MARK = "<!-- {name}: {end} -->\n"
 MEGA = 1_000_000
 
 
-class Outcome(NamedTuple):
-    """All that was measured of one scenario."""
+class Table(NamedTuple):
+    """A table, its first column to the left and the others to the right."""
 
-    name: str
-    samples: dict[str, list[Sample]]
-    """The runs of each variant."""
-    snapshot: Snapshot | None
-    copied: Snapshot | None
-    """Another whose memory is read by each copy, and never mapped."""
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    skipped: Sequence[str] = ()
+    """What was left out, and why."""
 
-    def first(self, variant: str) -> Summary | None:
-        """
-        Return the times to the first output, None if there are none.
+    def markdown(self) -> str:
+        """Return it as a document has it."""
+        lines = [self.heads, ["---", *("---:" for _ in self.heads[1:])], *self.rows]
+        table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+        return table + "".join(f"\nNot measured: {sentence}.\n" for sentence in self.skipped)
 
-        Args:
-            variant: The way to start.
-        """
-        runs = self.samples.get(variant)
-        return summarize([run.first for run in runs]) if runs else None
-
-    def end(self, variant: str) -> Summary | None:
-        """
-        Return the times to the end, None if there are none.
-
-        Args:
-            variant: The way to start.
-        """
-        runs = self.samples.get(variant)
-        return summarize([run.end for run in runs]) if runs else None
-
-    def speed_up(self, variant: str) -> tuple[float, float] | None:
-        """
-        Return how many times faster than conventional a variant is, to first output and to the end.
-
-        Args:
-            variant: The way to start.
-        """
-        slow = self.first(CONVENTIONAL), self.end(CONVENTIONAL)
-        fast = self.first(variant), self.end(variant)
-        if slow[0] is None or slow[1] is None or fast[0] is None or fast[1] is None:
-            return None
-        return ratio(slow[0], fast[0]), ratio(slow[1], fast[1])
-
-    def launcher(self, variant: str) -> float | None:
-        """
-        Return the ms that one of our launchers needs more than criu alone, to first output.
-
-        Args:
-            variant: PYTHON, NATIVE or COPIED; the same snapshot is restored by both.
-        """
-        run, raw = self.first(variant), self.first(RAW_COPIED if variant == COPIED else RAW)
-        return run.median - raw.median if run and raw else None
+    def rich(self, name: str) -> RichTable:
+        """Return it as a terminal shows it, under the name where nothing else says what it is."""
+        title = (self.heads[0] or name).capitalize()
+        table = RichTable(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for place, head in enumerate(self.heads):
+            table.add_column(head, justify="right" if place else "left", min_width=0 if place else 12)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
 
 
-def cell(summary: Summary | None) -> str:
-    """
-    Write a median and the distance to the quartiles.
+def number(value: float) -> str:
+    """Return milliseconds, or any number that is to be read at a glance."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
-    Args:
-        summary: Milliseconds, or None for what was not measured.
-    """
+
+def cell(summary: dict[str, float] | None) -> str:
+    """Return a median, and the quartiles; nothing for what was not measured."""
     if summary is None:
-        return "-"
-    digits = 1 if summary.median < 100 else 0
-    return f"{summary.median:.{digits}f} [dim]{summary.low:.{digits}f}..{summary.high:.{digits}f}[/dim]"
+        return ""
+    return f"{number(summary['median'])} ({number(summary['low'])} to {number(summary['high'])})"
 
 
-def table(outcomes: list[Outcome]) -> Table:
-    """
-    Make the table of the scenarios: a row for each way to start.
+def way_label(way: str) -> str:
+    """Return how tables call a way to start."""
+    return WAYS[way].label if way in WAYS else way
 
-    Args:
-        outcomes: What was measured.
-    """
-    result = Table(
-        title="Start of a program, ms: median, quartiles",
-        box=SIMPLE_HEAD,
-        show_edge=False,  # with this and the padding it fits into 80 columns
-        padding=(0, 1, 0, 0),
+
+def about(results: Results, *, short: bool) -> str:
+    """Say what was measured where; the short form is the README's."""
+    machine = results.get("startup", "machine")
+    virtual = ", a virtual machine" if machine["hypervisor"] else ""
+    kind = f" ({machine['criu_kind']})" if machine.get("criu_kind") else ""
+    text = (
+        f"Medians of {results.get('startup', 'runs')} interleaved runs on "
+        f"{machine['cores']} cores of {machine['processor']}{virtual}, {machine['memory_bytes'] / 1e9:.0f} GB of memory"
+        f", {machine['system']}, kernel {machine['kernel'].partition('-')[0]}, Python {machine['python']}, "
+        f"criu {machine['criu']}{kind}, load {machine['load'][0]:.1f}."
     )
-    result.add_column("program / started by", no_wrap=True)
-    for name in ("first output", "", "end", ""):
-        width = None if name else len("10.0x")
-        result.add_column(name, justify="right", no_wrap=True, min_width=width)
-    for outcome in outcomes:
-        for row in rows(outcome):
-            result.add_row(*row)
-        result.add_section()
-    return result
+    if short:
+        return text + " Copies end with `--exit fast`.\n"
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(machine["packages"].items()))
+    torch = f" torch is a {machine['torch']} build." if machine.get("torch") else ""
+    return f"{text} {machine['date']}; {packages}.{torch}\n"
 
 
-def rows(outcome: Outcome) -> list[list[str]]:
-    """
-    Make a scenario's rows of the table.
+def main_table(results: Results) -> Table:
+    """Return the table of the README: conventional and restored starts."""
 
-    Args:
-        outcome: What was measured.
-    """
-    head = [f"[bold]{LABELS.get(outcome.name, outcome.name)}[/bold]"]
-    if outcome.snapshot is not None:
-        head.append(f"[dim]image {outcome.snapshot.image_bytes / MEGA:.1f} MB[/dim]")
-    made = [head]
-    for name in outcome.samples:
-        speed = outcome.speed_up(name) if name in OURS else None
-        faster = [f"{x:.1f}x" for x in speed] if speed else ["", ""]
-        first, end = cell(outcome.first(name)), cell(outcome.end(name))
-        made.append([f" {name}", first, faster[0], end, faster[1]])
-    for name in (PYTHON, NATIVE, COPIED):
-        launcher = outcome.launcher(name)
-        if launcher is not None:
-            made.append([f" [dim]{name} - criu[/dim]", f"{launcher:.1f}"])
-    return made
+    def times(slow: float, way: dict[str, Any] | None, moment: str) -> str:
+        if way is None:
+            return ""
+        fast = way[moment]["median"]
+        return f"{number(fast)} (**{slow / fast:.3g}** times)"
 
-
-def launcher_table(parts: dict[str, list[Sample]]) -> Table:
-    """
-    Make the table of what the launcher in Python costs by itself.
-
-    Args:
-        parts: Runs of the bare interpreter, and with the launcher's imports.
-    """
-    result = Table(title="The launcher's own cost, ms: median, quartiles")
-    result.add_column("what")
-    result.add_column("start to end", justify="right")
-    for name, runs in parts.items():
-        result.add_row(name, cell(summarize([run.end for run in runs])))
-    return result
+    rows = []
+    for name, scenario in results.get("startup", "scenarios").items():
+        ways = scenario["variants"]
+        if ways.get(NATIVE) is None:
+            continue
+        cells = [label(name)]
+        for moment in (FIRST, END):
+            slow = ways[CONVENTIONAL][moment]["median"]
+            cells += [number(slow), *(times(slow, ways.get(way), moment) for way in (NATIVE, WARM))]
+        rows.append([*cells, f"{scenario['image_bytes'] / MEGA:.0f}"])
+    heads = ["first output: conventional", "restored", "warmed up", "exit: conventional", "restored", "warmed up"]
+    return Table(["ms, medians", *heads, "image, MB"], rows)
 
 
-def summary_json(summary: Summary | None) -> dict[str, float] | None:
-    """
-    Turn a summary into what JSON can hold, in ms rounded to microseconds.
-
-    Args:
-        summary: The summary, or None.
-    """
-    if summary is None:
-        return None
-    return {key: round(value, 3) for key, value in summary._asdict().items()}
-
-
-def as_json(outcomes: list[Outcome], launcher: dict[str, list[Sample]]) -> dict[str, object]:
-    """
-    Turn everything into what JSON can hold, each single run included.
-
-    Args:
-        outcomes: The scenarios.
-        launcher: The parts of the launcher's cost.
-    """
-    parts = {name: summary_json(summarize([run.end for run in runs])) for name, runs in launcher.items()}
-    return {"scenarios": {outcome.name: scenario_json(outcome) for outcome in outcomes}, "launcher_end_ms": parts}
+def starts(results: Results, moment: str) -> Table:
+    """Return the table of all programs and all ways to start them, to FIRST or END."""
+    scenarios = results.get("startup", "scenarios")
+    ways = [name for name in WAYS if any(name in scenario["variants"] for scenario in scenarios.values())]
+    rows = [
+        [way_label(way), *(cell(scenario["variants"].get(way, {}).get(moment)) for scenario in scenarios.values())]
+        for way in ways
+    ]
+    skipped = results.files["startup"].get("skipped", []) if moment == END else ()
+    return Table(["", *map(label, scenarios)], rows, skipped)
 
 
-def scenario_json(outcome: Outcome) -> dict[str, Any]:
-    """
-    Turn a scenario into what JSON can hold.
+def dumps(results: Results) -> Table:
+    """Return the table of what snapshots take."""
+    rows = []
+    for name, scenario in results.get("startup", "scenarios").items():
+        taken = [scenario.get("dumps", {}).get(way, {}) for way in (NATIVE, COPIED)]
+        cells = [
+            f"{dump[key] / unit:.{digits}f}" if key in dump else ""
+            for key, unit, digits in (("seconds", 1, 1), ("frozen_seconds", 1, 2), ("image_bytes", MEGA, 0))
+            for dump in taken
+        ]
+        rows.append([label(name), *cells])
+    heads = ["`snapshot`, s: auto", "copied", "of that stopped, s: auto", "copied", "files, MB: auto", "copied"]
+    return Table(["", *heads], rows)
 
-    Args:
-        outcome: What was measured.
-    """
-    snapshot = outcome.snapshot
-    taken = {NATIVE: snapshot, COPIED: outcome.copied}
-    return {
-        "variants": {
-            name: {
-                "first_output_ms": summary_json(outcome.first(name)),
-                "end_ms": summary_json(outcome.end(name)),
-                "runs_ms": [[round(t, 3) for t in run] for run in runs],
-            }
-            for name, runs in outcome.samples.items()
-        },
-        "speed_up": {name: outcome.speed_up(name) for name in OURS},
-        "launcher_ms": {name: outcome.launcher(name) for name in (PYTHON, NATIVE, COPIED)},
-        "image_bytes": snapshot.image_bytes if snapshot else None,
-        "mapped": snapshot is not None and snapshot.memory_key is not None,
-        "dumps": {
-            name: {
-                "image_bytes": one.image_bytes,
-                "seconds": round(one.seconds, 2),
-                "frozen_seconds": round(one.frozen, 3),
-            }
-            for name, one in taken.items()
-            if one is not None
-        },
-        "mode": snapshot.mode if snapshot else None,
-    }
+
+def bar_table(results: Results) -> Table:
+    """Return the table of bars."""
+    rows = [[bar.name, bar.limit, bar.measured, bar.verdict] for bar in bars(results)]
+    return Table(["bar", "at most", "measured", "met?"], rows)
+
+
+def copies(results: Results) -> Table:
+    """Return the table of copies that were started at once."""
+    at_once, sizes = results.get("copies", "at_once"), results.get("copies", "bytes")
+    counts = sorted({count for times in at_once.values() for count in times}, key=int)
+    rows = []
+    for name, times in at_once.items():
+        cells = [
+            f"{number(times[count][FIRST]['median'])} / {number(times[count][END]['median'])}" if count in times else ""
+            for count in counts
+        ]
+        weights = [number(sizes[name][key] / MEGA) for key in ("alone", "one_of_many", "private")]
+        rows.append([way_label(name), *cells, *weights])
+    heads = ["all first outputs / all ended, ms", *(f"{count} at once" for count in counts)]
+    heads += ["MB: PSS of one alone", f"of one of {results.get('copies', 'weighed')}", "of that, its own"]
+    return Table(heads, rows, results.get("copies", "skipped"))
+
+
+def growth(results: Results) -> Table:
+    """Return the table of the start as memory grows."""
+    rows = []
+    for size, values in results.get("growth", "sizes").items():
+        firsts = [cell(values[FIRST].get(way)) for way in (CONVENTIONAL, COPIED, NATIVE)]
+        seconds = [f"{values['snapshot_seconds'].get(way, '')}" for way in (COPIED, NATIVE)]
+        sizes = [f"{values['image_bytes'].get(way, 0) / MEGA:.0f}" for way in (COPIED, NATIVE)]
+        rows.append([size, *firsts, *seconds, *sizes])
+    heads = ["array, MB", "first output, ms: conventional", "copied", "mapped"]
+    heads += ["snapshot, s: copied", "mapped", "images, MB: copied", "mapped"]
+    return Table(heads, rows, results.get("growth", "skipped"))
+
+
+def touch(results: Results) -> Table:
+    """Return the table of jobs that use a part of their memory."""
+    jobs = results.get("touch", "jobs")
+    ways = list(jobs[0]["ways"])
+    rows = [
+        [f"{job['kind']} {job['share']} %", *(cell(job["ways"].get(way, {}).get(END)) for way in ways)] for job in jobs
+    ]
+    return Table([f"{results.get('touch', 'megabytes')} MB, start to exit, ms", *ways], rows)
+
+
+def standby(results: Results) -> Table:
+    """Return the table of copies that wait."""
+    measured = results.get("standby", "standby")
+    ways = list(next(iter(measured.values()))["first"])
+    rows = [
+        [label(name), *(cell(values["first"].get(way)) for way in ways), f"{values['over_bare']:.2f}"]
+        for name, values in measured.items()
+    ]
+    return Table(["first output, ms", *ways, "standby - `/bin/true`"], rows)
+
+
+def pause(results: Results) -> Table:
+    """Return the table of starts after a pause."""
+    measured = results.get("pause", "pause")
+    rows = [
+        [f"{label(name)}: {way}", *map(cell, times.values())]
+        for name, ways in measured.items()
+        for way, times in ways.items()
+    ]
+    moments = next(iter(next(iter(measured.values())).values()))
+    return Table(["first output, ms", *moments], rows)
+
+
+def modes(results: Results) -> Table:
+    """Return the table of the modes."""
+    rows = [[name, cell(one["first"]), cell(one["end"])] for name, one in results.get("modes", "modes").items()]
+    return Table(["program: launcher, mode", "first output, ms", "start to exit, ms"], rows)
+
+
+def spawn(results: Results) -> Table:
+    """Return the table of copies a second."""
+    rows = [
+        [f"{name}, by {way}", cell(rates["one_by_one"]), cell(rates["at_once"])]
+        for name, ways in results.get("spawn", "copies_per_second").items()
+        for way, rates in ways.items()
+    ]
+    return Table(["copies a second", "one by one", f"{results.get('spawn', 'together')} at once"], rows)
+
+
+TABLES: dict[str, tuple[str, Callable[[Results], Table]]] = {
+    "first": ("startup", partial(starts, moment=FIRST)),
+    "end": ("startup", partial(starts, moment=END)),
+    "dumps": ("startup", dumps),
+    "growth": ("growth", growth),
+    "copies": ("copies", copies),
+    "touch": ("touch", touch),
+    "standby": ("standby", standby),
+    "pause": ("pause", pause),
+    "modes": ("modes", modes),
+    "spawn": ("spawn", spawn),
+}
+"""The tables of docs/benchmarks.md by the names of their marks, with the experiments."""
+
+
+def markdown(part: Callable[[Results], Table], results: Results) -> str:
+    """Return a table as a document has it."""
+    return part(results).markdown()
+
+
+PARTS: dict[str, dict[str, Callable[[Results], str]]] = {
+    "README.md": {"times": lambda results: main_table(results).markdown() + "\n" + about(results, short=True)},
+    "docs/benchmarks.md": {
+        "machine": partial(about, short=False),
+        "bars": partial(markdown, bar_table),
+        **{name: partial(markdown, table) for name, (_, table) in TABLES.items()},
+    },
+}
+"""What is written between which marks of which file."""
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """Return the text of a file with a part between its marks; raise ValueError where these are not there."""
+    begin, end = (MARK.format(name=name, end=end) for end in ("begin", "end"))
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    filled, count = pattern.subn(lambda _: begin + content + end, text)
+    if count != 1:
+        raise ValueError(f"the marks {begin.strip()} and {end.strip()} are there {count} times, not once")
+    return filled
+
+
+def rewrite(results: Results, root: Path) -> int:
+    """Rewrite the documents below a directory, but for parts without results; return 1 when one lacks marks."""
+    for name, parts in PARTS.items():
+        path = root / name
+        text = path.read_text(encoding="utf-8")
+        for part, write in parts.items():
+            try:
+                text = fill(text, part, write(results))
+            except Missing:
+                print(f"{name}: {part} was not measured, and stays as it is", file=sys.stderr)
+            except ValueError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                return 1
+        path.write_text(text, encoding="utf-8")
+    return 0

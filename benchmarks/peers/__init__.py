@@ -1,1 +1,1 @@
-"""Other ways to restore the same images, to compare with."""
+"""Other ways to start a program sooner, and the programs that these need."""

@@ -1,9 +1,7 @@
 """
-Restore images with pycriu, CRIU's own Python package, and end as they do.
+Restore images with pycriu, CRIU's own Python package, as a user of it would: `CRIU IMAGES_FD WORK_DIR FD=KEY...`.
 
-``pycriu_restore.py CRIU IMAGES_FD WORK_DIR FD=KEY...``: the fds are open, and
-each takes the place of the file that the key names. It is written as a user of
-pycriu would write it, as short as that goes; it is started, not imported.
+The fds are open, and each takes the place of the file that the key names.
 """
 
 from __future__ import annotations
@@ -15,12 +13,7 @@ import pycriu
 
 
 def main(argv: list[str]) -> int:
-    """
-    Restore, wait and return the exit status.
-
-    Args:
-        argv: Arguments without the program's name.
-    """
+    """Restore, wait and return the exit status."""
     binary, images, work, *inherited = argv
     criu = pycriu.criu()
     criu.use_binary(binary)

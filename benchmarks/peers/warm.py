@@ -1,94 +1,95 @@
 """
-Start processes from one that has everything imported, on command: by os.fork, or by multiprocessing's forkserver.
+Time processes that come from a parent which has everything imported.
 
-``warm.py fork|forkserver MODULE``: for each byte of standard input one process runs the module's ``main``, its
-output on this one's standard output; when it has ended, its status is written to standard error.
+Unlike a command these cannot be started by whoever likes: one parent stays, with its memory, and its children are what
+it is. They are the floor for what a start can cost when nothing has to be read.
 """
 
 from __future__ import annotations
 
-import importlib
-import multiprocessing
 import os
+import select
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from benchmarks.measure import TIMEOUT, RunError, Sample, milliseconds
+from benchmarks.scenarios import Scenario
+from benchmarks.snapshots import environment
 
-
-def job(module: str) -> None:
-    """
-    Run the program in a new process of the forkserver.
-
-    Args:
-        module: Its name; already imported by the server.
-    """
-    importlib.import_module(module).main()
+SERVER = Path(__file__).resolve().with_name("warm_server.py")
+PIPE = subprocess.PIPE
 
 
-def by_forkserver(module: str) -> Callable[[], int]:
-    """
-    Start the server.
+class WarmParent:
+    """A process that has imported a program, and starts others on command."""
 
-    Args:
-        module: The program.
+    def __init__(self, process: subprocess.Popen[bytes], expect: str) -> None:
+        """Wait until `warm_server.py` is ready, whose children's output begins as expected."""
+        if process.stdin is None or process.stderr is None:
+            raise AssertionError
+        self.command = process.stdin.fileno()
+        self.output = process.stdout
+        self.answers = process.stderr.fileno()
+        self.expect = expect.encode()
+        answer = read(self.answers)
+        if answer != b"ready\n":
+            raise RunError(f"the warm parent says {answer[-200:]!r}")
 
-    Returns:
-        What starts a process, waits for it, and returns its status.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module])
+    def start(self) -> Sample:
+        """Have one process started, and time its first byte and its end."""
+        if self.output is None:
+            raise AssertionError
+        output = self.output.fileno()
+        start = time.monotonic_ns()
+        os.write(self.command, b"1 1\n")
+        text = read(output)
+        first = milliseconds(start)
+        self.answer()
+        end = milliseconds(start)
+        while select.select([output], [], [], 0)[0]:
+            text += os.read(output, 65536)
+        if not text.startswith(self.expect):
+            raise RunError(f"output {text[:80]!r} instead of {self.expect!r}")
+        return Sample(first, end)
 
-    def start() -> int:
-        process = context.Process(target=job, args=(module,))
-        process.start()
-        process.join()
-        return process.exitcode or 0
+    def batch(self, count: int, together: int) -> float:
+        """Have `count` processes started, `together` at once, and return the seconds that it took."""
+        os.write(self.command, f"{count} {together}\n".encode())
+        return self.answer()
 
-    return start
-
-
-def by_fork(module: str) -> Callable[[], int]:
-    """
-    Import the program here.
-
-    Args:
-        module: The program.
-
-    Returns:
-        What forks, waits for the child, and returns its status.
-    """
-    program = importlib.import_module(module)
-
-    def start() -> int:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                program.main()
-                status = 0
-            finally:
-                os._exit(status)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-    return start
+    def answer(self) -> float:
+        """Return the seconds that the last command took; raise RunError if a process failed."""
+        answer = read(self.answers)
+        status, _, seconds = answer.partition(b" ")
+        if status != b"0":
+            raise RunError(f"a process of the warm parent has failed: {answer[-200:]!r}")
+        return float(seconds)
 
 
-def main(kind: str, module: str) -> None:
-    """
-    Serve until standard input ends.
-
-    Args:
-        kind: ``fork`` or ``forkserver``.
-        module: The program.
-    """
-    start = (by_fork if kind == "fork" else by_forkserver)(module)
-    print("ready", file=sys.stderr, flush=True)
-    # Not by lines: what Python has read ahead, each child would have too.
-    while os.read(0, 1):
-        print(start(), file=sys.stderr, flush=True)
+def read(fd: int) -> bytes:
+    """Return what comes; raise RunError if nothing does."""
+    if not select.select([fd], [], [], TIMEOUT)[0]:
+        raise RunError(f"no answer within {TIMEOUT:.0f} s")
+    return os.read(fd, 65536)
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+@contextmanager
+def warm_parent(kind: str, scenario: Scenario, stdout: int = PIPE) -> Iterator[WarmParent]:
+    """Have a warm parent for a while, of the kind `fork` or `forkserver`; `WarmParent.start` needs a pipe as output."""
+    argv = [sys.executable, str(SERVER), kind, scenario.module]
+    env = {**environment(), **scenario.env}
+    # For the forkserver, whose sys.path is not that of the process which starts it.
+    env["PYTHONPATH"] = os.pathsep.join([str(scenario.program.parent), *filter(None, [env.get("PYTHONPATH")])])
+    with subprocess.Popen(argv, env=env, stdin=PIPE, stdout=stdout, stderr=PIPE, bufsize=0) as process:
+        try:
+            yield WarmParent(process, scenario.expect)
+        except RunError:
+            process.kill()
+            raise
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()

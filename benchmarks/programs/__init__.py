@@ -1,6 +1,1 @@
-"""
-The programs that the benchmarks start: small, and unaware of libcriu_py.
-
-Each imports at the top of the file what it needs, as programs do, does a first
-piece of real work and prints one line.
-"""
+"""The programs that are started, unaware of libcriu_py: each imports at its top, does some work, prints a line."""

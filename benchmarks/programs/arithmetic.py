@@ -1,8 +1,7 @@
 """
 Compute for a while, in one thread and hardly any memory, then wait until standard input ends.
 
-With its interpreter, started without `site`, it takes about as long as a restored torch program: what n of them at once
-take over one is what the processors allow any program that computes.
+What n of them at once take over one is what the processors allow any program that computes.
 """
 
 from __future__ import annotations

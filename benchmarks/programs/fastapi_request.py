@@ -41,17 +41,7 @@ def build() -> FastAPI:
 
 
 async def post(app: FastAPI, path: str, body: bytes) -> tuple[int, bytes]:
-    """
-    Send one request through the ASGI interface, as a server would.
-
-    Args:
-        app: The application.
-        path: Path of the URL.
-        body: The JSON text.
-
-    Returns:
-        The HTTP status and the response's body.
-    """
+    """Send one request through the ASGI interface, as a server would, and return the status and the body."""
     status = 0
     answer = bytearray()
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from benchmarks.common import RunError
 from benchmarks.crowd import Crowd
+from benchmarks.measure import RunError
 
 MEGABYTE = 1 << 20
 WAITING = "import sys; block = bytearray(b'x' * ({} << 20)); print('ready', flush=True); sys.stdin.read()"

@@ -12,11 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_one_round_measures_what_is_compared(tmp_path: Path) -> None:
     """A bare program, a copy out of a pool and a restored one are measured, in that order."""
-    result = tmp_path / "standby.json"
-    argv = [sys.executable, ROOT / "benchmarks" / "standby.py", "--runs", "1", "--only", "empty", "--json", result]
-    done = subprocess.run(list(map(str, argv)), check=False, capture_output=True, text=True)
+    argv = [sys.executable, "-m", "benchmarks.suite", "standby", "--runs", "1", "--only", "empty"]
+    argv += ["--results", str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    measured = json.loads(result.read_text(encoding="utf-8"))["standby"]["empty"]
+    measured = json.loads((tmp_path / "standby.json").read_text(encoding="utf-8"))["standby"]["empty"]
     assert list(measured["first"]) == ["/bin/true", "standby", "restored"]
     medians = {name: summary["median"] for name, summary in measured["first"].items()}
     assert min(medians.values()) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def measure(tmp_path: Path, *options: str) -> dict[str, Any]:
+def measure(tmp_path: Path, **variables: str) -> dict[str, Any]:
     """Run the benchmark and return its JSON."""
-    result = tmp_path / "startup.json"
-    argv = [sys.executable, ROOT / "benchmarks" / "startup.py", "--runs", "1", "--only", "empty", "--json", result]
-    done = subprocess.run([*map(str, argv), *options], check=False, capture_output=True, text=True)
+    argv = [sys.executable, "-m", "benchmarks.suite", "startup", "--runs", "1", "--only", "empty"]
+    argv += ["--results", str(tmp_path)]
+    env = {**os.environ, **variables}
+    done = subprocess.run(argv, cwd=ROOT, env=env, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    values: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    values: dict[str, Any] = json.loads((tmp_path / "startup.json").read_text(encoding="utf-8"))
     return values
 
 
@@ -40,6 +42,6 @@ def test_one_round_measures_every_way_to_start(tmp_path: Path) -> None:
 
 def test_missing_pycriu_is_named(tmp_path: Path) -> None:
     """A directory without pycriu is no reason to stop, and none to be silent."""
-    values = measure(tmp_path, "--pycriu", str(tmp_path))
+    values = measure(tmp_path, PYCRIU=str(tmp_path))
     assert "pycriu" not in values["scenarios"]["empty"]["variants"]
     assert any(line.startswith("pycriu") for line in values["skipped"])

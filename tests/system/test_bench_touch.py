@@ -12,11 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_one_round_measures_every_way(tmp_path: Path) -> None:
     """Reading and writing is measured with each way to get memory."""
-    result = tmp_path / "touch.json"
-    argv = [sys.executable, ROOT / "benchmarks" / "touch.py", "--runs", "1", "--megabytes", "8", "--share", "100"]
-    done = subprocess.run([*map(str, argv), "--json", str(result)], check=False, capture_output=True, text=True)
+    argv = [sys.executable, "-m", "benchmarks.suite", "touch", "--runs", "1", "--megabytes", "8", "--share", "100"]
+    argv += ["--results", str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    jobs = json.loads(result.read_text(encoding="utf-8"))["jobs"]
+    jobs = json.loads((tmp_path / "touch.json").read_text(encoding="utf-8"))["jobs"]
     assert [(job["kind"], job["share"]) for job in jobs] == [("reads", 100), ("writes", 100)]
     for job in jobs:
         assert list(job["ways"]) == ["conventional", "copied", "mapped", "learned"]

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks.bars import BARS, Results, bars
-from benchmarks.pause import MOMENTS
-from benchmarks.readme import PARTS, fill
-from benchmarks.tables import pause
-from benchmarks.variants import ARITHMETIC, BARE, CONVENTIONAL, NATIVE, RAW, WARM
+from benchmarks.experiments.pause import MOMENTS
+from benchmarks.report import PARTS, fill, pause
+from benchmarks.ways import ARITHMETIC, BARE, CONVENTIONAL, NATIVE, RAW, WARM
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +31,7 @@ def results(directory: Path, empty_end: float, torch_first: float) -> Results:
         }
     }
     (directory / "startup.json").write_text(json.dumps(startup), encoding="utf-8")
-    return Results(directory)
+    return Results.read(directory)
 
 
 def moments(median: float) -> dict[str, dict[str, float]]:
@@ -56,14 +55,14 @@ def test_what_processors_allow_is_told_where_it_was_measured(tmp_path: Path, *, 
     if bounded:
         at_once[ARITHMETIC] = {"1": moments(30.0), "8": moments(126.0)}
     (tmp_path / "copies.json").write_text(json.dumps({"at_once": at_once}), encoding="utf-8")
-    (bar,) = [bar for bar in bars(Results(tmp_path)) if bar.met is not None]
+    (bar,) = [bar for bar in bars(Results.read(tmp_path)) if bar.met is not None]
     assert bar.met is False
     assert bar.measured == ("6 times (4.2 for arithmetic alone)" if bounded else "6 times")
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed(tmp_path: Path) -> None:
     """Every bar is in the table, whatever was measured."""
-    every = list(bars(Results(tmp_path)))
+    every = list(bars(Results.read(tmp_path)))
     assert [bar.name for bar in every] == list(BARS)
     assert {bar.verdict for bar in every} == {"not measured"}
 
@@ -88,6 +87,6 @@ def test_starts_after_a_pause_have_a_row_for_each_way(tmp_path: Path) -> None:
     times = {"median": 12.34, "low": 11.0, "high": 13.0}
     ways = {way: dict.fromkeys(MOMENTS, times) for way in (NATIVE, RAW)}
     (tmp_path / "pause.json").write_text(json.dumps({"pause": {"empty": ways}}), encoding="utf-8")
-    lines = pause(Results(tmp_path)).splitlines()
+    lines = pause(Results.read(tmp_path)).markdown().splitlines()
     assert lines[0] == "| first output, ms | after a pause | right after another |"
     assert lines[2:] == [f"| empty: {way} | 12.3 (11.0 to 13.0) | 12.3 (11.0 to 13.0) |" for way in (NATIVE, RAW)]

@@ -1,8 +1,7 @@
 """
-Measure how long programs take to their first output and to their end.
+Time programs to their first output and to their end, and summarize the times.
 
-Only the standard library is used, and little of it: the measuring process
-should be small and quiet.
+Only the standard library is used, and little of it: the measuring process should be small and quiet.
 """
 
 from __future__ import annotations
@@ -12,20 +11,21 @@ import select
 import signal
 import statistics
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-T = TypeVar("T")
-
+FIRST, END = "first_output_ms", "end_ms"
 TIMEOUT = 120.0  # seconds without any output after which a run has failed
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 class RunError(Exception):
     """A measured program did not do what it should."""
+
+
+class Unavailable(Exception):
+    """Something that a measurement needs is missing here; the message names it."""
 
 
 class Sample(NamedTuple):
@@ -55,70 +55,48 @@ class Summary(NamedTuple):
         return self.high - self.low
 
 
-def summarize(samples: Sequence[float]) -> Summary:
+def summarize(samples: Iterable[float]) -> Summary:
     """
-    Boil samples down to their median, quartiles and extremes.
+    Return the median, quartiles and extremes of samples.
 
-    The median and not the mean: a machine that is busy for a moment makes some
-    runs much slower and none faster.
-
-    Args:
-        samples: One measurement or more, in any order and unit.
-
-    Raises:
-        ValueError: There are no samples.
+    The median and not the mean: a machine that is busy for a moment makes some runs much slower and none faster.
     """
-    if not samples:
-        message = "no samples to summarize"
-        raise ValueError(message)
-    if len(samples) == 1:
-        low = median = high = samples[0]
+    ordered = sorted(samples)
+    if not ordered:
+        raise ValueError("no samples to summarize")
+    if len(ordered) == 1:
+        low = median = high = ordered[0]
     else:
-        low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return Summary(median, low, high, min(samples), max(samples), len(samples))
+        low, median, high = statistics.quantiles(ordered, n=4, method="inclusive")
+    return Summary(median, low, high, ordered[0], ordered[-1], len(ordered))
+
+
+def moments(samples: Sequence[Sample]) -> dict[str, Summary]:
+    """Return the summaries of the times to the first output and to the end."""
+    return {FIRST: summarize(sample.first for sample in samples), END: summarize(sample.end for sample in samples)}
 
 
 def ratio(slow: Summary, fast: Summary) -> float:
-    """
-    Return how many times faster one thing is than another, by their medians.
-
-    Args:
-        slow: The thing to be beaten.
-        fast: The thing that is to beat it.
-
-    Raises:
-        ValueError: The median of ``fast`` is not above zero.
-    """
+    """Return how many times faster one thing is than another, by medians, of which the latter's is above zero."""
     if fast.median <= 0:
-        message = f"no ratio to a median of {fast.median}"
-        raise ValueError(message)
+        raise ValueError(f"no ratio to a median of {fast.median}")
     return slow.median / fast.median
 
 
-def round_robin(items: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
-    """
-    Yield every item once in each round, beginning with the next one each time.
-
-    What disturbs the machine for a while then hits all items alike, and none
-    of them always follows the same other.
-
-    Args:
-        items: What to measure in turns.
-        rounds: How often each.
-    """
-    for number in range(rounds):
-        for offset in range(len(items)):
-            yield number, items[(number + offset) % len(items)]
+def plain(value: Any) -> Any:
+    """Return a value as JSON holds it, summaries as dictionaries."""
+    if isinstance(value, Summary):
+        return plain(value._asdict())
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
 
 
 def milliseconds(since: int) -> float:
-    """
-    Return the time that has passed.
-
-    Args:
-        since: An earlier ``time.clock_gettime_ns(time.CLOCK_MONOTONIC)``.
-    """
-    return (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - since) / 1e6
+    """Return the time since an earlier `time.monotonic_ns()`."""
+    return (time.monotonic_ns() - since) / 1e6
 
 
 def measure(
@@ -131,17 +109,16 @@ def measure(
     """
     Run a program and time its first byte of output and its end.
 
-    The first byte is seen by the read end of a pipe becoming readable. Standard
-    input is the null device; standard error is kept for the error message.
+    The first byte is seen by the read end of a pipe becoming readable. Standard input is the null device; standard
+    error is kept for the error message.
 
     Args:
         argv: The command; the first item is a path.
         env: Its environment; this process' by default.
-        copies: More fds for the program as pairs of an fd and its number there.
-            They are copied in order and after the standard ones, so that an fd
-            of 0, 1 or 2 means the program's own.
-        expect: What the output must begin with; None for a program that prints nothing, whose first output is then
-            taken to be its end.
+        copies: More fds for the program as pairs of an fd and its number there. They are copied in order and after the
+            standard ones, so that an fd of 0, 1 or 2 means the program's own.
+        expect: What the output must begin with; None for a program that prints nothing, whose end counts as its first
+            output.
 
     Raises:
         RunError: The program failed, printed something else, or hung.
@@ -156,7 +133,7 @@ def measure(
         pairs = [(null, STDIN), (write_end, STDOUT), (errors, STDERR), *copies]
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in pairs]
         environ = dict(os.environ if env is None else env)
-        start = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        start = time.monotonic_ns()
         try:
             pid = os.posix_spawn(argv[0], list(argv), environ, file_actions=actions)
         finally:
@@ -172,15 +149,7 @@ def measure(
 
 
 def failure(status: int, text: bytes, expect: str, errors: int) -> str:
-    """
-    Say what a program did instead of what it should.
-
-    Args:
-        status: Its exit status, negative for a signal.
-        text: Its output.
-        expect: What the output should begin with.
-        errors: A file that holds what it wrote to standard error.
-    """
+    """Return what a program did instead of what it should; `errors` holds its standard error."""
     size = os.fstat(errors).st_size
     said = os.pread(errors, 1000, max(0, size - 1000)).decode(errors="replace")
     lines = said.strip().splitlines() or ["nothing"]
@@ -188,18 +157,7 @@ def failure(status: int, text: bytes, expect: str, errors: int) -> str:
 
 
 def read_all(fd: int, pid: int, start: int) -> tuple[float | None, bytes]:
-    """
-    Read a pipe to its end and time the first byte.
-
-    Args:
-        fd: The pipe's read end.
-        pid: The process to kill when nothing comes for ``TIMEOUT`` seconds.
-        start: When the process was started, as for ``milliseconds``.
-
-    Returns:
-        Milliseconds until the first byte, None if there was none, and all
-        bytes.
-    """
+    """Return the ms from the start until the first byte of a pipe, if any, and all bytes; kill a process that hangs."""
     first = None
     text = bytearray()
     poller = select.poll()

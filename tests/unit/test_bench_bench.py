@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.budget import LEAST, Budget
-from benchmarks.common import RunError
-from benchmarks.frame import Frame, Options, Parser
+from benchmarks.bench import LEAST, Bench, Budget
+from benchmarks.measure import RunError
+from benchmarks.suite import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +26,9 @@ def slow() -> float:
     return 1.0
 
 
-def frame(*argv: str) -> Frame[Options]:
-    """Make the frame of a benchmark for a command line."""
-    return Frame(Parser("some.py", "Measure something.", runs=7).read(argv, Options()))
+def bench_of(*argv: str) -> Bench:
+    """Make what an experiment of 7 rounds measures with, for a command line."""
+    return Bench(parse(["touch", *argv]))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def frame(*argv: str) -> Frame[Options]:
 )
 def test_rounds_fit_into_the_time(argv: list[str], least: int, greatest: int) -> None:
     """Without a time there are as many rounds as asked for, else as many of these as fit, the same for each item."""
-    bench = frame(*argv)
+    bench = bench_of(*argv)
     found = bench.turns("something", {"a": slow, "b": slow})
     assert len(found["a"]) == len(found["b"])
     assert least <= len(found["a"]) <= greatest
@@ -55,7 +55,7 @@ def test_rounds_are_at_least_five_for_half_as_long_again() -> None:
     """Five rounds are made even if they take somewhat longer; when there is no time for these either, it is said."""
     enough = Budget(12, 8 * 2 * TURN)
     assert max(number for number, _ in enough.rounds("ab", 0) if slow()) + 1 >= LEAST
-    bench = frame("--runs", "12", "--minutes", str(3 * 2 * TURN / 60))
+    bench = bench_of("--runs", "12", "--minutes", str(3 * 2 * TURN / 60))
     found = bench.turns("something", {"a": slow, "b": slow})
     assert 1 <= len(found["a"]) < LEAST
     assert f"{LEAST - len(found['a'])} of {LEAST} rounds" in bench.skipped[-1]
@@ -93,10 +93,10 @@ def failing() -> Callable[[], float]:
 
 def test_what_fails_is_left_out_and_named(tmp_path: Path) -> None:
     """The others go on; JSON has the reason, the machine and the number of rounds."""
-    bench = frame("--runs", "2", "--json", str(tmp_path / "result.json"))
+    bench = bench_of("--runs", "2", "--results", str(tmp_path))
     assert bench.turns("something", {("one", 1): failing(), ("two", 2): lambda: 2.0}) == {("two", 2): [2.0, 2.0]}
     bench.write(values=[1])
-    written = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    written = json.loads((tmp_path / "touch.json").read_text(encoding="utf-8"))
     assert written["skipped"] == ["one, 1 of something: it has fallen over"]
     assert (written["runs"], written["values"]) == ("2", [1])
     assert written["machine"]["cores"] >= 1
@@ -106,5 +106,5 @@ def test_what_fails_is_left_out_and_named(tmp_path: Path) -> None:
 def test_senseless_numbers_are_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """None of them would measure anything."""
     with pytest.raises(SystemExit):
-        frame(*argv)
+        bench_of(*argv)
     assert argv[0] in capsys.readouterr().err

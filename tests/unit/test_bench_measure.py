@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.common import (
-    RunError,
-    Sample,
-    Summary,
-    measure,
-    ratio,
-    round_robin,
-    summarize,
-)
+from benchmarks.bench import round_robin
+from benchmarks.measure import RunError, Sample, Summary, measure, ratio, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

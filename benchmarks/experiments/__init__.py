@@ -1,0 +1,12 @@
+"""What is measured: a module for each table of docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from benchmarks.bench import Experiment
+from benchmarks.experiments import copies, growth, modes, pause, spawn, standby, startup, touch
+
+EXPERIMENTS: dict[str, Experiment] = {
+    module.__name__.rpartition(".")[2]: module.EXPERIMENT
+    for module in (startup, copies, growth, touch, standby, pause, modes, spawn)
+}
+"""In the order in which they are measured."""
