@@ -13,8 +13,6 @@ from typing import NamedTuple
 from benchmarks.machine import field
 from benchmarks.measure import TIMEOUT, RunError, Sample, milliseconds
 
-KILOBYTE = 1024
-
 
 class Weight(NamedTuple):
     """Bytes of memory that processes take."""
@@ -91,7 +89,5 @@ def family(pid: int) -> list[int]:
 def weight_of(pid: int) -> Weight:
     """Return what a process takes, which must be one's own unless one is root."""
     path = f"/proc/{pid}/smaps_rollup"
-    pss, clean, dirty = (
-        int(field(path, name).split()[0]) * KILOBYTE for name in ("Pss", "Private_Clean", "Private_Dirty")
-    )
+    pss, clean, dirty = (int(field(path, name).split()[0]) * 1024 for name in ("Pss", "Private_Clean", "Private_Dirty"))
     return Weight(pss, clean + dirty)

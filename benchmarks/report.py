@@ -38,8 +38,8 @@ class Table(NamedTuple):
 
     def rich(self, name: str) -> RichTable:
         """Return it as a terminal shows it, under the name where nothing else says what it is."""
-        title = (self.heads[0] or name).capitalize()
-        table = RichTable(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        title = self.heads[0] or name
+        table = RichTable(title=title[0].upper() + title[1:], box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for place, head in enumerate(self.heads):
             table.add_column(head, justify="right" if place else "left", min_width=0 if place else 12)
         for row in self.rows:
