@@ -33,9 +33,11 @@ static char *about(pid_t pid, const char *name, char *text, size_t size)
 pid_t lcp_pid_behind(int pidfd)
 {
 	char name[32], text[512];
+	pid_t pid;
 
 	snprintf(name, sizeof(name), "fdinfo/%d", pidfd);
-	return (pid_t)lcp_field_number(about(getpid(), name, text, sizeof(text)), "Pid", 10);
+	pid = (pid_t)lcp_field_number(about(getpid(), name, text, sizeof(text)), "Pid", 10);
+	return pid > 0 ? pid : 0; /* -1 once it has ended (fs/pidfs.c, pidfd_show_fdinfo) */
 }
 
 static int is_stopped(pid_t pid)

@@ -22,6 +22,20 @@ print(json.dumps([outputs, [copy.returncode for copy in copies]]))
 """
 
 
+RESTORE = """
+import sys
+from libcriu_py import CriuError, SnapshotError, restore
+try:
+    sys.exit(restore(sys.argv[1], sys.argv[2:]).wait())
+except CriuError as error:
+    print(f"libcriu-py: {error}", file=sys.stderr)
+    sys.exit(126 if isinstance(error, SnapshotError) else 125)
+"""
+"""
+Restores by the function of Python, whose reasons come with what to do, and ends with the statuses of the launcher.
+"""
+
+
 def both(dump: SelfDump, *args: str, **options: Any) -> list[Any]:
     """Restore two copies at once, and give what each has printed, read as JSON."""
     outputs, statuses = json.loads(dump.call(_BOTH, *args, **options).stdout)

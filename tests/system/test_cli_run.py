@@ -229,9 +229,8 @@ def test_conventional_start_of_a_program_that_checkpoints_itself(mode: Mode, pla
     elsewhere = place / "elsewhere"
     elsewhere.mkdir()
     mode.account.give(elsewhere)
-    for directory, launcher in ((place, "python"), (elsewhere, "python"), (place, "native"), (elsewhere, "native")):
-        env = {**os.environ, "LIBCRIU_PY_LAUNCHER": launcher, "PYTHONHASHSEED": "5"}
-        done = run(start, cwd=directory, env=env)
+    for directory in (place, elsewhere):
+        done = run(start, cwd=directory, env={**os.environ, "PYTHONHASHSEED": "5"})
         assert (done.returncode, done.stdout) == (4, "simulated ['a']\n"), done.stderr
         assert done.stderr.startswith("libcriu-py: starting conventionally: ")
     assert os.listdir(elsewhere) == []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.system import containers
+from tests.system import containers, copies
 from tests.system.privileges import write_program
 
 if TYPE_CHECKING:
@@ -39,12 +39,11 @@ class Built(NamedTuple):
 
     def run(self, *arguments: str, **limits: Any) -> subprocess.CompletedProcess[str]:
         """Start a container with it."""
-        argv = [self.account.python, "-m", "libcriu_py", "run", "--no-fallback", self.path, "--", *arguments]
-        env = {**self.env, "LIBCRIU_PY_LAUNCHER": "python"}  # the one whose reasons are complete
-        return containers.run([*map(str, argv)], account=self.account, env=env, **limits)
+        argv = [self.account.python, "-c", copies.RESTORE, self.path, *arguments]
+        return containers.run([*map(str, argv)], account=self.account, env=self.env, **limits)
 
     def run_native(self, *arguments: str, **limits: Any) -> subprocess.CompletedProcess[str]:
-        """Start a container with it by the launcher without an interpreter."""
+        """Start a container with it by the launcher itself."""
         argv = [self.account.native_launcher, "--no-fallback", str(self.path), "--", *arguments]
         return containers.run(argv, account=self.account, env=self.env, **limits)
 
@@ -238,8 +237,7 @@ def test_a_program_that_cannot_be_restored_starts_conventionally(request: pytest
     built: Built = request.getfixturevalue(who)
     marker = "conventional"
     argv = [built.account.python, "-m", "libcriu_py", "run", built.path, "--", marker]
-    env = {"LIBCRIU_PY_LAUNCHER": "python"}
-    done = containers.run([*map(str, argv)], account=built.account, env=env, seccomp="docker", masked=True)
+    done = containers.run([*map(str, argv)], account=built.account, seccomp="docker", masked=True)
     assert "starting conventionally: " in done.stderr
     # The program makes its checkpoint itself, and goes on there: conventionally there is nothing to be saved.
     assert "UnsupportedFeature" not in done.stderr

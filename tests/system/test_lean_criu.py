@@ -110,7 +110,7 @@ def faults(*argv: str) -> int:
 
 
 def test_programs_that_checkpoint_themselves(criu: Path, mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """Dump and copies, in each mode, with either launcher."""
+    """Dump and copies, in each mode."""
     with contextlib.ExitStack() as stack:
         directory = directory_of(mode.account)
         if mode.criu is None:
@@ -119,9 +119,8 @@ def test_programs_that_checkpoint_themselves(criu: Path, mode: Mode, directory_o
             used = stack.enter_context(capable_criu(mode.account, source=criu))
         env = {"LIBCRIU_PY_CRIU": str(used)}
         snapshot = take(mode, directory, env=env)
-        for launcher in ("python", "native"):
-            told = snapshot.report("x", input="here", env={**env, "LIBCRIU_PY_LAUNCHER": launcher})
-            assert (told["outcome"], told["argv"], told["stdin"]) == ("restored", [b"x".hex()], "here")
+        told = snapshot.report("x", input="here", env=env)
+        assert (told["outcome"], told["argv"], told["stdin"]) == ("restored", [b"x".hex()], "here")
 
 
 def test_a_program_at_the_same_addresses_is_restored(criu: Path, tmp_path: Path) -> None:

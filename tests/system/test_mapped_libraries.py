@@ -14,7 +14,7 @@ import pytest
 from tests.system.conftest import MODES, Mode
 from tests.system.mapped_programs import memory_of, take_mapped
 from tests.system.standby import TIMEOUT, descendants
-from tests.system.test_native_launcher import LAUNCHERS, Copies, read_line
+from tests.system.test_native_launcher import Copies, read_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,13 +66,12 @@ def without_execution(mode: Mode) -> Iterator[Path]:
     directory.rmdir()
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_code_from_the_snapshot(taken: SelfDump, launcher: str) -> None:
+def test_code_from_the_snapshot(taken: SelfDump) -> None:
     """Extension modules, callbacks that they make, and their data go on, and their code is in memory.img."""
     memory = memory_of(taken)
     assert memory["executable"]
     assert memory["owners"]["library file"] > 1 << 20
-    done = taken.run(env={"LIBCRIU_PY_LAUNCHER": launcher})
+    done = taken.run()
     assert done.stdout == "True False True\n", done.stderr
 
 
@@ -109,7 +108,7 @@ def test_a_profiler_finds_python(mode: Mode, directory_of: Directories) -> None:
     wait()
     """
     made = take_mapped(mode, directory_of(mode.account), code)
-    with Copies(mode, made.path, "native").start() as copy:
+    with Copies(mode, made.path).start() as copy:
         assert read_line(copy) == "ready"
         (pid,) = [pid for pid in descendants(copy.pid) if "memory.img" in Path(f"/proc/{pid}/maps").read_text()]
         shown = subprocess.run([PY_SPY, "dump", "--pid", str(pid)], check=False, capture_output=True, text=True)
@@ -128,14 +127,13 @@ def test_where_nothing_may_be_executed(mode: Mode, without_execution: Path) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_moved_to_where_nothing_may_be_executed(mode: Mode, without_execution: Path, launcher: str) -> None:
+def test_moved_to_where_nothing_may_be_executed(mode: Mode, without_execution: Path) -> None:
     """A snapshot with code that was moved to one is refused in a sentence, before anything is started."""
     directory = mode.account.directory()
     made = take_mapped(mode, directory, PROGRAM)
     moved = made._replace(path=without_execution / "moved")
     subprocess.run(["cp", "-a", made.path, moved.path], check=True)
-    done = moved.run(env={"LIBCRIU_PY_LAUNCHER": launcher})
+    done = moved.run()
     shutil.rmtree(directory)
     assert done.returncode == 126, done.stdout
     assert "is on a file system that is mounted noexec, from which the code of libraries cannot be" in done.stderr

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.system.copies import RESTORE
 from tests.system.privileges import capable_criu, run_with, write_program
 
 if TYPE_CHECKING:
@@ -79,13 +80,12 @@ class World:
     def restore(
         self, who: str, mode: str, snapshot: Path, *args: str, native: bool = False, **rights: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Restore a snapshot in a mode, by the launcher in Python or by the one without an interpreter."""
+        """Restore a snapshot in a mode, by the function of Python or by the launcher itself."""
         account = self.accounts[who]
-        launcher: list[str | Path] = [account.python, "-m", "libcriu_py", "run"]
+        start: list[str | Path] = [account.python, "-c", RESTORE, snapshot]
         if native:
-            launcher = [account.native_launcher]
-        env = {**self.env(mode), "LIBCRIU_PY_LAUNCHER": "python"}
-        return run_with(account, [*launcher, "--no-fallback", snapshot, "--", *args], env=env, **rights)
+            start = [account.native_launcher, "--no-fallback", snapshot, "--"]
+        return run_with(account, [*start, *args], env=self.env(mode), **rights)
 
 
 @pytest.fixture(scope="module")

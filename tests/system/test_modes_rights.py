@@ -231,7 +231,7 @@ def test_a_second_copy_with_the_same_pid_lives_beside_the_first(
 def test_root_may_do_without_the_unprivileged_mode(
     mode_named: Callable[[str], Mode], directory_of: Callable[[Account], Path]
 ) -> None:
-    """It holds for the dump and for each restore, by both launchers."""
+    """It holds for the dump and for each restore."""
     code = """
     import sys
     from libcriu_py import checkpoint
@@ -242,9 +242,8 @@ def test_root_may_do_without_the_unprivileged_mode(
     root = mode_named("root")
     dump = take(root, directory_of(root.account), code)
     assert json.loads((dump.path / "manifest.json").read_bytes())["restore_options"] == {"unprivileged": False}
-    for launcher in ("python", "native"):
-        done = dump.run("x", env={"LIBCRIU_PY_LAUNCHER": launcher})
-        assert done.stdout == "['x']\n", done.stderr
+    done = dump.run("x")
+    assert done.stdout == "['x']\n", done.stderr
 
 
 PROBES = """

@@ -1,4 +1,4 @@
-"""libcriu-py-run against the launcher that is written in Python: each behaviour with both, in each mode."""
+"""What libcriu-py-run does as a program, in each mode."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from tests.system.accounts import Account
 
-LAUNCHERS = ("python", "native")
 TIMEOUT = 60
 
 PROGRAM = """
@@ -125,22 +124,20 @@ class Copies(NamedTuple):
     Attributes:
         mode: How they are allowed, and whose they are.
         path: The snapshot.
-        launcher: "python" or "native".
     """
 
     mode: Mode
     path: Path
-    launcher: str
 
     @property
     def command(self) -> list[str]:
         """What starts a copy, up to options and snapshot."""
-        return launch(self.mode.account, self.launcher)
+        return launch(self.mode.account)
 
     @property
     def env(self) -> dict[str, str]:
         """The variables that belong to the command."""
-        return {**self.mode.env, "LIBCRIU_PY_LAUNCHER": self.launcher}
+        return self.mode.env
 
     def run(self, *args: str | bytes, options: tuple[str, ...] = ("--no-fallback",), **more: Any) -> Any:
         """Run a copy to its end; `more` are options of `run_as`."""
@@ -154,10 +151,8 @@ class Copies(NamedTuple):
         return popen_as(self.mode.account, argv, env=self.env, **settings)
 
 
-def launch(account: Account, launcher: str) -> list[str]:
-    """Return the command of a launcher, for an account that may have a package of its own."""
-    if launcher == "python":
-        return [str(account.python), "-m", "libcriu_py", "run"]
+def launch(account: Account) -> list[str]:
+    """Return the command of the launcher, for an account that may have a package of its own."""
     return [account.native_launcher]
 
 
@@ -180,10 +175,10 @@ def made(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> I
     shutil.rmtree(directory)
 
 
-@pytest.fixture(params=LAUNCHERS)
-def copies(request: pytest.FixtureRequest, made: tuple[Mode, Path]) -> Copies:
-    """Return a snapshot with each launcher."""
-    return Copies(*made, launcher=request.param)
+@pytest.fixture
+def copies(made: tuple[Mode, Path]) -> Copies:
+    """Return the snapshot of each mode."""
+    return Copies(*made)
 
 
 def read_line(process: subprocess.Popen[str]) -> str:
@@ -195,21 +190,17 @@ def read_line(process: subprocess.Popen[str]) -> str:
 # ---- what the program is given ---------------------------------------------
 
 
-def test_surroundings(made: tuple[Mode, Path]) -> None:
-    """Arguments, working directory, umask, ignored signals, environment and process group are the same with both."""
-    reports = []
-    for launcher in LAUNCHERS:
-        copies = Copies(*made, launcher=launcher)
-        env = {"ODD": os.fsdecode(b"\xff\xc3\xa4")}
-        start = shlex.join([*copies.command, "--no-fallback", str(copies.path), "--", "report", "ä\udcff", "--", ""])
-        line = f'trap "" HUP USR1 PIPE; umask 027; exec env --ignore-signal=CHLD {start}'
-        done = made[0].run(["/bin/sh", "-c", line], env={**copies.env, **env}, text=False)
-        assert (done.returncode, done.stderr) == (0, b"")
-        reports.append(json.loads(done.stdout))
-    assert reports[0] == reports[1]
-    argv, cwd, umask, ignored, odd, leads = reports[1]
+def test_surroundings(copies: Copies) -> None:
+    """Arguments, working directory, umask, ignored signals, environment and process group are the launcher's."""
+    env = {"ODD": os.fsdecode(b"\xff\xc3\xa4")}
+    start = shlex.join([*copies.command, "--no-fallback", str(copies.path), "--", "report", "ä\udcff", "--", ""])
+    line = f'trap "" HUP USR1 PIPE; umask 027; exec env --ignore-signal=CHLD {start}'
+    done = copies.mode.run(["/bin/sh", "-c", line], env={**copies.env, **env}, text=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    argv, cwd, umask, ignored, odd, leads = json.loads(done.stdout)
     assert [os.fsencode(word) for word in argv[1:]] == [b"report", b"\xc3\xa4\xff", b"--", b""]
-    assert (cwd, umask, ignored, odd, leads) == (str(made[0].account.home), 0o027, [1, 10, 13, 17], "ffc3a4", False)
+    home = str(copies.mode.account.home)
+    assert (cwd, umask, ignored, odd, leads) == (home, 0o027, [1, 10, 13, 17], "ffc3a4", False)
 
 
 def test_ten_thousand_arguments(copies: Copies) -> None:
@@ -264,11 +255,10 @@ print(os.readlink("/proc/self/fd/42"), os.path.exists("/proc/self/fd/43"), *text
 """
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_files_of_the_program_stay(own_account: Account, tmp_path: Path, launcher: str) -> None:
+def test_files_of_the_program_stay(own_account: Account, tmp_path: Path) -> None:
     """What the program has open is not replaced by an inherited descriptor, and no argument names the wrong file."""
     mode = Mode(MODES[0], MODES[0], own_account)
-    copies = Copies(mode, take(mode, tmp_path, OWN_FILE).path, launcher)
+    copies = Copies(mode, take(mode, tmp_path, OWN_FILE).path)
     start = shlex.join([*copies.command, str(copies.path), "--"])
     for line, said, complaint in (
         (f"{start} 42</ 43</", "/dev/null True\n", ""),
@@ -281,10 +271,8 @@ def test_files_of_the_program_stay(own_account: Account, tmp_path: Path, launche
         assert bool(done.stderr) == bool(complaint)
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_more_descriptors_than_a_copy_can_be_given(made: tuple[Mode, Path], launcher: str) -> None:
+def test_more_descriptors_than_a_copy_can_be_given(copies: Copies) -> None:
     """The program is started conventionally then, with all of them."""
-    copies = Copies(*made, launcher=launcher)
     line = 'for fd in {3..99} {101..254}; do eval "exec $fd</dev/null"; done; exec 5< <(printf five); exec '
     start = shlex.join([*copies.command, str(copies.path), "--", "read", "/dev/fd/5"])
     done = copies.mode.run(["/bin/bash", "-c", line + start], env=copies.env)
@@ -336,7 +324,7 @@ def test_scheduling_of_threads(own_account: Account, tmp_path: Path) -> None:
     nice, base = ["nice", "-n", "5"], os.nice(0)
     command = [own_account.python, "-m", "libcriu_py", "snapshot", "-o", tmp_path / "snap", tmp_path / "threads.py"]
     assert mode.run([*nice, *command]).returncode == 0
-    copies = Copies(mode, tmp_path / "snap", "native")
+    copies = Copies(mode, tmp_path / "snap")
     start = [*copies.command, "--no-fallback", copies.path]
     if os.geteuid() == 0:
         start[:0] = ["/usr/bin/unshare", "--pid", "--fork", "--mount-proc"]  # where nobody has the ids of its threads
@@ -379,9 +367,8 @@ def test_signals_are_passed_on(copies: Copies) -> None:
 
 
 @pytest.mark.parametrize("milliseconds", [0, 3, 8, 15, 25, 40])
-def test_signal_before_there_is_a_program(made: tuple[Mode, Path], milliseconds: int) -> None:
-    """SIGTERM ends the native launcher at whatever moment it comes, and nothing is left behind."""
-    copies = Copies(*made, launcher="native")
+def test_signal_before_there_is_a_program(copies: Copies, milliseconds: int) -> None:
+    """SIGTERM ends the launcher at whatever moment it comes, and nothing is left behind."""
     with copies.start("wait", "SIGTERM") as process:
         try:
             process.wait(milliseconds / 1000)
@@ -390,9 +377,8 @@ def test_signal_before_there_is_a_program(made: tuple[Mode, Path], milliseconds:
         assert process.wait(TIMEOUT) in {-signal.SIGTERM, 5}
 
 
-def test_interrupt_before_there_is_a_program(made: tuple[Mode, Path]) -> None:
+def test_interrupt_before_there_is_a_program(copies: Copies) -> None:
     """Ctrl-C ends a copy at whatever moment it comes, with the program's own end, and the snapshot stays."""
-    copies = Copies(*made, launcher="native")
     files = sorted(os.listdir(copies.path))
     for milliseconds in range(24):
         with copies.start("spin", process_group=0, stderr=subprocess.PIPE) as process:
@@ -404,9 +390,8 @@ def test_interrupt_before_there_is_a_program(made: tuple[Mode, Path]) -> None:
     assert sorted(os.listdir(copies.path)) == files
 
 
-def test_error_before_there_is_a_program(made: tuple[Mode, Path]) -> None:
+def test_error_before_there_is_a_program(copies: Copies) -> None:
     """What a copy cannot take over is left to the conventional start, and the snapshot stays."""
-    copies = Copies(*made, launcher="native")
     files = sorted(os.listdir(copies.path))
     done = copies.run(env={"PYTHONIOENCODING": "none-such"})
     assert done.returncode == 125
@@ -436,11 +421,11 @@ def test_two_at_once(copies: Copies) -> None:
 # ---- the terminal ----------------------------------------------------------
 
 
-@pytest.fixture(params=LAUNCHERS)
-def shell(request: pytest.FixtureRequest, tmp_path: Path, own_account: Account) -> Iterator[Terminal]:
+@pytest.fixture
+def shell(tmp_path: Path, own_account: Account) -> Iterator[Terminal]:
     """Yield an interactive shell in which $START starts a copy, as root where the tests have the rights."""
     mode = Mode(MODES[0], MODES[0], own_account)
-    copies = Copies(mode, make(mode, tmp_path), request.param)
+    copies = Copies(mode, make(mode, tmp_path))
     start = shlex.join([*copies.command, "--no-fallback", str(copies.path)])
     with Terminal.with_shell(env={**os.environ, **copies.env, "START": start}) as terminal:
         yield terminal
@@ -481,14 +466,14 @@ def test_background_job(shell: Terminal) -> None:
 # ---- conventional starts ---------------------------------------------------
 
 
-@pytest.fixture(name="broken", params=LAUNCHERS)
-def broken_fixture(request: pytest.FixtureRequest, made: tuple[Mode, Path]) -> Iterator[Copies]:
+@pytest.fixture(name="broken")
+def broken_fixture(made: tuple[Mode, Path]) -> Iterator[Copies]:
     """Yield a copy of the snapshot that may be broken."""
     mode, path = made
     directory = mode.account.directory()
     done = mode.run(["/bin/cp", "-a", path, directory / "snap"])
     assert done.returncode == 0
-    yield Copies(mode, directory / "snap", request.param)
+    yield Copies(mode, directory / "snap")
     shutil.rmtree(directory)
 
 
@@ -555,7 +540,7 @@ def test_conventional_program_gets_the_signals_and_streams(broken: Copies) -> No
 
 
 def test_limit_of_the_size_of_files(copies: Copies) -> None:
-    """Where the request is larger than a file may be, the program starts conventionally; no launcher dies of that."""
+    """Where the request is larger than a file may be, the program starts conventionally; nothing dies of that."""
     start = shlex.join([*copies.command, str(copies.path), "--", "count", "x" * 2000])
     done = copies.mode.run(["/bin/sh", "-c", f"ulimit -f 1; exec {start}"], env=copies.env)
     assert (done.returncode, done.stdout) == (0, "3\n")
@@ -631,7 +616,7 @@ def test_launch_script(made: tuple[Mode, Path]) -> None:
 
 
 def test_mapped_memory(broken: Copies) -> None:
-    """A snapshot whose memory is mapped is restored by both launchers; without that memory it is refused."""
+    """A snapshot whose memory is mapped is restored; without that memory it is refused."""
     code = """if True:
         import sys
         from libcriu_py.memory.optimize import optimize

@@ -53,6 +53,6 @@ def test_a_program_goes_on_when_all_of_it_was_let_go(
     """However long criu takes from one task to the next."""
     snapshot = take(mode, directory_of(mode.account), PROGRAMS[program]).path
     slow = Traced(tmp_path, delay=DELAY)
-    done = Copies(mode._replace(criu=slow.path), snapshot, "native").run()
+    done = Copies(mode._replace(criu=slow.path), snapshot).run()
     assert (done.returncode, done.stdout) == (0, "ended by 9\n"), done.stderr
     assert slow.said().count("PTRACE_DETACH") > 1

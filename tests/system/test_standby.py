@@ -34,24 +34,22 @@ class Runs(NamedTuple):
     Attributes:
         mode: How restores are allowed, and who starts them.
         path: The snapshot.
-        launcher: "python" or "native".
         pool: The pool.
     """
 
     mode: Mode
     path: Path
-    launcher: str
     pool: Pool
 
     @property
     def command(self) -> list[str]:
         """What starts the program, up to its arguments."""
-        return [*launch(self.mode.account, self.launcher), "--no-fallback", str(self.path), "--"]
+        return [*launch(self.mode.account), "--no-fallback", str(self.path), "--"]
 
     @property
     def env(self) -> dict[str, str]:
         """The variables that belong to the command."""
-        return {**self.mode.env, "LIBCRIU_PY_LAUNCHER": self.launcher}
+        return self.mode.env
 
     def start(self, *argv: str, **settings: Any) -> subprocess.Popen[Any]:
         """Start a command without a terminal, its streams pipes."""
@@ -64,10 +62,6 @@ class Runs(NamedTuple):
         process = self.start(*argv, **settings)
         out, err = process.communicate(data, TIMEOUT)
         return process.returncode, out, err
-
-
-PAIRS = [(mode, "native") for mode in MODES] + [(MODES[0], "python")]
-"""The modes and launchers that are tried together."""
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +80,18 @@ def own_made(made: dict[str, tuple[Mode, Path]]) -> tuple[Mode, Path]:
     return made[MODES[0]]
 
 
-@pytest.fixture(params=PAIRS, ids="-".join)
+@pytest.fixture(params=MODES)
 def runs(request: pytest.FixtureRequest, made: dict[str, tuple[Mode, Path]]) -> Iterator[Runs]:
     """Yield a pool in each mode."""
-    mode, launcher = request.param
-    with Pool(*made[mode], size=1) as pool:
-        yield Runs(*made[mode], launcher, pool)
+    with Pool(*made[request.param], size=1) as pool:
+        yield Runs(*made[request.param], pool)
 
 
 @pytest.fixture
 def own_runs(own_made: tuple[Mode, Path]) -> Iterator[Runs]:
     """Yield a pool in the first mode."""
     with Pool(*own_made, size=1) as pool:
-        yield Runs(*own_made, "native", pool)
+        yield Runs(*own_made, pool)
 
 
 # ---- as restored -----------------------------------------------------------
@@ -138,15 +131,15 @@ def taken_by(pool: Pool, run: Callable[[], Result]) -> Result:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("name", "launcher"), PAIRS)
-def test_results_are_those_of_restores(made: dict[str, tuple[Mode, Path]], name: str, launcher: str) -> None:
+@pytest.mark.parametrize("name", MODES)
+def test_results_are_those_of_restores(made: dict[str, tuple[Mode, Path]], name: str) -> None:
     """What a program is given, says and ends with is the same, and each run has taken a copy."""
     mode, path = made[name]
-    commands = scenes(shlex.join([*launch(mode.account, launcher), "--no-fallback", str(path), "--"]))
+    commands = scenes(shlex.join([*launch(mode.account), "--no-fallback", str(path), "--"]))
 
     def run(line: str, data: bytes) -> Result:
         settings: dict[str, Any] = {"input": data, "text": False, "start_new_session": True}
-        done = mode.run(["/bin/sh", "-c", line], env={"LIBCRIU_PY_LAUNCHER": launcher}, **settings)
+        done = mode.run(["/bin/sh", "-c", line], **settings)
         return done.returncode, done.stdout, done.stderr
 
     restored = [run(*command) for command in commands]
@@ -249,7 +242,7 @@ def test_who_differs_restores(own_runs: Runs, what: str) -> None:
 def test_limits(own_made: tuple[Mode, Path]) -> None:
     """A copy can lower its limits but not raise them: who has higher ones than the pool restores."""
     mode, path = own_made
-    report = shlex.join([*launch(mode.account, "native"), "--no-fallback", str(path), "--", "report"])
+    report = shlex.join([*launch(mode.account), "--no-fallback", str(path), "--", "report"])
     with Pool(mode, path, size=1, prefix=["/usr/bin/prlimit", "--nofile=5000"]) as pool:
         for hard, served in ((6000, 0), (5000, 1), (4000, 2)):
             pool.stock()
@@ -272,7 +265,7 @@ def test_other_mode_restores(own_runs: Runs) -> None:
 def test_terminal(own_made: tuple[Mode, Path]) -> None:
     """A program in a terminal is restored there, also from a pipe, unless the pool is told otherwise."""
     mode, path = own_made
-    start = shlex.join([*launch(mode.account, "native"), "--no-fallback", str(path), "--"])
+    start = shlex.join([*launch(mode.account), "--no-fallback", str(path), "--"])
     env = {**os.environ, **mode.env, "START": start}
     for allow, served in (([], 0), (["terminal"], 1)):
         with Pool(mode, path, size=1, allow=allow) as pool, Terminal.with_shell(env=env) as terminal:
@@ -286,7 +279,7 @@ def test_terminal(own_made: tuple[Mode, Path]) -> None:
 def test_ctrl_c_reaches_a_copy_without_the_terminal(own_made: tuple[Mode, Path]) -> None:
     """Where the pool is allowed to serve programs of a terminal, Ctrl-C and Ctrl-Z are passed on."""
     mode, path = own_made
-    start = shlex.join([*launch(mode.account, "native"), "--no-fallback", str(path), "--"])
+    start = shlex.join([*launch(mode.account), "--no-fallback", str(path), "--"])
     env = {**os.environ, **mode.env, "START": start}
     with Pool(mode, path, size=1, allow=["terminal"]) as pool, Terminal.with_shell(env=env) as terminal:
         pool.stock()

@@ -53,14 +53,14 @@ def snapshot_fixture(mode: Mode) -> Iterator[Path]:
 
 def run(mode: Mode, snapshot: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Start the program by the native launcher, without a terminal, and wait for its end."""
-    argv = [*launch(mode.account, "native"), "--no-fallback", snapshot, "--", *args]
+    argv = [*launch(mode.account), "--no-fallback", snapshot, "--", *args]
     done: subprocess.CompletedProcess[str] = mode.run(argv, start_new_session=True)
     return done
 
 
 def start(mode: Mode, snapshot: Path, *args: str) -> subprocess.Popen[str]:
     """Start the program so, its input and output pipes."""
-    argv = [*launch(mode.account, "native"), "--no-fallback", snapshot, "--", *args]
+    argv = [*launch(mode.account), "--no-fallback", snapshot, "--", *args]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     return popen_as(mode.account, argv, env=mode.env, text=True, start_new_session=True, **pipes)
 
@@ -239,7 +239,7 @@ with StandbyPool(sys.argv[1], size=2) as pool:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_copies_see_what_is_mounted_while_they_wait(mode: Mode, snapshot: Path, tmp_path: Path) -> None:
     """Where new mounts do not reach the namespace of a copy, that copy is not given away."""
-    launcher = [*launch(mode.account, "native"), "--no-fallback", snapshot, "--", "listing", tmp_path]
+    launcher = [*launch(mode.account), "--no-fallback", snapshot, "--", "listing", tmp_path]
     argv = ["/usr/bin/unshare", "--mount", sys.executable, "-c", MOUNTS, snapshot, tmp_path, *launcher]
     done = mode.run(argv, start_new_session=True)
     assert done.returncode == 0, done.stderr

@@ -63,17 +63,16 @@ def report(snapshot: SelfDump, *args: str, **env: str) -> dict[str, Any]:
 
 
 def test_learned_pages_are_there(mode: Mode, directory_of: Directories) -> None:
-    """Copies take hardly a fault where the run to learn from wrote, and have the same memory, by either launcher."""
+    """Copies take hardly a fault where the run to learn from wrote, and have the same memory."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
     pages = MEGABYTES << 8
     assert report(snapshot, "100")["faults"] > pages * 0.9
     done = learn(snapshot, "100")
     assert done.returncode == 0, done.stderr
     assert "working set: " in done.stdout
-    for launcher in ("python", "native"):
-        said = report(snapshot, "100", LIBCRIU_PY_LAUNCHER=launcher)
-        assert said["faults"] < pages * 0.1
-        assert said["same"]
+    said = report(snapshot, "100")
+    assert said["faults"] < pages * 0.1
+    assert said["same"]
     assert memory_of(snapshot)["working_set"]["ahead"] > (MEGABYTES << 20) * 0.9
     shown = mode.run([mode.account.python, "-m", "libcriu_py", "inspect", "--verify", snapshot.path])
     assert shown.returncode == 0, shown.stdout
