@@ -40,8 +40,10 @@ elif word == "background":
 elif word == "wait":
     print("ready", flush=True)
     signal.pause()
-elif word == "kill-me-before-ready":
-    pass
+elif word == "let-go":
+    os.close(int(sys.argv[2]))
+    print("ready", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -238,3 +240,93 @@ with ThreadPoolExecutor(4) as executor:
 """
     )
     assert obedient.call(code).stdout == "[0, 1, 2, 3, 4, 5, 6, 7]\n"
+
+
+def test_status_where_ends_of_children_are_ignored(obedient: SelfDump) -> None:
+    """It comes from the launcher, and not from the kernel, which tells of no child then."""
+    code = (
+        PROLOGUE
+        + """
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print([restore(snap, ["exit", "7"]).wait(), restore(snap, ["die", "9"]).wait()])
+"""
+    )
+    assert obedient.call(code).stdout == "[7, -9]\n"
+
+
+def test_nobody_else_holds_what_a_copy_was_given(obedient: SelfDump) -> None:
+    """A pipe that was passed on, and stdout, end when the program closes them."""
+    code = (
+        PROLOGUE
+        + """
+reading, writing = os.pipe()
+with restore(snap, ["let-go", str(writing)], stdin=PIPE, stdout=PIPE, pass_fds=[writing]) as process:
+    os.close(writing)
+    assert process.stdout.readline() == b"ready\\n"
+    assert os.read(reading, 1) == b""
+    assert process.poll() is None
+    process.stdin.close()
+    assert process.stdout.read() == b""
+print(process.returncode)
+"""
+    )
+    assert obedient.call(code).stdout == "0\n"
+
+
+def test_a_killed_launcher_takes_its_copy_along(obedient: SelfDump) -> None:
+    """The copy is gone when that is told, and its streams are closed."""
+    code = (
+        PROLOGUE
+        + """
+with restore(snap, ["wait"], stdout=PIPE) as process:
+    process.stdout.readline()
+    pidfd = os.dup(process.pidfd)
+    (launcher,) = map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())
+    os.kill(launcher, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except ProcessLookupError:
+        print(process.stdout.read())
+"""
+    )
+    assert obedient.call(code).stdout == "b''\n"
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_copy_dies_with_its_caller_if_asked_to(obedient: SelfDump, dies: bool) -> None:  # noqa: FBT001
+    """With the process, that is: the thread that has started it may end, and so may what is known of it in Python."""
+    code = (
+        PROLOGUE
+        + """
+import threading
+kept, end = os.pipe()
+feed, hold = os.pipe()
+caller = os.fork()
+if caller == 0:
+    os.close(kept), os.close(hold)
+    started = []
+    def start():
+        dies = sys.argv[2] == "True"
+        process = restore(snap, ["wait"], stdin=feed, stdout=PIPE, pass_fds=[end], die_with_caller=dies)
+        process.stdout.readline()
+        started.append(process.pid)
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    os.kill(started[0], 0)
+    os.write(end, b"%d" % started[0])
+    signal.pause()
+os.close(end)
+pid = int(os.read(kept, 100))
+os.kill(caller, signal.SIGKILL)
+os.waitpid(caller, 0)
+poller = select.poll()
+poller.register(kept, select.POLLIN)
+print(bool(poller.poll(20_000 if sys.argv[2] == "True" else 500)))
+if sys.argv[2] == "False":
+    os.kill(pid, signal.SIGKILL)
+print(os.read(kept, 1))
+"""
+    ).replace("import os,", "import os, select,")
+    assert obedient.call(code, str(dies)).stdout == f"{dies}\nb''\n"
