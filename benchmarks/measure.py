@@ -1,5 +1,5 @@
 """
-Time programs to their first output and to their end, and summarize the times.
+Time programs to their first output and to their end, and summarise the times.
 
 Only the standard library is used, and little of it: the measuring process should be small and quiet.
 """

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from libcriu_py.copies import order as orders
 from libcriu_py.errors import RestoreError
+from libcriu_py.linux import support
 from libcriu_py.snapshot.request import ERROR, READY, STARTED
 
 if TYPE_CHECKING:
@@ -35,30 +36,13 @@ def leave(launcher: int, status: int = -1) -> None:
     _left.append((launcher, status))
 
 
-def reap(pid: int, *, wait: bool = True) -> bool:
-    """
-    Reap a child.
-
-    Args:
-        pid: The child.
-        wait: Whether to wait for its end.
-
-    Returns:
-        Whether it is gone.
-    """
-    try:
-        return os.waitpid(pid, 0 if wait else os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return True  # SIGCHLD is ignored here, or somebody waited for every child
-
-
 def _reap_left() -> None:
     for _ in range(len(_left)):
         try:
             launcher, status = _left.pop(0)
         except IndexError:
             return  # another thread was faster
-        if not reap(launcher, wait=False):
+        if not support.reap(launcher, wait=False):
             _left.append((launcher, status))
         elif status >= 0:
             os.close(status)
@@ -176,7 +160,7 @@ class RestoredProcess(Popen):
         if lingering:
             leave(self._launcher)  # it stays for what the program left running
         elif self._launcher:
-            reap(self._launcher)
+            support.reap(self._launcher, wait=True)
 
     def poll(self) -> int | None:
         """Return the exit status if the process has ended (negative: killed by that signal), else None."""

@@ -182,19 +182,19 @@ def first_news(channel: int) -> tuple[Event, int]:
     return news, supervisor
 
 
-def reap(supervisor: int, *, wait: bool) -> bool:
+def reap(child: int, *, wait: bool) -> bool:
     """
-    Reap a supervisor, a child of this process.
+    Reap a child of this process.
 
     Args:
-        supervisor: Its pid.
+        child: Its pid.
         wait: Whether to wait for its end.
 
     Returns:
         Whether it is gone.
     """
     try:
-        pid, _ = os.waitpid(supervisor, 0 if wait else os.WNOHANG)
+        pid, _ = os.waitpid(child, 0 if wait else os.WNOHANG)
     except ChildProcessError:
         return True  # SIGCHLD is ignored here, or somebody waited for every child
     return pid != 0
