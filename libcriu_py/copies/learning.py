@@ -50,7 +50,8 @@ def learn(
     snapshot = _open(path)
     with _beside(snapshot) as scratch:
         # A snapshot of its own, in which no page is copied ahead, which would look as if the program had written to it.
-        bare = Snapshot(scratch, snapshot.manifest)
+        _describe(snapshot, scratch)
+        bare = Snapshot.open(scratch)
         written = working_set.common([_observe(bare, argv, mode) for argv in runs])
         ranges = working_set.choose(written)
         working_set.write(os.path.join(scratch, WORKING_SET), ranges)
@@ -87,11 +88,14 @@ def _beside(snapshot: Snapshot) -> Iterator[str]:
         shutil.rmtree(scratch)
 
 
-def _describe(snapshot: Snapshot, directory: str, described: Mapping[str, Any]) -> None:
-    """Write the manifest of such a directory, which is that of the snapshot but for the working set."""
+def _describe(snapshot: Snapshot, directory: str, described: Mapping[str, Any] | None = None) -> None:
+    """Write the manifest of such a directory: that of the snapshot, with this working set, or none."""
     # The other files are linked, and keep their digests: one that was damaged must not be taken for sound.
-    files = {**snapshot.manifest["files"], WORKING_SET: file_entry(os.path.join(directory, WORKING_SET))}
-    memory = {**snapshot.manifest["memory"], "working_set": described}
+    files = {name: entry for name, entry in snapshot.manifest["files"].items() if name != WORKING_SET}
+    memory = {name: value for name, value in snapshot.manifest["memory"].items() if name != "working_set"}
+    if described is not None:
+        files[WORKING_SET] = file_entry(os.path.join(directory, WORKING_SET))
+        memory["working_set"] = described
     write_manifest(directory, {**snapshot.manifest, "memory": memory, "files": dict(sorted(files.items()))})
 
 

@@ -76,7 +76,8 @@ async def main():
     told = {}
     async with RestorePool(sys.argv[1], ["ready"], size=1) as pool:
         await ready(pool)
-        waiting = [pid for pid in processes()[1:] if "supervisor" not in Path(f"/proc/{pid}/comm").read_text()]
+        others = {"lcp-supervisor\\n", "libcriu-py-run\\n"}
+        waiting = [pid for pid in processes()[1:] if Path(f"/proc/{pid}/comm").read_text() not in others]
         for pid in waiting:
             os.kill(pid, signal.SIGKILL)
         while set(waiting) & set(processes()):
