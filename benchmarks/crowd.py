@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
-import subprocess
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.machine import field
-from benchmarks.measure import TIMEOUT, RunError, Sample, milliseconds
+from benchmarks.measure import STDIN, STDOUT, TIMEOUT, RunError, Sample, milliseconds
 
 
 class Weight(NamedTuple):
@@ -28,7 +29,7 @@ class Crowd:
 
     def __init__(self, argv: Sequence[str], count: int, env: Mapping[str, str], expect: str) -> None:
         """Describe them, with what the output of each must begin with; nothing is started yet."""
-        self.argv = argv
+        self.argv = list(argv)
         self.count = count
         self.env = env
         self.expect = expect.encode()
@@ -36,44 +37,63 @@ class Crowd:
     def time(self) -> Sample:
         """Start them with nothing to wait for, and return the ms until all had printed, and until all had ended."""
         with ExitStack() as stack:
+            null = os.open(os.devnull, os.O_RDONLY)
+            stack.callback(os.close, null)
             start = time.monotonic_ns()
-            processes = self.start(subprocess.DEVNULL, stack)
+            pids = self.start(null, stack)
             first = milliseconds(start)
-            reap(processes)
+            reap(pids)
             return Sample(first, milliseconds(start))
 
     def weigh(self) -> Weight:
         """Start them, and add up their memory while all wait."""
         with ExitStack() as stack:
-            processes = self.start(subprocess.PIPE, stack)
-            weights = [weight_of(pid) for process in processes for pid in family(process.pid)]
-            reap(processes)
+            theirs, ours = os.pipe()
+            stack.callback(os.close, theirs)
+            with os.fdopen(ours, "wb"):
+                pids = self.start(theirs, stack)
+                weights = [weight_of(pid) for first in pids for pid in family(first)]
+            reap(pids)
             return Weight(sum(weight.pss for weight in weights), sum(weight.private for weight in weights))
 
-    def start(self, stdin: int, stack: ExitStack) -> list[subprocess.Popen[bytes]]:
-        """Start them all, and wait until each has printed; the stack ends those that are left."""
-        processes: list[subprocess.Popen[bytes]] = []
+    def start(self, stdin: int, stack: ExitStack) -> list[int]:
+        """Start them all, wait until each has printed, and return their pids; the stack ends those that are left."""
+        pids: list[int] = []
+        outputs = []
+        stack.callback(kill, pids)
         for _ in range(self.count):
-            process = subprocess.Popen(self.argv, env=self.env, stdin=stdin, stdout=subprocess.PIPE, bufsize=0)
-            processes.append(stack.enter_context(process))
-            stack.callback(process.kill)
-        for process in processes:
-            if process.stdout is None or not select.select([process.stdout], [], [], TIMEOUT)[0]:
+            output, write_end = os.pipe()
+            stack.callback(os.close, output)
+            outputs.append(output)
+            actions = [(os.POSIX_SPAWN_DUP2, stdin, STDIN), (os.POSIX_SPAWN_DUP2, write_end, STDOUT)]
+            try:
+                pids.append(os.posix_spawn(self.argv[0], self.argv, self.env, file_actions=actions))
+            finally:
+                os.close(write_end)
+        for output in outputs:
+            if not select.select([output], [], [], TIMEOUT)[0]:
                 raise RunError(f"one of {self.count} has printed nothing for {TIMEOUT:.0f} s")
-            text = process.stdout.read(65536)
+            text = os.read(output, 65536)
             if not text.startswith(self.expect):
                 raise RunError(f"output {text[:80]!r} instead of {self.expect!r}")
-        return processes
+        return pids
 
 
-def reap(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Let processes go on, and wait for all their ends; raise RunError if one failed."""
-    for process in processes:
-        if process.stdin is not None:
-            process.stdin.close()
-    statuses = {process.wait() for process in processes}
+def reap(pids: list[int]) -> None:
+    """Wait for the ends of all processes, and forget them; raise RunError if one failed."""
+    statuses = set()
+    while pids:
+        statuses.add(os.waitstatus_to_exitcode(os.waitpid(pids[-1], 0)[1]))
+        pids.pop()
     if statuses != {0}:
         raise RunError(f"they ended with {sorted(statuses)}")
+
+
+def kill(pids: list[int]) -> None:
+    """End processes."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def family(pid: int) -> list[int]:
@@ -87,7 +107,10 @@ def family(pid: int) -> list[int]:
 
 
 def weight_of(pid: int) -> Weight:
-    """Return what a process takes, which must be one's own unless one is root."""
-    path = f"/proc/{pid}/smaps_rollup"
-    pss, clean, dirty = (int(field(path, name).split()[0]) * 1024 for name in ("Pss", "Private_Clean", "Private_Dirty"))
-    return Weight(pss, clean + dirty)
+    """Return what a process takes, which must be one's own unless one is root; nothing where it has ended."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup")
+        pss, *private = (int(field(rollup, name).split()[0]) for name in ("Pss", "Private_Clean", "Private_Dirty"))
+    except (FileNotFoundError, ProcessLookupError):
+        return Weight(0, 0)
+    return Weight(pss * 1024, sum(private) * 1024)

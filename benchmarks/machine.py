@@ -21,7 +21,7 @@ PACKAGES = ("libcriu_py", "cffi", "fastapi", "numpy", "pandas", "pydantic", "sci
 TUNING = ("OMP_", "GOMP_", "MKL_", "OPENBLAS_", "NVPL_", "MALLOC_", "PYTHON")
 
 
-def field(path: str, name: str) -> str:
+def field(path: str | Path, name: str) -> str:
     """Return the first value of a name in a file of `name: value` lines such as /proc/meminfo, empty if none."""
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")

@@ -30,7 +30,7 @@ class Table(NamedTuple):
     skipped: Sequence[str] = ()
     """What was left out, and why."""
 
-    def markdown(self) -> str:
+    def __str__(self) -> str:
         """Return it as a document has it."""
         lines = [self.heads, ["---", *("---:" for _ in self.heads[1:])], *self.rows]
         table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
@@ -57,11 +57,6 @@ def cell(summary: dict[str, float] | None) -> str:
     if summary is None:
         return ""
     return f"{number(summary['median'])} ({number(summary['low'])} to {number(summary['high'])})"
-
-
-def way_label(way: str) -> str:
-    """Return how tables call a way to start."""
-    return WAYS[way].label if way in WAYS else way
 
 
 def about(results: Results, *, short: bool) -> str:
@@ -110,7 +105,7 @@ def starts(results: Results, moment: str) -> Table:
     scenarios = results.get("startup", "scenarios")
     ways = [name for name in WAYS if any(name in scenario["variants"] for scenario in scenarios.values())]
     rows = [
-        [way_label(way), *(cell(scenario["variants"].get(way, {}).get(moment)) for scenario in scenarios.values())]
+        [WAYS[way].label, *(cell(scenario["variants"].get(way, {}).get(moment)) for scenario in scenarios.values())]
         for way in ways
     ]
     skipped = results.files["startup"].get("skipped", []) if moment == END else ()
@@ -149,7 +144,7 @@ def copies(results: Results) -> Table:
             for count in counts
         ]
         weights = [number(sizes[name][key] / MEGA) for key in ("alone", "one_of_many", "private")]
-        rows.append([way_label(name), *cells, *weights])
+        rows.append([WAYS[name].label, *cells, *weights])
     heads = ["all first outputs / all ended, ms", *(f"{count} at once" for count in counts)]
     heads += ["MB: PSS of one alone", f"of one of {results.get('copies', 'weighed')}", "of that, its own"]
     return Table(heads, rows, results.get("copies", "skipped"))
@@ -232,17 +227,12 @@ TABLES: dict[str, tuple[str, Callable[[Results], Table]]] = {
 """The tables of docs/benchmarks.md by the names of their marks, with the experiments."""
 
 
-def markdown(part: Callable[[Results], Table], results: Results) -> str:
-    """Return a table as a document has it."""
-    return part(results).markdown()
-
-
-PARTS: dict[str, dict[str, Callable[[Results], str]]] = {
-    "README.md": {"times": lambda results: main_table(results).markdown() + "\n" + about(results, short=True)},
+PARTS: dict[str, dict[str, Callable[[Results], object]]] = {
+    "README.md": {"times": lambda results: f"{main_table(results)}\n{about(results, short=True)}"},
     "docs/benchmarks.md": {
         "machine": partial(about, short=False),
-        "bars": partial(markdown, bar_table),
-        **{name: partial(markdown, table) for name, (_, table) in TABLES.items()},
+        "bars": bar_table,
+        **{name: table for name, (_, table) in TABLES.items()},
     },
 }
 """What is written between which marks of which file."""
@@ -265,7 +255,7 @@ def rewrite(results: Results, root: Path) -> int:
         text = path.read_text(encoding="utf-8")
         for part, write in parts.items():
             try:
-                text = fill(text, part, write(results))
+                text = fill(text, part, str(write(results)))
             except Missing:
                 print(f"{name}: {part} was not measured, and stays as it is", file=sys.stderr)
             except ValueError as error:

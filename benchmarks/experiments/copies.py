@@ -1,9 +1,8 @@
 """
 Start several copies of a torch program at once, and weigh them.
 
-How long it takes until each of 1, 4, 8, 16 and 64 has printed its first output, and until all have ended; and what one
-of them takes of the memory while all wait. A program that does nothing but compute, in one thread, for about as long as
-a copy takes, says what the processors allow.
+A program that does nothing but compute, in one thread, for about as long as a copy takes, says what the processors
+allow.
 """
 
 from __future__ import annotations

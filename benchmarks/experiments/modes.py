@@ -1,8 +1,7 @@
 """
 Compare the privilege modes: launch to first output, for each mode that works.
 
-Which modes that are depends on who runs it: root has `root` and `rootless`, an ordinary account `rootless` and, once
-`libcriu-py setup` was used for its group or LIBCRIU_PY_CRIU names a criu with file capabilities, `capability`.
+Which those are depends on who runs it (docs/unprivileged.md).
 """
 
 from __future__ import annotations

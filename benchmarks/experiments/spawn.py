@@ -1,9 +1,7 @@
 """
 Count how many copies of a ready program can be spawned a second.
 
-`libcriu_py.copies.restore` is compared with a conventional start by `subprocess`, with the commands, and with
-multiprocessing's forkserver that has the modules imported: one copy after the other, and several at once. Each copy
-prints its line and ends.
+They are started one after the other, and several at once; each prints its line and ends.
 """
 
 from __future__ import annotations

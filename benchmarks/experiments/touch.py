@@ -28,7 +28,7 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
     program = str(scenario.program)
     jobs = [(kind, share) for kind in ("reads", "writes") for share in bench.options.shares]
     arguments = {job: [str(bench.options.megabytes), *map(str, job)] for job in jobs}
-    starts = {}
+    argvs = {}
     with bench.console.status("snapshots"):
         for name, memory in ((COPIED, "copy"), (MAPPED, "auto")):
             words = ("--self", "-o", str(directory / name), program, *arguments[jobs[0]])
@@ -39,18 +39,12 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
             shutil.copytree(directory / MAPPED, learned, copy_function=os.link)
             run_command("optimize", "--learn-pages", " ".join(arguments[job]), str(learned))
             snapshots = {COPIED: directory / COPIED, MAPPED: directory / MAPPED, LEARNED: learned}
-            starts[job, CONVENTIONAL] = [sys.executable, program]
+            argvs[job, CONVENTIONAL] = [sys.executable, program]
             for name, snapshot in snapshots.items():
-                starts[job, name] = [command("libcriu-py-run"), "--no-fallback", str(snapshot), "--"]
-    env = environment()
-    samples = bench.turns(
-        scenario.label,
-        {
-            (*job, way): partial(measure, [*argv, *arguments[job]], env=env, expect=scenario.expect)
-            for (job, way), argv in starts.items()
-        },
-        budget=budget,
-    )
+                argvs[job, name] = [command("libcriu-py-run"), "--no-fallback", str(snapshot), "--"]
+    start = partial(measure, env=environment(), expect=scenario.expect)
+    starts = {(*job, way): partial(start, [*argv, *arguments[job]]) for (job, way), argv in argvs.items()}
+    samples = bench.turns(scenario.label, starts, budget=budget)
     return [
         {
             "kind": kind,

@@ -96,10 +96,8 @@ def start_peer(
     for left in reversed(range(TRIES)):
         ours, theirs = socketpair()
         send_request(ours, request, [])
-        given = {
-            SLOT_FDS["request"]: theirs,
-            IMAGES_FD: os.open(snapshot.directory / "images", os.O_RDONLY | os.O_DIRECTORY),
-        }
+        images = os.open(snapshot.directory / "images", os.O_RDONLY | os.O_DIRECTORY)
+        given = {SLOT_FDS["request"]: theirs, IMAGES_FD: images}
         if snapshot.memory_key is not None:
             given[MEMORY_FD] = os.open(snapshot.directory / "memory.img", os.O_RDONLY)
         copies = [(number, SLOT_FDS[name]) for number, name in enumerate(("stdin", "stdout", "stderr"))]

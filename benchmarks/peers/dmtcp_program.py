@@ -1,8 +1,7 @@
 """
-Import a program, wait to be checkpointed, and run it in each restarted copy.
+Import a program, make the file READY, wait to be checkpointed, and run it in each restarted copy, when there is a GO.
 
-`dmtcp_program.py PROGRAM READY GO`: the file READY is made when the imports are done; when there is a file GO, the
-program runs. DMTCP checkpoints from outside, at any time.
+DMTCP checkpoints from outside, at any time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
 Time processes that come from a parent which has everything imported.
 
-Unlike a command these cannot be started by whoever likes: one parent stays, with its memory, and its children are what
-it is. They are the floor for what a start can cost when nothing has to be read.
+They are the floor for what a start can cost when nothing has to be read; but the parent stays, with its memory.
 """
 
 from __future__ import annotations

@@ -87,6 +87,6 @@ def test_starts_after_a_pause_have_a_row_for_each_way(tmp_path: Path) -> None:
     times = {"median": 12.34, "low": 11.0, "high": 13.0}
     ways = {way: dict.fromkeys(MOMENTS, times) for way in (NATIVE, RAW)}
     (tmp_path / "pause.json").write_text(json.dumps({"pause": {"empty": ways}}), encoding="utf-8")
-    lines = pause(Results.read(tmp_path)).markdown().splitlines()
+    lines = str(pause(Results.read(tmp_path))).splitlines()
     assert lines[0] == "| first output, ms | after a pause | right after another |"
     assert lines[2:] == [f"| empty: {way} | 12.3 (11.0 to 13.0) | 12.3 (11.0 to 13.0) |" for way in (NATIVE, RAW)]
