@@ -172,6 +172,8 @@ def make_ffi() -> FFI:
         for block in _CDEF.findall((ROOT / CSRC / header).read_text(encoding="utf-8")):
             builder.cdef(block)
     warnings = ["-Wall", "-Wextra", "-Werror", *SMALL_FRAMES] if os.environ.get("LIBCRIU_PY_WERROR") else []
+    # What the module shows is its initialisation: another libcriu in the process is not to get ours, nor we its.
+    flags = ["-std=gnu11", "-fvisibility=hidden", *warnings]
     # These are for the wrappers that cffi generates; there is one set of flags for all sources.
     relaxed = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
     includes = "\n".join(f'#include "{header}"' for header in HEADERS)
@@ -181,8 +183,8 @@ def make_ffi() -> FFI:
         sources=[str(CSRC / f"{unit}.c") for unit in ("native", *WORKING_SET, *SUPPORT)],
         depends=["build_ffi.py", *(str(CSRC / header) for header in (*HEADERS, "parts.h"))],
         include_dirs=[str(CSRC)],
-        extra_compile_args=[*criu.cflags, "-std=gnu11", *warnings, *(relaxed if warnings else ())],
-        extra_link_args=criu.libs,
+        extra_compile_args=[*criu.cflags, *flags, *(relaxed if warnings else ())],
+        extra_link_args=[*criu.libs, "-Wl,--exclude-libs,ALL"],
     )
     return builder
 
