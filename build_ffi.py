@@ -33,7 +33,18 @@ ROOT = Path(__file__).resolve().parent
 CSRC = Path("libcriu_py/csrc")
 HEADERS = ("native.h", "support.h")
 """The headers whose declarations between the cdef marks are Python's."""
-SUPPORT = ("files", "descriptors", "keeper", "namespaces", "supervisor", "mirror", "process", "standby", "pages")
+SUPPORT = (
+    "files",
+    "descriptors",
+    "keeper",
+    "namespaces",
+    "events",
+    "supervisor",
+    "mirror",
+    "process",
+    "standby",
+    "pages",
+)
 """The units behind support.h, which the launcher is made of too."""
 WORKING_SET = ("prefetch", "observe")
 """The other units behind support.h, of which the launcher has no need."""

@@ -23,6 +23,9 @@ struct lcp_range {
 
 /* Wait for a child; its wait status or -errno. */
 int lcp_wait_for(pid_t pid);
+/* Kill a process and all that descend from it, or only these. */
+void lcp_kill_tree(pid_t pid);
+void lcp_kill_children(pid_t pid);
 /* Raise a soft limit of this process to the hard one; safe after vfork. */
 void lcp_raise_limit(int resource);
 int lcp_pidfd_open(pid_t pid);
@@ -34,6 +37,10 @@ ssize_t lcp_receive_message(int sock, void *data, size_t size, int *fds, int *co
 void lcp_close_all_but(int *keep, int count);
 int lcp_same_user(int sock);
 int lcp_listen_at(const char *name);
+/* Tell the caller of a supervisor what has happened, with a descriptor or -1. */
+void lcp_tell(int channel, int kind, int value, int error, int stage, int fd);
+/* Tell that a job has failed, and end. */
+void lcp_fail(int channel, int value, int error, int stage) __attribute__((noreturn));
 int lcp_set_ambient(uint64_t bits);
 int lcp_drop_capabilities(void);
 int lcp_empty_bounding_set(uint64_t inheritable);

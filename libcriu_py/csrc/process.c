@@ -3,8 +3,10 @@
 #include "support.h"
 #include "parts.h"
 #include "cleanup.h"
+#include "files.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +27,34 @@ int lcp_wait_for(pid_t pid)
 		if (errno != EINTR)
 			return -errno;
 	return status;
+}
+
+/* All of them are read before one is killed: which is the next is counted from those that are left (fs/proc/array.c). */
+void lcp_kill_children(pid_t pid)
+{
+	char path[64];
+	AUTO_CLOSEDIR DIR *tasks = NULL;
+	struct dirent *entry;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks))) {
+		AUTO_FREE char *children = NULL;
+		char *rest, *word;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, entry->d_name);
+		rest = children = lcp_read_whole(AT_FDCWD, path, SIZE_MAX);
+		while ((word = strsep(&rest, " ")))
+			if (atoi(word) > 0)
+				lcp_kill_tree(atoi(word));
+	}
+}
+
+void lcp_kill_tree(pid_t pid)
+{
+	kill(pid, SIGSTOP); /* it shall not make more */
+	lcp_kill_children(pid);
+	kill(pid, SIGKILL);
 }
 
 void lcp_raise_limit(int resource)

@@ -10,7 +10,6 @@
 #include "cleanup.h"
 #include "files.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -30,20 +29,6 @@
 #include <unistd.h>
 
 extern char **environ;
-
-static void tell(int channel, int kind, int value, int error, int stage, int fd)
-{
-	struct lcp_event event = { kind, value, error, stage };
-
-	/* A caller that is gone needs no news. */
-	(void)lcp_send_message(channel, &event, sizeof(event), &fd, fd >= 0);
-}
-
-static void fail(int channel, int value, int error, int stage)
-{
-	tell(channel, LCP_EVENT_FAILED, value, error, stage, -1);
-	_exit(1);
-}
 
 /*
  * A device, or a file that is only read, as it is seen in the new mount
@@ -99,15 +84,15 @@ static pid_t start_program(const struct lcp_job *job, int channel, const sigset_
 	pid_t pid;
 
 	if (pipe2(report, O_CLOEXEC))
-		fail(channel, 0, errno, LCP_STAGE_FORK);
+		lcp_fail(channel, 0, errno, LCP_STAGE_FORK);
 	pid = fork();
 	if (pid < 0)
-		fail(channel, 0, errno, LCP_STAGE_FORK);
+		lcp_fail(channel, 0, errno, LCP_STAGE_FORK);
 	if (pid == 0)
 		exec_program(job, report[1], mask);
 	close(report[1]);
 	if (read(report[0], &error, sizeof(error)) == (ssize_t)sizeof(error))
-		fail(channel, 0, error, LCP_STAGE_EXEC);
+		lcp_fail(channel, 0, error, LCP_STAGE_EXEC);
 	close(report[0]);
 	return pid;
 }
@@ -149,37 +134,6 @@ static void serve_criu(const struct lcp_job *job, int listener)
 	close(sock);
 }
 
-static void kill_tree(pid_t pid);
-
-/* All of them are read before one is killed: which is the next is counted from those that are left (fs/proc/array.c). */
-static void kill_children(pid_t pid)
-{
-	char path[64];
-	AUTO_CLOSEDIR DIR *tasks = NULL;
-	struct dirent *entry;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	tasks = opendir(path);
-	while (tasks && (entry = readdir(tasks))) {
-		AUTO_FREE char *children = NULL;
-		char *rest, *word;
-
-		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, entry->d_name);
-		rest = children = lcp_read_whole(AT_FDCWD, path, SIZE_MAX);
-		while ((word = strsep(&rest, " ")))
-			if (atoi(word) > 0)
-				kill_tree(atoi(word));
-	}
-}
-
-/* Kill a process and all that descend from it. */
-static void kill_tree(pid_t pid)
-{
-	kill(pid, SIGSTOP); /* it shall not make more */
-	kill_children(pid);
-	kill(pid, SIGKILL);
-}
-
 /* Where the word is awaited that a restore may go on; -1: nowhere. */
 static int word_from = -1;
 
@@ -191,13 +145,13 @@ static void await_word(void)
 
 	if (word_from < 0)
 		return;
-	tell(word_from, LCP_EVENT_SUPERVISED, getpid(), 0, 0, -1);
+	lcp_tell(word_from, LCP_EVENT_SUPERVISED, getpid(), 0, 0, -1);
 	while ((size = recv(word_from, &word, 1, 0)) < 0 && errno == EINTR)
 		;
 	word_from = -1;
 	if (size == 1)
 		return;
-	kill_children(getpid());
+	lcp_kill_children(getpid());
 	_exit(1);
 }
 
@@ -208,7 +162,7 @@ static pid_t restore_program(const struct lcp_job *job, int channel)
 	if (job->flags & LCP_AWAIT_WORD) {
 		word_from = channel;
 		if (pthread_atfork(NULL, await_word, NULL))
-			fail(channel, 0, ENOMEM, LCP_STAGE_FORK);
+			lcp_fail(channel, 0, ENOMEM, LCP_STAGE_FORK);
 	}
 
 	for (int i = 0; i < job->inherit_count; i++)
@@ -222,8 +176,8 @@ static pid_t restore_program(const struct lcp_job *job, int channel)
 	if (pid <= 0) {
 		int error = errno;
 
-		kill_children(getpid()); /* of a criu that has died after it had let them go */
-		fail(channel, pid, error, LCP_STAGE_RESTORE);
+		lcp_kill_children(getpid()); /* of a criu that has died after it had let them go */
+		lcp_fail(channel, pid, error, LCP_STAGE_RESTORE);
 	}
 	if (job->restored)
 		job->restored(job->context);
@@ -248,14 +202,14 @@ static int report_children(int channel, pid_t pid)
 		if (child != pid)
 			continue; /* an orphan that came to us as pid 1 */
 		if (WIFSTOPPED(status)) {
-			tell(channel, LCP_EVENT_STOPPED, WSTOPSIG(status), 0, 0, -1);
+			lcp_tell(channel, LCP_EVENT_STOPPED, WSTOPSIG(status), 0, 0, -1);
 		} else {
 			last = status;
 			ended = 1;
 		}
 	}
 	if (ended)
-		tell(channel, LCP_EVENT_ENDED, last, 0, getpid() == 1 && has_children() ? LCP_STAGE_LINGERING : 0, -1);
+		lcp_tell(channel, LCP_EVENT_ENDED, last, 0, getpid() == 1 && has_children() ? LCP_STAGE_LINGERING : 0, -1);
 	return ended;
 }
 
@@ -269,7 +223,7 @@ static void end_program(const struct lcp_job *job, pid_t pid, int taken)
 	else if (getpid() == 1)
 		_exit(0); /* and with it all of the namespace */
 	else
-		kill_tree(pid);
+		lcp_kill_tree(pid);
 }
 
 static void watch(const struct lcp_job *job, int channel, pid_t pid, int signals, int listener)
@@ -319,29 +273,29 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	if (job->namespaces & LCP_NS_PID) {
 		result = lcp_mount_own_proc(job->namespaces);
 		if (result)
-			fail(channel, 0, -result, LCP_STAGE_PROC);
+			lcp_fail(channel, 0, -result, LCP_STAGE_PROC);
 		if (job->last_pid) {
 			snprintf(line, sizeof(line), "%d", job->last_pid);
 			if (lcp_write_file("/proc/sys/kernel/ns_last_pid", line))
-				fail(channel, 0, errno, LCP_STAGE_LAST_PID);
+				lcp_fail(channel, 0, errno, LCP_STAGE_LAST_PID);
 		}
 	}
 	if (job->restore && job->monotonic)
 		(void)lcp_continue_clocks(job->monotonic, job->boottime); /* without it they jump, and resources know */
 	/* An exec by uid 0 gives all capabilities, which a root with fewer, as in a container, could not restore. */
 	if ((job->namespaces & LCP_NS_USER) && !job->restore && !geteuid() && lcp_empty_bounding_set(job->ambient))
-		fail(channel, 0, errno, LCP_STAGE_CAPABILITIES);
+		lcp_fail(channel, 0, errno, LCP_STAGE_CAPABILITIES);
 	if ((job->namespaces & LCP_NS_USER) && lcp_set_ambient(job->ambient))
-		fail(channel, 0, errno, LCP_STAGE_CAPABILITIES);
+		lcp_fail(channel, 0, errno, LCP_STAGE_CAPABILITIES);
 	if (job->service && (listener = lcp_listen_at(job->service)) < 0)
-		fail(channel, 0, -listener, LCP_STAGE_SERVICE);
+		lcp_fail(channel, 0, -listener, LCP_STAGE_SERVICE);
 	/* Blocked since before the fork, as libcriu needs it for restore_child. */
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
 	pid = job->restore ? restore_program(job, channel) : start_program(job, channel, mask);
 	signals = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
 	pidfd = lcp_pidfd_open(pid);
-	tell(channel, LCP_EVENT_STARTED, pid, 0, 0, pidfd);
+	lcp_tell(channel, LCP_EVENT_STARTED, pid, 0, 0, pidfd);
 	/* Pipes of the caller must not be held open here. */
 	keep[0] = channel;
 	keep[1] = signals;
@@ -367,13 +321,13 @@ static void middle_main(const struct lcp_job *job, int channel, const sigset_t *
 	pid_t pid;
 
 	if (result)
-		fail(channel, 0, -result, stage);
+		lcp_fail(channel, 0, -result, stage);
 	pid = (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
 	if (pid == 0)
 		supervisor_main(job, channel, mask);
 	if (pid < 0)
-		fail(channel, 0, errno, LCP_STAGE_FORK);
-	tell(channel, LCP_EVENT_SUPERVISED, pid, 0, 0, -1);
+		lcp_fail(channel, 0, errno, LCP_STAGE_FORK);
+	lcp_tell(channel, LCP_EVENT_SUPERVISED, pid, 0, 0, -1);
 	_exit(0);
 }
 
@@ -423,31 +377,11 @@ int lcp_supervise_directly(const struct lcp_job *job, int *channel, pid_t *super
 	if (*supervisor == 0) {
 		close(ours);
 		if ((job->namespaces & LCP_NS_USER) && lcp_map_own_ids(uid, gid))
-			fail(theirs, 0, errno, LCP_STAGE_IDMAP);
+			lcp_fail(theirs, 0, errno, LCP_STAGE_IDMAP);
 		supervisor_main(job, theirs, NULL);
 	}
 	if (*supervisor < 0)
 		return -errno;
 	*channel = lcp_keep_fd(&ours);
 	return 0;
-}
-
-int lcp_give_word(int channel)
-{
-	return lcp_send(channel, "W", 1);
-}
-
-int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pidfd)
-{
-	struct pollfd polled = { channel, POLLIN, 0 };
-	int count = 1, result = poll(&polled, 1, timeout_ms);
-	ssize_t n;
-
-	*pidfd = -1;
-	if (result <= 0)
-		return result < 0 ? -errno : 0;
-	n = lcp_receive_message(channel, event, sizeof(*event), pidfd, &count);
-	if (n < 0)
-		return -errno;
-	return n == (ssize_t)sizeof(*event) ? 1 : -EPIPE;
 }
