@@ -47,7 +47,7 @@ UNITS = (
     "scratch",
     "compatibility",
     "manifest",
-    "json",
+    "record",
     "problem",
     *SUPPORT,
 )

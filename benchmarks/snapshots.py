@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,11 +9,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.measure import RunError, Unavailable
 from benchmarks.scenarios import Scenario
 from libcriu_py.images.readers import dump_stats
+from libcriu_py.snapshot import record
+from libcriu_py.snapshot.manifest import LAUNCH
 
 # Set by build services and container images, and felt by every start: bytecode that is not kept is compiled each time.
 UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
@@ -24,7 +25,7 @@ class Snapshot(NamedTuple):
     """A snapshot of a scenario's program."""
 
     directory: Path
-    manifest: dict[str, Any]
+    launch: record.Launch
     image_bytes: int
     """What its files take on the disk."""
     seconds: float
@@ -35,7 +36,7 @@ class Snapshot(NamedTuple):
     @property
     def memory_key(self) -> str | None:
         """Return the inherit-fd key of the file from which copies map their memory, None where it is copied."""
-        return (self.manifest.get("memory") or {}).get("key")
+        return self.launch.memory_files[0].key if self.launch.memory_files else None
 
 
 def environment() -> dict[str, str]:
@@ -95,7 +96,7 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto", *, 
     seconds = time.monotonic() - start
     return Snapshot(
         directory,
-        json.loads((directory / "manifest.json").read_text(encoding="utf-8")),
+        record.decode((directory / LAUNCH).read_bytes()),
         sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file()),
         seconds,
         dump_stats(directory / "images")["frozen_time"] / 1e6,

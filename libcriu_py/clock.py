@@ -52,18 +52,15 @@ def keep_going(wanted: bool) -> None:  # noqa: FBT001 - a setter
     _continues = wanted
 
 
-def to_continue() -> dict[str, int] | None:
+def to_continue() -> tuple[int, int]:
     """
-    Return the readings, in nanoseconds, from which the clocks of copies go on; None for those of the machine.
+    Return the readings, monotonic and since the boot, from which the clocks of copies go on; 0 for the machine's own.
 
     To be called after the dump: no reading in the image is later.
     """
     if not _continues:
-        return None
-    return {
-        "monotonic": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
-        "boottime": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
-    }
+        return 0, 0
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def add_jump(seconds: float, away: float) -> None:

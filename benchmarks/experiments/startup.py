@@ -98,7 +98,7 @@ def sizes(snapshot: Snapshot | None, copied: Snapshot | None) -> dict[str, Any]:
             for name, one in ((NATIVE, snapshot), (COPIED, copied))
             if one is not None
         },
-        "mode": snapshot.manifest["mode"] if snapshot else None,
+        "mode": snapshot.launch.mode if snapshot else None,
     }
 
 

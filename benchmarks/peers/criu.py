@@ -16,6 +16,7 @@ from benchmarks.ways import Start
 from libcriu_py.criu.find import find_criu
 from libcriu_py.linux.runtime_dir import criu_environment
 from libcriu_py.linux.support import socketpair
+from libcriu_py.snapshot.manifest import SLOTS
 from libcriu_py.snapshot.request import Request, send_request
 
 PROGRAM = Path(__file__).resolve().with_name("pycriu_restore.py")
@@ -56,12 +57,12 @@ def pycriu(scenario: Scenario, snapshot: Snapshot) -> Start:
 
 def prepare(snapshot: Snapshot, name: str) -> tuple[str, dict[int, str]]:
     """Return a directory for a peer's logs, outside the snapshot, and which fd takes the place of which file."""
-    if snapshot.manifest["mode"] != "root":
-        raise Unavailable(f"{name} alone cannot restore a snapshot of mode {snapshot.manifest['mode']}")
+    if snapshot.launch.mode != "root":
+        raise Unavailable(f"{name} alone cannot restore a snapshot of mode {snapshot.launch.mode}")
     logs = snapshot.directory.with_name(snapshot.directory.name + "-logs")
     logs.mkdir(exist_ok=True)
-    fds = {SLOT_FDS[slot]: key for slot, key in snapshot.manifest["slots"].items()}
-    fds[IMAGES_FD] = snapshot.manifest["images_key"]
+    fds = {SLOT_FDS[slot]: key for slot, key in zip(SLOTS, snapshot.launch.slots, strict=True)}
+    fds[IMAGES_FD] = snapshot.launch.images_key
     if snapshot.memory_key is not None:
         fds[MEMORY_FD] = snapshot.memory_key
     return str(logs), fds

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.images import readers
-from libcriu_py.snapshot.manifest import IMAGES, MEMORY, SHARED_DIRECTORY, Snapshot
+from libcriu_py.snapshot.manifest import IMAGES, MEMORY, SHARED_DIRECTORY, SLOTS, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,22 +34,22 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
         SnapshotUnsafe: Others could have written it.
     """
     snapshot = Snapshot.open(path)
-    manifest = snapshot.manifest
+    launch, manifest = snapshot.launch, snapshot.manifest
     mismatches = [*snapshot.check(), *(snapshot.verify() if verify else ())]
     return {
         "path": snapshot.path,
         "kind": _kind(snapshot),
-        "program": manifest.get("program"),
+        "program": None if launch.program is None else launch.program._asdict(),
         "command": snapshot.command,
         "arguments": manifest.get("argv"),
         "created": manifest["created"],
         "age": round(max(0.0, time.time() - manifest["created"]), 1),
         "criu": manifest["criu_version"],
-        "python": manifest["python"],
-        "machine": {name: value for name, value in manifest["machine"].items() if name != "cpu_flags"},
-        "uid": manifest["uid"],
-        "mode": manifest.get("mode"),
-        "size": _sizes(manifest["files"]),
+        "python": {**manifest["python"], "variables": dict(launch.variables)},
+        "machine": {"arch": launch.arch, **manifest["machine"]},
+        "uid": launch.uid,
+        "mode": launch.mode,
+        "size": _sizes(launch.files),
         "processes": [_process(snapshot, process) for process in readers.process_tree(snapshot.images)],
         "memory": _memory(manifest.get("memory") or {}),
         "dump": readers.dump_stats(snapshot.images),
@@ -108,25 +108,25 @@ def _process(snapshot: Snapshot, process: readers.Process) -> dict[str, Any]:
 
 def _is_memory(snapshot: Snapshot, path: str) -> bool:
     """Return whether an area is mapped from the snapshot's own file."""
-    return path.removeprefix("/") in {part["key"] for part in snapshot.memory_files}
+    return path.removeprefix("/") in {part.key for part in snapshot.memory_files}
 
 
 def _replacement(snapshot: Snapshot, name: str) -> str | None:
     """Return what a restore replaces an open file with; None for files that stay as they are."""
     key = name.removeprefix("/")
-    if key == snapshot.manifest["images_key"]:
+    if key == snapshot.launch.images_key:
         return "images"
-    return next((slot for slot, known in snapshot.manifest["slots"].items() if known == key), None)
+    return next((slot for slot, known in zip(SLOTS, snapshot.launch.slots, strict=True) if known == key), None)
 
 
-def _sizes(files: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+def _sizes(files: Mapping[str, int]) -> dict[str, int]:
     """Add up the files: memory that is mapped, memory pages that are copied, other images, and the rest."""
     sizes = {"total": 0, "mapped": 0, "pages": 0, "images": 0, "other": 0, "files": len(files)}
-    for name, entry in files.items():
+    for name, size in files.items():
         directory, _, base = name.rpartition(os.sep)
         kind = "mapped" if name == MEMORY or directory == SHARED_DIRECTORY else "other"
         if directory == IMAGES:
             kind = "pages" if base.startswith("pages-") else "images"
-        sizes[kind] += entry["size"]
-        sizes["total"] += entry["size"]
+        sizes[kind] += size
+        sizes["total"] += size
     return sizes

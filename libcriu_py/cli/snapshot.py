@@ -301,7 +301,7 @@ def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
         directory: Its path as the user typed it.
         seconds: How long it took.
     """
-    total = sum(entry["size"] for entry in snapshot.manifest["files"].values())
+    total = sum(snapshot.launch.files.values())
     modules = snapshot.details.get("modules")
     print(f"snapshot: {snapshot.path} ({size(total)}, made in {seconds:.1f} s)")
     if modules is not None:
@@ -329,4 +329,4 @@ def _spins(snapshot: Snapshot) -> bool:
     """Return whether the program has an OpenMP library whose threads spin as long as they do by default."""
     if any(name in os.environ for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")):
         return False
-    return any(os.path.basename(entry["path"]).startswith("libgomp") for entry in snapshot.manifest["mapped"])
+    return any(os.path.basename(file.path).startswith("libgomp") for file in snapshot.launch.mapped)

@@ -1,14 +1,20 @@
 """
 Launch scripts: one executable text file that starts a program from its snapshot.
 
-The interpreter line names the launcher (`libcriu-py-run --script`), and the rest of the file is JSON: which
-snapshot, how the restore is allowed, and what to start where it cannot be restored. The reader is csrc/script.c:
-the text begins at the first line with a brace in front.
+The interpreter line names the launcher (`libcriu-py-run --script`), and the rest of the file says which snapshot, how
+the restore is allowed, and what to start where it cannot be restored, a word of that a line:
+
+    # libcriu-py launch script, format 2
+    snapshot: snap
+    mode: root
+    fallback: /usr/bin/python3
+    fallback: /srv/program.py
+
+A line break in a value is written as a backslash and an n, a backslash twice. The reader is csrc/script.c.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from typing import TYPE_CHECKING
@@ -20,7 +26,8 @@ from libcriu_py.privilege.mode import Privilege
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SCRIPT_FORMAT = 1
+SCRIPT_FORMAT = 2
+TITLE = f"# libcriu-py launch script, format {SCRIPT_FORMAT}"
 _LONGEST_LINE = 127
 """Of an interpreter line in Linux before 5.1 (BINPRM_BUF_SIZE in include/uapi/linux/binfmts.h); it is cut there."""
 
@@ -53,13 +60,19 @@ def write_launch_script(
         raise ValueError(message)
     launcher = refuse_place(path, snapshot)
     target = os.path.abspath(path)
-    content = {
-        "script": SCRIPT_FORMAT,
-        "snapshot": _recorded(os.path.abspath(snapshot), os.path.dirname(target)),
-        "mode": None if mode is None else Privilege.of(mode).value,
-        "fallback": None if fallback is None else list(fallback),
-    }
-    _replace(target, f"{_interpreter(launcher)}\n{json.dumps(content)}\n")
+    lines = [_interpreter(launcher), TITLE]
+    lines.append(_line("snapshot", _recorded(os.path.abspath(snapshot), os.path.dirname(target))))
+    if mode is not None:
+        lines.append(_line("mode", Privilege.of(mode).value))
+    lines += [_line("fallback", word) for word in fallback or ()]
+    _replace(target, "".join(f"{line}\n" for line in lines))
+
+
+def _line(name: str, value: str) -> str:
+    if "\0" in value:
+        message = f"the {name} of a launch script cannot have a NUL in it: {value!r}"
+        raise ValueError(message)
+    return f"{name}: " + value.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def refuse_place(path: str | os.PathLike[str], snapshot: str | os.PathLike[str]) -> str:

@@ -18,7 +18,7 @@ from libcriu_py.memory.memory import PAGE
 from libcriu_py.memory.optimize import link
 from libcriu_py.privilege.mode import Privilege
 from libcriu_py.snapshot.identity import refuse_mismatches
-from libcriu_py.snapshot.manifest import MANIFEST, WORKING_SET, Snapshot, file_entry, write_manifest
+from libcriu_py.snapshot.manifest import LAUNCH, MANIFEST, WORKING_SET, Snapshot, file_entry, write_records
 from libcriu_py.snapshot.staging import exchange, name_beside
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def _open(path: str | os.PathLike[str]) -> Snapshot:
 
 @contextlib.contextmanager
 def _beside(snapshot: Snapshot) -> Iterator[str]:
-    """Make a directory with the files of a snapshot, but its manifest and what was learned before, for the block."""
+    """Make a directory with the files of a snapshot, but record, manifest and what was learned, for the block."""
     scratch = name_beside(snapshot.path)
-    without = shutil.ignore_patterns(WORKING_SET, MANIFEST)
+    without = shutil.ignore_patterns(WORKING_SET, LAUNCH, MANIFEST)
     shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
     try:
         yield scratch
@@ -89,14 +89,14 @@ def _beside(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _describe(snapshot: Snapshot, directory: str, described: Mapping[str, Any] | None = None) -> None:
-    """Write the manifest of such a directory: that of the snapshot, with this working set, or none."""
+    """Write record and manifest of such a directory: those of the snapshot, with this working set, or none."""
     # The other files are linked, and keep their digests: one that was damaged must not be taken for sound.
-    files = {name: entry for name, entry in snapshot.manifest["files"].items() if name != WORKING_SET}
+    files = {name: entry for name, entry in snapshot.files.items() if name != WORKING_SET}
     memory = {name: value for name, value in snapshot.manifest["memory"].items() if name != "working_set"}
     if described is not None:
         files[WORKING_SET] = file_entry(os.path.join(directory, WORKING_SET))
         memory["working_set"] = described
-    write_manifest(directory, {**snapshot.manifest, "memory": memory, "files": dict(sorted(files.items()))})
+    write_records(directory, snapshot.launch, {**snapshot.manifest, "memory": memory}, dict(sorted(files.items())))
 
 
 def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | None) -> Written:
@@ -106,7 +106,7 @@ def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | No
     process = RestoredProcess(order, argv, streams=(None, None, None))
     with process:
         try:
-            files = [os.path.join(snapshot.path, part["file"]) for part in snapshot.memory_files]
+            files = [os.path.join(snapshot.path, part.file) for part in snapshot.memory_files]
             written = _mapped_areas(process.pid, {os.stat(file).st_ino for file in files})
             written_pages.observe(process.pid)
             # Before this it does nothing: all that it writes is seen.

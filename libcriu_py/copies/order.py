@@ -192,7 +192,7 @@ class Order:
         from libcriu_py.snapshot.manifest import Snapshot
 
         try:
-            decision.decide(self._mode, criu=find_criu(), manifest=Snapshot.open(self._directory).manifest)
+            decision.decide(self._mode, criu=find_criu(), launch=Snapshot.open(self._directory).launch)
         except CriuError as error:
             return error
         return None

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -63,122 +64,117 @@ static const char *processor_flags(char *buffer)
 	return "";
 }
 
-static int has_flag(const char *flags, const char *flag)
+static int has_flag(const char *flags, const char *flag, size_t length)
 {
-	size_t length = strlen(flag);
-
-	for (const char *at = flags; length && (at = strstr(at, flag)); at += length)
+	for (const char *at = flags; (at = memmem(at, strlen(at), flag, length)); at += length)
 		if (at > flags && at[-1] == ' ' && (at[length] == ' ' || at[length] == '\0'))
 			return 1;
 	return 0;
 }
 
-static void check_machine(struct finding *finding, const struct json *machine)
+/* Name the flags of a text that are not among those of this processor. */
+static void compare_flags(struct finding *finding, const char *recorded, const char *flags)
 {
-	const char *arch = json_string(json_get(machine, "arch")), *flags;
-	const struct json *recorded = json_get(machine, "cpu_flags");
-	char buffer[FIRST_PROCESSOR + 2];
-	struct utsname system;
+	size_t length = strlen(recorded);
 	int missing = 0;
 
-	uname(&system);
-	if (strcmp(system.machine, arch)) {
-		found(finding, "the snapshot is for %s processors, this is a %s", arch, system.machine);
+	/* On the machine of the dump, or one like it, there are as many, in the same order. */
+	if (*flags == ' ' && !strncmp(flags + 1, recorded, length) && (flags[1 + length] == ' ' || !flags[1 + length]))
 		return;
-	}
-	flags = processor_flags(buffer);
-	json_for_each(flag, recorded) {
-		if (has_flag(flags, flag->string))
+	for (const char *flag = recorded; *flag; flag += length + (flag[length] == ' ')) {
+		length = strcspn(flag, " ");
+		if (!length || has_flag(flags, flag, length))
 			continue;
 		if (missing++)
-			problem_add(finding->problem, " %s", flag->string);
+			problem_add(finding->problem, " %.*s", (int)length, flag);
 		else
-			found(finding, "this processor lacks %s", flag->string);
+			found(finding, "this processor lacks %.*s", (int)length, flag);
 	}
 	if (missing)
 		problem_add(finding->problem, ", which the program may have chosen to use; "
 			    "make the snapshot on the oldest of your machines");
 }
 
+static void check_machine(struct finding *finding, const struct snapshot *snapshot)
+{
+	const char *arch = snapshot_text(snapshot, snapshot->facts->arch);
+	char buffer[FIRST_PROCESSOR + 2];
+	struct utsname system;
+
+	uname(&system);
+	if (strcmp(system.machine, arch))
+		found(finding, "the snapshot is for %s processors, this is a %s", arch, system.machine);
+	else
+		compare_flags(finding, snapshot_text(snapshot, snapshot->facts->cpu_flags), processor_flags(buffer));
+}
+
 /* ---- user and files --------------------------------------------------- */
 
-static void check_identity(struct finding *finding, const struct json *manifest)
+static void check_identity(struct finding *finding, const struct record_facts *facts)
 {
-	long long uid = json_integer(json_get(manifest, "uid"), -1);
-	long long gid = json_integer(json_get(manifest, "gid"), getegid());
-
 	if (geteuid() == 0)
 		return; /* root can become whoever the program was; whether this one can, is found out later */
-	if (uid != geteuid())
-		found(finding, "the program ran as uid %lld, this is uid %u", uid, geteuid());
-	else if (gid != getegid())
-		found(finding, "the program ran with gid %lld, this is gid %u; change it with newgrp or sg", gid, getegid());
+	if (facts->uid != geteuid())
+		found(finding, "the program ran as uid %u, this is uid %u", facts->uid, geteuid());
+	else if (facts->gid != getegid())
+		found(finding, "the program ran with gid %u, this is gid %u; change it with newgrp or sg", facts->gid, getegid());
 }
 
 static void check_files(struct finding *finding, const struct snapshot *snapshot)
 {
-	const struct json *files = json_get(snapshot->manifest, "files");
-
-	json_for_each(file, files) {
-		long long size = json_integer(json_get(file, "size"), -1);
+	record_for_each(struct record_file, file, snapshot->record, snapshot->facts->files) {
+		const char *name = snapshot_text(snapshot, file->name);
 		struct stat status;
 
-		if (fstatat(snapshot->directory, file->name, &status, 0))
-			found(finding, "%s/%s cannot be read (%s); make the snapshot anew", snapshot->path, file->name,
-			      strerror(errno));
-		else if (status.st_size != size)
-			found(finding, "%s/%s has %lld bytes instead of %lld; make the snapshot anew", snapshot->path,
-			      file->name, (long long)status.st_size, size);
+		if (fstatat(snapshot->directory, name, &status, 0))
+			found(finding, "%s/%s cannot be read (%s); make the snapshot anew", snapshot->path, name, strerror(errno));
+		else if ((uint64_t)status.st_size != file->size)
+			found(finding, "%s/%s has %lld bytes instead of %" PRIu64 "; make the snapshot anew", snapshot->path, name,
+			      (long long)status.st_size, file->size);
 	}
 }
 
 static void check_place(struct finding *finding, const struct snapshot *snapshot)
 {
-	const struct json *code = json_typed(json_get(json_get(snapshot->manifest, "memory"), "executable"), JSON_BOOL);
 	struct statvfs status;
 
-	if (code && code->integer && !fstatvfs(snapshot->directory, &status) && status.f_flag & ST_NOEXEC)
+	if (snapshot->facts->flags & RECORD_MAPS_CODE && !fstatvfs(snapshot->directory, &status) && status.f_flag & ST_NOEXEC)
 		found(finding, "%s is on a file system that is mounted noexec, from which the code of libraries cannot be "
 		      "mapped; move it to another one", snapshot->path);
 }
 
 /* Compare size and mtime; layers of container images keep no more of that than its second. */
-static int is_changed(const struct json *file, const struct stat *status)
+static int is_changed(const struct record_compared *file, const struct stat *status)
 {
-	long long then = json_integer(json_get(file, "mtime_ns"), -1);
-	long long second = then / SECOND, rest = then % SECOND;
+	long long second = file->mtime_ns / SECOND, rest = file->mtime_ns % SECOND;
 
 	if (rest < 0) { /* before 1970 */
 		rest += SECOND;
 		second--;
 	}
-	return status->st_size != json_integer(json_get(file, "size"), -1) || status->st_mtim.tv_sec != second ||
+	return (uint64_t)status->st_size != file->size || status->st_mtim.tv_sec != second ||
 	       (status->st_mtim.tv_nsec && status->st_mtim.tv_nsec != rest);
 }
 
-static void check_mapped_file(struct finding *finding, const struct json *file)
+static void check_mapped_file(struct finding *finding, const struct record_compared *file, const char *path)
 {
-	const char *path = json_string(json_get(file, "path"));
 	struct stat status;
-	unsigned int mode;
 
 	if (stat(path, &status)) {
 		found(finding, "%s, which the program has mapped, is not there (%s)", path, strerror(errno));
 		return;
 	}
 	/* criu compares the mode of each file with that of the dump (`validate_file` in criu/files-reg.c). */
-	mode = (unsigned int)json_integer(json_get(file, "mode"), status.st_mode);
-	if (mode != status.st_mode)
+	if (file->mode && file->mode != status.st_mode)
 		found(finding, "%s, which the program has mapped, has mode %04o, and at the dump %04o; chmod %04o %s, "
-		      "or make the snapshot anew", path, status.st_mode & 07777, mode & 07777, mode & 07777, path);
+		      "or make the snapshot anew", path, status.st_mode & 07777, file->mode & 07777, file->mode & 07777, path);
 	if (is_changed(file, &status))
 		found(finding, "%s, which the program has mapped, was changed after the dump; make the snapshot anew", path);
 }
 
 /* A file of a module of the user's own (libcriu_py/snapshot/sources.py). */
-static void check_source(struct finding *finding, const struct json *file)
+static void check_source(struct finding *finding, const struct record_compared *file, const char *path)
 {
-	const char *path = json_string(json_get(file, "path"));
 	struct stat status;
 
 	if (stat(path, &status))
@@ -190,40 +186,34 @@ static void check_source(struct finding *finding, const struct json *file)
 }
 
 /* Variables that an interpreter reads at its start only (libcriu_py/program/start_variables.py), with their values at the dump. */
-static void check_variables(struct finding *finding, const struct json *variables)
+static void check_variables(struct finding *finding, const struct snapshot *snapshot)
 {
-	if (!variables)
-		return; /* of an interpreter that ignores its environment, or of an older manifest */
-	json_for_each(variable, variables) {
-		const char *then = json_string(variable), *now;
+	record_for_each(struct record_variable, variable, snapshot->record, snapshot->facts->variables) {
+		const char *name = snapshot_text(snapshot, variable->name), *then = snapshot_text(snapshot, variable->value);
+		const char *now = getenv(name);
 
-		if (!variable->name || !then)
-			continue; /* an array, or no string: not written by us */
-		now = getenv(variable->name);
 		now = now ? now : "";
 		if (strcmp(now, then))
-			found(finding, "%s is %s%s%s, and was %s%s%s when the interpreter of the snapshot started",
-			      variable->name, *now ? "'" : "", *now ? now : "not set", *now ? "'" : "", *then ? "'" : "",
-			      *then ? then : "not set", *then ? "'" : "");
+			found(finding, "%s is %s%s%s, and was %s%s%s when the interpreter of the snapshot started", name,
+			      *now ? "'" : "", *now ? now : "not set", *now ? "'" : "", *then ? "'" : "", *then ? then : "not set",
+			      *then ? "'" : "");
 	}
 }
 
 int snapshot_check(const struct snapshot *snapshot, int with_variables, struct problem *problem)
 {
 	struct finding finding = { problem, snapshot->path, 0 };
-	const struct json *mapped = json_get(snapshot->manifest, "mapped");
-	const struct json *sources = json_get(snapshot->manifest, "sources");
 
-	check_machine(&finding, json_get(snapshot->manifest, "machine"));
-	check_identity(&finding, snapshot->manifest);
+	check_machine(&finding, snapshot);
+	check_identity(&finding, snapshot->facts);
 	if (with_variables)
-		check_variables(&finding, json_get(json_get(snapshot->manifest, "python"), "variables"));
+		check_variables(&finding, snapshot);
 	check_files(&finding, snapshot);
 	check_place(&finding, snapshot);
-	json_for_each(file, mapped)
-		check_mapped_file(&finding, file);
-	json_for_each(file, sources)
-		check_source(&finding, file);
+	record_for_each(struct record_compared, file, snapshot->record, snapshot->facts->mapped)
+		check_mapped_file(&finding, file, snapshot_text(snapshot, file->path));
+	record_for_each(struct record_compared, file, snapshot->record, snapshot->facts->sources)
+		check_source(&finding, file, snapshot_text(snapshot, file->path));
 	if (finding.count > REASONS)
 		problem_add(problem, " (and %d more)", finding.count - REASONS);
 	return finding.count ? -1 : 0;

@@ -107,19 +107,20 @@ static void spare_checkpoint(void)
 	setenv("LIBCRIU_PY_CONVENTIONAL", pid, 1);
 }
 
-static int start_conventionally(const struct json *command, char *const *arguments)
+static int start_conventionally(char *const *command, char *const *arguments)
 {
-	size_t count = 0, next = 0;
+	size_t count = 0, words = 0;
 	char **argv, why[256];
 
 	while (arguments[count])
 		count++;
-	argv = calloc(command->count + count + 1, sizeof(*argv));
+	while (command[words])
+		words++;
+	argv = calloc(words + count + 1, sizeof(*argv));
 	if (!argv)
 		return LAUNCHER_FAILED;
-	json_for_each(word, command)
-		argv[next++] = (char *)word->string;
-	memcpy(argv + next, arguments, count * sizeof(*argv));
+	memcpy(argv, command, words * sizeof(*argv));
+	memcpy(argv + words, arguments, count * sizeof(*argv));
 	signal(SIGXFSZ, xfsz);
 	for (int fd = 0; fd < 3; fd++)
 		if (is_closed(fd))
@@ -287,7 +288,7 @@ static int run(struct launch *launch)
 	struct problem problem = { 0 };
 	struct script script = { 0 };
 	struct snapshot snapshot;
-	const struct json *command;
+	char *const *command;
 
 	/* As Python does: where files may only be small, what cannot be written is an error and not our end. */
 	xfsz = signal(SIGXFSZ, SIG_IGN);

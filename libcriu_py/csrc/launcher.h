@@ -25,8 +25,7 @@ struct launch {
 /* A launch script: the options and the conventional command that are in it (libcriu_py/copies/launch_script.py). */
 struct script {
 	char *text;
-	struct json_document document;
-	const struct json *command; /* NULL: that of the snapshot */
+	char **command;          /* NULL: that of the snapshot */
 	char directory[2 * PATH_MAX];
 };
 int script_read(struct script *script, struct launch *launch, struct problem *problem);

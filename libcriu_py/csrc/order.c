@@ -14,7 +14,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "json.h"
 #include "parts.h"
 #include "place.h"
 #include "restore.h"
@@ -124,16 +123,15 @@ void order_failed(const struct order *order, const struct problem *problem)
 	tell(order, status, problem->text, strlen(problem->text), &problem->log, problem->log >= 0);
 }
 
-static int tell_restored(const struct order *order, const struct restored *restored, const struct json *command,
+static int tell_restored(const struct order *order, const struct restored *restored, char *const *command,
 			 const int *fds, int count)
 {
 	struct status status = { STATUS_RESTORED, lcp_pid_behind(restored->pidfd), !restored->supervisor, 0, 0 };
 	struct text words = { 0 };
 	int result;
 
-	if (command)
-		json_for_each(word, command)
-			request_put(&words, word->string, strlen(word->string) + 1);
+	for (; command && *command; command++)
+		request_put(&words, *command, strlen(*command) + 1);
 	status.value = status.value ? status.value : restored->pid; /* it has ended already */
 	result = tell(order, status, words.data, words.failed ? 0 : words.size, fds, count);
 	free(words.data);
@@ -181,7 +179,7 @@ static void end_orphan(int pidfd)
 }
 
 /* Leave a copy that waits to its pool, and be no more than its supervisor's parent. */
-static int serve_standby(const struct order *order, const struct restored *restored, const struct json *command)
+static int serve_standby(const struct order *order, const struct restored *restored, char *const *command)
 {
 	int fds[3] = { restored->pidfd, restored->channel, restored->control };
 
@@ -207,7 +205,7 @@ static int release(const struct order *order, const struct restored *restored)
 	return result;
 }
 
-int order_serve(const struct order *order, const struct restored *restored, const struct json *command)
+int order_serve(const struct order *order, const struct restored *restored, char *const *command)
 {
 	struct pollfd polled[3] = { { restored->control, POLLIN, 0 }, { restored->channel, POLLIN, 0 }, { order->status, 0, 0 } };
 	struct lcp_event event;

@@ -8,7 +8,6 @@
 #include "problem.h"
 #include "request.h"
 
-struct json;
 struct restored;
 
 #define ORDER_VERSION 1
@@ -42,6 +41,6 @@ int order_request(const struct order *order, unsigned int pass);
 /* Tell why nothing was restored. */
 void order_failed(const struct order *order, const struct problem *problem);
 /* Tell of the copy, whose conventional command is an array of strings, until it ends; the exit status. */
-int order_serve(const struct order *order, const struct restored *restored, const struct json *command);
+int order_serve(const struct order *order, const struct restored *restored, char *const *command);
 
 #endif

@@ -76,11 +76,9 @@ int self_read(struct self *self, struct problem *problem)
 
 /* ---- what stops a mode ------------------------------------------------ */
 
-static int is_reduced(const struct json *manifest)
+static int is_reduced(const struct snapshot *snapshot)
 {
-	const struct json *reduced = json_get(manifest, "reduced_bounding");
-
-	return reduced && reduced->type == JSON_BOOL && reduced->integer;
+	return !!(snapshot->facts->flags & RECORD_REDUCED_BOUNDING);
 }
 
 static int by_number(const void *a, const void *b)
@@ -104,57 +102,52 @@ static int groups_in(enum mode mode, gid_t *groups, int size)
 }
 
 /* Whether a restored process can get the ids and groups of the dumped one. */
-static int differs_harmlessly(enum mode mode, const struct self *self, const struct json *manifest)
+static int differs_harmlessly(enum mode mode, const struct self *self, const struct snapshot *snapshot)
 {
-	const struct json *groups = json_get(manifest, "groups");
+	const struct record_facts *facts = snapshot->facts;
 	gid_t have[65536]; /* NGROUPS_MAX of the kernel */
 	int count, i = 0;
 
 	if (mode == MODE_ROOT && has(self, CAPABILITY_SETUID) && has(self, CAPABILITY_SETGID))
 		return 1;
-	if (json_integer(json_get(manifest, "uid"), -1) != geteuid() ||
-	    json_integer(json_get(manifest, "gid"), getegid()) != getegid())
+	if (facts->uid != geteuid() || facts->gid != getegid())
 		return 0;
-	if (!json_typed(groups, JSON_ARRAY) || !groups->count)
+	if (!facts->groups.count)
 		return 1; /* criu leaves them alone (restore_creds in criu/pie/restorer.c) */
 	count = groups_in(mode, have, 65536);
-	if (count < 0 || (uint32_t)count != groups->count)
+	if (count < 0 || (uint32_t)count != facts->groups.count)
 		return 0;
-	json_for_each(group, groups)
-		if (group->integer != have[i++])
+	record_for_each(uint32_t, group, snapshot->record, facts->groups)
+		if (*group != have[i++])
 			return 0;
 	return 1;
 }
 
-static void add_groups(struct problem *problem, const struct json *recorded, const gid_t *groups, int count)
+static void add_groups(struct problem *problem, const gid_t *groups, int count)
 {
-	if (recorded)
-		json_for_each(group, recorded)
-			problem_add(problem, "%s%lld", group == recorded->first ? "" : ",", (long long)group->integer);
-	else if (count <= 0)
+	if (count <= 0)
 		problem_add(problem, "none");
-	for (int i = 0; !recorded && i < count; i++)
+	for (int i = 0; i < count; i++)
 		problem_add(problem, "%s%u", i ? "," : "", groups[i]);
 }
 
 /* Name what the restored process would have to be and cannot become; -1. */
-static int other_identity(enum mode mode, const struct json *manifest, struct problem *problem)
+static int other_identity(enum mode mode, const struct snapshot *snapshot, struct problem *problem)
 {
-	long long uid = json_integer(json_get(manifest, "uid"), -1);
-	long long gid = json_integer(json_get(manifest, "gid"), getegid());
-	const struct json *groups = json_get(manifest, "groups");
+	const struct record_facts *facts = snapshot->facts;
 	gid_t have[65536]; /* NGROUPS_MAX of the kernel */
 
 	problem_set(problem, LAUNCHER_FAILED, "the program ran with ");
-	if (uid != geteuid())
-		problem_add(problem, "uid %lld (this process has %u) ", uid, geteuid());
-	if (gid != getegid())
-		problem_add(problem, "gid %lld (this process has %u) ", gid, getegid());
-	if (json_typed(groups, JSON_ARRAY) && groups->count) {
+	if (facts->uid != geteuid())
+		problem_add(problem, "uid %u (this process has %u) ", facts->uid, geteuid());
+	if (facts->gid != getegid())
+		problem_add(problem, "gid %u (this process has %u) ", facts->gid, getegid());
+	if (facts->groups.count) {
 		problem_add(problem, "supplementary groups ");
-		add_groups(problem, groups, NULL, 0);
+		add_groups(problem, (const void *)((const char *)snapshot->record + facts->groups.offset),
+			   (int)facts->groups.count);
 		problem_add(problem, " (this process has ");
-		add_groups(problem, NULL, have, groups_in(mode, have, 65536));
+		add_groups(problem, have, groups_in(mode, have, 65536));
 		problem_add(problem, " there) ");
 	}
 	problem_add(problem, "which only root with CAP_SETUID and CAP_SETGID can give it");
@@ -205,23 +198,23 @@ void forget_namespaces(const struct self *self)
 		unlink(path);
 }
 
-static uint64_t needed_ambient(const struct json *manifest)
+static uint64_t needed_ambient(const struct snapshot *snapshot)
 {
 	char yama[16];
 	int privileged = lcp_read_text("/proc/sys/kernel/yama/ptrace_scope", yama, sizeof(yama)) > 0 && atoi(yama) >= 2;
 
-	return capability_bit(CAPABILITY_CHECKPOINT_RESTORE) | (is_reduced(manifest) ? capability_bit(CAPABILITY_SETPCAP) : 0) |
+	return capability_bit(CAPABILITY_CHECKPOINT_RESTORE) | (is_reduced(snapshot) ? capability_bit(CAPABILITY_SETPCAP) : 0) |
 	       (privileged ? capability_bit(CAPABILITY_SYS_PTRACE) : 0);
 }
 
 /* What stops a user + pid + mount namespace; a good answer is remembered until the next boot. */
-static int rootless_obstacle(const char *criu, const struct self *self, const struct json *manifest, struct problem *problem)
+static int rootless_obstacle(const char *criu, const struct self *self, const struct snapshot *snapshot, struct problem *problem)
 {
 	uint64_t carried = file_capabilities(criu);
 	char path[PATH_MAX];
 	int stage, error;
 
-	if (carried && needed_ambient(manifest) & ~carried)
+	if (carried && needed_ambient(snapshot) & ~carried)
 		return problem_set(problem, LAUNCHER_FAILED,
 				   "%s carries file capabilities that take the place of those it would be given", criu);
 	if (getenv(SERVICE_VARIABLE))
@@ -237,9 +230,9 @@ static int rootless_obstacle(const char *criu, const struct self *self, const st
 	return 0;
 }
 
-static int capability_obstacle(const char *criu, const struct self *self, const struct json *manifest, struct problem *problem)
+static int capability_obstacle(const char *criu, const struct self *self, const struct snapshot *snapshot, struct problem *problem)
 {
-	uint64_t carried = file_capabilities(criu), needed = needed_ambient(manifest);
+	uint64_t carried = file_capabilities(criu), needed = needed_ambient(snapshot);
 	struct statvfs system;
 
 	if ((carried & needed) == needed && !(carried & ~self->bounding) && !self->no_new_privs && !access(criu, X_OK) &&
@@ -249,9 +242,9 @@ static int capability_obstacle(const char *criu, const struct self *self, const 
 							       "%s carries no file capability", criu);
 }
 
-static int root_obstacle(const struct self *self, const struct json *manifest, struct problem *problem)
+static int root_obstacle(const struct self *self, const struct snapshot *snapshot, struct problem *problem)
 {
-	uint64_t wanted = (uint64_t)json_integer(json_get(manifest, "capabilities"), 0);
+	uint64_t wanted = snapshot->facts->capabilities;
 
 	if (geteuid() != 0)
 		return problem_set(problem, LAUNCHER_FAILED, "this process is not root");
@@ -261,25 +254,25 @@ static int root_obstacle(const struct self *self, const struct json *manifest, s
 	if (wanted & ~self->permitted)
 		return problem_set(problem, LAUNCHER_FAILED, "the program had capabilities when it was dumped that this root "
 				   "has not (%llx)", (unsigned long long)(wanted & ~self->permitted));
-	if (is_reduced(manifest) && !has(self, CAPABILITY_SETPCAP))
+	if (is_reduced(snapshot) && !has(self, CAPABILITY_SETPCAP))
 		return problem_set(problem, LAUNCHER_FAILED, "root has no cap_setpcap here, which a restore needs to reduce "
 				   "the capability bounding set as it was");
 	return 0;
 }
 
-static int obstacle(enum mode mode, const struct decision *decision, const struct self *self, const struct json *manifest,
+static int obstacle(enum mode mode, const struct decision *decision, const struct self *self, const struct snapshot *snapshot,
 		    struct problem *problem)
 {
 	int result;
 
 	if (mode == MODE_ROOT)
-		result = root_obstacle(self, manifest, problem);
+		result = root_obstacle(self, snapshot, problem);
 	else if (mode == MODE_ROOTLESS)
-		result = rootless_obstacle(decision->plain, self, manifest, problem);
+		result = rootless_obstacle(decision->plain, self, snapshot, problem);
 	else
-		result = capability_obstacle(capable_criu(decision->plain), self, manifest, problem);
-	if (!result && !differs_harmlessly(mode, self, manifest))
-		result = other_identity(mode, manifest, problem);
+		result = capability_obstacle(capable_criu(decision->plain), self, snapshot, problem);
+	if (!result && !differs_harmlessly(mode, self, snapshot))
+		result = other_identity(mode, snapshot, problem);
 	return result;
 }
 
@@ -289,11 +282,11 @@ static void take_mode(struct decision *decision, enum mode mode)
 	strcpy(decision->criu, mode == MODE_CAPABILITY ? capable_criu(decision->plain) : decision->plain);
 }
 
-int decide(struct decision *decision, const char *wanted, const struct self *self, const struct json *manifest,
+int decide(struct decision *decision, const char *wanted, const struct self *self, const struct snapshot *snapshot,
 	   struct problem *problem)
 {
 	enum mode order[] = { MODE_ROOT, MODE_ROOTLESS, MODE_CAPABILITY };
-	const char *dumped_in = json_string(json_get(manifest, "mode"));
+	enum mode dumped_in = (enum mode)snapshot->facts->mode;
 	struct problem one, all;
 	int mode;
 
@@ -306,22 +299,22 @@ int decide(struct decision *decision, const char *wanted, const struct self *sel
 		return problem_set(problem, LAUNCHER_FAILED,
 				   "there is no mode '%s'; the modes are auto, root, capability, rootless", wanted);
 	if (mode != MODE_AUTO) {
-		if (obstacle((enum mode)mode, decision, self, manifest, &one))
+		if (obstacle((enum mode)mode, decision, self, snapshot, &one))
 			return problem_set(problem, LAUNCHER_FAILED, "mode %s does not work here: %s", wanted, one.text);
 		take_mode(decision, (enum mode)mode);
 		return 0;
 	}
 	/* That of the dump first; the others stay in their order. */
-	for (int i = 2; i > 0 && dumped_in; i--) {
-		if (strcmp(mode_names[order[i]], dumped_in))
+	for (int i = 2; i > 0; i--) {
+		if (order[i] != dumped_in)
 			continue;
 		memmove(order + 1, order, sizeof(*order) * (size_t)i);
-		order[0] = (enum mode)mode_of(dumped_in);
+		order[0] = dumped_in;
 		break;
 	}
 	problem_set(&all, LAUNCHER_FAILED, "neither dump nor restore is allowed here");
 	for (int i = 0; i < 3; i++) {
-		if (!obstacle(order[i], decision, self, manifest, &one)) {
+		if (!obstacle(order[i], decision, self, snapshot, &one)) {
 			take_mode(decision, order[i]);
 			return 0;
 		}
@@ -335,45 +328,44 @@ int decide(struct decision *decision, const char *wanted, const struct self *sel
 /* ---- the place -------------------------------------------------------- */
 
 /* Where pids of the restore's helpers begin, clear of those of the image. */
-static int clear_of(const struct json *pids)
+static int clear_of(const struct snapshot *snapshot)
 {
-	int64_t least = INT_MAX, most = 0;
+	uint32_t least = INT_MAX, most = 0;
 
-	json_for_each(pid, pids) {
-		least = pid->integer < least ? pid->integer : least;
-		most = pid->integer > most ? pid->integer : most;
+	record_for_each(uint32_t, pid, snapshot->record, snapshot->facts->pids) {
+		least = *pid < least ? *pid : least;
+		most = *pid > most ? *pid : most;
 	}
 	return least > HELPER_PIDS || most >= INT_MAX ? 0 : (int)most + 1;
 }
 
-static int any_taken(const struct json *pids)
+static int any_taken(const struct snapshot *snapshot)
 {
-	json_for_each(pid, pids)
-		if (pid->integer > 0 && (!kill((pid_t)pid->integer, 0) || errno != ESRCH))
+	record_for_each(uint32_t, pid, snapshot->record, snapshot->facts->pids)
+		if ((pid_t)*pid > 0 && (!kill((pid_t)*pid, 0) || errno != ESRCH))
 			return 1;
 	return 0;
 }
 
 void place_of_restore(struct place *place, const struct decision *decision, const struct self *self,
-		     const struct json *manifest, int isolate)
+		     const struct snapshot *snapshot, int isolate)
 {
-	const struct json *pids = json_get(manifest, "pids");
 	struct problem ignored;
 
 	memset(place, 0, sizeof(*place));
 	if (decision->mode != MODE_ROOTLESS) {
-		if (!isolate && !any_taken(pids))
+		if (!isolate && !any_taken(snapshot))
 			return;
 		if (decision->mode == MODE_ROOT && has(self, CAPABILITY_SYS_ADMIN)) {
 			place->namespaces = LCP_NS_PID;
-			place->last_pid = clear_of(pids);
+			place->last_pid = clear_of(snapshot);
 			return;
 		}
-		if (!differs_harmlessly(MODE_ROOTLESS, self, manifest) ||
-		    rootless_obstacle(decision->plain, self, manifest, &ignored))
+		if (!differs_harmlessly(MODE_ROOTLESS, self, snapshot) ||
+		    rootless_obstacle(decision->plain, self, snapshot, &ignored))
 			return; /* criu will say which pid is taken */
 	}
 	place->namespaces = LCP_NS_USER | LCP_NS_PID;
-	place->ambient = needed_ambient(manifest);
-	place->last_pid = clear_of(pids);
+	place->ambient = needed_ambient(snapshot);
+	place->last_pid = clear_of(snapshot);
 }

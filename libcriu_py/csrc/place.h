@@ -7,7 +7,7 @@
 
 #include <limits.h>
 #include <stdint.h>
-#include "json.h"
+#include "manifest.h"
 #include "problem.h"
 
 enum mode { MODE_AUTO, MODE_ROOT, MODE_CAPABILITY, MODE_ROOTLESS, MODES };
@@ -38,7 +38,7 @@ struct decision {
  * Choose how a restore is allowed. `wanted` names the mode, NULL leaves it to
  * LIBCRIU_PY_MODE, else to what works. Returns 0 or -1.
  */
-int decide(struct decision *decision, const char *wanted, const struct self *self, const struct json *manifest,
+int decide(struct decision *decision, const char *wanted, const struct self *self, const struct snapshot *snapshot,
 	   struct problem *problem);
 
 struct place {
@@ -49,7 +49,7 @@ struct place {
 
 /* Where to restore; `isolate` asks for a pid namespace even where the pids look free. */
 void place_of_restore(struct place *place, const struct decision *decision, const struct self *self,
-		     const struct json *manifest, int isolate);
+		     const struct snapshot *snapshot, int isolate);
 
 /* Forget that namespaces could be made: it was tried, and they could not. */
 void forget_namespaces(const struct self *self);

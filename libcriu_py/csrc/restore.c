@@ -184,28 +184,27 @@ static const struct {
 	{ "ext_masters", criu_local_set_ext_masters },
 };
 
-static int set_recorded(criu_opts *opts, const struct json *recorded, struct problem *problem)
+static int set_recorded(criu_opts *opts, const struct snapshot *snapshot, struct problem *problem)
 {
-	if (!json_typed(recorded, JSON_OBJECT))
-		return 0;
-	json_for_each(option, recorded) {
+	record_for_each(struct record_option, option, snapshot->record, snapshot->facts->options) {
+		const char *name = snapshot_text(snapshot, option->name);
 		size_t i = 0, count = sizeof(switches) / sizeof(*switches);
 
-		while (i < count && strcmp(switches[i].name, option->name))
+		while (i < count && strcmp(switches[i].name, name))
 			i++;
-		if (i < count && option->type == JSON_BOOL)
-			switches[i].set(opts, option->integer != 0);
-		else if (!strcmp(option->name, "cpu_cap") && option->type == JSON_INTEGER)
-			criu_local_set_cpu_cap(opts, (unsigned int)option->integer);
-		else if (option->type != JSON_NULL)
-			return problem_set(problem, SNAPSHOT_UNUSABLE, "the manifest has the restore option %s, which this "
-					   "version of libcriu_py does not know; make the snapshot anew", option->name);
+		if (i < count)
+			switches[i].set(opts, option->value != 0);
+		else if (!strcmp(name, "cpu_cap"))
+			criu_local_set_cpu_cap(opts, option->value);
+		else
+			return problem_set(problem, SNAPSHOT_UNUSABLE, "the snapshot has the restore option %s, which this "
+					   "version of libcriu_py does not know; make the snapshot anew", name);
 	}
 	return 0;
 }
 
 static int make_options(criu_opts **opts, const char *criu, const struct inherited *inherited, int images, int work,
-			const struct json *recorded, struct problem *problem)
+			const struct snapshot *snapshot, struct problem *problem)
 {
 	int result = 0;
 
@@ -221,7 +220,7 @@ static int make_options(criu_opts **opts, const char *criu, const struct inherit
 		result = criu_local_add_inherit_fd(*opts, inherited->fds[i], inherited->keys[i]);
 	if (result)
 		return problem_set(problem, LAUNCHER_FAILED, "no memory is left");
-	return set_recorded(*opts, recorded, problem);
+	return set_recorded(*opts, snapshot, problem);
 }
 
 /* ---- the start -------------------------------------------------------- */
@@ -357,13 +356,10 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 	*taken = 0;
 	if (scratch_environment(&environment, criu, prepared->self->seccomp_filters > 0, problem) || work_make(&work, problem))
 		return -1;
-	result = make_options(&job.restore, criu, inherited, images, work.fd,
-			      json_get(snapshot->manifest, "restore_options"), problem);
+	result = make_options(&job.restore, criu, inherited, images, work.fd, snapshot, problem);
 	if (!result) {
-		const struct json *clocks = json_get(snapshot->manifest, "clocks");
-
-		job.monotonic = json_integer(json_get(clocks, "monotonic"), 0);
-		job.boottime = json_integer(json_get(clocks, "boottime"), 0);
+		job.monotonic = snapshot->facts->monotonic;
+		job.boottime = snapshot->facts->boottime;
 		job.namespaces = place->namespaces;
 		job.flags = LCP_DIE_WITH_CALLER | LCP_AWAIT_WORD;
 		if (prepared->launch->order && prepared->launch->order->flags & ORDER_STANDBY)
@@ -401,7 +397,7 @@ static int stream(int number)
 static int open_inherited(struct inherited *inherited, const struct snapshot *snapshot, int slot, struct problem *problem)
 {
 	static const char *const names[] = { "stdin", "stdout", "stderr" };
-	const struct json *slots = json_get(snapshot->manifest, "slots");
+	const struct record_facts *facts = snapshot->facts;
 	int fd;
 
 	inherited->count = 0;
@@ -409,18 +405,18 @@ static int open_inherited(struct inherited *inherited, const struct snapshot *sn
 		fd = stream(i);
 		if (fd < 0)
 			return problem_set(problem, LAUNCHER_FAILED, "%s cannot be duplicated: %s", names[i], strerror(errno));
-		inherit(inherited, fd, json_string(json_get(slots, names[i])));
+		inherit(inherited, fd, snapshot_text(snapshot, facts->slots[i]));
 	}
-	inherit(inherited, slot, json_string(json_get(slots, "request")));
+	inherit(inherited, slot, snapshot_text(snapshot, facts->slots[SLOT_REQUEST]));
 	fd = openat(snapshot->directory, "images", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return problem_set(problem, LAUNCHER_FAILED, "%s/images cannot be opened: %s", snapshot->path, strerror(errno));
-	inherit(inherited, fd, json_string(json_get(snapshot->manifest, "images_key")));
-	for (const struct json *part = NULL; (part = snapshot_memory_file(snapshot, part));) {
+	inherit(inherited, fd, snapshot_text(snapshot, facts->images_key));
+	record_for_each(struct record_memory, part, snapshot->record, facts->memory) {
 		fd = snapshot_open_memory(snapshot, part, problem);
 		if (fd < 0)
 			return -1;
-		inherit(inherited, fd, json_string(json_get(part, "key")));
+		inherit(inherited, fd, snapshot_text(snapshot, part->key));
 	}
 	return 0;
 }
@@ -436,18 +432,17 @@ static void close_inherited(struct inherited *inherited)
 static int try_places(struct attempt *attempt, const struct decision *decision, struct preparation *prepared,
 		      struct inherited *inherited, int signals, struct problem *problem)
 {
-	const struct json *manifest = prepared->snapshot->manifest;
 	const struct order *order = prepared->launch->order;
 	struct place place;
 	int taken;
 
-	place_of_restore(&place, decision, prepared->self, manifest, order && order->flags & ORDER_ISOLATE);
+	place_of_restore(&place, decision, prepared->self, prepared->snapshot, order && order->flags & ORDER_ISOLATE);
 	if (!restore_at(attempt, &place, decision, prepared, inherited, signals, &taken, problem))
 		return 0;
 	if (!taken || place.namespaces & LCP_NS_PID)
 		return -1;
 	/* A pid that was taken meanwhile: in a namespace of its own it is free. */
-	place_of_restore(&place, decision, prepared->self, manifest, 1);
+	place_of_restore(&place, decision, prepared->self, prepared->snapshot, 1);
 	return restore_at(attempt, &place, decision, prepared, inherited, signals, &taken, problem);
 }
 
@@ -487,7 +482,7 @@ static int restore_anew(struct restored *restored, struct preparation *prepared,
 	struct attempt attempt;
 	int taken = 0, result;
 
-	if (decide(&decision, prepared->launch->mode, prepared->self, snapshot->manifest, problem)) {
+	if (decide(&decision, prepared->launch->mode, prepared->self, snapshot, problem)) {
 		problem->failure = FAILURE_MODE;
 		return -1;
 	}
@@ -511,8 +506,7 @@ static int restore_anew(struct restored *restored, struct preparation *prepared,
 	restored->pid = attempt.news.value;
 	restored->pidfd = attempt.pidfd;
 	restored->control = prepared->pair[0];
-	restored->own_session = json_get(snapshot->manifest, "session_leader") &&
-				json_get(snapshot->manifest, "session_leader")->integer;
+	restored->own_session = !!(snapshot->facts->flags & RECORD_SESSION_LEADER);
 	return 0;
 }
 

@@ -10,19 +10,12 @@
 #include "launcher.h"
 
 #define LARGEST_SCRIPT (4 << 20)
+#define TITLE "# libcriu-py launch script, format 2"
 
 static int not_a_script(const struct launch *launch, const char *why, struct problem *problem)
 {
 	return problem_set(problem, SNAPSHOT_UNUSABLE, "%s is not a launch script (%s); make it anew with: "
 			   "libcriu-py snapshot --script %s ...", launch->script, why, launch->script);
-}
-
-/* Where the JSON text begins: at the first line that begins with a brace. */
-static char *find_text(char *text)
-{
-	char *at = text[0] == '{' ? text : strstr(text, "\n{");
-
-	return at && at[0] == '\n' ? at + 1 : at;
 }
 
 /* A relative snapshot is beside the script, so that both can be moved together. */
@@ -38,38 +31,61 @@ static int place_directory(struct script *script, struct launch *launch, const c
 	return 0;
 }
 
-static int take_values(struct script *script, struct launch *launch, struct problem *problem)
+/* Where the text begins: behind the title. */
+static char *find_text(char *text)
 {
-	const struct json *root = script->document.root, *mode = json_get(root, "mode"), *fallback = json_get(root, "fallback");
-	const char *name = json_string(json_get(root, "snapshot"));
+	char *at = strstr(text, "\n" TITLE "\n");
 
-	if (json_integer(json_get(root, "script"), -1) != 1)
-		return not_a_script(launch, "it is of no known format", problem);
-	if (!name)
-		return not_a_script(launch, "it names no snapshot", problem);
-	if (mode && mode->type != JSON_NULL) {
-		if (!json_string(mode) || mode_of(mode->string) < 0)
-			return not_a_script(launch, "there is no such mode", problem);
-		launch->mode = mode->string;
+	return at ? at + sizeof("\n" TITLE "\n") - 1 : NULL;
+}
+
+/* The value of a line of that name, without escapes, and the place behind the line; NULL where it is another line, or a wrong one. */
+static char *take_line(char **at, const char *name)
+{
+	size_t length = strlen(name);
+	char *value = *at + length, *end = strchr(*at, '\n'), *from, *to;
+
+	if (!end || strncmp(*at, name, length))
+		return NULL;
+	for (from = to = value; from < end; from++) {
+		if (*from != '\\') {
+			*to++ = *from;
+			continue;
+		}
+		if (*++from != '\\' && *from != 'n')
+			return NULL;
+		*to++ = *from == 'n' ? '\n' : *from;
 	}
-	if (fallback && fallback->type != JSON_NULL) {
-		if (!all_strings(fallback) || !fallback->count)
-			return not_a_script(launch, "its conventional command is none", problem);
-		script->command = fallback;
-	}
-	return place_directory(script, launch, name, problem);
+	*to = '\0';
+	*at = end + 1;
+	return value;
 }
 
 /* Take what is in `script->text`, of that size and with a NUL at its end. */
 static int take_script(struct script *script, struct launch *launch, size_t size, struct problem *problem)
 {
-	char *json = find_text(script->text);
+	char *at = find_text(script->text), *name, *mode, *word;
+	size_t count = 0;
 
-	if (!json)
-		return not_a_script(launch, "nothing in it names a snapshot", problem);
-	if (json_parse(&script->document, json, (size_t)(script->text + size - json)))
-		return not_a_script(launch, script->document.error, problem);
-	return take_values(script, launch, problem);
+	if (!at)
+		return not_a_script(launch, "it is of no known format", problem);
+	name = take_line(&at, "snapshot: ");
+	if (!name || !*name)
+		return not_a_script(launch, "it names no snapshot", problem);
+	mode = take_line(&at, "mode: ");
+	if (mode && mode_of(mode) < 0)
+		return not_a_script(launch, "there is no such mode", problem);
+	launch->mode = mode ? mode : launch->mode;
+	script->command = calloc(size / sizeof("fallback:") + 1, sizeof(*script->command)); /* more words than can be in it */
+	while (script->command && (word = take_line(&at, "fallback: ")))
+		script->command[count++] = word;
+	if (at != script->text + size)
+		return not_a_script(launch, "a line of it says nothing that is known", problem);
+	if (!count) {
+		free(script->command);
+		script->command = NULL;
+	}
+	return place_directory(script, launch, name, problem);
 }
 
 int script_read(struct script *script, struct launch *launch, struct problem *problem)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from libcriu_py.memory.owners import Census
     from libcriu_py.privilege.mode import Privilege
     from libcriu_py.program.main import Program
+    from libcriu_py.snapshot.record import Launch
     from libcriu_py.snapshot.staging import Draft
 
 _LOG_LEVEL = 4
@@ -158,14 +159,14 @@ class CriuEngine:
         from libcriu_py.dump import arrival, stdio
 
         draft = self._reserved()
-        facts = self._make_ready(draft)
+        launch, facts = self._make_ready(draft)
         dumped_at = time.time()
         original = _Original(draft)
         self._take_census()
-        self._kept = (facts, original)
+        self._kept = (launch, facts, original)
         try:
             slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
-            self._handover = arrival.Handover(slot, facts["command"])
+            self._handover = arrival.Handover(slot, launch.command)
             images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 outcome = self._ask_criu(images, original.shared)
@@ -182,19 +183,19 @@ class CriuEngine:
                 self._come_back(original)
             raise
         self._come_back(original)
-        return self._stay(draft, {**facts, "created": dumped_at}, original.shared)
+        return self._stay(draft, launch, {**facts, "created": dumped_at}, original.shared)
 
     # What only the original calls is in functions of its own: a copy would have to let go of their variables.
 
-    def _make_ready(self, draft: Draft) -> dict[str, Any]:
-        """Look for obstacles, leave a session that is not ours, and collect what the manifest is to say."""
+    def _make_ready(self, draft: Draft) -> tuple[Launch, dict[str, Any]]:
+        """Look for obstacles, leave a session that is not ours, and collect what record and manifest are to say."""
         from libcriu_py.findings import refuse
         from libcriu_py.linux import processes
 
         refuse(self._options)
         draft.populate()
         processes.leave_foreign_session()
-        return self._facts(draft)
+        return self._launch(draft), self._facts()
 
     def _come_back(self, original: _Original) -> None:
         if self._handover is not None:
@@ -222,35 +223,46 @@ class CriuEngine:
             raise CheckpointError(message)
         return self._draft
 
-    def _facts(self, draft: Draft) -> dict[str, Any]:
-        """Collect for the manifest what is not to be told later."""
+    def _launch(self, draft: Draft) -> Launch:
+        """Collect for the record what is not to be told later."""
         from libcriu_py.dump.arrival import command_prefix
         from libcriu_py.linux.capabilities import bounding_is_reduced, capabilities
-        from libcriu_py.snapshot.identity import machine_identity
-        from libcriu_py.snapshot.manifest import FORMAT, SLOTS, python_identity
+        from libcriu_py.program import start_variables
+        from libcriu_py.snapshot.identity import cpu_flags
+        from libcriu_py.snapshot.manifest import SLOTS
+        from libcriu_py.snapshot.record import Launch
 
         program = self._program
-        command = command_prefix()[1:] if program is None else program.arguments()
+        options = {name: self._options.get(name) for name in _ALSO_ON_RESTORE}
+        return Launch(
+            command=(sys.executable, *(command_prefix()[1:] if program is None else program.arguments())),
+            program=program,
+            arch=os.uname().machine,
+            cpu_flags=cpu_flags(),
+            variables=start_variables.recorded(os.environ),
+            uid=os.geteuid(),
+            gid=os.getegid(),
+            groups=tuple(sorted(os.getgroups())),
+            capabilities=capabilities().permitted,
+            reduced_bounding=bounding_is_reduced(),
+            mode=self._mode.value if self._mode is not None else None,
+            session_leader=os.getsid(0) == os.getpid(),
+            slots=tuple(_key(draft.slot(name)) for name in SLOTS),
+            images_key=_key(draft.images),
+            restore_options={name: value for name, value in options.items() if isinstance(value, int)},
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        """Collect for the manifest what is not to be told later."""
+        from libcriu_py.snapshot.identity import machine_identity
+        from libcriu_py.snapshot.manifest import python_identity
+
         return {
-            "format": FORMAT,
             "machine": machine_identity(),
             "python": python_identity(),
-            "command": [sys.executable, *command],
-            "program": None if program is None else {"kind": program.kind, "value": program.value},
             "argv": sys.argv[1:],
             "orig_argv": list(sys.orig_argv),
             "cwd": _cwd(),
-            "uid": os.geteuid(),
-            "gid": os.getegid(),
-            "groups": sorted(os.getgroups()),
-            "mode": self._mode.value if self._mode is not None else None,
-            "reduced_bounding": bounding_is_reduced(),
-            "capabilities": capabilities().permitted,
-            "fetches_pages": True,
-            "session_leader": os.getsid(0) == os.getpid(),
-            "slots": {name: _key(draft.slot(name)) for name in SLOTS},
-            "images_key": _key(draft.images),
-            "restore_options": {name: value for name, value in self._options.items() if name in _ALSO_ON_RESTORE},
             "details": self._details,
         }
 
@@ -293,7 +305,7 @@ class CriuEngine:
 
     # ---- after the dump ----------------------------------------------------
 
-    def _stay(self, draft: Draft, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
+    def _stay(self, draft: Draft, launch: Launch, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
         """Be the original: publish the snapshot, and end or go on."""
         from libcriu_py import clock
         from libcriu_py.images.readers import process_tree
@@ -306,17 +318,18 @@ class CriuEngine:
             from libcriu_py.findings.shared_stdio import redirect
 
             redirect(draft.images, os.getpid(), shared)
-        facts["clocks"] = clock.to_continue()
-        facts["pids"] = sorted({task for process in process_tree(draft.images) for task in process.threads})
-        facts["mapped"] = mapped_files(processes.processes(), without=[draft.path])
+        clocks = clock.to_continue()
+        pids = sorted({task for process in process_tree(draft.images) for task in process.threads})
+        compared = mapped_files(processes.processes(), without=[draft.path])
         # The main module of a program that is named is read anew by each copy.
-        facts["sources"] = own_sources(main=self._program is None)
+        sources = own_sources(main=self._program is None)
         facts["criu_version"] = str(_criu_version(self._criu))
         key = _key(os.path.join(draft.target, MEMORY))
         census = {} if self._census is None else {os.getpid(): self._census}
         mapped = map_memory(draft.images, draft.memory, key, wanted=self._memory, census=census)
         facts["memory"] = mapped.describe()
-        draft.publish(facts)
+        launch = launch._replace(clocks=clocks, pids=tuple(pids), mapped=compared, sources=sources)
+        draft.publish(mapped.record(launch), facts)
         if self._then == "exit":
             # What cleans up at exit (atexit, finally, temporary directories) belongs to the copies.
             processes.end_with_descendants()
@@ -385,8 +398,8 @@ def _criu_version(binary: str) -> object:
 _NEEDED = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
 _OURS = (
     "criu.call criu.client criu.values dump.arrival dump.stdio findings.policies findings.shared_stdio "
-    "findings.surroundings linux.capabilities linux.processes linux.runtime_dir memory.owners snapshot.identity "
-    "snapshot.manifest snapshot.request"
+    "findings.surroundings linux.capabilities linux.processes linux.runtime_dir memory.owners program.start_variables "
+    "snapshot.identity snapshot.manifest snapshot.request"
 )
 
 

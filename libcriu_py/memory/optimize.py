@@ -12,13 +12,15 @@ from libcriu_py.images import framing
 from libcriu_py.memory import allocators, check, libraries, plan, rewrite
 from libcriu_py.memory.memory import PAGE, Memory, processes
 from libcriu_py.memory.owners import LIBRARY_FILE, Census, recognise
-from libcriu_py.snapshot.manifest import IMAGES, MANIFEST, MEMORY, Snapshot, files_of, refuse_damaged, write_manifest
+from libcriu_py.snapshot.manifest import IMAGES, LAUNCH, MANIFEST, MEMORY, Snapshot, refuse_damaged, write_records
+from libcriu_py.snapshot.record import MemoryFile
 from libcriu_py.snapshot.staging import exchange, name_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from libcriu_py.memory.plan import Segment
+    from libcriu_py.snapshot.record import Launch
 
 KINDS = ("auto", "map", "copy")
 WORTH_IT = 1 << 20
@@ -48,10 +50,17 @@ class Mapped(NamedTuple):
         found: dict[str, Any] = {"kind": self.kind, "why": self.why}
         found["census"] = {str(pid): list(blocks) for pid, blocks in self.census.items()}
         if self.kind == "map":
-            found |= {"file": MEMORY, "key": self.key, "size": self.size, "bytes": self.mapped}
-            # With code, a file system mounted noexec is no place for it.
-            found |= {"copied": self.copied, "owners": dict(self.owners), "executable": LIBRARY_FILE in self.owners}
+            found |= {"bytes": self.mapped, "copied": self.copied, "owners": dict(self.owners)}
         return found
+
+    def record(self, launch: Launch) -> Launch:
+        """Return a record with what it is to say of it."""
+        if self.key is None:
+            return launch
+        # With code, a file system mounted noexec is no place for it.
+        return launch._replace(
+            memory_files=(MemoryFile(MEMORY, self.key, self.size),), maps_code=LIBRARY_FILE in self.owners
+        )
 
 
 class Planned(NamedTuple):
@@ -135,9 +144,8 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
         raise SnapshotError(message)
     refuse_damaged(snapshot)
     scratch = name_beside(snapshot.path)
-    shutil.copytree(snapshot.path, scratch, copy_function=link)
+    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=shutil.ignore_patterns(LAUNCH, MANIFEST))
     try:
-        os.unlink(os.path.join(scratch, MANIFEST))
         key = os.path.join(snapshot.path, MEMORY)[1:]
         known = (snapshot.manifest.get("memory") or {}).get("census", {})
         mapped = map_memory(
@@ -147,8 +155,7 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
             wanted=wanted,
             census={int(pid): Census(*blocks) for pid, blocks in known.items()},
         )
-        manifest = {**snapshot.manifest, "memory": mapped.describe(), "files": files_of(scratch)}
-        write_manifest(scratch, manifest)
+        write_records(scratch, mapped.record(snapshot.launch), {**snapshot.manifest, "memory": mapped.describe()})
         exchange(scratch, snapshot.path)
     finally:
         shutil.rmtree(scratch)

@@ -24,16 +24,17 @@ from libcriu_py.memory.division import Division
 from libcriu_py.memory.optimize import link
 from libcriu_py.snapshot.manifest import (
     IMAGES,
+    LAUNCH,
     MANIFEST,
     MEMORY,
     SHARED_DIRECTORY,
     Snapshot,
-    files_of,
     refuse_damaged,
     refuse_unsafe,
     sha256,
-    write_manifest,
+    write_records,
 )
+from libcriu_py.snapshot.record import MemoryFile
 from libcriu_py.snapshot.staging import exchange, name_beside
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def share(path: str | os.PathLike[str], store: Store) -> Shared:
         raise SnapshotError(message)
     refuse_damaged(snapshot)
     scratch = name_beside(snapshot.path)
-    without = shutil.ignore_patterns(MANIFEST, MEMORY, IMAGES)
+    without = shutil.ignore_patterns(LAUNCH, MANIFEST, MEMORY, IMAGES)
     shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
     try:
         with store.lock():
@@ -183,7 +184,7 @@ def share(path: str | os.PathLike[str], store: Store) -> Shared:
 def _divide(snapshot: Snapshot, scratch: str, store: Store) -> Shared:
     division = Division(snapshot, scratch)
     keys = []
-    entries: dict[str, dict[str, object]] = {}
+    entries: dict[str, MemoryFile] = {}
     known = 0
     for path in division.write_memory():
         name, was_there = store.add(path)
@@ -194,10 +195,10 @@ def _divide(snapshot: Snapshot, scratch: str, store: Store) -> Shared:
             os.unlink(path)
         else:
             os.rename(path, os.path.join(scratch, file))
-        entries[keys[-1]] = {"file": file, "key": keys[-1], "size": size}
+        entries[keys[-1]] = MemoryFile(file, keys[-1], size)
         known += size if was_there else 0
     division.write_images(keys)
-    memory = {**snapshot.manifest["memory"], "shared": list(entries.values())}
-    division.check({part["key"]: os.path.join(scratch, part["file"]) for part in (memory, *memory["shared"])})
-    write_manifest(scratch, {**snapshot.manifest, "memory": memory, "files": files_of(scratch)})
+    memory = (snapshot.launch.memory_files[0], *entries.values())
+    division.check({part.key: os.path.join(scratch, part.file) for part in memory})
+    write_records(scratch, snapshot.launch._replace(memory_files=memory), snapshot.manifest)
     return Shared(sum(area.end - area.start for area in division.blocks), known)

@@ -14,7 +14,7 @@ cache of kernel features where we want it, and leaves cgroups and the time names
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import UnsupportedFeature
 from libcriu_py.linux import runtime_dir, support
@@ -35,7 +35,7 @@ from libcriu_py.privilege.mode import Obstacle, Privilege, groups_in
 from libcriu_py.settings import variable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from libcriu_py.snapshot.record import Launch
 
 FIRST_PID = 10_000
 """Where pids of a program in a namespace begin, clear of the helper processes of a restore."""
@@ -60,16 +60,14 @@ def capable_criu(criu: str) -> str:
     return criu
 
 
-def decide(
-    mode: Privilege | str | None = None, *, criu: str | None = None, manifest: Mapping[str, Any] | None = None
-) -> Decision:
+def decide(mode: Privilege | str | None = None, *, criu: str | None = None, launch: Launch | None = None) -> Decision:
     """
     Choose how to be allowed.
 
     Args:
         mode: A mode, or its name; None and AUTO choose the first that works.
         criu: The criu program; None finds it.
-        manifest: That of the snapshot to be restored, whose mode is tried first; None is about a dump.
+        launch: The record of the snapshot to be restored, whose mode is tried first; None is about a dump.
 
     Returns:
         The mode, the reason for it, and its criu.
@@ -84,17 +82,17 @@ def decide(
         criu = find_criu()
     wanted = Privilege.of(mode)
     if wanted is not Privilege.AUTO:
-        obstacle = find_obstacle(wanted, criu, manifest)
+        obstacle = find_obstacle(wanted, criu, launch)
         if obstacle is not None:
             message = f"mode {wanted.value} does not work here: {obstacle}"
             raise UnsupportedFeature(message)
         return Decision(wanted, "it was asked for", _criu_of(wanted, criu))
-    dumped_in = manifest.get("mode") if manifest is not None else None
+    dumped_in = launch.mode if launch is not None else None
     candidates = [Privilege.ROOT, Privilege.ROOTLESS, Privilege.CAPABILITY]
     candidates.sort(key=lambda candidate: candidate.value != dumped_in)
     obstacles: list[str] = []
     for candidate in candidates:
-        obstacle = find_obstacle(candidate, criu, manifest)
+        obstacle = find_obstacle(candidate, criu, launch)
         if obstacle is None:
             why = "; ".join(obstacles) or ("the snapshot was made so" if dumped_in else "this process is root")
             return Decision(candidate, why, _criu_of(candidate, criu))
@@ -107,31 +105,31 @@ def _criu_of(mode: Privilege, criu: str) -> str:
     return capable_criu(criu) if mode is Privilege.CAPABILITY else criu
 
 
-def find_obstacle(mode: Privilege, criu: str, manifest: Mapping[str, Any] | None = None) -> Obstacle | None:
+def find_obstacle(mode: Privilege, criu: str, launch: Launch | None = None) -> Obstacle | None:
     """
     Find what stops a mode, by what costs little to ask.
 
     Args:
         mode: Root, capability or rootless.
         criu: The criu program.
-        manifest: That of the snapshot to be restored; None is about a dump.
+        launch: The record of the snapshot to be restored; None is about a dump.
 
     Returns:
         The first thing that stops it, or None.
     """
-    obstacle = None if manifest is not None else _dump_obstacle()
+    obstacle = None if launch is not None else _dump_obstacle()
     if obstacle is not None:
         return obstacle
     if mode is Privilege.ROOT:
-        obstacle = _root_obstacle(manifest)
+        obstacle = _root_obstacle(launch)
     elif mode is Privilege.ROOTLESS:
-        obstacle = namespace_obstacle(criu, manifest)
+        obstacle = namespace_obstacle(criu, launch)
     else:
-        obstacle = _capability_obstacle(capable_criu(criu), manifest)
-    if obstacle is None and manifest is not None and not differs_harmlessly(mode, manifest):
+        obstacle = _capability_obstacle(capable_criu(criu), launch)
+    if obstacle is None and launch is not None and not differs_harmlessly(mode, launch):
         from libcriu_py.privilege.obstacles import other_identity
 
-        obstacle = other_identity(mode, manifest)
+        obstacle = other_identity(mode, launch)
     return obstacle
 
 
@@ -144,11 +142,11 @@ def _dump_obstacle() -> Obstacle | None:
     return no_dump()
 
 
-def _root_obstacle(manifest: Mapping[str, Any] | None) -> Obstacle | None:
+def _root_obstacle(launch: Launch | None) -> Obstacle | None:
     held = capabilities()
     allowed = held.has(CAP_CHECKPOINT_RESTORE) or held.has(CAP_SYS_ADMIN)
-    wanted: int = 0 if manifest is None else manifest.get("capabilities", 0)
-    setpcap = held.has(CAP_SETPCAP) or not _is_reduced(manifest)
+    wanted = 0 if launch is None else launch.capabilities
+    setpcap = held.has(CAP_SETPCAP) or not _is_reduced(launch)
     if os.geteuid() == 0 and allowed and setpcap and not wanted & ~held.permitted:
         return None
     from libcriu_py.privilege.obstacles import no_root
@@ -156,10 +154,10 @@ def _root_obstacle(manifest: Mapping[str, Any] | None) -> Obstacle | None:
     return no_root(held, wanted)
 
 
-def _capability_obstacle(criu: str, manifest: Mapping[str, Any] | None) -> Obstacle | None:
+def _capability_obstacle(criu: str, launch: Launch | None) -> Obstacle | None:
     held = capabilities()
     carried = file_capabilities(criu)
-    wanted = needed(reduced=_is_reduced(manifest), dump=False)
+    wanted = needed(reduced=_is_reduced(launch), dump=False)
     usable = carried & wanted == wanted and not carried & ~held.bounding and not held.no_new_privs
     if usable and os.access(criu, os.X_OK) and not os.statvfs(criu).f_flag & os.ST_NOSUID:
         return None
@@ -168,12 +166,12 @@ def _capability_obstacle(criu: str, manifest: Mapping[str, Any] | None) -> Obsta
     return no_capability(criu, wanted, held)
 
 
-def _is_reduced(manifest: Mapping[str, Any] | None) -> bool:
+def _is_reduced(launch: Launch | None) -> bool:
     """Return whether an image has a reduced bounding set; without one, whether an image of this process would."""
-    return bounding_is_reduced() if manifest is None else bool(manifest.get("reduced_bounding"))
+    return bounding_is_reduced() if launch is None else launch.reduced_bounding
 
 
-def namespace_obstacle(criu: str, manifest: Mapping[str, Any] | None = None) -> Obstacle | None:
+def namespace_obstacle(criu: str, launch: Launch | None = None) -> Obstacle | None:
     """
     Find what stops a user + pid + mount namespace with a /proc of its own, and a criu in it.
 
@@ -181,14 +179,14 @@ def namespace_obstacle(criu: str, manifest: Mapping[str, Any] | None = None) -> 
     than the rest of the preparations of a restore.
     """
     carried = file_capabilities(criu)
-    reduced = manifest is not None and bool(manifest.get("reduced_bounding"))
-    ambient = needed(reduced=reduced, dump=manifest is None)
+    reduced = launch is not None and launch.reduced_bounding
+    ambient = needed(reduced=reduced, dump=launch is None)
     if carried and ambient & ~carried:
         # File capabilities take the place of ambient ones (capabilities(7), transformation during execve).
         from libcriu_py.privilege.obstacles import too_few_file_capabilities
 
         return too_few_file_capabilities(criu, ambient)
-    if carried and manifest is None and os.geteuid() == 0:
+    if carried and launch is None and os.geteuid() == 0:
         from libcriu_py.privilege.obstacles import no_exec_in_namespace
 
         return no_exec_in_namespace(criu)
@@ -237,7 +235,7 @@ def forget_namespaces() -> None:
         return
 
 
-def differs_harmlessly(mode: Privilege, manifest: Mapping[str, Any]) -> bool:
+def differs_harmlessly(mode: Privilege, launch: Launch) -> bool:
     """
     Return whether a restored process can get the user, group and supplementary groups of the dumped one.
 
@@ -248,9 +246,8 @@ def differs_harmlessly(mode: Privilege, manifest: Mapping[str, Any]) -> bool:
         held = capabilities()
         if held.has(CAP_SETUID) and held.has(CAP_SETGID):
             return True
-    ids = (manifest["uid"], manifest.get("gid", os.getegid()))
-    groups = manifest.get("groups")
-    return ids == (os.geteuid(), os.getegid()) and (not groups or groups == groups_in(mode))
+    same = (launch.uid, launch.gid) == (os.geteuid(), os.getegid())
+    return same and (not launch.groups or list(launch.groups) == groups_in(mode))
 
 
 def decide_dump(criu: str) -> Decision:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from libcriu_py.linux import support
 from libcriu_py.linux.capabilities import (
@@ -26,7 +26,7 @@ from libcriu_py.linux.mounts import mounts
 from libcriu_py.privilege.mode import Obstacle, Privilege, groups_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from libcriu_py.snapshot.record import Launch
 
 ROOT = "root"
 YOU = "you"
@@ -291,16 +291,16 @@ def covered_proc() -> list[str]:
 # ---- who the program is ----------------------------------------------------
 
 
-def other_identity(mode: Privilege, manifest: Mapping[str, Any]) -> Obstacle:
+def other_identity(mode: Privilege, launch: Launch) -> Obstacle:
     """Name what the restored process would have to be and cannot become in a mode."""
     differences = []
-    for name, mine in (("uid", os.geteuid()), ("gid", os.getegid())):
-        if name in manifest and manifest[name] != mine:
-            differences.append(f"{name} {manifest[name]} (this process has {mine})")
-    recorded, mine_here = manifest.get("groups"), groups_in(mode)
+    for name, then, mine in (("uid", launch.uid, os.geteuid()), ("gid", launch.gid, os.getegid())):
+        if then != mine:
+            differences.append(f"{name} {then} (this process has {mine})")
+    recorded, mine_here = list(launch.groups), groups_in(mode)
     if recorded and recorded != mine_here:
         differences.append(f"supplementary groups {_list(recorded)} (this process has {_list(mine_here)} there)")
-    who = _account(manifest["uid"])
+    who = _account(launch.uid)
     if recorded and not differences[:-1] and recorded != mine_here:
         advice = f"make the snapshot in this mode: LIBCRIU_PY_MODE={mode.value} {own_command()} snapshot ..."
     else:

@@ -9,54 +9,53 @@ does not see.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from libcriu_py.errors import SnapshotMismatch
 from libcriu_py.snapshot.manifest import Mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from libcriu_py.snapshot.manifest import Snapshot
+    from libcriu_py.snapshot.record import ComparedFile, Launch
 
 _SECOND = 10**9
 _FIRST_PROCESSOR = 8192
 """Bytes of /proc/cpuinfo that hold its first processor; a read of all is slow on large machines."""
 
 
-def cpu_flags() -> list[str]:
-    """Return the feature flags of the first processor, as the kernel names them."""
+def cpu_flags() -> tuple[str, ...]:
+    """Return the feature flags of the first processor, as the kernel names them, in its order."""
     with open("/proc/cpuinfo", "rb", buffering=0) as file:
         head = file.read(_FIRST_PROCESSOR)
     for line in head.split(b"\n"):
         name, _, value = line.partition(b":")
         if name.strip() in {b"flags", b"Features"}:
-            return sorted(value.decode("ascii").split())
-    return []
+            return tuple(value.decode("ascii").split())
+    return ()
 
 
 def machine_identity() -> dict[str, object]:
-    """Describe the machine and its kernel."""
+    """Describe the machine and its kernel, but what a restore compares."""
     system = os.uname()
     return {
-        "arch": system.machine,
         "kernel": system.release,
         "hostname": system.nodename,
-        "cpu_flags": cpu_flags(),
         "libc": os.confstr("CS_GNU_LIBC_VERSION"),
     }
 
 
 def mismatches(snapshot: Snapshot) -> list[Mismatch]:
     """Name what differs from the machine, user and files of the dump."""
-    manifest = snapshot.manifest
+    launch = snapshot.launch
     return [
-        *_machine(manifest["machine"]),
-        *_identity(manifest),
+        *_machine(launch, snapshot.manifest["machine"].get("kernel")),
+        *_identity(launch),
         *_snapshot_files(snapshot),
         *_place(snapshot),
-        *_mapped(manifest["mapped"]),
-        *_sources(manifest.get("sources", ())),
+        *_mapped(launch.mapped),
+        *_sources(launch.sources),
     ]
 
 
@@ -74,50 +73,50 @@ def refuse_mismatches(snapshot: Snapshot) -> None:
         raise SnapshotMismatch(message)
 
 
-def _machine(recorded: Mapping[str, Any]) -> Iterator[Mismatch]:
+def _machine(launch: Launch, kernel: str | None) -> Iterator[Mismatch]:
     system = os.uname()
-    if system.machine != recorded["arch"]:
-        yield Mismatch(f"the snapshot is for {recorded['arch']} processors, this is a {system.machine}", fatal=True)
+    if system.machine != launch.arch:
+        yield Mismatch(f"the snapshot is for {launch.arch} processors, this is a {system.machine}", fatal=True)
         return
-    missing = sorted(set(recorded["cpu_flags"]) - set(cpu_flags()))
+    here = set(cpu_flags())
+    missing = [flag for flag in launch.cpu_flags if flag not in here]
     if missing:
         yield Mismatch(
             f"this processor lacks {' '.join(missing)}, which the program may have chosen to use; "
             "make the snapshot on the oldest of your machines",
             fatal=True,
         )
-    if system.release != recorded["kernel"]:
-        yield Mismatch(f"the kernel is {system.release}, at the dump it was {recorded['kernel']}", fatal=False)
+    if kernel is not None and system.release != kernel:
+        yield Mismatch(f"the kernel is {system.release}, at the dump it was {kernel}", fatal=False)
 
 
-def _identity(manifest: Mapping[str, Any]) -> Iterator[Mismatch]:
+def _identity(launch: Launch) -> Iterator[Mismatch]:
     me = os.geteuid()
     if me == 0:
         return  # root can become whoever the program was; whether this one can, `privilege` finds out
-    if me != manifest["uid"]:
-        yield Mismatch(f"the program ran as uid {manifest['uid']}, this is uid {me}", fatal=True)
-    elif manifest.get("gid", os.getegid()) != os.getegid():
+    if me != launch.uid:
+        yield Mismatch(f"the program ran as uid {launch.uid}, this is uid {me}", fatal=True)
+    elif launch.gid != os.getegid():
         yield Mismatch(
-            f"the program ran with gid {manifest['gid']}, this is gid {os.getegid()}; change it with newgrp or sg",
+            f"the program ran with gid {launch.gid}, this is gid {os.getegid()}; change it with newgrp or sg",
             fatal=True,
         )
 
 
 def _snapshot_files(snapshot: Snapshot) -> Iterator[Mismatch]:
-    for name, recorded in snapshot.manifest["files"].items():
+    for name, recorded in snapshot.launch.files.items():
         path = os.path.join(snapshot.path, name)
         try:
             size = os.stat(path).st_size
         except OSError as error:
             yield Mismatch(f"{path} cannot be read ({error.strerror}); make the snapshot anew", fatal=True)
             continue
-        if size != recorded["size"]:
-            yield Mismatch(f"{path} has {size} bytes instead of {recorded['size']}; make the snapshot anew", fatal=True)
+        if size != recorded:
+            yield Mismatch(f"{path} has {size} bytes instead of {recorded}; make the snapshot anew", fatal=True)
 
 
 def _place(snapshot: Snapshot) -> Iterator[Mismatch]:
-    memory = snapshot.manifest.get("memory") or {}
-    if memory.get("executable") and os.statvfs(snapshot.path).f_flag & os.ST_NOEXEC:
+    if snapshot.launch.maps_code and os.statvfs(snapshot.path).f_flag & os.ST_NOEXEC:
         yield Mismatch(
             f"{snapshot.path} is on a file system that is mounted noexec, from which the code of libraries cannot be "
             "mapped; move it to another one",
@@ -125,19 +124,19 @@ def _place(snapshot: Snapshot) -> Iterator[Mismatch]:
         )
 
 
-def _mapped(recorded: list[dict[str, Any]]) -> Iterator[Mismatch]:
+def _mapped(recorded: Iterable[ComparedFile]) -> Iterator[Mismatch]:
     for entry in recorded:
-        path = entry["path"]
+        path = entry.path
         try:
             status = os.stat(path)
         except OSError as error:
             yield Mismatch(f"{path}, which the program has mapped, is not there ({error.strerror})", fatal=True)
             continue
         # criu compares the mode of each file with that of the dump (`validate_file` in criu/files-reg.c).
-        if status.st_mode != entry.get("mode", status.st_mode):
+        if entry.mode and status.st_mode != entry.mode:
             yield Mismatch(
                 f"{path}, which the program has mapped, has mode {status.st_mode & 0o7777:04o}, and at the dump "
-                f"{entry['mode'] & 0o7777:04o}; chmod {entry['mode'] & 0o7777:04o} {path}, or make the snapshot anew",
+                f"{entry.mode & 0o7777:04o}; chmod {entry.mode & 0o7777:04o} {path}, or make the snapshot anew",
                 fatal=True,
             )
         if _is_changed(status, entry):
@@ -147,9 +146,9 @@ def _mapped(recorded: list[dict[str, Any]]) -> Iterator[Mismatch]:
             )
 
 
-def _sources(recorded: Iterable[dict[str, Any]]) -> Iterator[Mismatch]:
+def _sources(recorded: Iterable[ComparedFile]) -> Iterator[Mismatch]:
     for entry in recorded:
-        path = entry["path"]
+        path = entry.path
         try:
             status = os.stat(path)
         except OSError as error:
@@ -167,7 +166,7 @@ def _sources(recorded: Iterable[dict[str, Any]]) -> Iterator[Mismatch]:
             )
 
 
-def _is_changed(status: os.stat_result, entry: Mapping[str, Any]) -> bool:
+def _is_changed(status: os.stat_result, entry: ComparedFile) -> bool:
     """Compare size and mtime; layers of container images keep no more of that than its second."""
-    now, then = status.st_mtime_ns, entry["mtime_ns"]
-    return status.st_size != entry["size"] or now not in {then, then - then % _SECOND}
+    now, then = status.st_mtime_ns, entry.mtime_ns
+    return status.st_size != entry.size or now not in {then, then - then % _SECOND}

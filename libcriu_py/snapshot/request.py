@@ -24,11 +24,11 @@ from libcriu_py.errors import RestoreError
 from libcriu_py.linux import support
 from libcriu_py.linux.files import status
 from libcriu_py.program.main import Program
+from libcriu_py.snapshot.record import PROTOCOL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-PROTOCOL = 3
 _PROTOCOL = b"%d " % PROTOCOL
 _FIELDS = 16
 """How many there are before the arguments."""

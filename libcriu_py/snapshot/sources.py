@@ -12,17 +12,18 @@ import stat
 import sys
 
 from libcriu_py.program.main import absolute
+from libcriu_py.snapshot.record import ComparedFile
 
 _MAIN = ("__main__", "__mp_main__")
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
-def own_sources(*, main: bool) -> list[dict[str, object]]:
+def own_sources(*, main: bool) -> tuple[ComparedFile, ...]:
     """
     List the files of the modules of this process, those of the standard library and of installed packages left out.
 
     So are extension modules, which are mapped; what programs write into a temporary directory to load it from there;
-    and this package: a copy goes with another version of it as long as the format of the manifest is the same.
+    and this package: a copy goes with another version of it as long as record and protocol are the same.
 
     Args:
         main: Whether the main module is one of them.
@@ -31,7 +32,7 @@ def own_sources(*, main: bool) -> list[dict[str, object]]:
         One entry a file, in order of their paths, with size and mtime in nanoseconds; the zip file for what is in one.
     """
     places = _Places()
-    entries: dict[str, dict[str, object]] = {}
+    entries: dict[str, ComparedFile] = {}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "libcriu_py" or (name in _MAIN and not main):
             continue
@@ -43,8 +44,8 @@ def own_sources(*, main: bool) -> list[dict[str, object]]:
         found = _file(path)
         if found is not None:
             path, status = found
-            entries[path] = {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    return [entries[path] for path in sorted(entries)]
+            entries[path] = ComparedFile(path, status.st_size, status.st_mtime_ns)
+    return tuple(entries[path] for path in sorted(entries))
 
 
 def _path(module: object) -> str | None:

@@ -11,10 +11,12 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from libcriu_py.snapshot.manifest import DUMP_LOG, IMAGES, MEMORY, SLOTS, SLOTS_DIRECTORY, files_of, write_manifest
+from libcriu_py.snapshot.manifest import DUMP_LOG, IMAGES, MEMORY, SLOTS, SLOTS_DIRECTORY, write_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from libcriu_py.snapshot.record import Launch
 
 _RENAME_EXCHANGE = 2  # include/uapi/linux/fs.h
 _AT_FDCWD = -100
@@ -103,15 +105,16 @@ class Draft:
         finally:
             os.umask(old)
 
-    def publish(self, manifest: Mapping[str, object]) -> None:
+    def publish(self, launch: Launch, manifest: Mapping[str, object]) -> None:
         """
-        Write the manifest and put the snapshot where it is to be.
+        Write record and manifest, and put the snapshot where it is to be.
 
         Args:
-            manifest: All but the list of files.
+            launch: All but the files.
+            manifest: All but their digests.
         """
         self._tidy()
-        write_manifest(self.path, {**manifest, "files": files_of(self.path)})
+        write_records(self.path, launch, manifest)
         if self.path != self.target:
             exchange(self.path, self.target)
             _remove(self.path)

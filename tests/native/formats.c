@@ -1,49 +1,91 @@
 /*
  * The launcher's formats, for tests: its readers and writers without a restore.
  *
- *   formats read             texts from stdin, each ended by a NUL: one line for each, what was read or why not
- *   formats mutate SEED N    a manifest on stdin: N damaged ones are read, for the sanitizers to see
+ *   formats read             a record on stdin: what was read, or why not
+ *   formats spoil            a record on stdin: with any bit flipped and at any shorter length it is refused
+ *   formats mutate SEED N    a record on stdin: N damaged ones are read, for the sanitizers to see
  *   formats requests SEED N  N requests of random bytes are written, read again and compared
  */
-#include "manifest.c" /* for what is static in it */
-#include "request.h"
-
-#include <stdint.h>
+#include "manifest.c" /* for what is static in them */
+#include "record.c"
 
 /* ---- reading ---------------------------------------------------------- */
 
-static void print_text(const char *text)
+static void print_text(const struct snapshot *snapshot, const char *name, struct record_text text)
 {
-	putchar('"');
-	for (; *text; text++)
-		printf("%02x", (unsigned char)*text);
-	putchar('"');
+	const char *at = snapshot_text(snapshot, text);
+
+	printf(" %s=", name);
+	for (uint32_t i = 0; i < text.length; i++)
+		printf("%02x", (unsigned char)at[i]);
 }
 
-static void print_value(const struct json *value)
+static void print_compared(const struct snapshot *snapshot, const char *name, struct record_list list)
 {
-	static const char ends[][2] = { { '[', ']' }, { '{', '}' } };
-	const char *separator = "";
+	record_for_each(struct record_compared, file, snapshot->record, list) {
+		printf("%s %" PRIu64 " %" PRId64 " %u", name, file->size, file->mtime_ns, file->mode);
+		print_text(snapshot, "path", file->path);
+		putchar('\n');
+	}
+}
 
-	switch (value->type) {
-	case JSON_NULL: printf("null"); return;
-	case JSON_BOOL: printf(value->integer ? "true" : "false"); return;
-	case JSON_INTEGER: printf("%lld", (long long)value->integer); return;
-	case JSON_REAL: printf("real"); return;
-	case JSON_STRING: print_text(value->string); return;
-	default: break;
+static void print_lists(const struct snapshot *snapshot)
+{
+	const struct record_facts *facts = snapshot->facts;
+
+	record_for_each(uint32_t, pid, snapshot->record, facts->pids)
+		printf("pid %u\n", *pid);
+	record_for_each(uint32_t, group, snapshot->record, facts->groups)
+		printf("group %u\n", *group);
+	record_for_each(struct record_variable, variable, snapshot->record, facts->variables) {
+		printf("variable");
+		print_text(snapshot, "name", variable->name);
+		print_text(snapshot, "value", variable->value);
+		putchar('\n');
 	}
-	putchar(ends[value->type == JSON_OBJECT][0]);
-	json_for_each(member, value) {
-		printf("%s", separator);
-		if (value->type == JSON_OBJECT) {
-			print_text(member->name);
-			putchar(':');
-		}
-		print_value(member);
-		separator = ",";
+	record_for_each(struct record_option, option, snapshot->record, facts->options) {
+		printf("option %u %u", option->value, option->is_number);
+		print_text(snapshot, "name", option->name);
+		putchar('\n');
 	}
-	putchar(ends[value->type == JSON_OBJECT][1]);
+	record_for_each(struct record_memory, part, snapshot->record, facts->memory) {
+		printf("memory %" PRIu64, part->size);
+		print_text(snapshot, "file", part->file);
+		print_text(snapshot, "key", part->key);
+		putchar('\n');
+	}
+	record_for_each(struct record_file, file, snapshot->record, facts->files) {
+		printf("file %" PRIu64, file->size);
+		print_text(snapshot, "name", file->name);
+		putchar('\n');
+	}
+	print_compared(snapshot, "mapped", facts->mapped);
+	print_compared(snapshot, "source", facts->sources);
+}
+
+static void print_facts(const struct snapshot *snapshot)
+{
+	const struct record_facts *facts = snapshot->facts;
+	char **command = snapshot_command(snapshot);
+
+	for (char **word = command; word && *word; word++) {
+		printf("word ");
+		for (const char *at = *word; *at; at++)
+			printf("%02x", (unsigned char)*at);
+		putchar('\n');
+	}
+	free(command);
+	printf("facts %u %" PRIu64 " %" PRId64 " %" PRId64 " %u %u %u %u", snapshot->record->program, facts->capabilities,
+	       facts->monotonic, facts->boottime, facts->uid, facts->gid, facts->mode, facts->flags);
+	print_text(snapshot, "version", facts->version);
+	print_text(snapshot, "arch", facts->arch);
+	print_text(snapshot, "cpu_flags", facts->cpu_flags);
+	print_text(snapshot, "program", facts->program);
+	print_text(snapshot, "images_key", facts->images_key);
+	for (int i = 0; i < SLOTS; i++)
+		print_text(snapshot, "slot", facts->slots[i]);
+	putchar('\n');
+	print_lists(snapshot);
 }
 
 static char *read_stdin(size_t *size)
@@ -60,34 +102,62 @@ static char *read_stdin(size_t *size)
 	return text;
 }
 
-/* In memory of just the right size, so that a step too far is seen. */
-static int read_one(const char *text, size_t size, int print)
+/* Read a record and do with it what a restore does, in memory of just the right size, so that a step too far is seen. */
+static int read_one(const char *data, size_t size, int print)
 {
-	struct json_document document;
-	char *copy = malloc(size + 1);
-	int result;
+	struct snapshot snapshot = { .path = (char *)"snap", .directory = -1, .size = size };
+	struct problem problem = { 0 };
+	void *copy = malloc(size);
 
-	memcpy(copy, text, size);
-	result = json_parse(&document, copy, size);
-	if (print && result)
-		printf("no: %s", document.error);
-	else if (print)
-		print_value(document.root);
-	if (!result) {
-		struct snapshot snapshot = { .path = (char *)"snap", .directory = -1, .document = document };
-		struct problem problem;
-
-		if (!check_content(&snapshot, &problem)) {
-			snapshot.manifest = document.root;
-			snapshot_command(&snapshot);
-			for (const struct json *part = NULL; (part = snapshot_memory_file(&snapshot, part));)
-				close(snapshot_open_memory(&snapshot, part, &problem));
-			snapshot_check(&snapshot, 1, &problem);
-		}
+	memcpy(copy, data, size);
+	snapshot.record = copy;
+	snapshot.facts = record_facts(copy, size, &problem);
+	free(snapshot_command(&snapshot));
+	if (snapshot.facts) {
+		record_for_each(struct record_memory, part, snapshot.record, snapshot.facts->memory)
+			close(snapshot_open_memory(&snapshot, part, &problem));
+		snapshot_check(&snapshot, 1, &problem);
 	}
-	json_free(&document);
+	if (print && snapshot.facts)
+		print_facts(&snapshot);
+	else if (print)
+		printf("no: %s\n", problem.text);
 	free(copy);
-	return result;
+	return snapshot.facts ? 0 : -1;
+}
+
+/* Make size and checksums those of what is there, so that what they protect is looked at. */
+static void repair(char *data, size_t size)
+{
+	struct record_header *record = (void *)data;
+
+	if (size < sizeof(*record))
+		return;
+	memcpy(record->magic, MAGIC, sizeof(record->magic));
+	record->format = RECORD_FORMAT;
+	record->protocol = REQUEST_PROTOCOL;
+	record->size = size;
+	if (record->command_size > size - sizeof(*record))
+		record->command_size %= (uint32_t)(size - sizeof(*record) + 1);
+	record->command_checksum = checksum(data + COMMAND_COVERED, sizeof(*record) - COMMAND_COVERED + record->command_size);
+	record->checksum = checksum(data + COVERED, size - COVERED);
+}
+
+static int spoil(void)
+{
+	size_t size, accepted = 0;
+	char *data = read_stdin(&size);
+
+	for (size_t i = 0; i < size * 8; i++) {
+		data[i / 8] ^= (char)(1 << i % 8);
+		accepted += !read_one(data, size, 0);
+		data[i / 8] ^= (char)(1 << i % 8);
+	}
+	for (size_t i = 0; i < size; i++)
+		accepted += !read_one(data, i, 0);
+	printf("%zu of %zu were accepted\n", accepted, size * 9);
+	free(data);
+	return accepted != 0;
 }
 
 /* ---- chance ----------------------------------------------------------- */
@@ -102,15 +172,14 @@ static uint32_t chance(uint32_t below)
 
 static size_t damage(char *text, size_t size, size_t room)
 {
-	static const char *const pieces[] = { "\"", "\\u", "\\udc80", "\\ud800", "[", "]", "{", "}", ",", ":", "-", "0", "null",
-					      "99999999999999999999", "1e5", "\xff", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x01" };
+	static const uint32_t pieces[] = { 0, 1, 7, 8, 48, 255, 4096, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF8, 0xFFFFFFFF };
 
 	for (uint32_t i = chance(6) + 1; i && size; i--) {
 		size_t at = chance((uint32_t)size), length = chance(24) + 1;
-		const char *piece = pieces[chance(sizeof(pieces) / sizeof(*pieces))];
+		uint32_t piece = pieces[chance(sizeof(pieces) / sizeof(*pieces))];
 
 		length = length > size - at ? size - at : length;
-		switch (chance(5)) {
+		switch (chance(6)) {
 		case 0: /* flip a bit */
 			text[at] ^= (char)(1 << chance(8));
 			break;
@@ -119,15 +188,18 @@ static size_t damage(char *text, size_t size, size_t room)
 			size -= length;
 			break;
 		case 2: /* put something in */
-			length = strlen(piece);
 			if (size + length <= room) {
 				memmove(text + at + length, text + at, size - at);
-				memcpy(text + at, piece, length);
 				size += length;
 			}
 			break;
 		case 3: /* repeat something elsewhere */
 			memmove(text + chance((uint32_t)(size - length + 1)), text + at, length);
+			break;
+		case 4: /* another number */
+			at -= at % sizeof(piece);
+			if (at + sizeof(piece) <= size)
+				memcpy(text + at, &piece, sizeof(piece));
 			break;
 		default: /* end early */
 			if (!chance(8))
@@ -146,8 +218,13 @@ static int mutate(int count)
 	room = size + 1024;
 	copy = malloc(room);
 	for (int i = 0; i < count; i++) {
+		size_t left;
+
 		memcpy(copy, text, size);
-		readable += !read_one(copy, damage(copy, size, room), 0);
+		left = damage(copy, size, room);
+		if (i % 4)
+			repair(copy, left);
+		readable += !read_one(copy, left, 0);
 	}
 	printf("%d of %d could be read\n", readable, count);
 	free(copy);
@@ -237,25 +314,22 @@ static int requests(int count)
 	return 0;
 }
 
-static int read_all_of_stdin(void)
+static int read_stdin_as_one(void)
 {
-	size_t size, next;
-	char *text = read_stdin(&size);
+	size_t size;
+	char *data = read_stdin(&size);
 
-	text[size] = '\0';
-	for (size_t at = 0; at < size; at = next + 1) {
-		next = at + strlen(text + at);
-		read_one(text + at, next - at, 1);
-		putchar('\n');
-	}
-	free(text);
+	read_one(data, size, 1);
+	free(data);
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
 	if (argc == 2 && !strcmp(argv[1], "read"))
-		return read_all_of_stdin();
+		return read_stdin_as_one();
+	if (argc == 2 && !strcmp(argv[1], "spoil"))
+		return spoil();
 	if (argc != 4)
 		return 2;
 	state = strtoull(argv[2], NULL, 10) * 2 + 1;

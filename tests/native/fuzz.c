@@ -1,9 +1,10 @@
 /*
  * A target for fuzzing what the launcher reads. The first byte of an input says what the rest is:
  *
- *   m  a manifest               s  a launch script
- *   l  a log of criu            r  a request: path, working directory and any number of arguments and variables,
- *                                  each ended by a NUL, which are written, read again and compared
+ *   b  a launch record          c  the same, whose size and checksums are made right first
+ *   s  a launch script          l  a log of criu
+ *   r  a request: path, working directory and any number of arguments and variables, each ended by a NUL, which are
+ *      written, read again and compared
  *
  * Built with -fsanitize=fuzzer -DLIBFUZZER it is a target of libFuzzer. Otherwise it makes its inputs itself:
  *
@@ -37,7 +38,7 @@ static void try_script(char *text, size_t size)
 
 	script->text = text;
 	take_script(script, &launch, size, &problem);
-	json_free(&script->document);
+	free(script->command);
 	free(script);
 }
 
@@ -74,21 +75,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!size)
 		return -1;
-	if (*data == 'm') {
+	if (*data == 'b') {
 		read_one((const char *)data + 1, rest, 0);
 		return 0;
 	}
 	text = malloc(rest + 1); /* just the right size, so that a step too far is seen */
 	memcpy(text, data + 1, rest);
 	text[rest] = '\0';
-	if (*data == 's')
+	if (*data == 'c') {
+		repair(text, rest);
+		read_one(text, rest, 0);
+	} else if (*data == 's') {
 		try_script(text, rest);
-	else if (*data == 'l')
+	} else if (*data == 'l') {
 		try_log(text);
-	else if (*data == 'r')
+	} else if (*data == 'r') {
 		try_request(text, rest);
+	}
 	free(text);
-	return strchr("slr", *data) ? 0 : -1;
+	return strchr("cslr", *data) ? 0 : -1;
 }
 
 #ifndef LIBFUZZER

@@ -6,11 +6,13 @@ import json
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from libcriu_py.snapshot import record as launch_record
 from tests.system.selfdump import SelfDump, take
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from libcriu_py.snapshot.record import Launch
     from tests.system.conftest import Mode
 
 UNSAFE = """
@@ -58,6 +60,11 @@ def take_both(mode: Mode, directory: Path, code: str, *, env: dict[str, str] | N
     unsafe = take_mapped(mode, directory, code, memory="copy", env=env)
     unsafe.call(UNSAFE)
     return Both(safe, unsafe)
+
+
+def record_of(snapshot: SelfDump) -> Launch:
+    """Return what the launch record says."""
+    return launch_record.decode((snapshot.path / "launch").read_bytes())
 
 
 def memory_of(snapshot: SelfDump) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import pytest
 
 from libcriu_py.images import framing
 from libcriu_py.images.codec import Message
+from libcriu_py.snapshot import record as launch_record
+from libcriu_py.snapshot.record import Launch
 from tests.system.cli_terminal import Terminal
 from tests.system.selfdump import PLAIN, REPORT, SelfDump, start, take, write_program
 
@@ -144,7 +146,7 @@ STEPS = {
     "dump": ("", "os.environ['LIBCRIU_PY_PREFLIGHT'] = 'off'; io_uring()", "OperationRefused: criu refused to dump"),
     "publish": (
         "",
-        "from libcriu_py.snapshot import staging; staging.write_manifest = fail",
+        "from libcriu_py.snapshot import staging; staging.write_records = fail",
         "KeyError: 'injected'",
     ),
     "criu": ("", "os.environ['LIBCRIU_PY_CRIU'] = '/bin/false'; os.environ.pop('LIBCRIU_PY_SERVICE', None)", ""),
@@ -494,12 +496,16 @@ def test_copies_at_the_same_time(mode: Mode, directory_of: Directories) -> None:
     assert done.stdout == "0 10\n1 10\n2 10\n3 10\n4 10\n"
 
 
-def test_program_named_in_the_manifest_starts_conventionally_too(mode: Mode, directory_of: Directories) -> None:
-    """The manifest's command is the program's conventional command line."""
+def test_program_named_in_the_record_starts_conventionally_too(mode: Mode, directory_of: Directories) -> None:
+    """The record's command is the program's conventional command line, and the manifest does not repeat it."""
     dump = take(mode, directory_of(mode.account), PLAIN, "old", "arguments")
+    launch = launch_record.decode((dump.path / "launch").read_bytes())
+    assert launch.command[1:] == (str(dump.script),)
     manifest = json.loads((dump.path / "manifest.json").read_text())
-    assert manifest["command"][1:] == [str(dump.script)]
     assert manifest["argv"] == ["old", "arguments"]
+    nested = (key for name in ("machine", "python", "memory") for key in manifest[name])
+    assert not {*manifest, *nested} & {*Launch._fields, "format", "size", "key", "file"}
+    assert manifest["sha256"].keys() == {*launch.files, "launch"}
 
 
 def test_ordinary_process_is_told_what_to_do(account: Account, directory_of: Directories) -> None:
@@ -522,11 +528,10 @@ def test_ordinary_process_is_told_what_to_do(account: Account, directory_of: Dir
     assert "not reached" not in done.stdout
 
 
-def test_images_leave_the_comparison_of_libraries_to_the_manifest(mode: Mode, directory_of: Directories) -> None:
-    """They have no build-ids, for which each restore would map each library; size and time are in the manifest."""
+def test_images_leave_the_comparison_of_libraries_to_the_record(mode: Mode, directory_of: Directories) -> None:
+    """They have no build-ids, for which each restore would map each library; size and time are in the record."""
     snapshot = take(mode, directory_of(mode.account))
-    manifest = json.loads((snapshot.path / "manifest.json").read_text(encoding="utf-8"))
-    compared = {entry["path"] for entry in manifest["mapped"]}
+    compared = {file.path for file in launch_record.decode((snapshot.path / "launch").read_bytes()).mapped}
     files = framing.read(str(snapshot.path / "images" / "files.img"), "files")
     regular = [Message.parse(data) for entry in files for data in entry.all_bytes(REGULAR)]
     libraries = [entry for entry in regular if ".so" in entry.text(NAME)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system.conftest import MODES, Mode
-from tests.system.mapped_programs import memory_of, take_mapped
+from tests.system.mapped_programs import memory_of, record_of, take_mapped
 from tests.system.standby import TIMEOUT, descendants
 from tests.system.test_native_launcher import Copies, read_line
 
@@ -69,7 +69,7 @@ def without_execution(mode: Mode) -> Iterator[Path]:
 def test_code_from_the_snapshot(taken: SelfDump) -> None:
     """Extension modules, callbacks that they make, and their data go on, and their code is in memory.img."""
     memory = memory_of(taken)
-    assert memory["executable"]
+    assert record_of(taken).maps_code
     assert memory["owners"]["library file"] > 1 << 20
     done = taken.run()
     assert done.stdout == "True False True\n", done.stderr
@@ -122,7 +122,7 @@ def test_where_nothing_may_be_executed(mode: Mode, without_execution: Path) -> N
     made = take_mapped(mode, without_execution, PROGRAM)
     memory = memory_of(made)
     assert memory["kind"] == "map"
-    assert not memory["executable"]
+    assert not record_of(made).maps_code
     assert made.run().stdout == "True True False\n"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from libcriu_py.linux.capabilities import CAP_CHECKPOINT_RESTORE, CAP_SETPCAP, bounding_is_reduced
+from libcriu_py.snapshot import record
 from tests.system.accounts import popen_as
 from tests.system.privileges import capable_criu, run_with, write_program
 from tests.system.selfdump import take
@@ -241,7 +242,7 @@ def test_root_may_do_without_the_unprivileged_mode(
     """
     root = mode_named("root")
     dump = take(root, directory_of(root.account), code)
-    assert json.loads((dump.path / "manifest.json").read_bytes())["restore_options"] == {"unprivileged": False}
+    assert record.decode((dump.path / "launch").read_bytes()).restore_options == {"unprivileged": False}
     done = dump.run("x")
     assert done.stdout == "['x']\n", done.stderr
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from libcriu_py.copies import launcher as native_launcher
+from libcriu_py.snapshot import record as launch_record
 from tests.system.accounts import popen_as
 from tests.system.cli_terminal import Terminal
 from tests.system.conftest import MODES, Mode
@@ -489,26 +490,30 @@ def remove_images(copies: Copies) -> None:
 
 
 def name_another_machine(copies: Copies) -> None:
-    """Change the manifest, as if it came from another machine."""
-    path = copies.path / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["machine"]["arch"] = "vax"
-    path.write_text(json.dumps(manifest))
+    """Change the record, as if it came from another machine."""
+    path = copies.path / "launch"
+    path.write_bytes(launch_record.encode(launch_record.decode(path.read_bytes())._replace(arch="vax")))
 
 
-def damage_manifest(copies: Copies) -> None:
-    """Take the pids out of the manifest, which leaves the recorded command."""
-    path = copies.path / "manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest["pids"]
-    path.write_text(json.dumps(manifest))
+def damage_record(copies: Copies) -> None:
+    """Cut the end off the record, which leaves the recorded command."""
+    path = copies.path / "launch"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def make_older(copies: Copies) -> None:
+    """Have copies speak a protocol that this version does not."""
+    path = copies.path / "launch"
+    launch = launch_record.decode(path.read_bytes())._replace(protocol=1, package_version="0.0.1")
+    path.write_bytes(launch_record.encode(launch))
 
 
 REASONS = {
     "image": (break_image, 125, "criu refused to restore: "),
     "images": (remove_images, 126, "cannot be read (No such file or directory); make the snapshot anew"),
     "machine": (name_another_machine, 126, "the snapshot is for vax processors"),
-    "manifest": (damage_manifest, 126, "lacks pids; make the snapshot anew"),
+    "record": (damage_record, 126, "make the snapshot anew"),
+    "protocol": (make_older, 126, "is of libcriu_py 0.0.1, whose copies speak protocol 1, and this version speaks "),
 }
 
 

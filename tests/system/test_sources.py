@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from libcriu_py.snapshot import record
 from tests.system.cli_command import Command, write
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def refusal(command: Command, snap: Path) -> str:
 
 def recorded(snap: Path) -> list[str]:
     """Return the paths that are compared."""
-    manifest: dict[str, Any] = json.loads((snap / "manifest.json").read_text(encoding="utf-8"))
-    return [entry["path"] for entry in manifest["sources"]]
+    return [file.path for file in record.decode((snap / "launch").read_bytes()).sources]
 
 
 def test_a_changed_module_is_not_restored(command: Command) -> None:

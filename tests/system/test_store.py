@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.system.conftest import ONCE
-from tests.system.mapped_programs import memory_of, take_mapped
+from tests.system.mapped_programs import record_of, take_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,7 +146,7 @@ def test_prune_removes_what_no_snapshot_has(two: Two) -> None:
 def test_another_block_is_refused(two: Two) -> None:
     """A snapshot with a block of another size is not restored."""
     one, _, _ = two
-    (block,) = (entry["file"] for entry in memory_of(one)["shared"] if entry["size"] > MEGABYTES << 19)
+    (block,) = (part.file for part in record_of(one).memory_files[1:] if part.size > MEGABYTES << 19)
     file = one.path / block
     file.chmod(0o600)
     os.truncate(file, 4096)

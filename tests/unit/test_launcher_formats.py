@@ -1,5 +1,5 @@
 """
-The launcher's formats are those of the Python side: requests, manifests, launch scripts.
+The launcher's formats are those of the Python side: requests, launch records, launch scripts.
 
 Its readers and writers are compiled with the sanitizers (tests/native/formats.c); requests come from the
 launcher itself.
@@ -7,27 +7,36 @@ launcher itself.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
 import shlex
 import stat
+import struct
 import subprocess
 import sys
 import sysconfig
 import time
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from libcriu_py.copies import launcher as native_launcher
-from libcriu_py.copies.launch_script import SCRIPT_FORMAT, write_launch_script
+from libcriu_py.copies.launch_script import TITLE, write_launch_script
 from libcriu_py.copies.restore import make_request
 from libcriu_py.errors import CriuError, SnapshotError
-from libcriu_py.snapshot import identity, manifest as snapshot, request
+from libcriu_py.program.main import Program
+from libcriu_py.snapshot import identity, manifest as snapshot, record as launch_record, request
 from libcriu_py.snapshot.manifest import SLOTS, Snapshot
+from libcriu_py.snapshot.record import ComparedFile, Launch, MemoryFile, RecordError
+from tests.snapshots import launch_of_here, write_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from libcriu_py.program.main import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "libcriu_py" / "csrc"
@@ -39,7 +48,7 @@ def compile_program(name: str, directory: Path) -> Path:
     """Compile a test program of the formats."""
     program = directory / name
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    units = [str(CSRC / f"{name}.c") for name in ("files", "json", "problem", "request", "compatibility")]
+    units = [str(CSRC / f"{name}.c") for name in ("files", "problem", "request", "compatibility")]
     source = str(ROOT / "tests" / "native" / f"{name}.c")
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", *SANITIZERS, f"-I{CSRC}"]
     subprocess.run([*compiler, *flags, "-o", str(program), source, *units], check=True, timeout=TIMEOUT)
@@ -65,37 +74,10 @@ def start(*argv: str | bytes | Path, check: bool = False, **settings: Any) -> su
     return subprocess.run(argv, check=check, **{"capture_output": True, "text": True, "timeout": TIMEOUT, **settings})
 
 
-def manifest_of_here(**changes: Any) -> dict[str, Any]:
-    """Make a manifest with all that is needed, of this machine."""
-    return {
-        "format": snapshot.FORMAT,
-        "machine": identity.machine_identity(),
-        "python": {},
-        "command": ["/bin/echo", "conventionally"],
-        "pids": [4_000_000],
-        "uid": os.geteuid(),
-        "slots": {name: f"nowhere/{name}" for name in SLOTS},
-        "images_key": "nowhere/images",
-        "files": {},
-        "mapped": [],
-        "criu_version": "4.2",
-        **changes,
-    }
-
-
-def write_snapshot(directory: Path, text: str | bytes) -> Path:
-    """Make a snapshot directory that has a manifest only."""
-    directory.mkdir(mode=0o700)
-    manifest = directory / snapshot.MANIFEST
-    manifest.touch(mode=0o600)
-    manifest.write_bytes(text.encode() if isinstance(text, str) else text)
-    return directory
-
-
 @pytest.fixture(name="snap")
 def snap_fixture(tmp_path: Path) -> Path:
     """Return such a snapshot, with a name that is not ASCII and not UTF-8."""
-    return write_snapshot(tmp_path / os.fsdecode(b"sn\xc3\xa4p-\xff"), json.dumps(manifest_of_here()))
+    return write_snapshot(tmp_path / os.fsdecode(b"sn\xc3\xa4p-\xff"), launch_of_here())
 
 
 # ---- requests --------------------------------------------------------------
@@ -186,126 +168,135 @@ def test_random_requests_are_read_as_written(formats: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "5000 requests\n", "")
 
 
-# ---- JSON ------------------------------------------------------------------
+# ---- records ---------------------------------------------------------------
 
 
-def canonical(value: Any) -> str:
-    """Print a value as the test program does."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f'"{os.fsencode(name).hex()}":{canonical(item)}' for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(canonical, value)) + "]"
-    if isinstance(value, str):
-        return f'"{os.fsencode(value).hex()}"'
-    if isinstance(value, float) or (type(value) is int and not -(2**63) <= value < 2**63):
-        return "real"
-    return json.dumps(value)
+def canonical(launch: Launch) -> list[str]:
+    """Print a record as the test program does."""
 
+    def text(name: str, value: str) -> str:
+        return f" {name}={os.fsencode(value).hex()}"
 
-def read(formats: Path, texts: list[bytes]) -> list[str]:
-    """Let the launcher's reader read texts."""
-    done = start(formats, "read", input=b"\0".join(texts) + b"\0", check=True, text=False)
-    return list(done.stdout.decode().splitlines())
+    def compared(name: str, files: Iterable[ComparedFile]) -> list[str]:
+        return [f"{name} {file.size} {file.mtime_ns} {file.mode}{text('path', file.path)}" for file in files]
 
-
-GOOD = [
-    "null",
-    " [ ] ",
-    "{}",
-    '{"a": {"b": [1, -2, 0, true, false, null, "x"]}}',
-    "[9223372036854775807, -9223372036854775808, 9223372036854775808, -9223372036854775809, 1e5, 1.5E-3, -0.0]",
-    r'["\"\\\/\b\f\n\r\t\u00e9\u20ac\ud83d\ude00\udc80\udcff", "é€😀"]',
-    "[" * 31 + "]" * 31,
-]
-
-
-def test_good_texts_are_read(formats: Path) -> None:
-    """What Python reads from a text the launcher reads too."""
-    assert read(formats, [text.encode() for text in GOOD]) == [canonical(json.loads(text)) for text in GOOD]
-
-
-BAD = [
-    b"",
-    b"nul",
-    b"NaN",
-    b"Infinity",
-    b"01",
-    b"+1",
-    b".5",
-    b"1.",
-    b"1e",
-    b"--1",
-    b"[1,]",
-    b"[1 2]",
-    b"[1",
-    b"{1: 2}",
-    b'{"a" 1}',
-    b'{"a": 1,}',
-    b'{"a": 1, "a": 2}',
-    b'"a',
-    b'"\x01"',
-    b'"\\x41"',
-    b'"\\u12"',
-    b'"\\u0000"',
-    b'"\\ud800"',
-    b'"\\ud800\\u0041"',
-    b'"\\udc00"',
-    b'"\xff"',
-    b'"\xc0\x80"',
-    b'"\xed\xa0\x80"',
-    b'"\xf4\x90\x80\x80"',
-    b'"\xe2\x82"',
-    b"null null",
-    b"[" * 40 + b"]" * 40,
-]
-
-
-def test_bad_texts_are_refused(formats: Path) -> None:
-    """No extension of JSON, no string that is not UTF-8 or holds a NUL, no name twice."""
-    assert [line[:4] for line in read(formats, BAD)] == ["no: "] * len(BAD)
-
-
-def random_value(source: random.Random, depth: int) -> Any:
-    """Make some value that Python could have written."""
-    kind = source.randrange(7 if depth else 5)
-    if kind == 5:
-        return [random_value(source, depth - 1) for _ in range(source.randrange(5))]
-    if kind == 6:
-        return {f"{n}{random_text(source)}": random_value(source, depth - 1) for n in range(source.randrange(5))}
-    number = source.randrange(-(2**63), 2**63) >> source.randrange(64)
-    values: tuple[Any, ...] = (None, source.random() < 0.5, number, source.random(), random_text(source))
-    return values[kind]
+    program = launch.program or Program("script", "")
+    kind = 0 if launch.program is None else ("script", "module", "command").index(program.kind) + 1
+    flags = launch.reduced_bounding + 2 * launch.session_leader + 4 * launch.maps_code
+    mode = (None, "root", "capability", "rootless").index(launch.mode)
+    numbers = (kind, launch.capabilities, *launch.clocks, launch.uid, launch.gid, mode, flags)
+    texts = {
+        "version": launch.package_version,
+        "arch": launch.arch,
+        "cpu_flags": " ".join(launch.cpu_flags),
+        "program": program.value,
+        "images_key": launch.images_key,
+    }
+    options = launch.restore_options.items()
+    return [
+        *(f"word {os.fsencode(word).hex()}" for word in launch.command),
+        "facts " + " ".join(map(str, numbers)) + "".join(map(text, texts, texts.values()))
+        + "".join(text("slot", slot) for slot in launch.slots),
+        *(f"pid {pid}" for pid in launch.pids),
+        *(f"group {group}" for group in launch.groups),
+        *(f"variable{text('name', name)}{text('value', value)}" for name, value in launch.variables.items()),
+        *(f"option {int(value)} {int(type(value) is not bool)}{text('name', name)}" for name, value in options),
+        *(f"memory {part.size}{text('file', part.file)}{text('key', part.key)}" for part in launch.memory_files),
+        *(f"file {size}{text('name', name)}" for name, size in launch.files.items()),
+        *compared("mapped", launch.mapped),
+        *compared("source", launch.sources),
+    ]  # fmt: skip
 
 
 def random_text(source: random.Random) -> str:
-    """Make a text of code points from everywhere, and of bytes that are no UTF-8."""
-    size = source.randrange(8)
-    points = (source.choice((0x7F, 0x7FF, 0xD7FF, 0x10FFFF)) for _ in range(size))
+    """Return a text of code points from everywhere, and of bytes that are no UTF-8."""
+    points = (source.choice((0x7F, 0x7FF, 0xD7FF, 0x10FFFF)) for _ in range(source.randrange(8)))
     text = "".join(chr(source.randint(1, limit)) for limit in points)
     return "".join("?" if "\ud800" <= letter <= "\udfff" else letter for letter in text) + source.choice(("", "\udcff"))
 
 
-@pytest.mark.parametrize("ascii_only", [True, False])
-def test_random_values_are_read(formats: Path, *, ascii_only: bool) -> None:
-    """What Python's json writes is read as it was, in both of its forms."""
+def random_launch(source: random.Random) -> Launch:
+    """Return what no dump has recorded."""
+
+    def text() -> str:
+        return random_text(source)
+
+    def texts() -> list[str]:
+        return [text() for _ in range(source.randrange(5))]
+
+    def number(bits: int) -> int:
+        return source.randrange(1 << bits) >> source.randrange(bits)
+
+    def compared() -> tuple[ComparedFile, ...]:
+        return tuple(ComparedFile(path, number(64), number(64) - 2**63, number(32)) for path in texts())
+
+    kinds: tuple[Kind, ...] = ("script", "module", "command")
+    return Launch(
+        command=(text(), *texts()),
+        program=source.choice((None, Program(source.choice(kinds), text()))),
+        arch=text(),
+        cpu_flags=tuple(f"flag{number(8)}" for _ in texts()),
+        variables={name: text() for name in texts()},
+        uid=number(32),
+        gid=number(32),
+        groups=tuple(number(32) for _ in texts()),
+        capabilities=number(64),
+        reduced_bounding=source.random() < 0.5,
+        mode=source.choice(launch_record.MODES),
+        session_leader=source.random() < 0.5,
+        slots=tuple(text() for _ in SLOTS),
+        images_key=text(),
+        restore_options={name: source.choice((True, False, number(32))) for name in texts()},
+        clocks=(number(63), -number(63)),
+        pids=tuple(number(31) for _ in texts()),
+        memory_files=tuple(MemoryFile(text(), text(), number(64)) for _ in texts()),
+        maps_code=source.random() < 0.5,
+        files={name: number(64) for name in texts()},
+        mapped=compared(),
+        sources=compared(),
+        package_version=text(),
+    )
+
+
+def test_records_are_read_as_written(formats: Path) -> None:
+    """Whatever a record says, Python and the launcher read the same from it."""
     source = random.Random(20)  # the same ones in each run
-    values = [random_value(source, 5) for _ in range(500)]
-    texts = [json.dumps(value, ensure_ascii=ascii_only, indent=source.choice((None, 1))) for value in values]
-    if not ascii_only:
-        texts = [text.replace("\udcff", "\\udcff") for text in texts]
-    assert read(formats, [text.encode() for text in texts]) == list(map(canonical, values))
+    for _ in range(100):
+        launch = random_launch(source)
+        data = launch_record.encode(launch)
+        assert launch_record.decode(data) == launch
+        done = start(formats, "read", input=data, text=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.decode("ascii").splitlines() == canonical(launch)
+
+
+def test_what_fits_into_no_record() -> None:
+    """It is refused when it is to be written."""
+    for changes in ({"images_key": "a\0b"}, {"uid": -1}, {"pids": (1 << 32,)}, {"command": ("\0",)}, {"mode": "other"}):
+        with pytest.raises(ValueError, match=r"NUL|does not fit|not in tuple"):
+            launch_record.encode(launch_of_here(**changes))
+
+
+def test_any_damage_is_found(formats: Path) -> None:
+    """A flipped bit, or a byte less or more, is seen by both, wherever it is."""
+    data = launch_record.encode(launch_of_here(mapped=(ComparedFile("/lib/x.so", 1, 2, 3),)))
+    done = start(formats, "spoil", input=data, text=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"0 of %d were accepted\n" % (9 * len(data))
+    spoilt = [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in range(len(data))]
+    for wrong in (*spoilt, *(data[:size] for size in range(len(data))), data + b"\0"):
+        with pytest.raises(RecordError):
+            launch_record.decode(wrong)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_damaged_manifests_do_no_harm(formats: Path, seed: int) -> None:
-    """The sanitizers find nothing wrong with how damaged manifests are read and used."""
-    shared = [{"key": name, "file": f"memory/{name}", "size": 1} for name in "yz"]
-    memory = {"kind": "map", "key": "x", "file": "memory.img", "size": 1, "shared": shared}
-    sources = [{"path": "/nowhere/x.py", "size": 1, "mtime_ns": 1}]
-    text = json.dumps(manifest_of_here(memory=memory, sources=sources), indent=1)
-    argv = [str(formats), "mutate", str(seed), "4000"]
-    done = start(*argv, input=text)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_damaged_records_do_no_harm(formats: Path, seed: int) -> None:
+    """The sanitizers find nothing wrong with how damaged records are read and used."""
+    parts = tuple(MemoryFile(f"memory/{name}", name, 1) for name in "xyz")
+    sources = (ComparedFile("/nowhere/x.py", 1, 1),)
+    launch = launch_of_here(memory_files=parts, sources=sources, variables={"A": "B"}, groups=(1, 2), files={"x": 1})
+    done = start(formats, "mutate", str(seed), "4000", input=launch_record.encode(launch), text=False)
+    assert (done.returncode, done.stderr) == (0, b"")
     assert int(done.stdout.split()[0]) > 100
 
 
@@ -313,7 +304,8 @@ def test_target_of_the_fuzzer_does_no_harm(tmp_path: Path) -> None:
     """The inputs that it starts from are sound, and some thousands that chance makes of them are refused."""
     target = compile_program("fuzz", tmp_path)
     seeds = sorted((ROOT / "tests" / "native" / "seeds").iterdir())
-    assert {seed.read_bytes()[:1] for seed in seeds} == {b"m", b"s", b"l", b"r"}
+    assert {seed.read_bytes()[:1] for seed in seeds} == {b"b", b"c", b"s", b"l", b"r"}
+    assert all(launch_record.decode(seed.read_bytes()[1:]).sources for seed in seeds if seed.name.startswith("record"))
     for seed in seeds:
         done = start(target, seed)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -323,7 +315,7 @@ def test_target_of_the_fuzzer_does_no_harm(tmp_path: Path) -> None:
     assert not (tmp_path / "last").exists()
 
 
-# ---- manifests -------------------------------------------------------------
+# ---- refusals --------------------------------------------------------------
 
 
 def refusals(launcher: str, snap: Path) -> tuple[str, str]:
@@ -336,34 +328,26 @@ def refusals(launcher: str, snap: Path) -> tuple[str, str]:
     return str(refused.value), os.fsdecode(done.stderr).removeprefix("libcriu-py: ").removesuffix("\n")
 
 
+PASSWD = Path("/etc/passwd").stat()
 MISMATCHES: dict[str, dict[str, Any]] = {
-    "format": {"format": 99},
-    "architecture": {"machine": {**identity.machine_identity(), "arch": "vax"}},
-    "processor": {"machine": {**identity.machine_identity(), "cpu_flags": ["amx_future", *identity.cpu_flags(), "zz"]}},
-    "missing file": {"files": {"images/core-1.img": {"size": 1, "sha256": ""}}},
-    "changed size": {"files": {snapshot.MANIFEST: {"size": 1, "sha256": ""}}},
-    "mapped file missing": {"mapped": [{"path": "/nowhere/libx.so", "size": 1, "mtime_ns": 1}]},
-    "mapped file changed": {"mapped": [{"path": "/etc/passwd", "size": 1, "mtime_ns": 1}]},
-    "mapped file's mode": {
-        "mapped": [
-            {
-                "path": "/etc/passwd",
-                "size": Path("/etc/passwd").stat().st_size,
-                "mtime_ns": Path("/etc/passwd").stat().st_mtime_ns,
-                "mode": 0o100600,
-            }
-        ]
-    },
-    "source missing": {"sources": [{"path": os.fsdecode(b"/nowhere/\xff.py"), "size": 1, "mtime_ns": 1}]},
-    "source changed": {"sources": [{"path": "/etc/passwd", "size": 1, "mtime_ns": 1}]},
-    "many": {"mapped": [{"path": f"/nowhere/{number}", "size": 1, "mtime_ns": 1} for number in range(9)]},
+    "protocol": {"protocol": 99, "package_version": "9.9"},
+    "architecture": {"arch": "vax"},
+    "processor": {"cpu_flags": ("amx_future", *identity.cpu_flags(), "zz")},
+    "missing file": {"files": {"images/core-1.img": 1}},
+    "changed size": {"files": {snapshot.MANIFEST: 1}},
+    "mapped file missing": {"mapped": (ComparedFile("/nowhere/libx.so", 1, 1),)},
+    "mapped file changed": {"mapped": (ComparedFile("/etc/passwd", 1, 1),)},
+    "mapped file's mode": {"mapped": (ComparedFile("/etc/passwd", PASSWD.st_size, PASSWD.st_mtime_ns, 0o100600),)},
+    "source missing": {"sources": (ComparedFile(os.fsdecode(b"/nowhere/\xff.py"), 1, 1),)},
+    "source changed": {"sources": (ComparedFile("/etc/passwd", 1, 1),)},
+    "many": {"mapped": tuple(ComparedFile(f"/nowhere/{number}", 1, 1) for number in range(9))},
 }
 
 
 @pytest.mark.parametrize("name", MISMATCHES)
 def test_mismatch_is_refused_in_the_same_words(launcher: str, tmp_path: Path, name: str) -> None:
     """The launcher compares what Python compares, and says the same of it."""
-    snap = write_snapshot(tmp_path / "snap", json.dumps(manifest_of_here(**MISMATCHES[name])))
+    snap = write_snapshot(tmp_path / "snap", launch_of_here(**MISMATCHES[name]))
     ours, native = refusals(launcher, snap)
     assert native == ours
 
@@ -387,32 +371,63 @@ def test_times_of_files_in_layers_of_an_image(
     file = tmp_path / "file"
     file.touch()
     os.utime(file, ns=(now, now))
-    entry = {"path": str(file), "size": 0, "mtime_ns": then}
     # Something else does not fit, such that nothing is restored.
-    manifest = manifest_of_here(**{**MISMATCHES["missing file"], kind: [entry]})
-    ours, native = refusals(launcher, write_snapshot(tmp_path / "snap", json.dumps(manifest)))
+    launch = launch_of_here(**{**MISMATCHES["missing file"], kind: (ComparedFile(str(file), 0, then),)})
+    ours, native = refusals(launcher, write_snapshot(tmp_path / "snap", launch))
     assert native == ours
     assert ("was changed after the dump" in ours) is not same
 
 
-@pytest.mark.parametrize("name", ["command", "pids", "files", "slots", "images_key", "machine", "mapped", "uid"])
-def test_manifest_that_lacks_something(launcher: str, tmp_path: Path, name: str) -> None:
-    """What a restore needs is asked for before anything is done."""
-    manifest = manifest_of_here()
-    del manifest[name]
-    ours, native = refusals(launcher, write_snapshot(tmp_path / "snap", json.dumps(manifest)))
+RECORD = launch_record.encode(launch_of_here())
+COMMAND_END = 48 + len("/bin/echo conventionally ")
+DAMAGED = {
+    "empty": b"",
+    "another file": b"{}" * 100,
+    "a few bytes": RECORD[:40],
+    "cut in the command": RECORD[: COMMAND_END - 1],
+    "flipped in the command": RECORD[:50] + b"\x7f" + RECORD[51:],
+    "cut behind the command": RECORD[:COMMAND_END],
+    "cut": RECORD[:-1],
+    "extended": RECORD + b"x",
+    "flipped": RECORD[:-9] + bytes([RECORD[-9] ^ 4]) + RECORD[-8:],
+    "format": RECORD[:8] + struct.pack("<II", zlib.crc32(b"\x63\0\0\0" + RECORD[16:]), 99) + RECORD[16:],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_record_is_refused_in_the_same_words(launcher: str, tmp_path: Path, name: str) -> None:
+    """One sentence says what to do; the program starts conventionally where the command is there as it was written."""
+    snap = write_snapshot(tmp_path / "snap", DAMAGED[name])
+    ours, native = refusals(launcher, snap)
     assert native == ours
+    assert native.startswith(f"{snap}/{snapshot.LAUNCH} ")
+    assert native.endswith("; make the snapshot anew")
+    done = start(launcher, str(snap), "x")
+    if name in {"cut behind the command", "cut", "extended", "flipped", "format"}:
+        assert (done.returncode, done.stdout) == (0, "conventionally x\n")
+        assert done.stderr == f"libcriu-py: starting conventionally: {native}\n"
+    else:
+        assert (done.returncode, done.stdout, done.stderr) == (126, "", f"libcriu-py: {native}\n")
+    assert (snapshot.command_of_damaged(snap) is not None) == (done.returncode == 0)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"format": 1}'])
-def test_manifest_that_is_none(launcher: str, tmp_path: Path, text: bytes) -> None:
-    """Both refuse it, though not in the same words where it is damaged."""
-    ours, native = refusals(launcher, write_snapshot(tmp_path / "snap", text))
-    assert ours.split(" ")[0] == native.split(" ")[0]
-    assert "make the snapshot anew" in native
+def test_snapshot_of_an_older_format(launcher: str, snap: Path) -> None:
+    """Both refuse in the same words what has a manifest only."""
+    (snap / snapshot.LAUNCH).unlink()
+    ours, native = refusals(launcher, snap)
+    assert native == ours
+    assert native.endswith("older versions of libcriu_py had; make the snapshot anew")
 
 
-@pytest.mark.parametrize("who", ["directory", snapshot.MANIFEST])
+@pytest.mark.parametrize("version", ["0.0.1", "99"])
+def test_snapshot_of_another_version_with_the_same_protocol(launcher: str, tmp_path: Path, version: str) -> None:
+    """It is not refused for its version."""
+    snap = write_snapshot(tmp_path / "snap", launch_of_here(package_version=version))
+    assert Snapshot.open(snap).launch.package_version == version
+    assert start(launcher, "--print-request", str(snap), text=False).returncode == 0
+
+
+@pytest.mark.parametrize("who", ["directory", snapshot.LAUNCH])
 def test_snapshot_that_others_can_write(launcher: str, snap: Path, who: str) -> None:
     """It is refused, and its recorded command is not started either."""
     path = snap if who == "directory" else snap / who
@@ -431,7 +446,7 @@ def test_no_snapshot(launcher: str, tmp_path: Path) -> None:
 
 def test_conventional_start_of_a_snapshot_that_does_not_fit(launcher: str, tmp_path: Path) -> None:
     """The recorded command is started with the arguments, after one line that --quiet drops."""
-    snap = write_snapshot(tmp_path / "snap", json.dumps(manifest_of_here(**MISMATCHES["architecture"])))
+    snap = write_snapshot(tmp_path / "snap", launch_of_here(arch="vax"))
     argv = [launcher, str(snap), "a b", "--", "-x"]
     done = start(*argv)
     assert (done.returncode, done.stdout) == (0, "conventionally a b -- -x\n")
@@ -457,12 +472,12 @@ def test_wrong_command_line(launcher: str, arguments: list[str]) -> None:
 
 def test_launch_script_starts_the_program(tmp_path: Path) -> None:
     """It is executable text; where the snapshot does not fit, its own command is started with all arguments."""
-    snap = write_snapshot(tmp_path / "snap", json.dumps(manifest_of_here(**MISMATCHES["architecture"])))
+    snap = write_snapshot(tmp_path / "snap", launch_of_here(arch="vax"))
     script = tmp_path / "mytool"
-    write_launch_script(script, snap, mode="root", fallback=["/bin/echo", "mine", "ä\udcff"])
+    write_launch_script(script, snap, mode="root", fallback=["/bin/echo", "mine", "ä\udcff", "\\n\n\\"])
     assert stat.S_IMODE(script.stat().st_mode) & 0o100
     done = start(script, "--quiet", "--", "b c", text=False)
-    assert (done.returncode, done.stdout) == (0, b"mine \xc3\xa4\xff --quiet -- b c\n")
+    assert (done.returncode, done.stdout) == (0, b"mine \xc3\xa4\xff \\n\n\\ --quiet -- b c\n")
     assert b"starting conventionally" in done.stderr
 
 
@@ -489,7 +504,7 @@ def test_launch_script_that_cannot_be_written(tmp_path: Path) -> None:
 def test_launch_script_moves_with_its_snapshot(tmp_path: Path) -> None:
     """A snapshot beside the script is found after both were moved, from wherever the script is started."""
     (tmp_path / "one").mkdir()
-    write_snapshot(tmp_path / "one" / "snap", json.dumps(manifest_of_here(**MISMATCHES["architecture"])))
+    write_snapshot(tmp_path / "one" / "snap", launch_of_here(arch="vax"))
     write_launch_script(tmp_path / "one" / "mytool", tmp_path / "one" / "snap")
     (tmp_path / "one").rename(tmp_path / "two")
     done = start("two/mytool", "x", cwd=tmp_path)
@@ -502,7 +517,7 @@ def test_launch_script_through_a_shell(tmp_path: Path, monkeypatch: pytest.Monke
     place.mkdir()
     (place / "libcriu-py-run").symlink_to(launcher)
     monkeypatch.setattr(native_launcher, "find", lambda: str(place / "libcriu-py-run"))
-    snap = write_snapshot(tmp_path / "snap", json.dumps(manifest_of_here(**MISMATCHES["architecture"])))
+    snap = write_snapshot(tmp_path / "snap", launch_of_here(arch="vax"))
     write_launch_script(tmp_path / "mytool", snap)
     done = start(tmp_path / "mytool", "a b")
     assert (done.returncode, done.stdout) == (0, "conventionally a b\n")
@@ -512,12 +527,21 @@ def test_launch_script_through_a_shell(tmp_path: Path, monkeypatch: pytest.Monke
     "text",
     [
         "",
-        "{}",
-        '{"script": 2, "snapshot": "x"}',
-        '{"script": 1}',
-        '{"script": 1, "snapshot": "x", "mode": "none"}',
-        '{"script": 1, "snapshot": "x", "fallback": []}',
-        '{"script": 1, "snapshot": "x", "fallback": [1]}',
+        '{"script": 1, "snapshot": "x"}\n',
+        TITLE,
+        f"{TITLE}\n",
+        f"{TITLE}9\nsnapshot: x\n",
+        f"{TITLE}\nsnapshot: \n",
+        f"{TITLE}\nsnapshot: x",
+        f"{TITLE}\nsnapshot: x\nsnapshot: x\n",
+        f"{TITLE}\nmode: root\nsnapshot: x\n",
+        f"{TITLE}\nsnapshot: x\nmode: none\n",
+        f"{TITLE}\nsnapshot: x\nfallback: a\nmode: root\n",
+        f"{TITLE}\nsnapshot: x\nfallback:a\n",
+        f"{TITLE}\nsnapshot: x\\y\n",
+        f"{TITLE}\nsnapshot: x\\\n",
+        f"{TITLE}\nsnapshot: x\n\n",
+        f"{TITLE}\nsnapshot: x\0\n",
     ],
 )
 def test_file_that_is_no_launch_script(launcher: str, tmp_path: Path, text: str) -> None:
@@ -531,6 +555,7 @@ def test_file_that_is_no_launch_script(launcher: str, tmp_path: Path, text: str)
 
 def test_versions_are_the_same() -> None:
     """The numbers in the sources are those of the Python side."""
-    assert f"#define REQUEST_PROTOCOL {request.PROTOCOL}\n" in (CSRC / "request.h").read_text()
-    assert f"#define MANIFEST_FORMAT {snapshot.FORMAT}\n" in (CSRC / "manifest.h").read_text()
-    assert f'"script"), -1) != {SCRIPT_FORMAT})' in (CSRC / "script.c").read_text()
+    assert f"#define REQUEST_PROTOCOL {launch_record.PROTOCOL}\n" in (CSRC / "request.h").read_text()
+    assert f"#define RECORD_FORMAT {launch_record.FORMAT}\n" in (CSRC / "record.h").read_text()
+    assert f'#define TITLE "{TITLE}"\n' in (CSRC / "script.c").read_text()
+    assert f'version = "{launch_record.VERSION}"\n' in (ROOT / "pyproject.toml").read_text()

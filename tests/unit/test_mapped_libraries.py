@@ -11,6 +11,7 @@ from libcriu_py.errors import ImageError
 from libcriu_py.memory import libraries, memory as m, optimize, plan
 from libcriu_py.memory.memory import Memory
 from libcriu_py.memory.owners import LIBRARY_FILE, Owned
+from tests.snapshots import launch_of_here
 from tests.unit.mapped_images import (
     FILE,
     KEY,
@@ -67,7 +68,7 @@ def make(tmp_path: Path) -> Callable[..., Images]:
         shutil.copytree(before, after)
         result = optimize.map_memory(str(after), str(tmp_path / "memory.img"), KEY, wanted="map")
         assert result.kind == "map", result.why
-        assert result.describe()["executable"] is ("library file" in result.owners)
+        assert result.record(launch_of_here()).maps_code is ("library file" in result.owners)
         return Images(before, after, tmp_path / "memory.img")
 
     return write

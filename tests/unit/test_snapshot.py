@@ -9,30 +9,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from libcriu_py import Program, Snapshot, SnapshotError, SnapshotMismatch, SnapshotUnsafe
-from libcriu_py.snapshot.identity import machine_identity, refuse_mismatches
-from libcriu_py.snapshot.manifest import FORMAT, mapped_files, python_identity
+from libcriu_py.snapshot import record as launch_record
+from libcriu_py.snapshot.identity import cpu_flags, refuse_mismatches
+from libcriu_py.snapshot.manifest import mapped_files
+from libcriu_py.snapshot.record import ComparedFile
 from libcriu_py.snapshot.staging import Draft
+from tests.snapshots import MANIFEST_OF_HERE, launch_of_here
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from libcriu_py.snapshot.record import Launch
 
-def facts() -> dict[str, Any]:
+
+def record() -> Launch:
+    """Return a record as a dump of this process would write it."""
+    program = Program("script", "program.py")
+    command = ("/usr/bin/python3", "program.py")
+    return launch_of_here(command=command, program=program, pids=(12345,), mapped=mapped_files([os.getpid()]))
+
+
+def facts(**details: Any) -> dict[str, Any]:
     """Return a manifest as a dump of this process would write it."""
-    return {
-        "format": FORMAT,
-        "machine": machine_identity(),
-        "python": python_identity(),
-        "command": ["/usr/bin/python3", "program.py"],
-        "program": {"kind": "script", "value": "program.py"},
-        "pids": [12345],
-        "slots": {},
-        "images_key": "snap/images",
-        "mapped": mapped_files([os.getpid()]),
-        "criu_version": "4.2",
-        "uid": os.geteuid(),
-        "details": {"note": "é"},
-    }
+    return {**MANIFEST_OF_HERE, "details": details or {"note": "é"}}
 
 
 @pytest.fixture
@@ -41,24 +40,23 @@ def snapshot(tmp_path: Path) -> Path:
     draft = Draft(tmp_path / "snap", replace=False)
     draft.populate()
     (tmp_path / "snap" / "images" / "pages-1.img").write_bytes(b"pages")
-    draft.publish(facts())
+    draft.publish(record(), facts())
     return tmp_path / "snap"
 
 
 def change(snapshot: Path, **values: Any) -> None:
-    """Change entries of a manifest."""
-    path = snapshot / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest.update(values)
-    path.write_text(json.dumps(manifest))
+    """Change what a record says."""
+    path = snapshot / "launch"
+    path.write_bytes(launch_record.encode(launch_record.decode(path.read_bytes())._replace(**values)))
 
 
 def test_published_snapshot_is_private_and_complete(snapshot: Path) -> None:
-    """Directories are 0700 and files 0600; the manifest names every file with its size and digest."""
+    """Directories are 0700 and files 0600; every file is named with its size and digest."""
     for path in snapshot.rglob("*"):
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)
     opened = Snapshot.open(snapshot)
-    assert opened.manifest["files"]["images/pages-1.img"]["size"] == 5
+    assert opened.files["images/pages-1.img"].size == 5
+    assert opened.manifest["sha256"].keys() == {*opened.files, "launch"}
     assert opened.program == Program("script", "program.py")
     assert opened.command == ["/usr/bin/python3", "program.py"]
     assert opened.details == {"note": "é"}
@@ -78,7 +76,7 @@ def test_directory_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is damaged"), ("[]", "not a manifest"), ('{"format": 99}', "has format 99"), ('{"format": 2}', "lacks")],
+    [("{", "is damaged"), ("[]", "not a manifest"), ('{"machine": {}}', "lacks criu_version, python, sha256")],
 )
 def test_damaged_manifest(snapshot: Path, content: str, message: str) -> None:
     """A manifest that cannot be used is refused in one sentence."""
@@ -87,7 +85,14 @@ def test_damaged_manifest(snapshot: Path, content: str, message: str) -> None:
         Snapshot.open(snapshot)
 
 
-@pytest.mark.parametrize("name", [".", "manifest.json"])
+def test_snapshot_of_an_older_format(snapshot: Path) -> None:
+    """One that has all in its manifest is refused with what to do."""
+    (snapshot / "launch").unlink()
+    with pytest.raises(SnapshotError, match=r"older versions of libcriu_py had; make the snapshot anew"):
+        Snapshot.open(snapshot)
+
+
+@pytest.mark.parametrize("name", [".", "launch", "manifest.json"])
 def test_snapshot_that_others_can_write_is_refused(snapshot: Path, name: str) -> None:
     """Restoring is executing: what another user could have written is not restored."""
     (snapshot / name).chmod(0o777)
@@ -105,12 +110,13 @@ def test_snapshot_of_another_user_is_refused(snapshot: Path) -> None:
 
 def test_each_mismatch_is_named(snapshot: Path, tmp_path: Path) -> None:
     """Architecture, processor, user and files: one sentence each, all in one exception."""
-    manifest = facts()
     mapped = tmp_path / "library.so"
     mapped.write_text("changed")
-    machine = {**manifest["machine"], "cpu_flags": [*manifest["machine"]["cpu_flags"], "quantum"], "kernel": "0.99"}
-    entry = {"path": str(mapped), "size": 7, "mtime_ns": 1}
-    change(snapshot, machine=machine, mapped=[entry, {**entry, "path": "/nowhere/lib.so"}])
+    entry = ComparedFile(str(mapped), 7, 1)
+    change(snapshot, cpu_flags=(*cpu_flags(), "quantum"), mapped=(entry, entry._replace(path="/nowhere/lib.so")))
+    manifest = json.loads((snapshot / "manifest.json").read_text())
+    manifest["machine"]["kernel"] = "0.99"
+    (snapshot / "manifest.json").write_text(json.dumps(manifest))
     (snapshot / "images" / "pages-1.img").write_bytes(b"page")
     opened = Snapshot.open(snapshot)
     texts = [mismatch.text for mismatch in opened.check()]
@@ -126,7 +132,7 @@ def test_each_mismatch_is_named(snapshot: Path, tmp_path: Path) -> None:
 
 def test_other_architecture(snapshot: Path) -> None:
     """A snapshot of another kind of machine is refused as such."""
-    change(snapshot, machine={**facts()["machine"], "arch": "riscv128"})
+    change(snapshot, arch="riscv128")
     assert Snapshot.open(snapshot).check()[0].text.startswith("the snapshot is for riscv128 processors")
 
 
@@ -134,10 +140,12 @@ def test_verify_reads_every_byte(snapshot: Path) -> None:
     """A changed byte that leaves the size alone is found by the digest."""
     (snapshot / "images" / "pages-1.img").write_bytes(b"Pages")
     (snapshot / "slots" / "stdin").unlink()
+    change(snapshot, uid=4711)
     texts = [mismatch.text for mismatch in Snapshot.open(snapshot).verify()]
-    assert len(texts) == 2
-    assert "digest differs" in texts[0]
+    assert len(texts) == 3
+    assert "pages-1.img has changed: its SHA-256 digest differs" in texts[0]
     assert "cannot be read" in texts[1]
+    assert "launch has changed: its SHA-256 digest differs" in texts[2]
 
 
 def test_draft_refuses_what_is_there(tmp_path: Path) -> None:
@@ -182,7 +190,7 @@ def test_draft_that_was_left_is_in_nobodys_way(snapshot: Path) -> None:
     Draft(snapshot, replace=True).populate()
     draft = Draft(snapshot, replace=True)
     draft.populate()
-    draft.publish({**facts(), "details": {"new": True}})
+    draft.publish(record(), facts(new=True))
     assert Snapshot.open(snapshot).details == {"new": True}
 
 
@@ -191,6 +199,6 @@ def test_replaced_snapshot_is_whole_at_any_time(snapshot: Path) -> None:
     draft = Draft(snapshot, replace=True)
     draft.populate()
     assert Snapshot.open(snapshot).details == {"note": "é"}
-    draft.publish({**facts(), "details": {"new": True}})
+    draft.publish(record(), facts(new=True))
     assert Snapshot.open(snapshot).details == {"new": True}
     assert os.listdir(snapshot.parent) == ["snap"]

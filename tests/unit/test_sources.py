@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-PRINT = "import json\nfrom libcriu_py.snapshot import sources\nprint(json.dumps(sources.own_sources(main={})))\n"
+PRINT = (
+    "import json\nfrom libcriu_py.snapshot import sources\n"
+    "print(json.dumps([entry._asdict() for entry in sources.own_sources(main={})]))\n"
+)
 
 
 def write(path: Path, text: str = "") -> Path:
@@ -50,7 +53,7 @@ def names(directory: Path, code: str, **settings: Any) -> list[str]:
 def test_an_entry_has_size_and_time(tmp_path: Path) -> None:
     """They are those of the file at the dump."""
     status = write(tmp_path / "own.py", "X = 1\n").stat()
-    expected = {"path": str(tmp_path / "own.py"), "size": 6, "mtime_ns": status.st_mtime_ns}
+    expected = {"path": str(tmp_path / "own.py"), "size": 6, "mtime_ns": status.st_mtime_ns, "mode": 0}
     assert sources(tmp_path, "import own, json, asyncio, pytest") == [expected]
 
 

@@ -64,9 +64,9 @@ def open_served(path: str, wanted: Privilege | str | None) -> Served:
     """
     snapshot = Snapshot.open(path)
     criu = find_criu()
-    mode = decide(wanted, criu=criu, manifest=snapshot.manifest).mode
+    mode = decide(wanted, criu=criu, launch=snapshot.launch).mode
     modes = {mode.value}
-    if wanted is None or decide("auto", criu=criu, manifest=snapshot.manifest).mode is mode:
+    if wanted is None or decide("auto", criu=criu, launch=snapshot.launch).mode is mode:
         modes.add("auto")
     return Served(snapshot, mode, frozenset(modes), own_surroundings(mode.value))
 
@@ -281,8 +281,7 @@ class Service:
         given = client.give(copy.descriptors)
         if given:
             copy.given()
-            if self._served.snapshot.manifest.get("fetches_pages"):
-                self._pages.watch(copy)
+            self._pages.watch(copy)
         copy.let_go()
         return given
 

@@ -1,0 +1,54 @@
+"""Snapshots without images, for tests of what is read of them before a restore."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.snapshot import identity, record as launch_record
+from libcriu_py.snapshot.manifest import LAUNCH, MANIFEST, SLOTS, python_identity
+from libcriu_py.snapshot.record import Launch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MANIFEST_OF_HERE = {
+    "machine": identity.machine_identity(),
+    "python": python_identity(),
+    "criu_version": "4.2",
+    "sha256": {},
+}
+
+
+def launch_of_here(**changes: Any) -> Launch:
+    """Return what a dump of this process would have recorded, with these changes."""
+    launch = Launch(
+        command=("/bin/echo", "conventionally"),
+        program=None,
+        arch=os.uname().machine,
+        cpu_flags=identity.cpu_flags(),
+        variables={},
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        groups=(),
+        capabilities=0,
+        reduced_bounding=False,
+        mode=None,
+        session_leader=False,
+        slots=tuple(f"nowhere/{name}" for name in SLOTS),
+        images_key="nowhere/images",
+        restore_options={},
+        pids=(4_000_000,),
+    )
+    return launch._replace(**changes)
+
+
+def write_snapshot(directory: Path, launch: Launch | bytes) -> Path:
+    """Make a snapshot directory that has a record and a manifest only."""
+    directory.mkdir(mode=0o700)
+    data = launch if isinstance(launch, bytes) else launch_record.encode(launch)
+    for name, content in ((LAUNCH, data), (MANIFEST, json.dumps(MANIFEST_OF_HERE).encode())):
+        (directory / name).touch(mode=0o600)
+        (directory / name).write_bytes(content)
+    return directory
