@@ -25,30 +25,17 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cffi import FFI
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 ROOT = Path(__file__).resolve().parent
 CSRC = Path("libcriu_py/csrc")
-HEADERS = ("native.h", "support.h")
-"""The headers whose declarations between the cdef marks are Python's."""
-SUPPORT = (
-    "files",
-    "descriptors",
-    "keeper",
-    "namespaces",
-    "events",
-    "supervisor",
-    "mirror",
-    "process",
-    "standby",
-    "pages",
-)
-"""The units behind support.h, which the launcher is made of too."""
-WORKING_SET = ("prefetch", "observe")
-"""The other units behind support.h, of which the launcher has no need."""
-
+FOLDERS = ("binding", "common", "copy", "supervise")
+"""Where the units of the extension are, below csrc."""
 SMALL_FRAMES = ("-Wframe-larger-than=8192",)
 """The stack of a Python thread may be 64 kB (`threading.stack_size`), and the forked parts run on it too."""
 
@@ -173,26 +160,42 @@ def declarations(header: str) -> str:
     return "\n".join([*parts, *declared.values()])
 
 
+def units(folders: Iterable[str]) -> list[str]:
+    """Return the sources of the units in folders of csrc, relative to the root."""
+    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / CSRC / folder).glob("*.c"))
+
+
+def python_declarations() -> dict[str, str]:
+    """Return what headers declare for Python between their cdef marks, by the names under which they are included."""
+    found = {}
+    for folder in FOLDERS:
+        for path in sorted((ROOT / CSRC / folder).glob("*.h")):
+            blocks = _CDEF.findall(path.read_text(encoding="utf-8"))
+            if blocks:
+                found[f"{folder}/{path.name}"] = "".join(blocks)
+    return found
+
+
 def make_ffi() -> FFI:
     """Return the builder that setuptools compiles."""
     criu = find_criu()
     builder = FFI()
     builder.cdef(declarations(read_header(criu.cflags)))
     builder.cdef("static char *const LCP_PREFIX;")
-    for header in HEADERS:
-        for block in _CDEF.findall((ROOT / CSRC / header).read_text(encoding="utf-8")):
-            builder.cdef(block)
+    ours = python_declarations()
+    for block in ours.values():
+        builder.cdef(block)
     warnings = ["-Wall", "-Wextra", "-Werror", *SMALL_FRAMES] if os.environ.get("LIBCRIU_PY_WERROR") else []
     # What the module shows is its initialisation: another libcriu in the process is not to get ours, nor we its.
     flags = ["-std=gnu11", "-fvisibility=hidden", *warnings]
     # These are for the wrappers that cffi generates; there is one set of flags for all sources.
     relaxed = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
-    includes = "\n".join(f'#include "{header}"' for header in HEADERS)
+    includes = "\n".join(f'#include "{header}"' for header in ours)
     builder.set_source(
         "libcriu_py._libcriu",
         f'{includes}\nstatic char *const LCP_PREFIX = "{criu.prefix}";\n',
-        sources=[str(CSRC / f"{unit}.c") for unit in ("native", *WORKING_SET, *SUPPORT)],
-        depends=["build_ffi.py", *(str(CSRC / header) for header in (*HEADERS, "parts.h"))],
+        sources=units(FOLDERS),
+        depends=["build_ffi.py", *(str(path.relative_to(ROOT)) for path in (ROOT / CSRC).rglob("*.h"))],
         include_dirs=[str(CSRC)],
         extra_compile_args=[*criu.cflags, *flags, *(relaxed if warnings else ())],
         extra_link_args=[*criu.libs, "-Wl,--exclude-libs,ALL"],

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from setuptools import Command
 from setuptools.command.build_ext import build_ext
 
-from build_ffi import CSRC, ROOT, SUPPORT, Criu, find_criu
+from build_ffi import CSRC, ROOT, Criu, find_criu, units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,35 +34,20 @@ NAME = "libcriu-py-run"
 NAMES = (NAME, "libcriu-py")
 """The names that it has on PATH."""
 PLACE = Path("libcriu_py", "bin", NAME)
-UNITS = (
-    "launcher",
-    "order",
-    "script",
-    "restore",
-    "take",
-    "reason",
-    "request",
-    "place",
-    "binary",
-    "scratch",
-    "compatibility",
-    "manifest",
-    "record",
-    "problem",
-    *SUPPORT,
-)
-"""Its sources in csrc."""
+FOLDERS = ("common", "supervise", "restore", "launcher")
+"""Where its units are, below csrc."""
 
-MAIN = str(CSRC / "launcher.c")
+MAIN = str(CSRC / "launcher" / "launcher.c")
 """What the distribution names as its script: it needs one for scripts to be built at all."""
 
 
 def _command(target: Path, criu: Criu, flags: Sequence[str], libs: Sequence[str]) -> list[str]:
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     warnings = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("LIBCRIU_PY_WERROR") else [])]
-    sources = [str(ROOT / CSRC / f"{unit}.c") for unit in UNITS]
+    sources = [str(ROOT / unit) for unit in units(FOLDERS)]
     prefix = f'-DLCP_PREFIX="{criu.prefix}"'
-    return [*compiler, "-std=gnu11", "-O2", *warnings, prefix, *criu.cflags, *flags, "-o", str(target), *sources, *libs]
+    ours = ["-std=gnu11", "-O2", *warnings, prefix, f"-I{ROOT / CSRC}", *criu.cflags, *flags]
+    return [*compiler, *ours, "-o", str(target), *sources, *libs]
 
 
 def compile_launcher(target: Path, flags: Sequence[str] = (), *, static: bool = True) -> None:
@@ -94,7 +79,7 @@ def compile_launcher(target: Path, flags: Sequence[str] = (), *, static: bool = 
 
 
 def _is_current(target: Path) -> bool:
-    sources = [*(ROOT / CSRC).iterdir(), ROOT / "build_ffi.py", Path(__file__)]
+    sources = [*(ROOT / CSRC).rglob("*.[ch]"), ROOT / "build_ffi.py", Path(__file__)]
     return target.exists() and target.stat().st_mtime > max(source.stat().st_mtime for source in sources)
 
 

@@ -10,7 +10,7 @@ the restore is allowed, and what to start where it cannot be restored, a word of
     fallback: /usr/bin/python3
     fallback: /srv/program.py
 
-A line break in a value is written as a backslash and an n, a backslash twice. The reader is csrc/script.c.
+A line break in a value is written as a backslash and an n, a backslash twice. The reader is csrc/launcher/script.c.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The program that restores, `libcriu-py-run` (csrc/launcher.c): where it is, and becoming it."""
+"""The program that restores, `libcriu-py-run` (csrc/launcher/launcher.c): where it is, and becoming it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Orders to `libcriu-py-run`, the program that restores, and what it tells of them (csrc/order.h).
+Orders to `libcriu-py-run`, the program that restores, and what it tells of them (csrc/restore/order.h).
 
 An order is one flat record in a memfd; what becomes of it arrives on the status socket, whose other end only the
 launcher holds.

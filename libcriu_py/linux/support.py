@@ -1,5 +1,5 @@
 """
-The calls of csrc/support.h with Python's types and exceptions.
+The calls of csrc's common, copy and supervise with Python's types and exceptions.
 
 Everything here works on descriptors and processes; libcriu's own functions are in `criu.native`.
 """

@@ -1,4 +1,4 @@
-"""The pages of private file mappings that another process writes to, by tracing its end (csrc/observe.c)."""
+"""The pages of private file mappings that another process writes to, by tracing its end (csrc/copy/observe.c)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Heaps and arenas differ in nearly every page between two dumps of one program, b
 is the same are arrays and tensors, which malloc gives blocks of their own.
 """
 MAX_BLOCKS = 48
-"""For one snapshot; each is a descriptor that criu is handed (csrc/restore.c)."""
+"""For one snapshot; each is a descriptor that criu is handed (csrc/restore/restore.c)."""
 _IS_MMAPPED = 2
 """Of the size in the header of a chunk (glibc's malloc/malloc.c)."""
 

@@ -2,7 +2,7 @@
 The working set of a snapshot: the pages of mapped memory that its copies write to, so that these are copied at once.
 
 A file beside the images, `working-set`, of entries of 16 bytes: an address, a number of pages, and whether an
-anonymous huge page is to take the place of each 2 MB (csrc/prefetch.c).
+anonymous huge page is to take the place of each 2 MB (csrc/copy/prefetch.c).
 """
 
 from __future__ import annotations

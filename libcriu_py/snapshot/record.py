@@ -6,7 +6,7 @@ The record of a snapshot that the launcher reads: flat, versioned and checksumme
     lists     counted rows of fixed width, and the texts that these name: counted, each with a NUL behind it
     facts     one such row: texts, where the lists are, and numbers
 
-All is little-endian. The structures and their other reader are in csrc/record.h; people and Python find the rest of
+All is little-endian. The structures and their other reader are in restore/record.h; people and Python find the rest of
 what is known of a snapshot in its manifest.
 """
 

@@ -34,7 +34,7 @@ _FIELDS = 16
 """How many there are before the arguments."""
 
 PAGES = b"P"
-"""Tag of a message that may come before the request, and more than once: a file of pages to fetch (csrc/pages.c)."""
+"""Tag of a message that may come before the request, and more than once: a file of pages to fetch (copy/pages.c)."""
 
 STARTED = b"S"
 READY = b"R"

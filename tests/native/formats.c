@@ -6,8 +6,8 @@
  *   formats mutate SEED N    a record on stdin: N damaged ones are read, for the sanitizers to see
  *   formats requests SEED N  N requests of random bytes are written, read again and compared
  */
-#include "manifest.c" /* for what is static in them */
-#include "record.c"
+#include "restore/manifest.c" /* for what is static in them */
+#include "restore/record.c"
 
 /* ---- reading ---------------------------------------------------------- */
 
@@ -66,7 +66,7 @@ static void print_lists(const struct snapshot *snapshot)
 static void print_facts(const struct snapshot *snapshot)
 {
 	const struct record_facts *facts = snapshot->facts;
-	char **command = snapshot_command(snapshot);
+	char **command = lcp_snapshot_command(snapshot);
 
 	for (char **word = command; word && *word; word++) {
 		printf("word ");
@@ -111,12 +111,12 @@ static int read_one(const char *data, size_t size, int print)
 
 	memcpy(copy, data, size);
 	snapshot.record = copy;
-	snapshot.facts = record_facts(copy, size, &problem);
-	free(snapshot_command(&snapshot));
+	snapshot.facts = lcp_record_facts(copy, size, &problem);
+	free(lcp_snapshot_command(&snapshot));
 	if (snapshot.facts) {
 		record_for_each(struct record_memory, part, snapshot.record, snapshot.facts->memory)
-			close(snapshot_open_memory(&snapshot, part, &problem));
-		snapshot_check(&snapshot, 1, &problem);
+			close(lcp_snapshot_open_memory(&snapshot, part, &problem));
+		lcp_snapshot_check(&snapshot, 1, &problem);
 	}
 	if (print && snapshot.facts)
 		print_facts(&snapshot);
@@ -263,7 +263,7 @@ static int check_request(const struct request *request)
 {
 	const char *field[16], *entry;
 	struct text text = { 0 };
-	int good = !request_encode(&text, request), i = 0;
+	int good = !lcp_request_encode(&text, request), i = 0;
 	size_t at = 0;
 
 	for (int n = 0; n < 16; n++) {

@@ -14,8 +14,8 @@
 #define main formats_main
 #include "formats.c"
 #undef main
-#include "reason.c"
-#include "script.c"
+#include "restore/reason.c"
+#include "launcher/script.c"
 
 #include <sys/mman.h>
 #include <time.h>
@@ -23,7 +23,7 @@
 #define LARGEST 65536
 #define WORDS 64
 
-int mode_of(const char *name)
+int lcp_mode_of(const char *name)
 {
 	return !strcmp(name, "auto") - 1; /* place.c, without what it needs */
 }

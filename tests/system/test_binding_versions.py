@@ -41,7 +41,7 @@ def run(command: list[str], directory: Path, env: dict[str, str]) -> None:
 
 def fingerprint(prefix: str) -> str:
     """Return what changes when a build against a prefix may come out otherwise: sources, CRIU's files, and tools."""
-    sources = [*ROOT.glob("*.py"), ROOT / "pyproject.toml", *ROOT.glob("libcriu_py/csrc/*")]
+    sources = [*ROOT.glob("*.py"), ROOT / "pyproject.toml", *ROOT.glob("libcriu_py/csrc/*/*")]
     installed = [path for kind in ("include", "lib") for path in Path(prefix, kind).rglob("*") if path.is_file()]
     compiler = subprocess.run(["cc", "--version"], check=True, capture_output=True).stdout
     tools = [sys.version, sys.executable, prefix, *map(version, ("cffi", "setuptools"))]

@@ -48,7 +48,10 @@ def compile_program(name: str, directory: Path) -> Path:
     """Compile a test program of the formats."""
     program = directory / name
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    units = [str(CSRC / f"{name}.c") for name in ("files", "problem", "request", "compatibility")]
+    units = [
+        str(CSRC / f"{name}.c")
+        for name in ("common/files", "restore/problem", "restore/request", "restore/compatibility")
+    ]
     source = str(ROOT / "tests" / "native" / f"{name}.c")
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", *SANITIZERS, f"-I{CSRC}"]
     subprocess.run([*compiler, *flags, "-o", str(program), source, *units], check=True, timeout=TIMEOUT)
@@ -555,7 +558,7 @@ def test_file_that_is_no_launch_script(launcher: str, tmp_path: Path, text: str)
 
 def test_versions_are_the_same() -> None:
     """The numbers in the sources are those of the Python side."""
-    assert f"#define REQUEST_PROTOCOL {launch_record.PROTOCOL}\n" in (CSRC / "request.h").read_text()
-    assert f"#define RECORD_FORMAT {launch_record.FORMAT}\n" in (CSRC / "record.h").read_text()
-    assert f'#define TITLE "{TITLE}"\n' in (CSRC / "script.c").read_text()
+    assert f"#define REQUEST_PROTOCOL {launch_record.PROTOCOL}\n" in (CSRC / "restore" / "request.h").read_text()
+    assert f"#define RECORD_FORMAT {launch_record.FORMAT}\n" in (CSRC / "restore" / "record.h").read_text()
+    assert f'#define TITLE "{TITLE}"\n' in (CSRC / "launcher" / "script.c").read_text()
     assert f'version = "{launch_record.VERSION}"\n' in (ROOT / "pyproject.toml").read_text()

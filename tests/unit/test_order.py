@@ -42,7 +42,7 @@ def start(wanted: Order) -> subprocess.CompletedProcess[str]:
 
 def test_numbers_are_those_of_the_launcher() -> None:
     """Flags, kinds of messages and failures have the same numbers in both languages."""
-    text = "".join((CSRC / name).read_text() for name in ("order.h", "problem.h"))
+    text = "".join((CSRC / name).read_text() for name in ("restore/order.h", "restore/problem.h"))
     found = dict(re.findall(r"#define ((?:ORDER|STATUS|FAILURE)_\w+) +(\d+)", text))
     assert len(found) == 14
     for name, number in found.items():

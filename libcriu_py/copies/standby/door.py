@@ -3,7 +3,7 @@ The socket of a standby pool, and whom it is open to.
 
 It is in the user's private directory (0700), itself 0600, and the kernel is asked who connects. Its name appears
 only when somebody listens, in one step and under a lock of the directory: whoever finds a name that nobody listens
-under may remove it (csrc/standby.c does), for its pool was killed.
+under may remove it (csrc/common/standby.c does), for its pool was killed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ The pages of memory that programs of a snapshot use at their start, learned from
 
 The first touch of each page is a fault, of some microseconds for one that is mapped from a file and written to; there
 are one or two thousand until the first output of a program. A copy that waits has the time to fetch these pages
-(csrc/pages.c), which changes nothing of what is in them.
+(csrc/copy/pages.c), which changes nothing of what is in them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,41 @@
+/*
+ * What a process does to itself, and waiting for its children.
+ */
+#ifndef LIBCRIU_PY_PROCESS_H
+#define LIBCRIU_PY_PROCESS_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* cdef: begin */
+
+void lcp_trim_heap(void);
+
+/* Ignore a signal, in whatever thread, which Python lets the main thread only do; 0 or -errno. */
+int lcp_ignore_signal(int signo);
+
+/* Niceness, policy and priority of a thread, 0 for the calling one; 0 or -errno. */
+int lcp_get_schedule(int task, int *schedule);
+/* Give a thread these, as far as that is permitted. */
+void lcp_set_schedule(int task, const int *schedule);
+
+/* Make a session with this process alone in it; 0 or a negative errno. */
+int lcp_lead_session(void);
+/* Flush C's own streams and end at once. */
+void lcp_exit_now(int status);
+/* Have exit(3) do that, with its status, in the place of the functions that C libraries have registered. */
+int lcp_end_at_exit(void);
+/* Make NUL-terminated NAME=VALUE strings, `size` bytes in all, the C environment. */
+int lcp_replace_environ(const char *block, size_t size);
+
+/* cdef: end */
+
+/* Wait for a child; its wait status or -errno. */
+int lcp_wait_for(pid_t pid);
+/* Kill a process and all that descend from it, or only these. */
+void lcp_kill_tree(pid_t pid);
+void lcp_kill_children(pid_t pid);
+/* Raise a soft limit of this process to the hard one; safe after vfork. */
+void lcp_raise_limit(int resource);
+
+#endif

@@ -1,0 +1,353 @@
+/*
+ * libcriu-py-run: be the program of a snapshot, restored where that is
+ * possible and started conventionally elsewhere. By the name of libcriu-py it
+ * is that command too: `run` is done here, the rest is the Python program's.
+ *
+ * It is the only program that restores: the package in Python starts it, too (order.h).
+ * One thread, and nothing that has to be given back: the process ends as the
+ * program does, or becomes the program.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/descriptors.h"
+#include "common/files.h"
+#include "launcher/script.h"
+#include "restore/handover.h"
+#include "restore/launch.h"
+#include "restore/manifest.h"
+#include "restore/order.h"
+#include "restore/place.h"
+#include "restore/problem.h"
+#include "restore/restore.h"
+
+extern char **environ;
+
+#define USAGE_ERROR 2
+#define COMMAND "libcriu-py-command" /* of pyproject.toml */
+
+static const char usage[] =
+	"usage: libcriu-py-run [--no-fallback] [-q] [--mode MODE] DIR [--] [ARGUMENTS ...]\n"
+	"       libcriu-py-run --script FILE [ARGUMENTS ...]\n";
+
+static const char help[] =
+	"\n"
+	"Restore a copy of the program in the snapshot DIR and be that program: with its arguments, this\n"
+	"environment, working directory, standard streams, other inherited descriptors and terminal, and with its exit\n"
+	"status. If it cannot be restored it is started conventionally, with one line on stderr that says why.\n"
+	"\n"
+	"  --no-fallback    fail where a conventional start would be tried\n"
+	"  -q, --quiet      do not say why there was a conventional start\n"
+	"  --mode MODE      how to be allowed to: auto, root, capability, rootless\n"
+	"  --script FILE    take DIR, MODE and the conventional command from a launch script, whose interpreter\n"
+	"                   line names this program\n"
+	"\n"
+	"exit status: the program's own; 2 wrong command line; 125 the restore failed, and with it the conventional\n"
+	"start or --no-fallback was given; 126 the snapshot cannot be used, and there was no conventional start.\n";
+
+/* What SIGXFSZ did when this process was started. */
+static sighandler_t xfsz = SIG_DFL;
+
+/* ---- words ------------------------------------------------------------ */
+
+static void say(const char *before, const char *message)
+{
+	char line[sizeof(((struct problem *)NULL)->text) + 128];
+	int size = snprintf(line, sizeof(line), "libcriu-py: %s%s\n", before, message);
+
+	/* stderr may be closed: then nobody wants to know */
+	if (size > 0 && write(2, line, (size_t)size < sizeof(line) ? (size_t)size : sizeof(line) - 1) < 0)
+		return;
+}
+
+/* ---- standard streams ------------------------------------------------- */
+
+/*
+ * Mark closed descriptors 0 to 2 as taken, or files opened from here on would
+ * get these numbers. O_PATH tells what they are.
+ */
+static void open_missing_stdio(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/", O_PATH | O_CLOEXEC) < 0)
+			return;
+}
+
+static uint64_t blocked_signals(void)
+{
+	uint64_t found = 0;
+	sigset_t mask;
+
+	sigprocmask(SIG_BLOCK, NULL, &mask);
+	for (int sig = 1; sig <= 64; sig++)
+		if (sig != 32 && sig != 33 && sigismember(&mask, sig) == 1) /* glibc keeps these for its threads */
+			found |= (uint64_t)1 << (sig - 1);
+	return found;
+}
+
+/* ---- the conventional start ------------------------------------------- */
+
+/* A program that checkpoints itself is to do its work here, and not to make a snapshot anew (libcriu_py/overrides.py). */
+static void spare_checkpoint(void)
+{
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	setenv("LIBCRIU_PY_CONVENTIONAL", pid, 1);
+}
+
+static int start_conventionally(char *const *command, char *const *arguments)
+{
+	size_t count = 0, words = 0;
+	char **argv, why[256];
+
+	while (arguments[count])
+		count++;
+	while (command[words])
+		words++;
+	argv = calloc(words + count + 1, sizeof(*argv));
+	if (!argv)
+		return LAUNCHER_FAILED;
+	memcpy(argv, command, words * sizeof(*argv));
+	memcpy(argv + words, arguments, count * sizeof(*argv));
+	signal(SIGXFSZ, xfsz);
+	for (int fd = 0; fd < 3; fd++)
+		if (lcp_is_closed(fd))
+			close(fd); /* the placeholder */
+	execvp(argv[0], argv);
+	snprintf(why, sizeof(why), " cannot be started either: %s", strerror(errno));
+	say(argv[0], why);
+	return LAUNCHER_FAILED;
+}
+
+/* ---- its end ---------------------------------------------------------- */
+
+/* End as the program did, by the same signal, or with its status. */
+static void end_as(int status)
+{
+	struct rlimit none = { 0, 0 };
+	sigset_t unblocked;
+
+	if (WIFSIGNALED(status)) {
+		int sig = WTERMSIG(status);
+
+		setrlimit(RLIMIT_CORE, &none); /* the core is the program's, not ours */
+		signal(sig, SIG_DFL);
+		sigemptyset(&unblocked);
+		sigaddset(&unblocked, sig);
+		sigprocmask(SIG_UNBLOCK, &unblocked, NULL);
+		kill(getpid(), sig);
+		_exit(128 + sig);
+	}
+	_exit(WEXITSTATUS(status));
+}
+
+/* ---- the command line ------------------------------------------------- */
+
+/* The interpreter of a script, from its first line; empty where it names none, or cannot be read. */
+static void find_interpreter(const char *script, char *found, size_t room)
+{
+	size_t begin = 2, size;
+
+	lcp_read_text(script, found, room);
+	if (strncmp(found, "#!", 2)) {
+		*found = '\0';
+		return;
+	}
+	begin += strspn(found + begin, " \t");
+	size = strcspn(found + begin, " \t\n");
+	memmove(found, found + begin, size);
+	found[size] = '\0';
+}
+
+/* Become the command that is written in Python, which is installed beside this one. */
+static int become_command(char **argv)
+{
+	char path[PATH_MAX + sizeof(COMMAND)], interpreter[PATH_MAX], why[PATH_MAX + 128];
+	ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
+	int error;
+	char *slash;
+
+	path[size > 0 ? size : 0] = '\0';
+	slash = strrchr(path, '/');
+	strcpy(slash ? slash + 1 : path, COMMAND);
+	for (int fd = 0; fd < 3; fd++)
+		if (lcp_is_closed(fd))
+			close(fd); /* the placeholder */
+	execv(path, argv);
+	error = errno;
+	find_interpreter(path, interpreter, sizeof(interpreter));
+	/* the kernel has one errno for both files */
+	if (*interpreter && !access(path, X_OK) && access(interpreter, X_OK)) {
+		error = errno;
+		snprintf(why, sizeof(why), " cannot be started: its interpreter %s: %s", interpreter, strerror(error));
+	} else {
+		snprintf(why, sizeof(why), " cannot be started: %s", strerror(error));
+	}
+	if (error == ENOENT)
+		strcat(why, "; install libcriu-py again");
+	say(path, why);
+	return LAUNCHER_FAILED;
+}
+
+/* Whether this is `libcriu-py`, and not `libcriu-py-run`. */
+static int is_command(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return !strcmp(slash ? slash + 1 : name, "libcriu-py");
+}
+
+static int wrong_usage(const struct launch *launch, const char *message, const char *word)
+{
+	if (launch->command)
+		return become_command(launch->command); /* it complains too */
+	fprintf(stderr, "%slibcriu-py-run: error: %s%s\n", usage, message, word);
+	return USAGE_ERROR;
+}
+
+/* Read the options; -1 to go on, else the exit status. */
+static int read_options(struct launch *launch, char **argv)
+{
+	for (argv++; *argv && **argv == '-' && strcmp(*argv, "--"); argv++) {
+		if (!strcmp(*argv, "--no-fallback")) {
+			launch->no_fallback = 1;
+		} else if (!strcmp(*argv, "-q") || !strcmp(*argv, "--quiet")) {
+			launch->quiet = 1;
+		} else if (!strcmp(*argv, "--print-request")) {
+			launch->print_request = 1;
+		} else if (!strcmp(*argv, "--mode")) {
+			launch->mode = *++argv;
+			if (!launch->mode)
+				return wrong_usage(launch, "argument --mode: expected one argument", "");
+			if (lcp_mode_of(launch->mode) < 0)
+				return wrong_usage(launch, "argument --mode: invalid choice: ", launch->mode);
+		} else if (!strcmp(*argv, "--script")) {
+			launch->script = *++argv;
+			if (!launch->script)
+				return wrong_usage(launch, "argument --script: expected one argument", "");
+			launch->arguments = argv + 1; /* all of them, as for any script */
+			return -1;
+		} else if (!strcmp(*argv, "-h") || !strcmp(*argv, "--help")) {
+			if (launch->command)
+				return become_command(launch->command);
+			printf("%s%s", usage, help);
+			return fflush(stdout) ? 1 : 0;
+		} else {
+			return wrong_usage(launch, "unrecognized arguments: ", *argv);
+		}
+	}
+	if (*argv && !strcmp(*argv, "--"))
+		argv++; /* DIR may start with a dash */
+	if (!*argv)
+		return wrong_usage(launch, "the following arguments are required: DIR", "");
+	launch->directory = *argv++;
+	if (*argv && !strcmp(*argv, "--"))
+		argv++;
+	launch->arguments = argv;
+	return -1;
+}
+
+/* ---- all of it -------------------------------------------------------- */
+
+/* Restore and be the program; returns only with the reason why no code of the program has run. */
+static void try_restored(const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)
+{
+	struct restored restored;
+	int result, status;
+
+	result = lcp_restore(&restored, launch, snapshot, problem);
+	if (result > 0) {
+		say("", problem->text);
+		_exit(LAUNCHER_FAILED);
+	}
+	if (result)
+		return;
+	status = lcp_restored_mirror(&restored);
+	if (lcp_restored_has_started(&restored, status, problem))
+		end_as(status);
+}
+
+static int run(struct launch *launch)
+{
+	struct problem problem = { 0 };
+	struct script script = { 0 };
+	struct snapshot snapshot;
+	char *const *command;
+
+	/* As Python does: where files may only be small, what cannot be written is an error and not our end. */
+	xfsz = signal(SIGXFSZ, SIG_IGN);
+	if (launch->script && lcp_script_read(&script, launch, &problem)) {
+		say("", problem.text);
+		return SNAPSHOT_UNUSABLE;
+	}
+	if (!lcp_snapshot_open(&snapshot, launch->directory, &problem)) {
+		if (launch->print_request)
+			return lcp_print_request(launch, &snapshot);
+		try_restored(launch, &snapshot, &problem);
+	}
+	command = launch->no_fallback ? NULL : script.command ? script.command : lcp_snapshot_command(&snapshot);
+	if (!command) {
+		say("", problem.text);
+		return problem.code;
+	}
+	if (!launch->quiet)
+		say("starting conventionally: ", problem.text);
+	if (!lcp_snapshot_is_of_main(&snapshot))
+		spare_checkpoint();
+	return start_conventionally(command, launch->arguments);
+}
+
+/* Restore for a caller that is told what becomes of it, and never start anything otherwise. */
+static int run_order(const char *number)
+{
+	struct problem problem = { 0 };
+	struct launch launch = { 0 };
+	struct restored restored;
+	struct snapshot snapshot;
+	struct order order;
+
+	signal(SIGXFSZ, SIG_IGN);
+	if (lcp_order_read(&order, atoi(number))) {
+		say("", "the order is of another version of libcriu_py, or damaged; install libcriu-py again");
+		return LAUNCHER_FAILED;
+	}
+	launch.order = &order;
+	launch.directory = order.directory;
+	launch.mode = lcp_mode_name(order.mode);
+	if (!lcp_snapshot_open(&snapshot, launch.directory, &problem) && !lcp_restore(&restored, &launch, &snapshot, &problem))
+		return lcp_order_serve(&order, &restored, lcp_snapshot_command(&snapshot));
+	lcp_order_failed(&order, &problem);
+	return problem.code;
+}
+
+int main(int argc, char **argv)
+{
+	struct launch launch = { 0 };
+	int result;
+
+	if (argc < 1)
+		return USAGE_ERROR;
+	open_missing_stdio();
+	launch.blocked = blocked_signals();
+	launch.env = environ;
+	if (argc == 3 && !strcmp(argv[1], "--order"))
+		return run_order(argv[2]);
+	if (is_command(argv[0])) {
+		if (argc < 2 || strcmp(argv[1], "run"))
+			return become_command(argv);
+		launch.command = argv++;
+	}
+	result = read_options(&launch, argv);
+	return result < 0 ? run(&launch) : result;
+}

@@ -1,0 +1,111 @@
+#define _GNU_SOURCE
+#include "restore/binary.h"
+
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "restore/problem.h"
+
+#ifndef LCP_PREFIX
+#define LCP_PREFIX ""
+#endif
+
+/* Where `libcriu-py setup` puts the criu with file capabilities. */
+#define CAPABLE_CRIU "/usr/local/lib/libcriu_py/criu"
+
+static int is_executable(const char *path)
+{
+	struct stat status;
+
+	return !stat(path, &status) && S_ISREG(status.st_mode) && !access(path, X_OK);
+}
+
+/* Take a program if it can be executed, by its absolute path. */
+static int take(char found[PATH_MAX], const char *directory, size_t length, const char *name)
+{
+	char path[2 * PATH_MAX], cwd[PATH_MAX];
+
+	if (length >= PATH_MAX || strlen(name) >= PATH_MAX)
+		return 0;
+	snprintf(path, sizeof(path), "%.*s%s", (int)length, directory, name);
+	if (!is_executable(path))
+		return 0;
+	if (path[0] == '/')
+		return snprintf(found, PATH_MAX, "%s", path) < PATH_MAX;
+	return getcwd(cwd, sizeof(cwd)) && snprintf(found, PATH_MAX, "%s/%s", cwd, path) < PATH_MAX;
+}
+
+static int in_prefix(char found[PATH_MAX], const char *prefix, const char *name)
+{
+	return prefix && *prefix && take(found, prefix, strlen(prefix), name);
+}
+
+static const char *home(void)
+{
+	const char *home = getenv("HOME");
+	struct passwd *entry = NULL;
+	AUTO_FCLOSE FILE *accounts = NULL;
+
+	if (home)
+		return home;
+	accounts = fopen("/etc/passwd", "re");
+	while (accounts && (entry = fgetpwent(accounts)) && entry->pw_uid != getuid())
+		;
+	return entry ? entry->pw_dir : NULL;
+}
+
+static int on_path(char found[PATH_MAX], const char *path)
+{
+	if (!path)
+		path = "/bin:/usr/bin";
+	while (*path) {
+		size_t length = strcspn(path, ":");
+
+		if (length && take(found, path, length, "/criu"))
+			return 1;
+		path += length + (path[length] == ':');
+	}
+	return 0;
+}
+
+int lcp_find_criu(char found[PATH_MAX], struct problem *problem)
+{
+	const char *named = getenv("LIBCRIU_PY_CRIU"), *data = getenv("XDG_DATA_HOME");
+
+	if (named && *named) {
+		if (take(found, "", 0, named))
+			return 0;
+		return lcp_problem_set(problem, LAUNCHER_FAILED, "LIBCRIU_PY_CRIU=%s is not an executable file", named);
+	}
+	if (in_prefix(found, getenv("LIBCRIU_PY_PREFIX"), "/sbin/criu") || in_prefix(found, LCP_PREFIX, "/sbin/criu") ||
+	    (data && *data ? in_prefix(found, data, "/libcriu_py/criu/sbin/criu") :
+			     in_prefix(found, home(), "/.local/share/libcriu_py/criu/sbin/criu")) ||
+	    on_path(found, getenv("PATH")) || take(found, "", 0, "/usr/sbin/criu") || take(found, "", 0,
+											   "/usr/local/sbin/criu"))
+		return 0;
+	return lcp_problem_set(problem, LAUNCHER_FAILED, "there is no criu program here: install it with scripts/install-criu, "
+			       "or name it in LIBCRIU_PY_CRIU");
+}
+
+uint64_t lcp_file_capabilities(const char *program)
+{
+	/* struct vfs_cap_data, include/uapi/linux/capability.h: magic, then (permitted, inheritable) words. */
+	uint32_t data[6] = { 0 };
+
+	if (getxattr(program, "security.capability", data, sizeof(data)) < 0)
+		return 0;
+	return data[1] | (uint64_t)data[3] << 32;
+}
+
+const char *lcp_capable_criu(const char *criu)
+{
+	uint64_t wanted = capability_bit(CAPABILITY_CHECKPOINT_RESTORE) | capability_bit(CAPABILITY_SYS_ADMIN);
+
+	return !(lcp_file_capabilities(criu) & wanted) && lcp_file_capabilities(CAPABLE_CRIU) & wanted ? CAPABLE_CRIU : criu;
+}

@@ -1,0 +1,38 @@
+/*
+ * What a launch is asked for, and what has come of it.
+ */
+#ifndef LIBCRIU_PY_LAUNCH_H
+#define LIBCRIU_PY_LAUNCH_H
+
+#include <signal.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "restore/request.h"
+
+struct order;
+
+struct launch {
+	const char *directory;
+	const char *mode;        /* NULL: the first that works */
+	const char *script;      /* a launch script, or NULL */
+	char *const *arguments;  /* of the program, NULL-terminated */
+	char **env;
+	uint64_t blocked;        /* bit n: signal n + 1 was blocked from the start */
+	char **command;          /* the whole command line where this is libcriu-py, else NULL */
+	int no_fallback, quiet;
+	int print_request;       /* only print what would be handed over */
+	const struct order *order; /* of a caller, or NULL where this process is to be the program */
+};
+
+struct restored {
+	int channel;       /* events of the supervisor */
+	int control;       /* the hand-over's socket */
+	int pidfd;
+	pid_t pid;         /* as its supervisor sees it */
+	pid_t supervisor;  /* our child; 0: that of a pool */
+	sigset_t mask;     /* of this process before */
+	int own_session;   /* the terminal's signals do not reach it by themselves */
+	struct inherited_fds inherited; /* passed on, and open here until the program has begun */
+};
+
+#endif

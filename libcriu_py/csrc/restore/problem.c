@@ -1,0 +1,27 @@
+#include "restore/problem.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int lcp_problem_set(struct problem *problem, int code, const char *format, ...)
+{
+	va_list arguments;
+
+	problem->code = code;
+	problem->failure = problem->value = problem->error = problem->stage = 0;
+	problem->log = -1;
+	va_start(arguments, format);
+	vsnprintf(problem->text, sizeof(problem->text), format, arguments);
+	va_end(arguments);
+	return -1;
+}
+
+void lcp_problem_add(struct problem *problem, const char *format, ...)
+{
+	size_t used = strlen(problem->text);
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(problem->text + used, sizeof(problem->text) - used, format, arguments);
+	va_end(arguments);
+}

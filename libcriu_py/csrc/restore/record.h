@@ -1,0 +1,102 @@
+/*
+ * The record of a snapshot that a restore needs: flat, versioned and
+ * checksummed, mapped and used as it is. libcriu_py/snapshot/record.py writes it.
+ */
+#ifndef LIBCRIU_PY_RECORD_H
+#define LIBCRIU_PY_RECORD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct problem;
+
+#define RECORD_FORMAT 3
+#define MEMORY_FILES 49 /* from which memory may be mapped: memory.img, and those of a store */
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "records are little-endian"
+#endif
+
+/* Offsets are from the beginning of the record; those of lists are multiples of 8. The rows of these begin with their texts. */
+struct record_text {
+	uint32_t offset, length; /* a NUL is behind it */
+};
+
+struct record_list {
+	uint32_t offset, count;
+};
+
+struct record_header {
+	char magic[8];
+	uint32_t checksum;         /* CRC-32 of all that follows */
+	uint32_t format;
+	uint64_t size;             /* of the record */
+	uint32_t protocol;         /* of the request that copies understand */
+	uint32_t command_checksum; /* of what follows, to the end of the command */
+	uint32_t command_size, command_count;
+	uint32_t program;          /* what the main program is; 0: it checkpointed itself */
+	uint32_t facts;            /* where they are */
+	char command[];            /* words, each with a NUL */
+};
+
+enum record_flags { RECORD_REDUCED_BOUNDING = 1, RECORD_SESSION_LEADER = 2, RECORD_MAPS_CODE = 4 };
+enum record_slot { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_REQUEST, SLOTS };
+
+struct record_facts {
+	struct record_text version;  /* of the package */
+	struct record_text arch, cpu_flags, program, images_key, slots[SLOTS];
+	struct record_list pids, groups; /* uint32_t */
+	struct record_list variables, options, memory, files, mapped, sources;
+	uint64_t capabilities;
+	int64_t monotonic, boottime; /* 0: those of the machine */
+	uint32_t uid, gid;
+	uint32_t mode;               /* of the dump: enum mode, of which auto is none */
+	uint32_t flags;
+};
+
+struct record_variable {
+	struct record_text name, value;
+};
+
+struct record_option {
+	struct record_text name;
+	uint32_t value, is_number;
+};
+
+struct record_memory {
+	struct record_text file, key;
+	uint64_t size;
+};
+
+struct record_file {
+	struct record_text name;
+	uint64_t size;
+};
+
+/* A file that was mapped, or of a module. */
+struct record_compared {
+	struct record_text path;
+	uint64_t size;
+	int64_t mtime_ns;
+	uint32_t mode;               /* 0: any */
+	uint32_t unused;
+};
+
+/*
+ * The facts of a record, all offsets of which lead to what is there; NULL, and
+ * what is wrong with it added to the problem's sentence.
+ */
+const struct record_facts *lcp_record_facts(const struct record_header *record, size_t size, struct problem *problem);
+/* Whether the command is there as it was written, whatever the rest is. */
+int lcp_record_has_command(const struct record_header *record, size_t size);
+
+static inline const char *record_text(const struct record_header *record, struct record_text text)
+{
+	return (const char *)record + text.offset;
+}
+
+#define record_for_each(type, item, record, list) \
+	for (const type *item = (const void *)((const char *)(record) + (list).offset), *item##_end = item + (list).count; \
+	     item < item##_end; item++)
+
+#endif

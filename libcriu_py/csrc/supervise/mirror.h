@@ -1,0 +1,28 @@
+/*
+ * Behaving as the program that was restored.
+ */
+#ifndef LIBCRIU_PY_MIRROR_H
+#define LIBCRIU_PY_MIRROR_H
+
+#include <sys/types.h>
+
+/* cdef: begin */
+
+/*
+ * Behave as the program that `pidfd` is until it ends; its wait status in `status`.
+ * `terminal`: it has a session of its own, so the terminal's signals are passed on too.
+ * `handed`: descriptors that were passed on to it, or NULL.
+ */
+struct lcp_handed {
+	int control;             /* the socket on which it tells that its own code runs */
+	const int *fds;          /* to be closed then, or a pipe would never end here; until then it can be started otherwise */
+	int count;
+};
+int lcp_mirror(int channel, int pidfd, int terminal, const struct lcp_handed *handed, int *status);
+
+/* cdef: end */
+
+/* The pid behind a pidfd in our pid namespace; 0 if it has ended. */
+pid_t lcp_pid_behind(int pidfd);
+
+#endif
