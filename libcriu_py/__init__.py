@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from libcriu_py.copies.aio import restore_async as restore_async
-    from libcriu_py.copies.many import restore_many as restore_many
     from libcriu_py.copies.pool import RestorePool as RestorePool
     from libcriu_py.copies.process import RestoredProcess as RestoredProcess
     from libcriu_py.copies.restore import (
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
         PIPE as PIPE,
         STDOUT as STDOUT,
         restore as restore,
+        restore_many as restore_many,
     )
     from libcriu_py.copies.standby.pool import StandbyPool as StandbyPool
     from libcriu_py.criu.client import Criu as Criu
@@ -65,14 +65,14 @@ if TYPE_CHECKING:
     )
     from libcriu_py.privilege.mode import Privilege as Privilege
     from libcriu_py.program.main import Program as Program
-    from libcriu_py.snapshot.manifest import Mismatch as Mismatch, Snapshot as Snapshot
+    from libcriu_py.snapshot.identity import Mismatch as Mismatch
+    from libcriu_py.snapshot.manifest import Snapshot as Snapshot
 
 _HOMES = {
     "copies.aio": ("restore_async",),
-    "copies.many": ("restore_many",),
     "copies.pool": ("RestorePool",),
     "copies.process": ("RestoredProcess",),
-    "copies.restore": ("DEVNULL", "PIPE", "STDOUT", "restore"),
+    "copies.restore": ("DEVNULL", "PIPE", "STDOUT", "restore", "restore_many"),
     "copies.standby.pool": ("StandbyPool",),
     "criu.client": ("Criu",),
     "criu.find": ("find_criu",),
@@ -103,7 +103,8 @@ _HOMES = {
     "hooks.registry": ("Resource", "after_restore", "before_checkpoint", "register", "unregister"),
     "privilege.mode": ("Privilege",),
     "program.main": ("Program",),
-    "snapshot.manifest": ("Mismatch", "Snapshot"),
+    "snapshot.identity": ("Mismatch",),
+    "snapshot.manifest": ("Snapshot",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = list(_HOME)

@@ -24,7 +24,7 @@ from libcriu_py.snapshot.request import Request, blocked_signals, check_count, c
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "restore"]
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from typing_extensions import Unpack
 
@@ -128,9 +128,46 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     if n < 1:
         message = f"n={n}: at least one copy must be restored"
         raise ValueError(message)
-    from libcriu_py.copies.many import restore_many
-
     return restore_many(dir, [argv] * n, **settings)
+
+
+def restore_many(
+    dir: str | os.PathLike[str] | Snapshot,  # noqa: A002 - the name it has everywhere here
+    argvs: Iterable[Sequence[Argument]],
+    *,
+    at_once: int | None = None,
+    **settings: Unpack[RestoreSettings],
+) -> list[RestoredProcess]:
+    """
+    Restore one copy for each list of arguments; `restore(dir, argv, n=5)` gives all the same.
+
+    Args:
+        dir: The snapshot, or its directory.
+        argvs: The arguments of each copy.
+        at_once: How many restores are under way at a time; None means as many as there are processors.
+        settings: The other arguments of `restore`, the same for all.
+
+    Returns:
+        The processes, in the order of `argvs`.
+
+    Raises:
+        CriuError: A restore failed; the other copies have been killed.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    def one(argv: Sequence[Argument]) -> RestoredProcess:
+        return restore(dir, argv, **settings)
+
+    with ThreadPoolExecutor(at_once or os.cpu_count() or 1) as threads:
+        started = [threads.submit(one, argv) for argv in argvs]
+    errors = [error for error in (future.exception() for future in started) if error is not None]
+    if not errors:
+        return [future.result() for future in started]
+    for future in started:
+        if future.exception() is None:
+            with future.result() as process:
+                process.kill()
+    raise errors[0]
 
 
 def _restore_one(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from libcriu_py.dump.arrival import Handover
-    from libcriu_py.dump.stdio import Parking
+    from libcriu_py.dump.original import Original
     from libcriu_py.findings.shared_stdio import Shared
     from libcriu_py.memory.owners import Census
     from libcriu_py.privilege.mode import Privilege
@@ -157,11 +157,12 @@ class CriuEngine:
     def _dump(self) -> Return:
         from libcriu_py.criu.values import DumpOutcome
         from libcriu_py.dump import arrival, stdio
+        from libcriu_py.dump.original import Original
 
         draft = self._reserved()
         launch, facts = self._make_ready(draft)
         dumped_at = time.time()
-        original = _Original(draft)
+        original = Original(draft)
         self._take_census()
         self._kept = (launch, facts, original)
         try:
@@ -197,7 +198,7 @@ class CriuEngine:
         processes.leave_foreign_session()
         return self._launch(draft), self._facts()
 
-    def _come_back(self, original: _Original) -> None:
+    def _come_back(self, original: Original) -> None:
         if self._handover is not None:
             self._handover.close()
         original.come_back()
@@ -343,40 +344,6 @@ def _quiesce() -> None:
     stdio.flush()
 
 
-class _Original:
-    """What the original gives up for its dump, and gets back after it."""
-
-    def __init__(self, draft: Draft) -> None:
-        from libcriu_py.dump import stdio
-        from libcriu_py.findings import shared_stdio
-        from libcriu_py.linux import processes, support
-
-        support.trim_heap()
-        # The working directory would have to exist at each restore: "/" does.
-        cwd = _open_cwd()
-        self.shared = shared_stdio.find(processes.processes())
-        slots = [draft.slot(name) for name in ("stdin", "stdout", "stderr")]
-        self._parking: Parking = stdio.Parking(slots, [] if cwd is None else [cwd])
-        os.chdir("/")
-        self._left_group = processes.leave_group()
-
-    def come_back(self) -> None:
-        """Be again as before the dump."""
-        if self._left_group:
-            os.setpgid(0, 0)
-        others = self._parking.leave()
-        for fd in others:
-            os.fchdir(fd)
-            os.close(fd)
-
-
-def _open_cwd() -> int | None:
-    try:
-        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-
-
 def _cwd() -> str | None:
     try:
         return os.getcwd()
@@ -397,7 +364,7 @@ def _criu_version(binary: str) -> object:
 
 _NEEDED = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
 _OURS = (
-    "criu.call criu.client criu.values dump.arrival dump.stdio findings.policies findings.shared_stdio "
+    "criu.call criu.client criu.values dump.arrival dump.original dump.stdio findings.policies findings.shared_stdio "
     "findings.surroundings linux.capabilities linux.processes linux.runtime_dir memory.owners program.start_variables "
     "snapshot.identity snapshot.manifest snapshot.request"
 )

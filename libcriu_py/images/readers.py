@@ -238,9 +238,6 @@ def inventory(images_dir: Path) -> Inventory:
     Args:
         images_dir: The directory of the images.
 
-    Returns:
-        Version and origin.
-
     Raises:
         ImageError: It is missing or damaged.
     """
@@ -254,9 +251,6 @@ def process_tree(images_dir: Path) -> list[Process]:
 
     Args:
         images_dir: The directory of the images.
-
-    Returns:
-        The processes.
 
     Raises:
         ImageError: An image is missing or damaged.
@@ -290,14 +284,11 @@ def files(images_dir: Path) -> dict[int, OpenFile]:
 
 def descriptors(images_dir: Path, pid: int) -> list[Descriptor]:
     """
-    Return the descriptors of a process.
+    Return the descriptors of a process, by number.
 
     Args:
         images_dir: The directory of the images.
         pid: The process.
-
-    Returns:
-        The descriptors, by number.
 
     Raises:
         ImageError: An image is missing or damaged.

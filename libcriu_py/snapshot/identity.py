@@ -9,10 +9,9 @@ does not see.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import SnapshotMismatch
-from libcriu_py.snapshot.manifest import Mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,6 +22,14 @@ if TYPE_CHECKING:
 _SECOND = 10**9
 _FIRST_PROCESSOR = 8192
 """Bytes of /proc/cpuinfo that hold its first processor; a read of all is slow on large machines."""
+
+
+class Mismatch(NamedTuple):
+    """One thing that is not as it was when the snapshot was made."""
+
+    text: str
+    fatal: bool
+    """Whether a restore would fail, or not be sound."""
 
 
 def cpu_flags() -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from libcriu_py.errors import SnapshotError, SnapshotUnsafe
 from libcriu_py.linux.maps import mapped_ranges
 from libcriu_py.snapshot import record as launch_record
+from libcriu_py.snapshot.identity import Mismatch, mismatches
 from libcriu_py.snapshot.record import ComparedFile, RecordError
 
 if TYPE_CHECKING:
@@ -43,14 +44,6 @@ SHARED_DIRECTORY = "memory"
 WORKING_SET = "working-set"
 DUMP_LOG = "dump.log"
 GROUP_OR_OTHERS_WRITE = 0o022
-
-
-class Mismatch(NamedTuple):
-    """One thing that is not as it was when the snapshot was made."""
-
-    text: str
-    fatal: bool
-    """Whether a restore would fail, or not be sound."""
 
 
 class Snapshot:
@@ -163,8 +156,6 @@ class Snapshot:
         Returns:
             What differs; empty when a restore is sound.
         """
-        from libcriu_py.snapshot.identity import mismatches
-
         return mismatches(self)
 
     def verify(self) -> list[Mismatch]:

@@ -1,0 +1,44 @@
+"""What the original gives up for its dump, and gets back after it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from libcriu_py.dump import stdio
+from libcriu_py.findings import shared_stdio
+from libcriu_py.linux import processes, support
+
+if TYPE_CHECKING:
+    from libcriu_py.dump.stdio import Parking
+    from libcriu_py.snapshot.staging import Draft
+
+
+class Original:
+    """Heap, working directory, standard streams and process group of the original."""
+
+    def __init__(self, draft: Draft) -> None:
+        support.trim_heap()
+        # The working directory would have to exist at each restore: "/" does.
+        cwd = _open_cwd()
+        self.shared = shared_stdio.find(processes.processes())
+        slots = [draft.slot(name) for name in ("stdin", "stdout", "stderr")]
+        self._parking: Parking = stdio.Parking(slots, [] if cwd is None else [cwd])
+        os.chdir("/")
+        self._left_group = processes.leave_group()
+
+    def come_back(self) -> None:
+        """Be again as before the dump."""
+        if self._left_group:
+            os.setpgid(0, 0)
+        others = self._parking.leave()
+        for fd in others:
+            os.fchdir(fd)
+            os.close(fd)
+
+
+def _open_cwd() -> int | None:
+    try:
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
