@@ -144,7 +144,7 @@ class Order:
         """
         status = receive(self.status)
         if status is None:
-            message = "the supervisor of the restore was killed before it could restore anything"
+            message = f"{native_launcher.NAME} ended before it could restore anything"
             raise RestoreError(message)
         if status.kind == _RESTORED:
             return status

@@ -79,7 +79,7 @@ def damaged(text: bytes) -> Iterator[bytes]:
     yield b"X" + text[1:]
     for offset in range(8, 36, 4):
         for number in (0, 1, 2, 250, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF):
-            if offset != 12 and struct.unpack_from("=I", text, offset)[0] != number:  # flags may be any
+            if struct.unpack_from("=I", text, offset)[0] != number:
                 yield text[:offset] + struct.pack("=I", number) + text[offset + 4 :]
     yield text.replace(SNAPSHOT.encode() + b"\0", SNAPSHOT.encode() + b"x")
     chance = random.Random(1)

@@ -42,7 +42,7 @@ struct status {
 static int is_sound(const struct header *header, size_t size)
 {
 	return !memcmp(header->magic, MAGIC, sizeof(header->magic)) && header->version == ORDER_VERSION &&
-	       header->mode < MODES && header->status > 2 && header->status <= INT_MAX &&
+	       !(header->flags & ~ORDER_FLAGS) && header->mode < MODES && header->status > 2 && header->status <= INT_MAX &&
 	       header->passed <= MOST_INHERITED && header->directory && header->directory < LARGEST_ORDER &&
 	       header->request && header->request < LARGEST_ORDER &&
 	       size == sizeof(*header) + header->passed * sizeof(int32_t) + header->directory + header->request;
@@ -89,10 +89,12 @@ int lcp_order_request(const struct order *order, unsigned int pass)
 
 	if (!pass)
 		return lcp_request_memory(order->request, order->request_size);
-	for (int field = 0; at && field < PASSED_FIELD; field++)
-		at = memchr(at, '\0', (size_t)(end - at)), at = at ? at + 1 : NULL;
-	if (!at)
-		return -EINVAL;
+	for (int field = 0; field < PASSED_FIELD; field++) {
+		at = memchr(at, '\0', (size_t)(end - at));
+		if (!at)
+			return -EINVAL;
+		at++;
+	}
 	lcp_request_put(&text, order->request, (size_t)(at - order->request));
 	for (char number = 0; number < 3; number++)
 		if (pass & 1u << number)

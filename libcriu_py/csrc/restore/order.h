@@ -17,6 +17,7 @@ struct restored;
 #define ORDER_MAY_TAKE 4         /* a copy of a standby pool will do */
 #define ORDER_STANDBY 8          /* make a copy that waits for its request, and hand over all that belongs to it */
 #define ORDER_HOLD 16            /* send the request when a byte has come on the status socket */
+#define ORDER_FLAGS (ORDER_ISOLATE | ORDER_DIE_WITH_CALLER | ORDER_MAY_TAKE | ORDER_STANDBY | ORDER_HOLD)
 
 /* The first number of each message: how many others mean what is said with it; a text follows. */
 #define STATUS_RESTORED 1 /* pid, whether from a pool; the conventional command, its words separated by NULs; the pidfd */
