@@ -99,7 +99,8 @@ class RestoredProcess(Popen):
 
     def _give_up(self) -> None:
         if self._launcher:
-            os.kill(self._launcher, signal.SIGKILL)  # which ends whatever it was about to do
+            with contextlib.suppress(ProcessLookupError):  # nobody need have waited for it, where SIGCHLD is ignored
+                os.kill(self._launcher, signal.SIGKILL)  # which ends whatever it was about to do
             for pipe in (self.stdin, self.stdout, self.stderr):
                 if pipe is not None:
                     pipe.close()

@@ -58,7 +58,7 @@ def obedient(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) 
 
 PROLOGUE = """
 import os, select, signal, subprocess, sys, time
-from libcriu_py import DEVNULL, PIPE, STDOUT, CriuError, OperationRefused, RestoreError, Snapshot, restore
+from libcriu_py import DEVNULL, PIPE, STDOUT, OperationRefused, SnapshotError, restore
 snap = sys.argv[1]
 """
 
@@ -249,6 +249,11 @@ def test_status_where_ends_of_children_are_ignored(obedient: SelfDump) -> None:
         + """
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 print([restore(snap, ["exit", "7"]).wait(), restore(snap, ["die", "9"]).wait()])
+for _ in range(20):
+    try:
+        restore("/nowhere")
+    except SnapshotError as error:
+        assert "/nowhere is no snapshot" in str(error)
 """
     )
     assert obedient.call(code).stdout == "[7, -9]\n"
