@@ -184,7 +184,7 @@ class RestoredProcess(Popen):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.returncode is None:
-            if not self._take(_left_until(deadline)) and deadline is not None and timeout is not None:
+            if not self._take(_left_until(deadline)) and timeout is not None and self.poll() is None:
                 raise subprocess.TimeoutExpired(self.args, timeout)
         return self.returncode
 

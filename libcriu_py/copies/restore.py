@@ -204,7 +204,7 @@ def _restore_one(
 
 
 def _streams(*wanted: Stream) -> tuple[list[Stream], list[int]]:
-    """Return the streams for `Popen`, which makes numbers that it is given inheritable, and the closed ones."""
+    """Return the streams for `Popen`, ours by number, which makes them inheritable, and those that are closed here."""
     closed = [number for number, stream in enumerate(wanted) if stream is None and not _is_open(number)]
     streams = [number if stream is None and number not in closed else stream for number, stream in enumerate(wanted)]
     if streams[2] == STDOUT and wanted[1] is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ elif word == "background":
 elif word == "wait":
     print("ready", flush=True)
     signal.pause()
+elif word == "closed":
+    os.write(int(sys.argv[2]), str([fd for fd in range(3) if not os.path.exists(f"/proc/self/fd/{fd}")]).encode())
 elif word == "let-go":
     os.close(int(sys.argv[2]))
     print("ready", flush=True)
@@ -257,6 +260,28 @@ for _ in range(20):
 """
     )
     assert obedient.call(code).stdout == "[7, -9]\n"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "closed"), [("0<&-", [0]), ("0<&- 2>&-", [0, 2]), ("0<&- 1>&- 2>&-", [0, 1, 2])]
+)
+def test_streams_that_are_closed_here(
+    obedient: SelfDump, directory_of: Callable[[Account], Path], redirection: str, closed: list[int]
+) -> None:
+    """They are closed in the copy, and those that are asked for are not."""
+    out = directory_of(obedient.mode.account) / "out"
+    code = (
+        "import sys; from libcriu_py import *\n"
+        "assert restore(sys.argv[1], ['closed', '44'], pass_fds=[44]).wait() == 0\n"
+        "settings = {'stdout': DEVNULL, 'stderr': STDOUT}\n"
+        "assert restore(sys.argv[1], ['closed', '44'], pass_fds=[44], **settings).wait() == 0\n"
+        "assert restore(sys.argv[1], ['closed', '44'], stdout=PIPE, pass_fds=[44]).communicate() == (b'', None)\n"
+    )
+    start = shlex.join([str(obedient.mode.account.python), "-c", code, str(obedient.path)])
+    done = obedient.mode.run(["/bin/bash", "-c", f"exec {start} 44>{out} {redirection}"])
+    assert done.returncode == 0, done.stderr
+    expected = (closed, [fd for fd in closed if fd == 0], [fd for fd in closed if fd != 1])
+    assert out.read_text() == "".join(map(str, expected))
 
 
 def test_nobody_else_holds_what_a_copy_was_given(obedient: SelfDump) -> None:

@@ -27,7 +27,7 @@ TIMEOUT = 60
 
 @pytest.fixture
 def good() -> Iterator[Order]:
-    """Yield an order of a snapshot that does not exist."""
+    """Return an order of a snapshot that does not exist."""
     made = Order(SNAPSHOT, b"request\0", mode=Privilege.AUTO, pass_fds=[0, 1])
     yield made
     os.close(made.status)
