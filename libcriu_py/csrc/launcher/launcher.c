@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@
 #include "restore/place.h"
 #include "restore/problem.h"
 #include "restore/restore.h"
+#include "supervise/mirror.h"
 
 extern char **environ;
 
@@ -260,6 +262,40 @@ static int read_options(struct launch *launch, char **argv)
 
 /* ---- all of it -------------------------------------------------------- */
 
+/* Behave as the program until it ends; its wait status. */
+static int mirror(const struct restored *restored)
+{
+	int status = SIGKILL; /* of somebody who killed the supervisor, and that its program */
+	struct lcp_handed handed = { restored->control, restored->inherited.fds, restored->inherited.count };
+
+	lcp_mirror(restored->channel, restored->pidfd, restored->own_session, &handed, &status);
+	return status;
+}
+
+/* Whether any code of the program has run; if not, why. */
+static int has_started(const struct restored *restored, int status, struct problem *problem)
+{
+	char told[2048];
+	ssize_t size = recv(restored->control, told, sizeof(told) - 1, MSG_DONTWAIT);
+
+	told[size > 0 ? size : 0] = '\0';
+	/* One that was told to end before it could go on is not started again. */
+	if (told[0] == 'S' || (WIFSIGNALED(status) && lcp_is_ending_signal(WTERMSIG(status))))
+		return 1;
+	sigprocmask(SIG_SETMASK, &restored->mask, NULL);
+	if (told[0] == 'E')
+		lcp_problem_set(problem, LAUNCHER_FAILED, "the restored process could not take over: %s", told + 1);
+	else if (WIFSIGNALED(status))
+		lcp_problem_set(problem, LAUNCHER_FAILED,
+				"the restored process ended by signal SIG%s before the program could go on",
+				sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
+	else
+		lcp_problem_set(problem, LAUNCHER_FAILED,
+				"the restored process ended with status %d before the program could go on",
+				WEXITSTATUS(status));
+	return 0;
+}
+
 /* Restore and be the program; returns only with the reason why no code of the program has run. */
 static void try_restored(const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)
 {
@@ -273,8 +309,8 @@ static void try_restored(const struct launch *launch, const struct snapshot *sna
 	}
 	if (result)
 		return;
-	status = lcp_restored_mirror(&restored);
-	if (lcp_restored_has_started(&restored, status, problem))
+	status = mirror(&restored);
+	if (has_started(&restored, status, problem))
 		end_as(status);
 }
 

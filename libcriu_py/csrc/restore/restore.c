@@ -1,11 +1,9 @@
 #define _GNU_SOURCE
 #include "restore/restore.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/descriptors.h"
+#include "restore/criu_options.h"
 #include "restore/handover.h"
 #include "restore/launch.h"
 #include "restore/manifest.h"
@@ -29,7 +28,6 @@
 #include "restore/scratch.h"
 #include "restore/take.h"
 #include "supervise/events.h"
-#include "supervise/mirror.h"
 #include "supervise/namespaces.h"
 #include "supervise/supervisor.h"
 
@@ -37,11 +35,7 @@
 #define SYS_pidfd_send_signal 424
 #endif
 
-#define LOG_LEVEL 2        /* warnings, as restore.py asks for */
-#define PATIENCE_MS 2000   /* for a restore that somebody wants to end */
-
-/* Exported by libcriu, and not declared in criu.h up to 4.3. */
-void criu_local_set_unprivileged(criu_opts *opts, bool unprivileged);
+#define PATIENCE_MS 2000 /* for a restore that somebody wants to end */
 
 /* ---- what is handed over ---------------------------------------------- */
 
@@ -97,85 +91,12 @@ static int complete(struct preparation *prepared, struct problem *problem)
 	return 0;
 }
 
-/* ---- criu's options --------------------------------------------------- */
-
-#define INHERITED (5 + MEMORY_FILES) /* stdin, stdout, stderr, request, images, memory */
-
-struct inherited {
-	int fds[INHERITED];
-	const char *keys[INHERITED];
-	int count;
-};
-
-static void inherit(struct inherited *inherited, int fd, const char *key)
-{
-	inherited->fds[inherited->count] = fd;
-	inherited->keys[inherited->count++] = key;
-}
-
-/* Options of the dump that criu is told again (_ALSO_ON_RESTORE of libcriu_py/dump/engine.py). */
-static const struct {
-	const char *name;
-	void (*set)(criu_opts *opts, bool value);
-} switches[] = {
-	{ "unprivileged", criu_local_set_unprivileged },
-	{ "tcp_established", criu_local_set_tcp_established },
-	{ "tcp_close", criu_local_set_tcp_close },
-	{ "file_locks", criu_local_set_file_locks },
-	{ "ext_unix_sk", criu_local_set_ext_unix_sk },
-	{ "skip_file_rwx_check", criu_local_set_skip_file_rwx_check },
-	{ "weak_sysctls", criu_local_set_weak_sysctls },
-	{ "orphan_pts_master", criu_local_set_orphan_pts_master },
-	{ "ext_sharing", criu_local_set_ext_sharing },
-	{ "ext_masters", criu_local_set_ext_masters },
-};
-
-static int set_recorded(criu_opts *opts, const struct snapshot *snapshot, struct problem *problem)
-{
-	record_for_each(struct record_option, option, snapshot->record, snapshot->facts->options) {
-		const char *name = snapshot_text(snapshot, option->name);
-		size_t i = 0, count = sizeof(switches) / sizeof(*switches);
-
-		while (i < count && strcmp(switches[i].name, name))
-			i++;
-		if (i < count)
-			switches[i].set(opts, option->value != 0);
-		else if (!strcmp(name, "cpu_cap"))
-			criu_local_set_cpu_cap(opts, option->value);
-		else
-			return lcp_problem_set(problem, SNAPSHOT_UNUSABLE, "the snapshot has the restore option %s, which this "
-					       "version of libcriu_py does not know; make the snapshot anew", name);
-	}
-	return 0;
-}
-
-static int make_options(criu_opts **opts, const char *criu, const struct inherited *inherited, int images, int work,
-			const struct snapshot *snapshot, struct problem *problem)
-{
-	int result = 0;
-
-	*opts = NULL;
-	if (criu_local_init_opts(opts) || criu_local_set_service_binary(*opts, criu) || criu_local_set_log_file(*opts,
-														WORK_LOG))
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "no memory is left");
-	criu_local_set_images_dir_fd(*opts, images);
-	criu_local_set_work_dir_fd(*opts, work);
-	criu_local_set_log_level(*opts, LOG_LEVEL);
-	criu_local_set_unprivileged(*opts, true);
-	criu_local_set_shell_job(*opts, true);
-	for (int i = 0; i < inherited->count && !result; i++)
-		result = criu_local_add_inherit_fd(*opts, inherited->fds[i], inherited->keys[i]);
-	if (result)
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "no memory is left");
-	return set_recorded(*opts, snapshot, problem);
-}
-
 /* ---- the start -------------------------------------------------------- */
 
 /* By which users end programs. */
 static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
 
-static int is_ending(int sig)
+int lcp_is_ending_signal(int sig)
 {
 	for (size_t i = 0; i < sizeof(ending) / sizeof(*ending); i++)
 		if (ending[i] == sig)
@@ -306,7 +227,7 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 	if (lcp_scratch_environment(&environment, criu, prepared->self->seccomp_filters > 0, problem) ||
 	    lcp_work_make(&work, problem))
 		return -1;
-	result = make_options(&job.restore, criu, inherited, images, work.fd, snapshot, problem);
+	result = lcp_make_options(&job.restore, criu, inherited, images, work.fd, snapshot, problem);
 	if (!result) {
 		job.monotonic = snapshot->facts->monotonic;
 		job.boottime = snapshot->facts->boottime;
@@ -334,49 +255,6 @@ static int restore_at(struct attempt *attempt, const struct place *place, const 
 		lcp_work_remove(&work);
 	close(work.fd);
 	return result;
-}
-
-/* ---- streams ---------------------------------------------------------- */
-
-/* A descriptor above 2, which is what criu wants of those it inherits. */
-static int stream(int number)
-{
-	return lcp_is_closed(number) ? open("/dev/null", O_RDWR | O_CLOEXEC) : fcntl(number, F_DUPFD_CLOEXEC, 3);
-}
-
-static int open_inherited(struct inherited *inherited, const struct snapshot *snapshot, int slot, struct problem *problem)
-{
-	static const char *const names[] = { "stdin", "stdout", "stderr" };
-	const struct record_facts *facts = snapshot->facts;
-	int fd;
-
-	inherited->count = 0;
-	for (int i = 0; i < 3; i++) {
-		fd = stream(i);
-		if (fd < 0)
-			return lcp_problem_set(problem, LAUNCHER_FAILED, "%s cannot be duplicated: %s", names[i],
-					       strerror(errno));
-		inherit(inherited, fd, snapshot_text(snapshot, facts->slots[i]));
-	}
-	inherit(inherited, slot, snapshot_text(snapshot, facts->slots[SLOT_REQUEST]));
-	fd = openat(snapshot->directory, "images", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "%s/images cannot be opened: %s", snapshot->path,
-				       strerror(errno));
-	inherit(inherited, fd, snapshot_text(snapshot, facts->images_key));
-	record_for_each(struct record_memory, part, snapshot->record, facts->memory) {
-		fd = lcp_snapshot_open_memory(snapshot, part, problem);
-		if (fd < 0)
-			return -1;
-		inherit(inherited, fd, snapshot_text(snapshot, part->key));
-	}
-	return 0;
-}
-
-static void close_inherited(struct inherited *inherited)
-{
-	while (inherited->count)
-		close(inherited->fds[--inherited->count]);
 }
 
 /* ---- all of it -------------------------------------------------------- */
@@ -441,12 +319,12 @@ static int restore_anew(struct restored *restored, struct preparation *prepared,
 	result = lcp_socketpair(prepared->pair);
 	if (result)
 		return lcp_problem_set(problem, LAUNCHER_FAILED, "the request cannot be made: %s", strerror(-result));
-	result = open_inherited(&inherited, snapshot, prepared->pair[1], problem);
+	result = lcp_open_inherited(&inherited, snapshot, prepared->pair[1], problem);
 	if (!result)
 		result = try_places(&attempt, &decision, prepared, &inherited, signals, problem);
 	if (result)
 		taken = prepared->is_complete && take_back(prepared->pair[1]);
-	close_inherited(&inherited);
+	lcp_close_inherited(&inherited);
 	if (result) {
 		/* A criu that has died right after it had let the copy go. */
 		result = taken && has_begun(prepared->pair[0]) ? 1 : -1;
@@ -504,36 +382,4 @@ int lcp_restore(struct restored *restored, const struct launch *launch, const st
 	if (result)
 		sigprocmask(SIG_SETMASK, &old, NULL);
 	return result;
-}
-
-int lcp_restored_mirror(const struct restored *restored)
-{
-	int status = SIGKILL; /* of somebody who killed the supervisor, and that its program */
-	struct lcp_handed handed = { restored->control, restored->inherited.fds, restored->inherited.count };
-
-	lcp_mirror(restored->channel, restored->pidfd, restored->own_session, &handed, &status);
-	return status;
-}
-
-int lcp_restored_has_started(const struct restored *restored, int status, struct problem *problem)
-{
-	char told[2048];
-	ssize_t size = recv(restored->control, told, sizeof(told) - 1, MSG_DONTWAIT);
-
-	told[size > 0 ? size : 0] = '\0';
-	/* One that was told to end before it could go on is not started again. */
-	if (told[0] == 'S' || (WIFSIGNALED(status) && is_ending(WTERMSIG(status))))
-		return 1;
-	sigprocmask(SIG_SETMASK, &restored->mask, NULL);
-	if (told[0] == 'E')
-		lcp_problem_set(problem, LAUNCHER_FAILED, "the restored process could not take over: %s", told + 1);
-	else if (WIFSIGNALED(status))
-		lcp_problem_set(problem, LAUNCHER_FAILED,
-				"the restored process ended by signal SIG%s before the program could go on",
-				sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
-	else
-		lcp_problem_set(problem, LAUNCHER_FAILED,
-				"the restored process ended with status %d before the program could go on",
-				WEXITSTATUS(status));
-	return 0;
 }

@@ -1,0 +1,29 @@
+/*
+ * What criu is told for a restore: its options, and the descriptors of this side
+ * that take the place of the dumped ones.
+ */
+#ifndef LCP_CRIU_OPTIONS_H
+#define LCP_CRIU_OPTIONS_H
+
+#include <stdbool.h>
+#include "criu.h"
+#include "restore/manifest.h"
+#include "restore/problem.h"
+
+#define INHERITED (5 + MEMORY_FILES) /* stdin, stdout, stderr, request, images, memory */
+
+struct inherited {
+	int fds[INHERITED];
+	const char *keys[INHERITED];
+	int count;
+};
+
+/* Open what a restore hands over, the request's socket `slot` among it; 0 or -1. */
+int lcp_open_inherited(struct inherited *inherited, const struct snapshot *snapshot, int slot, struct problem *problem);
+void lcp_close_inherited(struct inherited *inherited);
+
+/* Make the options of a restore, which are the caller's then; 0 or -1. */
+int lcp_make_options(criu_opts **opts, const char *criu, const struct inherited *inherited, int images, int work,
+		     const struct snapshot *snapshot, struct problem *problem);
+
+#endif
