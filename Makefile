@@ -82,7 +82,7 @@ test-apps: venv ## real programs and frameworks from PyPI, restored and conventi
 	@scripts/test-apps
 
 matrix: test-tools ## find out what programs may hold open in each mode, and write it into docs/unprivileged.md
-	@$(python) -m pytest --no-skips --write-matrix tests/system/test_modes_matrix.py $(ARGS)
+	@$(python) -m pytest --no-skips --write-matrix tests/system/privilege/test_matrix.py $(ARGS)
 
 fuzz: ## fuzz what the launcher reads (SECONDS=60)
 	@scripts/fuzz $(SECONDS)
