@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 
-from libcriu_py.criu.log import refusal
 from libcriu_py.errors import BinaryNotFound, OperationRefused, TransportError, VersionError
 
 TYPE_CHECKING = False
@@ -43,6 +42,8 @@ def finish(who: object, operation: str, request: Request, result: int, error: in
         raise VersionError(message)
     if result == -errno.ENOMEM:
         raise MemoryError
+    from libcriu_py.criu.log import refusal
+
     told = refusal(operation, result, error, request.written_log(), request.output())
     raise told if result == -errno.EBADE else _broken(who, status, told)
 
@@ -95,6 +96,8 @@ def check(binary: str, *, unprivileged: bool) -> None:
         message = f"cannot start {binary}: {error.strerror}"
         raise TransportError(message) from error
     if ended.returncode != 0:
+        from libcriu_py.criu.log import refusal
+
         raise refusal("check", ended.returncode, 0, None, ended.stdout)
 
 

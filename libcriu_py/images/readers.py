@@ -7,7 +7,6 @@ The numbers of fields are those of images/*.proto in CRIU's source.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -382,6 +381,8 @@ def _open_file(fields: Message) -> OpenFile:
 
 
 def _inet_name(entry: Message) -> str:
+    import socket
+
     family = entry.number(3, 0)
     ends = []
     for addresses, port in ((11, 7), (12, 8)):
