@@ -70,9 +70,9 @@ def exit_fast(status: int = 0) -> NoReturn:
     _run_exit_functions()
     if not _flush_standard_streams() and status == 0:
         status = FLUSH_FAILED
-    from libcriu_py.linux import support
+    from libcriu_py.linux import this_process
 
-    support.exit_now(status & 0xFF)
+    this_process.exit_now(status & 0xFF)
 
 
 def _run_exit_functions() -> None:
@@ -137,9 +137,9 @@ def end_fast_at_exit() -> None:
         if os.getpid() != pid:
             return  # a child of multiprocessing calls it too, and must not run the functions of its parent
         _run_exit_functions()
-        from libcriu_py.linux import support
+        from libcriu_py.linux import this_process
 
-        support.end_at_exit()
+        this_process.end_at_exit()
         _keep_modules()
 
     threads._shutdown = shutdown  # noqa: SLF001

@@ -15,7 +15,7 @@ from benchmarks.snapshots import Snapshot, environment
 from benchmarks.ways import Start
 from libcriu_py.criu.find import find_criu
 from libcriu_py.linux.runtime_dir import criu_environment
-from libcriu_py.linux.support import socketpair
+from libcriu_py.linux.sockets import socketpair
 from libcriu_py.snapshot.manifest import SLOTS
 from libcriu_py.snapshot.request import Request, send_request
 

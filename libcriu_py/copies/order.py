@@ -169,10 +169,10 @@ class Order:
             refused.forget_log()  # it was removed with its directory
             return refused
         if status.failure == _FAILURE_NAMESPACES:
-            from libcriu_py.linux import support
+            from libcriu_py.linux import supervision
             from libcriu_py.privilege import decision
 
-            if status.stage in support.STAGES_OF_NAMESPACES:
+            if status.stage in supervision.STAGES_OF_NAMESPACES:
                 return decision.namespaces_failed(status.error, status.stage)
         return RestoreError(text)
 

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from libcriu_py.copies import order as orders
 from libcriu_py.errors import RestoreError
-from libcriu_py.linux import support
+from libcriu_py.linux import supervision
 from libcriu_py.snapshot.request import ERROR, READY, STARTED
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _reap_left() -> None:
             launcher, status = _left.pop(0)
         except IndexError:
             return  # another thread was faster
-        if not support.reap(launcher, wait=False):
+        if not supervision.reap(launcher, wait=False):
             _left.append((launcher, status))
         elif status >= 0:
             os.close(status)
@@ -161,7 +161,7 @@ class RestoredProcess(Popen):
         if lingering:
             leave(self._launcher)  # it stays for what the program left running
         elif self._launcher:
-            support.reap(self._launcher, wait=True)
+            supervision.reap(self._launcher, wait=True)
 
     def poll(self) -> int | None:
         """Return the exit status if the process has ended (negative: killed by that signal), else None."""

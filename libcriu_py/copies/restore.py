@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, overload
 from libcriu_py.copies import order
 from libcriu_py.copies.order import Order
 from libcriu_py.copies.process import RestoredProcess
-from libcriu_py.linux import support
+from libcriu_py.linux import this_process
 from libcriu_py.privilege.mode import Privilege
 from libcriu_py.snapshot.request import Request, blocked_signals, check_count, current_limits, ignored_signals
 
@@ -243,6 +243,6 @@ def make_request(
         pgid=os.getpgrp(),
         ignored=ignored_signals(),
         limits=current_limits(),
-        schedule=support.schedule() or (0, 0, 0),
+        schedule=this_process.schedule() or (0, 0, 0),
         blocked=blocked_signals(),
     )

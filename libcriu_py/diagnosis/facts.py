@@ -177,14 +177,14 @@ _SETS = (
 
 
 def _namespaces() -> dict[str, Any]:
-    from libcriu_py.linux import support
+    from libcriu_py.linux import supervision
 
-    error, stage = support.probe_namespaces(support.NS_USER | support.NS_PID)
+    error, stage = supervision.probe_namespaces(supervision.NS_USER | supervision.NS_PID)
     limits = ("max_user_namespaces", "max_pid_namespaces", "max_mnt_namespaces")
     return {
         "rootless_works": error == 0,
         "rootless_error": None if error == 0 else os.strerror(error),
-        "rootless_stage": None if error == 0 else support.STAGES.get(stage, "starting"),
+        "rootless_stage": None if error == 0 else supervision.STAGES.get(stage, "starting"),
         "rootless_errno": error,
         "rootless_stage_number": stage,
         "unprivileged_userns_clone": read("/proc/sys/kernel/unprivileged_userns_clone"),

@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from libcriu_py.dump import stdio
-from libcriu_py.linux import processes, support
+from libcriu_py.linux import pages, processes, sockets, this_process
 from libcriu_py.program import environment as own_variables
 from libcriu_py.snapshot.manifest import WORKING_SET
 from libcriu_py.snapshot.request import ERROR, PAGES, READY, STARTED, Request
@@ -44,8 +44,8 @@ class Handover:
         self._begun = False
         self._prefix = list(prefix)
         self._others = processes.other_tasks()
-        schedule = support.schedule()
-        self._scheduled_alike = [task for task in self._others if support.schedule(task) == schedule]
+        schedule = this_process.schedule()
+        self._scheduled_alike = [task for task in self._others if this_process.schedule(task) == schedule]
 
     def receive(self, *, before_start: Callable[[Sequence[int], Mapping[bytes, bytes]], None]) -> Request:
         """
@@ -107,16 +107,16 @@ class Handover:
         if self._socket is None:
             message = "the hand-over is over"
             raise ValueError(message)
-        tag, (memory, *fds) = support.receive_fds(self._socket)
+        tag, (memory, *fds) = sockets.receive_fds(self._socket)
         while tag == PAGES:  # a copy that waits has time
-            support.fetch_pages(memory)
+            pages.fetch_pages(memory)
             os.close(memory)
-            tag, (memory, *fds) = support.receive_fds(self._socket)
+            tag, (memory, *fds) = sockets.receive_fds(self._socket)
         try:
             request = Request.decode(os.pread(memory, os.lseek(memory, 0, os.SEEK_END), 0))
         finally:
             os.close(memory)
-        support.prefetch(f"{request.snapshot}/{WORKING_SET}")
+        pages.prefetch(f"{request.snapshot}/{WORKING_SET}")
         return request, fds
 
     def _schedule(self, wanted: Sequence[int]) -> None:
@@ -125,9 +125,9 @@ class Handover:
 
         Those that had others than this thread at the dump keep them: the program has set them.
         """
-        if support.schedule() != wanted:
+        if this_process.schedule() != wanted:
             for task in (0, *self._scheduled_alike):
-                support.set_schedule(task, wanted)
+                this_process.set_schedule(task, wanted)
 
     def _place(self, fds: Sequence[int], request: Request) -> None:
         """
@@ -152,7 +152,7 @@ class Handover:
 
     def _tell(self, message: bytes) -> None:
         try:
-            support.send(self._socket if self._socket is not None else -1, message)
+            sockets.send(self._socket if self._socket is not None else -1, message)
         except BrokenPipeError:
             return  # the restoring side does not wait for news
 
@@ -219,7 +219,7 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
 def _replace_environment(env: Mapping[bytes, bytes]) -> None:
     variables = own_variables.applied(env)
     # One call for all: putenv() searches the environment each time, which for 10,000 variables is felt.
-    support.replace_environ(variables)
+    this_process.replace_environ(variables)
     # What was there is not emptied but kept: to free a variable is to write to the page that it is in.
     _replaced.append(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001
     os.environ._data = os.environb._data = variables  # type: ignore[attr-defined]  # noqa: SLF001
@@ -252,7 +252,7 @@ def _ignore(signals: Sequence[int]) -> None:
         if in_main_thread:
             signal.signal(number, signal.SIG_IGN)
         else:
-            support.ignore_signal(number)
+            this_process.ignore_signal(number)
 
 
 def _block(signals: Sequence[int]) -> None:

@@ -271,7 +271,7 @@ class CriuEngine:
         from libcriu_py.criu.call import written_config
         from libcriu_py.criu.client import Criu
         from libcriu_py.errors import OperationRefused
-        from libcriu_py.linux import support
+        from libcriu_py.linux import sockets
         from libcriu_py.linux.capabilities import traceable
         from libcriu_py.linux.runtime_dir import dump_environment
         from libcriu_py.settings import variable
@@ -296,7 +296,7 @@ class CriuEngine:
             if service is not None:
                 # It was started before there were options, so its configuration file is one more of them (CRIU 4.2).
                 with written_config(os.path.join(self._reserved().path, "criu.conf"), options):
-                    return Criu(service_fd=support.connect(service)).dump(options)
+                    return Criu(service_fd=sockets.connect(service)).dump(options)
             env = {os.fsdecode(name): os.fsdecode(value) for name, value in dump_environment(self._criu).items()}
             with traceable():
                 return Criu(self._criu).dump(options, env=env)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from libcriu_py.dump import stdio
 from libcriu_py.findings import shared_stdio
-from libcriu_py.linux import processes, support
+from libcriu_py.linux import processes, this_process
 
 if TYPE_CHECKING:
     from libcriu_py.dump.stdio import Parking
@@ -18,7 +18,7 @@ class Original:
     """Heap, working directory, standard streams and process group of the original."""
 
     def __init__(self, draft: Draft) -> None:
-        support.trim_heap()
+        this_process.trim_heap()
         # The working directory would have to exist at each restore: "/" does.
         cwd = _open_cwd()
         self.shared = shared_stdio.find(processes.processes())

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.linux import support
+from libcriu_py.linux import sockets, supervision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,12 +46,12 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     variables.pop("LIBCRIU_PY_SERVICE", None)
     service = None
     if place.has_own_pids:
-        service = support.CriuService(support.random_name(), criu, dump_environment(criu))
+        service = supervision.CriuService(sockets.random_name(), criu, dump_environment(criu))
         variables["LIBCRIU_PY_SERVICE"] = service.name
     else:
         avoid_low_pids()
     sys.stdout.flush()
-    channel = support.supervise(
+    channel = supervision.supervise(
         namespaces=place.namespaces,
         ambient=place.ambient,
         last_pid=place.last_pid,
@@ -60,21 +60,21 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
         service=service,
     )
     try:
-        event, supervisor = support.first_news(channel)
+        event, supervisor = supervision.await_start(channel)
         if event.pidfd is None:
-            stage = support.STAGES.get(event.stage, "starting")
+            stage = supervision.STAGES.get(event.stage, "starting")
             if supervisor:
-                support.reap(supervisor, wait=True)
-            if event.stage in support.STAGES_OF_NAMESPACES:
+                supervision.reap(supervisor, wait=True)
+            if event.stage in supervision.STAGES_OF_NAMESPACES:
                 raise namespaces_failed(event.error, event.stage)
             raise OSError(event.error, f"{stage} failed for {argv[0]}: {os.strerror(event.error)}")
         pidfd = event.pidfd
         try:
-            status = support.mirror(channel, pidfd, terminal=place.has_own_pids or os.getsid(0) == 0)
+            status = supervision.mirror(channel, pidfd, terminal=place.has_own_pids or os.getsid(0) == 0)
         finally:
             os.close(pidfd)
         # It may stay for what the program left running; then it is reaped by whoever gets it after us.
-        support.reap(supervisor, wait=False)
+        supervision.reap(supervisor, wait=False)
     finally:
         os.close(channel)
     return os.waitstatus_to_exitcode(status)

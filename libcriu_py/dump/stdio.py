@@ -19,7 +19,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from libcriu_py.linux import support
+from libcriu_py.linux import sockets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ class Parking:
         """
         flush()
         self._open = [fd for fd in range(3) if is_open(fd)]
-        self._name = support.keep_fds([*self._open, *others])
+        self._name = sockets.keep_fds([*self._open, *others])
         for fd in others:
             os.close(fd)
         self._count = len(self._open) + len(others)
@@ -89,7 +89,7 @@ class Parking:
             OSError: The keeper is gone, which something must have killed.
         """
         flush()
-        given = support.take_fds(self._name, self._count)
+        given = sockets.take_fds(self._name, self._count)
         if len(given) != self._count:
             message = f"got back {len(given)} of {self._count} parked descriptors"
             raise OSError(message)

@@ -17,7 +17,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.images import framing
-from libcriu_py.linux import support
+from libcriu_py.linux import processes
 from libcriu_py.linux.mounts import known_mounts, mount_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def find(pids: Sequence[int]) -> list[Shared]:
     Args:
         pids: Descendants, and this process.
     """
-    streams = [fd for fd in range(3) if support.same_file(os.getpid(), fd, fd)]
+    streams = [fd for fd in range(3) if processes.same_file(os.getpid(), fd, fd)]
     return [shared for pid in pids for shared in _find(pid, streams)]
 
 
@@ -60,7 +60,7 @@ def _find(pid: int, streams: Sequence[int]) -> Iterator[Shared]:
             continue
         # Where stdout and stderr are one file, each keeps its own.
         for stream in sorted(streams, key=lambda stream: stream != fd):
-            if support.same_file(pid, fd, stream):
+            if processes.same_file(pid, fd, stream):
                 yield Shared(pid, fd, stream)
                 break
 

@@ -10,7 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from libcriu_py.linux import support
+from libcriu_py._ffi import lib
+from libcriu_py.linux import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,7 @@ def leave_foreign_session() -> None:
     the session has no number here. Its terminal, if it has one, stays usable, without signals from its keys.
     """
     if os.getsid(0) == 0:
-        support.lead_session()
+        this_process.lead_session()
 
 
 def leave_group() -> bool:
@@ -125,3 +126,8 @@ def leave_group() -> bool:
     except (PermissionError, ProcessLookupError):
         return False
     return True
+
+
+def same_file(pid: int, fd: int, own: int) -> bool:
+    """Return whether a descriptor of another process is the same open file as one of ours; False where it is closed."""
+    return bool(lib.lcp_same_file(pid, fd, own) == 1)

@@ -17,7 +17,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import UnsupportedFeature
-from libcriu_py.linux import runtime_dir, support
+from libcriu_py.linux import runtime_dir, supervision
 from libcriu_py.linux.capabilities import (
     CAP_CHECKPOINT_RESTORE,
     CAP_SETGID,
@@ -192,7 +192,7 @@ def namespace_obstacle(criu: str, launch: Launch | None = None) -> Obstacle | No
         return no_exec_in_namespace(criu)
     if variable("LIBCRIU_PY_SERVICE") or os.path.exists(_namespaces_work()):
         return None  # inside of one already, or found to work
-    error, stage = support.probe_namespaces(support.NS_USER | support.NS_PID)
+    error, stage = supervision.probe_namespaces(supervision.NS_USER | supervision.NS_PID)
     if error == 0:
         os.close(os.open(_namespaces_work(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from libcriu_py.linux import support
+from libcriu_py.linux import supervision
 from libcriu_py.linux.capabilities import needed
 from libcriu_py.privilege.decision import FIRST_PID
 from libcriu_py.privilege.mode import Privilege
@@ -15,7 +15,7 @@ class Place(NamedTuple):
     """Where to run something, and what criu is given there."""
 
     namespaces: int
-    """NS_USER and NS_PID of `linux.support`, or 0."""
+    """NS_USER and NS_PID of `linux.supervision`, or 0."""
     ambient: int
     """Bits of the ambient capabilities, of use in a user namespace."""
     last_pid: int
@@ -24,7 +24,7 @@ class Place(NamedTuple):
     @property
     def has_own_pids(self) -> bool:
         """Return whether pids of the caller cannot collide with those of an image."""
-        return bool(self.namespaces & support.NS_PID)
+        return bool(self.namespaces & supervision.NS_PID)
 
 
 HERE = Place(0, 0, 0)
@@ -36,7 +36,7 @@ def place_of_program(mode: Privilege) -> Place:
     """Return the place for a program that is going to checkpoint itself."""
     if mode is not Privilege.ROOTLESS:
         return HERE
-    return Place(support.NS_USER | support.NS_PID, needed(reduced=False, dump=True), FIRST_PID)
+    return Place(supervision.NS_USER | supervision.NS_PID, needed(reduced=False, dump=True), FIRST_PID)
 
 
 def avoid_low_pids() -> None:

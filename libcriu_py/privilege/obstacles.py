@@ -11,7 +11,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.linux import support
+from libcriu_py.linux import supervision
 from libcriu_py.linux.capabilities import (
     CAP_CHECKPOINT_RESTORE,
     CAP_SETPCAP,
@@ -239,15 +239,15 @@ def no_namespace(error: int, stage: int) -> Obstacle:
 
     Args:
         error: The errno of what failed.
-        stage: Where, as STAGES of `linux.support` names it.
+        stage: Where, as STAGES of `linux.supervision` names it.
     """
-    failed = f"{support.STAGES.get(stage, 'starting')} fails with {os.strerror(error)}"
+    failed = f"{supervision.STAGES.get(stage, 'starting')} fails with {os.strerror(error)}"
     for path, bad, meaning in _SWITCHES:
         name = os.path.basename(path)
         if (read_small(path) or b"").decode() == bad:
             key = path.removeprefix("/proc/sys/").replace("/", ".")
             return Obstacle(f"{failed}: {meaning}", f"sysctl -w {key}={_GOOD.get(name, _ENOUGH)}", ROOT)
-    if stage == support.STAGE_PROC:
+    if stage == supervision.STAGE_PROC:
         covered = covered_proc()
         parts = f" ({', '.join(covered[:3])}{', ...' if len(covered) > 3 else ''})" if covered else ""
         return Obstacle(

@@ -82,9 +82,9 @@ class Secrets(BuiltIn):
         """Get them back."""
         if self._parked is None:
             return
-        from libcriu_py.linux import support
+        from libcriu_py.linux import sockets
 
-        (memory,) = support.take_fds(self._parked, 1)
+        (memory,) = sockets.take_fds(self._parked, 1)
         self._parked = None
         with os.fdopen(memory, "rb") as file:
             file.seek(0)
@@ -94,14 +94,14 @@ class Secrets(BuiltIn):
             os.environ[os.fsdecode(name)] = os.fsdecode(value)
 
     def _park(self, variables: Mapping[bytes, bytes]) -> None:
-        from libcriu_py.linux import support
+        from libcriu_py.linux import sockets
 
         memory = os.memfd_create("libcriu_py-parked", os.MFD_CLOEXEC)
         try:
             for name, value in variables.items():
                 # Piece by piece: joined, there would be one more copy of it.
                 os.writev(memory, [name, b"=", value, b"\0"])
-            self._parked = support.keep_fds([memory])
+            self._parked = sockets.keep_fds([memory])
         finally:
             os.close(memory)
 

@@ -21,7 +21,7 @@ import resource
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.errors import RestoreError
-from libcriu_py.linux import support
+from libcriu_py.linux import sockets
 from libcriu_py.linux.files import status
 from libcriu_py.program.main import Program
 from libcriu_py.snapshot.record import PROTOCOL
@@ -182,8 +182,8 @@ def check_count(pass_fds: Sequence[int]) -> None:
     Raises:
         ValueError: There are too many.
     """
-    if len(pass_fds) >= support.MAX_FDS:
-        message = f"{len(pass_fds)} descriptors in pass_fds; at most {support.MAX_FDS - 1} can be passed"
+    if len(pass_fds) >= sockets.MAX_FDS:
+        message = f"{len(pass_fds)} descriptors in pass_fds; at most {sockets.MAX_FDS - 1} can be passed"
         raise ValueError(message)
 
 
@@ -200,7 +200,7 @@ def send_request(control: int, request: Request, pass_fds: Sequence[int]) -> Non
     try:
         with os.fdopen(memory, "wb", closefd=False) as file:
             file.write(request.encode())
-        support.send_fds(control, [memory, *pass_fds, *request.inherited])
+        sockets.send_fds(control, [memory, *pass_fds, *request.inherited])
     except BrokenPipeError:
         return  # its end is told by its supervisor
     finally:

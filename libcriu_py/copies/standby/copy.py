@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from libcriu_py.copies.order import STANDBY, Order
 from libcriu_py.copies.process import leave
-from libcriu_py.linux import support
+from libcriu_py.linux import sockets
 from libcriu_py.snapshot.request import PAGES
 
 if TYPE_CHECKING:
@@ -73,12 +73,12 @@ class WaitingCopy:
     def fetch(self, pages: int) -> None:
         """Let it fetch the pages of a file, while it waits."""
         with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
-            support.send_fds(self._control, [pages], PAGES)
+            sockets.send_fds(self._control, [pages], PAGES)
 
     def given(self) -> None:
         """Tell its supervisor that it has been given away: what it leaves running is not to end with it any more."""
         with contextlib.suppress(OSError):  # it has ended
-            support.send(self._channel, b"G")
+            sockets.send(self._channel, b"G")
 
     def let_go(self) -> None:
         """Close what the pool holds of it, which ends it, and all of its processes, unless it was given away."""

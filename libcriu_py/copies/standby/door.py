@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from libcriu_py.errors import CriuError
-from libcriu_py.linux import support
+from libcriu_py.linux import sockets, this_process
 from libcriu_py.linux.runtime_dir import private_directory
 from libcriu_py.snapshot.manifest import MANIFEST
 
@@ -229,7 +229,7 @@ def _is_listened_on(path: str) -> bool:
 
 def own_surroundings(mode: str) -> Surroundings:
     """Describe this process."""
-    return Surroundings(support.standby_description(mode))
+    return Surroundings(this_process.standby_description(mode))
 
 
 def socket_of(directory: str) -> str:
@@ -239,4 +239,4 @@ def socket_of(directory: str) -> str:
     Raises:
         OSError: The snapshot is gone.
     """
-    return os.path.join(private_directory(), support.standby_name(os.path.join(directory, MANIFEST)))
+    return os.path.join(private_directory(), sockets.standby_name(os.path.join(directory, MANIFEST)))

@@ -13,7 +13,7 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from libcriu_py.linux import support
+from libcriu_py.linux import pages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ class _Watched:
         """Look at its pages; False when this was the last time."""
         self._moments.pop(0)
         memory = os.memfd_create("libcriu_py-pages", os.MFD_CLOEXEC)
-        if not support.list_pages(self._pid, _LIMIT, memory) or self._has_ended():
+        if not pages.list_pages(self._pid, _LIMIT, memory) or self._has_ended():
             os.close(memory)
             return False
         self._forget_pages()

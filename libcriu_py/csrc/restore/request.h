@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #define REQUEST_PROTOCOL 3
-#define MOST_INHERITED 249 /* that one message takes beside the request: MAX_FDS of libcriu_py/linux/support.py, less one */
+#define MOST_INHERITED 249 /* that one message takes beside the request: MAX_FDS of libcriu_py/linux/sockets.py, less one */
 
 struct text {
 	char *data;

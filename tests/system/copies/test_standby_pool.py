@@ -19,7 +19,7 @@ import pytest
 
 from libcriu_py import PIPE, CriuError, StandbyPool, restore
 from libcriu_py.copies.standby.door import socket_of
-from libcriu_py.linux import support
+from libcriu_py.linux import this_process
 from libcriu_py.linux.runtime_dir import private_directory
 from tests.system import standby
 from tests.system.accounts import popen_as
@@ -423,11 +423,11 @@ def test_socket_is_private(mode: Mode, snapshot: Path) -> None:
 
 CONNECT = """
 import socket, sys
-from libcriu_py.linux import support
+from libcriu_py.linux import this_process
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
     try:
         probe.connect(sys.argv[1])
-        probe.send(support.standby_description("auto"))
+        probe.send(this_process.standby_description("auto"))
         print(probe.recv(16))
     except OSError as error:
         print(type(error).__name__)
@@ -490,7 +490,7 @@ def test_nonsense_is_refused(mode: Mode, snapshot: Path) -> None:
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         path = socket_of(str(snapshot))
-        good = support.standby_description("auto")
+        good = this_process.standby_description("auto")
         for said in (b"x", b"\xff\xfe:\n\0", good[:200], good.replace(b"Limits:", b"Limits: x"), good * 2):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as wrong:
                 wrong.settimeout(TIMEOUT)

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py._ffi import ffi, lib
-from libcriu_py.linux import support
+from libcriu_py.linux import supervision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ def test_all_of_many_children_end(tmp_path: Path) -> None:
     job.flags = lib.LCP_DIE_WITH_CALLER | lib.LCP_STANDBY
     assert lib.lcp_supervise(job, channel_out) == 0
     channel = int(channel_out[0])
-    news, supervisor = support.first_news(channel)
+    news, supervisor = supervision.await_start(channel)
     try:
         assert news.kind == lib.LCP_EVENT_STARTED
         assert news.pidfd is not None
@@ -64,4 +64,4 @@ def test_all_of_many_children_end(tmp_path: Path) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(supervisor, signal.SIGKILL)
-        support.reap(supervisor, wait=True)
+        supervision.reap(supervisor, wait=True)

@@ -248,11 +248,11 @@ def test_root_may_do_without_the_unprivileged_mode(
 
 
 PROBES = """
-from libcriu_py.linux import support
+from libcriu_py.linux import supervision
 from libcriu_py.privilege import decision
 asked = []
-probe = support.probe_namespaces
-support.probe_namespaces = lambda namespaces: asked.append(namespaces) or probe(namespaces)
+probe = supervision.probe_namespaces
+supervision.probe_namespaces = lambda namespaces: asked.append(namespaces) or probe(namespaces)
 criu = decision.decide("rootless").criu
 before = len(asked)
 decision.forget_namespaces()

@@ -10,7 +10,7 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from libcriu_py.linux import support
+from libcriu_py.linux import pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ def listed(limit: int = 1 << 30) -> list[Range] | None:
     """List the pages of this process; None where that is refused."""
     fd = os.memfd_create("pages")
     try:
-        if not support.list_pages(os.getpid(), limit, fd):
+        if not pages.list_pages(os.getpid(), limit, fd):
             return None
         size = os.fstat(fd).st_size
         return [WORD.unpack(os.pread(fd, WORD.size, place)) for place in range(0, size, WORD.size)]
@@ -83,7 +83,7 @@ def test_fetched_pages_fault_no_more(tmp_path: Path) -> None:
     """Those to be written can be written without a fault, and hold what they held; so does the file."""
     with private_mapping(tmp_path / "file") as (area, start, content):
         with file_of([(start, start + len(area), 1)]) as fd:
-            support.fetch_pages(fd)
+            pages.fetch_pages(fd)
         assert faults(area, write=True) < PAGES // 8
         assert area[:] == content
         area[0] = content[0] ^ 1
@@ -94,7 +94,7 @@ def test_pages_to_be_read_stay_those_of_the_file(tmp_path: Path) -> None:
     """They are mapped, and nothing of them is copied until it is written."""
     with private_mapping(tmp_path / "file") as (area, start, content):
         with file_of([(start, start + len(area), 0)]) as fd:
-            support.fetch_pages(fd)
+            pages.fetch_pages(fd)
         assert faults(area, write=False) < PAGES // 8
         assert "w" not in state_of(listed() or [], start)
         assert faults(area, write=True) > PAGES // 2
@@ -114,7 +114,7 @@ def test_limit() -> None:
     """A process that has written more is not listed, nor is one that has ended."""
     assert listed(1 << 12) is None
     with file_of([]) as fd:
-        assert not support.list_pages(0x7FFFFFFF, 1 << 30, fd)
+        assert not pages.list_pages(0x7FFFFFFF, 1 << 30, fd)
 
 
 def test_nonsense_does_no_harm(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_nonsense_does_no_harm(tmp_path: Path) -> None:
     with private_mapping(tmp_path / "file") as (area, start, content):
         ranges = [(0, 1 << 63, 1), (start + 1, start + 5, 1), (start + 8192, start, 0), (1 << 62, 1 << 63, 0)]
         with file_of([*ranges, (start, start + mmap.PAGESIZE, 1)]) as fd:
-            support.fetch_pages(fd)
+            pages.fetch_pages(fd)
             os.write(fd, b"half")
-            support.fetch_pages(fd)
+            pages.fetch_pages(fd)
         assert area[:] == content

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from libcriu_py import RestoreError
 from libcriu_py.dump.arrival import Handover, command_prefix
-from libcriu_py.linux import support
+from libcriu_py.linux import sockets
 from libcriu_py.program.main import Program
 from libcriu_py.snapshot.request import Request, check_count, ignored_signals, send_request
 
@@ -81,7 +81,7 @@ def test_too_many_descriptors() -> None:
 def test_passed_descriptors_get_their_numbers() -> None:
     """Descriptors arrive under the numbers asked for, crosswise too, and those of the hand-over move away."""
     reading, writing = os.pipe()
-    ours, slot = support.socketpair()
+    ours, slot = sockets.socketpair()
     send_request(ours, request(pass_fds=[writing, reading]), [reading, writing])
     os.close(reading)
     os.close(writing)
@@ -107,7 +107,7 @@ def test_ignored_signals_are_those_of_the_shell() -> None:
 def test_inherited_descriptors_give_way() -> None:
     """What is open under a number of theirs stays, unless it is of the hand-over, and is never mistaken for them."""
     (reading, writing), own = os.pipe(), os.open("/dev/null", os.O_RDONLY)
-    ours, slot = support.socketpair()
+    ours, slot = sockets.socketpair()
     free = os.dup(own)
     os.close(free)
     asked = request(inherited=[reading, own, slot, free + 1])
