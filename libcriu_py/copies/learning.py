@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.copies.order import HOLD, Order
@@ -15,14 +13,13 @@ from libcriu_py.linux import written_pages
 from libcriu_py.linux.maps import mapped_ranges
 from libcriu_py.memory import working_set
 from libcriu_py.memory.memory import PAGE
-from libcriu_py.memory.optimize import link
 from libcriu_py.privilege.mode import Privilege
 from libcriu_py.snapshot.identity import refuse_mismatches
-from libcriu_py.snapshot.manifest import LAUNCH, MANIFEST, WORKING_SET, Snapshot, file_entry, write_records
-from libcriu_py.snapshot.staging import exchange, name_beside
+from libcriu_py.snapshot.manifest import WORKING_SET, Snapshot, file_entry, write_records
+from libcriu_py.snapshot.staging import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from libcriu_py.memory.working_set import Written
 
@@ -48,7 +45,7 @@ def learn(
         OSError: A copy cannot be observed, or the snapshot cannot be written.
     """
     snapshot = _open(path)
-    with _beside(snapshot) as scratch:
+    with replacing(snapshot, WORKING_SET) as scratch:
         # A snapshot of its own, in which no page is copied ahead, which would look as if the program had written to it.
         _describe(snapshot, scratch)
         bare = Snapshot.open(scratch)
@@ -62,7 +59,6 @@ def learn(
             "huge": sum(item.pages for item in ranges if item.huge) * PAGE,
         }
         _describe(snapshot, scratch, described)
-        exchange(scratch, snapshot.path)
     return described
 
 
@@ -74,18 +70,6 @@ def _open(path: str | os.PathLike[str]) -> Snapshot:
         raise SnapshotError(message)
     refuse_mismatches(snapshot)
     return snapshot
-
-
-@contextlib.contextmanager
-def _beside(snapshot: Snapshot) -> Iterator[str]:
-    """Make a directory with the files of a snapshot, but record, manifest and what was learned, for the block."""
-    scratch = name_beside(snapshot.path)
-    without = shutil.ignore_patterns(WORKING_SET, LAUNCH, MANIFEST)
-    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch)
 
 
 def _describe(snapshot: Snapshot, directory: str, described: Mapping[str, Any] | None = None) -> None:

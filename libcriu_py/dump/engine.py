@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from libcriu_py.privilege.mode import Privilege
     from libcriu_py.program.main import Program
     from libcriu_py.snapshot.record import Launch
-    from libcriu_py.snapshot.staging import Draft
+    from libcriu_py.snapshot.staging import Staging
 
 _LOG_LEVEL = 4
 # Options of a dump that criu wants to be told again on restore (criu/cr-service.c, setup_opts_from_req).
@@ -90,7 +90,7 @@ class CriuEngine:
         self._details = dict(details or {})
         self._options = dict(options or {})
         self._memory = memory
-        self._draft: Draft | None = None
+        self._staging: Staging | None = None
         self._mode: Privilege | None = None
         self._handover: Handover | None = None
         self._census: Census | None = None
@@ -110,19 +110,19 @@ class CriuEngine:
         """
         from libcriu_py.criu.find import find_criu
         from libcriu_py.privilege.decision import decide_dump
-        from libcriu_py.snapshot.staging import Draft
+        from libcriu_py.snapshot.staging import Staging
 
         decision = decide_dump(find_criu())
         self._criu = decision.criu
         self._mode = decision.mode
         _load_for_restore()
-        self._draft = Draft(self._path, replace=self._replace)
+        self._staging = Staging(self._path, replace=self._replace)
 
     def abandon(self) -> None:
         """Remove the directory; a copy, in which the program was interrupted, leaves the snapshot alone."""
-        if self._draft is not None and (self._handover is None or not self._handover.in_copy()):
-            self._draft.discard()
-        self._draft = None
+        if self._staging is not None and (self._handover is None or not self._handover.in_copy()):
+            self._staging.discard()
+        self._staging = None
 
     # ---- the dump ----------------------------------------------------------
 
@@ -159,16 +159,16 @@ class CriuEngine:
         from libcriu_py.dump import arrival, stdio
         from libcriu_py.dump.original import Original
 
-        draft = self._reserved()
-        launch, facts = self._make_ready(draft)
+        staging = self._reserved()
+        launch, facts = self._make_ready(staging)
         dumped_at = time.time()
-        original = Original(draft)
+        original = Original(staging)
         self._take_census()
         self._kept = (launch, facts, original)
         try:
-            slot = os.open(draft.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
+            slot = os.open(staging.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
             self._handover = arrival.Handover(slot, launch.command)
-            images = os.open(draft.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            images = os.open(staging.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 outcome = self._ask_criu(images, original.shared)
             finally:
@@ -184,19 +184,19 @@ class CriuEngine:
                 self._come_back(original)
             raise
         self._come_back(original)
-        return self._stay(draft, launch, {**facts, "created": dumped_at}, original.shared)
+        return self._stay(staging, launch, {**facts, "created": dumped_at}, original.shared)
 
     # What only the original calls is in functions of its own: a copy would have to let go of their variables.
 
-    def _make_ready(self, draft: Draft) -> tuple[Launch, dict[str, Any]]:
+    def _make_ready(self, staging: Staging) -> tuple[Launch, dict[str, Any]]:
         """Look for obstacles, leave a session that is not ours, and collect what record and manifest are to say."""
         from libcriu_py.findings import refuse
         from libcriu_py.linux import processes
 
         refuse(self._options)
-        draft.populate()
+        staging.populate()
         processes.leave_foreign_session()
-        return self._launch(draft), self._facts()
+        return self._launch(staging), self._facts()
 
     def _come_back(self, original: Original) -> None:
         if self._handover is not None:
@@ -218,13 +218,13 @@ class CriuEngine:
         if outcome is Outcome.RESTORED and self._handover is not None:
             self._handover.ready()
 
-    def _reserved(self) -> Draft:
-        if self._draft is None:
+    def _reserved(self) -> Staging:
+        if self._staging is None:
             message = "the checkpoint was not prepared"
             raise CheckpointError(message)
-        return self._draft
+        return self._staging
 
-    def _launch(self, draft: Draft) -> Launch:
+    def _launch(self, staging: Staging) -> Launch:
         """Collect for the record what is not to be told later."""
         from libcriu_py.dump.arrival import command_prefix
         from libcriu_py.linux.capabilities import bounding_is_reduced, capabilities
@@ -248,8 +248,8 @@ class CriuEngine:
             reduced_bounding=bounding_is_reduced(),
             mode=self._mode.value if self._mode is not None else None,
             session_leader=os.getsid(0) == os.getpid(),
-            slots=tuple(_key(draft.slot(name)) for name in SLOTS),
-            images_key=_key(draft.images),
+            slots=tuple(_key(staging.slot(name)) for name in SLOTS),
+            images_key=_key(staging.images),
             restore_options={name: value for name, value in options.items() if isinstance(value, int)},
         )
 
@@ -306,7 +306,7 @@ class CriuEngine:
 
     # ---- after the dump ----------------------------------------------------
 
-    def _stay(self, draft: Draft, launch: Launch, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
+    def _stay(self, staging: Staging, launch: Launch, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
         """Be the original: publish the snapshot, and end or go on."""
         from libcriu_py import clock
         from libcriu_py.images.readers import process_tree
@@ -318,19 +318,19 @@ class CriuEngine:
         if shared:
             from libcriu_py.findings.shared_stdio import redirect
 
-            redirect(draft.images, os.getpid(), shared)
+            redirect(staging.images, os.getpid(), shared)
         clocks = clock.to_continue()
-        pids = sorted({task for process in process_tree(draft.images) for task in process.threads})
-        compared = mapped_files(processes.processes(), without=[draft.path])
+        pids = sorted({task for process in process_tree(staging.images) for task in process.threads})
+        compared = mapped_files(processes.processes(), without=[staging.path])
         # The main module of a program that is named is read anew by each copy.
         sources = own_sources(main=self._program is None)
         facts["criu_version"] = str(_criu_version(self._criu))
-        key = _key(os.path.join(draft.target, MEMORY))
+        key = _key(os.path.join(staging.target, MEMORY))
         census = {} if self._census is None else {os.getpid(): self._census}
-        mapped = map_memory(draft.images, draft.memory, key, wanted=self._memory, census=census)
+        mapped = map_memory(staging.images, staging.memory, key, wanted=self._memory, census=census)
         facts["memory"] = mapped.describe()
         launch = launch._replace(clocks=clocks, pids=tuple(pids), mapped=compared, sources=sources)
-        draft.publish(mapped.record(launch), facts)
+        staging.publish(mapped.record(launch), facts)
         if self._then == "exit":
             # What cleans up at exit (atexit, finally, temporary directories) belongs to the copies.
             processes.end_with_descendants()

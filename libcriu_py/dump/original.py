@@ -11,18 +11,18 @@ from libcriu_py.linux import processes, this_process
 
 if TYPE_CHECKING:
     from libcriu_py.dump.stdio import Parking
-    from libcriu_py.snapshot.staging import Draft
+    from libcriu_py.snapshot.staging import Staging
 
 
 class Original:
     """Heap, working directory, standard streams and process group of the original."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, staging: Staging) -> None:
         this_process.trim_heap()
         # The working directory would have to exist at each restore: "/" does.
         cwd = _open_cwd()
         self.shared = shared_stdio.find(processes.processes())
-        slots = [draft.slot(name) for name in ("stdin", "stdout", "stderr")]
+        slots = [staging.slot(name) for name in ("stdin", "stdout", "stderr")]
         self._parking: Parking = stdio.Parking(slots, [] if cwd is None else [cwd])
         os.chdir("/")
         self._left_group = processes.leave_group()

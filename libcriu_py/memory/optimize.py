@@ -12,9 +12,9 @@ from libcriu_py.images import framing
 from libcriu_py.memory import allocators, check, libraries, plan, rewrite
 from libcriu_py.memory.memory import PAGE, Memory, processes
 from libcriu_py.memory.owners import LIBRARY_FILE, Census, recognise
-from libcriu_py.snapshot.manifest import IMAGES, LAUNCH, MANIFEST, MEMORY, Snapshot, refuse_damaged, write_records
+from libcriu_py.snapshot.manifest import IMAGES, MEMORY, Snapshot, refuse_damaged, write_records
 from libcriu_py.snapshot.record import MemoryFile
-from libcriu_py.snapshot.staging import exchange, name_beside
+from libcriu_py.snapshot.staging import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,31 +143,17 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
         message = f"the memory of {path} is mapped already; make the snapshot anew to change that"
         raise SnapshotError(message)
     refuse_damaged(snapshot)
-    scratch = name_beside(snapshot.path)
-    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=shutil.ignore_patterns(LAUNCH, MANIFEST))
-    try:
-        key = os.path.join(snapshot.path, MEMORY)[1:]
+    with replacing(snapshot) as scratch:
         known = (snapshot.manifest.get("memory") or {}).get("census", {})
         mapped = map_memory(
             os.path.join(scratch, IMAGES),
             os.path.join(scratch, MEMORY),
-            key,
+            os.path.join(snapshot.path, MEMORY)[1:],
             wanted=wanted,
             census={int(pid): Census(*blocks) for pid, blocks in known.items()},
         )
         write_records(scratch, mapped.record(snapshot.launch), {**snapshot.manifest, "memory": mapped.describe()})
-        exchange(scratch, snapshot.path)
-    finally:
-        shutil.rmtree(scratch)
     return mapped
-
-
-def link(source: str, target: str) -> None:
-    """Link a file under another name, or copy it where the file system has no hard links."""
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
 
 
 def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[int, Census]) -> Planned | str:

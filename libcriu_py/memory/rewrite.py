@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 from libcriu_py.images import framing
@@ -36,6 +35,7 @@ from libcriu_py.memory.memory import (
     Memory,
 )
 from libcriu_py.memory.owners import LIBRARY_FILE, MALLOC_BLOCK
+from libcriu_py.snapshot.staging import link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,14 +61,8 @@ def link_rest(source: str, target: str, without: set[str]) -> None:
         target: Directory to put them in.
         without: Names to leave out.
     """
-    for name in os.listdir(source):
-        if name in without:
-            continue
-        there = os.path.join(target, name)
-        try:
-            os.link(os.path.join(source, name), there, follow_symlinks=False)
-        except OSError:  # a file system without hard links
-            shutil.copy2(os.path.join(source, name), there, follow_symlinks=False)
+    for name in set(os.listdir(source)) - without:
+        link(os.path.join(source, name), os.path.join(target, name))
 
 
 def write_process(memory: Memory, segments: Sequence[Segment], target: str, file_id: int) -> None:

@@ -16,16 +16,12 @@ import fcntl
 import filecmp
 import os
 import re
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import SnapshotError
 from libcriu_py.memory.division import Division
-from libcriu_py.memory.optimize import link
 from libcriu_py.snapshot.manifest import (
     IMAGES,
-    LAUNCH,
-    MANIFEST,
     MEMORY,
     SHARED_DIRECTORY,
     Snapshot,
@@ -35,7 +31,7 @@ from libcriu_py.snapshot.manifest import (
     write_records,
 )
 from libcriu_py.snapshot.record import MemoryFile
-from libcriu_py.snapshot.staging import exchange, name_beside
+from libcriu_py.snapshot.staging import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,16 +165,8 @@ def share(path: str | os.PathLike[str], store: Store) -> Shared:
         message = f"{path} is in a store already; make the snapshot anew to change that"
         raise SnapshotError(message)
     refuse_damaged(snapshot)
-    scratch = name_beside(snapshot.path)
-    without = shutil.ignore_patterns(LAUNCH, MANIFEST, MEMORY, IMAGES)
-    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=without)
-    try:
-        with store.lock():
-            shared = _divide(snapshot, scratch, store)
-        exchange(scratch, snapshot.path)
-    finally:
-        shutil.rmtree(scratch)
-    return shared
+    with replacing(snapshot, MEMORY, IMAGES) as scratch, store.lock():
+        return _divide(snapshot, scratch, store)
 
 
 def _divide(snapshot: Snapshot, scratch: str, store: Store) -> Shared:

@@ -1,32 +1,43 @@
 """
-A snapshot in the making: its directory, reserved at the beginning and published at the end.
+Staging a snapshot: reserve its directory, fill it, publish it in one step; or replace one that is there.
 
-What only the original needs is imported after the dump: each library that is loaded before it is mapped again by each
-copy, in four or five pieces, some 40 us a library.
+What only the original needs is imported after the dump: each copy maps every library that was loaded before, in four or
+five pieces, some 40 us a library.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
 
-from libcriu_py.snapshot.manifest import DUMP_LOG, IMAGES, MEMORY, SLOTS, SLOTS_DIRECTORY, write_records
+from libcriu_py.snapshot.manifest import (
+    DUMP_LOG,
+    IMAGES,
+    LAUNCH,
+    MANIFEST,
+    MEMORY,
+    SLOTS,
+    SLOTS_DIRECTORY,
+    write_records,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from libcriu_py.snapshot.manifest import Snapshot
     from libcriu_py.snapshot.record import Launch
 
 _RENAME_EXCHANGE = 2  # include/uapi/linux/fs.h
 _AT_FDCWD = -100
 
 
-class Draft:
+class Staging:
     """
-    The directory of a snapshot that is being made.
+    The directory in which a snapshot is made.
 
-    With `replace`, an existing snapshot stays as it is until the new one takes its place in one step.
+    With `replace`, an existing snapshot stays in place until `publish` exchanges the two in one step.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, replace: bool) -> None:
@@ -34,16 +45,16 @@ class Draft:
         Reserve the directory, mode 0700.
 
         Args:
-            path: Where the snapshot is to be.
-            replace: Whether one that is there may be replaced.
+            path: The snapshot's path.
+            replace: Whether to replace an existing snapshot.
 
         Raises:
-            FileExistsError: Something is there already, or is being made there.
-            OSError: It cannot be made.
+            FileExistsError: The path exists and must not be replaced, or another snapshot is being made there.
+            OSError: The directory cannot be made.
         """
         self.target = os.path.realpath(os.fspath(path))
         self.path = self.target
-        """Where it is made; another directory beside the target when that one is to be replaced."""
+        """The directory to fill: the target, or one beside it when the target is replaced."""
         try:
             self._made = self._reserve(path)
         except FileExistsError:
@@ -53,13 +64,13 @@ class Draft:
             if not os.path.isdir(self.target):
                 message = f"{path} exists and is not a directory; remove it"
                 raise FileExistsError(errno.EEXIST, message) from None
-            self.path = name_beside(self.target)
+            self.path = _name_beside(self.target)
             os.mkdir(self.path, 0o700)
             self._made = True
         self._claim(path)
 
     def _reserve(self, path: str | os.PathLike[str]) -> bool:
-        """Make the directory, or take an empty one; tell whether it was made."""
+        """Make the directory, or take an empty one; return whether it was made."""
         try:
             os.makedirs(os.path.dirname(self.target), exist_ok=True)
             os.mkdir(self.target, 0o700)
@@ -74,7 +85,7 @@ class Draft:
         return True
 
     def _claim(self, path: str | os.PathLike[str]) -> None:
-        """Make the directory's first entry: of several who found it empty, one can."""
+        """Make the directory's first entry, which only one of several processes that found it empty can do."""
         try:
             os.mkdir(self.images, 0o700)
         except FileExistsError:
@@ -83,12 +94,12 @@ class Draft:
 
     @property
     def images(self) -> str:
-        """Where criu writes."""
+        """The directory that criu writes to."""
         return os.path.join(self.path, IMAGES)
 
     @property
     def memory(self) -> str:
-        """Where the memory is that copies map."""
+        """The path of the file whose memory copies map."""
         return os.path.join(self.path, MEMORY)
 
     def slot(self, name: str) -> str:
@@ -96,7 +107,7 @@ class Draft:
         return os.path.join(self.path, SLOTS_DIRECTORY, name)
 
     def populate(self) -> None:
-        """Make the slots."""
+        """Make the slots: empty placeholder files, mode 0600."""
         old = os.umask(0o077)
         try:
             os.mkdir(os.path.join(self.path, SLOTS_DIRECTORY))
@@ -107,32 +118,32 @@ class Draft:
 
     def publish(self, launch: Launch, manifest: Mapping[str, object]) -> None:
         """
-        Write record and manifest, and put the snapshot where it is to be.
+        Write record and manifest, and move the snapshot to its path.
 
         Args:
-            launch: All but the files.
-            manifest: All but their digests.
+            launch: The record, but for its files.
+            manifest: The manifest, but for its digests.
         """
         self._tidy()
         write_records(self.path, launch, manifest)
         if self.path != self.target:
-            exchange(self.path, self.target)
+            _exchange(self.path, self.target)
             _remove(self.path)
             self.path = self.target
 
     def _tidy(self) -> None:
-        """Move criu's log out of the images, and keep what it wrote to ourselves."""
+        """Move criu's log out of the images, and make what criu wrote private."""
         log = os.path.join(self.images, DUMP_LOG)
         if os.path.exists(log):
             os.rename(log, os.path.join(self.path, DUMP_LOG))
         os.chmod(self.images, 0o700)
         for base, _, names in os.walk(self.path):
             for name in names:
-                # Restored copies have memory.img mapped: a change would change them.
+                # Copies map memory.img: writing to it would change running ones.
                 os.chmod(os.path.join(base, name), 0o400 if name == MEMORY else 0o600)
 
     def discard(self) -> None:
-        """Remove what was made; a directory that was there before stays, empty as it was."""
+        """Remove what was made; leave a directory that existed before, empty."""
         if self._made:
             _remove(self.path)
             return
@@ -144,12 +155,44 @@ class Draft:
                 os.unlink(path)
 
 
-def name_beside(target: str) -> str:
+@contextlib.contextmanager
+def replacing(snapshot: Snapshot, *without: str) -> Iterator[str]:
     """
-    Return a name for what is to take the place of a snapshot.
+    Fill a directory beside a snapshot in a `with` block, then put it in the snapshot's place in one step.
 
-    No pid is in it: in pid namespaces the same ones come again, and one that was killed has left its directory.
+    The snapshot stays as it is until then, and for good if the block raises. Running copies keep the files they map.
+
+    Args:
+        snapshot: The snapshot to replace.
+        without: Files and directories to leave out, besides record and manifest.
+
+    Yields:
+        The path of the directory, which has hard links to the snapshot's other files.
     """
+    import shutil
+
+    scratch = _name_beside(snapshot.path)
+    left_out = shutil.ignore_patterns(LAUNCH, MANIFEST, *without)
+    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=left_out)
+    try:
+        yield scratch
+        _exchange(scratch, snapshot.path)
+    finally:
+        _remove(scratch)
+
+
+def link(source: str, target: str) -> None:
+    """Link a file under another name, or copy it if the file system has no hard links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        import shutil
+
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _name_beside(target: str) -> str:
+    """Return a new name beside a snapshot, without a pid: pids recur, and a killed process leaves its directory."""
     return f"{target}.new-{os.urandom(6).hex()}"
 
 
@@ -159,8 +202,8 @@ def _remove(directory: str) -> None:
     shutil.rmtree(directory)
 
 
-def exchange(one: str, other: str) -> None:
-    """Swap two directories in one step (renameat2), so that there is a whole snapshot at any time."""
+def _exchange(one: str, other: str) -> None:
+    """Swap two directories atomically (renameat2(2)), so that the path always names a whole snapshot."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

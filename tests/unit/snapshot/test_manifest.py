@@ -13,7 +13,7 @@ from libcriu_py.snapshot import record as launch_record
 from libcriu_py.snapshot.identity import cpu_flags, refuse_mismatches
 from libcriu_py.snapshot.manifest import mapped_files
 from libcriu_py.snapshot.record import ComparedFile
-from libcriu_py.snapshot.staging import Draft
+from libcriu_py.snapshot.staging import Staging
 from tests.snapshots import MANIFEST_OF_HERE, launch_of_here
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def facts(**details: Any) -> dict[str, Any]:
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Path:
     """Return a published snapshot without images of its own."""
-    draft = Draft(tmp_path / "snap", replace=False)
-    draft.populate()
+    staging = Staging(tmp_path / "snap", replace=False)
+    staging.populate()
     (tmp_path / "snap" / "images" / "pages-1.img").write_bytes(b"pages")
-    draft.publish(record(), facts())
+    staging.publish(record(), facts())
     return tmp_path / "snap"
 
 
@@ -68,7 +68,7 @@ def test_published_snapshot_is_private_and_complete(snapshot: Path) -> None:
 def test_directory_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
     """Nothing, a file, or a dump that was not completed: each is refused with how to make a snapshot."""
     (tmp_path / "file").touch()
-    Draft(tmp_path / "incomplete", replace=False).populate()
+    Staging(tmp_path / "incomplete", replace=False).populate()
     for name in ("nothing", "file", "incomplete"):
         with pytest.raises(SnapshotError, match=f"{name} is no snapshot: .*libcriu-py snapshot -o"):
             Snapshot.open(tmp_path / name)
@@ -153,52 +153,52 @@ def test_draft_refuses_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(FileExistsError, match="is not empty"):
-        Draft(tmp_path / "full", replace=False)
+        Staging(tmp_path / "full", replace=False)
     with pytest.raises(FileExistsError, match="is not a directory"):
-        Draft(tmp_path / "full" / "file", replace=True)
+        Staging(tmp_path / "full" / "file", replace=True)
 
 
 def test_draft_is_taken_by_one(tmp_path: Path) -> None:
     """An empty directory is not empty any more for whoever comes next, before anything is dumped into it."""
     (tmp_path / "snap").mkdir()
-    draft = Draft(tmp_path / "snap", replace=False)
+    staging = Staging(tmp_path / "snap", replace=False)
     with pytest.raises(FileExistsError, match="is not empty"):
-        Draft(tmp_path / "snap", replace=False)
-    draft.populate()
+        Staging(tmp_path / "snap", replace=False)
+    staging.populate()
     assert (tmp_path / "snap" / "images").is_dir()
 
 
 def test_draft_that_cannot_be_made() -> None:
     """The exception is the one that fits, and says what to do."""
     with pytest.raises(FileNotFoundError, match=r"/proc/snap cannot be made \(No such file .* choose a directory"):
-        Draft("/proc/snap", replace=False)
+        Staging("/proc/snap", replace=False)
 
 
 def test_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
     """A directory that was made is removed, an empty one that was there stays."""
     (tmp_path / "there").mkdir()
     for name in ("new", "there"):
-        draft = Draft(tmp_path / name, replace=False)
-        draft.populate()
-        draft.discard()
+        staging = Staging(tmp_path / name, replace=False)
+        staging.populate()
+        staging.discard()
     assert not (tmp_path / "new").exists()
     assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_draft_that_was_left_is_in_nobodys_way(snapshot: Path) -> None:
     """What one that was killed has left, maybe of our own pid in a pid namespace, does not hinder the next one."""
-    Draft(snapshot, replace=True).populate()
-    draft = Draft(snapshot, replace=True)
-    draft.populate()
-    draft.publish(record(), facts(new=True))
+    Staging(snapshot, replace=True).populate()
+    staging = Staging(snapshot, replace=True)
+    staging.populate()
+    staging.publish(record(), facts(new=True))
     assert Snapshot.open(snapshot).details == {"new": True}
 
 
 def test_replaced_snapshot_is_whole_at_any_time(snapshot: Path) -> None:
     """The old snapshot stays until the new one is published, and goes then."""
-    draft = Draft(snapshot, replace=True)
-    draft.populate()
+    staging = Staging(snapshot, replace=True)
+    staging.populate()
     assert Snapshot.open(snapshot).details == {"note": "é"}
-    draft.publish(record(), facts(new=True))
+    staging.publish(record(), facts(new=True))
     assert Snapshot.open(snapshot).details == {"new": True}
     assert os.listdir(snapshot.parent) == ["snap"]
