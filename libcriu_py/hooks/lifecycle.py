@@ -76,7 +76,7 @@ async def run(
 
     Args:
         engine: What dumps.
-        built_ins: What is put right beside the hooks.
+        built_ins: The built-in resources.
         course: How, and where the timings go.
         on_return: Is told the outcome before the after-hooks run.
 
@@ -107,8 +107,8 @@ async def run(
         engine.abandon()
         raise
     on_return(returned)
-    right = built_ins.put_right() if returned.outcome is Outcome.RESTORED else built_ins.come_back()
-    errors = await runner.run_built_ins(right, course)
+    calls = built_ins.in_copy() if returned.outcome is Outcome.RESTORED else built_ins.in_original()
+    errors = await runner.run_built_ins(calls, course)
     engine.arrive()
     errors += await runner.run_afters(alone, course)
     course.standstill.end()
@@ -126,7 +126,7 @@ async def _dump_alone(engine: Engine, built_ins: BuiltIns, alone: tuple[Entry, .
             course.standstill.begin(course.wait)
         await runner.run_befores(alone, course)
         try:
-            return await _let_go_and_dump(engine, built_ins, course)
+            return await _dump_with_built_ins(engine, built_ins, course)
         except BaseException as error:
             undone = await runner.run_afters(alone, course)
             runner.raise_all([error, *undone], "the dump failed, and so did undoing its hooks")
@@ -136,13 +136,13 @@ async def _dump_alone(engine: Engine, built_ins: BuiltIns, alone: tuple[Entry, .
         raise
 
 
-async def _let_go_and_dump(engine: Engine, built_ins: BuiltIns, course: runner.Course) -> Return:
-    """Dump with the built-in resources let go; a failure undoes what was let go."""
+async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, course: runner.Course) -> Return:
+    """Prepare the built-in resources and dump; undo that if either fails."""
     from libcriu_py.resources import failed
 
     try:
         built_ins.find()
-        for name, call, undo in built_ins.let_go():
+        for name, call, undo in built_ins.before_dump():
             built_ins.begun.insert(0, (name, undo))
             try:
                 await runner.timed(call, name, "before", course)

@@ -1,11 +1,11 @@
 """
-What this package puts right by itself around a checkpoint, one module per thing.
+Built-in resources: what the package prepares for a dump and adapts in each copy by itself, one module each.
 
-These run outermost: after all before-hooks of the program, and before all its after-hooks, so that a
-hook already finds new random numbers, reopened log files and the new environment. Each can be switched off,
-`checkpoint(dir, resources={"random": False})`, and from outside: ``LIBCRIU_PY_RESOURCES=-random,-logging``.
+They run next to the dump, after all before-hooks of the program and before all its after-hooks: a hook already finds
+new random numbers, reopened log files and the new environment. Switch one off with
+`checkpoint(dir, resources={"random": False})`, or from outside with ``LIBCRIU_PY_RESOURCES=-random,-logging``.
 
-Only what is loaded is touched, and everything needed is imported before the dump: a copy imports nothing.
+They touch only libraries that are loaded, and import what they need before the dump: a copy imports nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Kind(NamedTuple):
-    """One built-in resource: where it is, and what has to be loaded for it to be of use."""
+    """Where a built-in resource is implemented, and the libraries of which one must be loaded for it to matter."""
 
     module: str
     class_name: str
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
-    # In the order in which they are put right; they let go in the reverse order.
+    # In the order in which they run after the dump; before it they run in reverse.
     "fds": Kind("descriptors", "Descriptors"),
     "secrets": Kind("secrets", "Secrets"),
     "clock": Kind("clocks", "Clock"),
@@ -80,10 +80,10 @@ class BuiltIns:
 
     def __init__(self, settings: Settings | None = None) -> None:
         """
-        Take the settings.
+        Check the settings; those of LIBCRIU_PY_RESOURCES go before these.
 
         Args:
-            settings: For names in `KINDS`, False to switch off, True, or options; see docs/resources.md.
+            settings: By name in `KINDS`: True, False to switch off, or options; see docs/resources.md.
 
         Raises:
             ValueError: A name is unknown.
@@ -95,11 +95,11 @@ class BuiltIns:
             raise ValueError(message)
         self._active: list[tuple[str, BuiltIn]] = []
         self.begun: list[tuple[str, Callable[[], object]]] = []
-        """What undoes what was let go. It is kept: a copy that frees something has to write to its page."""
+        """The calls that undo what has run before the dump. Kept in copies: freeing it would dirty shared pages."""
         self._left: tuple[float, float] = (0.0, 0.0)
 
     def note_variables(self) -> None:
-        """Note the environment that the process was started with, while that is still there to be read."""
+        """Record the environment that the process was started with, while it can still be read."""
         from libcriu_py.program import environment as own_variables
 
         options = self._wanted("secrets")
@@ -111,14 +111,14 @@ class BuiltIns:
         own_variables.note(Secrets(**({} if options is True else options)).covers)
 
     def watch(self) -> None:
-        """Begin to tell what the program seeds on purpose from what nobody seeded."""
+        """Start to record which random generators the program seeds."""
         if self._wanted("random") is not False:
             from libcriu_py.program import seeding
 
             seeding.watch()
 
     def find(self) -> None:
-        """Make those that are of use now, with what is loaded."""
+        """Make the resources that matter for what is loaded now."""
         self._active, self.begun = [], []
         search.begin()
         for name, kind in KINDS.items():
@@ -130,36 +130,36 @@ class BuiltIns:
             )
             self._active.append((name, make(**({} if options is True else options))))
 
-    def let_go(self) -> Iterable[tuple[str, Callable[[], object], Callable[[], object]]]:
-        """Return the calls to make before the dump in their order, each with the one that undoes it."""
-        return [(name, item.let_go, item.come_back) for name, item in reversed(self._active)]
+    def before_dump(self) -> Iterable[tuple[str, Callable[[], object], Callable[[], object]]]:
+        """Return the calls to make before the dump, in order, each with the call that undoes it."""
+        return [(name, item.before_dump, item.in_original) for name, item in reversed(self._active)]
 
     def leave(self) -> None:
-        """Note the clocks; the last thing before the dump."""
+        """Read the clocks; the last step before the dump."""
         search.end()
         self._left = (time.time(), time.monotonic())
 
-    def put_right(self) -> Iterator[tuple[str, Callable[[], object]]]:
-        """Yield the calls to make in a restored copy, in their order."""
+    def in_copy(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Yield the calls to make in a restored copy, in order."""
         wall, monotonic = self._left
         arrival = Arrival(max(0.0, time.time() - wall), time.monotonic() - monotonic)
         for name, item in self._active:
-            yield name, partial(item.put_right, arrival)
+            yield name, partial(item.in_copy, arrival)
 
-    def come_back(self) -> Iterable[tuple[str, Callable[[], object]]]:
-        """Return the calls to make in the original, in their order."""
+    def in_original(self) -> Iterable[tuple[str, Callable[[], object]]]:
+        """Return the calls to make in the original, in order."""
         search.end()
-        return [(name, item.come_back) for name, item in self._active]
+        return [(name, item.in_original) for name, item in self._active]
 
     def _wanted(self, name: str) -> bool | Mapping[str, Any]:
         return self._settings.get(name, True)
 
 
 def failed(name: str, what: str, error: Exception) -> HookError:
-    """Say that a built-in resource failed, and how to do without it."""
+    """Return the exception for a built-in resource that failed, with how to switch it off."""
     message = (
         f"the built-in resource {name} failed {what}: {type(error).__name__}: {error}; "
-        f"LIBCRIU_PY_RESOURCES=-{name} does without it"
+        f"switch it off with LIBCRIU_PY_RESOURCES=-{name}"
     )
     made = HookError(message)
     made.__cause__ = error

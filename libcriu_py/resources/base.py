@@ -1,4 +1,4 @@
-"""What every built-in resource is."""
+"""The base class of the built-in resources."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 class Arrival(NamedTuple):
     """
-    What a restored copy knows of the time that has passed.
+    How much time has passed since the dump, as a copy sees it.
 
     Attributes:
-        downtime: Seconds since the dump by the wall clock.
-        monotonic_jump: Seconds by which `time.monotonic()` has gone on since; about 0 where criu hides the downtime
-            (root), negative after a reboot elsewhere.
+        downtime: By the wall clock, in seconds.
+        monotonic_jump: By `time.monotonic()`, in seconds: about 0 where criu hides the downtime (root); elsewhere
+            negative after a reboot.
     """
 
     downtime: float
@@ -23,13 +23,16 @@ class Arrival(NamedTuple):
 
 
 class BuiltIn:
-    """One thing that is put right."""
+    """A built-in resource, made anew for each checkpoint."""
 
-    def let_go(self) -> Awaitable[None] | None:
+    def before_dump(self) -> Awaitable[None] | None:
         """Prepare for the dump, in the original."""
 
-    def put_right(self, arrival: Arrival) -> Awaitable[None] | None:
-        """Put it right, in a restored copy."""
+    def in_copy(self, arrival: Arrival) -> Awaitable[None] | None:  # noqa: ARG002
+        """Adapt a restored copy to where it runs; do what `in_original` does unless overridden."""
+        return self.in_original()
 
-    def come_back(self) -> Awaitable[None] | None:
-        """Undo `let_go` in the original, which goes on."""
+    def in_original(self) -> Awaitable[None] | None:
+        """Undo `before_dump` in the original if that goes on; only forget what was found unless overridden."""
+        vars(self).clear()
+        return None

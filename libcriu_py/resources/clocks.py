@@ -1,4 +1,4 @@
-"""Time: how long the program was away, and a monotonic clock that does not know of it."""
+"""Time: the downtime, and a monotonic clock that leaves it out."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ class Clock(BuiltIn):
     The clocks of `libcriu_py.clock`.
 
     Args:
-        compensate: Whether `time.monotonic` and `time.monotonic_ns` leave the downtime out from now on, also where the
+        compensate: Whether to patch `time.monotonic` and `time.monotonic_ns` to leave the downtime out where the
             kernel's clock does not.
-        host: Whether copies have the monotonic clocks of the machine, comparable with those of other processes,
-            instead of ones that go on from the dump.
+        host: Whether copies keep the machine's monotonic clocks, comparable with those of other processes, instead of
+            clocks that go on from the dump.
     """
 
     def __init__(self, *, compensate: bool = False, host: bool = False) -> None:
         self._compensate = compensate
         self._host = host
 
-    def let_go(self) -> None:
-        """Have the clocks noted for copies."""
+    def before_dump(self) -> None:
+        """Have the clocks recorded for copies."""
         clock.keep_going(not self._host)
 
-    def come_back(self) -> None:
-        """Forget about it."""
+    def in_original(self) -> None:
+        """Record them no longer."""
         clock.keep_going(wanted=False)
 
-    def put_right(self, arrival: Arrival) -> None:
-        """Take the jump out of the package's clock."""
+    def in_copy(self, arrival: Arrival) -> None:
+        """Subtract the jump from the package's clock."""
         clock.add_jump(arrival.monotonic_jump, arrival.downtime)
         if self._compensate:
             clock.compensate()

@@ -1,8 +1,7 @@
 """
-Connections that HTTP clients keep for later: closed before a dump, made when they are wanted.
+Idle connections of HTTP clients: closed before a dump; the clients reconnect on demand.
 
-Kept connections only: what is in use is the program's, and `preflight` names it. requests, botocore and boto3
-keep theirs in pools of urllib3.
+Connections in use are left to the program; `preflight` names them. requests, botocore and boto3 use urllib3's pools.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from libcriu_py.resources.base import BuiltIn
 
 
 class Urllib3Pools(BuiltIn):
-    """The pools of urllib3. A closed connection in its queue connects again by itself (urllib3/connection.py)."""
+    """The pools of urllib3. A closed connection in a pool reconnects by itself (urllib3/connection.py)."""
 
-    def let_go(self) -> None:
-        """Close what waits in the queues."""
+    def before_dump(self) -> None:
+        """Close the idle connections."""
         for pool in live(sys.modules["urllib3.connectionpool"].HTTPConnectionPool):
             queue = pool.pool
             if queue is None:
@@ -30,15 +29,15 @@ class Urllib3Pools(BuiltIn):
 
 
 class HttpcorePools(BuiltIn):
-    """The pools of httpcore, which httpx uses. They can be used after `close()` (httpcore/_sync/connection_pool.py)."""
+    """The pools of httpcore, which httpx uses. They stay usable after `close()` (httpcore/_sync/connection_pool.py)."""
 
     async def _close(self, pools: list[Any]) -> None:
         for pool in pools:
             await pool.aclose()
         await asyncio.sleep(0)
 
-    def let_go(self) -> Any:
-        """Close idle connections, those of async pools in the running event loop."""
+    def before_dump(self) -> Any:
+        """Close idle connections; those of async pools in the running event loop."""
         httpcore: Any = sys.modules["httpcore"]
         for pool in live(httpcore.ConnectionPool):
             if all(connection.is_idle() or connection.is_closed() for connection in pool.connections):
@@ -58,11 +57,11 @@ class AiohttpConnectors(BuiltIn):
                 for entry in entries:
                     entry[0].abort()
             connector._conns.clear()  # noqa: SLF001
-        # A transport closes its socket in the next turn of the loop, over TLS in the one after.
+        # A transport closes its socket in the next iteration of the loop, with TLS in the one after.
         for _ in range(3):
             await asyncio.sleep(0)
 
-    def let_go(self) -> Any:
-        """Close what they keep."""
+    def before_dump(self) -> Any:
+        """Close the idle connections."""
         kept = [item for item in live(sys.modules["aiohttp.connector"].BaseConnector) if item._conns]  # noqa: SLF001
         return self._close(kept) if kept else None

@@ -1,4 +1,4 @@
-"""Connections that database clients keep for later: closed before a dump, made when they are wanted."""
+"""Idle connections of database clients: closed before a dump; the clients reconnect on demand."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from libcriu_py.resources.base import BuiltIn
 
 class SqlalchemyPools(BuiltIn):
     """
-    The pools of SQLAlchemy that keep connections in a queue.
+    The queue pools of SQLAlchemy.
 
-    Others are left alone: the one connection of a StaticPool or SingletonThreadPool may be a database in memory.
+    Other pools keep theirs: the only connection of a StaticPool or SingletonThreadPool may be an in-memory database.
     """
 
-    def let_go(self) -> Any:
-        """Close what is checked in; what is checked out is the program's."""
+    def before_dump(self) -> Any:
+        """Close checked-in connections; those checked out are the program's."""
         pools = live(sys.modules["sqlalchemy.pool"].QueuePool)
         for pool in pools:
             if not _is_async(pool):
-                # dispose() empties the queue, and the pool can be used after it (sqlalchemy/pool/impl.py).
+                # dispose() empties the queue, and the pool stays usable (sqlalchemy/pool/impl.py).
                 pool.dispose()
         waiting = [pool for pool in pools if _is_async(pool) and pool.checkedin()]
         return _dispose(waiting) if waiting else None
@@ -41,7 +41,7 @@ async def _dispose(pools: list[Any]) -> None:
 
 
 async def _let_close() -> None:
-    """Let transports close their sockets: in the next turn of the loop, over TLS in the one after."""
+    """Let transports close their sockets: in the next iteration of the loop, with TLS in the one after."""
     import asyncio
 
     for _ in range(3):
@@ -49,15 +49,15 @@ async def _let_close() -> None:
 
 
 class RedisPools(BuiltIn):
-    """The pools of redis-py, whose connections connect again by themselves (connection.py, asyncio/connection.py)."""
+    """The pools of redis-py, whose connections reconnect by themselves (connection.py, asyncio/connection.py)."""
 
     async def _close(self, connections: list[Any]) -> None:
         for connection in connections:
             await connection.disconnect()
         await _let_close()
 
-    def let_go(self) -> Any:
-        """Disconnect what is not in use, those of asyncio in the running event loop."""
+    def before_dump(self) -> Any:
+        """Disconnect idle connections; those of asyncio in the running event loop."""
         for pool in live(sys.modules["redis.connection"].ConnectionPool):
             pool.disconnect(inuse_connections=False)
         module: Any = sys.modules.get("redis.asyncio.connection")

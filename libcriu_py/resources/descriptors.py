@@ -1,4 +1,4 @@
-"""Descriptors with which something is to be done by rule, before anything else judges them."""
+"""Descriptors for which the user wrote rules; applied before anything else looks at them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from libcriu_py.errors import CheckpointError
 from libcriu_py.findings import descriptors, policies
-from libcriu_py.resources.base import Arrival, BuiltIn
+from libcriu_py.resources.base import BuiltIn
 from libcriu_py.settings import variable
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 class Descriptors(BuiltIn):
     """
-    The descriptors that rules are for.
+    Apply the rules for open descriptors.
 
     Args:
         rules: Tables with action, kind and match; see `libcriu_py.findings.policies`.
-        config: A TOML file with further rules; default LIBCRIU_PY_CONFIG of the environment, else none.
+        config: A TOML file with further rules; the default is LIBCRIU_PY_CONFIG, else none.
     """
 
     def __init__(self, *, rules: Iterable[Mapping[str, Any]] = (), config: str | None = None) -> None:
@@ -29,8 +29,13 @@ class Descriptors(BuiltIn):
             self._rules += policies.from_toml(path)
         self._reopen: list[policies.Reopening] = []
 
-    def let_go(self) -> None:
-        """Do what the rules say."""
+    def before_dump(self) -> None:
+        """
+        Apply the rules.
+
+        Raises:
+            CheckpointError: A rule with the action "error" fits a descriptor.
+        """
         if not self._rules:
             return
         refused = []
@@ -48,12 +53,8 @@ class Descriptors(BuiltIn):
             message = f"a rule refuses a dump with {'; '.join(refused)}"
             raise CheckpointError(message)
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Open again what is to be."""
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Open again what is to be."""
+    def in_original(self) -> None:
+        """Reopen what rules say to reopen."""
         waiting, self._reopen = self._reopen, []
         for kept in waiting:
             kept.reopen()

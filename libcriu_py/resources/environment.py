@@ -1,10 +1,10 @@
 """
-What the program has changed in its environment, and PYTHON* variables of the new one that can still take effect.
+The program's own changes to its environment, and PYTHON* variables of the new one that can still take effect.
 
-The changes are found here, and applied by the hand-over, which brings the new environment (`own_variables`).
+The changes are found here; the hand-over applies them to the new environment (`program.environment`).
 
-PYTHON* variables that an interpreter reads once, before anything runs, cannot take effect: `python_variables` has
-them. What is read when it is needed (PYTHONBREAKPOINT, PYTHONASYNCIODEBUG, PYTHONINSPECT) needs nothing.
+PYTHON* variables that an interpreter reads only at its start cannot take effect: see `program.start_variables`. Those
+that it reads on use (PYTHONBREAKPOINT, PYTHONASYNCIODEBUG, PYTHONINSPECT) need nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class Environment(BuiltIn):
-    """The program's changes, and the variables of `_APPLY`."""
+    """The program's changes, and the variables in `_APPLY`."""
 
     def __init__(self) -> None:
         self._old: dict[bytes, bytes] = {}
 
-    def let_go(self) -> None:
-        """Note what the program has changed, and the variables of the dump."""
+    def before_dump(self) -> None:
+        """Record what the program has changed, and the variables at the dump."""
         own_variables.find()
         self._old = _variables()
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Apply what has changed."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Apply the variables that differ from those at the dump."""
         if sys.flags.ignore_environment:
             return
         variables = _variables()
@@ -69,7 +69,7 @@ def _warnings(old: str, new: str) -> None:
         if option in sys.warnoptions:
             sys.warnoptions.remove(option)
         first = filters[0] if filters else None
-        # Brings the filter that is there already to the front (Lib/warnings.py, _add_filter).
+        # Moves an existing filter to the front (Lib/warnings.py, _add_filter).
         module._processoptions([option])  # noqa: SLF001
         if filters and filters[0] is not first:
             del filters[0]

@@ -1,8 +1,8 @@
 """
-`asyncio`: timers go on where they were, and neither all fire at once nor hang.
+`asyncio`: timers keep their remaining time, instead of all firing at once or hanging.
 
-A timer holds the reading of the monotonic clock at which it is due (Lib/asyncio/base_events.py, call_at). All are moved
-by as much as the clock has jumped, so that their heap stays in order. uvloop keeps its timers in C, out of reach.
+A timer holds the monotonic time at which it is due (Lib/asyncio/base_events.py, call_at). All move by as much as the
+clock has jumped, so their heap stays in order. uvloop keeps its timers in C, out of reach.
 """
 
 from __future__ import annotations
@@ -21,18 +21,14 @@ class EventLoops(BuiltIn):
     def __init__(self) -> None:
         self._loops: list[Any] = []
 
-    def let_go(self) -> None:
-        """Find the loops."""
+    def before_dump(self) -> None:
+        """Find the open loops."""
         self._loops = [loop for loop in live(asyncio.BaseEventLoop) if not loop.is_closed()]
 
-    def put_right(self, arrival: Arrival) -> None:
-        """Move their timers."""
+    def in_copy(self, arrival: Arrival) -> None:
+        """Move their timers by the jump."""
         if not clock.is_compensated():
             for loop in self._loops:
                 for handle in loop._scheduled:  # noqa: SLF001
                     handle._when += arrival.monotonic_jump  # noqa: SLF001
-        self._loops = []
-
-    def come_back(self) -> None:
-        """Do nothing: the original's timers are right."""
         self._loops = []

@@ -1,12 +1,11 @@
 """
-The import system and the cache of source lines: what they remember of directories and files.
+Caches of the import system and of `linecache`, which describe files and directories.
 
-All is forgotten before the dump, and in a copy once more what was remembered meanwhile, which is next to nothing: a
-program that uses torch has hundreds of finders, and a copy pays for each page that it touches.
+They are cleared before the dump, and again in a copy, where next to nothing is left to clear: a program with torch has
+hundreds of finders, and a copy pays for each page that it touches.
 
 `importlib.invalidate_caches()` itself would import importlib.metadata, some 20 ms
-(Lib/importlib/_bootstrap_external.py, PathFinder.invalidate_caches), so its work is done here. A directory's listing
-is read again at the next import.
+(Lib/importlib/_bootstrap_external.py, PathFinder.invalidate_caches), so its work is done here.
 """
 
 from __future__ import annotations
@@ -21,33 +20,33 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 class Imports(BuiltIn):
     """Finders' caches, and `linecache`."""
 
-    def let_go(self) -> None:
-        """Forget what may have changed by the time of a restore."""
+    def before_dump(self) -> None:
+        """Clear what may be out of date at a restore."""
         forget()
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Forget what was learnt since."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Clear what was cached since."""
         forget()
 
 
 def forget() -> None:
-    """Forget what the import system and `linecache` know of the file system."""
+    """Clear what the import system and `linecache` have cached of the file system."""
     cached: dict[str, Any] = sys.path_importer_cache
     for path, finder in list(cached.items()):
-        # None: there was no such directory. A relative path is another one in another working directory. The
-        # interpreter's own finders are made again when they are asked for, the program's are not.
+        # None: the directory did not exist. A relative path means another directory in another working directory. The
+        # interpreter makes its own finders again on demand, but not the program's.
         if finder is None or type(finder) is FileFinder or not path.startswith("/"):
             del cached[path]
         elif hasattr(finder, "invalidate_caches"):
             finder.invalidate_caches()
-    # Those that are classes are Python's own, PathFinder among them.
+    # Classes are Python's own finders, such as PathFinder.
     others: list[Any] = [item for item in sys.meta_path if not isinstance(item, type)]
     for item in others:
         if hasattr(item, "invalidate_caches"):
             item.invalidate_caches()
     metadata: Any = sys.modules.get("importlib.metadata")
     if metadata is not None:
-        # What its finder's invalidate_caches() does, which is no class method before Python 3.12.
+        # As its finder's invalidate_caches() does, which is not a class method before Python 3.12.
         metadata.FastPath.__new__.cache_clear()
     linecache: Any = sys.modules.get("linecache")
     if linecache is not None:
@@ -55,7 +54,7 @@ def forget() -> None:
 
 
 def _forget_lines(cache: dict[str, Any]) -> None:
-    """Forget the lines of files; what has no file, or was not read yet, linecache.checkcache() keeps too."""
+    """Drop the lines of files; keep sources without a file and those not read yet, as linecache.checkcache() does."""
     for name, entry in list(cache.items()):
         if len(entry) > 1 and entry[1] is not None:
             del cache[name]

@@ -1,8 +1,8 @@
 """
-`keras`: seed generators made without a seed, the global one among them, begin anew in each copy.
+`keras`: reseed seed generators made without a seed, including the global one, in each copy.
 
-Keras keeps what it was given in `_initial_seed`, and draws from Python's `random` where that is None
-(keras/src/random/seed_generator.py); its state is a pair of seed and count, whatever the backend.
+Keras keeps a given seed in `_initial_seed`, and draws one from Python's `random` if that is None
+(keras/src/random/seed_generator.py); the state is a seed and a count with every backend.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class KerasRandom(BuiltIn):
     The seed generators of Keras 3.
 
     Args:
-        keep_seeded: Whether they keep their sequence where `keras.utils.set_random_seed()` was called.
+        keep_seeded: Whether they keep their sequence if `keras.utils.set_random_seed()` was called.
     """
 
     def __init__(self, *, keep_seeded: bool = False) -> None:
         self._keep = keep_seeded
         self._found: list[Any] = []
 
-    def let_go(self) -> None:
-        """Find those that nobody seeded."""
+    def before_dump(self) -> None:
+        """Find the unseeded generators."""
         module: Any = sys.modules.get("keras.src.random.seed_generator")
         state: Any = sys.modules.get("keras.src.backend.common.global_state")
         if module is None or state is None:
@@ -37,13 +37,9 @@ class KerasRandom(BuiltIn):
             return
         self._found = [item for item in live(module.SeedGenerator) if item._initial_seed is None]  # noqa: SLF001
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Reseed each."""
         for generator in self._found:
-            # As large as Keras draws them (make_default_seed).
+            # 30 bits, as Keras draws (make_default_seed).
             generator.state.assign([int.from_bytes(os.urandom(4), "little") >> 2, 0])
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Do nothing: the original goes on drawing."""
-        self._found = []
+        self.in_original()

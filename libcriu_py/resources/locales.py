@@ -1,8 +1,8 @@
 """
-The locale: categories that the program took from its environment are taken from the new one.
+The locale: set categories that followed the old environment by the new one.
 
-LC_CTYPE is set by the hand-over, as Python does at its start. The others are "C" until the program calls
-`locale.setlocale(LC_ALL, "")` or its like; those that still are as the old environment says are set again.
+The hand-over sets LC_CTYPE, as Python does at its start. The others are "C" until the program calls
+`locale.setlocale(LC_ALL, "")` or the like; those that still match the old environment are set again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CATEGORIES = ("LC_COLLATE", "LC_MESSAGES", "LC_MONETARY", "LC_NUMERIC", "LC_TIM
 
 
 class Locale(BuiltIn):
-    """The locale categories but LC_CTYPE."""
+    """The locale categories except LC_CTYPE."""
 
     def __init__(self) -> None:
         import _locale
@@ -27,7 +27,7 @@ class Locale(BuiltIn):
         self._locale: Any = _locale
         self._followed: list[int] = []
 
-    def let_go(self) -> None:
+    def before_dump(self) -> None:
         """Find the categories that follow the environment."""
         for name in _CATEGORIES:
             category = getattr(self._locale, name)
@@ -35,17 +35,13 @@ class Locale(BuiltIn):
             if current not in {"C", "POSIX"} and current == from_environment(name, os.environ):
                 self._followed.append(category)
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Set them by the new environment, and to "C" where that names one that is not installed."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Set them by the new environment, or to "C" if the locale it names is not installed."""
         for category in self._followed:
             try:
                 self._locale.setlocale(category, "")
             except self._locale.Error:
                 self._locale.setlocale(category, "C")
-        self._followed = []
-
-    def come_back(self) -> None:
-        """Do nothing: the original's environment is the old one."""
         self._followed = []
 
 

@@ -1,8 +1,8 @@
 """
-`logging`: log files are closed for the dump and opened again after it.
+`logging`: close log files for the dump, and reopen them after it.
 
-criu refuses to restore a process whose open file has another size than at the dump (criu/files-reg.c,
-validate_file), and logs grow. A file is opened again for appending, whatever its mode was; it may have been rotated.
+criu refuses to restore a process with an open file whose size has changed (criu/files-reg.c, validate_file), and logs
+grow. Files are reopened for appending, whatever their mode was: they may have been rotated.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class LogFiles(BuiltIn):
     def __init__(self) -> None:
         self._closed: list[Any] = []
 
-    def let_go(self) -> None:
-        """Flush and close, and keep the handlers locked, so that no other thread opens a file again."""
+    def before_dump(self) -> None:
+        """Flush and close the files, and hold the handlers' locks so that no other thread reopens one."""
         handlers: list[Any] = list(live(logging.FileHandler))
         for handler in handlers:
             handler.acquire()
@@ -33,8 +33,8 @@ class LogFiles(BuiltIn):
             handler.stream.close()
             self._closed.append(handler)
 
-    def put_right(self, arrival: Arrival) -> None:
-        """Open them, and let `relativeCreated` of records not count the downtime."""
+    def in_copy(self, arrival: Arrival) -> None:
+        """Reopen them, and leave the downtime out of `relativeCreated` of records."""
         module: Any = logging
         in_nanoseconds = isinstance(module._startTime, int)  # noqa: SLF001 - since Python 3.13
         away = round(arrival.downtime * 1e9) if in_nanoseconds else arrival.downtime
@@ -42,10 +42,10 @@ class LogFiles(BuiltIn):
             module._startTime + away,  # noqa: SLF001
             time.time_ns() if in_nanoseconds else time.time(),
         )
-        self.come_back()
+        self.in_original()
 
-    def come_back(self) -> None:
-        """Open them; where that fails a handler tries again with its next record."""
+    def in_original(self) -> None:
+        """Reopen the files; a handler for which that fails tries again with its next record."""
         first: OSError | None = None
         for handler in self._closed:
             mode, handler.mode = handler.mode, "a"

@@ -1,12 +1,11 @@
 """
-Name services: what the C library and SSSD's plugin hold of the daemons that they ask for hosts and accounts.
+Name services: detach the C library and SSSD's plugin from the daemons that they ask for hosts and accounts.
 
-glibc maps the databases of nscd, and asks for them anew where one says that nscd has ended and is old
-(nscd/nscd_helper.c, __nscd_get_map_ref). libnss_sss maps caches and keeps a connection; it connects again where that
-has hung up, and forgets a cache that says that it was replaced (sss_client/common.c, sss_cli_check_socket;
-sss_client/nss_mc_common.c, sss_nss_check_header). So neither files nor connections of daemons, which most users may
-not open themselves, are part of a dump, and copies ask those of the place where they are. glibc reads a changed
-/etc/resolv.conf anew by itself (resolv/resolv_conf.c).
+Most users cannot open the daemons' files and connections themselves, so these must not be part of a dump; copies ask
+the daemons of their own machine. glibc maps the databases of nscd, and maps them anew if one says that its nscd has
+ended (nscd/nscd_helper.c, __nscd_get_map_ref). libnss_sss maps caches and keeps a connection; it reconnects if that has
+hung up, and drops a cache that says that it was replaced (sss_client/common.c, sss_cli_check_socket;
+sss_client/nss_mc_common.c, sss_nss_check_header). glibc rereads a changed /etc/resolv.conf (resolv/resolv_conf.c).
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 _NSCD = ("/var/cache/nscd/", "/var/db/nscd/", "/var/run/nscd/", "/run/nscd/")
 _SSSD = "/var/lib/sss/"
 _NSCD_HAS_ENDED = (12, struct.pack("=iq", 0, 0))
-"""Where a database says whether its nscd runs, and since when: `database_pers_head` of nscd/nscd-client.h."""
+"""Offset and value of "not running, since 1970" in a database: `database_pers_head` of nscd/nscd-client.h."""
 _SSSD_HAS_REPLACED = (12, struct.pack("=I", 2))
-"""Where a cache has its status, and SSS_MC_HEADER_RECYCLED: `sss_mc_header` of util/mmap_cache.h."""
+"""Offset and value of SSS_MC_HEADER_RECYCLED in a cache: `sss_mc_header` of util/mmap_cache.h."""
 
 _MAP_PRIVATE_ANONYMOUS = 0x22
 _MREMAP_MAYMOVE_FIXED = 3
@@ -34,24 +33,24 @@ _PROT_READ, _PROT_WRITE = 1, 2
 
 
 class NameServices(BuiltIn):
-    """Mapped databases of nscd and SSSD, and connections to SSSD."""
+    """The mapped databases of nscd and SSSD, and the connections to SSSD."""
 
-    def let_go(self) -> None:
-        """Let the next question be one as if it were the first."""
+    def before_dump(self) -> None:
+        """Make the C library and the plugin start over at the next lookup."""
         asked = False
         for mapped in list(mapped_ranges()):
             if mapped.path.startswith(_NSCD):
-                _take_over(mapped.start, mapped.size, _NSCD_HAS_ENDED)
+                _replace(mapped.start, mapped.size, _NSCD_HAS_ENDED)
             elif mapped.path.startswith(_SSSD):
-                _take_over(mapped.start, mapped.size, _SSSD_HAS_REPLACED)
+                _replace(mapped.start, mapped.size, _SSSD_HAS_REPLACED)
             asked = asked or "/libnss_sss." in mapped.path
         if asked:
             for fd in list(_descriptors()):
-                _hang_up(fd)
+                _disconnect(fd)
 
 
-def _take_over(start: int, size: int, change: tuple[int, bytes]) -> None:
-    """Replace a mapping with private memory, atomically, with the same content but for what says that it is over."""
+def _replace(start: int, size: int, change: tuple[int, bytes]) -> None:
+    """Replace a mapping atomically with private memory of the same content, but marked as stale."""
     import ctypes
 
     libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -71,13 +70,13 @@ def _take_over(start: int, size: int, change: tuple[int, bytes]) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _hang_up(fd: int) -> None:
-    """Put what is of no use in the place of a descriptor: the number stays taken, for the plugin will close it."""
+def _disconnect(fd: int) -> None:
+    """Replace a descriptor with a dummy: the number must stay taken, because the plugin will close it."""
     import socket
     import stat
 
     if stat.S_ISSOCK(os.fstat(fd).st_mode):
-        with socket.socket(socket.AF_UNIX) as other:  # never connected, which poll(2) tells as hung up
+        with socket.socket(socket.AF_UNIX) as other:  # poll(2) reports an unconnected one as hung up
             os.dup2(other.fileno(), fd, inheritable=False)
     else:
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -97,6 +96,6 @@ def _descriptors() -> Iterator[int]:
                     address = held.getpeername() if held.family == socket.AF_UNIX else ""
                     link = address if isinstance(address, str) else ""
         except OSError:
-            continue  # of the listing itself, or not connected
+            continue  # the listing's own descriptor, or a socket without a peer
         if link.startswith(_SSSD):
             yield int(name)

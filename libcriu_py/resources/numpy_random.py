@@ -1,14 +1,13 @@
 """
-`numpy.random`: generators made without a seed, and the legacy functions' own, draw anew in each copy.
+`numpy.random`: reseed generators made without a seed, and that of the legacy functions, in each copy.
 
-A SeedSequence made without entropy draws 128 bits for itself and keeps them in `entropy`
-(numpy/random/bit_generator.pyx). An entropy of more than 96 bits is taken for such; so a seed of 128 bits written
-into a program, as numpy's documentation suggests, is not told apart: switch off "numpy" for it. A legacy
-RandomState that was given a seed has no SeedSequence and keeps its sequence.
+A SeedSequence made without entropy draws 128 bits and keeps them in `entropy` (numpy/random/bit_generator.pyx). An
+entropy of more than 96 bits counts as drawn. A 128-bit seed written into a program, as numpy's documentation suggests,
+looks the same: switch off "numpy" for it. A seeded legacy RandomState has no SeedSequence and keeps its sequence.
 
-A new generator draws its state through much of numpy, which a copy would have to touch. So Mersenne Twister, which is
-behind the legacy functions and so in every program, gets its words from the kernel. A RandomState has a number of its
-own besides, the second one of a pair of normal ones; it goes when the state is set through it.
+Seeding a generator runs much of numpy, whose pages a copy would have to touch. So Mersenne Twister, which is behind the
+legacy functions and so in every program, gets its words straight from the kernel. A RandomState also holds the second
+number of a pair of normal ones; setting the state through it drops that number.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DRAWN_BITS = 96
-"""Of 128 random bits, the chance that the highest 32 are all 0 is 2**-32."""
+"""An entropy longer than this was drawn: the highest 32 of 128 random bits are all 0 with a chance of 2**-32."""
 
 _WORDS = 624
-"""Of 32 bits, in the state of Mersenne Twister; with so many used, the next number has all of them mixed."""
+"""32-bit words in the state of Mersenne Twister; as a position, it makes the next draw mix all of them."""
 
 
 class NumpyRandom(BuiltIn):
@@ -36,7 +35,7 @@ class NumpyRandom(BuiltIn):
     numpy's bit generators and seed sequences.
 
     Args:
-        keep_seeded: Whether the generator of `numpy.random.rand()` and its like keeps its sequence where
+        keep_seeded: Whether the generator of `numpy.random.rand()` and the like keeps its sequence if
             `numpy.random.seed()` was called.
     """
 
@@ -49,8 +48,8 @@ class NumpyRandom(BuiltIn):
         self._generators: list[tuple[Any, Callable[[Any], object]]] = []
         self._shared = False
 
-    def let_go(self) -> None:
-        """Find what was not seeded."""
+    def before_dump(self) -> None:
+        """Find the unseeded generators."""
         legacy = self._numpy.get_state.__self__
         owners = {id(item._bit_generator): item for item in [*live(self._numpy.RandomState), legacy]}  # noqa: SLF001
         shared = legacy._bit_generator  # noqa: SLF001
@@ -73,10 +72,10 @@ class NumpyRandom(BuiltIn):
             else:
                 self._generators.append((generator, set_state))
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Draw new entropy, and new states."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Draw new entropy and new states."""
         for sequence in self._sequences:
-            # In place: generators spawned later must differ too.
+            # In place, so that generators spawned later differ too.
             entropy = int.from_bytes(os.urandom(16), "little")
             sequence.__init__(entropy, spawn_key=sequence.spawn_key, pool_size=sequence.pool_size)
         for set_state in self._twisters:
@@ -86,11 +85,7 @@ class NumpyRandom(BuiltIn):
             set_state(type(generator)(generator.seed_seq).state)
         if self._shared:
             self._numpy.seed()
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Do nothing: the original goes on drawing."""
-        self._sequences, self._twisters, self._generators, self._shared = [], [], [], False
+        self.in_original()
 
 
 def is_drawn(sequence: Any) -> bool:

@@ -1,7 +1,7 @@
 """
-Connections that pools for PostgreSQL keep for later: closed before a dump, made anew in each copy.
+Idle connections of PostgreSQL pools: closed before a dump, reopened in each copy and in the original.
 
-What is in use is the program's, and `preflight` names it.
+Connections in use are left to the program; `preflight` names them.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import sys
 from typing import Any
 
 from libcriu_py.program.objects import live
-from libcriu_py.resources.base import Arrival, BuiltIn
+from libcriu_py.resources.base import BuiltIn
 
 
 class PsycopgPools(BuiltIn):
     """
-    The pools of psycopg_pool, of threads and of event loops.
+    The pools of psycopg_pool, for threads and for event loops.
 
-    Their own workers make the new connections, as after `drain()` (psycopg_pool/pool.py), which would begin at once.
+    Their own workers reconnect, as after `drain()` (psycopg_pool/pool.py), which would do so at once.
     """
 
     def __init__(self) -> None:
         self._missing: list[tuple[Any, Any, int]] = []
 
-    def let_go(self) -> None:
-        """Close what waits in the pools."""
+    def before_dump(self) -> None:
+        """Close the idle connections, and count them."""
         for name, kind in (("pool", "ConnectionPool"), ("pool_async", "AsyncConnectionPool")):
             module: Any = sys.modules.get(f"psycopg_pool.{name}")
             if module is None:
@@ -36,12 +36,8 @@ class PsycopgPools(BuiltIn):
                 for connection in waiting:
                     connection.pgconn.finish()
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Have as many made as there were."""
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Have as many made as there were."""
+    def in_original(self) -> None:
+        """Have as many reopened."""
         missing, self._missing = self._missing, []
         for pool, task, count in missing:
             for _ in range(count):
@@ -49,7 +45,7 @@ class PsycopgPools(BuiltIn):
 
 
 def _take(pool: Any) -> list[Any]:
-    """Take all connections out of a pool: no thread gets one of them meanwhile, and no task of this loop."""
+    """Remove all connections from a pool, one by one, so that no thread or task gets one of them meanwhile."""
     taken = []
     while True:
         try:
@@ -59,7 +55,7 @@ def _take(pool: Any) -> list[Any]:
 
 
 class AsyncpgPools(BuiltIn):
-    """The pools of asyncpg, whose holders connect when they are asked (asyncpg/pool.py, PoolConnectionHolder)."""
+    """The pools of asyncpg, whose holders reconnect on demand (asyncpg/pool.py, PoolConnectionHolder)."""
 
     def __init__(self) -> None:
         self._pools: list[tuple[Any, int]] = []
@@ -67,26 +63,22 @@ class AsyncpgPools(BuiltIn):
     async def _close(self, holders: list[Any]) -> None:
         for holder in holders:
             holder.terminate()
-        # A transport closes its socket in the next turn of the loop, over TLS in the one after.
+        # A transport closes its socket in the next iteration of the loop, with TLS in the one after.
         for _ in range(3):
             await asyncio.sleep(0)
 
-    def let_go(self) -> Any:
-        """Close what is connected and not in use, in the running event loop."""
+    def before_dump(self) -> Any:
+        """Close idle connections in the running event loop, and stop the pools from reopening them."""
         idle = []
         for pool in live(sys.modules["asyncpg.pool"].Pool):
-            # Newer ones connect again at once to have as many as they should.
+            # Newer versions reconnect at once to keep their minimum.
             self._pools.append((pool, pool._minsize))  # noqa: SLF001
             pool._minsize = 0  # noqa: SLF001
             idle += [holder for holder in pool._holders if holder._con is not None and not holder._in_use]  # noqa: SLF001
         return self._close(idle) if idle else None
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Let them have as many as they should."""
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Let them have as many as they should."""
+    def in_original(self) -> None:
+        """Let them keep their minimum again."""
         pools, self._pools = self._pools, []
         for pool, size in pools:
             pool._minsize = size  # noqa: SLF001

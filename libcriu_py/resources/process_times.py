@@ -1,10 +1,10 @@
 """
-`psutil` and `prometheus_client`: when the processes of a copy began.
+`psutil` and `prometheus_client`: the start times of a copy's processes.
 
-psutil knows a process by its pid and the time at which it began, so that none is taken for another that has its pid now
-(psutil/__init__.py, _get_ident). A copy has the pids of the dump, and began later: to objects made before, its own
-process would be such another. prometheus_client adds the time since the boot at which a process began to the time of
-the boot, which it reads when it is imported; a copy may be on another machine, and has a clock of its own.
+psutil identifies a process by pid and start time, to detect reuse of the pid (psutil/__init__.py, _get_ident). A copy
+has the pids of the dump and a later start, so objects made before the dump would take its own process for another.
+prometheus_client computes a start time from the boot time that it reads at import; a copy may be on another machine,
+and has its own clock.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class PsutilProcesses(BuiltIn):
     def __init__(self) -> None:
         self._found: list[Any] = []
 
-    def let_go(self) -> None:
-        """Find those of processes that will be in the copies too."""
+    def before_dump(self) -> None:
+        """Find the objects for processes in the dumped tree."""
         objects: list[Any] = live(sys.modules["psutil"].Process)
         own = set(tree.processes()) if objects else set()
         self._found = [item for item in objects if item.pid in own and item.is_running()]
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Let them look at their processes anew, and forget what was read of the dump's machine."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Identify their processes anew, and drop what was read from the dump's machine."""
         psutil: Any = sys.modules["psutil"]
         psutil._TOTAL_PHYMEM = None  # noqa: SLF001
-        psutil._pmap = {}  # noqa: SLF001 - the processes that process_iter() knows
+        psutil._pmap = {}  # noqa: SLF001 - the cache of process_iter()
         linux: Any = sys.modules.get("psutil._pslinux")
         if hasattr(linux, "BOOT_TIME"):  # before psutil 7
             linux.BOOT_TIME = None
@@ -42,11 +42,7 @@ class PsutilProcesses(BuiltIn):
             # Not __init__(): that of psutil.Popen starts a program.
             item._init(item.pid, _ignore_nsp=True)  # noqa: SLF001
             item._hash = kept  # noqa: SLF001 - it may be in a set
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Do nothing: the original is who it was."""
-        self._found = []
+        self.in_original()
 
 
 class PrometheusCollectors(BuiltIn):
@@ -55,18 +51,14 @@ class PrometheusCollectors(BuiltIn):
     def __init__(self) -> None:
         self._found: list[Any] = []
 
-    def let_go(self) -> None:
-        """Find those that could read the time of the boot."""
+    def before_dump(self) -> None:
+        """Find those that could read the boot time."""
         module: Any = sys.modules.get("prometheus_client.process_collector")
         objects: list[Any] = [] if module is None else live(module.ProcessCollector)
         self._found = [item for item in objects if item._btime]  # noqa: SLF001
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Read it again."""
         for item in self._found:
             item._btime = item._boot_time()  # noqa: SLF001
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Do nothing: the original's boot was when it was."""
-        self._found = []
+        self.in_original()

@@ -1,9 +1,9 @@
 """
-`multiprocessing`: a key of its own for each copy.
+`multiprocessing`: a new authentication key for each copy.
 
-The key authenticates connections between a program's processes. Where children are in the image they have
-the same one, and it is left. The resource tracker and the fork server are children too: they come back with the
-image, and `ensure_running` of either starts it again when it is gone (Lib/multiprocessing/resource_tracker.py).
+The key authenticates connections between a program's processes. It stays if children, which have the same one, are in
+the image. The resource tracker and the fork server are children too: they are restored with the image, and
+`ensure_running` starts either again if it is gone (Lib/multiprocessing/resource_tracker.py).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Multiprocessing(BuiltIn):
     def __init__(self) -> None:
         self._process: Any = sys.modules["multiprocessing.process"]
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Make a new key, unless children were dumped too."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Make a new key, unless the image has children."""
         current = self._process.current_process()
         if self._process._children:  # noqa: SLF001
             return

@@ -1,9 +1,9 @@
 """
-`random`: no two copies draw the same numbers.
+`random`: reseed generators, so that no two copies draw the same numbers.
 
-A generator that was made with a seed keeps its sequence, since a conventional start gives it the same one (`seeding`
-tells how that is known). The generator behind `random.random()` belongs to everybody, and is seeded anew even
-so, unless `keep_seeded`.
+A generator that the program seeded keeps its sequence, as a conventional start would repeat it too (`program.seeding`
+knows which those are). The generator behind `random.random()` is shared by all code, so it is reseeded anyway unless
+`keep_seeded` is set.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Random(BuiltIn):
     The generator of the module `random`, and every `random.Random`.
 
     Args:
-        keep_seeded: Whether the generator of the module keeps its sequence where it was seeded on purpose.
+        keep_seeded: Whether the generator of the module keeps its sequence if the program seeded it.
     """
 
     def __init__(self, *, keep_seeded: bool = False) -> None:
@@ -29,8 +29,8 @@ class Random(BuiltIn):
         self._found: list[random.Random] = []
         self._watched = False
 
-    def let_go(self) -> None:
-        """Find the generators. In copies nothing is to be told from then on."""
+    def before_dump(self) -> None:
+        """Find the generators to reseed, and stop watching seeds: copies do not need it."""
         shared: random.Random = random._inst  # noqa: SLF001
         self._found = [
             generator
@@ -41,17 +41,16 @@ class Random(BuiltIn):
             self._found.append(shared)
         self._watched = unwatch()
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Seed them from the kernel."""
         for generator in self._found:
-            # Not its own seed(): one that a subclass overrides may count on an argument. This is what that of
-            # random.Random does without one.
+            # What random.Random.seed() does without an argument. A subclass's own seed() may need one.
             _random.Random.seed(generator)
             generator.gauss_next = None  # type: ignore[attr-defined]
         self._found = []
 
-    def come_back(self) -> None:
-        """Do nothing: the original goes on drawing, and seeding."""
+    def in_original(self) -> None:
+        """Watch seeds again, as before; the original's generators keep their sequences."""
         self._found = []
         if self._watched:
             watch()

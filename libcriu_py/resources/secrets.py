@@ -1,11 +1,11 @@
 """
-Secrets in the environment are no part of a snapshot.
+Keep secrets in the environment out of snapshots.
 
-A copy is given the environment of its restoring side, so nothing needs those of the dump. What is wiped is Python's
-`os.environ`, the strings of the C environment, and the block on the initial stack that /proc/PID/environ shows.
-Copies that the program made of them are the program's.
+A copy gets the environment of its restoring side and does not need those of the dump. They are wiped from Python's
+`os.environ`, from the strings of the C environment, and from the block on the initial stack that /proc/PID/environ
+shows; but not from where else the program has copied them.
 
-The original gets them back: they are parked like its stdio, in a process outside the dumped tree.
+Until the original gets them back, a process outside the dumped tree holds them, as it does the original's stdio.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ PATTERNS = (
     "REDIS_URL",
     "PGPASS*",
 )
-"""Names of variables that are wiped unless the resource is switched off; compared in upper case."""
+"""Patterns for the names of variables to wipe, in any case."""
 
 
 def is_secret(name: str, patterns: Iterable[str]) -> bool:
-    """Return whether a variable's name fits a pattern, in whatever case."""
+    """Return whether a variable's name matches a pattern, ignoring case."""
     return any(fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
 
 
 class Secrets(BuiltIn):
     """
-    Variables whose names fit a pattern.
+    Variables whose names match a pattern.
 
     Args:
-        patterns: Further patterns, beside `PATTERNS` and those of LIBCRIU_PY_SCRUB.
+        patterns: Further patterns, besides `PATTERNS` and those of LIBCRIU_PY_SCRUB.
     """
 
     def __init__(self, *, patterns: Iterable[str] = ()) -> None:
@@ -62,11 +62,11 @@ class Secrets(BuiltIn):
         self._parked: str | None = None
 
     def covers(self, name: str) -> bool:
-        """Return whether a variable is one of them."""
+        """Return whether a variable is a secret."""
         return is_secret(name, self._patterns)
 
-    def let_go(self) -> None:
-        """Park them, and wipe them here."""
+    def before_dump(self) -> None:
+        """Park the variables outside the tree, and wipe them here."""
         data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
         names = [name for name in list(data) if self.covers(os.fsdecode(name))]
         if not names:
@@ -74,12 +74,12 @@ class Secrets(BuiltIn):
         self._park({name: data[name] for name in names})
         wipe(names, data)
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Do nothing: the hand-over has brought the new environment."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Do nothing: the hand-over has set the new environment."""
         self._parked = None
 
-    def come_back(self) -> None:
-        """Get them back."""
+    def in_original(self) -> None:
+        """Get the parked variables back."""
         if self._parked is None:
             return
         from libcriu_py.linux import sockets
@@ -99,7 +99,7 @@ class Secrets(BuiltIn):
         memory = os.memfd_create("libcriu_py-parked", os.MFD_CLOEXEC)
         try:
             for name, value in variables.items():
-                # Piece by piece: joined, there would be one more copy of it.
+                # In pieces: joining them would make another copy of the secret.
                 os.writev(memory, [name, b"=", value, b"\0"])
             self._parked = sockets.keep_fds([memory])
         finally:
@@ -108,7 +108,7 @@ class Secrets(BuiltIn):
 
 def wipe(names: Iterable[bytes], data: dict[bytes, bytes]) -> None:
     """
-    Remove variables from this process, overwriting their values where they are.
+    Remove variables from this process, and overwrite their values in memory.
 
     Args:
         names: The variables.
@@ -124,7 +124,7 @@ def wipe(names: Iterable[bytes], data: dict[bytes, bytes]) -> None:
         if place:
             ctypes.memset(place, 0, len(ctypes.string_at(place)))
         value = data.pop(name)
-        # Held by this variable and by the call only: else it is also the program's.
+        # Only this variable and the call refer to it: the program does not.
         if sys.getrefcount(value) <= 2 and len(value) > 1:
             ctypes.memset(id(value) + bytes.__basicsize__ - 1, 0, len(value))
         del value
@@ -133,7 +133,7 @@ def wipe(names: Iterable[bytes], data: dict[bytes, bytes]) -> None:
 
 
 def _wipe_stack(names: set[bytes], ctypes: Any) -> None:
-    """Overwrite the values in the block that the kernel laid out at exec."""
+    """Overwrite the values in the block that the kernel set up at exec."""
     place, end = initial_block()
     while place < end:
         entry = ctypes.string_at(place)

@@ -1,8 +1,8 @@
 """
-`tempfile`: names that copies do not share, in the directory that the new environment asks for.
+`tempfile`: a new sequence of names in each copy, and the default directory of the new environment.
 
-The sequence of names is made anew after a fork, which is noticed by the pid (Lib/tempfile.py, _RandomNameSequence.rng),
-and that is the same in each copy.
+`tempfile` reseeds its names after a fork, which it detects by the pid (Lib/tempfile.py, _RandomNameSequence.rng);
+copies have the same one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class TemporaryNames(BuiltIn):
     def __init__(self) -> None:
         self._chosen = True
 
-    def let_go(self) -> None:
-        """Find out whether the directory is the default one."""
+    def before_dump(self) -> None:
+        """Find out whether the program chose the directory."""
         module: Any = tempfile
         candidates = [os.path.abspath(path) for path in module._candidate_tempdir_list()]  # noqa: SLF001
         self._chosen = tempfile.tempdir is not None and tempfile.tempdir not in candidates
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Forget both; they are made when they are needed."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Drop both; `tempfile` makes them on demand."""
         module: Any = tempfile
         module._name_sequence = None  # noqa: SLF001
         if not self._chosen:

@@ -1,11 +1,11 @@
 """
-`tensorflow`: what draws without a seed draws anew in each copy.
+`tensorflow`: reseed in each copy what draws without a seed.
 
-Operations without a seed begin with numbers of one Mersenne Twister of the process, which seeds itself from the kernel
-once and cannot be told to do so again (tsl::random::New64, xla/tsl/platform/random.cc). Its state is found in
-memory by what it gives (`twister`), and is overwritten in a copy. Kernels keep the numbers that they have begun with:
-they are made anew. A `tf.random.Generator` made without a seed has a random counter, one with a seed begins at 0
-(tensorflow/python/ops/stateful_random_ops.py); what `split()` gives has a counter of 0 too, and is taken for seeded.
+Operations without a seed start from numbers of one Mersenne Twister per process, which seeds itself from the kernel
+once and has no function to reseed it (tsl::random::New64, xla/tsl/platform/random.cc). `mersenne_twister` finds its
+state in memory by its output, and overwrites it in a copy. Kernels keep their start numbers, so the kernel cache is
+cleared. A `tf.random.Generator` made without a seed has a random counter; one with a seed starts at 0
+(tensorflow/python/ops/stateful_random_ops.py), as does one from `split()`, which therefore counts as seeded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from libcriu_py.program.objects import live
 from libcriu_py.resources.base import Arrival, BuiltIn
 
 _FIRST_DRAWN = 1 << 32
-"""A counter that was drawn is below this with a chance of 2**-31; one that counts does not get there."""
+"""A random counter is below this with a chance of 2**-31; one that counted from 0 does not reach it."""
 
 _LIBRARY = "libtensorflow_framework"
 _NEW_NUMBER = "_ZN3tsl6random5New64Ev"
@@ -31,7 +31,7 @@ class TensorflowRandom(BuiltIn):
     TensorFlow's own numbers, its generators made without a seed, and the sequence of `tf.random.set_seed()`.
 
     Args:
-        keep_seeded: Whether operations keep their sequence where `tf.random.set_seed()` was called.
+        keep_seeded: Whether operations keep their sequence if `tf.random.set_seed()` was called.
     """
 
     def __init__(self, *, keep_seeded: bool = False) -> None:
@@ -40,29 +40,34 @@ class TensorflowRandom(BuiltIn):
         self._twister: Any = None
         self._generators: list[Any] = []
 
-    def let_go(self) -> None:
-        """Find the state, and the generators that nobody seeded."""
+    def before_dump(self) -> None:
+        """
+        Find the state and the unseeded generators.
+
+        Raises:
+            CheckpointError: This build of TensorFlow keeps the state elsewhere.
+        """
         path = _library()
         context: Any = sys.modules.get("tensorflow.python.eager.context")
         stateful: Any = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
         if path is None or context is None or stateful is None:
-            return  # not, or not yet, what this knows of: there is nothing that draws
+            return  # TensorFlow is not, or not fully, loaded: nothing draws
         import ctypes
 
-        from libcriu_py.resources.twister import Twister
+        from libcriu_py.resources.mersenne_twister import Twister
 
         function = getattr(ctypes.CDLL(path), _NEW_NUMBER)
         function.restype = ctypes.c_uint64
         self._twister = Twister.find(function)
         if self._twister is None:
-            message = "the state of tsl::random::New64 is not where it is looked for in this build of TensorFlow"
+            message = "the state of tsl::random::New64 was not found in this build of TensorFlow"
             raise CheckpointError(message)
         self._context = context.context()
         if self._context.executing_eagerly():
             self._generators = [item for item in live(stateful.Generator) if _is_drawn(item)]
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Seed all from the kernel."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Seed them from the kernel."""
         if self._twister is None:
             return
         self._twister.seed()
@@ -75,15 +80,11 @@ class TensorflowRandom(BuiltIn):
             words = generator.state.shape[0]
             fresh = [int.from_bytes(os.urandom(8), "little", signed=True) for _ in range(words)]
             generator.reset(fresh)
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Do nothing: the original goes on drawing."""
-        self._context, self._twister, self._generators = None, None, []
+        self.in_original()
 
 
 def _library() -> str | None:
-    """Return the loaded library that has the function."""
+    """Return the path of the loaded library with the function."""
     return next((mapped.path for mapped in mapped_ranges() if os.path.basename(mapped.path).startswith(_LIBRARY)), None)
 
 

@@ -1,13 +1,11 @@
 """
-What libraries looked up of the terminal when they were loaded.
+Terminal settings that libraries read only once.
 
-`rich`: consoles made before the dump show colours and width as the new terminal and environment want.
+`rich`: a console reads the colours of its terminal, NO_COLOR and COLUMNS when it is made (rich/console.py,
+Console.__init__), and on each write whether it writes to a terminal. Values that match what it would have read are read
+again; values that the program chose stay. click, shutil.get_terminal_size and argparse read each time.
 
-A console looks up the colours of its terminal, NO_COLOR and COLUMNS when it is made (rich/console.py,
-Console.__init__), and whether it writes to a terminal each time. What is as it would be looked up is
-looked up again; what the program chose stays. click, shutil.get_terminal_size and argparse look each time.
-
-`readline` looks up TERM and the width when it is loaded (rl_initialize, readline.c), and is told to do so again.
+`readline` reads TERM and the width when it is loaded (rl_initialize, readline.c), and is made to do so again.
 """
 
 from __future__ import annotations
@@ -30,12 +28,12 @@ class Terminals(BuiltIn):
         self._consoles: list[tuple[Any, bool, bool, bool]] = []
         self._reset_readline: Callable[[None], object] | None = None
 
-    def let_go(self) -> None:
-        """Find the consoles, and what of each was looked up."""
+    def before_dump(self) -> None:
+        """Find the consoles, and which values each has read itself."""
         if "readline" in sys.modules:
             import ctypes
 
-            # Of the library that the module is linked to, be that GNU readline or editline.
+            # From the library that the module is linked to: GNU readline or editline.
             self._reset_readline = ctypes.CDLL(getattr(sys.modules["readline"], "__file__", None)).rl_reset_terminal
         console_module: Any = sys.modules.get("rich.console")
         for console in live(console_module.Console) if console_module is not None else ():
@@ -48,8 +46,8 @@ class Terminals(BuiltIn):
                 )
             )
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Look it up again."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Read the values again."""
         if self._reset_readline is not None:
             self._reset_readline(None)
         for console, colors, no_color, width in self._consoles:
@@ -59,11 +57,7 @@ class Terminals(BuiltIn):
                 console._width = _columns()  # noqa: SLF001
             if colors:
                 console._color_system = console._detect_color_system()  # noqa: SLF001
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Do nothing: the original has the old terminal."""
-        self._consoles, self._reset_readline = [], None
+        self.in_original()
 
 
 def _no_color() -> bool:

@@ -1,8 +1,8 @@
 """
-Pools of threads for linear algebra, where a copy may use another number of processors.
+Thread pools for linear algebra: resize them to the number of processors that a copy may use.
 
-A restored process has the processors of the restoring side: criu does not dump the affinity. Pools that had one
-thread for each processor get the new number: torch's, and those of OpenBLAS, MKL, BLIS and OpenMP. `os.cpu_count()` and
+A restored process has the CPU affinity of the restoring side: criu does not dump it. Pools with one thread per
+processor get the new number: those of torch, OpenBLAS, MKL, BLIS and OpenMP. `os.cpu_count()` and
 `os.sched_getaffinity()` ask the kernel each time.
 """
 
@@ -17,23 +17,23 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class ThreadCounts(BuiltIn):
-    """The numbers of threads of torch and of BLAS libraries."""
+    """The thread counts of torch and of BLAS libraries."""
 
     def __init__(self) -> None:
         self._processors = 0
         self._libraries: list[Any] = []
         self._torch = False
 
-    def let_go(self) -> None:
-        """Find the pools that have a thread for each processor."""
+    def before_dump(self) -> None:
+        """Find the pools with one thread per processor."""
         self._processors = len(os.sched_getaffinity(0))
         controller = import_module("threadpoolctl").ThreadpoolController()
         self._libraries = [library for library in controller.lib_controllers if library.num_threads == self._processors]
         torch: Any = sys.modules.get("torch")
         self._torch = torch is not None and torch.get_num_threads() == self._processors
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Set the new number, where it is another."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Set the new number if it differs."""
         now = len(os.sched_getaffinity(0))
         if now != self._processors:
             for library in self._libraries:
@@ -41,8 +41,4 @@ class ThreadCounts(BuiltIn):
             if self._torch:
                 torch: Any = sys.modules["torch"]
                 torch.set_num_threads(now)
-        self.come_back()
-
-    def come_back(self) -> None:
-        """Do nothing: the original has its processors."""
-        self._libraries = []
+        self.in_original()

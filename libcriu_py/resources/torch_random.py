@@ -1,13 +1,13 @@
 """
-`torch`: its default generators draw anew in each copy.
+`torch`: reseed its default generators in each copy.
 
-The CPU's begins with a seed from the kernel, of 53 random bits (c10::detail::getNonDeterministicRandom); a smaller
-one was given by `torch.manual_seed`. Generators of a program's own keep their sequence: theirs begins with a constant
-unless they are seeded.
+The CPU's generator starts with 53 random bits from the kernel (c10::detail::getNonDeterministicRandom); a seed of at
+most 32 bits came from `torch.manual_seed`. Generators that the program made keep their sequence: they start from a
+constant unless seeded.
 
-`torch.seed()` asks every kind of device, and notes where it was called from for those that are not there yet, which
-takes milliseconds. It is called only where a device is in use, or has a seed waiting for it: others draw their own
-from the kernel when they are first used (getDefaultCUDAGenerator, aten/src/ATen/cuda/CUDAGeneratorImpl.cpp).
+`torch.seed()` goes through every kind of device, and records its call stack for those not initialised yet, which takes
+milliseconds. It is called only if a device is in use or has a seed pending: others seed themselves from the kernel at
+their first use (getDefaultCUDAGenerator, aten/src/ATen/cuda/CUDAGeneratorImpl.cpp).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _LAZY_DEVICES = ("cuda", "xpu", "mtia")
 
 class TorchRandom(BuiltIn):
     """
-    torch's default generators, those of devices included.
+    torch's default generators, including those of devices.
 
     Args:
-        keep_seeded: Whether they keep their sequence where `torch.manual_seed()` was called.
+        keep_seeded: Whether they keep their sequence if `torch.manual_seed()` was called.
     """
 
     def __init__(self, *, keep_seeded: bool = False) -> None:
@@ -34,11 +34,11 @@ class TorchRandom(BuiltIn):
         self._keep = keep_seeded
         self._with_devices = True
 
-    def let_go(self) -> None:
-        """Find out which generators there are."""
+    def before_dump(self) -> None:
+        """Find out whether devices have generators."""
         self._with_devices = has_devices(self._torch)
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Seed from the kernel."""
         if self._keep and self._torch.initial_seed().bit_length() <= _GIVEN_BITS:
             return
@@ -49,7 +49,7 @@ class TorchRandom(BuiltIn):
 
 
 def has_devices(torch: Any) -> bool:
-    """Return whether generators of devices exist, or have a seed that they will begin with; in doubt they do."""
+    """Return whether a device has a generator, or a seed pending for one; True if that is unknown."""
     own = getattr(torch._C, "_get_privateuse1_backend_name", None)  # noqa: SLF001
     if own is None or hasattr(torch, own()) or getattr(torch._C, "_has_mps", True):  # noqa: SLF001
         return True

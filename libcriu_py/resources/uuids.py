@@ -1,8 +1,8 @@
 """
-`uuid`: time-based UUIDs of two copies differ even in the same 100 nanoseconds.
+`uuid`: make time-based UUIDs of two copies differ even within the same 100 nanoseconds.
 
-libuuid keeps its clock sequence in static memory that cannot be reached (libuuid/src/gen_uuid.c, get_clock), so that of
-uuid1() is replaced. The node is looked up again: the copy may run on another machine. uuid4() asks the kernel.
+libuuid keeps its clock sequence in unreachable static memory (libuuid/src/gen_uuid.c, get_clock), so it is replaced in
+the result of uuid1(). The node is read again: the copy may run on another machine. uuid4() asks the kernel.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _VARIANT, _HIGH_BITS = 0x80, 0x3F
 class Uuid(BuiltIn):
     """The state of the module `uuid`."""
 
-    def put_right(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Take a new clock sequence and forget node and last timestamps."""
+    def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
+        """Draw a new clock sequence; drop the node and the last timestamps."""
         module: Any = uuid
         module._node = None  # noqa: SLF001
         module._last_timestamp = None  # noqa: SLF001
@@ -34,7 +34,7 @@ class Uuid(BuiltIn):
 
 
 def _with_sequence(generate: Any, sequence: bytes) -> Any:
-    """Set another clock sequence in libuuid's function."""
+    """Wrap libuuid's function to replace the clock sequence."""
     generate = getattr(generate, "libcriu_py_original", generate)
     changed = bytes([_VARIANT | sequence[0] & _HIGH_BITS, sequence[1]])
 

@@ -144,7 +144,7 @@ def test_switches_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIBCRIU_PY_RESOURCES", "-random, clock")
     built_ins = BuiltIns({"random": True, "clock": False})
     built_ins.find()
-    names = [name for name, _, _ in built_ins.let_go()]
+    names = [name for name, _, _ in built_ins.before_dump()]
     assert "random" not in names
     assert "clock" in names
 

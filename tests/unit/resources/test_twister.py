@@ -6,7 +6,7 @@ import ctypes
 
 import pytest
 
-from libcriu_py.resources.twister import Twister, number_of, word_of
+from libcriu_py.resources.mersenne_twister import Twister, number_of, word_of
 
 WORDS = 312
 

@@ -1,9 +1,9 @@
 """
-A Mersenne Twister of C++ (std::mt19937_64) that a library keeps to itself: found in memory by its numbers.
+Find a library's private Mersenne Twister (C++'s std::mt19937_64) in memory by its output, and reseed it.
 
-A number is made of one word of the state by steps that can be undone; 312 words are followed by the index of the next
-(libstdc++, bits/random.h, mersenne_twister_engine). So a few numbers in a row are a pattern to look for. That what was
-found is it is proved by foretelling the next number.
+Each number is one word of the state after invertible steps. The state is 312 words, followed by the index of the next
+(libstdc++, bits/random.h, mersenne_twister_engine). So consecutive numbers give words to search for; predicting the
+next number proves a match.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _STEPS = ((29, 0x5555555555555555), (-17, 0x71D67FFFEDA60000), (-37, 0xFFF7EEE00
 
 class Twister(NamedTuple):
     """
-    The state of one.
+    A generator's state in memory.
 
     Attributes:
-        address: Of its first word.
+        address: The address of its first word.
     """
 
     address: int
@@ -42,44 +42,44 @@ class Twister(NamedTuple):
         Find the state behind a function.
 
         Args:
-            draw: Gives its next number.
+            draw: Returns the generator's next number.
 
         Returns:
-            None where it is not there, or where other threads draw from it all the time.
+            The state; None if it was not found, or other threads keep drawing from it.
         """
-        draw()  # makes it, if it is not there yet
+        draw()  # the first call makes it
         for _ in range(_TRIES):
-            # A block of numbers may end among these, or another thread draw one: then try again.
+            # Try again if the state is refilled in between, or another thread draws a number.
             pattern = struct.pack(f"={_PATTERN}Q", *(word_of(draw()) for _ in range(_PATTERN)))
             for place in _search(pattern):
                 begins = _begins(place)
-                if not begins or _foretell(begins[0][0]) != draw():
+                if not begins or _predict(begins[0][0]) != draw():
                     continue
-                # Any word behind the state may look like its index, but only the index counts the draws.
+                # Another word may look like the index, but only the index counts draws.
                 counted = [address for address, index in begins if _index(address) == index + 1]
                 if len(counted) == 1:
                     return cls(counted[0])
         return None
 
     def seed(self) -> None:
-        """Fill the state from the kernel, and have all of it mixed with the next number."""
+        """Fill the state with random bytes from the kernel, and make the next draw mix all of it."""
         import ctypes
 
         ctypes.memmove(self.address, os.urandom(8 * _WORDS) + struct.pack("=Q", _WORDS), 8 * _WORDS + 8)
 
 
 def number_of(word: int) -> int:
-    """Make a number of a word of the state."""
+    """Return the number that a word of the state gives."""
     for shift, mask in _STEPS:
         word ^= _shifted(word, shift) & mask
     return word
 
 
 def word_of(number: int) -> int:
-    """Return the word of the state that a number was made of."""
+    """Return the word of the state that gave a number."""
     for shift, mask in reversed(_STEPS):
         word = number
-        # Each round has `shift` more bits right.
+        # Each round recovers `shift` more bits.
         for _ in range(64 // abs(shift) + 1):
             word = number ^ _shifted(word, shift) & mask
         number = word
@@ -91,7 +91,7 @@ def _shifted(word: int, shift: int) -> int:
 
 
 def _begins(place: int) -> list[tuple[int, int]]:
-    """Return where a state may begin of which words up to the index have been found, each with that index."""
+    """Return the possible addresses of a state whose last used words are at `place`, each with its index."""
     areas = _areas()
     found = [(place - 8 * (index - _PATTERN), index) for index in range(_PATTERN, _WORDS)]
     readable = [one for one in found if any(start <= one[0] + 8 * _WORDS < end for start, end in areas)]
@@ -104,7 +104,7 @@ def _index(address: int) -> int:
     return ctypes.c_uint64.from_address(address + 8 * _WORDS).value
 
 
-def _foretell(address: int) -> int:
+def _predict(address: int) -> int:
     import ctypes
 
     words = (ctypes.c_uint64 * (_WORDS + 1)).from_address(address)
@@ -112,7 +112,7 @@ def _foretell(address: int) -> int:
 
 
 def _search(pattern: bytes) -> Iterator[int]:
-    """Yield where a pattern is in the memory that allocators have."""
+    """Yield the addresses of a pattern in anonymous memory and the heap."""
     memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:
         for start, end in _areas():
@@ -126,7 +126,7 @@ def _search(pattern: bytes) -> Iterator[int]:
 
 
 def _areas() -> list[tuple[int, int]]:
-    """Return the private areas of memory without a file that can be written, [heap] first."""
+    """Return the private, writable, anonymous areas of memory, [heap] first."""
     found: list[tuple[int, int]] = []
     for mapped in mapped_ranges():
         if mapped.permissions == "rw-p" and mapped.path in {"", "[heap]"}:
