@@ -1,1 +1,1 @@
-"""The kernel: what it tells of processes, and what it is asked by C."""
+"""The kernel: reading /proc and /sys, and calling the package's C code."""

@@ -64,7 +64,7 @@ NAMES = (
 """By number, include/uapi/linux/capability.h."""
 
 YAMA_DESCENDANTS = 1
-"""A process may trace its descendants, and who names it with PR_SET_PTRACER."""
+"""A process may trace its descendants, and processes that name it with PR_SET_PTRACER."""
 YAMA_PRIVILEGED = 2
 """Only with CAP_SYS_PTRACE."""
 _PR_SET_PTRACER = 0x59616D61  # include/uapi/linux/prctl.h
@@ -72,18 +72,18 @@ _ANY = -1
 
 
 class Capabilities(NamedTuple):
-    """What the kernel lets a process do: its capability sets as bit masks, and what limits an exec."""
+    """The capability sets of a process as bit masks, and what restricts an exec."""
 
     effective: int
     permitted: int
     bounding: int
     no_new_privs: bool = False
-    """Whether file capabilities and set-user-id bits are switched off for what it executes."""
+    """Whether an exec ignores file capabilities and set-user-id bits."""
     seccomp_filters: int = 0
-    """How many seccomp filters it is under."""
+    """The number of its seccomp filters."""
 
     def has(self, number: int) -> bool:
-        """Return whether a capability is in effect."""
+        """Return whether a capability is effective."""
         return bool(self.effective >> number & 1)
 
 
@@ -100,17 +100,16 @@ def capabilities() -> Capabilities:
 
 
 def all_capabilities() -> int:
-    """Return the mask of all capabilities that this kernel knows, or that are known here where /proc/sys is hidden."""
+    """Return the mask of all capabilities of this kernel; those in `NAMES` if /proc/sys is hidden."""
     last = read_small("/proc/sys/kernel/cap_last_cap")
     return (1 << (len(NAMES) if last is None else int(last) + 1)) - 1
 
 
 def bounding_is_reduced() -> bool:
     """
-    Return whether the capability bounding set lacks something this kernel knows.
+    Return whether the capability bounding set lacks a capability of this kernel.
 
-    Such a set is in the image, and a restore must reduce it again, which needs CAP_SETPCAP
-    (`restore_creds` in CRIU's pie/restorer.c).
+    A restore must reduce the set again, which needs CAP_SETPCAP (`restore_creds` in CRIU's pie/restorer.c).
     """
     full = all_capabilities()
     return capabilities().bounding & full != full
@@ -134,11 +133,11 @@ def has_file_capability(criu: str) -> bool:
 
 def needed(*, reduced: bool, dump: bool) -> int:
     """
-    Return the capabilities that criu needs where it has no others, as a bit mask.
+    Return the least capabilities that criu can work with, as a bit mask.
 
     Args:
-        reduced: Whether the program's bounding set is reduced: a restore has to reduce it again.
-        dump: Whether a dump is part of what is done.
+        reduced: Whether a restore has to reduce the bounding set.
+        dump: Whether criu is to dump, not only to restore.
     """
     mask = 1 << CAP_CHECKPOINT_RESTORE
     if reduced:
@@ -149,16 +148,16 @@ def needed(*, reduced: bool, dump: bool) -> int:
 
 
 def yama() -> int:
-    """Return the restrictions on ptrace (Documentation/admin-guide/LSM/Yama.rst); 0 where there is no Yama."""
+    """Return Yama's ptrace_scope (Documentation/admin-guide/LSM/Yama.rst); 0 without Yama."""
     return int(read_small("/proc/sys/kernel/yama/ptrace_scope") or 0)
 
 
 @contextlib.contextmanager
 def traceable() -> Iterator[None]:
     """
-    Let a criu that is not an ancestor trace this process, where Yama restricts that to ancestors.
+    Let a criu that is not an ancestor trace this process while Yama allows only ancestors.
 
-    Only processes of the same user may then, as they may where there is no Yama.
+    Any process of the same user may then trace it, as without Yama.
     """
     if yama() != YAMA_DESCENDANTS:
         yield
@@ -174,5 +173,5 @@ def traceable() -> Iterator[None]:
 
 
 def names(mask: int) -> str:
-    """Name the capabilities of a mask as setcap(8) takes them, joined by commas."""
+    """Return the names of the capabilities in a mask, joined by commas as for setcap(8)."""
     return ",".join(NAMES[number] if number < len(NAMES) else f"{number}" for number in range(64) if mask >> number & 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def read_small(path: str) -> bytes | None:
-    """Return what a small file holds, without the space around it; None where it is hidden."""
+    """Return the stripped content of a small file; None if it cannot be read."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read().strip()
@@ -14,13 +14,13 @@ def read_small(path: str) -> bytes | None:
 
 def status(pid: int | str = "self") -> dict[str, str]:
     """
-    Return /proc/PID/status by name.
+    Return the fields of /proc/PID/status by name.
 
     Args:
         pid: The process.
 
     Raises:
-        OSError: There is no such process, or it may not be looked at.
+        OSError: The process does not exist, or must not be inspected.
     """
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
         return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
@@ -28,13 +28,13 @@ def status(pid: int | str = "self") -> dict[str, str]:
 
 def stat(pid: int | str = "self") -> list[str]:
     """
-    Return the fields of /proc/PID/stat behind the name of the program: the state comes first (fs/proc/array.c).
+    Return the fields of /proc/PID/stat after the program's name, the state first (fs/proc/array.c).
 
     Args:
         pid: The process.
 
     Raises:
-        OSError: There is no such process, or it may not be looked at.
+        OSError: The process does not exist, or must not be inspected.
     """
     with open(f"/proc/{pid}/stat", "rb") as file:
         return file.read().rpartition(b")")[2].decode("ascii").split()
@@ -42,14 +42,14 @@ def stat(pid: int | str = "self") -> list[str]:
 
 def fdinfo(fd: int | str, pid: int | str = "self") -> list[list[str]]:
     """
-    Return the lines of what the kernel tells of a descriptor, each as its words; the first word ends with a colon.
+    Return the lines of /proc/PID/fdinfo/FD, split into words; the first word of each is the name with its colon.
 
     Args:
         fd: The descriptor.
         pid: The process that has it open.
 
     Raises:
-        OSError: There is no such descriptor, or it may not be looked at.
+        OSError: The descriptor does not exist, or must not be inspected.
     """
     with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii", errors="replace") as file:
         return [words for words in map(str.split, file) if words]

@@ -1,4 +1,4 @@
-"""What processes have mapped, as the kernel lists it."""
+"""The memory map of a process, from /proc/PID/maps."""
 
 from __future__ import annotations
 
@@ -20,26 +20,23 @@ class MappedRange(NamedTuple):
     """Major and minor number in hexadecimal, as in mountinfo; "00:00" without a file."""
     inode: int
     path: str
-    """Of a file, with " (deleted)" after it where it is; a name in brackets, or nothing."""
+    """The file's path, followed by " (deleted)" if it is; a name in brackets; or empty."""
 
     @property
     def size(self) -> int:
-        """Return its length in bytes."""
+        """Return the length in bytes."""
         return self.end - self.start
 
 
 def mapped_ranges(pid: int | str = "self") -> Iterator[MappedRange]:
     """
-    List what a process has mapped.
+    Yield the mapped ranges of a process, by address; those mapped meanwhile may be missing.
 
     Args:
         pid: The process.
 
-    Yields:
-        Its ranges, in order of addresses. What is mapped meanwhile may be missing.
-
     Raises:
-        OSError: The process is gone, or its memory is not for us to see.
+        OSError: The process is gone, or must not be inspected.
     """
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:

@@ -1,4 +1,4 @@
-"""What is mounted where a process is, from /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5)."""
+"""The mounts that a process sees, from /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 class Mount(NamedTuple):
-    """One mount of a mount namespace."""
+    """A mount in a mount namespace."""
 
     number: int
     """The kernel's id of the mount, as `mnt_id` in fdinfo."""
     device: str
     """Major and minor number in hexadecimal, as in /proc/PID/maps (show_map_vma, fs/proc/task_mmu.c)."""
     root: str
-    """What of the file system is mounted."""
+    """The mounted directory within the file system."""
     point: str
-    """Where it is mounted."""
+    """The mount point."""
     options: frozenset[str]
-    """Those of the mount."""
+    """Options of the mount."""
     kind: str
     """The type of the file system."""
     super_options: frozenset[str]
-    """Those of the file system."""
+    """Options of the file system."""
 
 
 def mounts(pid: int | str = "self") -> Iterator[Mount]:
@@ -40,7 +40,7 @@ def mounts(pid: int | str = "self") -> Iterator[Mount]:
         pid: The process.
 
     Raises:
-        OSError: There is no such process, or it may not be looked at.
+        OSError: The process does not exist, or must not be inspected.
     """
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
@@ -69,22 +69,22 @@ def known_mounts(kind: str | None = None) -> frozenset[int]:
     Return the ids of the mounts in this mount namespace.
 
     Args:
-        kind: Only those of this type; None for all.
+        kind: The file system type; None for all.
     """
     return frozenset(mount.number for mount in mounts() if kind is None or mount.kind == kind)
 
 
 def mount_of(fd: int | str, pid: int | str = "self") -> int:
-    """Return the id of the mount that a file was opened on."""
+    """Return the id of the mount on which a descriptor's file was opened."""
     return next(int(words[1]) for words in fdinfo(fd, pid) if words[0] == "mnt_id:")
 
 
 def mounts_of(pid: int) -> frozenset[tuple[str, str, str, frozenset[str]]] | None:
     """
-    Return what a process sees mounted: device, root, place and options of each mount but those of /proc, its own.
+    Return the mounts that a process sees, except /proc and what is below it: it is each process's own.
 
     Returns:
-        None where that cannot be told.
+        Device, root, mount point and options of each; None if the process cannot be inspected.
     """
     try:
         seen = [(mount.device, mount.root, mount.point, mount.options) for mount in mounts(pid)]
@@ -95,21 +95,21 @@ def mounts_of(pid: int) -> frozenset[tuple[str, str, str, frozenset[str]]] | Non
 
 class Watch:
     """
-    Changes of the mounts of this process.
+    Detects changes of the mounts that this process sees.
 
     Thread safety: none.
     """
 
     def __init__(self) -> None:
-        """Begin to watch."""
+        """Start watching."""
         self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self._poller = select.poll()
         self._poller.register(self._file, select.POLLPRI)
 
     def have_changed(self) -> bool:
-        """Return whether they are others than at the last call (mounts_poll in fs/proc_namespace.c)."""
+        """Return whether mounts have changed since the last call (mounts_poll in fs/proc_namespace.c)."""
         return bool(self._poller.poll(0))
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         os.close(self._file)

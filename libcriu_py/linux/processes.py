@@ -1,4 +1,4 @@
-"""The tree of processes below this one, which is dumped with it."""
+"""The process tree below this process, which is dumped with it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PATIENCE = 5.0
-"""Seconds that a task may stay stopped by its tracer, who may be a debugger."""
+"""Seconds to wait for a task stopped by its tracer, which may be a debugger."""
 
 
 def processes() -> list[int]:
-    """Return this process and all its descendants, parents first."""
+    """Return the pids of this process and all its descendants, parents first."""
     found = [os.getpid()]
-    for pid in found:  # grows meanwhile
+    for pid in found:  # grows in the loop
         found.extend(_children(pid))
     return found
 
 
 def _threads(pid: int) -> list[int]:
-    """Return the thread ids of a process, its own pid among them."""
+    """Return the thread ids of a process, including its pid."""
     try:
         return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except FileNotFoundError:
@@ -48,18 +48,17 @@ def _children(pid: int) -> list[int]:
 
 
 def other_tasks() -> list[int]:
-    """Return the ids of all threads of this process and its descendants but the calling one."""
+    """Return the ids of all threads of this process and its descendants, except the calling one."""
     tasks = {task for pid in processes() for task in _threads(pid)}
     return sorted(tasks - {threading.get_native_id()})
 
 
 def await_release(tasks: Sequence[int]) -> None:
     """
-    Wait, in a restored copy, until criu has let go of these tasks too.
+    Wait, in a restored copy, until criu has detached from these tasks too.
 
-    It does so one after the other; where a task has ended before its turn, criu takes the restore for a failure and
-    kills what it restored (`finalize_restore_detach` in criu/cr-restore.c). So the program must not get to end one, or
-    itself.
+    criu detaches from one after the other. If a task ends before its turn, criu considers the restore failed and kills
+    what it restored (`finalize_restore_detach` in criu/cr-restore.c). So the program must not run before, and end one.
     """
     deadline = time.monotonic() + _PATIENCE
     for task in tasks:
@@ -68,7 +67,7 @@ def await_release(tasks: Sequence[int]) -> None:
 
 
 def _is_held(task: int) -> bool:
-    """Return whether a tracer has stopped a task, a thread or a process."""
+    """Return whether a tracer has stopped a thread."""
     try:
         file = os.open(f"/proc/{task}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -84,10 +83,10 @@ def _is_held(task: int) -> bool:
 
 def end_with_descendants() -> NoReturn:
     """
-    End this process with status 0, and all its descendants, whose copies are in an image.
+    Kill all descendants and exit with status 0: they are in the image.
 
-    A thread of ours, as that of a `multiprocessing.Pool`, would start new children in place of killed ones. So no
-    other Python thread gets to run any more: os.kill() and os._exit() keep the interpreter's lock.
+    A thread, such as that of a `multiprocessing.Pool`, would replace killed children. So no other Python thread may
+    run: os.kill() and os._exit() keep the GIL.
     """
     descendants = processes()[1:]
     sys.setswitchinterval(3600)
@@ -99,11 +98,11 @@ def end_with_descendants() -> NoReturn:
 
 def leave_foreign_session() -> None:
     """
-    Make a session of this process's own where its session began outside of its pid namespace.
+    Start a new session if that of this process began outside its pid namespace.
 
-    So it is for what ``nsenter`` or ``unshare --pid`` starts, and for all that an init which makes no session
-    starts. criu dumps no such process (`dump_one_task` in criu/cr-dump.c). There is no way back, and nothing is lost:
-    the session has no number here. Its terminal, if it has one, stays usable, without signals from its keys.
+    This is so for processes that ``nsenter`` or ``unshare --pid`` starts, and below an init that starts no session.
+    criu does not dump such a process (`dump_one_task` in criu/cr-dump.c). This cannot be undone, but loses nothing: the
+    old session has no id here. A terminal stays usable, but its keys send no signals any more.
     """
     if os.getsid(0) == 0:
         this_process.lead_session()
@@ -111,13 +110,13 @@ def leave_foreign_session() -> None:
 
 def leave_group() -> bool:
     """
-    Leave the process group that this process leads, where nobody else of its tree is in it.
+    Leave the process group that this process leads, unless descendants are in it.
 
-    The leader of a group is restored as one, outside the foreground group of the restoring side's
-    terminal; a member joins that group (`shell_job`, prepare_pstree_ids in criu/pstree.c).
+    criu restores a group leader outside the foreground process group of the restoring side's terminal, but has a member
+    join that group (`shell_job`, prepare_pstree_ids in criu/pstree.c).
 
     Returns:
-        Whether it was left; `os.setpgid(0, 0)` is the way back.
+        Whether it left; `os.setpgid(0, 0)` undoes that.
     """
     if os.getpgrp() != os.getpid() or os.getsid(0) == os.getpid() or processes()[1:]:
         return False

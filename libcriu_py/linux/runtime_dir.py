@@ -1,9 +1,9 @@
 """
-Private directories on a tmpfs: criu's cache of kernel features, and the logs of restores under way.
+Private directories on a tmpfs, for criu's cache of kernel features and the logs of running restores.
 
-CRIU keeps its cache (`criu.kdat`) in XDG_RUNTIME_DIR in unprivileged mode, and only on a tmpfs
-(`kerndat_save_cache` in criu/kerndat.c). Without it each restore probes the kernel anew, 8 to 20 ms. The
-cache is tied to one build of criu, so each build has a directory of its own.
+In unprivileged mode CRIU keeps its cache (`criu.kdat`) in XDG_RUNTIME_DIR, and only on a tmpfs (`kerndat_save_cache` in
+criu/kerndat.c). Without the cache each restore probes the kernel, 8 to 20 ms. It fits one build of criu, so each build
+has its own directory.
 """
 
 from __future__ import annotations
@@ -20,27 +20,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-_TMPFS = "/dev/shm"  # noqa: S108 - the name below it is verified to be ours
+_TMPFS = "/dev/shm"  # noqa: S108 - what is below it is checked to be ours
 _STALE = 3600  # seconds; a restore takes less than one
 _FAULT = b"130"
 """
-FI_NO_BREAKPOINTS of criu/include/fault-injection.h: criu stops tasks at system calls, not at hardware breakpoints.
+FI_NO_BREAKPOINTS of criu/include/fault-injection.h makes criu stop tasks at system calls, not hardware breakpoints.
 
-A hardware breakpoint is a perf event. The first one on a machine that had none for a second makes the kernel wait for
-an RCU grace period (`account_event` in kernel/events/core.c): 15 ms, more than all the rest of a small restore takes.
+A hardware breakpoint is a perf event. If the machine had none for a second, the first makes the kernel wait for an RCU
+grace period (`account_event` in kernel/events/core.c): 15 ms, more than the rest of a small restore.
 """
 _PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def private_directory() -> str:
     """
-    Return this user's directory on a tmpfs, making it where it is missing.
-
-    Returns:
-        Its path.
+    Return the path of this user's directory on a tmpfs; make it if it is missing.
 
     Raises:
-        CriuError: Somebody else has put something in its place.
+        CriuError: The path exists and is not a private directory of this user.
     """
     base = _TMPFS if os.path.isdir(_TMPFS) else os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108
     return _own_directory(os.path.join(base, f"libcriu_py-{os.geteuid()}"))
@@ -62,7 +59,7 @@ def _own_directory(path: str) -> str:
 
 def criu_environment(criu: str) -> Mapping[bytes, bytes]:
     """
-    Return the environment for a criu program: its cache directory, a PATH and `_FAULT`, nothing of the caller's.
+    Return the environment for a criu program: its cache directory, a PATH and `_FAULT`; nothing from the caller's.
 
     Args:
         criu: The program's path.
@@ -70,18 +67,17 @@ def criu_environment(criu: str) -> Mapping[bytes, bytes]:
     status = os.stat(criu)
     build = f"kdat-{status.st_dev:x}-{status.st_ino:x}-{status.st_mtime_ns:x}"
     if capabilities().seccomp_filters:
-        build += "-filtered"  # what criu finds out about the kernel is what a filter lets through
+        build += "-filtered"  # under a filter criu finds other kernel features
     cache = _own_directory(os.path.join(private_directory(), build))
     return {b"XDG_RUNTIME_DIR": os.fsencode(cache), b"PATH": _PATH, b"CRIU_FAULT": _FAULT}
 
 
 def dump_environment(criu: str) -> Mapping[bytes, bytes]:
     """
-    Return the environment for a criu program that dumps.
+    Return the environment for a criu program that dumps: it leaves build-ids out of the images.
 
-    Its images have no build-ids of the files that are mapped. A restore compares them where they are there, and for
-    that maps each file of the program's libraries, 25 us apiece (`validate_with_build_id` in criu/files-reg.c). The
-    manifest has these files with size and time, which are compared before criu is started.
+    To compare build-ids, a restore maps each library, 25 us apiece (`validate_with_build_id` in criu/files-reg.c). The
+    launch record has size and mtime of these files instead, which are compared before criu starts.
 
     Args:
         criu: The program's path.
@@ -97,18 +93,18 @@ def dump_environment(criu: str) -> Mapping[bytes, bytes]:
 
 
 def sweep() -> None:
-    """Remove the work directories of restores whose process was killed before it could, an hour ago or more."""
+    """Remove work directories that killed restores left behind an hour ago or earlier."""
     base = private_directory()
     for name in os.listdir(base):
         path = os.path.join(base, name)
-        # Its pid would tell nothing: a container may share the tmpfs but not the pids.
+        # A pid in the name would not help: a container may share the tmpfs but not the pids.
         if not name.startswith("work-"):
             continue
         try:
             if os.stat(path).st_mtime < time.time() - _STALE:
                 _remove(path)
         except FileNotFoundError:
-            continue  # its restore is over, or another sweep was faster
+            continue  # its restore has ended, or another sweep was faster
 
 
 def _remove(directory: str) -> None:

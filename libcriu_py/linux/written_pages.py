@@ -1,4 +1,4 @@
-"""The pages of private file mappings that another process writes to, by tracing its end (csrc/copy/observe.c)."""
+"""Recording which pages of private file mappings another process writes to (csrc/copy/observe.c)."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _INTERVAL = 0.002
-"""Seconds between two looks at a process's pages: memory may be given back before the end."""
+"""Seconds between two reads of the pagemap: a process may free memory before its end."""
 
 
 def observe(pid: int) -> None:
     """
-    Begin to trace a process, which stops before its memory goes.
+    Start tracing a process, so that it stops before its memory is freed.
 
     Args:
         pid: The process.
 
     Raises:
-        OSError: It may not be traced.
+        OSError: Tracing is not permitted.
     """
     _check(lib.lcp_observe(pid))
 
 
 def note_until_end(pid: int, written: Mapping[tuple[int, int], bytearray]) -> None:
     """
-    Note what a traced process writes to, until its end.
+    Record the pages that a traced process writes to, until it ends.
 
     Args:
         pid: The process.
-        written: A byte for each page of the areas that are of interest, by their bounds, which is set to 1.
+        written: By start and end of an area: a byte for each page, set to 1 when it is written to.
 
     Raises:
-        OSError: It cannot be observed any more.
+        OSError: The process cannot be observed any more.
     """
     page = os.sysconf("SC_PAGE_SIZE")
     pagemap = _check(lib.lcp_open_pagemap(pid))

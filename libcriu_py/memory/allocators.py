@@ -1,8 +1,8 @@
 """
-Finding allocators, beside glibc's and CPython's, among the files that the processes of a dump had mapped.
+Finding allocators other than glibc's and CPython's in the files that the processes of a dump had mapped.
 
-Many packages bring one along, linked into their extension modules, often without a symbol to be seen. What each
-of them cannot do without is the texts of its messages and settings.
+Many packages link one into their extension modules, often without visible symbols. But each allocator has the texts of
+its messages and settings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TEXTS = {
     "the allocator of a Java virtual machine": (b"JNI_CreateJavaVM",),
 }
 _OWN_HEAP = {"tcmalloc", "unknown"}
-"""Those that take memory by sbrk(2), where glibc's heap is (gperftools, src/system-alloc.cc)."""
+"""Allocators that use sbrk(2), as glibc's heap does (gperftools, src/system-alloc.cc)."""
 
 _MM_ENV_START, _MM_ENV_END = 10, 11  # CRIU's images/mm.proto
 _SECTIONS = (b".rodata", b".dynstr", b".data", b".go.buildinfo", b".lrodata")
@@ -40,7 +40,7 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 
 
 class Allocator(NamedTuple):
-    """An allocator, and the file that it is in."""
+    """An allocator, and the file that contains it."""
 
     name: str
     path: str
@@ -48,14 +48,14 @@ class Allocator(NamedTuple):
 
 def found(files: Mapping[int, libraries.File], memories: Sequence[Memory]) -> list[Allocator]:
     """
-    Look for allocators.
+    Find the allocators in the executed files of a dump.
 
     Args:
-        files: The regular files of a dump.
-        memories: Of its processes.
+        files: The regular files of the dump, by id.
+        memories: The memories of its processes.
 
     Returns:
-        What was found; one called "unknown" for a file that cannot be read any more.
+        The allocators; one named "unknown" for each file that cannot be read any more.
     """
     programs: dict[str, bool] = {}
     for memory in memories:
@@ -72,12 +72,12 @@ def found(files: Mapping[int, libraries.File], memories: Sequence[Memory]) -> li
 
 
 def owns_heap(allocators: Sequence[Allocator]) -> bool:
-    """Return whether one of them may have memory in [heap]."""
+    """Return whether an allocator may use [heap]."""
     return any(allocator.name in _OWN_HEAP for allocator in allocators)
 
 
 def describe(allocators: Sequence[Allocator]) -> str:
-    """Name them, for people."""
+    """Return the names of allocators and their files, for a message."""
     names = [f"{one.name} ({os.path.basename(one.path)})" for one in allocators]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
@@ -85,9 +85,9 @@ def describe(allocators: Sequence[Allocator]) -> str:
 
 def _is_python(path: str) -> bool:
     """
-    Return whether a file is a CPython whose built-in mimalloc is for small objects only if asked for.
+    Return whether a file is a CPython that uses its built-in mimalloc only on request.
 
-    Free-threaded ones (python3.13t) use it always.
+    Free-threaded builds (python3.13t) always use it.
     """
     name = os.path.basename(path)
     return name.startswith(("python3", "libpython3")) and not name.split(".so")[0].endswith("t")
@@ -118,7 +118,7 @@ def _in_file(path: str) -> Iterator[str]:
 
 
 def _constants(data: mmap.mmap) -> Iterator[tuple[int, int]]:
-    """Yield the parts of an ELF file that have its texts; all of it where that cannot be told."""
+    """Yield the ranges of an ELF file that hold texts; the whole file if its sections cannot be read."""
     whole = (0, len(data))
     if len(data) < _ELF64.size or data[:5] != b"\x7fELF\x02":
         yield whole

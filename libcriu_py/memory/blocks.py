@@ -1,9 +1,9 @@
 """
-Writing files whose pages are mapped, such that the page cache holds them in large folios.
+Writing files in large blocks, so that the page cache holds them in large folios.
 
-Linux makes folios as large as the write that they are for, up to 2 MB, where the file system can (XFS, btrfs, and ext4
-from 6.16 on: mm/filemap.c, fgf_set_order). A fault near them then maps its 16 pages in one step instead of looking each
-of them up. What is copied between files by the kernel arrives in the pieces of a pipe and gets folios of 4 to 32 kB.
+Linux makes folios as large as the write that fills them, up to 2 MB, if the file system supports that (XFS, btrfs, and
+ext4 since 6.16: mm/filemap.c, fgf_set_order). A fault then maps its 16 surrounding pages in one step instead of looking
+each up. Data that the kernel copies between files goes through a pipe and gets folios of 4 to 32 kB.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import os
 from libcriu_py.memory.memory import PAGE
 
 BLOCK = 2 << 20
-"""Bytes that are written at a time, aligned: of the largest folio."""
+"""Bytes of an aligned write: the size of the largest folio."""
 _HOLE = 64 * PAGE
-"""Bytes in a row that are not written, although what is before and after them is: holes stay holes."""
+"""Bytes of a gap in the data that stays a hole; shorter gaps are filled with zeros."""
 
 
 class BlockWriter:
-    """Collects what goes into a file, in order of offsets, and writes it in aligned blocks."""
+    """Collects data for a file, by ascending offset, and writes it in aligned blocks."""
 
     def __init__(self, fd: int) -> None:
         """
-        Begin with nothing.
+        Start without data.
 
         Args:
-            fd: Of the file, which must stay open; what is not written stays what it is, zeros in a new file.
+            fd: A descriptor of the file, which must stay open. Gaps keep their content: zeros in a new file.
         """
         self._fd = fd
         self._block = memoryview(bytearray(BLOCK))
@@ -35,16 +35,16 @@ class BlockWriter:
 
     def copy(self, source: int, source_offset: int, offset: int, size: int) -> None:
         """
-        Take bytes from another file.
+        Copy data from another file.
 
         Args:
-            source: That file.
-            source_offset: Where in it.
-            offset: Where they go, not before the end of what was taken earlier.
-            size: How many.
+            source: A descriptor of the other file.
+            source_offset: The offset there, in bytes.
+            offset: The offset here, not before the end of earlier data.
+            size: How much, in bytes.
 
         Raises:
-            OSError: The source ends before that, or the file cannot be written.
+            OSError: The source is too short, or the file cannot be written.
         """
         while size:
             if offset >= self._base + BLOCK or offset - (self._base + self._end) > _HOLE:
@@ -64,7 +64,7 @@ class BlockWriter:
 
     def flush(self) -> None:
         """
-        Write what has been collected.
+        Write the collected data.
 
         Raises:
             OSError: The file cannot be written.

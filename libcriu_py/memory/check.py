@@ -1,8 +1,8 @@
 """
-Checking that rewritten images describe the same memory as those that criu wrote, byte for byte.
+Proving that rewritten images describe the same memory as criu's, byte for byte.
 
-This reads both sets from disk and knows nothing of the plan: what it takes for equal is derived from the
-images alone. It runs before any rewritten snapshot is published.
+The check reads both sets of images from disk and knows nothing of the plan. It runs before a rewritten snapshot is
+published.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ _MAY_CHANGE = {START, END, PGOFF, SHMID, FLAGS, STATUS, FD, MADV, FDFLAGS}
 
 
 class Checked(NamedTuple):
-    """What was compared."""
+    """How much was compared."""
 
     processes: int
     mapped: int
-    """Bytes of memory, over all processes."""
+    """Bytes of mapped memory, over all processes."""
     copied: int
+    """Bytes of copied memory, over all processes."""
 
 
 def same_memory(original: str, rewritten: str, memory_file: str, key: str) -> Checked:
@@ -68,16 +69,16 @@ def same_memory(original: str, rewritten: str, memory_file: str, key: str) -> Ch
     Compare two directories of images.
 
     Args:
-        original: As criu wrote it.
-        rewritten: The other one.
-        memory_file: Path of `memory.img`.
-        key: Its name in the images.
+        original: The directory that criu wrote.
+        rewritten: The directory of the rewritten images.
+        memory_file: The path of `memory.img`.
+        key: Its path in the images, without the leading slash.
 
     Returns:
         How much was compared.
 
     Raises:
-        ImageError: They differ in anything but where the content of private memory lies.
+        ImageError: They differ in more than where the content of private memory is stored.
     """
     pids = processes(original)
     _require(pids == processes(rewritten), "the processes differ")
@@ -110,7 +111,7 @@ def _require(truth: object, difference: str) -> None:
 
 
 def ids_of(files: list[Message], key: str) -> set[int]:
-    """Return the numbers of the entries for a file in the messages of a files image."""
+    """Return the ids of a file in the messages of a files image."""
     found = set()
     for message in files:
         for data in message.all_bytes(3):
@@ -120,7 +121,7 @@ def ids_of(files: list[Message], key: str) -> set[int]:
 
 
 def compare_rest(original: str, rewritten: str, changed: set[str]) -> None:
-    """Compare two directories but for some of their files."""
+    """Compare the files of two directories, except those in `changed`."""
     names = set(os.listdir(original))
     _require(names == set(os.listdir(rewritten)), "there are other files")
     for name in names - changed:
@@ -129,7 +130,7 @@ def compare_rest(original: str, rewritten: str, changed: set[str]) -> None:
 
 
 def _compare_files(original: str, rewritten: str, key: str, size: int) -> set[int]:
-    """Compare the files images; returns the numbers of the entries for `memory.img`."""
+    """Compare the files images; return the ids of `memory.img`."""
     before = framing.read(os.path.join(original, FILES_NAME), "files")
     after = framing.read(os.path.join(rewritten, FILES_NAME), "files")
     old, new = after[: len(before)], after[len(before) :]
@@ -148,15 +149,15 @@ def _compare_files(original: str, rewritten: str, key: str, size: int) -> set[in
 
 
 class _Source(NamedTuple):
-    """A file of which an area was a mapping."""
+    """The file that an area mapped."""
 
     fd: int
     shift: int
-    """From an address to its place in the file."""
+    """What to add to an address to get its offset in the file."""
 
 
 class _Comparison:
-    """The comparison of one process's memory before and after."""
+    """Compares the memory of one process before and after."""
 
     def __init__(
         self, before: Memory, after: Memory, fd: int, ids: set[int], files: Mapping[int, libraries.File]
@@ -169,7 +170,7 @@ class _Comparison:
         self.files = files
 
     def run(self) -> tuple[int, int]:
-        """Compare; returns the sizes of what is mapped and of what a restore copies."""
+        """Compare; return how many bytes are mapped, and how many a restore copies."""
         plain = self.before.mm.copy(), self.after.mm.copy()
         for mm in plain:
             mm.replace_all(MM_VMAS, [])
@@ -190,16 +191,16 @@ class _Comparison:
 
     def _parts(self) -> Iterator[tuple[Area, Area, int, int]]:
         """
-        Go through all memory: area before, area after, and the range of addresses that they have in common.
+        Yield for all memory: the area before, the area after, and the range of addresses that they share.
 
-        Both sets have the same addresses. An area may have become several, and several that follow each other without
-        a gap may have become one mapping of `memory.img`, unless one of them is the heap, which brk(2) moves.
+        Both sets cover the same addresses. An area may have become several; and adjacent ones may have become one
+        mapping of `memory.img`, except the heap, which brk(2) moves.
         """
         rest = iter(self.after.areas)
         piece: Area | None = None
         at = 0
         for area in self.before.areas:
-            # A mapping that began before this area may go on in it.
+            # A mapping may span this area and the one before.
             _require(piece is None or area.start == at, "areas differ")
             at = area.start
             while at < area.end:
@@ -219,19 +220,19 @@ class _Comparison:
         _require(piece is None and next(rest, None) is None, "there are more areas")
 
     def _compare_runs(self) -> None:
-        """See that the pagemap says of its pages what it said, but where they begin and how many they are."""
+        """Check that the pagemap entries differ only in where pages start and how many they are."""
         _require(self.before.head.fields == self.after.head.fields, "the pagemap differs")
         for run in self.after.runs:
             origins = list(self.before.runs_within(run.start, run.end))
             if not origins:
-                # Zeros that another process, of whose mapping this is, has not.
+                # Zeros in a mapping shared with another process, which has other content there.
                 _require(run.message.number(PE_FLAGS) == PE_PRESENT, "pages have appeared")
                 continue
             _require(len(origins) == 1 and origins[0].start <= run.start <= run.end <= origins[0].end, "pages differ")
             _require(_but(run.message, _COUNTS) == _but(origins[0].message, _COUNTS), "the pagemap differs")
 
     def _outside(self) -> int:
-        """Count the stored bytes of the rewritten images that no area has."""
+        """Return how many stored bytes of the rewritten images are outside all areas."""
         stored = sum(run.end - run.start for run in self.after.runs)
         inside = sum(
             high - low for area in self.after.areas for low, high, _ in self.after.pieces(area.start, area.end)
@@ -239,11 +240,11 @@ class _Comparison:
         return stored - inside
 
     def _compare_mapped(self, area: Area, piece: Area, start: int, end: int) -> None:
-        """Compare the part of an area from one address to another, which is a part of a mapping now, or all of it."""
+        """Compare a part of an area with the mapping that replaces it."""
         self._compare_kind(area, piece)
         first = piece.message.number(PGOFF)
         _require(first % PAGE == 0 and first + piece.end - piece.start <= self.size, "a mapping ends after its file")
-        offset = first - piece.start  # from an address to its place in the file
+        offset = first - piece.start  # add to an address to get its offset in the file
         at = start
         with self._library(area, start, end) as library:
             for low, high, place in self.before.pieces(start, end):
@@ -257,7 +258,7 @@ class _Comparison:
 
     @contextlib.contextmanager
     def _library(self, area: Area, start: int, end: int) -> Iterator[_Source | None]:
-        """Have the file open from which a part of an area has what is not stored; None where that is zeros."""
+        """Open the file that has the pages of an area that are not stored; yield None if those are zeros."""
         stored = sum(high - low for low, high, _ in self.before.pieces(start, end))
         if not area.status & FILE_PRIVATE or stored == end - start:
             yield None
@@ -275,14 +276,14 @@ class _Comparison:
             yield source
 
     def _compare_content(self, start: int, end: int, offset: int, library: _Source | None) -> None:
-        """Compare a part of a mapping, also where nothing is stored, or where pages go before the mapping."""
+        """Compare a part of a mapping, including pages that are not stored or that override the mapping."""
         for at in range(start, end, _BLOCK):
             size = min(_BLOCK, end - at)
             if self._original_content(at, size, library) != self._mapped_content(at, size, offset + at - start):
                 self._differ(at)
 
     def _original_content(self, at: int, size: int, library: _Source | None) -> bytes:
-        """Return what a restore of the original would have at an address: stored pages, a library's, or zeros."""
+        """Return the original content at an address: stored pages, those of a library, or zeros."""
         if library is None:
             return self.before.read(at, size)
         return _with_stored(os.pread(library.fd, size, at + library.shift).ljust(size, b"\0"), self.before, at)
@@ -291,12 +292,12 @@ class _Comparison:
         _require(False, f"the memory of process {self.before.pid} from {at:#x} on differs")
 
     def _mapped_content(self, at: int, size: int, offset: int) -> bytes:
-        """Return what a restore would have at an address: pages of the pages file go before the mapping."""
+        """Return the new content at an address: stored pages override those of the mapping."""
         return _with_stored(os.pread(self.fd, size, offset), self.after, at)
 
     @staticmethod
     def _compare_kind(area: Area, piece: Area) -> None:
-        """See that a mapping is the same area in all but where its content comes from."""
+        """Check that a mapping differs from its area only in where the content comes from."""
         _require(_but(area.message, _MAY_CHANGE) == _but(piece.message, _MAY_CHANGE), "an area has changed")
         anonymous = area.flags & MAP_ANONYMOUS
         _require(piece.flags == area.flags & ~MAP_ANONYMOUS, "the flags of an area have changed")
@@ -308,7 +309,7 @@ class _Comparison:
         _require(not area.madvice & ~_HUGEPAGE and not piece.madvice, "advice on an area would be lost")
 
     def _compare_copied(self, area: Area, piece: Area) -> None:
-        """See that a part of an area is what it was."""
+        """Check that a part of an area is unchanged."""
         _require(_shifted(area, piece.start, piece.end) == piece.message.fields, "an area has changed")
         stored = _joined(self.before, piece)
         _require(stored == _joined(self.after, piece), "other pages are stored")
@@ -319,7 +320,7 @@ class _Comparison:
 
 
 def _with_stored(content: bytes, memory: Memory, at: int) -> bytes:
-    """Put what is stored of a process's memory over what a file has there, as a restore does."""
+    """Overwrite the content of a file with the stored pages, as a restore does."""
     stored = list(memory.pieces(at, at + len(content)))
     if not stored:
         return content
@@ -343,7 +344,7 @@ def same_bytes(one: int, place: int, other: int, other_place: int, size: int) ->
 
 
 def _but(message: Message, numbers: set[int]) -> list[tuple[int, int, int | bytes]]:
-    """Return the fields of a message but those of some numbers."""
+    """Return the fields of a message except those with some numbers."""
     return [item for item in message.fields if item[0] not in numbers]
 
 
@@ -357,7 +358,7 @@ def _shifted(area: Area, start: int, end: int) -> list[tuple[int, int, int | byt
 
 
 def _joined(memory: Memory, area: Area) -> list[tuple[int, int]]:
-    """Return the stored ranges of an area, without borders between neighbouring runs."""
+    """Return the stored ranges of an area, with adjacent runs joined."""
     joined: list[tuple[int, int]] = []
     for low, high, _ in memory.pieces(area.start, area.end):
         if joined and joined[-1][1] == low:

@@ -1,4 +1,4 @@
-"""Dividing the memory of a snapshot: large blocks get files of their own, `memory.img` keeps the rest."""
+"""Dividing the memory of a snapshot: each large block gets its own file, `memory.img` keeps the rest."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 MIN_BLOCK = 1 << 20
 """
-Bytes of a block that is worth a file of its own.
+Bytes of the smallest block that gets its own file.
 
-Heaps and arenas differ in nearly every page between two dumps of one program, by the layout of its addresses. What
-is the same are arrays and tensors, which malloc gives blocks of their own.
+Between two dumps of a program, address randomisation changes nearly every page of heaps and arenas. Arrays and tensors
+stay the same, and malloc gives each of them its own block.
 """
 MAX_BLOCKS = 48
-"""For one snapshot; each is a descriptor that criu is handed (csrc/restore/restore.c)."""
+"""The most blocks of a snapshot; criu gets a descriptor for each (csrc/restore/restore.c)."""
 _IS_MMAPPED = 2
-"""Of the size in the header of a chunk (glibc's malloc/malloc.c)."""
+"""Flag in the size of a chunk (glibc's malloc/malloc.c)."""
 
 
 class Division:
-    """The division of one snapshot; its steps are to be taken in the order of the methods."""
+    """Divides one snapshot; call the methods in the order in which they are defined."""
 
     def __init__(self, snapshot: Snapshot, target: str) -> None:
         """
         Choose the blocks.
 
         Args:
-            snapshot: With mapped memory, of one process.
-            target: The directory of the new one, without images and memory.
+            snapshot: A snapshot of one process, with mapped memory.
+            target: The directory of the new snapshot, without images and memory.
 
         Raises:
-            SnapshotError: It has several processes, which share what is in their blocks already.
-            ImageError: Its images are not understood.
+            SnapshotError: The snapshot has several processes, which share their blocks already.
+            ImageError: The images are not understood.
         """
         pids = processes(snapshot.images)
         if len(pids) != 1:
@@ -60,10 +60,10 @@ class Division:
             blocks = [area for area in memory.areas if _is_block(memory, area, ids)]
         largest = sorted(blocks, key=lambda area: area.start - area.end)[:MAX_BLOCKS]
         self.blocks = sorted(largest, key=lambda area: area.start)
-        """Areas that are mapped from `memory.img` and get a file each."""
+        """The areas mapped from `memory.img` that get their own files."""
 
     def write_memory(self) -> list[str]:
-        """Write the files of the blocks, and `memory.img` without them; returns the paths of the first."""
+        """Write the files of the blocks, and `memory.img` without them; return the paths of the blocks."""
         directory = os.path.join(self._target, SHARED_DIRECTORY)
         os.mkdir(directory, 0o700)
         old = os.open(os.path.join(self._old.path, MEMORY), os.O_RDONLY | os.O_CLOEXEC)
@@ -98,10 +98,10 @@ class Division:
 
     def write_images(self, keys: Sequence[str]) -> None:
         """
-        Write the images that refer to the new files.
+        Write images that refer to the new files.
 
         Args:
-            keys: The name of each block's file in the images.
+            keys: The path of each block's file in the images, without the leading slash.
         """
         images = os.path.join(self._target, IMAGES)
         os.mkdir(images, 0o700)
@@ -119,13 +119,13 @@ class Division:
 
     def check(self, files: dict[str, str]) -> None:
         """
-        See that the new snapshot has the same memory as the old one, by what is on disk.
+        Compare the memory of the new snapshot on disk with that of the old one.
 
         Args:
-            files: Paths of the new snapshot's files by their key, `memory.img` included.
+            files: The paths of the new snapshot's mapped files, including `memory.img`, by key.
 
         Raises:
-            ImageError: It has not.
+            ImageError: They differ.
         """
         images = os.path.join(self._target, IMAGES)
         (mm,) = framing.read(os.path.join(images, self._name), "mm")
@@ -166,7 +166,7 @@ def _is_private_file(message: Message) -> bool:
 
 
 def _is_block(memory: Memory, area: Area, ids: set[int]) -> bool:
-    """Return whether an area is a large block of malloc but its first page, which is never mapped from the file."""
+    """Return whether an area is a large malloc block without its first page, which is never mapped from the file."""
     if not _is_private_file(area.message) or area.message.number(SHMID) not in ids or area.end - area.start < MIN_BLOCK:
         return False
     header = memory.read(area.start - PAGE, 16)

@@ -1,12 +1,12 @@
 """
-The files that the processes of a dump had mapped for execution, and the memory that a loader makes for them.
+The libraries that the processes of a dump had mapped, and their bss.
 
-Behind the data of a library is its bss: the anonymous pages for what a segment of the file is longer in memory than
-in the file. Where it ends, no image says, since the kernel makes one area of it and of anonymous memory behind it;
-the program headers of the file do (glibc's elf/dl-map-segments.h, Linux's fs/binfmt_elf.c).
+The bss follows a library's data: anonymous pages, because the segment is longer in memory than in the file. The images
+do not say where it ends, since the kernel merges it with anonymous memory behind it. The program headers of the file do
+(glibc's elf/dl-map-segments.h, Linux's fs/binfmt_elf.c).
 
-Small libraries are put into `memory.img` as a whole. CRIU then opens one file instead of a hundred and makes fewer
-areas, and the page cache has their code in large folios.
+Small libraries go into `memory.img` as a whole. CRIU then opens one file instead of a hundred and makes fewer areas,
+and the page cache has their code in large folios.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from libcriu_py.memory.memory import Area, Memory
 
 MAX_WHOLE = 8 << 20
-"""Bytes of a library's file that are mapped, up to which it is put into `memory.img` as a whole."""
+"""The most mapped bytes of a library that goes into `memory.img` as a whole."""
 _LOOKED_FOR = ("libcrypto", "libnss_sss", "libpython", "libtensorflow_framework")
 """
-How the names of libraries begin that are found by their paths: by profilers such as py-spy, which look for Python, and
-by `resources`, when a copy is dumped in its turn.
+Prefixes of the names of libraries that must keep their paths: profilers such as py-spy look for that of Python, and
+`resources` for the others, when a copy is dumped again.
 """
 _HEADER = struct.Struct("<5s11xHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -41,23 +41,20 @@ _PT_LOAD, _PF_W = 1, 2
 
 
 class File(NamedTuple):
-    """A regular file that a process had open or mapped."""
+    """A regular file that a process had open or mapped at the dump."""
 
     path: str
-    """At the dump; " (deleted)" is at its end, or it is another file, where it was gone."""
+    """Its path then, with " (deleted)" at the end, or of another file now, if it was deleted."""
     size: int | None
-    """In bytes, at the dump."""
+    """Its size then, in bytes; None if the images do not have it."""
 
 
 def files(images: str) -> dict[int, File]:
     """
-    Return the regular files of a dump.
+    Return the regular files of a dump by id.
 
     Args:
-        images: Its directory.
-
-    Returns:
-        The files by the numbers that areas refer to them with.
+        images: The directory of the images.
     """
     found = {}
     for message in framing.read(os.path.join(images, framing.FILES_NAME), "files"):
@@ -69,41 +66,40 @@ def files(images: str) -> dict[int, File]:
 
 def bss(known: Mapping[int, File], memories: Sequence[Memory]) -> dict[int, dict[int, int]]:
     """
-    Find how much bss is behind the data of the libraries.
+    Return the size of the bss behind the data segments of the libraries.
 
     Args:
-        known: The regular files of a dump.
-        memories: Of its processes.
+        known: The regular files of a dump, by id.
+        memories: The memories of its processes.
 
     Returns:
-        By the number of a file: by where data ends in it, how many bytes of pages follow that in memory. What cannot
-        be read, is no ELF file of 64 bits, or is not as long as it was at the dump has none.
+        By file id, and by the offset where a data segment ends in the file: bytes of bss, in whole pages. Files that
+        cannot be read, are not 64-bit ELF, or have another size than at the dump have none.
     """
     numbers = {number for memory in memories for number in executed(memory)}
     return {number: _in_file(known[number]) for number in sorted(numbers) if number in known}
 
 
 def executed(memory: Memory) -> set[int]:
-    """Return the numbers of the files that a process had mapped for execution."""
+    """Return the ids of the files that a process had mapped for execution."""
     return {area.message.number(SHMID) for area in _file_areas(memory) if area.prot & PROT_EXEC}
 
 
 def memory_images(known: Mapping[int, File]) -> set[int]:
-    """Return the numbers of files that are no libraries but memory of an earlier snapshot, of which this was a copy."""
+    """Return the ids of `memory.img` files: those of an earlier snapshot, whose copy was dumped."""
     return {number for number, file in known.items() if os.path.basename(file.path) == MEMORY}
 
 
 def small(known: Mapping[int, File], memories: Sequence[Memory], without: Collection[str] = ()) -> set[int]:
     """
-    Choose the libraries that are put into `memory.img` as a whole.
+    Return the ids of the libraries that go into `memory.img` as a whole.
+
+    Each can be read, and has the same size as at the dump.
 
     Args:
-        known: The regular files of the dump.
-        memories: Of its processes.
-        without: Paths of files that are to stay what they are.
-
-    Returns:
-        Their numbers. Each can be read, and is as long as it was at the dump.
+        known: The regular files of the dump, by id.
+        memories: The memories of its processes.
+        without: Paths of files to leave out.
     """
     numbers = {number for memory in memories for number in executed(memory)}
     unfit = {number for memory in memories for number in _unfit(memory, known)} | memory_images(known)
@@ -118,17 +114,17 @@ class Library(NamedTuple):
 
     def content(self, memory: Memory, area: Area, start: int, end: int) -> Iterator[tuple[int, int, int, bool]]:
         """
-        Find where the content of a part of a process's memory comes from.
+        Yield where the content of a part of an area comes from.
 
         Args:
-            memory: Of the process.
+            memory: The memory of the process.
             area: A private mapping of this file.
-            start: Address in it.
-            end: Address in it.
+            start: The first address.
+            end: The address after the last.
 
-        Returns:
-            Start, end, offset, and whether that is one in this file and not in the pages file. What is missing, at
-            the end of the file's last page, is zeros.
+        Yields:
+            Start, end, offset, and whether the offset is in this file, else in the pages file. The rest of the file's
+            last page is zeros and left out.
         """
         at = start
         shift = area.message.number(PGOFF) - area.start
@@ -144,10 +140,10 @@ class Library(NamedTuple):
 @contextlib.contextmanager
 def opened(file: File) -> Iterator[Library]:
     """
-    Have a file of a dump open.
+    Open a file of a dump for the block.
 
     Raises:
-        OSError: It cannot be opened, or is not as long as it was.
+        OSError: It cannot be opened, or its size has changed.
     """
     fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -164,7 +160,7 @@ def _file_areas(memory: Memory) -> Iterator[Area]:
 
 
 def _unfit(memory: Memory, known: Mapping[int, File]) -> Iterator[int]:
-    """Yield the numbers of the program itself, and of files of which much is mapped, or more than they have."""
+    """Yield the ids of the executable, and of files that are mapped beyond `MAX_WHOLE` or beyond their end."""
     yield memory.mm.number(MM_EXE_FILE)
     sizes: dict[int, int] = {}
     for area in _file_areas(memory):
@@ -175,7 +171,7 @@ def _unfit(memory: Memory, known: Mapping[int, File]) -> Iterator[int]:
 
 
 def _is_beyond(area: Area, file: File | None) -> bool:
-    """Return whether an area has pages that its file has not."""
+    """Return whether an area maps pages beyond the end of its file."""
     return file is None or file.size is None or area.message.number(PGOFF) + area.end - area.start > _up(file.size)
 
 
@@ -198,11 +194,11 @@ def _in_file(file: File) -> dict[int, int]:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield offset, address, size in the file and size in memory of segments that are loaded and can be written to."""
+    """Yield offset, address, size in the file and size in memory of writable loaded segments."""
     if len(data) < _HEADER.size or not data.startswith(_MAGIC):
         return
     _, _, _, _, _, place, _, _, _, size, count, _, _, _ = _HEADER.unpack_from(data)
-    # Linkers have them right behind the file's header; those that are elsewhere are not worth a search.
+    # Linkers put them right after the file header; elsewhere they are not worth a search.
     if size != _SEGMENT.size or place + size * count > len(data):
         return
     for at in range(place, place + size * count, size):

@@ -1,9 +1,9 @@
 """
-The memory of a dumped process, as CRIU's images describe it.
+The memory of a dumped process, from CRIU's images.
 
     mm-PID.img       the virtual memory areas
-    pagemap-PID.img  which pages are in the pages file: runs, in the order in which they are stored there
-    pages-N.img      the content of these pages, one after the other; N is in the pagemap
+    pagemap-PID.img  which pages are stored in the pages file, as runs in the order of the file
+    pages-N.img      the content of these pages; N is in the pagemap
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGE = 4096
-"""What CRIU calls a page on the architectures where restored memory is mapped (x86-64, arm64 with 4 KB pages)."""
+"""CRIU's page size where memory is mapped (x86-64, arm64 with 4 KB pages)."""
 
 # Fields of vma_entry (CRIU's images/vma.proto).
 START, END, PGOFF, SHMID, PROT, FLAGS, STATUS, FD, MADV, FDFLAGS = range(1, 11)
@@ -56,11 +56,7 @@ class Area:
     __slots__ = ("end", "flags", "madvice", "message", "prot", "start", "status")
 
     def __init__(self, message: Message) -> None:
-        """
-        Take the message.
-
-        What is asked for often is read once: an area's message is not changed, but copied.
-        """
+        """Read the message once; to change it, make a copy."""
         self.message = message
         self.start = message.number(START)
         self.end = message.number(END)
@@ -69,22 +65,22 @@ class Area:
         self.flags = message.number(FLAGS)
         """MAP_* bits."""
         self.status = message.number(STATUS)
-        """CRIU's bits for what kind of area it is."""
+        """CRIU's VMA_* bits for the kind of area."""
         self.madvice = message.number(MADV, 0)
-        """A bit for each MADV_* that was given."""
+        """A bit for each MADV_* in effect."""
 
     def __repr__(self) -> str:
-        """Return where it is."""
+        """Show the addresses."""
         return f"<Area {self.start:#x}-{self.end:#x}>"
 
 
 class Run(NamedTuple):
-    """Pages that follow each other both in memory and in the pages file: a `pagemap_entry`."""
+    """Pages that are contiguous both in memory and in the pages file: a `pagemap_entry`."""
 
     start: int
     end: int
     offset: int
-    """Of the first one's content in the pages file, in bytes."""
+    """Offset of the first page in the pages file, in bytes."""
     message: Message
 
 
@@ -100,11 +96,11 @@ class Memory:
         Read the images of a process.
 
         Args:
-            directory: Where the images are.
-            pid: Of which process.
+            directory: The directory of the images.
+            pid: The process.
 
         Raises:
-            ImageError: They are damaged, or of a form that is not understood.
+            ImageError: The images are damaged or not understood.
         """
         self.pid = pid
         self.mm = _only(framing.read(os.path.join(directory, f"mm-{pid}.img"), "mm"))
@@ -131,7 +127,7 @@ class Memory:
         """The content of the pages file."""
 
     def __enter__(self) -> Memory:
-        """Be the value of a `with` statement."""
+        """Return the memory itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,7 +135,7 @@ class Memory:
         self.close()
 
     def close(self) -> None:
-        """Close the pages file; twice is fine."""
+        """Close the pages file if it is open."""
         if self.fd >= 0:
             if isinstance(self.view, mmap.mmap):
                 self.view.close()
@@ -148,11 +144,11 @@ class Memory:
 
     @property
     def brk(self) -> tuple[int, int]:
-        """Where the heap that brk moves begins and ends."""
+        """The start and end address of the heap."""
         return self.mm.number(MM_START_BRK), self.mm.number(MM_BRK)
 
     def areas_within(self, start: int, end: int) -> Iterator[Area]:
-        """Yield the areas that have a part of a range of addresses."""
+        """Yield the areas that overlap a range of addresses."""
         place = max(0, bisect.bisect_right(self._areas, start) - 1)
         while place < len(self.areas) and (area := self.areas[place]).start < end:
             place += 1
@@ -160,7 +156,7 @@ class Memory:
                 yield area
 
     def runs_within(self, start: int, end: int) -> Iterator[Run]:
-        """Yield the runs that have pages in a range of addresses."""
+        """Yield the runs that overlap a range of addresses."""
         if start >= end:
             return
         place = max(0, bisect.bisect_right(self._starts, start) - 1)
@@ -171,17 +167,17 @@ class Memory:
 
     def pieces(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """
-        Find what is stored of a range of addresses.
+        Yield the stored parts of a range of addresses.
 
-        Returns:
-            Start, end and offset in the pages file, in order of addresses; what is between them is not stored.
+        Yields:
+            Start, end and offset in the pages file, by address.
         """
         for run in self.runs_within(start, end):
             low, high = max(start, run.start), min(end, run.end)
             yield low, high, run.offset + low - run.start
 
     def read(self, start: int, size: int) -> bytes:
-        """Return the content of memory; what is not stored is zeros, as it is for anonymous memory."""
+        """Return the content of memory, with zeros for pages that are not stored, as in anonymous memory."""
         found = list(self.pieces(start, start + size))
         if len(found) == 1 and found[0][1] - found[0][0] == size:
             return self.view[found[0][2] : found[0][2] + size]
@@ -192,7 +188,7 @@ class Memory:
 
 
 def processes(directory: str) -> list[int]:
-    """Return the pids of the processes with a memory of their own in a directory of images."""
+    """Return the pids of the processes with their own memory in a directory of images."""
     found = (_MM_NAME.fullmatch(name) for name in os.listdir(directory))
     return sorted(int(match[1]) for match in found if match)
 
@@ -209,7 +205,7 @@ def _runs(entries: list[Message]) -> Iterator[Run]:
     Read the entries of a pagemap.
 
     Raises:
-        ImageError: Pages are in another dump, or stored in a way that is not known.
+        ImageError: Pages are in another dump, or stored in an unknown way.
     """
     offset = 0
     last = 0

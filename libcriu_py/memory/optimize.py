@@ -1,4 +1,4 @@
-"""Mapping the memory of a dump: plan, rewrite, check, and put in place."""
+"""Mapping the memory of a dump: plan, rewrite and check images, then replace the old ones."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 KINDS = ("auto", "map", "copy")
 WORTH_IT = 1 << 20
-"""Bytes that must be mapped for a snapshot to be rewritten: below, nobody could measure the difference."""
+"""The least mapped bytes for which a snapshot is rewritten: below, the difference cannot be measured."""
 
 
 class Mapped(NamedTuple):
-    """What came of it; `describe` gives the form for the manifest."""
+    """The result of `map_memory`; `describe` returns what goes into the manifest."""
 
     kind: str
     """`map` or `copy`."""
     why: str
     key: str | None = None
     size: int = 0
-    """Of memory.img."""
+    """Bytes of memory.img."""
     mapped: int = 0
     """Bytes of memory that are mapped, over all processes."""
     copied: int = 0
@@ -43,10 +43,10 @@ class Mapped(NamedTuple):
     owners: Mapping[str, int] = {}
     """Mapped bytes by owner."""
     census: Mapping[int, Census] = {}
-    """As given, so that it can be used again."""
+    """By pid, as passed in; kept for a later `optimize`."""
 
     def describe(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the result as plain data for the manifest."""
         found: dict[str, Any] = {"kind": self.kind, "why": self.why}
         found["census"] = {str(pid): list(blocks) for pid, blocks in self.census.items()}
         if self.kind == "map":
@@ -54,42 +54,42 @@ class Mapped(NamedTuple):
         return found
 
     def record(self, launch: Launch) -> Launch:
-        """Return a record with what it is to say of it."""
+        """Return the launch record with the mapped memory added."""
         if self.key is None:
             return launch
-        # With code, a file system mounted noexec is no place for it.
+        # A memory.img with code must not be on a file system mounted noexec.
         return launch._replace(
             memory_files=(MemoryFile(MEMORY, self.key, self.size),), maps_code=LIBRARY_FILE in self.owners
         )
 
 
 class Planned(NamedTuple):
-    """What is to be done to a directory of images."""
+    """What to map of a directory of images."""
 
     segments: list[list[Segment]]
-    """For each process."""
+    """Those of each process."""
     size: int
     why: str
     files: Mapping[int, libraries.File]
-    """The regular files of the dump, by their numbers."""
+    """The regular files of the dump, by id."""
 
 
 def map_memory(
     images: str, memory_file: str, key: str, *, wanted: str = "auto", census: Mapping[int, Census] | None = None
 ) -> Mapped:
     """
-    Rewrite a directory of images in place, if that is safe and worth it.
+    Rewrite a directory of images in place if that is safe and worth it; else leave it alone.
 
     Args:
-        images: The directory; it is replaced by one of the same name.
-        memory_file: Where `memory.img` is to be; on the same file system.
-        key: The name of `memory.img` in the images, which a restore is to name for `inherit_fd`.
-        wanted: "auto", "map", or "copy" to leave everything as it is. "map" maps what is known to be safe also
-            where it is little, and the large blocks of malloc also where another allocator is loaded.
-        census: By pid, what a process's malloc said of its large blocks.
+        images: The directory, which is replaced.
+        memory_file: The path of the new `memory.img`, on the same file system.
+        key: Its path in the images without the leading slash, by which a restore replaces it (`inherit_fd`).
+        wanted: "auto"; "map" to map safe memory even if it is little, and large malloc blocks even if another
+            allocator is loaded; "copy" to map nothing.
+        census: By pid, what a process's malloc said about its large blocks.
 
     Returns:
-        What was done and why. When anything in the images is not understood, or cannot be written, nothing is done.
+        What was done and why; nothing is done if the images are not understood, or writing fails.
     """
     mapped = _map_memory(images, memory_file, key, wanted, census or {})
     return mapped._replace(census=census or {})
@@ -108,7 +108,7 @@ def _map_memory(images: str, memory_file: str, key: str, wanted: str, census: Ma
             os.mkdir(scratch, 0o700)
             _write(images, scratch, memory_file, key, memories, planned)
         checked = check.same_memory(images, scratch, memory_file, key)
-    except (ImageError, OSError) as error:  # OSError: no space for both, for one
+    except (ImageError, OSError) as error:  # OSError: no space for both, for example
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(memory_file)
@@ -123,9 +123,7 @@ def _map_memory(images: str, memory_file: str, key: str, wanted: str, census: Ma
 
 def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
     """
-    Rewrite a snapshot, such that its copies map their memory.
-
-    The old one stays as it is, running copies included, until the new one takes its place in one step.
+    Rewrite a snapshot so that its copies map their memory; it is replaced in one step.
 
     Args:
         path: The snapshot.
@@ -135,8 +133,8 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
         What was done and why.
 
     Raises:
-        SnapshotError: It is no snapshot, it is damaged, or its memory is mapped already.
-        OSError: The new one cannot be written.
+        SnapshotError: It is not a snapshot, is damaged, or has mapped memory already.
+        OSError: The new snapshot cannot be written.
     """
     snapshot = Snapshot.open(path)
     if snapshot.memory_key is not None:
@@ -157,7 +155,7 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
 
 
 def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[int, Census]) -> Planned | str:
-    """Choose what is mapped; a text says why nothing is."""
+    """Choose what to map; return the reason as text if nothing is."""
     if os.sysconf("SC_PAGE_SIZE") != PAGE:
         return f"this kernel has pages of {os.sysconf('SC_PAGE_SIZE')} bytes, and memory is mapped with {PAGE} only"
     known = libraries.files(images)
@@ -169,7 +167,7 @@ def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[
     without = libraries.memory_images(known)
     whole: set[int] = set()
     if not os.statvfs(images).f_flag & os.ST_NOEXEC:
-        # The next dump is to find the allocators in their files.
+        # Keep allocators in their files, where the dump of a copy looks for them.
         whole = libraries.small(known, memories, without=[allocator.path for allocator in foreign])
     layout = plan.Layout()
     segments = []

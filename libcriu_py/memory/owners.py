@@ -1,32 +1,32 @@
 """
-Whose memory is it? Recognising areas whose owner never gives pages back with madvise(2) and counts on zeros.
+Recognising the owner of memory, to map only areas whose owner does not rely on anonymous memory.
 
-Mapped memory is not like anonymous memory: after MADV_DONTNEED it has the snapshot's bytes again instead of
-zeros, MADV_FREE fails, and when mremap(2) grows it, what is added is the next part of the file or nothing (SIGBUS).
-So an area is mapped only where its own content proves that it belongs to an owner for whom that is right:
+Mapped memory differs from anonymous memory: after MADV_DONTNEED it has the snapshot's bytes again instead of zeros,
+MADV_FREE fails, and growing it with mremap(2) adds the next part of the file or nothing (SIGBUS). So an area is mapped
+only if its own content proves that one of these owns it:
 
 malloc heap
-    glibc's main arena in [heap]. Shrinks and grows by brk(2). malloc_trim(3) purges free chunks with MADV_DONTNEED,
-    and nothing expects zeros there: calloc skips clearing for memory that brk has just added only (glibc,
+    glibc's main arena in [heap], which brk(2) shrinks and grows. malloc_trim(3) purges free chunks with MADV_DONTNEED,
+    but nothing expects zeros there: calloc skips clearing only for memory that brk has just added (glibc's
     malloc/malloc.c: mtrim, MORECORE_CLEARS).
 malloc arena
     glibc's heaps for threads, aligned to 64 MB. shrink_heap purges with MADV_DONTNEED, and calloc clears up to
     `mprotect_size`, below which everything may be dirty (malloc/arena.c; malloc.c: __libc_calloc).
 malloc block
-    glibc's large chunks, each a mapping of its own. free() unmaps them. realloc() grows them with mremap, which
-    fails over two areas, whereupon it moves the data by copying (malloc.c: mremap_chunk, __libc_realloc). So the first
-    page of each stays anonymous: every range that begins there and can be grown is anonymous.
+    glibc's large chunks, each its own mapping. free() unmaps them. realloc() grows them with mremap; if that fails,
+    as across two areas, it copies the data (malloc.c: mremap_chunk, __libc_realloc). So the first page of each stays
+    anonymous: mremap then fails, or grows only anonymous memory.
 pymalloc
     CPython's arenas for small objects, unmapped when empty, never purged (Objects/obmalloc.c; `pymalloc` finds them).
 library data
-    Written pages of the data segments of libraries, which nobody purges.
+    Written pages of the data segments of libraries. Nobody purges them.
 library bss
-    The anonymous pages behind them, for variables that are zero at first, as many as the library's file says
-    (`libraries`). They belong to the library for as long as it is loaded, so nobody purges, unmaps or grows them.
+    The anonymous pages behind them for zero-initialised variables, as many as the library's file says (`libraries`).
+    They belong to the library while it is loaded: nobody purges, unmaps or grows them.
 library file
-    All of a small library, its code too: what nobody wrote to is that of its file, in `memory.img` as in the file.
+    All of a small library, including its code: unwritten pages have the same content in `memory.img` as in its file.
 
-Everything else, whatever it is, stays copied.
+Everything else stays copied.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _WORDS = struct.Struct("<QQ")
 _SIZE_FLAGS = 7
 _PREV_INUSE, _IS_MMAPPED, _NON_MAIN_ARENA = 1, 2, 4
 _MIN_CHUNK = 32
-_HEAP_SAMPLE = 1_000_000  # chunks that are followed in [heap]: other content would have gone astray after two
+_HEAP_SAMPLE = 1_000_000  # chunks to follow in [heap]: anything but a malloc heap fails within two
 
 _ARENA_HEAP = 64 << 20  # HEAP_MAX_SIZE of 64-bit glibc (malloc/arena.c)
 _HEAP_INFO = struct.Struct("<QQQQ")  # ar_ptr, prev, size, mprotect_size
@@ -86,24 +86,24 @@ class Owned(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """Anonymous areas without a gap between them, which mmap(2) may have merged or madvise(2) split."""
+    """Adjacent anonymous areas, which mmap(2) may have merged or madvise(2) split."""
 
     start: int
     end: int
     edges: frozenset[int]
-    """Where areas begin and end."""
+    """The bounds of the areas."""
 
 
 class Census(NamedTuple):
-    """What malloc itself said of its large chunks, in the process, right before the dump."""
+    """What malloc itself said about its large chunks, in the process, right before the dump."""
 
     number: int
     size: int
-    """In bytes, all together."""
+    """Their total size in bytes."""
 
 
 def take_census() -> Census | None:
-    """Ask this process's malloc; None where it cannot tell (mallinfo2(3), glibc 2.33)."""
+    """Return what this process's malloc says (mallinfo2(3)); None before glibc 2.33."""
     import ctypes
 
     class Info(ctypes.Structure):
@@ -135,15 +135,15 @@ def recognise(
     Find the ranges of memory whose owner is known.
 
     Args:
-        memory: Of a process.
-        census: What its malloc said of its large chunks. When exactly these are found, they are proved.
-        others: Whether other allocators are there, such that large chunks count only where they are proved.
-        bss: How much is behind the data of libraries, by the number of the file and where in it data ends.
-        whole: Numbers of the files of libraries that are taken with all that is mapped of them.
-        without: Numbers of files that are executed, but are no libraries.
+        memory: The memory of a process.
+        census: What its malloc said about its large chunks; finding exactly these proves them.
+        others: Whether other allocators are loaded, so that only proved large chunks count.
+        bss: Sizes of the bss of libraries, as from `libraries.bss`.
+        whole: Ids of the libraries that are mapped as a whole.
+        without: Ids of executed files that are not libraries.
 
     Returns:
-        Disjoint ranges, in order of addresses.
+        Disjoint ranges, by address.
     """
     areas = list(_library_areas(memory, without))
     behind = list(_library_bss(memory, areas, bss))
@@ -154,7 +154,7 @@ def recognise(
     pymalloc = [Owned(start, end, PYMALLOC) for start, end in find_arenas(memory, gaps)]
     for span, arenas in spans:
         known = sorted([*arenas, *(owned for owned in pymalloc if span.start <= owned.start < span.end)])
-        # Where only its pools are known, an arena begins up to a pool before the first of them.
+        # If only its pools are known, an arena starts up to one pool before the first.
         edges = span.edges | {owned.start - at for owned in known for at in range(0, POOL, PAGE)}
         chains += [(chain, edges) for start, end in _gaps(span, known) for chain in _chains(memory, start, end)]
         found += known
@@ -165,7 +165,7 @@ def recognise(
 
 
 def is_ordinary(area: Area) -> bool:
-    """Return whether an area is plain anonymous memory: private, readable and writable, without any peculiarity."""
+    """Return whether an area is plain anonymous memory: private, readable, writable, without special flags."""
     return (
         area.status & ~HEAP == REGULAR | ANON_PRIVATE
         and area.prot == PROT_READ | PROT_WRITE
@@ -175,7 +175,7 @@ def is_ordinary(area: Area) -> bool:
 
 
 def _spans(memory: Memory, without: Sequence[Owned]) -> Iterator[_Span]:
-    """Find the spans, but what is at the beginning of one and has an owner already."""
+    """Yield the spans, each without owned ranges at its start."""
     known = {owned.start: owned.end for owned in without}
     group: list[Area] = []
     for area in memory.areas:
@@ -220,7 +220,7 @@ def _heap(memory: Memory) -> Iterator[Owned]:
 
 
 def _is_malloc_heap(memory: Memory, at: int, end: int) -> bool:
-    """Follow the chunks from the first one on: each begins where the one before ends."""
+    """Return whether chunks follow each other from the first to the end of the heap."""
     block, base = b"", at
     for _ in range(_HEAP_SAMPLE):
         if at == end:
@@ -243,7 +243,7 @@ def _malloc_arenas(memory: Memory, span: _Span) -> Iterator[Owned]:
         arena, previous, size, writable = _HEAP_INFO.unpack(memory.read(start, _HEAP_INFO.size))
         if not size or size % PAGE or not size <= writable <= min(_ARENA_HEAP, span.end - start):
             continue
-        # The arena itself is right behind the header of its first heap; other heaps point to the one before.
+        # The first heap holds the arena after its header; other heaps point to the previous one.
         first = previous == 0 and 0 < arena - start <= 2 * _HEAP_INFO.size
         later = previous and previous % _ARENA_HEAP == 0 and 0 < arena % _ARENA_HEAP <= 2 * _HEAP_INFO.size
         if first or later:
@@ -251,7 +251,7 @@ def _malloc_arenas(memory: Memory, span: _Span) -> Iterator[Owned]:
 
 
 def _chains(memory: Memory, at: int, end: int) -> Iterator[list[tuple[int, int]]]:
-    """Find large chunks in a range, and of these all that follow each other without a gap."""
+    """Yield groups of adjacent large chunks in a range."""
     while at < end:
         chain = []
         while at < end and (size := _block_size(memory.read(at, PAGE))) and at + size <= end:
@@ -270,9 +270,9 @@ def _is_complete(chains: list[list[tuple[int, int]]], census: Census | None) -> 
 
 def _blocks(chain: list[tuple[int, int]], edges: frozenset[int] | None) -> Iterator[Owned]:
     """
-    Yield a chain of large chunks, but the first page of each.
+    Yield the large chunks of a chain without their first pages.
 
-    Unless they are proved, only those count behind which something else is known to begin.
+    Unproved chunks (`edges` is not None) count only up to the last one that ends at the start of something known.
     """
     while chain and edges is not None and chain[-1][1] not in edges:
         chain = chain[:-1]
@@ -282,18 +282,18 @@ def _blocks(chain: list[tuple[int, int]], edges: frozenset[int] | None) -> Itera
 
 
 def _block_size(page: bytes) -> int:
-    """Return the length of the mapping of a large chunk whose first page this is; 0 if it is none."""
+    """Return the size of the large chunk with this first page; 0 if it is none."""
     for lead in range(0, PAGE, 16):
         before, field = _WORDS.unpack_from(page, lead)
         if before or field:
-            # Aligned allocations begin later, and tell by how much (malloc.c, _int_memalign).
+            # Aligned allocations start later, and say by how much (malloc.c, _int_memalign).
             size = (field & ~_SIZE_FLAGS) + lead
             return size if before == lead and field & _SIZE_FLAGS == _IS_MMAPPED and size % PAGE == 0 else 0
     return 0
 
 
 def _next_candidate(memory: Memory, at: int, end: int) -> int:
-    """Return the next page that may be the first one of a large chunk."""
+    """Return the next page that may be the first of a large chunk."""
     for start, stop, offset in memory.pieces(at, end):
         for place in range(offset, offset + stop - start, PAGE):
             before, field = _WORDS.unpack_from(memory.view, place)
@@ -320,7 +320,7 @@ def _library_bss(memory: Memory, areas: Sequence[Area], bss: Mapping[int, Mappin
         behind = bss.get(data.message.number(SHMID), {}).get(data.message.number(PGOFF) + data.end - data.start, 0)
         at = data.end
         for area in memory.areas_within(at, at + behind):
-            # Where addresses are not random, the heap may be in the same area; it moves with brk(2).
+            # Without address randomisation the heap, which brk(2) moves, may be in the same area.
             if area.start > at or area.status & HEAP or not is_ordinary(area):
                 break
             at = min(area.end, data.end + behind)

@@ -1,4 +1,4 @@
-"""Deciding which memory is mapped, and where in `memory.img` it lies."""
+"""Planning which memory is mapped from where in `memory.img`."""
 
 from __future__ import annotations
 
@@ -13,52 +13,49 @@ if TYPE_CHECKING:
     from libcriu_py.memory.memory import Memory
 
 MIN_PAGES = 8
-"""Of a segment; fewer are as quickly copied as mapped."""
+"""The least pages of a segment; copying fewer is as fast as mapping them."""
 MAX_HOLE = 64
-"""Pages without content within a segment; a longer hole divides it, since writing there would copy zeros."""
+"""The most pages without content in a row in a segment; longer holes split it, to keep zero pages anonymous."""
 MAX_SEGMENTS = 20_000
-"""Of a process; Linux allows 65530 areas (vm.max_map_count)."""
+"""The most segments of a process; Linux allows 65530 areas (vm.max_map_count)."""
 _HUGE = 2 << 20
-_ALIGNED = 16 << 20  # bytes of a segment that is aligned for huge pages, at the cost of a hole of up to one before it
+_ALIGNED = 16 << 20  # least bytes of a segment to align for huge pages, which can leave a hole of almost 2 MB before it
 _COMPARED = 1 << 20  # bytes
 
 
 class Segment(NamedTuple):
-    """A range of addresses that is to be a mapping of `memory.img`."""
+    """A range of addresses to map from `memory.img`."""
 
     start: int
     end: int
     offset: int
-    """In the file."""
+    """The offset in the file."""
     owner: str
     shared: bool = False
-    """Whether the file's content is there already, for another process."""
+    """Whether another process's segment has this content already."""
     differing: tuple[tuple[int, int], ...] = ()
     """Ranges of a shared segment whose content stays in the process's own pages file."""
 
 
 class Layout:
     """
-    The places in `memory.img`, given out from its beginning.
+    Places segments in `memory.img`, from its start.
 
-    Those of large segments suit huge pages: offset and address agree in the last 21 bits.
+    For huge pages, offset and address of large segments agree in the last 21 bits.
     """
 
     def __init__(self) -> None:
-        """Begin with an empty file."""
+        """Start with an empty file."""
         self.size = 0
         self._placed: list[tuple[Memory, Segment]] = []
 
     def place(self, memory: Memory, ranges: Iterable[Owned]) -> list[Segment]:
         """
-        Return the segments of one process with their places.
+        Place the segments of one process, and return them by address.
 
         Args:
-            memory: Of the process, which must stay open while others are placed.
-            ranges: Of addresses, as `cut` returned them.
-
-        Returns:
-            The segments, in order of addresses.
+            memory: The memory of the process, which must stay open while others are placed.
+            ranges: The ranges from `cut`.
         """
         segments = []
         for start, end, owner in ranges:
@@ -73,14 +70,14 @@ class Layout:
         return segments
 
     def _share(self, memory: Memory, start: int, end: int, owner: str) -> Segment | None:
-        """Use what another process, from which this one was forked, has at the same addresses."""
+        """Share the segment of a process with much the same content at these addresses, as after a fork."""
         for other, placed in self._placed:
             if other is memory or not (placed.start <= start and end <= placed.end):
                 continue
             if owner == LIBRARY_FILE and not _is_same_part(memory, other, start, end):
                 continue
             differing = tuple(_differences(memory, other, start, end))
-            # What is not stored of a library is not zeros, as which it could be put into the pages file.
+            # Differing pages go into the pages file, as zeros where not stored: wrong for a library.
             if sum(high - low for low, high in differing) * 2 > (0 if owner == LIBRARY_FILE else end - start):
                 continue
             return Segment(start, end, placed.offset + start - placed.start, owner, shared=True, differing=differing)
@@ -89,16 +86,16 @@ class Layout:
 
 def cut(memory: Memory, owned: Iterable[Owned], *, min_pages: int = MIN_PAGES) -> list[Owned]:
     """
-    Cut ranges of known owners to what is stored of them and is long enough to be worth a mapping.
+    Cut owned ranges to the stored parts that are worth a mapping.
 
     Args:
-        memory: Of the process.
-        owned: Ranges of addresses.
-        min_pages: How long they are to be at least, unless they are a whole area, which costs a mapping anyway, or
-            the bss behind mapped data of a library, which is one with it (`rewrite`).
+        memory: The memory of the process.
+        owned: The ranges from `owners.recognise`.
+        min_pages: The least length. Shorter ones count if they are a whole area, which is a mapping anyway, or bss
+            behind mapped data of a library, with which it is joined (`rewrite`).
 
     Returns:
-        Ranges, none of which crosses the border of an area; the longest ones if they are too many.
+        Ranges within single areas; the longest `MAX_SEGMENTS` if there are more.
     """
     whole = {(area.start, area.end) for area in memory.areas}
     found: list[Owned] = []
@@ -112,7 +109,7 @@ def cut(memory: Memory, owned: Iterable[Owned], *, min_pages: int = MIN_PAGES) -
 
 
 def _joined(owned: Iterable[Owned]) -> Iterator[Owned]:
-    """Join ranges of one owner that follow each other: of arenas, each would be an area, and one for its rest."""
+    """Join adjacent arenas of pymalloc, each of which would be an area, and its rest another."""
     before: Owned | None = None
     for one in owned:
         if before is not None and before.end == one.start and before.owner == one.owner == PYMALLOC:
@@ -129,7 +126,7 @@ def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
     if whole.owner == LIBRARY_FILE:
         yield whole
         return
-    # Where no page was written to, a library's data is that of its file.
+    # Unwritten pages of a library's data come from its file.
     longest_hole = 0 if whole.owner == LIBRARY_DATA else MAX_HOLE * PAGE
     for area in memory.areas_within(whole.start, whole.end):
         low, high = max(whole.start, area.start), min(whole.end, area.end)
@@ -141,12 +138,12 @@ def _cut(memory: Memory, whole: Owned) -> Iterator[Owned]:
                 begin = start
             stop = end
         if begin < stop:
-            # What is left at the end would be an area of its own.
+            # A short rest at the end would be another area.
             yield Owned(begin, high if high - stop <= longest_hole else stop, whole.owner)
 
 
 def _continues(memory: Memory, data: Owned, bss: Owned) -> bool:
-    """Return whether a piece is bss that is protected like the data of the library, which is right before it."""
+    """Return whether bss directly follows mapped data of the library, with the same protection."""
     if data.owner not in {LIBRARY_DATA, LIBRARY_FILE} or bss.owner != LIBRARY_BSS or data.end != bss.start:
         return False
     one, other = memory.areas_within(data.end - PAGE, data.end + PAGE)
@@ -154,7 +151,7 @@ def _continues(memory: Memory, data: Owned, bss: Owned) -> bool:
 
 
 def _is_same_part(one: Memory, other: Memory, start: int, end: int) -> bool:
-    """Return whether two processes have the same part of the same library at an address, with the same pages stored."""
+    """Return whether two processes map the same part of a library at an address, and have the same pages stored."""
     (ours,), (theirs,) = one.areas_within(start, end), other.areas_within(start, end)
     same_file = ours.message.number(SHMID) == theirs.message.number(SHMID)
     same_place = ours.message.number(PGOFF) - ours.start == theirs.message.number(PGOFF) - theirs.start
@@ -166,7 +163,7 @@ def _stored(memory: Memory, start: int, end: int) -> list[int]:
 
 
 def _differences(one: Memory, other: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of pages in which the memory of two processes differs."""
+    """Yield the ranges of pages that differ between two processes."""
     low = high = start
     for at in range(start, end, _COMPARED):
         size = min(_COMPARED, end - at)

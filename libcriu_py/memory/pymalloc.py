@@ -1,11 +1,10 @@
 """
 Recognising the arenas of pymalloc, CPython's allocator for small objects (Objects/obmalloc.c).
 
-An arena is a mapping of 1 MB, cut into pools of 16 kB that are aligned to their size. Pools have headers that agree
-with each other, and with them alone an arena is known from its first pool in use to its last. Where the arena begins
-and ends stands in a table of all arenas, in the heap of malloc. It is found by its content: at the places of all the
-arenas that pools tell of, it must have addresses at which these pools can lie. Then whole arenas are known, and those
-that follow each other can be mapped as one area.
+An arena is a mapping of 1 MB, cut into aligned pools of 16 kB. The headers of pools alone show an arena from its first
+used pool to its last. The bounds of arenas are in a table in malloc's heap. It is found by its content: for every arena
+that pools refer to, it must have an address that fits these pools. With the table whole arenas are known, and adjacent
+ones can be mapped as one area.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ _BLOCK = 1 << 20
 
 
 class _Arena(NamedTuple):
-    """What pools tell of an arena."""
+    """What the pools of an arena show."""
 
     first: int
-    """Its first pool."""
+    """The address of its first pool."""
     last: int
-    """The end of its last one."""
+    """The end of its last pool."""
     number: int
-    """Its place in the table."""
+    """Its index in the table."""
 
     def can_begin_at(self, address: int) -> bool:
-        """Return whether its pools can lie there: the first is where the first aligned address is, or later."""
+        """Return whether the arena can start at an address: it must contain all the pools."""
         return address % PAGE == 0 and address <= self.first and self.last <= address + ARENA
 
 
@@ -54,11 +53,11 @@ def find_arenas(memory: Memory, ranges: Iterable[tuple[int, int]]) -> list[tuple
     Find arenas.
 
     Args:
-        memory: Of a process.
-        ranges: Of anonymous memory in which they may be.
+        memory: The memory of a process.
+        ranges: Ranges of anonymous memory to search.
 
     Returns:
-        Ranges of addresses: of whole arenas, or, where the table is not found, of their pools.
+        Ranges of whole arenas; of their used pools if the table is not found.
     """
     ranges = list(ranges)
     found = [arena for start, end in ranges for arena in _arenas(memory, start, end)]
@@ -66,7 +65,7 @@ def find_arenas(memory: Memory, ranges: Iterable[tuple[int, int]]) -> list[tuple
     if addresses is None:
         return [(arena.first, arena.last) for arena in found]
     whole = [(address, address + ARENA) for address in addresses]
-    # An arena is one mapping: what is not anonymous memory all over is none.
+    # An arena is one anonymous mapping: drop addresses that are not.
     return [
         (start, end) if any(low <= start and end <= high for low, high in ranges) else (arena.first, arena.last)
         for arena, (start, end) in zip(found, whole, strict=True)
@@ -77,7 +76,7 @@ def find_arenas(memory: Memory, ranges: Iterable[tuple[int, int]]) -> list[tuple
 
 
 def _arenas(memory: Memory, start: int, end: int) -> Iterator[_Arena]:
-    """Find arenas by their pools, which are at most an arena apart and agree on its index."""
+    """Group pools into arenas: adjacent ones with the same index within an arena's size."""
     first = last = index = None
     for at, pool in _pools(memory, start, end):
         if first is not None and last is not None and index is not None:
@@ -91,7 +90,7 @@ def _arenas(memory: Memory, start: int, end: int) -> Iterator[_Arena]:
 
 
 def _pools(memory: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the addresses of pools, which are aligned, and the indices of their arenas."""
+    """Yield the address of each pool and the index of its arena."""
     for low, high, offset in memory.pieces(start, end - end % POOL):
         for at in range(-(-low // POOL) * POOL, high, POOL):
             index = _arena_of_pool(memory.view, offset + at - low)
@@ -100,7 +99,7 @@ def _pools(memory: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _arena_of_pool(pages: mmap.mmap | bytes, place: int) -> int | None:
-    """Return the index of the arena that a pool belongs to; None if it is no pool."""
+    """Return the index of a pool's arena; None if this is not a pool."""
     count, _, free, following, preceding, index, size_class, offset, limit = _HEADER.unpack_from(pages, place)
     size = (size_class + 1) * 16
     sound = (
@@ -121,10 +120,10 @@ def _arena_of_pool(pages: mmap.mmap | bytes, place: int) -> int | None:
 
 
 def _addresses(memory: Memory, arenas: Sequence[_Arena]) -> list[int] | None:
-    """Return the address of each arena; None where there is no table that has them all, or more than one."""
+    """Return the addresses of arenas; None unless exactly one table has them all."""
     if not arenas:
         return None
-    probe = max(arenas, key=lambda arena: arena.last - arena.first)  # which leaves the fewest addresses
+    probe = max(arenas, key=lambda arena: arena.last - arena.first)  # the one with the fewest possible addresses
     tables = {
         place - probe.number * _ENTRY for place in _places_of(memory, range(probe.last - ARENA, probe.first + 1, PAGE))
     }
@@ -133,7 +132,7 @@ def _addresses(memory: Memory, arenas: Sequence[_Arena]) -> list[int] | None:
 
 
 def _places_of(memory: Memory, addresses: Iterable[int]) -> Iterator[int]:
-    """Find where the heap of malloc has one of these addresses, which are of pages."""
+    """Yield where malloc's heap holds one of these page addresses."""
     words = [_ADDRESS.pack(address) for address in addresses]
     for area in memory.areas:
         if not area.status & HEAP:
@@ -142,7 +141,7 @@ def _places_of(memory: Memory, addresses: Iterable[int]) -> Iterator[int]:
             for base in range(start, end, _BLOCK):
                 block = memory.read(base, min(_BLOCK, end - base))
                 for word in words:
-                    # Without its outer bytes, which are zeros as most of a heap is: found in half the time.
+                    # Without the outer bytes, zeros like most of a heap: that halves the time.
                     place = block.find(word[1:6])
                     while place >= 0:
                         if place % 8 == 1 and block.startswith(word, place - 1):
@@ -151,7 +150,7 @@ def _places_of(memory: Memory, addresses: Iterable[int]) -> Iterator[int]:
 
 
 def _read_table(memory: Memory, table: int, arenas: Sequence[_Arena]) -> list[int] | None:
-    """Return the addresses that a table has for arenas; None where their pools cannot lie there."""
+    """Return the addresses of arenas in a table; None if one does not fit its pools."""
     listed = []
     for arena in arenas:
         (address,) = _ADDRESS.unpack(memory.read(table + arena.number * _ENTRY, _ADDRESS.size))

@@ -1,4 +1,4 @@
-"""Writing the images anew, with segments of memory as private mappings of `memory.img`."""
+"""Rewriting images, with segments of memory as private mappings of `memory.img`."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ _NO_COPY_FILE_RANGE = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS
 
 def link_rest(source: str, target: str, without: set[str]) -> None:
     """
-    Link the files of a directory into another one, or copy them where that is not possible.
+    Link the files of a directory into another one, or copy them if that is not possible.
 
     Args:
-        source: Directory to take them from.
-        target: Directory to put them in.
+        source: The directory that has them.
+        target: The other directory.
         without: Names to leave out.
     """
     for name in set(os.listdir(source)) - without:
@@ -70,11 +70,11 @@ def write_process(memory: Memory, segments: Sequence[Segment], target: str, file
     Write mm, pagemap and pages of one process.
 
     Args:
-        memory: As it was dumped.
-        segments: What is to be mapped.
-        target: Directory for the new images.
-        file_id: Of `memory.img` in the new files image; one of its own for each process, since CRIU takes equal
-            ranges of one file in parent and child for shared (criu/mem.c, check_cow_vmas).
+        memory: The dumped memory.
+        segments: What to map.
+        target: The directory of the new images.
+        file_id: The id of `memory.img` for this process in the new files image. Processes have different ids, because
+            CRIU takes equal ranges of one file in parent and child for shared (criu/mem.c, check_cow_vmas).
     """
     mm = memory.mm.copy()
     mm.replace_all(MM_VMAS, [message.encode() for message in _areas(memory.areas, segments, file_id)])
@@ -96,16 +96,16 @@ def write_process(memory: Memory, segments: Sequence[Segment], target: str, file
 
 def write_content(memory: Memory, segments: Sequence[Segment], fd: int, files: Mapping[int, File]) -> None:
     """
-    Write the content of segments to `memory.img`; what is neither stored nor in a library is zeros, long ones a hole.
+    Write the content of segments to `memory.img`; pages neither stored nor from a library are zeros or holes.
 
     Args:
-        memory: Of the process.
-        segments: Of it.
-        fd: Of `memory.img`.
-        files: The regular files of the dump, by their numbers.
+        memory: The memory of the process.
+        segments: Its segments.
+        fd: A descriptor of `memory.img`.
+        files: The regular files of the dump, by id.
 
     Raises:
-        OSError: It cannot be written, or a library is not what it was.
+        OSError: The file cannot be written, or a library has changed.
     """
     writer = BlockWriter(fd)
     for segment in segments:
@@ -129,13 +129,13 @@ def _write_library(writer: BlockWriter, memory: Memory, segment: Segment, files:
 
 def add_files(files: list[Message], ids: Sequence[int], key: str, size: int) -> list[Message]:
     """
-    Add `memory.img` to the files.
+    Add a file that areas map to the files image.
 
     Args:
         files: The messages of the files image.
-        ids: The numbers under which areas refer to it.
-        key: Its path at the dump, without the leading slash, by which a restore replaces it.
-        size: Of the file.
+        ids: The ids by which areas refer to the file.
+        key: Its path without the leading slash, by which a restore replaces it.
+        size: Its size in bytes.
 
     Returns:
         The messages of the new files image.
@@ -144,12 +144,12 @@ def add_files(files: list[Message], ids: Sequence[int], key: str, size: int) -> 
 
 
 def file_ids(files: list[Message]) -> set[int]:
-    """Return the numbers that are in use."""
+    """Return the ids in use in a files image."""
     return {message.number(_FILE_ID) for message in files}
 
 
 def _file(number: int, key: str, size: int) -> Message:
-    # uid, euid, signum, pid_type, pid: nobody is to get a signal (images/fown.proto).
+    # uid, euid, signum, pid_type, pid: nobody gets a signal (images/fown.proto).
     fown = Message([(field, 0, 0) for field in range(1, 6)])
     reg = Message()
     for field, value in (
@@ -172,7 +172,7 @@ def _file(number: int, key: str, size: int) -> Message:
 
 
 def _areas(areas: Sequence[Area], segments: Sequence[Segment], file_id: int) -> Iterator[Message]:
-    """Describe all areas, mappings that follow each other in memory and in the file as one: the kernel merges them."""
+    """Yield all areas; join mappings adjacent in memory and file, as the kernel does."""
     last: Message | None = None
     open_ended = False
     for message, mergeable in _unmerged(areas, segments, file_id):
@@ -188,10 +188,10 @@ def _areas(areas: Sequence[Area], segments: Sequence[Segment], file_id: int) -> 
 
 def _unmerged(areas: Sequence[Area], segments: Sequence[Segment], file_id: int) -> Iterator[tuple[Message, bool]]:
     """
-    Describe all areas, and tell which may be a part of one with their neighbours.
+    Yield all areas, and whether each may be joined with its neighbours.
 
-    They are those that are mapped from the file, but the heap, whose end brk(2) moves, and large blocks of malloc,
-    which `division` looks for.
+    These are areas mapped from the file, except the heap, whose end brk(2) moves, and large malloc blocks, which
+    `division` looks for.
     """
     place = 0
     for area in areas:
@@ -211,7 +211,7 @@ def _unmerged(areas: Sequence[Area], segments: Sequence[Segment], file_id: int) 
 
 
 def _follows(one: Message, other: Message) -> bool:
-    """Return whether a mapping goes on where another one ends, and is like it in everything else."""
+    """Return whether a mapping continues another one and is otherwise equal."""
     first, second = ([item for item in message.fields if item[0] not in _PLACE] for message in (one, other))
     size = one.number(END) - one.number(START)
     return (
@@ -220,7 +220,7 @@ def _follows(one: Message, other: Message) -> bool:
 
 
 def part(area: Area, start: int, end: int) -> Message:
-    """Describe a part of an area that is not mapped from `memory.img`."""
+    """Return a part of an area, not mapped from `memory.img`."""
     message = area.message.copy()
     message.set(START, start)
     message.set(END, end)
@@ -230,7 +230,7 @@ def part(area: Area, start: int, end: int) -> Message:
 
 
 def mapped(area: Area, start: int, end: int, offset: int, file_id: int) -> Message:
-    """Describe a part of an area that is a private mapping of `memory.img`."""
+    """Return a part of an area as a private mapping of `memory.img`."""
     message = area.message.copy()
     message.set(START, start)
     message.set(END, end)
@@ -239,7 +239,7 @@ def mapped(area: Area, start: int, end: int, offset: int, file_id: int) -> Messa
     message.set(FLAGS, area.flags & ~MAP_ANONYMOUS)
     message.set(STATUS, REGULAR | FILE_PRIVATE)
     message.set(FD, _MINUS_ONE)
-    # Advice on huge pages is for anonymous memory; without flags CRIU opens files read-only, as is right here.
+    # Huge page advice is for anonymous memory. Without FDFLAGS, CRIU opens the file read-only, as it should.
     message.drop(MADV)
     message.drop(FDFLAGS)
     return message
@@ -249,7 +249,7 @@ def mapped(area: Area, start: int, end: int, offset: int, file_id: int) -> Messa
 
 
 def _kept(memory: Memory, segments: Sequence[Segment]) -> Iterator[tuple[int, int, int | None, Message | None]]:
-    """Yield what stays in the pages file: start, end, offset in the old one (None: zeros), entry of the pagemap."""
+    """Yield what stays in the pages file: start, end, old offset (None: zeros) and pagemap entry."""
     at = 0
     for segment in segments:
         yield from _stored(memory, at, segment.start)
@@ -292,7 +292,7 @@ def _entry(like: Message | None, start: int, end: int) -> Message:
 
 
 def copy(source: int, source_offset: int, target: int, target_offset: int, size: int) -> None:
-    """Copy bytes between files, in the kernel where the file systems can."""
+    """Copy bytes between files, in the kernel if the file systems can."""
     while size:
         try:
             done = os.copy_file_range(source, target, size, source_offset, target_offset)

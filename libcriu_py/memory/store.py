@@ -1,12 +1,12 @@
 """
-A store: large blocks of memory that several snapshots have alike, kept once.
+A store keeps each large block of memory that several snapshots have in common once.
 
     store/<sha256>          a block, mode 0400, named by its content
-    snap/memory/<sha256>    the same file (a hard link): a snapshot is whole without its store
+    snap/memory/<sha256>    a hard link to it: the snapshot is complete without the store
     store/.lock             held while blocks are added or removed
 
-Copies of all these snapshots map the same file, and so share it in the page cache. A block that no snapshot
-has any more is one whose link count is 1.
+Copies of these snapshots map the same file and so share it in the page cache. A block that no snapshot has any more has
+a link count of 1.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ class Block(NamedTuple):
     name: str
     size: int
     snapshots: int
-    """How many have it."""
+    """How many snapshots have it."""
 
 
 class Shared(NamedTuple):
-    """What came of sharing."""
+    """The result of `share`."""
 
     bytes: int
-    """Of the snapshot, in blocks of the store."""
+    """Bytes of the snapshot that are in blocks of the store."""
     known: int
-    """Bytes of these that were in the store before."""
+    """How many of these the store had already."""
 
 
 class Store:
     """
-    A directory with blocks of memory.
+    A directory of memory blocks.
 
     Thread safety: processes and threads may use it at the same time.
     """
@@ -70,11 +70,11 @@ class Store:
 
         Args:
             path: The directory.
-            create: Whether it is made, mode 0700, where there is none.
+            create: Whether to make it, mode 0700, if it is missing.
 
         Raises:
-            SnapshotUnsafe: Somebody else could have written it.
-            OSError: There is none.
+            SnapshotUnsafe: Another user could have written it.
+            OSError: It does not exist.
         """
         self.path = os.path.realpath(path)
         if create:
@@ -84,7 +84,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep others from adding and removing blocks."""
+        """Keep other processes from adding and removing blocks during the block."""
         fd = os.open(os.path.join(self.path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -93,7 +93,7 @@ class Store:
             os.close(fd)
 
     def blocks(self) -> list[Block]:
-        """Return all blocks."""
+        """Return all blocks, by name."""
         found = []
         for name in sorted(filter(_NAME.fullmatch, os.listdir(self.path))):
             status = os.stat(os.path.join(self.path, name))
@@ -101,7 +101,7 @@ class Store:
         return found
 
     def prune(self) -> list[Block]:
-        """Remove the blocks that no snapshot has; returns them."""
+        """Remove the blocks that no snapshot has, and return them."""
         with self.lock():
             unused = [block for block in self.blocks() if not block.snapshots]
             for block in unused:
@@ -110,16 +110,16 @@ class Store:
 
     def add(self, file: str) -> tuple[str, bool]:
         """
-        Take a file into the store, and make its path a name of the store's file.
+        Add a file to the store, and make its path a hard link to the block.
 
         Args:
             file: Its path, on the file system of the store; mode 0400.
 
         Returns:
-            The name of the block, and whether it was there already.
+            The name of the block, and whether the store had it already.
 
         Raises:
-            SnapshotError: The store is on another file system, or the block there is damaged.
+            SnapshotError: The store is on another file system, or its block is damaged.
         """
         name = sha256(file)
         there = os.path.join(self.path, name)
@@ -141,21 +141,19 @@ class Store:
 
 def share(path: str | os.PathLike[str], store: Store) -> Shared:
     """
-    Have the copies of a snapshot map its large blocks from files of a store.
-
-    The snapshot stays as it is until a new one takes its place in one step.
+    Move the large memory blocks of a snapshot to a store; the snapshot is replaced in one step.
 
     Args:
-        path: The snapshot, whose memory is mapped.
-        store: Where the blocks are kept.
+        path: The snapshot, with mapped memory.
+        store: The store.
 
     Returns:
-        How much of it is in the store now.
+        How much of the snapshot is in the store now.
 
     Raises:
-        SnapshotError: The memory of the snapshot is not mapped, or in a store already, or the snapshot is damaged.
+        SnapshotError: The snapshot has no mapped memory, is in a store already, or is damaged.
         ImageError: Its images are not understood.
-        OSError: The new one cannot be written.
+        OSError: The new snapshot cannot be written.
     """
     snapshot = Snapshot.open(path)
     if snapshot.memory_key is None:
@@ -179,7 +177,7 @@ def _divide(snapshot: Snapshot, scratch: str, store: Store) -> Shared:
         size = os.stat(path).st_size
         file = os.path.join(SHARED_DIRECTORY, name)
         keys.append(os.path.join(snapshot.path, file)[1:])
-        if keys[-1] in entries:  # two blocks alike
+        if keys[-1] in entries:  # equal to an earlier block
             os.unlink(path)
         else:
             os.rename(path, os.path.join(scratch, file))

@@ -1,8 +1,8 @@
 """
-The working set of a snapshot: the pages of mapped memory that its copies write to, so that these are copied at once.
+The working set of a snapshot: pages of mapped memory that every copy writes to, and so copies ahead, all at once.
 
-A file beside the images, `working-set`, of entries of 16 bytes: an address, a number of pages, and whether an
-anonymous huge page is to take the place of each 2 MB (csrc/copy/prefetch.c).
+The file `working-set` beside the images has entries of 16 bytes: an address, a number of pages, and whether to replace
+each 2 MB with an anonymous huge page (csrc/copy/prefetch.c).
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 HUGE = 2 << 20
 MIN_PAGES = 2
-"""Of a range; for a single page a system call takes longer than the fault that it spares (3.4 us against 2.9)."""
+"""The least pages of a range: for one, the system call takes longer than the fault it saves (3.4 us against 2.9)."""
 MIN_WRITTEN = 256
 """
-Pages of a huge page that must be written to for it to be worth its making, where there can be none too.
+The least written pages for which a huge page is made.
 
-All of one takes 380 us, the time in which 130 pages are copied by faults; without huge pages it is 1,150 us.
+Making one takes 380 us, as long as 130 faults; if the kernel has no huge page, 1,150 us.
 """
 _ENTRY = struct.Struct("=QII")
 
 
 class Range(NamedTuple):
-    """Pages that follow each other."""
+    """Contiguous pages."""
 
     start: int
-    """Address."""
+    """The address of the first."""
     pages: int
     huge: bool
-    """Whether it is of whole huge pages, most of which is written to."""
+    """Whether these are whole huge pages, mostly written to."""
 
     @property
     def end(self) -> int:
@@ -44,15 +44,15 @@ class Range(NamedTuple):
 
 
 Written = dict[tuple[int, int], bytearray]
-"""By begin and end of an area: a byte for each page, 1 where it was written to."""
+"""By start and end of an area: a byte for each page, 1 if it was written to."""
 
 
 def common(runs: Iterable[Written]) -> Written:
     """
-    Return what was written to in every run: to copy a page that is not needed costs what a needed one saves.
+    Return the pages written to in every run: copying an unneeded page costs what a needed one saves.
 
     Args:
-        runs: One or more.
+        runs: What each run wrote to; at least one run.
     """
     first, *others = runs
     found = {area: bytearray(pages) for area, pages in first.items()}
@@ -65,13 +65,13 @@ def common(runs: Iterable[Written]) -> Written:
 
 def choose(written: Mapping[tuple[int, int], bytes | bytearray]) -> list[Range]:
     """
-    Choose what is to be copied ahead.
+    Choose the ranges to copy ahead.
 
     Args:
         written: The pages that copies write to.
 
     Returns:
-        Ranges, those of huge pages first: they are made before anything else.
+        The ranges, huge pages first: they are made before anything else.
     """
     found: list[Range] = []
     for (start, _), pages in sorted(written.items()):
@@ -82,7 +82,7 @@ def choose(written: Mapping[tuple[int, int], bytes | bytearray]) -> list[Range]:
 def _of_area(start: int, pages: bytes | bytearray) -> Iterator[Range]:
     step = HUGE // PAGE
     at = 0
-    first = (-start // PAGE) % step  # the first page that begins a huge one
+    first = (-start // PAGE) % step  # index of the first page aligned to a huge page
     while at < len(pages):
         if (at - first) % step == 0 and pages.count(1, at, at + step) >= MIN_WRITTEN and at + step <= len(pages):
             stop = at + step
@@ -97,7 +97,7 @@ def _of_area(start: int, pages: bytes | bytearray) -> Iterator[Range]:
 
 
 def _small(start: int, pages: bytes | bytearray, at: int, stop: int) -> Iterator[Range]:
-    """Yield the ranges of written pages between two places."""
+    """Yield the ranges of written pages between two indices."""
     while (at := pages.find(1, at, stop)) >= 0:
         end = pages.find(0, at, stop)
         end = stop if end < 0 else end
@@ -108,11 +108,11 @@ def _small(start: int, pages: bytes | bytearray, at: int, stop: int) -> Iterator
 
 def write(path: str, ranges: Iterable[Range]) -> None:
     """
-    Write the file, as a new one of mode 0400.
+    Write a working-set file, new and with mode 0400.
 
     Args:
-        path: Of the file.
-        ranges: What it is to hold.
+        path: The path of the file.
+        ranges: The ranges to write.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
     with os.fdopen(fd, "wb") as file:
@@ -120,11 +120,6 @@ def write(path: str, ranges: Iterable[Range]) -> None:
 
 
 def read(path: str) -> list[Range]:
-    """
-    Read the file.
-
-    Args:
-        path: Of the file.
-    """
+    """Return the ranges in the working-set file at `path`."""
     with open(path, "rb") as file:
         return [Range(start, pages, bool(huge)) for start, pages, huge in _ENTRY.iter_unpack(file.read())]

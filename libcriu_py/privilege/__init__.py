@@ -1,4 +1,4 @@
-"""The privilege modes: how a dump or a restore is allowed, and what stops it."""
+"""Privilege modes: what allows a dump or a restore, and what prevents it."""
 
 from libcriu_py.privilege.decision import Decision, decide, find_obstacle
 from libcriu_py.privilege.mode import Obstacle, Privilege

@@ -1,14 +1,13 @@
 """
-The three ways to be allowed to dump and restore, and the choice between them.
+Choosing a privilege mode for a dump or a restore.
 
-- `root`: uid 0 with the capabilities. criu runs where the caller is.
-- `capability`: criu carries file capabilities; it runs where the caller is.
-- `rootless`: program and restores run in a user, pid and mount namespace of their own, where one
-  capability, CAP_CHECKPOINT_RESTORE, is enough (namespaces.c and cr-restore.c of CRIU) and nothing
-  outside is touched.
+- `root`: uid 0 with capabilities; criu runs in the caller's namespaces.
+- `capability`: a criu with file capabilities, which runs in the caller's namespaces.
+- `rootless`: program and restores run in new user, pid and mount namespaces, where CAP_CHECKPOINT_RESTORE alone is
+  enough (namespaces.c and cr-restore.c of CRIU) and nothing outside is touched.
 
-In all three criu is asked for its `unprivileged` mode: as root too this is what makes it keep its
-cache of kernel features where we want it, and leaves cgroups and the time namespace alone.
+In every mode criu gets its option `unprivileged`: it keeps its cache of kernel features in XDG_RUNTIME_DIR, and leaves
+cgroups and the time namespace alone.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ if TYPE_CHECKING:
     from libcriu_py.snapshot.record import Launch
 
 FIRST_PID = 10_000
-"""Where pids of a program in a namespace begin, clear of the helper processes of a restore."""
+"""The first pid of a program in a new namespace, out of the way of the helper processes of a restore."""
 
 CAPABLE_CRIU = "/usr/local/lib/libcriu_py/criu"
-"""Where `libcriu-py setup` puts the criu with file capabilities, beside the one without any."""
+"""Where `libcriu-py setup` installs a criu with file capabilities."""
 
 
 class Decision(NamedTuple):
-    """A mode that works, and why it was taken."""
+    """A mode that works, and why it was chosen."""
 
     mode: Privilege
     why: str
@@ -54,7 +53,7 @@ class Decision(NamedTuple):
 
 
 def capable_criu(criu: str) -> str:
-    """Return the program for the capability mode: this one if it carries the capability, else that of `setup`."""
+    """Return the criu for the capability mode: this one if it has file capabilities, else that of `setup`."""
     if not has_file_capability(criu) and has_file_capability(CAPABLE_CRIU):
         return CAPABLE_CRIU
     return criu
@@ -62,18 +61,18 @@ def capable_criu(criu: str) -> str:
 
 def decide(mode: Privilege | str | None = None, *, criu: str | None = None, launch: Launch | None = None) -> Decision:
     """
-    Choose how to be allowed.
+    Choose the privilege mode of a dump or a restore.
 
     Args:
-        mode: A mode, or its name; None and AUTO choose the first that works.
-        criu: The criu program; None finds it.
-        launch: The record of the snapshot to be restored, whose mode is tried first; None is about a dump.
+        mode: A mode or its name; None and AUTO choose the first that works.
+        criu: The criu program; None finds one.
+        launch: The record of the snapshot to restore, whose mode is tried first; None for a dump.
 
     Returns:
         The mode, the reason for it, and its criu.
 
     Raises:
-        UnsupportedFeature: None works, with what stops each.
+        UnsupportedFeature: No mode works; the message has the obstacle to each.
         ValueError: There is no such mode.
     """
     if criu is None:
@@ -107,15 +106,12 @@ def _criu_of(mode: Privilege, criu: str) -> str:
 
 def find_obstacle(mode: Privilege, criu: str, launch: Launch | None = None) -> Obstacle | None:
     """
-    Find what stops a mode, by what costs little to ask.
+    Return the first obstacle to a mode that cheap checks find; None if there is none.
 
     Args:
         mode: Root, capability or rootless.
         criu: The criu program.
-        launch: The record of the snapshot to be restored; None is about a dump.
-
-    Returns:
-        The first thing that stops it, or None.
+        launch: The record of the snapshot to restore; None for a dump.
     """
     obstacle = None if launch is not None else _dump_obstacle()
     if obstacle is not None:
@@ -126,7 +122,7 @@ def find_obstacle(mode: Privilege, criu: str, launch: Launch | None = None) -> O
         obstacle = namespace_obstacle(criu, launch)
     else:
         obstacle = _capability_obstacle(capable_criu(criu), launch)
-    if obstacle is None and launch is not None and not differs_harmlessly(mode, launch):
+    if obstacle is None and launch is not None and not can_become(mode, launch):
         from libcriu_py.privilege.obstacles import other_identity
 
         obstacle = other_identity(mode, launch)
@@ -134,7 +130,7 @@ def find_obstacle(mode: Privilege, criu: str, launch: Launch | None = None) -> O
 
 
 def _dump_obstacle() -> Obstacle | None:
-    """Find what stops a dump of anything that this process starts, but no restore."""
+    """Return what prevents a dump, but not a restore, of anything that this process starts."""
     if not capabilities().seccomp_filters:
         return None
     from libcriu_py.privilege.obstacles import no_dump
@@ -167,16 +163,15 @@ def _capability_obstacle(criu: str, launch: Launch | None) -> Obstacle | None:
 
 
 def _is_reduced(launch: Launch | None) -> bool:
-    """Return whether an image has a reduced bounding set; without one, whether an image of this process would."""
+    """Return whether a snapshot, or None for this process, has a reduced bounding set."""
     return bounding_is_reduced() if launch is None else launch.reduced_bounding
 
 
 def namespace_obstacle(criu: str, launch: Launch | None = None) -> Obstacle | None:
     """
-    Find what stops a user + pid + mount namespace with a /proc of its own, and a criu in it.
+    Return what prevents new user, pid and mount namespaces with their own /proc, or a criu in them.
 
-    A good answer is remembered until the next boot, since making namespaces to find out takes longer
-    than the rest of the preparations of a restore.
+    Success is cached until the next boot: trying takes longer than all other preparations of a restore.
     """
     carried = file_capabilities(criu)
     reduced = launch is not None and launch.reduced_bounding
@@ -191,7 +186,7 @@ def namespace_obstacle(criu: str, launch: Launch | None = None) -> Obstacle | No
 
         return no_exec_in_namespace(criu)
     if variable("LIBCRIU_PY_SERVICE") or os.path.exists(_namespaces_work()):
-        return None  # inside of one already, or found to work
+        return None  # inside one already, or cached
     error, stage = supervision.probe_namespaces(supervision.NS_USER | supervision.NS_PID)
     if error == 0:
         os.close(os.open(_namespaces_work(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -202,16 +197,16 @@ def namespace_obstacle(criu: str, launch: Launch | None = None) -> Obstacle | No
 
 
 def _namespaces_work() -> str:
-    """Name the file that says that namespaces can be made from this process's ones, under its filters."""
+    """Return the path of the file that caches that namespaces can be made from here, under these filters."""
     boot = (read_small("/proc/sys/kernel/random/boot_id") or b"unknown")[:8].decode("ascii")
     places = [os.stat(f"/proc/self/ns/{name}").st_ino for name in ("user", "mnt", "pid")]
-    # Numbers of namespaces are used again; with the start of their pid 1 they tell one container from the next.
+    # The kernel reuses inodes of namespaces; the start time of pid 1 tells containers apart.
     identity = "-".join(map(str, [boot, os.getegid(), *places, _start_of_init(), capabilities().seccomp_filters]))
     return os.path.join(runtime_dir.private_directory(), f"namespaces-{identity}")
 
 
 def namespaces_failed(error: int, stage: int) -> UnsupportedFeature:
-    """Make the exception for namespaces that could not be made, and forget that they once could."""
+    """Return the exception for namespaces that could not be made; drop the cached success."""
     from libcriu_py.privilege.obstacles import no_namespace
 
     forget_namespaces()
@@ -220,7 +215,7 @@ def namespaces_failed(error: int, stage: int) -> UnsupportedFeature:
 
 
 def _start_of_init() -> int:
-    """Return the start of pid 1, in clock ticks after the boot; 0 where /proc hides it."""
+    """Return the start time of pid 1, in clock ticks after boot; 0 if /proc hides it."""
     try:
         return int(stat(1)[19])
     except OSError:
@@ -228,19 +223,19 @@ def _start_of_init() -> int:
 
 
 def forget_namespaces() -> None:
-    """Forget that namespaces could be made: it was tried, and they could not."""
+    """Drop the cached success after namespaces could not be made."""
     try:
         os.unlink(_namespaces_work())
     except FileNotFoundError:
         return
 
 
-def differs_harmlessly(mode: Privilege, launch: Launch) -> bool:
+def can_become(mode: Privilege, launch: Launch) -> bool:
     """
     Return whether a restored process can get the user, group and supplementary groups of the dumped one.
 
-    criu sets them where they differ, which takes CAP_SETUID and CAP_SETGID; it leaves the supplementary
-    groups alone where the image has none (`restore_creds` in CRIU's pie/restorer.c).
+    criu sets those that differ, which needs CAP_SETUID and CAP_SETGID; it leaves the supplementary groups alone if the
+    image has none (`restore_creds` in CRIU's pie/restorer.c).
     """
     if mode is Privilege.ROOT:
         held = capabilities()
@@ -252,7 +247,7 @@ def differs_harmlessly(mode: Privilege, launch: Launch) -> bool:
 
 def decide_dump(criu: str) -> Decision:
     """
-    Choose how this process may dump itself, where it is.
+    Choose the mode in which this process can dump itself, in its own namespaces.
 
     Args:
         criu: The criu program.
@@ -261,7 +256,7 @@ def decide_dump(criu: str) -> Decision:
         The mode, the reason for it, and its criu.
 
     Raises:
-        UnsupportedFeature: It may not, with what to do.
+        UnsupportedFeature: It cannot; the message says what to do.
     """
     if variable("LIBCRIU_PY_SERVICE"):
         return Decision(Privilege.ROOTLESS, "this is a namespace made for it", criu)

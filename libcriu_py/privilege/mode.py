@@ -1,4 +1,4 @@
-"""The privilege modes, and what may stand in the way of one."""
+"""Privilege modes, and obstacles to them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from libcriu_py.settings import variable
 
 
 class Privilege(enum.Enum):
-    """How dump and restore are allowed."""
+    """A privilege mode: what allows criu to dump and restore."""
 
     AUTO = "auto"
-    """The first of the others that works."""
+    """The first mode that works."""
     ROOT = "root"
     """uid 0 with capabilities."""
     CAPABILITY = "capability"
-    """Yield a criu with file capabilities."""
+    """A criu with file capabilities."""
     ROOTLESS = "rootless"
-    """Namespaces of one's own."""
+    """New user, pid and mount namespaces."""
 
     @classmethod
     def of(cls, mode: Privilege | str | None) -> Privilege:
         """
-        Take a mode by name; None means LIBCRIU_PY_MODE, else AUTO.
+        Return the mode of a name; None stands for LIBCRIU_PY_MODE, or AUTO if that is not set.
 
         Raises:
             ValueError: There is no such mode.
@@ -42,17 +42,17 @@ class Privilege(enum.Enum):
 
 
 class Obstacle(NamedTuple):
-    """Why a mode does not work, and what puts that right."""
+    """Why a mode does not work, and how to fix that."""
 
     text: str
-    """One sentence without its full stop."""
+    """The reason: a sentence without a full stop."""
     command: str = ""
-    """What to type; empty where nothing can be done on this machine."""
+    """The command that fixes it; empty if nothing on this machine does."""
     who: str = ""
-    """Who has to type it."""
+    """Who must run the command."""
 
     def __str__(self) -> str:
-        """Return the sentence and, in parentheses, the command."""
+        """Return the reason and, in parentheses, the command."""
         return f"{self.text} ({self.who}: {self.command})" if self.command else self.text
 
 
@@ -60,7 +60,7 @@ def groups_in(mode: Privilege) -> list[int]:
     """Return the supplementary groups of this process as a process in this mode's namespace sees them."""
     groups = os.getgroups()
     if mode is Privilege.ROOTLESS and variable("LIBCRIU_PY_SERVICE") is None:
-        # Only one's own group is mapped (user_namespaces(7)).
+        # Only this process's group is mapped (user_namespaces(7)).
         unmapped = int(read_small("/proc/sys/kernel/overflowgid") or 65534)  # the kernel's default
         groups = [group if group == os.getegid() else unmapped for group in groups]
     return sorted(groups)

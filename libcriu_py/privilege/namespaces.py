@@ -1,4 +1,4 @@
-"""Where a program runs that is going to checkpoint itself: the caller's own namespaces, or new ones."""
+"""The namespaces in which to start a program that will checkpoint itself."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from libcriu_py.privilege.mode import Privilege
 
 
 class Place(NamedTuple):
-    """Where to run something, and what criu is given there."""
+    """Namespaces to run a program in, and the capabilities of its criu there."""
 
     namespaces: int
     """NS_USER and NS_PID of `linux.supervision`, or 0."""
     ambient: int
-    """Bits of the ambient capabilities, of use in a user namespace."""
+    """The ambient capabilities of criu, as a bit mask; for a user namespace."""
     last_pid: int
-    """Pids begin after this one; 0 leaves them alone."""
+    """The pid after which those of a new namespace begin; 0 leaves them alone."""
 
     @property
     def has_own_pids(self) -> bool:
-        """Return whether pids of the caller cannot collide with those of an image."""
+        """Return whether there is a new pid namespace, where pids of an image are free."""
         return bool(self.namespaces & supervision.NS_PID)
 
 
 HERE = Place(0, 0, 0)
 _LOW_PIDS = 1000
-"""Above what a container has in use soon after its start."""
+"""Higher than any pid that a container uses soon after its start."""
 
 
 def place_of_program(mode: Privilege) -> Place:
-    """Return the place for a program that is going to checkpoint itself."""
+    """Return where to start a program that will checkpoint itself."""
     if mode is not Privilege.ROOTLESS:
         return HERE
     return Place(supervision.NS_USER | supervision.NS_PID, needed(reduced=False, dump=True), FIRST_PID)
@@ -41,10 +41,10 @@ def place_of_program(mode: Privilege) -> Place:
 
 def avoid_low_pids() -> None:
     """
-    Let the next program have a pid that is free also in the next container.
+    Give the next program a pid that will be free in the next container too.
 
-    In a pid namespace with few processes, programs get the lowest pids, which are taken by others as soon as
-    the container is started the next time. Elsewhere nothing is done.
+    In a new pid namespace programs get the lowest pids, which other processes have when the container is started again.
+    Nothing is done if this process already has a high pid.
     """
     if os.getpid() >= _LOW_PIDS:
         return
@@ -56,7 +56,7 @@ def avoid_low_pids() -> None:
 
 
 def _use_up_pids() -> None:
-    """Make processes until the low pids have been given out, where /proc/sys cannot be written."""
+    """Fork until the low pids are used up, for when /proc/sys cannot be written."""
     while True:
         pid = os.fork()
         if pid == 0:
