@@ -1,4 +1,4 @@
-"""The binding: all that libcriu can do, for any process."""
+"""The binding to libcriu: dump and restore any process."""
 
 from libcriu_py.criu.client import Criu
 

@@ -1,4 +1,4 @@
-"""One operation on its way to criu: directories, native options, log."""
+"""The request for one operation: directories, native options, log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from libcriu_py._libcriu import CData
     from libcriu_py.criu.options import Options
 
-__all__ = ["Request", "render_config", "written_config"]
 
 _DEFAULT_LOG = "criu.log"  # DEFAULT_LOG_FILENAME, criu/include/log.h
 
@@ -25,20 +24,20 @@ _kept: list[object] = []
 
 class Request:
     """
-    The options of one operation, opened and translated.
+    One operation's options, with directories opened and values translated.
 
     A context manager that yields the `criu_opts *` for libcriu.
 
     Args:
         options: The options.
-        binary: The criu program, None for a service.
+        binary: The criu program; None for a service.
         env: Variables to set (None: remove) in the environment of criu.
-        capture: Keep what criu prints for `output`, unless an option is there to make it print.
+        capture: Whether to capture what criu prints, for `output`, unless an option asks criu to print.
 
     Attributes:
-        native: The native options; `native.child` is what the criu process gets.
+        native: The native options; `native.child` describes the criu process.
         values: The options that are set, by name.
-        log_path: Where criu's log will be, None when there is no directory for it.
+        log_path: The path of criu's log; None without a directory for it.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Request:
         self._close_fds()
 
     def keep(self) -> None:
-        """Free no memory, for good: in a restored copy that would be to write to it, and so to copy its pages."""
+        """Never free the options: in a restored copy that would dirty shared pages."""
         _kept.append(self)
 
     def open_directory(self, directory: object) -> int:
@@ -88,10 +87,7 @@ class Request:
         Return a descriptor of a directory, open until the request is closed.
 
         Args:
-            directory: A path, or a descriptor, which stays the caller's.
-
-        Returns:
-            The descriptor.
+            directory: A path; or a descriptor, which is returned and not closed.
         """
         if isinstance(directory, int):
             return directory
@@ -100,13 +96,13 @@ class Request:
         return fd
 
     def output(self) -> str:
-        """Return what criu has printed, where that was captured."""
+        """Return what criu has printed; empty if that was not captured."""
         if self._output < 0:
             return ""
         return os.pread(self._output, os.fstat(self._output).st_size, 0).decode("utf-8", "replace")
 
     def written_log(self) -> str | None:
-        """Return the path of the log if this operation wrote it, and not an earlier one."""
+        """Return the path of the log; None if this operation has not written it."""
         if self.log_path is None or _stamp(self.log_path) == self._stamp:
             return None
         return self.log_path
@@ -122,7 +118,7 @@ class Request:
         self._stamp = _stamp(self.log_path)
 
     def _prints(self) -> bool:
-        # Whether what is printed is wanted by the caller: scripts and commands print to the standard error of criu.
+        # Scripts and commands print to criu's standard error, where the caller expects their output.
         config = self.values.get("config") or {}
         return bool(
             self.values.get("log_to_stderr")
@@ -148,11 +144,11 @@ class Request:
 @contextlib.contextmanager
 def written_config(path: str, options: dict[str, object]) -> Iterator[None]:
     """
-    Put what goes into a configuration file of criu into one at a path, for as long as criu reads it.
+    Write a configuration file for criu, and remove it after the block.
 
     Args:
-        path: Of the file.
-        options: The options, whose `config` and `timeout` are exchanged for `config_file`.
+        path: The path of the file.
+        options: The options; `config_file` replaces `config` and `timeout` in them.
     """
     text = render_config(options.pop("config", None), options.pop("timeout", None))
     if text is None:
@@ -170,16 +166,12 @@ def written_config(path: str, options: dict[str, object]) -> Iterator[None]:
 
 def render_config(config: object, timeout: object) -> str | None:
     """
-    Write a configuration file of criu.
+    Return the text of a configuration file for criu; None if it would be empty.
 
     Args:
-        config: Long options of criu(8) without dashes, as a mapping; underscores
-            stand for dashes.  True gives an option without a value, None and
-            False leave it out, a sequence repeats it.
-        timeout: The value of the option `timeout`, None for none.
-
-    Returns:
-        The text, None when it would be empty.
+        config: A mapping of long options of criu(8), without dashes; underscores stand for dashes. True sets an option
+            without a value, None and False leave it out, a sequence repeats it.
+        timeout: The value of the option `timeout`; None for none.
 
     Raises:
         ValueError: A name or value cannot be written in such a file.

@@ -1,5 +1,5 @@
 """
-`Criu`: dump and restore of any process.
+`Criu`: dump and restore any process.
 
 Options are dataclasses of `libcriu_py.criu.options`, or mappings with the same names.
 """
@@ -35,30 +35,26 @@ if TYPE_CHECKING:
     Environment = Mapping[str, str | None]
     Notify = Callable[[Notification], object]
 
-__all__ = ["Criu"]
 
 _NOT_FOR_A_SERVICE = ("config", "inherit_fds", "timeout")
-"""Options that reach criu through its environment or its descriptors."""
+"""Options that reach criu through its environment or descriptors, and so not a service."""
 
 
 class Criu:
     """
     A criu program, or a criu that runs as a service.
 
-    Without arguments the program is found by `find_criu` and started for each
-    operation.  Objects hold no resources and may be shared between threads;
-    operations of one process run one after the other, because libcriu keeps
-    state in statics.
+    Without arguments, `find_criu` finds the program, which is started for each operation. Objects hold no resources and
+    may be shared between threads; operations of a process run one after the other, because libcriu keeps global state.
 
     Args:
         binary: The criu program.
         service_address: The socket of a criu service, instead of a program.
-        service_fd: A connection to a criu, instead of a program.  It serves one
-            operation, which closes it.
+        service_fd: A connection to a criu, instead of a program; it serves one operation, which closes it.
 
     Raises:
-        BinaryNotFound: There is no such program.
-        ValueError: More than one way to reach criu is given.
+        BinaryNotFound: The program does not exist.
+        ValueError: More than one of these is given.
     """
 
     def __init__(
@@ -83,7 +79,7 @@ class Criu:
 
     @property
     def binary(self) -> str | None:
-        """The path of the criu program, None for a service."""
+        """The path of the criu program; None for a service."""
         return self._binary
 
     def dump(
@@ -97,23 +93,22 @@ class Criu:
         """
         Dump a process tree, or the calling process.
 
-        Without `pid` in the options this process dumps itself: the call returns
-        `RESTORED` in each restored copy, and `DUMPED` here if `leave_running` is
-        set; else the process is killed.
+        Without `pid` in the options, this process dumps itself: the call returns `RESTORED` in each restored copy, and
+        `DUMPED` here if `leave_running` is set; else criu kills this process.
 
         Args:
-            options: What to dump and how.
+            options: The options.
             env: Variables to set (None: remove) in the environment of criu.
             notify: Called at the stages of the dump.
-            before_wait: Called when criu runs and before it is asked to dump.
+            before_wait: Called when criu runs, before the request to dump.
 
         Returns:
-            Which side of the dump this is.
+            Whether this process was dumped or restored.
 
         Raises:
             OperationRefused: criu refused.
-            TransportError: criu could not be started or broke off.
-            ValueError: The options make no sense for a dump.
+            TransportError: criu could not be started, or did not answer.
+            ValueError: The options do not fit a dump.
         """
         from libcriu_py.criu.values import DumpOutcome
 
@@ -134,17 +129,17 @@ class Criu:
         self, options: PreDumpOptions | Values, *, env: Environment | None = None, notify: Notify | None = None
     ) -> None:
         """
-        Write the memory of a process tree, which goes on.
+        Write the memory of a process tree, which keeps running.
 
         Args:
-            options: What to pre-dump and how; `pid` is needed.
+            options: The options; `pid` is required.
             env: Variables to set (None: remove) in the environment of criu.
             notify: Called at the stages of the pre-dump.
 
         Raises:
             OperationRefused: criu refused.
-            TransportError: criu could not be started or broke off.
-            ValueError: There is no pid in the options.
+            TransportError: criu could not be started, or did not answer.
+            ValueError: The options have no pid.
         """
         request = self._request(options, env, capture=True)
         with request:
@@ -160,19 +155,19 @@ class Criu:
         notify: Notify | None = None,
     ) -> None:
         """
-        Pre-dump a process tree until little changes any more, then dump it.
+        Pre-dump a process tree repeatedly, then dump it.
 
         Args:
-            options: What to dump and how; `pid` is needed.  `images_dir` is that of the first pre-dump.
-            next_iteration: Called after each pre-dump with the number of pre-dumps so far; says
-                where to go on and whether it is for the final dump.
+            options: The options; `pid` is required, and `images_dir` is that of the first pre-dump.
+            next_iteration: Called after each pre-dump with the number of pre-dumps so far; returns where the next step
+                writes and whether that is the final dump.
             env: Variables to set (None: remove) in the environment of criu.
             notify: Called at the stages of all dumps.
 
         Raises:
             OperationRefused: criu refused.
-            TransportError: criu could not be started or broke off.
-            ValueError: There is no pid in the options.
+            TransportError: criu could not be started, or did not answer.
+            ValueError: The options have no pid.
         """
         request = self._request(options, env, capture=True)
         done = 0
@@ -196,10 +191,10 @@ class Criu:
         self, options: RestoreOptions | Values, *, env: Environment | None = None, notify: Notify | None = None
     ) -> int:
         """
-        Restore a process tree that is not ours: its parent will be init or the nearest subreaper.
+        Restore a process tree whose parent becomes init or the nearest subreaper.
 
         Args:
-            options: What to restore and how.
+            options: The options.
             env: Variables to set (None: remove) in the environment of criu.
             notify: Called at the stages of the restore.
 
@@ -208,7 +203,7 @@ class Criu:
 
         Raises:
             OperationRefused: criu refused.
-            TransportError: criu could not be started or broke off.
+            TransportError: criu could not be started, or did not answer.
         """
         request = self._request(options, env, capture=True)
         with request:
@@ -220,10 +215,10 @@ class Criu:
         """
         Restore a process tree as a child of the calling process.
 
-        A restore that fails leaves neither a process nor a zombie.
+        A failed restore leaves neither a process nor a zombie.
 
         Args:
-            options: What to restore and how.
+            options: The options.
             env: Variables to set (None: remove) in the environment of criu.
             notify: Called at the stages of the restore.
 
@@ -232,13 +227,13 @@ class Criu:
 
         Raises:
             OperationRefused: criu refused.
-            TransportError: criu could not be started or broke off.
-            ValueError: This criu is a service, which cannot make children of ours.
+            TransportError: criu could not be started, or did not answer.
+            ValueError: This criu is a service, which cannot make our children.
         """
         if self._binary is None:
             message = "restore_child needs a criu program, not a service: only a child of ours can restore our children"
             raise ValueError(message)
-        # This one is started by libcriu, which calls a missing program a broken connection.
+        # libcriu starts this criu, and reports a missing program as a broken connection.
         require_executable(self._binary)
         request = self._request(options, env, capture=True)
         with request:
@@ -254,13 +249,12 @@ class Criu:
         Ask criu whether this kernel has what it needs.
 
         Args:
-            unprivileged: Ask for work with CAP_CHECKPOINT_RESTORE alone; unset, that
-                is what every user but root is asked about.
+            unprivileged: Whether to check for CAP_CHECKPOINT_RESTORE alone; None does so except as root.
 
         Raises:
             BinaryNotFound: The program is gone.
-            OperationRefused: The kernel has not; the reason says what is missing.
-            TransportError: criu could not be started or broke off.
+            OperationRefused: Something is missing; the reason says what.
+            TransportError: criu could not be started, or did not answer.
         """
         if self._binary is None:
             self._ask("check", lib.LCP_CHECK, unprivileged=False)
@@ -270,11 +264,11 @@ class Criu:
 
     def version(self) -> Version:
         """
-        Return the version of the criu program, which need not be that of the library.
+        Return the version of the criu program, which may differ from that of libcriu.
 
         Raises:
-            TransportError: criu could not be started or broke off.
-            VersionError: criu is older than 3.14 and cannot tell.
+            TransportError: criu could not be started, or did not answer.
+            VersionError: criu is older than 3.14, which cannot answer.
         """
         from libcriu_py.criu.values import Version
 
@@ -283,17 +277,14 @@ class Criu:
 
     def features(self, *, unprivileged: bool | None = None) -> Features:
         """
-        Ask which optional features criu, the kernel and the architecture have.
+        Return which optional features criu, the kernel and the architecture have.
 
         Args:
             unprivileged: As for `check`.
 
-        Returns:
-            The features.
-
         Raises:
             OperationRefused: criu cannot find out.
-            TransportError: criu could not be started or broke off.
+            TransportError: criu could not be started, or did not answer.
         """
         from libcriu_py.criu.values import Features
 
@@ -303,14 +294,14 @@ class Criu:
 
     def native_options(self, options: Options | Values, env: Environment | None = None) -> Request:
         """
-        Build the `criu_opts *` for code in C that calls libcriu itself.
+        Build the `criu_opts *` for C code that calls libcriu itself.
 
         Args:
             options: The options.
             env: Variables to set (None: remove) in the environment of criu.
 
         Returns:
-            A context manager that yields the pointer.  Where the caller starts criu, `env` and `config` have no effect.
+            A context manager that yields the pointer. If the caller starts criu, `env` and `config` have no effect.
         """
         return self._request(options, env)
 

@@ -7,26 +7,19 @@ import os
 from libcriu_py.errors import BinaryNotFound
 from libcriu_py.settings import variable
 
-__all__ = ["find_criu"]
-
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")
 """Where distributions put criu, often not on the PATH of an ordinary user."""
 
 
 def find_criu() -> str:
     """
-    Find the criu program.
+    Return the absolute path of the criu program.
 
-    Looked at in this order: `LIBCRIU_PY_CRIU`, the prefix of the project's own
-    CRIU (`LIBCRIU_PY_PREFIX`, else the one that the extension was built
-    against, else the default of scripts/install-criu), `PATH`, /usr/sbin and
-    /usr/local/sbin.
-
-    Returns:
-        The absolute path of an executable file.
+    The search order is: `LIBCRIU_PY_CRIU`; the prefixes `LIBCRIU_PY_PREFIX`, that of the CRIU that the extension was
+    built against, and the default of scripts/install-criu; `PATH`; /usr/sbin and /usr/local/sbin.
 
     Raises:
-        BinaryNotFound: There is none, or `LIBCRIU_PY_CRIU` names something that cannot be executed.
+        BinaryNotFound: There is none, or `LIBCRIU_PY_CRIU` is not executable.
     """
     named = variable("LIBCRIU_PY_CRIU")
     if named:
@@ -44,15 +37,12 @@ def find_criu() -> str:
 
 def require_executable(path: str) -> str:
     """
-    Return the absolute path of a criu program that a caller named.
+    Return the absolute path of a criu program, if it is executable.
 
-    libcriu reports a missing program as a broken connection, with errno 0.
+    Without this check, libcriu reports a missing program as a broken connection, with errno 0.
 
     Args:
-        path: The path as given.
-
-    Returns:
-        Its absolute path.
+        path: The path of the program.
 
     Raises:
         BinaryNotFound: It is not an executable file.

@@ -1,17 +1,14 @@
 """
 What CRIU's errors mean, and what to do about them.
 
-Each entry pairs a pattern for an error line with plain words; groups of the
-pattern fill the words.  The first error decides, then the second, and so on:
-criu prints the cause first and its consequences after it.
+Each entry pairs a pattern for an error line with a hint, which the groups of the pattern fill. The first error with a
+hint decides: criu prints the cause first and its consequences after it.
 """
 
 from __future__ import annotations
 
 import errno
 import re
-
-__all__ = ["find_hint"]
 
 _PID_TAKEN = (
     "the pid of the dumped process is in use here; wait until that process is gone, or restore in a pid namespace"
@@ -261,14 +258,11 @@ _BY_ERRNO = {
 
 def find_hint(errors: list[str], errno_: int = 0) -> str | None:
     """
-    Find the plain words for the reason of a refusal.
+    Return the hint for a refusal; None if the reason is unknown.
 
     Args:
-        errors: The errors of criu's log, without noise, the first first.
-        errno_: The errno that criu reported, 0 for none.
-
-    Returns:
-        The hint, None when the reason is not a known one.
+        errors: The errors of criu's log, without noise, in order.
+        errno_: The errno that criu reported; 0 for none.
     """
     for line in errors:
         text = re.sub(r"^\S+\.c:\d+: ", "", line)

@@ -1,4 +1,4 @@
-"""What criu's log tells of a refusal, and the exception made of it."""
+"""Reading criu's log to explain a refusal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from libcriu_py.criu.hints import find_hint
 from libcriu_py.errors import OperationRefused
 
 LOG_TAIL_LINES = 30
-"""How many of the last lines of CRIU's log a refusal carries."""
+"""The number of last lines of CRIU's log that a refusal carries."""
 
 _LOG_READ_LIMIT = 16 << 20
 
-# Printed as errors by runs that succeed, so never the reason of a failure.
+# Successful runs print these errors too, so they are never the reason of a failure.
 _HARMLESS = (
     "Can't setup RLIMIT_NOFILE",
     "Unexpected error",
@@ -20,7 +20,7 @@ _HARMLESS = (
     "Unable to open /sys/kernel/debug",
 )
 
-# Consequences of an error that was printed before; a reason only when there is nothing else.
+# Consequences of an earlier error; the reason only if there is no other.
 _CONSEQUENCES = ("Dumping FAILED", "Pre-dumping FAILED", "Restoring FAILED", "Aborting", "Unable to detach from")
 
 
@@ -29,17 +29,17 @@ def refusal(operation: str, returncode: int, errno_: int, log_path: str | None, 
     Build the exception for an operation that criu refused.
 
     Args:
-        operation: What was asked: "dump", "restore", ...
+        operation: The operation: "dump", "restore", ...
         returncode: What libcriu returned.
-        errno_: The errno that criu reported, 0 for none.
-        log_path: criu's log of this operation, None if it wrote none.
-        output: What criu wrote instead of a log.
+        errno_: The errno that criu reported; 0 for none.
+        log_path: The path of criu's log; None if it wrote none.
+        output: What criu printed.
 
     Returns:
         The exception, with reason, log tail and hint taken from the log.
     """
     log = read_log(log_path) or output
-    # Where criu prints but does not log, its first words are the reason (check_caps in criu/cr-check.c).
+    # If criu prints but does not log, its first line is the reason (check_caps in criu/cr-check.c).
     errors = log_errors(log) or [line.strip(" :") for line in output.splitlines() if line.strip()][:1]
     reason = errors[0] if errors else ""
 
@@ -63,13 +63,10 @@ def refusal(operation: str, returncode: int, errno_: int, log_path: str | None, 
 
 def read_log(log_path: str | None) -> str:
     """
-    Return the text of a log of criu.
+    Return the first 16 MiB of a criu log; empty if it cannot be read.
 
     Args:
-        log_path: The log, None for none.
-
-    Returns:
-        At most its first 16 MiB; empty when there is no readable log.
+        log_path: The path of the log; None for none.
     """
     if log_path is None:
         return ""
@@ -82,7 +79,7 @@ def read_log(log_path: str | None) -> str:
 
 def log_errors(log: str) -> list[str]:
     """
-    Return the messages of the error lines of a log of criu, without noise.
+    Return the errors in a criu log, without noise; those that only report the end of the operation come last.
 
     A line reads `(00.012345)    123: Error (criu/files.c:12): message`.
 
@@ -90,8 +87,7 @@ def log_errors(log: str) -> list[str]:
         log: The text of the log.
 
     Returns:
-        One `file.c:line: message` per error, first error first.  Errors that
-        only report the end of the operation come last.
+        `file.c:line: message` for each error.
     """
     found: list[str] = []
     late: list[str] = []
@@ -109,7 +105,7 @@ def _without_reason(errno_: int, log_path: str | None) -> str:
     if errno_:
         return os.strerror(errno_)
     if log_path is not None and _is_full(log_path):
-        return "the disk is full, and so there is no log: make room, or name another directory"
+        return "the disk is full, so there is no log: make room, or name another directory"
     return "it gave no reason (set log_level to 4 and look at its log)"
 
 

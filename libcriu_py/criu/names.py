@@ -1,8 +1,6 @@
-"""Which function of libcriu sets which option."""
+"""The functions of libcriu that set options."""
 
 from __future__ import annotations
-
-__all__ = ["ADDED_IN", "ADDERS", "SETTERS"]
 
 ADDED_IN = {
     "criu_local_set_skip_file_rwx_check": "3.18",
@@ -24,63 +22,18 @@ ADDED_IN = {
     "criu_local_set_tls_key": "4.3",
     "criu_local_set_tls_no_cn_verify": "4.3",
 }
-"""The CRIU release that brought each function which an accepted libcriu may lack."""
+"""The CRIU release that added each function that a supported libcriu may lack."""
 
-_PLAIN = [
-    "pid",
-    "images_dir_fd",
-    "work_dir_fd",
-    "log_level",
-    "cpu_cap",
-    "ghost_limit",
-    "manage_cgroups_mode",
-    "pre_dump_mode",
-    "network_lock",
-    "pidfd_store_sk",
-    "empty_ns",
-    "leave_running",
-    "ext_unix_sk",
-    "tcp_established",
-    "tcp_skip_in_flight",
-    "tcp_close",
-    "weak_sysctls",
-    "evasive_devices",
-    "shell_job",
-    "skip_file_rwx_check",
-    "unprivileged",
-    "orphan_pts_master",
-    "file_locks",
-    "track_mem",
-    "auto_dedup",
-    "force_irmap",
-    "link_remap",
-    "manage_cgroups",
-    "auto_ext_mnt",
-    "ext_sharing",
-    "ext_masters",
-    "mntns_compat_mode",
-    "lazy_pages",
-    "leave_stopped",
-    "display_stats",
-    "log_to_stderr",
-    "stream",
-    "compress",
-    "decompress_threads",
-    "image_io_mode",
-    "tls",
-    "tls_no_cn_verify",
-    "parent_images",
-    "log_file",
-    "root",
-    "freeze_cgroup",
-    "lsm_profile",
-    "lsm_mount_context",
-    "config_file",
-    "tls_cacert",
-    "tls_cacrl",
-    "tls_cert",
-    "tls_key",
-]
+_PLAIN = (
+    *("pid", "images_dir_fd", "work_dir_fd", "log_level", "cpu_cap", "ghost_limit", "manage_cgroups_mode"),
+    *("pre_dump_mode", "network_lock", "pidfd_store_sk", "empty_ns", "leave_running", "ext_unix_sk", "tcp_established"),
+    *("tcp_skip_in_flight", "tcp_close", "weak_sysctls", "evasive_devices", "shell_job", "skip_file_rwx_check"),
+    *("unprivileged", "orphan_pts_master", "file_locks", "track_mem", "auto_dedup", "force_irmap", "link_remap"),
+    *("manage_cgroups", "auto_ext_mnt", "ext_sharing", "ext_masters", "mntns_compat_mode", "lazy_pages"),
+    *("leave_stopped", "display_stats", "log_to_stderr", "stream", "compress", "decompress_threads", "image_io_mode"),
+    *("tls", "tls_no_cn_verify", "parent_images", "log_file", "root", "freeze_cgroup", "lsm_profile"),
+    *("lsm_mount_context", "config_file", "tls_cacert", "tls_cacrl", "tls_cert", "tls_key"),
+)
 
 SETTERS = {name: f"criu_local_set_{name}" for name in _PLAIN} | {
     "cgroup_props": "criu_local_add_cg_props",

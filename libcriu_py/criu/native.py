@@ -25,7 +25,7 @@ import _thread
 import errno
 import os
 
-from libcriu_py._ffi import ffi, lib
+from libcriu_py._ffi import ffi, lib, text
 from libcriu_py.criu.names import ADDED_IN, ADDERS, SETTERS
 from libcriu_py.errors import BinaryNotFound, CriuError, TransportError, UnsupportedFeature
 
@@ -55,8 +55,8 @@ os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def built_prefix() -> str:
-    """Return the prefix of the CRIU that the extension was built against, empty if unknown."""
-    return _text(lib.LCP_PREFIX)
+    """Return the prefix of the CRIU that the extension was built against; empty if unknown."""
+    return text(lib.LCP_PREFIX)
 
 
 def has_function(name: str) -> bool:
@@ -66,16 +66,10 @@ def has_function(name: str) -> bool:
 
 def function(name: str) -> Callable[..., int | None]:
     """
-    Return a function of libcriu.
-
-    Args:
-        name: Its C name.
-
-    Returns:
-        The function.
+    Return a function of libcriu by its C name.
 
     Raises:
-        UnsupportedFeature: The libcriu that was built against lacks it.
+        UnsupportedFeature: The libcriu that the extension was built against lacks it.
     """
     found: Callable[..., int | None] | None = getattr(lib, name, None)
     if found is None:
@@ -87,13 +81,13 @@ def function(name: str) -> Callable[..., int | None]:
 
 class NativeOptions:
     """
-    The options of one operation, as libcriu wants them.
+    The options of one operation as a `criu_opts`.
 
-    A context manager that yields the `criu_opts *`; it is freed at the end.
+    A context manager that yields the `criu_opts *`, and frees it.
 
     Attributes:
         opts: The `criu_opts *`.
-        child: The `struct lcp_child *` for the criu process: its environment and descriptors.
+        child: The `struct lcp_child *` with environment and descriptors of the criu process.
         binary: The criu program.
     """
 
@@ -145,12 +139,12 @@ class NativeOptions:
         self.close_fds()
 
     def close_fds(self) -> None:
-        """Close the descriptors that only the criu process needs, once it has them."""
+        """Close the descriptors that only the criu process needs, after it has started."""
         while self._fds:
             os.close(self._fds.pop())
 
     def apply(self, name: str, value: object) -> None:
-        """Set one option of an operation that is already under way."""
+        """Set an option of a running operation."""
         self._apply(name, value, [])
 
     def _apply(self, name: str, value: object, keep: list[int]) -> None:
@@ -178,7 +172,7 @@ class NativeOptions:
         _accepted("exec_cmd", lib.criu_local_set_exec_cmd(self.opts, len(strings), ffi.new("char *[]", strings)))
 
     def _inheritable(self, fd: int) -> int:
-        # criu moves descriptors 0 to 2 away for itself, and then misses the one it was to hand over.
+        # criu uses descriptors 0 to 2 itself, so that it could not hand them over.
         if fd > _LAST_STANDARD_FD:
             return fd
         import fcntl
@@ -190,12 +184,12 @@ class NativeOptions:
 
 class Call:
     """
-    One operation that is under way.
+    A running operation.
 
     Attributes:
         native: Its options.
         on_notify: Called with the action, a pid or None, and a descriptor or None.
-        on_more: Called after each pre-dump of `dump_iters`; true asks for another one.
+        on_more: Called after each pre-dump of `dump_iters`; returns whether to pre-dump again.
         error: The exception that a callback raised.
     """
 
@@ -223,8 +217,8 @@ class Call:
             What libcriu returned, and errno.
 
         Raises:
-            CriuError: Called from a callback of another operation.
-            BaseException: Whatever a callback of this operation raised.
+            CriuError: The caller is a callback of another operation.
+            BaseException: A callback of this operation raised it.
         """
         global _current
         refuse_nested()
@@ -243,7 +237,7 @@ class Call:
 
 
 def refuse_nested() -> None:
-    """Raise if this thread is inside a callback of libcriu, where waiting for the lock would never end."""
+    """Raise CriuError in a callback of libcriu, where waiting for the lock would never end."""
     if _current is not None and _current.thread == _thread.get_ident():
         message = "libcriu cannot run an operation from a callback of another one"
         raise CriuError(message)
@@ -255,14 +249,13 @@ def spawn_service(native: NativeOptions, *, detached: bool) -> tuple[int, int]:
 
     Args:
         native: The options of the operation.
-        detached: Keep criu out of our process tree, for a self-dump.
+        detached: Whether to keep criu out of our process tree, for a self-dump.
 
     Returns:
-        Our end of the connection, which libcriu closes, and the pid of criu to
-        be given to `reap_service`, 0 when detached.
+        Our end of the connection, which libcriu closes, and the pid for `reap_service`; 0 if detached.
 
     Raises:
-        BinaryNotFound: The program is not there.
+        BinaryNotFound: The program does not exist.
         TransportError: It cannot be started.
     """
     refuse_nested()
@@ -282,7 +275,7 @@ def spawn_service(native: NativeOptions, *, detached: bool) -> tuple[int, int]:
 
 
 def use_service_fd(native: NativeOptions, fd: int) -> None:
-    """Make libcriu use a connection.  libcriu closes it after the operation."""
+    """Make libcriu use a connection, which it closes after the operation."""
     lib.criu_local_set_service_fd(native.opts, fd)
 
 
@@ -291,7 +284,7 @@ def reap_service(pid: int) -> int | None:
     Wait for a criu that `spawn_service` started.
 
     Returns:
-        Its wait status, None when it was detached or somebody else has reaped it.
+        Its wait status; None if it was detached, or somebody else has reaped it.
     """
     if not pid:
         return None
@@ -310,12 +303,12 @@ def feature_request() -> tuple[CData, list[str]]:
 
 @ffi.def_extern(error=-errno.ECANCELED)  # type: ignore[untyped-decorator, func-returns-value, misc]
 def lcp_notify(action: CData, argument: CData) -> int:
-    """Hand a notification of criu to the operation under way."""
+    """Pass a notification from criu to the running operation."""
     call = _current
     if call is None or call.on_notify is None:
         return 0
     try:
-        name = _text(action)
+        name = text(action)
         fd = lib.criu_get_orphan_pts_master_fd() if name == "orphan-pts-master" else -1
         call.on_notify(name, lib.criu_notify_pid(argument) or None, fd if fd >= 0 else None)
     except BaseException as error:  # noqa: BLE001 - nothing may unwind through libcriu; run() raises it
@@ -326,7 +319,7 @@ def lcp_notify(action: CData, argument: CData) -> int:
 
 @ffi.def_extern(error=-errno.ECANCELED)  # type: ignore[untyped-decorator, func-returns-value, misc]
 def lcp_more(_info: CData) -> int:
-    """Ask the operation under way whether another pre-dump is wanted."""
+    """Ask the running operation whether to pre-dump again."""
     call = _current
     if call is None or call.on_more is None:
         return 0
@@ -335,11 +328,6 @@ def lcp_more(_info: CData) -> int:
     except BaseException as error:  # noqa: BLE001 - nothing may unwind through libcriu; run() raises it
         call.error = error
         return -errno.ECANCELED
-
-
-def _text(string: CData) -> str:
-    raw = ffi.string(string)
-    return raw.decode() if isinstance(raw, bytes) else raw
 
 
 def _argument(value: object) -> object:

@@ -1,15 +1,13 @@
-"""What criu tells during an operation."""
+"""Notifications from criu during an operation."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["Action", "Notification"]
-
 
 class Action(str, Enum):
-    """The moments at which criu calls (action_names in criu/action-scripts.c)."""
+    """The stages at which criu notifies (action_names in criu/action-scripts.c)."""
 
     PRE_STREAM = "pre-stream"
     PRE_DUMP = "pre-dump"
@@ -29,16 +27,15 @@ class Action(str, Enum):
 
 class Notification(NamedTuple):
     """
-    One call of criu.
+    A notification from criu.
 
-    The process tree waits until the callback returns.  An exception raised by
-    the callback ends the operation, which then raises it.
+    The process tree waits until the callback returns. An exception in the callback ends the operation, which raises it.
 
     Attributes:
-        action: When it is, an `Action` or the name that a newer criu uses.
-        pid: The root of the process tree, None where criu does not say.
-        orphan_pts_master: The master of the pty, with `Action.ORPHAN_PTS_MASTER`; the callback
-            owns the descriptor.
+        action: The stage: an `Action`, or the name of one of a newer criu.
+        pid: The root of the process tree; None if criu does not send it.
+        orphan_pts_master: With `Action.ORPHAN_PTS_MASTER`, a descriptor of the master of the pty, which the callback
+            owns; else None.
     """
 
     action: Action | str
@@ -47,6 +44,6 @@ class Notification(NamedTuple):
 
 
 def make_notification(action: str, pid: int | None, orphan_pts_master: int | None) -> Notification:
-    """Build a notification from what libcriu passes."""
+    """Return a notification made from libcriu's arguments."""
     known = Action(action) if action in {member.value for member in Action} else action
     return Notification(known, pid, orphan_pts_master)

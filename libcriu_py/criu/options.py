@@ -1,15 +1,12 @@
 """
 The options of CRIU's operations, as frozen dataclasses.
 
-`None` means unset: CRIU's own default holds.  Names are libcriu's, with lists
-in the plural.  Wherever options are taken, a mapping with the same names does as
-well, which spares a program that must start fast the import of this module.
+`None` leaves CRIU's default. Names are libcriu's, plural for lists. A mapping with the same names works wherever
+options do, and saves a program that must start fast the import of this module.
 
-What libcriu has no setter for goes through `config`: a mapping of the long
-options of `criu(8)` without the leading dashes, handed over in a configuration
-file, which the criu process reads at start (`CRIU_CONFIG_FILE`).  `timeout` is
-passed that way too, because `criu_set_timeout` has no effect (lib/c/criu.c never
-sets has_timeout).
+Options without a setter in libcriu go into `config`: a mapping of long options of `criu(8)` without the leading dashes,
+passed in a configuration file that criu reads at its start (`CRIU_CONFIG_FILE`). `timeout` is passed that way too,
+because `criu_set_timeout` has no effect (lib/c/criu.c never sets has_timeout).
 """
 
 from __future__ import annotations
@@ -70,21 +67,20 @@ __all__ = [
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """
-    What all operations have in common.
+    The options that all operations have in common.
 
     Attributes:
-        images_dir: The directory of the images, a path or an open descriptor.  A self-dump finds
-            this descriptor open in its own process, so it is part of the image.
-        work_dir: Where logs and statistics go, `images_dir` if unset.  Needed for a restore from
-            a directory that cannot be written.
+        images_dir: The directory of the images, a path or an open descriptor. In a self-dump this descriptor is open in
+            the dumped process, and so part of the images.
+        work_dir: The directory for logs and statistics (`images_dir`); needed to restore from a read-only directory.
         log_file: The name of the log, without slashes ("criu.log").
         log_level: How much is logged (2, warnings).
         unprivileged: Work with CAP_CHECKPOINT_RESTORE alone.
         config_file: A configuration file whose options go over these (CRIU 4.2).
         config: Long options of criu(8), without dashes, that libcriu cannot set.
-        timeout: Seconds until a freeze that does not succeed is given up (10).
+        timeout: Seconds after which a freeze that does not succeed is given up (10).
         root: The root of the mount namespace.
-        external: Resources that the image does not contain, see `--external` in criu(8).
+        external: Resources that the images do not contain, see `--external` in criu(8).
         ext_mounts: External bind mounts.
         auto_ext_mnt: Detect external bind mounts.
         ext_sharing: Allow bind mounts that are shared with the outside.
@@ -203,14 +199,14 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class PreDumpOptions(Options):
     """
-    Options of a pre-dump: memory is written, and the process goes on.
+    Options of a pre-dump, which writes memory and keeps the process running.
 
     Attributes:
         pid: The root of the process tree.
         parent_images: The images this one builds on, relative to `images_dir`.
         track_mem: Watch which pages change, for the next dump.
         pre_dump_mode: How memory is read.
-        pidfd_store_sk: A socket that keeps pidfds between pre-dumps, against reuse of pids.
+        pidfd_store_sk: A socket that keeps pidfds between pre-dumps, to detect reused pids.
         compress: Compress pages (CRIU 4.3).
     """
 
@@ -228,8 +224,8 @@ class DumpOptions(PreDumpOptions):
     Options of a dump.  Without `pid` the calling process dumps itself.
 
     Attributes:
-        leave_running: Let the process go on after the dump.
-        leave_stopped: Leave it stopped (CRIU 4.3).
+        leave_running: Keep the process running after the dump.
+        leave_stopped: Leave the process stopped (CRIU 4.3).
     """
 
     leave_running: bool | None = None
@@ -244,7 +240,7 @@ class RestoreOptions(Options):
     Attributes:
         inherit_fds: Descriptors that replace resources of the image.
         join_ns: Namespaces to join.
-        mntns_compat_mode: Use the mount engine of before CRIU 3.17.
+        mntns_compat_mode: Use the mount engine from before CRIU 3.17.
         skip_file_rwx_check: Do not compare the modes of files (CRIU 3.18).
         exec_cmd: A command that criu executes after the restore.
         decompress_threads: How many threads decompress pages (CRIU 4.3).

@@ -1,4 +1,4 @@
-"""What becomes of an operation: its result or exception, and what a failed one leaves behind."""
+"""Finishing an operation: its result or exception, and cleaning up after a failed one."""
 
 from __future__ import annotations
 
@@ -11,28 +11,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from libcriu_py.criu.call import Request
 
-__all__ = ["check", "children", "connect_service", "finish", "kill_and_reap"]
-
 
 def finish(who: object, operation: str, request: Request, result: int, error: int, status: int | None = None) -> int:
     """
-    Turn what libcriu returned into a result or an exception (the table is in criu.h).
+    Return the result of libcriu, or raise the exception for it (the table of results is in criu.h).
 
     Args:
         who: The criu, for messages.
-        operation: What was asked.
+        operation: The operation, for messages.
         request: The request.
         result: What libcriu returned.
-        error: errno.
-        status: The wait status of criu, None if it is not known.
-
-    Returns:
-        A result that is no failure.
+        error: The errno of libcriu.
+        status: The wait status of criu; None if unknown.
 
     Raises:
-        MemoryError: There is none left.
+        MemoryError: There is not enough memory.
         OperationRefused: criu refused.
-        TransportError: criu broke off.
+        TransportError: criu did not answer.
         VersionError: criu does not know the request.
     """
     if result >= 0:
@@ -65,16 +60,15 @@ def check(binary: str, *, unprivileged: bool) -> None:
     """
     Run `criu check`.
 
-    libcriu sends no options with its own request: CRIU 4.1 crashes on that
-    (criu/cr-service.c, check), and it fails for every user but root.
+    libcriu's own request has no options: CRIU 4.1 crashes on it (criu/cr-service.c, check), and only root succeeds.
 
     Args:
         binary: The criu program.
-        unprivileged: Ask for work with CAP_CHECKPOINT_RESTORE alone.
+        unprivileged: Whether to check for CAP_CHECKPOINT_RESTORE alone.
 
     Raises:
         BinaryNotFound: The program is gone.
-        OperationRefused: This kernel has not what criu needs.
+        OperationRefused: The kernel lacks what criu needs.
         TransportError: The program cannot be started.
     """
     import subprocess
@@ -103,16 +97,13 @@ def check(binary: str, *, unprivileged: bool) -> None:
 
 def connect_service(path: str) -> int:
     """
-    Connect to a criu that runs as a service.
+    Return a connection to a criu that runs as a service.
 
     Args:
         path: The address of its socket.
 
-    Returns:
-        The connection.
-
     Raises:
-        TransportError: Nobody answers there.
+        TransportError: Nobody answers.
     """
     import socket
 
@@ -127,9 +118,9 @@ def connect_service(path: str) -> int:
 
 def children() -> set[int]:
     """
-    Return the children of this thread; empty where the kernel does not tell (CONFIG_PROC_CHILDREN).
+    Return the children of this thread; empty if the kernel does not list them (CONFIG_PROC_CHILDREN).
 
-    The kernel keeps children per thread, so nothing that other threads start can get in.
+    The kernel lists children by thread, so those of other threads are not among them.
     """
     try:
         with open("/proc/thread-self/children", "rb") as file:
@@ -140,7 +131,7 @@ def children() -> set[int]:
 
 def kill_and_reap(pids: set[int]) -> None:
     """
-    End what a failed restore has left: a half-restored process, or its zombie.
+    Kill and reap what a failed restore has left: a half-restored process, or its zombie.
 
     Args:
         pids: Children of this process.

@@ -1,7 +1,7 @@
 """
-Modes, and values of several parts, that options are made of; and what operations answer.
+Enumerations and tuples for options, and results of operations.
 
-Numbers are the compiler's, from criu.h.
+The numbers come from criu.h, through the compiler.
 """
 
 from __future__ import annotations
@@ -16,24 +16,6 @@ if TYPE_CHECKING:
 
     Directory = str | os.PathLike[str] | int
 
-__all__ = [
-    "CgroupMode",
-    "CgroupRoot",
-    "CpuCapability",
-    "DumpOutcome",
-    "ExtMount",
-    "Features",
-    "InheritFd",
-    "Iteration",
-    "JoinNamespace",
-    "LogLevel",
-    "NetworkLock",
-    "PageServer",
-    "PreDumpMode",
-    "Version",
-    "VethPair",
-]
-
 
 class LogLevel(IntEnum):
     """How much criu writes to its log."""
@@ -47,7 +29,7 @@ class LogLevel(IntEnum):
 
 
 class CgroupMode(IntEnum):
-    """What criu does about cgroups; see `--manage-cgroups` in criu(8)."""
+    """How criu handles cgroups; see `--manage-cgroups` in criu(8)."""
 
     IGNORE = lib.CRIU_CG_MODE_IGNORE
     NONE = lib.CRIU_CG_MODE_NONE
@@ -59,7 +41,7 @@ class CgroupMode(IntEnum):
 
 
 class NetworkLock(IntEnum):
-    """How criu keeps the network quiet during a dump or restore of TCP connections."""
+    """How criu blocks the network while it dumps or restores TCP connections."""
 
     IPTABLES = lib.CRIU_NETWORK_LOCK_IPTABLES
     NFTABLES = lib.CRIU_NETWORK_LOCK_NFTABLES
@@ -67,7 +49,7 @@ class NetworkLock(IntEnum):
 
 
 class PreDumpMode(IntEnum):
-    """How memory is read in a pre-dump: spliced out of the process, or with process_vm_readv."""
+    """How a pre-dump reads memory: by splicing from the process, or with process_vm_readv."""
 
     SPLICE = lib.CRIU_PRE_DUMP_SPLICE
     READ = lib.CRIU_PRE_DUMP_READ
@@ -85,7 +67,7 @@ class CpuCapability(IntFlag):
 
 
 class DumpOutcome(Enum):
-    """On which side of a dump its caller is."""
+    """Whether the caller of a dump was dumped, or is a restored copy."""
 
     DUMPED = "dumped"
     RESTORED = "restored"
@@ -93,7 +75,7 @@ class DumpOutcome(Enum):
 
 class InheritFd(NamedTuple):
     """
-    A descriptor that replaces a resource of the image.
+    A descriptor that replaces a resource in the images.
 
     Attributes:
         fd: The descriptor; it need not be inheritable.
@@ -105,7 +87,7 @@ class InheritFd(NamedTuple):
 
 
 class ExtMount(NamedTuple):
-    """An external bind mount: on dump mount point and name, on restore name and source."""
+    """An external bind mount: mount point and name in a dump, name and source in a restore."""
 
     key: str
     value: str
@@ -119,7 +101,7 @@ class VethPair(NamedTuple):
 
 
 class CgroupRoot(NamedTuple):
-    """Where the cgroups of one controller, or of all for None, are restored."""
+    """Where to restore the cgroups of a controller, or of all controllers for None."""
 
     controller: str | None
     path: str
@@ -127,12 +109,12 @@ class CgroupRoot(NamedTuple):
 
 class JoinNamespace(NamedTuple):
     """
-    A namespace that is joined on restore instead of created.
+    A namespace that a restore joins instead of creating.
 
     Attributes:
         namespace: "net", "uts", "ipc", "mnt", "user", "pid" or "time".
-        file: The pid of a process in it, or a file that represents it.
-        extra: For "user": "uid,gid" to take on.
+        file: The pid of a process in it, or the path of a namespace file.
+        extra: For "user", the "uid,gid" to take on.
     """
 
     namespace: str
@@ -163,11 +145,7 @@ class Version(NamedTuple):
 
 
 class Features(NamedTuple):
-    """
-    What CRIU, the kernel and the architecture together can do.
-
-    None: this libcriu, or this criu, cannot tell.
-    """
+    """What CRIU, the kernel and the architecture together can do; None if libcriu or criu does not report it."""
 
     mem_track: bool | None = None
     lazy_pages: bool | None = None
@@ -182,7 +160,7 @@ class Iteration(NamedTuple):
     Attributes:
         images_dir: Its directory.
         parent_images: The directory of the step before, relative to `images_dir`.
-        final: Dump now, rather than pre-dump once more.
+        final: Whether to dump, not pre-dump again.
     """
 
     images_dir: Directory

@@ -1,8 +1,8 @@
 """
-CRIU's images: reading what a dump holds, and the format of its files.
+Reading and writing CRIU's images.
 
-The readers are imported when one is used: a process that is about to be dumped needs the format alone, and each copy
-pays for every module that was loaded before the dump.
+The readers are imported on first use: a process about to be dumped needs only the format, and each copy pays for every
+module loaded before the dump.
 """
 
 from typing import TYPE_CHECKING

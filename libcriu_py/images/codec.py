@@ -1,8 +1,8 @@
 """
-Messages of protocol buffers, read and written without their descriptions.
+Protocol buffer messages, read and written without their descriptions.
 
-CRIU's images are read here to be changed in a few places. What a newer CRIU adds to a message is unknown to
-us and must survive, so a message stays what it is on the wire: a list of numbered fields in their order.
+This package changes CRIU's images in a few places, and must preserve fields of newer CRIUs that it does not know. So a
+message stays what it is on the wire: a list of numbered fields in order.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _CUT_OFF = "a message of an image is cut off"
 
 class Message:
     """
-    One message: its fields in the order in which they were written.
+    A message: its fields in the order in which they were written.
 
-    Integers are kept as they are on the wire: unsigned, of 64 bits.
+    Integers are unsigned 64-bit numbers, as on the wire.
     """
 
     __slots__ = ("fields",)
 
     def __init__(self, fields: list[tuple[int, int, int | bytes]] | None = None) -> None:
-        """Take fields: number, wire type, value."""
+        """Make a message of fields: number, wire type, value."""
         self.fields = [] if fields is None else fields
 
     @classmethod
@@ -42,10 +42,10 @@ class Message:
             data: Its bytes, without a length in front.
 
         Returns:
-            The message; `encode` gives the very same bytes again.
+            The message; `encode` returns the same bytes.
 
         Raises:
-            ImageError: This is no message, or one that would not be written again as it was.
+            ImageError: This is not a message, or `encode` would not return the same bytes.
         """
         return cls(_fields(data))
 
@@ -67,7 +67,7 @@ class Message:
         Return the value of an integer field.
 
         Raises:
-            ImageError: It is missing and there is no default.
+            ImageError: The field is missing and there is no default.
         """
         for number, _, value in self.fields:
             if number == field and isinstance(value, int):
@@ -78,7 +78,7 @@ class Message:
         return default
 
     def has(self, field: int) -> bool:
-        """Return whether there is a field of this number."""
+        """Return whether the message has a field of this number."""
         return any(number == field for number, _, _ in self.fields)
 
     def numbers(self, field: int) -> list[int]:
@@ -86,7 +86,7 @@ class Message:
         return [value for number, _, value in self.fields if number == field and isinstance(value, int)]
 
     def message(self, field: int) -> Message:
-        """Return the message within a field; one without fields if it is absent."""
+        """Return the message in a field; an empty one if the field is absent."""
         found = self.all_bytes(field)
         return Message.parse(found[-1]) if found else Message()
 
@@ -100,7 +100,7 @@ class Message:
         return found[-1].decode("utf-8", "surrogateescape") if found else default
 
     def set(self, field: int, value: int | bytes) -> None:
-        """Change the value of a field, or add it where fields of its number would be."""
+        """Change the value of a field, or insert it in order of numbers."""
         kind = VARINT if isinstance(value, int) else BYTES
         for place, (number, _, _) in enumerate(self.fields):
             if number == field:
@@ -110,7 +110,7 @@ class Message:
         self.fields.insert(place, (field, kind, value))
 
     def replace_all(self, field: int, values: list[bytes]) -> None:
-        """Put other values in the place of all those of a repeated field."""
+        """Replace all values of a repeated field."""
         places = [place for place, (number, _, _) in enumerate(self.fields) if number == field]
         kept = [item for item in self.fields if item[0] != field]
         at = places[0] if places else len(kept)
@@ -121,13 +121,13 @@ class Message:
         self.fields = [item for item in self.fields if item[0] != field]
 
     def copy(self) -> Message:
-        """Return a message of its own with the same fields."""
+        """Return a copy with the same fields."""
         return Message(list(self.fields))
 
 
 def _fields(data: bytes) -> list[tuple[int, int, int | bytes]]:
-    # An image of a large program has tens of thousands of fields, most of whose numbers are a byte: for those
-    # there is no call.
+    # The images of a large program have tens of thousands of fields, mostly with one-byte numbers: read these without a
+    # call.
     fields: list[tuple[int, int, int | bytes]] = []
     place, end = 0, len(data)
     while place < end:

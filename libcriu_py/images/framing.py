@@ -1,5 +1,5 @@
 """
-The frame around the messages of an image: magic numbers, then each message with its size in front.
+The framing of messages in an image file: magic numbers, then each message after its size.
 
 See CRIU's criu/image.c (`write_img_head`, img_raw_size) and criu/protobuf.c (`pb_write_one`).
 """
@@ -25,9 +25,9 @@ _MAGIC = {
     "pstree": 0x50273030,
     "stats": 0x57093306,
 }
-"""Of criu/include/magic.h, by the kind of image."""
+"""From criu/include/magic.h, by kind of image."""
 FILES_NAME = "files.img"
-"""The image that describes the regular files that are open or mapped."""
+"""The image of open and mapped files."""
 
 _SIZE = struct.Struct("<I")
 _HEAD = struct.Struct("<II")
@@ -35,17 +35,14 @@ _HEAD = struct.Struct("<II")
 
 def read(path: str | os.PathLike[str], kind: str) -> list[Message]:
     """
-    Read an image.
+    Return the messages of an image.
 
     Args:
         path: The file.
-        kind: What it must be: "core", "fdinfo", "files", "ids", "inventory", "mm", "pagemap", "pstree" or "stats".
-
-    Returns:
-        Its messages.
+        kind: The required kind: "core", "fdinfo", "files", "ids", "inventory", "mm", "pagemap", "pstree" or "stats".
 
     Raises:
-        ImageError: It is missing, of another kind, damaged, or holds more than messages.
+        ImageError: The image is missing, of another kind, damaged, or holds more than messages.
     """
     try:
         with open(path, "rb") as file:
@@ -62,11 +59,11 @@ def _messages(data: bytes, magic: int) -> list[Message]:
     if len(data) < _HEAD.size:
         raise ImageError("it is cut off")
     found, following = _HEAD.unpack_from(data)
-    place = _SIZE.size  # images of version 1.0 have one number
+    place = _SIZE.size  # images of version 1.0 have one magic number
     if found in {_COMMON_MAGIC, _SERVICE_MAGIC}:
         found, place = following, _HEAD.size
     if found != magic:
-        raise ImageError(f"its number is {found:#x} and not {magic:#x}")
+        raise ImageError(f"its magic number is {found:#x}, not {magic:#x}")
     messages = []
     while place < len(data):
         begin = place + _SIZE.size
@@ -82,12 +79,12 @@ def _messages(data: bytes, magic: int) -> list[Message]:
 
 def write(path: str, kind: str, messages: list[Message]) -> None:
     """
-    Write an image, as a new file of mode 0600.
+    Write an image to a new file of mode 0600.
 
     Args:
         path: The file.
         kind: The kind of image.
-        messages: What it is to hold.
+        messages: Its messages.
     """
     parts = [_HEAD.pack(_COMMON_MAGIC, _MAGIC[kind])]
     for message in messages:

@@ -1,7 +1,7 @@
 """
-Reading CRIU's images.
+Reading what CRIU's images say of processes, files and memory.
 
-The numbers of fields are those of images/*.proto in CRIU's source.
+Field numbers are from images/*.proto in CRIU's source.
 """
 
 from __future__ import annotations
@@ -17,22 +17,6 @@ from libcriu_py.images.codec import FIXED32, FIXED64, Message
 if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
-__all__ = [
-    "Descriptor",
-    "Inventory",
-    "Mapping",
-    "OpenFile",
-    "Process",
-    "descriptors",
-    "dump_stats",
-    "files",
-    "inventory",
-    "memory",
-    "process_tree",
-    "read_entries",
-    "restore_stats",
-    "saved_memory",
-]
 
 _PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 _PE_PRESENT = 4  # criu/include/pagemap.h
@@ -92,12 +76,12 @@ _MAP_GROWSDOWN = 0x100
 
 class Inventory(NamedTuple):
     """
-    What an image says of itself.
+    The inventory of a directory of images.
 
     Attributes:
         version: The version of the image format.
-        run_id: The identity of the run of criu that wrote it, empty before CRIU 4.1.
-        uptime: When it was written, in microseconds since boot; None if unknown.
+        run_id: The id of the criu run that wrote the images; empty before CRIU 4.1.
+        uptime: The time of the dump, in microseconds since boot; None if unknown.
     """
 
     version: int
@@ -126,8 +110,8 @@ class Mapping(NamedTuple):
         protection: PROT_ bits.
         flags: MAP_ bits.
         kind: "heap", "stack", "anonymous", "file, private", ...
-        path: The mapped file, empty if there is none.
-        offset: Where in the file it begins, in bytes.
+        path: The mapped file; empty if there is none.
+        offset: The offset of its start in the file, in bytes.
     """
 
     start: int
@@ -144,11 +128,11 @@ class OpenFile(NamedTuple):
     An open file description.
 
     Attributes:
-        id: Its number within the image.
+        id: Its id in the images.
         kind: "file", "pipe", "inet-socket", ...
         name: A path, or the addresses of a socket; empty where there is none.
-        size: The size that a regular file must have on restore, None where that is not compared.
-        position: The offset in a regular file, None for other kinds.
+        size: The size in bytes that a regular file must have at a restore; None if that is not compared.
+        position: The offset in a regular file; None for other kinds.
     """
 
     id: int
@@ -170,13 +154,13 @@ def dump_stats(images_dir: Path) -> dict[str, int]:
     Return the statistics of a dump: times in microseconds, numbers of pages.
 
     Args:
-        images_dir: The directory of the images, or of the work files if there was one.
+        images_dir: The work directory of the dump; by default that of the images.
 
     Returns:
         The counters by name, as in images/stats.proto.
 
     Raises:
-        ImageError: There are none, or they are damaged.
+        ImageError: The statistics are missing or damaged.
     """
     return _stats(os.path.join(images_dir, "stats-dump"), 1, _DUMP_STATS)
 
@@ -186,13 +170,13 @@ def restore_stats(work_dir: Path) -> dict[str, int]:
     Return the statistics of a restore: times in microseconds, numbers of pages.
 
     Args:
-        work_dir: The directory of the work files, or of the images if there was none.
+        work_dir: The work directory of the restore; by default that of the images.
 
     Returns:
         The counters by name, as in images/stats.proto.
 
     Raises:
-        ImageError: There are none, or they are damaged.
+        ImageError: The statistics are missing or damaged.
     """
     return _stats(os.path.join(work_dir, "stats-restore"), 2, _RESTORE_STATS)
 
@@ -203,14 +187,14 @@ def read_entries(path: Path, kind: str) -> list[dict[int, list[int | bytes]]]:
 
     Args:
         path: The file.
-        kind: The kind it must be of: "core", "fdinfo", "files", "ids", "inventory", "mm", "pagemap", "pstree" or
+        kind: The required kind: "core", "fdinfo", "files", "ids", "inventory", "mm", "pagemap", "pstree" or
             "stats".
 
     Returns:
-        The fields of each entry by number; numbers stay unsigned.
+        The fields of each entry by number; integers are unsigned.
 
     Raises:
-        ImageError: It is missing, of another kind, or damaged.
+        ImageError: The image is missing, of another kind, or damaged.
     """
     entries = []
     for message in framing.read(path, kind):
@@ -223,7 +207,7 @@ def read_entries(path: Path, kind: str) -> list[dict[int, list[int | bytes]]]:
 
 
 def _only(path: Path, kind: str) -> Message:
-    """Return the first message of an image that has one."""
+    """Return the first message of an image."""
     messages = framing.read(path, kind)
     if not messages:
         raise ImageError(f"the image {os.fspath(path)} is empty")
@@ -232,13 +216,13 @@ def _only(path: Path, kind: str) -> Message:
 
 def inventory(images_dir: Path) -> Inventory:
     """
-    Return what an image says of itself.
+    Return the inventory of a directory of images.
 
     Args:
         images_dir: The directory of the images.
 
     Raises:
-        ImageError: It is missing or damaged.
+        ImageError: The inventory is missing or damaged.
     """
     fields = _only(os.path.join(images_dir, "inventory.img"), "inventory")
     return Inventory(fields.number(1, 0), fields.text(13), fields.number(8, 0) if fields.has(8) else None)
@@ -246,7 +230,7 @@ def inventory(images_dir: Path) -> Inventory:
 
 def process_tree(images_dir: Path) -> list[Process]:
     """
-    Return the processes of an image, the root first.
+    Return the dumped processes, the root first.
 
     Args:
         images_dir: The directory of the images.
@@ -323,14 +307,11 @@ def memory(images_dir: Path, pid: int) -> list[Mapping]:
 
 def saved_memory(images_dir: Path, pid: int) -> int:
     """
-    Return how many bytes of a process's memory this image contains, those of parent images left out.
+    Return how many bytes of a process's memory these images contain, without those in parent images.
 
     Args:
         images_dir: The directory of the images.
         pid: The process.
-
-    Returns:
-        The size in bytes.
 
     Raises:
         ImageError: The image is missing or damaged.
@@ -353,7 +334,7 @@ def _mapping(area: Message, known: dict[int, OpenFile]) -> Mapping:
     kind = next((name for bit, name in _VMA_KINDS if status & bit), "other")
     if area.number(6, 0) & _MAP_GROWSDOWN:
         kind = "stack"
-    # For mapped files this field holds the number of the file (criu/files-reg.c, open_vma).
+    # For mapped files this field holds the id of the file (criu/files-reg.c, open_vma).
     file = known.get(area.number(4, 0)) if status & _VMA_FILE else None
     return Mapping(
         start=area.number(1, 0),

@@ -41,7 +41,7 @@ def place_of_program(mode: Privilege) -> Place:
 
 def avoid_low_pids() -> None:
     """
-    Give the next program a pid that will be free in the next container too.
+    Make sure that the next program gets a pid that will be free in the next container too.
 
     In a new pid namespace programs get the lowest pids, which other processes have when the container is started again.
     Nothing is done if this process already has a high pid.

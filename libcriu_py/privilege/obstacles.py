@@ -1,7 +1,7 @@
 """
-What stops a mode, in words, with the command that puts it right and who must run it.
+Messages for obstacles to a privilege mode: the reason, the command that fixes it, and who must run that.
 
-Only imported when something is stopped: a restore that works pays nothing for it.
+Imported only when there is an obstacle, so that a restore that works does not pay for it.
 """
 
 from __future__ import annotations
@@ -33,31 +33,15 @@ YOU = "you"
 STARTER = "whoever starts the container"
 
 _SWITCHES: tuple[tuple[str, str, str], ...] = (
-    (
-        "/proc/sys/kernel/unprivileged_userns_clone",
-        "0",
-        "this kernel lets root alone make user namespaces",
-    ),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "this kernel lets root alone make user namespaces"),
     (
         "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
         "1",
         "AppArmor takes the capabilities away from who makes a user namespace",
     ),
-    (
-        "/proc/sys/user/max_user_namespaces",
-        "0",
-        "the number of user namespaces is limited to 0",
-    ),
-    (
-        "/proc/sys/user/max_pid_namespaces",
-        "0",
-        "the number of pid namespaces is limited to 0",
-    ),
-    (
-        "/proc/sys/user/max_mnt_namespaces",
-        "0",
-        "the number of mount namespaces is limited to 0",
-    ),
+    ("/proc/sys/user/max_user_namespaces", "0", "the number of user namespaces is limited to 0"),
+    ("/proc/sys/user/max_pid_namespaces", "0", "the number of pid namespaces is limited to 0"),
+    ("/proc/sys/user/max_mnt_namespaces", "0", "the number of mount namespaces is limited to 0"),
 )
 _GOOD = {"unprivileged_userns_clone": "1", "apparmor_restrict_unprivileged_userns": "0"}
 _ENOUGH = "15000"  # namespaces
@@ -65,19 +49,19 @@ _SECCOMP_FILTERED = 2  # SECCOMP_MODE_FILTER of the kernel, the value in /proc/P
 
 
 def in_container() -> bool:
-    """Return whether this looks like a container, whose limits are set by who starts it."""
+    """Return whether this looks like a container, whose limits its starter sets."""
     marks = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
     return "KUBERNETES_SERVICE_HOST" in os.environ or any(map(os.path.exists, marks))
 
 
 def setup_command() -> str:
-    """Return the command that lets this user execute a criu with file capabilities."""
+    """Return the command that installs a criu with file capabilities for this user."""
     account = _account(os.geteuid())
     return f"{own_command()} setup" if os.geteuid() == 0 else f"{own_command()} setup --user {account}"
 
 
 def own_command() -> str:
-    """Return the command line of `libcriu-py` as it can be typed here, also by root."""
+    """Return a command line for `libcriu-py` that works here, for root too."""
     beside = os.path.join(os.path.dirname(sys.executable), "libcriu-py")
     if os.access(beside, os.X_OK):
         return shlex.quote(beside)
@@ -88,7 +72,7 @@ def own_command() -> str:
 
 
 def no_dump() -> Obstacle:
-    """Say why nothing that this process starts can be dumped: it is under a seccomp filter."""
+    """Return the obstacle to any dump below this process: its seccomp filter."""
     return Obstacle(
         "this process is under a seccomp filter, which criu would have to suspend for a dump, and the kernel lets only "
         "an unfiltered process with CAP_SYS_ADMIN do so (ptrace_check_options in kernel/ptrace.c)",
@@ -104,10 +88,10 @@ def no_dump() -> Obstacle:
 
 def no_root(held: Capabilities, wanted: int = 0) -> Obstacle:
     """
-    Say why this process is not root enough.
+    Return the obstacle to the root mode.
 
     Args:
-        held: What it has.
+        held: The capabilities of this process.
         wanted: The capabilities of the program in the image.
     """
     if os.geteuid() != 0:
@@ -115,7 +99,7 @@ def no_root(held: Capabilities, wanted: int = 0) -> Obstacle:
     allowed = held.has(CAP_CHECKPOINT_RESTORE) or held.has(CAP_SYS_ADMIN)
     if allowed and wanted & ~held.permitted:
         return Obstacle(
-            f"the program had {names(wanted & ~held.permitted)} when it was dumped, and this root has not",
+            f"the program had {names(wanted & ~held.permitted)} when it was dumped, which this root lacks",
             f"LIBCRIU_PY_MODE=rootless {own_command()} run ..., or make the snapshot with LIBCRIU_PY_MODE=root",
             YOU,
         )
@@ -143,12 +127,12 @@ def no_root(held: Capabilities, wanted: int = 0) -> Obstacle:
 
 def no_capability(criu: str, needed: int, held: Capabilities) -> Obstacle:
     """
-    Say what keeps a criu from getting its file capabilities.
+    Return the obstacle to the capability mode.
 
     Args:
-        criu: The program.
-        needed: The capabilities it must carry, as a mask.
-        held: What this process has.
+        criu: The criu program.
+        needed: The file capabilities that it needs, as a bit mask.
+        held: The capabilities of this process.
     """
     carried = file_capabilities(criu)
     if not carried >> CAP_CHECKPOINT_RESTORE & 1 and not carried >> CAP_SYS_ADMIN & 1:
@@ -172,7 +156,7 @@ def _reason(missing: int) -> str:
 
 
 def _not_gained(criu: str, carried: int, held: Capabilities) -> Obstacle:
-    """Say why the exec of a criu does not give it the file capabilities that it has."""
+    """Return why a criu would not get its file capabilities when it is executed."""
     if held.no_new_privs:
         return Obstacle(
             "this process has NO_NEW_PRIVS set, which switches file capabilities off for all that it starts",
@@ -204,14 +188,14 @@ def _other_group(path: str) -> Obstacle:
     except KeyError:
         group = str(owner)
     return Obstacle(
-        f"{path} may be executed by members of the group {group}, and this process is none",
+        f"{path} may be executed by members of the group {group}, and this process is not in it",
         f"usermod -aG {shlex.quote(group)} {_account(os.geteuid())}, then log in again",
         ROOT,
     )
 
 
 def too_few_file_capabilities(criu: str, ambient: int) -> Obstacle:
-    """Say that the file capabilities of a criu take away what it needs in a user namespace."""
+    """Return the obstacle of a criu whose file capabilities replace the ones it needs in a user namespace."""
     return Obstacle(
         f"{criu} carries file capabilities, and not {names(ambient & ~file_capabilities(criu))}: in a namespace "
         "they take the place of those that it is given",
@@ -221,7 +205,7 @@ def too_few_file_capabilities(criu: str, ambient: int) -> Obstacle:
 
 
 def no_exec_in_namespace(criu: str) -> Obstacle:
-    """Say that root's program in a namespace cannot execute a criu with file capabilities."""
+    """Return the obstacle that root's program in a namespace cannot execute a criu with file capabilities."""
     return Obstacle(
         f"{criu} carries file capabilities, and what root starts in a namespace has an empty bounding set, "
         "under which it cannot be executed (EPERM)",
@@ -235,11 +219,11 @@ def no_exec_in_namespace(criu: str) -> Obstacle:
 
 def no_namespace(error: int, stage: int) -> Obstacle:
     """
-    Say what forbids the namespaces of the rootless mode.
+    Return the obstacle to the namespaces of the rootless mode.
 
     Args:
-        error: The errno of what failed.
-        stage: Where, as STAGES of `linux.supervision` names it.
+        error: The errno of the failed step.
+        stage: The failed step, a key of STAGES in `linux.supervision`.
     """
     failed = f"{supervision.STAGES.get(stage, 'starting')} fails with {os.strerror(error)}"
     for path, bad, meaning in _SWITCHES:
@@ -278,12 +262,12 @@ def seccomp_mode() -> int:
 
 
 def in_chroot() -> bool:
-    """Return whether the root directory of this process is not that of its mount namespace."""
+    """Return whether the root directory of this process differs from that of its mount namespace."""
     return not any(mount.point == "/" for mount in mounts())
 
 
 def covered_proc() -> list[str]:
-    """List what is mounted below /proc, other than binfmt_misc."""
+    """Return the mount points below /proc, except that of binfmt_misc."""
     points = {mount.point for mount in mounts()}
     return sorted(point for point in points if point.startswith("/proc/") and "binfmt_misc" not in point)
 
@@ -292,7 +276,7 @@ def covered_proc() -> list[str]:
 
 
 def other_identity(mode: Privilege, launch: Launch) -> Obstacle:
-    """Name what the restored process would have to be and cannot become in a mode."""
+    """Return the obstacle that a restored process cannot get the user and groups of the dump in a mode."""
     differences = []
     for name, then, mine in (("uid", launch.uid, os.geteuid()), ("gid", launch.gid, os.getegid())):
         if then != mine:

@@ -1,4 +1,4 @@
-"""The snapshot directory: what is in it, what must fit, and how it is written."""
+"""The snapshot directory: its content, how it is written, and what must match at a restore."""
 
 from libcriu_py.snapshot.identity import Mismatch
 from libcriu_py.snapshot.manifest import Snapshot

@@ -1,9 +1,8 @@
 """
-What must be as it was at the dump for a restore to be sound, compared without starting anything.
+What must match the dump for a safe restore, compared without starting anything.
 
-CRIU checks some of it itself, late and in its own words; some of it (a file of the same size with
-other content, a processor without an instruction that the program has already chosen to use) it
-does not see.
+CRIU checks some of it late and with its own messages, and misses the rest: a file of the same size with other content,
+a processor without an instruction that the program has chosen to use.
 """
 
 from __future__ import annotations
@@ -19,21 +18,22 @@ if TYPE_CHECKING:
     from libcriu_py.snapshot.manifest import Snapshot
     from libcriu_py.snapshot.record import ComparedFile, Launch
 
+_ANEW, _REPLACE = "make the snapshot anew", "make the snapshot anew (--replace)"
 _SECOND = 10**9
 _FIRST_PROCESSOR = 8192
-"""Bytes of /proc/cpuinfo that hold its first processor; a read of all is slow on large machines."""
+"""Bytes of /proc/cpuinfo with the first processor; reading all of it is slow on large machines."""
 
 
 class Mismatch(NamedTuple):
-    """One thing that is not as it was when the snapshot was made."""
+    """A difference from the dump."""
 
     text: str
     fatal: bool
-    """Whether a restore would fail, or not be sound."""
+    """Whether a restore would fail or be unsafe."""
 
 
 def cpu_flags() -> tuple[str, ...]:
-    """Return the feature flags of the first processor, as the kernel names them, in its order."""
+    """Return the feature flags of the first processor, named and ordered as in /proc/cpuinfo."""
     with open("/proc/cpuinfo", "rb", buffering=0) as file:
         head = file.read(_FIRST_PROCESSOR)
     for line in head.split(b"\n"):
@@ -44,7 +44,7 @@ def cpu_flags() -> tuple[str, ...]:
 
 
 def machine_identity() -> dict[str, object]:
-    """Describe the machine and its kernel, but what a restore compares."""
+    """Return what the manifest says of machine and kernel; the launch record has what a restore compares."""
     system = os.uname()
     return {
         "kernel": system.release,
@@ -54,24 +54,24 @@ def machine_identity() -> dict[str, object]:
 
 
 def mismatches(snapshot: Snapshot) -> list[Mismatch]:
-    """Name what differs from the machine, user and files of the dump."""
+    """Return the differences from the machine, user and files of the dump."""
     launch = snapshot.launch
     return [
         *_machine(launch, snapshot.manifest["machine"].get("kernel")),
         *_identity(launch),
         *_snapshot_files(snapshot),
         *_place(snapshot),
-        *_mapped(launch.mapped),
-        *_sources(launch.sources),
+        *_files(launch.mapped, "which the program has mapped", "", _ANEW),
+        *_files(launch.sources, "whose code the snapshot holds", f"; put it back, or {_REPLACE}", _REPLACE),
     ]
 
 
 def refuse_mismatches(snapshot: Snapshot) -> None:
     """
-    Refuse a snapshot whose restore would fail or not be sound.
+    Refuse a snapshot whose restore would fail or be unsafe.
 
     Raises:
-        SnapshotMismatch: With every reason.
+        SnapshotMismatch: There is a fatal mismatch; the message has the first three.
     """
     reasons = [mismatch.text for mismatch in mismatches(snapshot) if mismatch.fatal]
     if reasons:
@@ -100,7 +100,7 @@ def _machine(launch: Launch, kernel: str | None) -> Iterator[Mismatch]:
 def _identity(launch: Launch) -> Iterator[Mismatch]:
     me = os.geteuid()
     if me == 0:
-        return  # root can become whoever the program was; whether this one can, `privilege` finds out
+        return  # root can become any user; `privilege` checks whether this root can
     if me != launch.uid:
         yield Mismatch(f"the program ran as uid {launch.uid}, this is uid {me}", fatal=True)
     elif launch.gid != os.getegid():
@@ -131,49 +131,26 @@ def _place(snapshot: Snapshot) -> Iterator[Mismatch]:
         )
 
 
-def _mapped(recorded: Iterable[ComparedFile]) -> Iterator[Mismatch]:
+def _files(recorded: Iterable[ComparedFile], what: str, if_missing: str, if_changed: str) -> Iterator[Mismatch]:
     for entry in recorded:
-        path = entry.path
+        file = f"{entry.path}, {what},"
         try:
-            status = os.stat(path)
+            status = os.stat(entry.path)
         except OSError as error:
-            yield Mismatch(f"{path}, which the program has mapped, is not there ({error.strerror})", fatal=True)
+            yield Mismatch(f"{file} is not there ({error.strerror}){if_missing}", fatal=True)
             continue
         # criu compares the mode of each file with that of the dump (`validate_file` in criu/files-reg.c).
         if entry.mode and status.st_mode != entry.mode:
             yield Mismatch(
-                f"{path}, which the program has mapped, has mode {status.st_mode & 0o7777:04o}, and at the dump "
-                f"{entry.mode & 0o7777:04o}; chmod {entry.mode & 0o7777:04o} {path}, or make the snapshot anew",
+                f"{file} has mode {status.st_mode & 0o7777:04o}, and at the dump {entry.mode & 0o7777:04o}; "
+                f"chmod {entry.mode & 0o7777:04o} {entry.path}, or make the snapshot anew",
                 fatal=True,
             )
         if _is_changed(status, entry):
-            yield Mismatch(
-                f"{path}, which the program has mapped, was changed after the dump; make the snapshot anew",
-                fatal=True,
-            )
-
-
-def _sources(recorded: Iterable[ComparedFile]) -> Iterator[Mismatch]:
-    for entry in recorded:
-        path = entry.path
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            yield Mismatch(
-                f"{path}, whose code the snapshot holds, is not there ({error.strerror}); "
-                "put it back, or make the snapshot anew (--replace)",
-                fatal=True,
-            )
-            continue
-        if _is_changed(status, entry):
-            yield Mismatch(
-                f"{path}, whose code the snapshot holds, was changed after the dump; "
-                "make the snapshot anew (--replace)",
-                fatal=True,
-            )
+            yield Mismatch(f"{file} was changed after the dump; {if_changed}", fatal=True)
 
 
 def _is_changed(status: os.stat_result, entry: ComparedFile) -> bool:
-    """Compare size and mtime; layers of container images keep no more of that than its second."""
+    """Compare size and mtime; layers of container images keep whole seconds only."""
     now, then = status.st_mtime_ns, entry.mtime_ns
     return status.st_size != entry.size or now not in {then, then - then % _SECOND}

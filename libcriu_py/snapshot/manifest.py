@@ -1,17 +1,17 @@
 """
 The snapshot directory, its launch record and its manifest.
 
-    snap/launch          what a restore needs to know, for the launcher (`launch_record`)
-    snap/manifest.json   what people want to know besides; written last, when all else is there
-    snap/images/         what criu wrote
-    snap/memory.img      memory that copies map instead of having it copied; not always there
-    snap/memory/         parts of that which are in a store; not always there
-    snap/working-set     which pages of that are copied at once; not always there
+    snap/launch          what a restore needs, for the launcher (`snapshot.record`)
+    snap/manifest.json   further facts for people; written last
+    snap/images/         criu's images
+    snap/memory.img      memory that copies map instead of copying it; optional
+    snap/memory/         blocks of memory that are in a store; optional
+    snap/working-set     pages that copies copy ahead; optional
     snap/slots/          placeholders for stdin, stdout, stderr and the request
     snap/dump.log        criu's log
 
-The images hold the whole memory of the program, and restoring is executing: the directory is 0700,
-and one that its caller does not own, or that others can write, is refused.
+The images hold all memory of the program, and restoring them executes it. So the directory has mode 0700, and one that
+another user owns or can write to is refused.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ GROUP_OR_OTHERS_WRITE = 0o022
 
 class Snapshot:
     """
-    A snapshot on disk, as `Snapshot.open` found it.
+    A snapshot on disk, as read by `Snapshot.open`.
 
-    Thread safety: it never changes, and may be shared.
+    Thread safety: immutable, and may be shared.
     """
 
     def __init__(self, path: str, launch: Launch, manifest: Mapping[str, Any]) -> None:
-        """Take a path, what is in its launch record, and the content of its manifest; `open` reads both."""
+        """Hold a path, its launch record and its manifest; use `open` to read them."""
         self.path = path
         self.launch = launch
         self.manifest = manifest
 
     def __repr__(self) -> str:
-        """Name the path."""
+        """Show the path."""
         return f"<Snapshot {self.path!r}>"
 
     @classmethod
@@ -75,8 +75,8 @@ class Snapshot:
             The snapshot.
 
         Raises:
-            SnapshotError: There is none, it is of another format, or it is damaged.
-            SnapshotUnsafe: Somebody else could have written it.
+            SnapshotError: There is no snapshot, or it is damaged or has another format.
+            SnapshotUnsafe: Another user could have written it.
         """
         directory = os.path.realpath(os.fspath(path))
         at = os.path.join(directory, LAUNCH)
@@ -109,12 +109,12 @@ class Snapshot:
 
     @property
     def images(self) -> str:
-        """Where criu's images are."""
+        """The directory of criu's images."""
         return os.path.join(self.path, IMAGES)
 
     @property
     def program(self) -> Program | None:
-        """The main program, where the snapshot was prepared for one; None when it checkpointed itself."""
+        """The main program for which the snapshot was prepared; None if the program checkpointed itself."""
         return self.launch.program
 
     @property
@@ -124,28 +124,28 @@ class Snapshot:
 
     @property
     def pids(self) -> list[int]:
-        """The process and thread ids in the image."""
+        """The process and thread ids in the images."""
         return list(self.launch.pids)
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """What the maker of the snapshot noted."""
+        """What the maker of the snapshot recorded in it."""
         details: Mapping[str, Any] = self.manifest.get("details") or {}
         return details
 
     @property
     def memory_key(self) -> str | None:
-        """The name of `memory.img` in the images, where memory is mapped from it; None where all is copied."""
+        """The path of `memory.img` in the images, without the leading slash; None if no memory is mapped."""
         return self.launch.memory_files[0].key if self.launch.memory_files else None
 
     @property
     def memory_files(self) -> list[MemoryFile]:
-        """The files from which memory is mapped: `memory.img`, and those that are in a store."""
+        """The files that memory is mapped from: `memory.img`, and those in a store."""
         return list(self.launch.memory_files)
 
     @property
     def files(self) -> dict[str, FileEntry]:
-        """Size and digest of every file, but record and manifest."""
+        """Size and digest of every file except record and manifest."""
         digests = self.manifest["sha256"]
         return {name: FileEntry(size, digests.get(name, "")) for name, size in self.launch.files.items()}
 
@@ -154,7 +154,7 @@ class Snapshot:
         Compare this machine with the one of the dump, without starting anything.
 
         Returns:
-            What differs; empty when a restore is sound.
+            The differences; a restore is safe if none is fatal.
         """
         return mismatches(self)
 
@@ -179,10 +179,10 @@ class Snapshot:
 
 def refuse_damaged(snapshot: Snapshot) -> None:
     """
-    Refuse a snapshot with files that are not those of its manifest, before it is made into another.
+    Refuse to rewrite a snapshot whose files do not match its manifest.
 
     Raises:
-        SnapshotError: There is such a file.
+        SnapshotError: A file does not match.
     """
     damaged = snapshot.verify()
     if damaged:
@@ -191,7 +191,7 @@ def refuse_damaged(snapshot: Snapshot) -> None:
 
 
 def refuse_unsafe(path: str, status: os.stat_result | None = None) -> None:
-    """Raise SnapshotUnsafe for a file or directory, of that status, that another ordinary user could have written."""
+    """Raise SnapshotUnsafe if another ordinary user could have written a file or directory; `status` saves a stat."""
     status = status or os.stat(path)
     me = os.geteuid()
     if status.st_uid not in {me, 0}:
@@ -207,7 +207,7 @@ def refuse_unsafe(path: str, status: os.stat_result | None = None) -> None:
 
 @contextlib.contextmanager
 def _opened(directory: str) -> Iterator[int]:
-    """Open a directory, in which all files stay of one snapshot also where another one takes its place."""
+    """Open a directory, so that all files come from one snapshot even if it is replaced meanwhile."""
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield fd
@@ -216,8 +216,8 @@ def _opened(directory: str) -> Iterator[int]:
 
 
 def _read(directory: int, path: str) -> bytes:
-    """Read a file of an open directory that nobody else could have written."""
-    # A FIFO in its place must not make us wait.
+    """Read a file of an open directory; raise SnapshotUnsafe if another user could have written it."""
+    # Do not block on a FIFO.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     with os.fdopen(os.open(os.path.basename(path), flags, dir_fd=directory), "rb") as file:
         refuse_unsafe(path, os.fstat(file.fileno()))
@@ -237,15 +237,13 @@ def _checked(manifest: object, path: str) -> dict[str, Any]:
 
 def command_of_damaged(path: str | os.PathLike[str]) -> list[str] | None:
     """
-    Read the recorded command line of a snapshot that was refused, unless it is not ours.
-
-    A command that somebody else may have written is not to be executed either.
+    Return the recorded command line of a snapshot that was refused.
 
     Args:
         path: The snapshot's directory.
 
     Returns:
-        The command; None where it cannot be known.
+        The command; None if it cannot be read, or another user could have written it.
     """
     directory = os.path.realpath(os.fspath(path))
     try:
@@ -270,7 +268,7 @@ def sha256(path: str) -> str:
 
 
 class FileEntry(NamedTuple):
-    """What is known of a file of a snapshot."""
+    """Size and digest of a file of a snapshot."""
 
     size: int
     sha256: str
@@ -282,7 +280,7 @@ def file_entry(path: str) -> FileEntry:
 
 
 def files_of(directory: str) -> dict[str, FileEntry]:
-    """Return size and digest of every file below a snapshot directory, but record and manifest, by relative name."""
+    """Return size and digest of every file of a snapshot, except record and manifest, by relative path."""
     found: dict[str, FileEntry] = {}
     for base, _, names in os.walk(directory):
         for name in names:
@@ -302,7 +300,7 @@ def mapped_files(pids: Iterable[int], without: Sequence[str] = ()) -> tuple[Comp
         without: Path prefixes to leave out.
 
     Returns:
-        One entry a file, in order of their paths.
+        An entry for each file, by path.
     """
     paths = {mapped.path for pid in pids for mapped in mapped_ranges(pid) if mapped.path.startswith("/")}
     entries: list[ComparedFile] = []
@@ -312,7 +310,7 @@ def mapped_files(pids: Iterable[int], without: Sequence[str] = ()) -> tuple[Comp
         try:
             status = os.stat(path)
         except OSError:
-            continue  # a device, or of another namespace: criu is to say what it thinks of it
+            continue  # a device, or in another namespace: criu reports it
         entries.append(ComparedFile(path, status.st_size, status.st_mtime_ns, status.st_mode))
     return tuple(entries)
 
@@ -321,13 +319,13 @@ def write_records(
     directory: str, launch: Launch, manifest: Mapping[str, object], files: Mapping[str, FileEntry] | None = None
 ) -> None:
     """
-    Write record and manifest such that they are there completely or not at all, also after a power cut.
+    Write record and manifest atomically, even across a power cut.
 
     Args:
         directory: The snapshot's directory.
-        launch: What the record is to say, but the files.
-        manifest: What the manifest is to say, but the digests.
-        files: Those of the snapshot; None has them all read.
+        launch: The record, but for its files.
+        manifest: The manifest, but for its digests.
+        files: The files of the snapshot; None reads them all.
     """
     files = files_of(directory) if files is None else files
     _write(directory, LAUNCH, launch_record.encode(launch._replace(files={name: files[name].size for name in files})))
@@ -348,7 +346,7 @@ def _write(directory: str, name: str, data: bytes) -> None:
 
 
 def python_identity() -> dict[str, object]:
-    """Describe the Python that is running."""
+    """Return what the manifest says of the running Python."""
     return {
         "version": ".".join(map(str, sys.version_info[:3])),
         "implementation": sys.implementation.name,

@@ -1,13 +1,13 @@
 """
-The record of a snapshot that the launcher reads: flat, versioned and checksummed, to be mapped and used as it is.
+The launch record of a snapshot: flat, versioned and checksummed, so that the launcher maps it and needs no parser.
 
-    header    magic, CRC-32 of the rest, format, size; protocol of the hand-over
-    command   the conventional command, with a checksum of its own: of use where the rest is damaged
-    lists     counted rows of fixed width, and the texts that these name: counted, each with a NUL behind it
-    facts     one such row: texts, where the lists are, and numbers
+    header    magic, CRC-32 of the rest, format, size, protocol of the hand-over
+    command   the conventional command, with its own checksum: usable if the rest is damaged
+    lists     arrays of rows of fixed width, and the NUL-terminated texts to which they refer
+    facts     one such row: texts, places of the lists, and numbers
 
-All is little-endian. The structures and their other reader are in restore/record.h; people and Python find the rest of
-what is known of a snapshot in its manifest.
+Everything is little-endian. The launcher's structures are in restore/record.h. The manifest has further facts for
+people and Python.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 PROTOCOL = 3
-"""Of the request that a copy is handed (`request`)."""
+"""The version of the request to a copy (`snapshot.request`)."""
 VERSION = "0.1.0"
-"""Of this package, as in pyproject.toml."""
+"""The version of this package, as in pyproject.toml."""
 MODES = (None, "root", "capability", "rootless")
-"""How the dump was allowed, by their numbers in the record."""
+"""The privilege mode of the dump, by its number in the record."""
 
 _MAGIC = b"\x93launch\n"
 _KINDS: tuple[Kind | None, ...] = (None, "script", "module", "command")
-"""What the main program is, by its number; none where the program checkpointed itself."""
+"""The kind of main program, by its number; None if the program checkpointed itself."""
 _REDUCED, _LEADER, _CODE = 1, 2, 4
 _HEADER = struct.Struct("<8sIIQIIIIII")
 _COVERED = 12
-"""Where what the checksum covers begins: behind magic and checksum."""
+"""Offset of what the checksum covers, after magic and checksum."""
 _COMMAND_COVERED = 32
-"""The same of the command's own checksum, which stands before it."""
+"""Offset of what the command's checksum covers, after that checksum."""
 
-# Rows, as for `struct`, but that `s` is a text, of which the row has place and length; texts come first.
+# Formats of rows, as for `struct`, except that `s` is the offset and length of a text; texts come first.
 _TEXTS, _LISTS = 9, 8
 _FACTS = "s" * _TEXTS + "II" * _LISTS + "QqqIIII"
 _NUMBER = "I"
@@ -56,67 +56,67 @@ class MemoryFile(NamedTuple):
     """A file from which the memory of copies is mapped."""
 
     file: str
-    """Its path in the snapshot."""
+    """Its path relative to the snapshot."""
     key: str
-    """Its name in the images."""
+    """Its path in the images, without the leading slash."""
     size: int
 
 
 class ComparedFile(NamedTuple):
-    """A file outside of the snapshot that has to be as it was at the dump."""
+    """A file outside the snapshot that must not have changed since the dump."""
 
     path: str
     size: int
     mtime_ns: int
     mode: int = 0
-    """With its type, as in `st_mode`; 0 where it does not matter."""
+    """`st_mode`; 0 if it does not matter."""
 
 
 class Launch(NamedTuple):
-    """What a restore needs to know of a snapshot; what is known after the dump only has a default."""
+    """What a restore needs to know of a snapshot; fields that are known only after the dump have a default."""
 
     command: tuple[str, ...]
     """The conventional command line up to the program's arguments."""
     program: Program | None
-    """The main program; None when it checkpointed itself."""
+    """The main program; None if the program checkpointed itself."""
     arch: str
     cpu_flags: tuple[str, ...]
     variables: Mapping[str, str]
-    """Those that an interpreter reads at its start only (`python_variables`)."""
+    """Variables that an interpreter reads only at its start (`program.start_variables`)."""
     uid: int
     gid: int
     groups: tuple[int, ...]
     capabilities: int
-    """Those that were permitted, by bit."""
+    """The permitted capabilities, as a bit mask."""
     reduced_bounding: bool
     mode: str | None
     session_leader: bool
     slots: tuple[str, ...]
-    """The names of stdin, stdout, stderr and the request in the images."""
+    """The paths of the slots in the images, without the leading slash: stdin, stdout, stderr, request."""
     images_key: str
-    """The name of the directory of images in the images."""
+    """The path of the images directory in the images, without the leading slash."""
     restore_options: Mapping[str, bool | int]
     clocks: tuple[int, int] = (0, 0)
-    """The readings, monotonic and since the boot, in ns, from which those of copies go on; 0 for the machine's own."""
+    """CLOCK_MONOTONIC and CLOCK_BOOTTIME in ns from which those of copies go on; 0 for the machine's own clocks."""
     pids: tuple[int, ...] = ()
     memory_files: tuple[MemoryFile, ...] = ()
     maps_code: bool = False
-    """Whether code of libraries is mapped from these."""
+    """Whether library code is mapped from these files."""
     files: Mapping[str, int] = {}
-    """The size of each file of the snapshot."""
+    """Sizes in bytes of the files of the snapshot, by relative path."""
     mapped: tuple[ComparedFile, ...] = ()
     sources: tuple[ComparedFile, ...] = ()
     protocol: int = PROTOCOL
     package_version: str = VERSION
-    """Of the package that made it."""
+    """The version of the package that made it."""
 
 
 class RecordError(ValueError):
-    """What is wrong with a record; the message goes behind its path."""
+    """A record cannot be used; the message follows its path."""
 
 
 def _checksum(data: bytes | memoryview) -> int:
-    import zlib  # an extension with a library of its own, which is not to be in each image
+    import zlib  # imported late: its shared library must not be in each image
 
     return zlib.crc32(data)
 
@@ -129,13 +129,13 @@ def _layout(form: str) -> struct.Struct:
 
 
 class _Writer:
-    """A record that grows."""
+    """A record under construction."""
 
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
 
     def rows(self, form: str, rows: Iterable[tuple[str | int, ...]]) -> tuple[int, int]:
-        """Add a list; returns where it is, and how many rows it has."""
+        """Append a list; return its offset and number of rows."""
         layout = _layout(form)
         packed = [layout.pack(*(number for value in row for number in self._numbers(value))) for row in rows]
         self.data += bytes(-len(self.data) % 8)
@@ -161,13 +161,13 @@ def _encoded(text: str) -> bytes:
 
 def encode(launch: Launch) -> bytes:
     """
-    Return the record.
+    Return the bytes of a record.
 
     Args:
-        launch: What is to be in it.
+        launch: Its content.
 
     Raises:
-        ValueError: A text has a NUL in it, or a number does not fit.
+        ValueError: A text contains a NUL, or a number is too large.
     """
     command = b"".join(map(_encoded, launch.command))
     kind, value = launch.program or (None, "")
@@ -232,10 +232,10 @@ def decode(data: bytes) -> Launch:
     Read a record.
 
     Args:
-        data: All of it.
+        data: Its bytes.
 
     Raises:
-        RecordError: It is none, it is damaged, or another version of this package is needed to read it.
+        RecordError: This is not a record, it is damaged, or it needs another version of this package.
     """
     if len(data) < _HEADER.size or not data.startswith(_MAGIC):
         message = "is not a launch record of libcriu_py"
@@ -262,13 +262,13 @@ def decode(data: bytes) -> Launch:
 
 def command_of_damaged(data: bytes) -> tuple[str, ...] | None:
     """
-    Return the command of a record of which the rest may be damaged.
+    Return the command of a record that may be damaged.
 
     Args:
-        data: What is there of it.
+        data: The bytes that there are.
 
     Returns:
-        The command; None where it is damaged too.
+        The command; None if it is damaged too.
     """
     if len(data) < _HEADER.size or not data.startswith(_MAGIC):
         return None

@@ -1,17 +1,18 @@
 """
-What a restored process is given by the process that restores it.
+The request: what the restoring side hands to a restored process.
 
-The restoring side is here, `libcriu_py.dump.arrival` is the other. The dumped process has four *slots* open:
-placeholder files at descriptors 0, 1, 2 and at one more, the *request*. On restore, criu puts descriptors of the
-restoring side in their place (`--inherit-fd`). That of the request is a SOCK_SEQPACKET socket:
+This is the restoring side; `libcriu_py.dump.arrival` is the other. The dumped process has four *slots* open:
+placeholder files at descriptors 0, 1, 2, and one for the request. A restore replaces them with descriptors of the
+restoring side (`--inherit-fd`). That for the request is a SOCK_SEQPACKET socket:
 
-1. restoring side to restored process: one message with the descriptors of the request (a memfd) and of
-   whatever else it passes on (libcriu-py-run sends it before the restore, and takes it back where that fails);
-2. back: `S` when the request has been applied and the program's own code is about to run, or `E` and
-   a text when that failed; then `R` when the after-hooks are through.
+1. restoring side to copy: one message with the descriptor of the request (a memfd) and the descriptors to pass on
+   (libcriu-py-run sends it before the restore, and takes it back if that fails);
+2. copy to restoring side: `S` when the request has been applied and the program's code is about to run, or `E` and a
+text
+   if that failed; then `R` when the after-hooks have run.
 
-The request is a sequence of fields, each with a NUL behind it, which none can have within. A copy reads it in one step:
-what it would touch to read JSON costs it a millisecond.
+The request is a sequence of NUL-terminated fields, which a copy reads in one step: reading JSON would touch so many
+pages that it costs a millisecond.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
 
 _PROTOCOL = b"%d " % PROTOCOL
 _FIELDS = 16
-"""How many there are before the arguments."""
+"""The number of fields before the arguments."""
 
 PAGES = b"P"
-"""Tag of a message that may come before the request, and more than once: a file of pages to fetch (copy/pages.c)."""
+"""Tag of a message with a file of pages to fetch, of which several may precede the request (copy/pages.c)."""
 
 STARTED = b"S"
 READY = b"R"
@@ -45,30 +46,30 @@ class Request(NamedTuple):
     """What the restoring side asks for."""
 
     argv: list[bytes]
-    """Arguments, without the program's name."""
+    """The arguments, without the program's name."""
     env: dict[bytes, bytes]
     cwd: bytes
     umask: int
     launched: float
-    """Wall-clock time at which the restore was asked for, in seconds since 1970."""
+    """When the restore was requested, by the wall clock, in seconds since 1970."""
     snapshot: str
-    """The snapshot's directory, as the restoring side sees it."""
+    """The path of the snapshot on the restoring side."""
     main: Program | None = None
-    """What is to run instead of the program's own main module."""
+    """What to run instead of the program's main module."""
     closed: list[int] = []  # noqa: RUF012 - never changed
-    """Those of descriptors 0 to 2 that the restoring side had closed."""
+    """Which of descriptors 0 to 2 are closed in the restoring side."""
     pass_fds: list[int] = []  # noqa: RUF012
-    """The numbers under which the passed descriptors are to be open."""
+    """The numbers of the passed descriptors in the copy."""
     pgid: int | None = None
-    """The process group to join, where the process would be in one of its own."""
+    """The process group to join if the copy would be in its own."""
     ignored: list[int] = []  # noqa: RUF012
-    """Signals that the restoring side ignores, as `nohup` makes its programs do."""
+    """Signals that the restoring side ignores, as under `nohup`."""
     limits: dict[int, tuple[int, int]] = {}  # noqa: RUF012
     """Soft and hard resource limits by number."""
     inherited: list[int] = []  # noqa: RUF012
     """
-    Numbers of descriptors that the restoring side was itself started with, which come behind `pass_fds`. What the
-    program has open under such a number stays.
+    Numbers of descriptors that the restoring side was started with; they follow `pass_fds`. One that the program has
+    open itself stays.
     """
     schedule: tuple[int, int, int] = (0, 0, 0)
     """Niceness, scheduling policy and priority of the restoring side."""
@@ -80,7 +81,7 @@ class Request(NamedTuple):
         Return the fields of the request.
 
         Raises:
-            ValueError: There is a NUL in one, or no name before the value of a variable.
+            ValueError: A field contains a NUL, or a variable name contains "=".
         """
         kind, value = self.main if self.main is not None else ("", "")
         limits = [number for name, pair in self.limits.items() for number in (name, *pair)]
@@ -111,7 +112,7 @@ class Request(NamedTuple):
         Read the fields of a request.
 
         Raises:
-            RestoreError: It is of another protocol.
+            RestoreError: The request has another protocol.
             ValueError: It is damaged.
         """
         fields = text.split(b"\0")
@@ -129,7 +130,7 @@ class Request(NamedTuple):
         end = _FIELDS + int(count)
         bounds = [*map(int, limits.split())]
         main: Any = Program(os.fsdecode(kind), os.fsdecode(value)) if kind else None  # type: ignore[arg-type]
-        # By position, and with few comprehensions: names, and functions of their own, are pages that a copy writes to.
+        # By position, with few comprehensions: keyword names and nested functions dirty more pages in a copy.
         return cls(
             fields[_FIELDS:end],
             dict([entry.split(b"=", 1) for entry in fields[end:-1]]),
@@ -160,7 +161,7 @@ def current_limits() -> dict[int, tuple[int, int]]:
 
 
 def ignored_signals() -> list[int]:
-    """Return the signals that this process ignores, but those that it ignores by itself."""
+    """Return the signals that this process ignores, except those that Python ignores."""
     import signal
 
     others = {signal.SIGPIPE, signal.SIGXFSZ, 32, 33}  # Python's own, and those that glibc keeps for its threads
@@ -177,7 +178,7 @@ def blocked_signals() -> list[int]:
 
 def check_count(pass_fds: Sequence[int]) -> None:
     """
-    Refuse more descriptors than one message takes.
+    Refuse more descriptors than fit in one message.
 
     Raises:
         ValueError: There are too many.
@@ -189,11 +190,11 @@ def check_count(pass_fds: Sequence[int]) -> None:
 
 def send_request(control: int, request: Request, pass_fds: Sequence[int]) -> None:
     """
-    Send a restored process its request; one that has ended already misses nothing.
+    Send the request to a restored process; do nothing if it has ended.
 
     Args:
-        control: The restoring side's end of the socket whose other end is in the request's slot.
-        request: What is asked for.
+        control: The restoring side's end of the socket in the request's slot.
+        request: The request.
         pass_fds: The descriptors to pass, in the order of `request.pass_fds`; those of `request.inherited` follow.
     """
     memory = os.memfd_create("libcriu_py-request", os.MFD_CLOEXEC)
@@ -202,6 +203,6 @@ def send_request(control: int, request: Request, pass_fds: Sequence[int]) -> Non
             file.write(request.encode())
         sockets.send_fds(control, [memory, *pass_fds, *request.inherited])
     except BrokenPipeError:
-        return  # its end is told by its supervisor
+        return  # its supervisor reports the end
     finally:
         os.close(memory)

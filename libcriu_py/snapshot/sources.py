@@ -1,8 +1,8 @@
 """
-The user's own source files whose code a snapshot holds.
+The program's own source files, whose code a snapshot holds.
 
-Copies have the modules that were imported before the dump, and read their main module anew unless that asked for the
-checkpoint: after a change to one of the former the two may not go together, and the old code would run without a word.
+Copies keep the modules imported before the dump, and read the main module anew unless that took the checkpoint. After a
+change to an imported module, they would silently run old code, which may not fit the new main module.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 def own_sources(*, main: bool) -> tuple[ComparedFile, ...]:
     """
-    List the files of the modules of this process, those of the standard library and of installed packages left out.
+    List the source files of this process's modules, except the standard library and installed packages.
 
-    So are extension modules, which are mapped; what programs write into a temporary directory to load it from there;
-    and this package: a copy goes with another version of it as long as record and protocol are the same.
+    Also left out: extension modules, which are compared as mapped files; modules that programs write to a temporary
+    directory to load them; and this package, of which any version with the same record and protocol will do.
 
     Args:
-        main: Whether the main module is one of them.
+        main: Whether to include the main module.
 
     Returns:
-        One entry a file, in order of their paths, with size and mtime in nanoseconds; the zip file for what is in one.
+        An entry for each file, by path, with mtime in nanoseconds; for modules in a zip file, that file.
     """
     places = _Places()
     entries: dict[str, ComparedFile] = {}
@@ -50,12 +50,12 @@ def own_sources(*, main: bool) -> tuple[ComparedFile, ...]:
 
 def _path(module: object) -> str | None:
     """
-    Return the path that a module says it is from, absolute; None where it says none, or is frozen.
+    Return the absolute path of a module's source; None if it has none, or is frozen.
 
-    Symbolic links stay: a copy's main module is read by way of them, too.
+    Symbolic links are not resolved: a copy follows them too when it reads its main module.
     """
     try:
-        # Not getattr: it would have lazy modules load, and what stands in for a module do anything.
+        # Not getattr, which would load lazy modules, and could run any code of an object posing as a module.
         known = object.__getattribute__(module, "__dict__")
     except AttributeError:
         return None
@@ -66,7 +66,7 @@ def _path(module: object) -> str | None:
 
 
 def _absolute(path: str) -> str | None:
-    """Make a path absolute, with nothing resolved; None where that needs a working directory that is gone."""
+    """Return the absolute path without resolving links; None if that needs a working directory that is gone."""
     try:
         return absolute(path)
     except OSError:
@@ -74,7 +74,7 @@ def _absolute(path: str) -> str | None:
 
 
 def _file(path: str) -> tuple[str, os.stat_result] | None:
-    """Find the regular file that a path names, or leads through, as those of modules in a zip file do."""
+    """Return the regular file at a path or above it, such as the zip file that holds a module."""
     while True:
         try:
             status = os.stat(path)
@@ -87,7 +87,7 @@ def _file(path: str) -> tuple[str, os.stat_result] | None:
 
 
 class _Places:
-    """Where files are that are not the user's own."""
+    """Tells the program's own files from installed and temporary ones."""
 
     def __init__(self) -> None:
         library = getattr(os, "__file__", None)
@@ -100,9 +100,9 @@ class _Places:
 
     def is_installed(self, path: str) -> bool:
         """
-        Return whether a file is of the standard library or of an installed package.
+        Return whether a file belongs to the standard library or an installed package.
 
-        A package that is in site-packages by a symbolic link only is not installed but worked on.
+        A package that is only linked into site-packages is not installed but under development.
         """
         directory = os.path.dirname(path)
         known = self._known.get(directory)
@@ -110,16 +110,16 @@ class _Places:
             try:
                 real = os.path.realpath(directory)
             except ValueError:
-                return True  # no file can have that name, so there is none to compare
+                return True  # not a valid file name: there is nothing to compare
             in_library = self._library is not None and _below(real).startswith(_below(self._library))
             known = self._known[directory] = in_library or not _INSTALLED.isdisjoint(real.split(os.sep))
         return known
 
     def is_temporary(self, path: str) -> bool:
-        """Return whether a file is one that programs write to load it (TensorFlow, torch), and may remove."""
+        """Return whether a file is one that a program (TensorFlow, torch) writes to load it, and may remove."""
         return path.startswith(self._temporary) and not _below(path).startswith(self._importable)
 
 
 def _below(path: str) -> str:
-    """Return what paths in a directory start with."""
+    """Return the prefix of all paths in a directory."""
     return os.path.join(path, "")
