@@ -20,7 +20,7 @@ README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
 def example(word: str) -> str:
     """Return the one indented block of the README's part on use that contains a word."""
-    use = README[README.index("## Use\n") : README.index("## Three ways")]
+    use = README[README.index("## Use\n") : README.index("## Privilege modes")]
     blocks = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", use, flags=re.MULTILINE)
     (found,) = (block for block in blocks if word in block)
     return textwrap.dedent(found)
