@@ -1,8 +1,9 @@
 """
 The command ``libcriu-py``: one module per subcommand.
 
-Each has ``HELP`` (one line), ``build_parser`` and ``main(argv) -> int``. Only the module of the subcommand in use is
-imported, and ``run`` gets by without argparse: what is imported here delays every restored program.
+Each has ``HELP`` (one line), ``build_parser`` and ``execute(options)``, or ``main(argv)`` if it splits the command line
+itself. Only the module of the subcommand in use is imported, and ``run`` does without argparse, because these imports
+delay every restored program.
 """
 
 from __future__ import annotations
@@ -11,10 +12,6 @@ import sys
 from importlib import import_module
 
 from libcriu_py.cli._subcommands import SUBCOMMANDS
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,22 +22,27 @@ def main(argv: list[str] | None = None) -> int:
         argv: What follows the command's name; None means sys.argv[1:].
 
     Returns:
-        The exit status; each subcommand's help lists them. A successful ``run`` does not return: it ends as the
-        restored program ended.
+        The exit status, as listed in each subcommand's help. A successful ``run`` does not return: this process
+        becomes the launcher.
     """
     args = sys.argv[1:] if argv is None else argv
-    if args[:1] != ["run"]:  # which hands over how it was started
+    if args[:1] != ["run"]:  # copies inherit whether SIGCHLD is ignored
         _wait_for_children()
     if args and args[0] in SUBCOMMANDS:
-        subcommand: Callable[[list[str]], int] = import_module(f"libcriu_py.cli.{args[0]}").main
-        return subcommand(args[1:])
+        subcommand = import_module(f"libcriu_py.cli.{args[0]}")
+        if hasattr(subcommand, "main"):
+            status: int = subcommand.main(args[1:])
+            return status
+        from libcriu_py.cli._arguments import carry_out
+
+        return carry_out(subcommand.build_parser(), args[1:], subcommand.execute)
     from libcriu_py.cli import _overview
 
     return _overview.main(args)
 
 
 def _wait_for_children() -> None:
-    """Undo that SIGCHLD is ignored, as some programs have those that they start do: children would have no status."""
+    """Reset SIGCHLD: if the parent process had it ignored, children of this one would have no exit status."""
     import _signal  # type: ignore[import-not-found]  # of C: `signal` would import enum
 
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What the subcommands' parsers have in common."""
+"""Arguments, parsing and messages that the subcommands share."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def build(name: str, *, usage: str, description: str, epilog: str) -> argparse.A
 
 
 def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add the option of a setting; where one that overrides what a program says is not given, it is None."""
+    """Add the option of a setting. Without it, the value is None, which leaves the setting to the program."""
     setting = TABLE[name]
     how: dict[str, Any] = {"dest": name, "help": setting.text}
     if setting.kind == "flag":
@@ -62,7 +62,7 @@ def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
     elif setting.choices:
         how["choices"] = setting.choices
         if setting.default is not None:
-            how["help"] += f"; default: what the program asks for, else {setting.default}"
+            how["help"] += f"; default: the program's own choice, else {setting.default}"
     else:
         how["metavar"] = setting.metavar
     if name == "dir":
@@ -82,7 +82,7 @@ def add_directory(parser: argparse.ArgumentParser, name: str = "dir", text: str 
 
 
 def add_program(parser: argparse.ArgumentParser) -> None:
-    """Add what names a program and its interpreter."""
+    """Add the options and arguments that name a program and its interpreter."""
     add_setting(parser, "python")
     add_setting(parser, "module")
     target = parser.add_argument("target", metavar="SCRIPT | COMMAND", nargs="?", help="a file, directory or command")
@@ -91,21 +91,12 @@ def add_program(parser: argparse.ArgumentParser) -> None:
 
 
 def add_rest(parser: argparse.ArgumentParser) -> None:
-    """Add the program's arguments, for help and completion only: argparse would take its options for ours."""
+    """Add the program's arguments, for help and completion only: argparse would parse its options as ours."""
     parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="arguments of the program")
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace | int:
-    """
-    Parse without exiting.
-
-    Args:
-        parser: The parser.
-        argv: The arguments.
-
-    Returns:
-        The options, or the exit status after --help was printed or a problem was reported.
-    """
+    """Return the options, or the exit status if --help was printed or a problem was reported; never exit."""
     try:
         return parser.parse_args(argv)
     except SystemExit as end:
@@ -114,12 +105,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 
 def carry_out(parser: argparse.ArgumentParser, argv: Sequence[str], action: Callable[[argparse.Namespace], int]) -> int:
     """
-    Parse the arguments, act on them, and report failures.
+    Parse the arguments, do the work, and report failures.
 
     Args:
         parser: The parser of the subcommand.
         argv: Its arguments.
-        action: What does the work; takes the options and returns the exit status.
+        action: The work; takes the options and returns the exit status.
 
     Returns:
         The exit status.
@@ -140,15 +131,7 @@ def report(error: BaseException) -> None:
 
 
 def size(number: float) -> str:
-    """
-    Write a number of bytes for people.
-
-    Args:
-        number: Bytes.
-
-    Returns:
-        For example "1.5 MB", by powers of 1000.
-    """
+    """Format a number of bytes for people, by powers of 1000, such as "1.5 MB"."""
     for unit in ("B", "kB", "MB"):
         if number < 1000:  # a power of the unit
             return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"

@@ -26,10 +26,10 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
         verify: Whether to compare the digests of its files.
 
     Returns:
-        Plain data, ready for JSON: sizes in bytes, times in seconds since the epoch where not said otherwise.
+        Plain data, ready for JSON: sizes in bytes, times in seconds, `created` since the epoch.
 
     Raises:
-        SnapshotError: It is none, or damaged.
+        SnapshotError: It is not a snapshot, or it is damaged.
         ImageError: CRIU's images cannot be read.
         SnapshotUnsafe: Others could have written it.
     """
@@ -80,10 +80,11 @@ def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _process(snapshot: Snapshot, process: readers.Process) -> dict[str, Any]:
-    """Describe a process: who it is, its memory and what it has open."""
+    """Describe a process: its ids, its memory, and its open files and sockets."""
     memory: dict[str, int] = {}
+    shared = {part.key for part in snapshot.memory_files}
     for area in readers.memory(snapshot.images, process.pid):
-        kind = SHARED if _is_memory(snapshot, area.path) else area.kind
+        kind = SHARED if area.path.removeprefix("/") in shared else area.kind
         memory[kind] = memory.get(kind, 0) + area.end - area.start
     files: list[dict[str, Any]] = []
     sockets: list[dict[str, Any]] = []
@@ -106,13 +107,8 @@ def _process(snapshot: Snapshot, process: readers.Process) -> dict[str, Any]:
     }
 
 
-def _is_memory(snapshot: Snapshot, path: str) -> bool:
-    """Return whether an area is mapped from the snapshot's own file."""
-    return path.removeprefix("/") in {part.key for part in snapshot.memory_files}
-
-
 def _replacement(snapshot: Snapshot, name: str) -> str | None:
-    """Return what a restore replaces an open file with; None for files that stay as they are."""
+    """Return the slot (or "images") that a restore puts in place of an open file; None for other files."""
     key = name.removeprefix("/")
     if key == snapshot.launch.images_key:
         return "images"

@@ -1,4 +1,4 @@
-"""Show the doctor's report to people."""
+"""Print the doctor's report for people."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ _PIPE_WIDTH = 1000
 
 
 def show(report: Report) -> None:
-    """
-    Print the modes, the notes and the facts that people look for.
-
-    Args:
-        report: What the doctor found.
-    """
+    """Print the modes, the notes and the most important facts."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH

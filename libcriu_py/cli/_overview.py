@@ -10,7 +10,7 @@ from libcriu_py.cli._subcommands import SUBCOMMANDS
 
 EPILOG = """\
 examples:
-  libcriu-py snapshot -o snap report.py        warm a program up and save it, once
+  libcriu-py snapshot -o snap report.py        warm up a program and save it, once
   libcriu-py run snap -- --year 2024           run it as often as you like
   libcriu-py inspect snap                      show what is in there
   libcriu-py snapshot -o py --preload pandas   an interpreter with pandas loaded
@@ -21,12 +21,7 @@ SUBCOMMAND --help shows the options, examples and exit statuses of each. docs/se
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """
-    Describe the whole command.
-
-    Returns:
-        A parser with all subcommands.
-    """
+    """Return the parser of the whole command, with all subcommands."""
     parser = argparse.ArgumentParser(
         prog=PROG,
         description="Save a warmed-up Python program, and start restored copies of it.",
@@ -52,12 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def version() -> str:
-    """
-    Return the version of the package.
-
-    Returns:
-        For example "0.1.0".
-    """
+    """Return the version of the package, such as "0.1.0"."""
     from importlib.metadata import PackageNotFoundError, version as installed
 
     try:
@@ -67,15 +57,7 @@ def version() -> str:
 
 
 def main(argv: list[str]) -> int:
-    """
-    Answer --help and --version, and reject anything else.
-
-    Args:
-        argv: The arguments of the command.
-
-    Returns:
-        The exit status: 0, or 2 for a wrong command line.
-    """
+    """Answer --help and --version, reject anything else, and return the exit status."""
     if not argv:
         build_parser().print_help()
         return 0

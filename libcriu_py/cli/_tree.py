@@ -1,4 +1,4 @@
-"""Show the contents of a snapshot to people, as a tree."""
+"""Print the contents of a snapshot for people, as a tree."""
 
 from __future__ import annotations
 
@@ -13,18 +13,13 @@ from rich.tree import Tree
 from libcriu_py.cli._arguments import size
 
 PIPE_WIDTH = 1000
-"""Columns where there is no terminal: in a pipe, a line is a line."""
+"""Columns if stdout is not a terminal, so that no line is wrapped."""
 
 PROGRAMS = {"script": "script", "module": "module", "command": "command given with -c"}
 
 
 def show(contents: dict[str, Any]) -> None:
-    """
-    Print the contents.
-
-    Args:
-        contents: What `_contents.read` returned.
-    """
+    """Print what `_contents.read` returned."""
     tree = Tree(Text(contents["path"], style="bold"), highlight=False)
     _origin(tree, contents)
     _sizes(tree, contents["size"], contents["dump"])
@@ -40,7 +35,7 @@ def show(contents: dict[str, Any]) -> None:
 
 
 def _origin(tree: Tree, contents: dict[str, Any]) -> None:
-    """Add what the snapshot is, when, where and by what it was made."""
+    """Add what the snapshot is, and when, where and with what it was made."""
     program = contents["program"]
     if program is not None:
         what = f"{PROGRAMS[program['kind']]} {program['value'].splitlines()[0]}, warmed up and stopped before its start"
@@ -57,7 +52,7 @@ def _origin(tree: Tree, contents: dict[str, Any]) -> None:
 
 
 def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
-    """Add what it takes on disk, and what the dump took."""
+    """Add its size on disk, and the cost of the dump."""
     branch = tree.add(Text(f"{size(sizes['total'])} in {sizes['files']} files"))
     if sizes["mapped"]:
         branch.add(Text(f"{size(sizes['mapped'])} of memory that copies share until they write to it"))
@@ -69,7 +64,7 @@ def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
 
 
 def _ms(counters: dict[str, int], name: str) -> str:
-    """Write one of CRIU's times, which are in microseconds."""
+    """Format one of CRIU's times, which are in microseconds."""
     return f"{counters.get(name, 0) / 1000:.1f} ms"
 
 
@@ -114,7 +109,7 @@ def _preloaded(tree: Tree, contents: dict[str, Any]) -> None:
 
 
 def _mismatches(tree: Tree, contents: dict[str, Any]) -> None:
-    """Add what is wrong, or that nothing is."""
+    """Add what does not fit this machine, or that everything does."""
     if not contents["mismatches"]:
         verified = " and its files are unchanged" if contents["verified"] else ""
         tree.add(Text(f"fits this machine{verified}", style="green"))
@@ -124,7 +119,7 @@ def _mismatches(tree: Tree, contents: dict[str, Any]) -> None:
 
 
 def _age(seconds: float) -> str:
-    """Write an age for people."""
+    """Format an age for people."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

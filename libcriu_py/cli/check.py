@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, carry_out, report
+from libcriu_py.cli._arguments import build, report
 from libcriu_py.errors import CriuError, OperationRefused
 
 if TYPE_CHECKING:
@@ -44,13 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> int:
-    """Run the subcommand, and return its exit status."""
-    return carry_out(build_parser(), argv, _check)
-
-
-def _check(options: argparse.Namespace) -> int:
-    """Ask CRIU about the kernel, and name its version and features."""
+def execute(options: argparse.Namespace) -> int:
+    """Run CRIU's own check of the kernel, and print its version and features."""
     try:
         from libcriu_py.criu.client import Criu
 

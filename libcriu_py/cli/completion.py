@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, carry_out
+from libcriu_py.cli._arguments import build
 
 if TYPE_CHECKING:
     import argparse
@@ -35,12 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> int:
-    """Run the subcommand, and return its exit status."""
-    return carry_out(build_parser(), argv, _complete)
-
-
-def _complete(options: argparse.Namespace) -> int:
+def execute(options: argparse.Namespace) -> int:
     """Print the script for one shell."""
     import shtab
 

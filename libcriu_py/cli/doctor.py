@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, carry_out
+from libcriu_py.cli._arguments import build
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +23,7 @@ examples:
   libcriu-py doctor --json | jq .facts     everything that was examined
   sudo libcriu-py doctor --fix             also run the commands that root must run, after asking
 
-A mode works if a tiny process could be dumped and restored in it. The test leaves nothing behind.
+A mode works if the doctor can dump and restore a tiny process in it. This test leaves nothing behind.
 
 exit status:
   0  a mode works (with --mode: all of those given work)
@@ -52,13 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> int:
-    """Run the subcommand, and return its exit status."""
-    return carry_out(build_parser(), argv, _diagnose)
-
-
-def _diagnose(options: argparse.Namespace) -> int:
-    """Examine, fix what may be fixed, and print what was found."""
+def execute(options: argparse.Namespace) -> int:
+    """Examine the machine, fix what this user may fix, and print the report."""
     from libcriu_py.diagnosis import MODES, doctor
 
     wanted = options.mode or MODES
@@ -77,7 +72,7 @@ def _diagnose(options: argparse.Namespace) -> int:
 
 
 def _fix(report: Report, *, yes: bool) -> bool:
-    """Run the commands that this user may run; return whether there were any."""
+    """Run the commands that this user may run, after asking; return whether any was run."""
     from libcriu_py.diagnosis import can_run
 
     obstacles = [diagnosis.obstacle for diagnosis in report.modes if diagnosis.obstacle is not None]
@@ -87,22 +82,14 @@ def _fix(report: Report, *, yes: bool) -> bool:
         sys.stderr.write(f"{obstacle.text}.\n  {command}\n")
         if yes or confirm("Run this?"):
             said_yes = f"{command} --yes" if " setup " in f"{command} " else command
-            # A command of our own, with quoted words; its output would spoil the JSON.
+            # The command is the package's own, with quoted words. Its output must not mix with the JSON.
             subprocess.run(said_yes, shell=True, check=False, stdout=sys.stderr)  # noqa: S602
             done = True
     return done
 
 
 def confirm(question: str) -> bool:
-    """
-    Ask at the terminal; without an answer, it is no.
-
-    Args:
-        question: What to ask.
-
-    Returns:
-        Whether the answer was yes.
-    """
+    """Ask a question, and return whether the answer was yes; no answer counts as no."""
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import add_directory, build, carry_out
+from libcriu_py.cli._arguments import add_directory, build
 
 if TYPE_CHECKING:
     import argparse
@@ -41,12 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> int:
-    """Run the subcommand, and return its exit status."""
-    return carry_out(build_parser(), argv, _show)
-
-
-def _show(options: argparse.Namespace) -> int:
+def execute(options: argparse.Namespace) -> int:
     """Print what is in a snapshot."""
     from libcriu_py.cli import _contents
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import add_directory, add_setting, build, carry_out, complete, size
+from libcriu_py.cli._arguments import add_directory, add_setting, build, complete, size
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "make copies of a snapshot map their memory, or copy at once what they will write to"
+HELP = "make copies of a snapshot start faster"
 
 EPILOG = """\
 Each copy reads the memory of its snapshot when it starts. This command rewrites the snapshot so that copies map their
-memory from a file instead, and read a page when they use it. The result is compared with the original, byte for byte,
-before it replaces it; running copies go on. What is not known to be safe stays as it is (docs/mapped-memory.md).
+memory from a file instead, and read a page when they first use it. It compares the result with the original, byte for
+byte, before it replaces it. Running copies are not affected. Memory that is not known to be safe to map is still copied
+(docs/mapped-memory.md).
 
-With --learn-pages, a copy is run, and later copies copy the pages that it wrote to before they start, which is faster
-than page by page. This is for programs that always write to much of their memory: the whole run gets shorter, but the
-first output comes later. If the option is given several times, only pages that every run writes to count.
+--learn-pages runs a copy, and later copies copy the pages that it wrote to when they start, which is faster than page
+by page. Use it for programs that always write to much of their memory: the whole run gets shorter, but the first output
+comes later. If the option is given several times, only pages that every run writes to count.
 
-With --store, large blocks of memory, such as arrays and tensors, become files of their own, named after their content,
-in a directory that keeps those of several snapshots once; their copies share them. See libcriu-py store --help.
+--store moves large blocks of memory, such as arrays and tensors, to files named after their content, in a directory
+that several snapshots and their copies share. See libcriu-py store --help.
 
 examples:
   libcriu-py optimize snap
@@ -66,13 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> int:
-    """Run the subcommand, and return its exit status."""
-    return carry_out(build_parser(), argv, _improve)
-
-
-def _improve(options: argparse.Namespace) -> int:
-    """Do what the options ask for, in the order that helps."""
+def execute(options: argparse.Namespace) -> int:
+    """Map, then store, then learn, as the options ask: each step works on the result of the one before."""
     if not (options.learn_pages or options.store) or not _is_mapped(options.dir):
         _map(options)
     if options.store:
@@ -101,17 +97,7 @@ def _map(options: argparse.Namespace) -> None:
 
 
 def share(directory: str, path: str) -> None:
-    """
-    Put the large blocks of a snapshot into a store, and print how much that is.
-
-    Args:
-        directory: The snapshot.
-        path: The store; created if missing.
-
-    Raises:
-        SnapshotError: It cannot be shared.
-        OSError: The snapshot or the store cannot be written.
-    """
+    """Put the large blocks of a snapshot into a store, which is created if missing, and print their size."""
     from libcriu_py.memory import store
 
     shared = store.share(directory, store.Store(path, create=True))

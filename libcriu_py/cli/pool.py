@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import PROG, add_directory, add_setting, build, parse, report
+from libcriu_py.cli._arguments import PROG, add_directory, add_setting, build, report
 from libcriu_py.errors import CriuError
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 HELP = "keep copies of a snapshot ready"
 
 EPILOG = """\
-Copies are restored in advance and wait. `libcriu-py run DIR`, or a launch script, then uses a waiting copy instead of
-restoring one; arguments, environment, streams, signals and exit status work as always. It still restores if no copy is
-waiting, or if a waiting copy would differ from a restored one: when it runs on a terminal, or in another control group
-or namespace, in another mode, with other privileges or higher limits. Each copy is used once, and replaced.
+The pool restores copies in advance, and they wait. `libcriu-py run DIR`, or a launch script, then uses a waiting copy
+instead of restoring one; arguments, environment, streams, signals and exit status work as always. It still restores if
+no copy is waiting, or if a waiting copy would differ from a restored one: on a terminal, in another control group,
+namespace or mode, with other privileges or higher limits. Each copy is used once; the pool then restores another.
 
 Ctrl-C or SIGTERM ends the pool and the waiting copies; copies in use go on. If the snapshot is replaced, the pool
 switches to the new one. See docs/standby.md for the rest.
@@ -66,11 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> int:
-    """Run the subcommand, and return its exit status."""
-    options = parse(build_parser(), argv)
-    if isinstance(options, int):
-        return options
+def execute(options: argparse.Namespace) -> int:
+    """Keep copies waiting until a signal ends the pool, and return the exit status."""
     from libcriu_py.copies.standby.pool import StandbyPool
 
     try:
@@ -87,24 +84,24 @@ def main(argv: list[str]) -> int:
         build_parser().print_usage(sys.stderr)
         report(error)
         return 2
-    asked = False
+    ended = False
 
     def end(*_: object) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal ended
+        ended = True
         pool.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
     try:
         with pool:
-            if asked:
+            if ended:
                 pool.stop()
             pool.wait_ready()
             print(f"{pool.waiting} copies of {options.dir} are waiting", flush=True)
             pool.wait()
     except (CriuError, OSError, RuntimeError) as error:
-        if not asked:
+        if not ended:
             report(error)
             return 1
     return 0

@@ -7,8 +7,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, parse, report
-from libcriu_py.errors import CriuError
+from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, carry_out
 
 if TYPE_CHECKING:
     import argparse
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
 HELP = "list what would keep a program from being saved"
 
 EPILOG = """\
-The program runs as with `libcriu-py snapshot`, and ends at its checkpoint. Every open descriptor, lock, child and
-deleted mapping is listed with a verdict:
+The program runs as with `libcriu-py snapshot`, and ends at its checkpoint. The report lists every open descriptor,
+lock, child and deleted mapping with a verdict:
   fine         it is dumped and restored
   handled      this package, or an option of the dump, takes care of it
   needs hook   the program must close or release it before the dump
@@ -50,14 +49,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Run the subcommand, and return its exit status."""
-    from libcriu_py.cli.snapshot import find_program, split
+    from libcriu_py.cli.snapshot import split
+
+    own, arguments = split(argv)
+    return carry_out(build_parser(), own, lambda options: _preflight(options, arguments))
+
+
+def _preflight(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Run the program up to its checkpoint, which prints the report."""
+    from libcriu_py.cli.snapshot import find_program
     from libcriu_py.dump.prepare import Plan, command_line
     from libcriu_py.dump.spawn import spawn_for_snapshot
 
-    own, arguments = split(argv)
-    options = parse(build_parser(), own)
-    if isinstance(options, int):
-        return options
     if options.module is None and options.target is None:
         sys.stderr.write("libcriu-py preflight: name a program (-m MODULE, SCRIPT or COMMAND)\n")
         return USAGE
@@ -65,15 +68,8 @@ def main(argv: list[str]) -> int:
     variables = {**os.environ, "LIBCRIU_PY_PREFLIGHT": "report"}
     if options.trace:
         variables["LIBCRIU_PY_TRACE_FDS"] = "1"
-    try:
-        with tempfile.TemporaryDirectory(prefix="libcriu_py-") as directory:
-            plan = Plan(
-                dir=os.path.join(directory, "snap"),
-                program=find_program(options.module, options.target, python),
-                argv=arguments,
-            )
-            status = spawn_for_snapshot(command_line(python, plan), env=variables, mode=options.mode)
-    except (CriuError, OSError) as error:
-        report(error)
-        return 1
+    with tempfile.TemporaryDirectory(prefix="libcriu_py-") as directory:
+        program = find_program(options.module, options.target, python)
+        plan = Plan(dir=os.path.join(directory, "snap"), program=program, argv=arguments)
+        status = spawn_for_snapshot(command_line(python, plan), env=variables, mode=options.mode)
     return 0 if status == 0 else 1

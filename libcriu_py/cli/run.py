@@ -1,13 +1,13 @@
 """
 ``libcriu-py run``: start a restored copy of a snapshot.
 
-The user waits for everything that happens before the restore, so a valid command line is parsed by hand; argparse is
-only for help and errors.
+The user waits for everything that happens before the restore, so a valid command line is parsed by hand; argparse
+handles only help and errors.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from libcriu_py.settings import TABLE
 
@@ -19,29 +19,12 @@ HELP = "run the program of a snapshot"
 FLAGS = {"--no-fallback": "no_fallback", "--quiet": "quiet", "-q": "quiet"}
 
 
-class Options(NamedTuple):
-    """
-    The options of the command line.
-
-    Attributes:
-        dir: The snapshot.
-        mode: The privilege mode; None for the first that works.
-        no_fallback: Whether to fail instead of starting the program conventionally.
-        quiet: Whether to say nothing about a conventional start.
-    """
-
-    dir: str
-    mode: str | None
-    no_fallback: bool
-    quiet: bool
-
-
 EPILOG = """\
 The program gets this command's arguments, environment, working directory, standard streams, other inherited
 descriptors and terminal. The command ends as the program does: with the same status, or by the same signal.
 
-If the snapshot cannot be restored (another kernel or processor, changed files, no permission), the program is
-started conventionally, and one line on stderr says why. That never happens after the restored copy has started.
+If the snapshot cannot be restored (another kernel or processor, changed files, no permission), the program starts
+conventionally, and one line on stderr says why. That never happens after the restored copy has started.
 
 examples:
   libcriu-py run snap                          no arguments
@@ -100,7 +83,7 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
     return own, rest[1:] if rest[:1] == ["--"] else rest
 
 
-def quick_parse(own: list[str]) -> Options | None:
+def quick_parse(own: list[str]) -> dict[str, Any] | None:
     """
     Parse a valid command line.
 
@@ -108,23 +91,22 @@ def quick_parse(own: list[str]) -> Options | None:
         own: The part up to DIR.
 
     Returns:
-        What argparse would return, or None if argparse is needed.
+        The options as argparse would return them, or None if argparse is needed.
     """
-    flags = {"no_fallback": False, "quiet": False}
-    mode: str | None = None
+    options: dict[str, Any] = {"no_fallback": False, "quiet": False, "mode": None}
     words = iter(own[:-1])
     for word in words:
         if word in FLAGS:
-            flags[FLAGS[word]] = True
+            options[FLAGS[word]] = True
         elif word == "--mode":
-            mode = next(words, "")
-            if mode not in TABLE["mode"].choices:
+            options["mode"] = next(words, "")
+            if options["mode"] not in TABLE["mode"].choices:
                 return None
         else:
             return None
     if not own or own[-1].startswith("-"):
         return None
-    return Options(dir=own[-1], mode=mode, **flags)
+    return {**options, "dir": own[-1]}
 
 
 def main(argv: list[str]) -> int:
@@ -148,9 +130,9 @@ def main(argv: list[str]) -> int:
         parsed = parse(build_parser(), own)
         if isinstance(parsed, int):
             return parsed
-        options = Options(dir=parsed.dir, mode=parsed.mode, no_fallback=parsed.no_fallback, quiet=parsed.quiet)
-    from libcriu_py.copies import launcher as native_launcher
+        options = vars(parsed)
+    from libcriu_py.copies import launcher
 
-    flags = [*["--no-fallback"] * options.no_fallback, *["--quiet"] * options.quiet]
-    mode = [] if options.mode is None else ["--mode", options.mode]
-    return native_launcher.become([*flags, *mode, "--", options.dir, "--", *rest])
+    flags = [word for word in ("--no-fallback", "--quiet") if options[FLAGS[word]]]
+    mode = [] if options["mode"] is None else ["--mode", options["mode"]]
+    return launcher.become([*flags, *mode, "--", options["dir"], "--", *rest])

@@ -1,4 +1,4 @@
-"""``libcriu-py setup``: set a machine up for the capability mode, once."""
+"""``libcriu-py setup``: set up a machine for the capability mode."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, carry_out
+from libcriu_py.cli._arguments import build
 from libcriu_py.errors import CriuError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ The rootless mode does not need this. The capability mode is for machines on whi
 namespaces.
 
 Anyone who may execute a criu with file capabilities can give these capabilities to any process, because a restored
-process has those of its image. So setup makes a copy of criu that only one group may execute, and says what it is going
-to do before it does it. If /dev/shm is not a tmpfs, setup mounts one there, because criu caches what it finds out about
+process has those of its image. So setup makes a copy of criu that only one group may execute. It shows its plan before
+it acts. If /dev/shm is not a tmpfs, setup mounts one there, because criu caches what it finds out about
 the kernel only on a tmpfs.
 
 examples:
@@ -56,18 +56,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> int:
-    """Run the subcommand, and return its exit status."""
-    return carry_out(build_parser(), argv, _set_up)
-
-
-def _set_up(options: argparse.Namespace) -> int:
+def execute(options: argparse.Namespace) -> int:
     """Install or remove the capable criu."""
     return _undo(options) if options.undo else _install(options)
 
 
 def _install(options: argparse.Namespace) -> int:
-    """Print what is going to be done, ask, and do it."""
+    """Print the plan, ask, and carry it out."""
     from libcriu_py.cli.doctor import confirm
     from libcriu_py.diagnosis import setup as capable
 

@@ -1,4 +1,4 @@
-"""``libcriu-py snapshot``: warm a program up, or have it do so itself, and save it."""
+"""``libcriu-py snapshot``: warm up a program, or let it do so itself, and save it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, parse, report, size
+from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, carry_out, size
 from libcriu_py.dump.prepare import TOLD, Plan, command_line
-from libcriu_py.errors import CriuError, SnapshotError
+from libcriu_py.errors import SnapshotError
 from libcriu_py.program.command import find_command
 from libcriu_py.program.main import STDIN, Program
 from libcriu_py.settings import used_by, variable, words
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import argparse
 
 SPIN_COUNT = "3000"
-"""How many rounds, about 50 us, threads of GCC's OpenMP should spin before they sleep; the default is 300,000."""
+"""Rounds that threads of GCC's OpenMP should spin before they sleep: about 50 us. The default is 300,000."""
 
-HELP = "warm a program up and save it"
+HELP = "warm up a program and save it"
 
 EPILOG = """\
 A program that calls libcriu_py.checkpoint() itself runs with its arguments, and with DIR instead of its own directory.
@@ -92,7 +92,7 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def with_values(own: list[str]) -> list[str]:
     """
-    Tie values to long options, because argparse takes a value such as "--version" for an option.
+    Join long options with their values, because argparse takes a separate value such as "--version" for an option.
 
     Args:
         own: The command's own words, from `split`.
@@ -101,19 +101,21 @@ def with_values(own: list[str]) -> list[str]:
         The same, with "--learn --version" as "--learn=--version".
     """
     words = iter(own)
-    tied = []
+    joined = []
     for word in words:
         value = next(words, None) if word in WITH_VALUE and word.startswith("--") else None
-        tied.append(word if value is None else f"{word}={value}")
-    return tied
+        joined.append(word if value is None else f"{word}={value}")
+    return joined
 
 
 def main(argv: list[str]) -> int:
     """Run the subcommand, and return its exit status."""
     own, arguments = split(argv)
-    options = parse(build_parser(), with_values(own))
-    if isinstance(options, int):
-        return options
+    return carry_out(build_parser(), with_values(own), lambda options: _snapshot(options, arguments))
+
+
+def _snapshot(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Check what the options name, and make the snapshot."""
     preload = [name.strip() for names in options.preload for name in names.split(",") if name.strip()]
     if options.module is None and options.target is None:
         if not preload:
@@ -125,34 +127,27 @@ def main(argv: list[str]) -> int:
             sys.stderr.write("libcriu-py snapshot: --learn, --warm-up and --self need a program\n")
             return USAGE
     python = options.python or sys.executable
-    try:
-        plan = Plan(
-            dir=os.path.abspath(options.dir),
-            program=find_program(options.module, options.target, python),
-            argv=arguments,
-            preload=preload,
-            learn=[shlex.split(args) for args in options.learn],
-            warm_up=[shlex.split(args) for args in options.warm_up],
-            own=options.own or None,
-            exit=options.exit or "normal",
-        )
-        return take(plan, options)
-    except (CriuError, OSError) as error:
-        report(error)
-        return 1
+    plan = Plan(
+        dir=os.path.abspath(options.dir),
+        program=find_program(options.module, options.target, python),
+        argv=arguments,
+        preload=preload,
+        learn=[shlex.split(args) for args in options.learn],
+        warm_up=[shlex.split(args) for args in options.warm_up],
+        own=options.own or None,
+        exit=options.exit or "normal",
+    )
+    return make_snapshot(plan, options)
 
 
 def find_program(module: str | None, target: str | None, python: str) -> Program | None:
     """
-    Return the program to run.
+    Return the program to run, a script by its absolute path; None if nothing is given.
 
     Args:
         module: The module of -m.
         target: Path of a script, directory or zip file, or the name of a command.
         python: The interpreter.
-
-    Returns:
-        The program, a script by its absolute path; None if nothing is given.
 
     Raises:
         SnapshotError: There is no such file or command, or Python cannot run it.
@@ -172,7 +167,7 @@ def find_program(module: str | None, target: str | None, python: str) -> Program
     return find_command(target, python=python)
 
 
-def take(plan: Plan, options: argparse.Namespace) -> int:
+def make_snapshot(plan: Plan, options: argparse.Namespace) -> int:
     """
     Run the program until it is saved, and print the result.
 
@@ -184,25 +179,25 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
         The exit status.
 
     Raises:
-        SnapshotError: Something else is at the snapshot's path.
-        CriuError: The program cannot be started such that it could be saved.
+        SnapshotError: The snapshot's path is taken, or not writable.
+        CriuError: The program cannot be started so that it can be saved.
     """
     from libcriu_py.dump.spawn import spawn_for_snapshot
 
     start = time.monotonic()
-    _refuse_what_is_there(plan.dir, replace=options.replace)
+    _refuse_existing(plan.dir, replace=options.replace)
     if options.store:
-        _refuse_place(os.path.abspath(options.store), f"{options.store} cannot be used as a store")
+        _refuse_unwritable(os.path.abspath(options.store), f"{options.store} cannot be used as a store")
     if options.script is not None:
         from libcriu_py.copies.launch_script import refuse_place
 
         refuse_place(options.script, plan.dir)
-    before = _identity(plan.dir)
+    before = _version(plan.dir)
     status = spawn_for_snapshot(
         command_line(options.python or sys.executable, plan), env=_environment(options), mode=options.mode
     )
     # If the program has said why it was not saved, a snapshot that exists now is another command's.
-    if status == TOLD or _identity(plan.dir) in {None, before}:
+    if status == TOLD or _version(plan.dir) in {None, before}:
         if status != TOLD:
             sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
         return 1
@@ -216,20 +211,20 @@ def take(plan: Plan, options: argparse.Namespace) -> int:
         write_launch_script(options.script, plan.dir, mode=options.mode)
     summarize(Snapshot.open(plan.dir), options.dir, time.monotonic() - start)
     if options.script is not None:
-        print(f"or start: {_typed(options.script, starts=True)}")
+        print(f"or start: {_quoted(options.script, starts=True)}")
     return 0
 
 
-def _refuse_what_is_there(directory: str, *, replace: bool) -> None:
-    """Refuse before the program starts what its checkpoint would refuse."""
+def _refuse_existing(directory: str, *, replace: bool) -> None:
+    """Refuse a directory that the checkpoint would refuse, before the program starts."""
     if not os.path.lexists(directory):
-        _refuse_place(os.path.dirname(directory), f"{directory} cannot be made")
+        _refuse_unwritable(os.path.dirname(directory), f"{directory} cannot be made")
         return
     if not os.path.isdir(directory):
         message = f"{directory} exists and is not a directory; remove it, or choose another directory with -o"
         raise SnapshotError(message)
     if os.access(directory, os.R_OK | os.X_OK) and not os.listdir(directory):
-        _refuse_place(directory, f"{directory} cannot be used")
+        _refuse_unwritable(directory, f"{directory} cannot be used")
         return
     if not os.path.exists(os.path.join(directory, MANIFEST)):
         message = f"{directory} exists and is not a snapshot; remove it, or choose another directory with -o"
@@ -239,8 +234,8 @@ def _refuse_what_is_there(directory: str, *, replace: bool) -> None:
         raise SnapshotError(message)
 
 
-def _refuse_place(directory: str, consequence: str) -> None:
-    """Refuse a path where nothing can be made; directories that do not exist yet are made later."""
+def _refuse_unwritable(directory: str, consequence: str) -> None:
+    """Refuse a directory that cannot be written to, or be created."""
     while not os.path.lexists(directory):
         directory = os.path.dirname(directory)
     if not os.path.isdir(directory):
@@ -252,8 +247,8 @@ def _refuse_place(directory: str, consequence: str) -> None:
     raise SnapshotError(message)
 
 
-def _identity(directory: str) -> tuple[int, int] | None:
-    """Return what tells one manifest from another; None if there is none."""
+def _version(directory: str) -> tuple[int, int] | None:
+    """Return what changes when another manifest replaces this one; None if there is none."""
     try:
         status = os.stat(os.path.join(directory, MANIFEST))
     except OSError:
@@ -262,7 +257,7 @@ def _identity(directory: str) -> tuple[int, int] | None:
 
 
 def _environment(options: argparse.Namespace) -> dict[str, str]:
-    """Return the program's environment: ours, with the variables that override its checkpoint's settings."""
+    """Return this environment with the variables that override the settings of the program's checkpoint."""
     env = dict(os.environ)
     if options.replace:
         env["LIBCRIU_PY_REPLACE"] = "1"
@@ -293,25 +288,14 @@ def _why_not(status: int, plan: Plan) -> str:
 
 
 def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
-    """
-    Print a summary of the snapshot.
-
-    Args:
-        snapshot: The snapshot.
-        directory: Its path as the user typed it.
-        seconds: How long it took.
-    """
+    """Print a summary of a snapshot that took some seconds; the directory is its path as the user typed it."""
     total = sum(snapshot.launch.files.values())
     modules = snapshot.details.get("modules")
     print(f"snapshot: {snapshot.path} ({size(total)}, made in {seconds:.1f} s)")
     if modules is not None:
-        print(f"preloaded: {modules} modules (libcriu-py inspect {_typed(directory)} lists them)")
-    what = (
-        "[SCRIPT | -m MODULE] [ARGUMENTS ...]"
-        if modules is not None and snapshot.program is None
-        else "[ARGUMENTS ...]"
-    )
-    print(f"run it: libcriu-py run {_typed(directory)} {what}")
+        print(f"preloaded: {modules} modules (libcriu-py inspect {_quoted(directory)} lists them)")
+    program = "[SCRIPT | -m MODULE] " if modules is not None and snapshot.program is None else ""
+    print(f"run it: libcriu-py run {_quoted(directory)} {program}[ARGUMENTS ...]")
     if _spins(snapshot):
         print(
             "tip: OpenMP threads spin for milliseconds before they sleep, which delays every copy's start; make the "
@@ -319,14 +303,14 @@ def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
         )
 
 
-def _typed(path: str, *, starts: bool = False) -> str:
-    """Return a path quoted for a shell, such that it is not taken for an option or for a command on PATH."""
+def _quoted(path: str, *, starts: bool = False) -> str:
+    """Return a path quoted for a shell, and not mistakable for an option or a command on PATH."""
     here = path.startswith("-") or (starts and os.sep not in path)
     return shlex.quote(os.path.join(os.curdir, path) if here else path)
 
 
 def _spins(snapshot: Snapshot) -> bool:
-    """Return whether the program has an OpenMP library whose threads spin as long as they do by default."""
+    """Return whether the program has GCC's OpenMP, with the default spinning."""
     if any(name in os.environ for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")):
         return False
     return any(os.path.basename(file.path).startswith("libgomp") for file in snapshot.launch.mapped)

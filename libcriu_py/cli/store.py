@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import add_directory, build, carry_out, size
+from libcriu_py.cli._arguments import add_directory, build, size
 
 if TYPE_CHECKING:
     import argparse
@@ -13,8 +13,8 @@ HELP = "list or prune the memory blocks that snapshots share"
 
 EPILOG = """\
 `snapshot --store` and `optimize --store` put large blocks of memory into a store, which is a directory. Snapshots have
-hard links to these files, so snapshots and stores can be moved and removed as usual. A block that no snapshot uses any
-more stays in the store until it is pruned.
+hard links to these files, so you can move and remove snapshots and stores as usual. A block that no snapshot uses any
+more stays in the store until you prune it.
 
 examples:
   libcriu-py store list ~/.cache/blocks
@@ -40,12 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> int:
-    """Run the subcommand, and return its exit status."""
-    return carry_out(build_parser(), argv, _tend)
-
-
-def _tend(options: argparse.Namespace) -> int:
+def execute(options: argparse.Namespace) -> int:
     """List or prune the blocks of a store."""
     from libcriu_py.memory.store import Store
 

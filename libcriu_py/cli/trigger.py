@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build, carry_out
+from libcriu_py.cli._arguments import build
 
 if TYPE_CHECKING:
     import argparse
@@ -38,13 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> int:
-    """Run the subcommand, and return its exit status."""
-    return carry_out(build_parser(), argv, _ask)
-
-
-def _ask(options: argparse.Namespace) -> int:
-    """Ask the program, and print the snapshot's path."""
+def execute(options: argparse.Namespace) -> int:
+    """Ask the program for its checkpoint, and print the snapshot's path."""
     from libcriu_py.dump.trigger import ask
 
     made = ask(options.pid, None if options.output is None else os.path.abspath(options.output))

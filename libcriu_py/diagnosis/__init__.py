@@ -1,9 +1,9 @@
 """
-What this machine allows, and what to do about the rest.
+Find out which privilege modes work on this machine, and how to fix the others.
 
     facts    what is there: criu, kernel, capabilities, namespaces, filters, mounts
-    modes    for each way to be allowed: a real dump and restore of a tiny process, or the first thing
-             that stops it with the command that puts it right
+    modes    for each mode: a real dump and restore of a tiny process, or the first thing that blocks it,
+             with the command that fixes it
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MODES = (Privilege.ROOT, Privilege.CAPABILITY, Privilege.ROOTLESS)
 
 
 class Diagnosis(NamedTuple):
-    """What was found out about one mode."""
+    """The result for one mode."""
 
     mode: Privilege
     obstacle: Obstacle | None
-    """The first thing that stops it; None when a process was dumped and restored."""
+    """The first thing that blocks it; None if a process was dumped and restored."""
     dump: float | None = None
     """How long the start and dump of the tiny process took, in seconds."""
     restore: float | None = None
@@ -45,13 +45,13 @@ class Diagnosis(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that the doctor found."""
+    """Everything that the doctor found."""
 
     facts: dict[str, dict[str, Any]]
-    """By section, plain data."""
+    """Plain data, by section."""
     modes: tuple[Diagnosis, ...]
     notes: tuple[Obstacle, ...]
-    """What makes it slower or stops some programs, but no mode."""
+    """What slows restores down or affects some programs, but blocks no mode."""
 
     @property
     def works(self) -> tuple[Privilege, ...]:
@@ -69,16 +69,15 @@ class Report(NamedTuple):
 
 def doctor(wanted: Sequence[Privilege | str] = MODES) -> Report:
     """
-    Find out which modes work for this user, in this place, and what stops the others.
+    Find out which modes work for this user, in this place, and what blocks the others.
 
-    Nothing is changed: the tiny process that is dumped and restored for each mode lives in a temporary
-    directory.
+    This changes nothing: the tiny process that is dumped and restored in each mode lives in a temporary directory.
 
     Args:
         wanted: The modes to try.
 
     Returns:
-        What was found.
+        The results.
 
     Raises:
         ValueError: There is no such mode.
@@ -87,16 +86,12 @@ def doctor(wanted: Sequence[Privilege | str] = MODES) -> Report:
     diagnoses = []
     for mode in map(Privilege.of, wanted):
         obstacle = modes.find_obstacle(mode, gathered)
-        proof = None if obstacle is not None else modes.prove(mode)
-        if proof is None:
-            diagnoses.append(Diagnosis(mode, obstacle))
-        else:
-            diagnoses.append(Diagnosis(mode, proof.obstacle, proof.dump, proof.restore))
+        diagnoses.append(Diagnosis(mode, *modes.try_mode(mode)) if obstacle is None else Diagnosis(mode, obstacle))
     return Report(gathered, tuple(diagnoses), tuple(modes.notes(gathered)))
 
 
 def can_run(obstacle: Obstacle) -> bool:
-    """Return whether the command that removes an obstacle is one that this user can run here and now."""
+    """Return whether this user can run the command that removes an obstacle here and now."""
     from libcriu_py.privilege.obstacles import ROOT
 
     return obstacle.who == ROOT and os.geteuid() == 0 and bool(obstacle.command)

@@ -1,8 +1,8 @@
 """
-What the start of a criu program costs, since each start of a copy pays for it.
+Measure what starting criu costs, which is part of every start of a copy.
 
-Most of it is the loading of shared libraries: CRIU with all that it can use has 20 and takes 3 to 6 ms, where one
-that is linked statically takes 0.6 ms, like any small program.
+Most of it is loading shared libraries: a full CRIU has 20 and takes 3 to 6 ms, while a statically linked one takes 0.6
+ms, like any small program.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ _RUNS = 9
 _SMALL = "/bin/true"
 _QUIET = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
 _TRACE = {"LD_TRACE_LOADED_OBJECTS": "1"}
-_FLOOR = 0.0006  # seconds: what a small program takes where there is none to measure
+_FLOOR = 0.0006  # seconds: what a small program takes, if there is none to measure
 
 
 class Cost(NamedTuple):
-    """What it costs to start a program, in seconds."""
+    """The cost of starting a program, in seconds."""
 
     start: float
     """From its fork to its end, when it has nothing to do."""
     least: float
-    """What a small program takes for that."""
+    """What a small program takes."""
 
     @property
     def excess(self) -> float:
-        """What could be saved."""
+        """The avoidable part."""
         return max(0.0, self.start - self.least)
 
 
 def measure(criu: str) -> Cost | None:
     """
-    Measure the start of a criu program beside that of a small one, in turns.
+    Measure the start of criu and of a small program, in turns.
 
-    It is the least of some runs: what else runs on the machine only ever adds to it.
+    The result is the minimum of several runs, because other load on the machine only ever adds time.
 
     Args:
         criu: The program.
 
     Returns:
-        The cost; None where it does not run.
+        The cost; None if criu does not run.
     """
     small = _time(_SMALL)
     ours = _time(criu, "--version")
@@ -58,7 +58,7 @@ def measure(criu: str) -> Cost | None:
 def _time(program: str, *arguments: str) -> float | None:
     begin = time.perf_counter()
     try:
-        # criu is given no variable of the caller's by the launchers either.
+        # The launcher gives criu none of the caller's variables either.
         pid = os.posix_spawn(program, [program, *arguments], {}, file_actions=_QUIET)
     except OSError:
         return None
@@ -68,13 +68,13 @@ def _time(program: str, *arguments: str) -> float | None:
 
 def libraries(program: str) -> int | None:
     """
-    Count the shared libraries that a dynamic program loads, those of its libraries included.
+    Count the shared libraries that a dynamic program loads, directly and indirectly.
 
     Args:
-        program: The program, which is not started: the dynamic linker only tells what it would load (ld.so(8)).
+        program: The program, which does not run: the dynamic linker only lists what it would load (ld.so(8)).
 
     Returns:
-        How many; None where it cannot be told.
+        The number; None if it is unknown.
     """
     import subprocess
 

@@ -1,7 +1,7 @@
 """
-The facts that decide whether a process can be dumped and restored.
+Gather the facts that decide whether a process can be dumped and restored.
 
-Each is read from where the kernel keeps it; None means that it could not be found out.
+Each is read from the kernel's own source; None means that it is unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from libcriu_py.diagnosis import cost, syscalls
 from libcriu_py.linux.capabilities import all_capabilities, file_capabilities, names
-from libcriu_py.linux.files import status
+from libcriu_py.linux.files import read_small, status
 from libcriu_py.linux.mounts import mounts
 from libcriu_py.privilege import obstacles
 
@@ -35,18 +35,13 @@ _CONFIG = (
     "CONFIG_MEM_SOFT_DIRTY",
     "CONFIG_USERFAULTFD",
 )
-"""What https://criu.org/Linux_kernel asks for."""
+"""The options that https://criu.org/Linux_kernel requires."""
 
 _PT_INTERP = 3
 
 
 def gather() -> dict[str, dict[str, Any]]:
-    """
-    Find out all facts.
-
-    Returns:
-        Sections of plain data, ready for JSON.
-    """
+    """Return all facts: sections of plain data, ready for JSON."""
     return {
         "criu": _criu(),
         "kernel": _kernel(),
@@ -60,12 +55,9 @@ def gather() -> dict[str, dict[str, Any]]:
 
 
 def read(path: str) -> str | None:
-    """Return the text of a small file without white space around it; None when it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip("\0 \n")
-    except OSError:
-        return None
+    """Return the text of a small file; None if it cannot be read."""
+    content = read_small(path)
+    return None if content is None else content.strip(b"\0 \n").decode(errors="replace")
 
 
 # ---- criu ------------------------------------------------------------------
@@ -132,7 +124,7 @@ def _kernel() -> dict[str, Any]:
 
 
 def kernel_config() -> dict[str, str] | None:
-    """Return the options of the kernel's build that matter: "y", "m" or "n"; None where no file tells."""
+    """Return the relevant options of the kernel's build: "y", "m" or "n"; None if no file has them."""
     import gzip
 
     for path in ("/proc/config.gz", f"/boot/config-{os.uname().release}"):
@@ -214,7 +206,7 @@ def _proc() -> dict[str, Any]:
     options: set[str] = set()
     for mount in mounts():
         if mount.point == "/proc" and mount.kind == "proc":
-            options = {*mount.options, *mount.super_options}  # the last one is on top
+            options = {*mount.options, *mount.super_options}  # the last mount is on top
     values = dict(option.partition("=")[::2] for option in options)
     return {
         "hidepid": values.get("hidepid", "off"),
@@ -225,7 +217,7 @@ def _proc() -> dict[str, Any]:
 
 
 def is_tmpfs(path: str) -> bool:
-    """Return whether a directory is on a tmpfs, where alone criu keeps its cache of kernel features."""
+    """Return whether a directory is on a tmpfs; criu keeps its cache of kernel features only there."""
     best, kind = "", ""
     real = os.path.realpath(path)
     for mount in mounts():
@@ -245,7 +237,7 @@ def _storage() -> dict[str, Any]:
         found["cache_on_tmpfs"] = is_tmpfs(found["cache"])
     except (CriuError, OSError) as error:
         found["problem"] = str(error)
-    for name, path in (("run_is_tmpfs", "/run"), ("dev_shm_is_tmpfs", "/dev/shm")):  # noqa: S108 - only looked at
+    for name, path in (("run_is_tmpfs", "/run"), ("dev_shm_is_tmpfs", "/dev/shm")):  # noqa: S108 - only read
         found[name] = os.path.isdir(path) and is_tmpfs(path)
     return found
 

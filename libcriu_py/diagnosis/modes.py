@@ -1,4 +1,4 @@
-"""What stops a mode: first by the facts, in the order in which they matter, then by trying it."""
+"""Find what blocks a mode: first from the facts, in order of importance, then by a trial."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ if TYPE_CHECKING:
     Facts = Mapping[str, Mapping[str, Any]]
 
 OLDEST_CRIU = (3, 18)
-"""The first with the unprivileged mode."""
+"""The first version with the unprivileged mode."""
 _PATIENCE = 60.0  # seconds for a dump and restore that take less than one
-_GRACE = 30.0  # seconds for the end of a trial that was given up
-_TRIAL = "from libcriu_py.diagnosis.proof import main; sys.exit(main(sys.argv[1], float(sys.argv[2])))"
+_GRACE = 30.0  # seconds for a trial that timed out to end
+_TRIAL = "from libcriu_py.diagnosis.trial import main; sys.exit(main(sys.argv[1], float(sys.argv[2])))"
 _FEW_FILES = 256
 _SLOW_START = 0.002
-"""Seconds above the start of a small program, from which on it is worth a note."""
+"""Seconds above the start of a small program that are worth a note."""
 
 
-class Proof(NamedTuple):
-    """The outcome of a dump and restore."""
+class Trial(NamedTuple):
+    """The result of a dump and restore."""
 
     obstacle: Obstacle | None
     dump: float | None
-    """Seconds for the start of a tiny process and its dump."""
+    """Seconds to start and dump a tiny process."""
     restore: float | None
-    """Seconds from the wish to restore it to its first output."""
+    """Seconds from the request to restore it to its end."""
 
 
 def find_obstacle(mode: Privilege, facts: Facts) -> Obstacle | None:
     """
-    Find the first thing that stops a mode, without dumping anything.
+    Find the first thing that blocks a mode, without dumping anything.
 
     Args:
         mode: Root, capability or rootless.
-        facts: What `facts.gather` found.
+        facts: What `facts.gather` returned.
 
     Returns:
-        The obstacle; None when nothing is known to be in the way.
+        The obstacle; None if nothing is known to block it.
     """
     for check in (_criu, _kernel, _ptrace, _storage):
         obstacle = check(facts)
         if obstacle is not None:
             return obstacle
     if mode is Privilege.ROOTLESS:
-        forget_namespaces()  # it is to be found out, not remembered
+        forget_namespaces()  # so that it is tested again
     return find_cheap_obstacle(mode, facts["criu"]["path"])
 
 
@@ -68,38 +68,36 @@ def _criu(facts: Facts) -> Obstacle | None:
         return Obstacle(f"{criu['path']} does not run: {criu['problem']}", command, who)
     version = tuple(map(int, criu["version"].split(".")))
     if version[:2] < OLDEST_CRIU:
-        return Obstacle(
-            f"{criu['path']} is version {criu['version']}, and 3.18 is the oldest that will do", command, who
-        )
+        return Obstacle(f"{criu['path']} is version {criu['version']}, but 3.18 or newer is required", command, who)
     return None
 
 
 def _install_script() -> str:
-    """Return the path of scripts/install-criu, which is there in a source tree alone."""
+    """Return the path of scripts/install-criu, which exists only in a source tree."""
     return os.path.join(os.path.dirname(os.path.dirname(libcriu_py.__file__)), "scripts", "install-criu")
 
 
 def _kernel(facts: Facts) -> Obstacle | None:
     if facts["proc"]["subset"] == "pid":
         return Obstacle(
-            "/proc is mounted with subset=pid, so that /proc/sys and all else that is no process is missing",
+            "/proc is mounted with subset=pid, so /proc/sys and everything else but processes is missing",
             "mount -t proc proc /proc",
             STARTER if facts["namespaces"]["container"] else ROOT,
         )
     if not facts["kernel"]["checkpoint_restore"]:
         return Obstacle(
             "this kernel was built without CONFIG_CHECKPOINT_RESTORE",
-            "install a kernel of a distribution, which has it",
+            "install a distribution's kernel, which has it",
             ROOT if not facts["namespaces"]["container"] else "whoever runs the host",
         )
     return None
 
 
 def _ptrace(facts: Facts) -> Obstacle | None:
-    """1 and 2 are dealt with where a criu is started (`needed` and `traceable` of `capabilities`)."""
+    """Find a Yama that forbids ptrace; lower values are handled where criu is started (`linux.capabilities`)."""
     if facts["security"]["yama"] == "3":
         return Obstacle(
-            "Yama lets no process look at others until the next boot (kernel.yama.ptrace_scope is 3)",
+            "Yama forbids ptrace until the next boot (kernel.yama.ptrace_scope is 3)",
             "remove kernel.yama.ptrace_scope=3 from /etc/sysctl.d, then reboot",
             ROOT,
         )
@@ -113,24 +111,24 @@ def _storage(facts: Facts) -> Obstacle | None:
 
 def notes(facts: Facts) -> Iterator[Obstacle]:
     """
-    Name what stops no mode and yet matters.
+    Name what matters without blocking a mode.
 
     Args:
-        facts: What `facts.gather` found.
+        facts: What `facts.gather` returned.
 
     Yields:
         Each as an obstacle.
     """
     if not facts["storage"]["cache_on_tmpfs"]:
         yield Obstacle(
-            f"{facts['storage']['cache']} is not on a tmpfs, where alone criu keeps what it found out about the "
-            "kernel: each restore takes 8 to 20 ms longer",
+            f"{facts['storage']['cache']} is not on a tmpfs, so criu does not cache what it learns about the kernel: "
+            "each restore takes 8 to 20 ms longer",
             "mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm",
             STARTER if facts["namespaces"]["container"] else ROOT,
         )
     if facts["process"]["pid"] == 1:
         yield Obstacle(
-            "this is pid 1, and a program that is pid 1 cannot dump itself: it would have to adopt its criu",
+            "this is pid 1, and a program that is pid 1 cannot dump itself, because it would adopt its criu",
             "docker run --init ... (Kubernetes: shareProcessNamespace: true)",
             STARTER,
         )
@@ -138,22 +136,22 @@ def notes(facts: Facts) -> Iterator[Obstacle]:
     if refused:
         yield Obstacle(
             f"a seccomp filter refuses {', '.join(refused)}: restores need ptrace and kcmp, and clone3 or a writable "
-            "/proc/sys/kernel/ns_last_pid; the rootless mode needs unshare and mount as well",
+            "/proc/sys/kernel/ns_last_pid; the rootless mode also needs unshare and mount",
             "docker run --security-opt seccomp=PROFILE ... with a profile that allows them (docs/containers.md)",
             STARTER,
         )
     if facts["process"]["no_new_privs"]:
-        yield Obstacle("NO_NEW_PRIVS is set, and programs that are dumped here keep it when they are restored")
+        yield Obstacle("NO_NEW_PRIVS is set, and programs dumped here have it when they are restored")
     slow = _slow_start(facts["criu"])
     if slow is not None:
         yield slow
     soft = facts["limits"]["nofile"][0]
     if soft is not None and soft < _FEW_FILES:
-        yield Obstacle(f"only {soft} files may be open at once", "ulimit -n 1024", YOU)
+        yield Obstacle(f"a process may have only {soft} files open at once", "ulimit -n 1024", YOU)
 
 
 def _slow_start(criu: Mapping[str, Any]) -> Obstacle | None:
-    """Say what a criu costs that takes longer to start than a lean one."""
+    """Say how much longer criu takes to start than a lean one; None if it is lean."""
     if criu["start"] is None:
         return None
     excess = criu["start"] - criu["least_start"]
@@ -169,10 +167,10 @@ def _slow_start(criu: Mapping[str, Any]) -> Obstacle | None:
     )
 
 
-# ---- the proof -------------------------------------------------------------
+# ---- the trial -------------------------------------------------------------
 
 
-def prove(mode: Privilege) -> Proof:
+def try_mode(mode: Privilege) -> Trial:
     """
     Dump and restore a tiny process in a mode.
 
@@ -182,7 +180,7 @@ def prove(mode: Privilege) -> Proof:
     Returns:
         How long it took, or what stopped it.
     """
-    # In a process of its own, so that nothing of the caller (descriptors, threads, signals) plays a part.
+    # In a separate process, so that the caller's descriptors, threads and signals have no effect.
     env = {name: value for name, value in os.environ.items() if name != "LIBCRIU_PY_SNAPSHOT"}
     try:
         done = subprocess.run(
@@ -194,22 +192,20 @@ def prove(mode: Privilege) -> Proof:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Proof(_failed("it does not even end when it is given up", mode), None, None)
+        return Trial(_failed("it timed out and did not end", mode), None, None)
     try:
         told = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-        return Proof(
-            _failed(f"the process that tries it ended with status {done.returncode}: {last}", mode), None, None
-        )
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+        return Trial(_failed(f"its process ended with status {done.returncode}: {last}", mode), None, None)
     if told["error"] is not None:
-        return Proof(_failed(told["error"], mode), told["dump"], None)
-    return Proof(None, told["dump"], told["restore"])
+        return Trial(_failed(told["error"], mode), told["dump"], None)
+    return Trial(None, told["dump"], told["restore"])
 
 
 def _failed(reason: str, mode: Privilege) -> Obstacle:
     return Obstacle(
         f"the trial failed: {reason}",
-        f"LIBCRIU_PY_MODE={mode.value} {own_command()} snapshot -o DIR PROGRAM, and read DIR/dump.log",
+        f"LIBCRIU_PY_MODE={mode.value} {own_command()} snapshot -o DIR PROGRAM, then read DIR/dump.log",
         YOU,
     )

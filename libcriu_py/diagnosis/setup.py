@@ -1,9 +1,9 @@
 """
-A criu with file capabilities for the members of one group.
+Install a criu with file capabilities for the members of one group.
 
-Whoever may execute it can give a process any capability that it carries, because the capabilities of
-a restored process come from the image, which its user owns. So it is a copy, mode 0750, for one group;
-the criu that everybody may execute stays without.
+Anyone who may execute it can give a process any capability that it carries, because the capabilities of a restored
+process come from the image, which its user owns. So it is a copy, mode 0750, for one group; the criu that everybody may
+execute gets no capabilities.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EFFECTIVE = 1
 
 
 class Plan(NamedTuple):
-    """What a setup is going to do."""
+    """What a setup will do."""
 
     source: str
     """The criu that is copied."""
@@ -46,10 +46,10 @@ class Plan(NamedTuple):
     """The file capabilities of the copy."""
     makes_group: bool
     mounts_tmpfs: bool = False
-    """Whether /dev/shm becomes a tmpfs, where alone criu keeps its cache of kernel features."""
+    """Whether to mount a tmpfs on /dev/shm; criu keeps its cache of kernel features only on a tmpfs."""
 
     def steps(self) -> list[str]:
-        """Say what is going to be done, one sentence each."""
+        """Return what will be done, one sentence for each step."""
         steps = [f"make the group {self.group}"] if self.makes_group else []
         steps += [f"add {user} to the group {self.group}" for user in self.users]
         steps += [
@@ -57,7 +57,9 @@ class Plan(NamedTuple):
             f"give the copy {names(self.mask)}",
         ]
         if self.mounts_tmpfs:
-            steps.append(f"mount a tmpfs on {_SHM}, now and at each boot ({_FSTAB}), for criu's cache of the kernel")
+            steps.append(
+                f"mount a tmpfs on {_SHM}, now and at each boot ({_FSTAB}), for criu's cache of kernel features"
+            )
         return steps
 
 
@@ -65,10 +67,10 @@ def plan(
     *, source: str | None = None, target: str = CAPABLE_CRIU, group: str = GROUP, users: Sequence[str] = ()
 ) -> Plan:
     """
-    Plan the setup, with the least capabilities that do here.
+    Plan the setup, with the fewest capabilities that work on this machine.
 
     Args:
-        source: The criu to copy; None finds it.
+        source: The criu to copy; None to find it.
         target: Where the copy goes.
         group: Who may execute it.
         users: Accounts to make members of the group.
@@ -96,13 +98,13 @@ def plan(
 
 def install(planned: Plan) -> None:
     """
-    Do what was planned; doing it again brings the copy up to date.
+    Carry out a plan; repeating it updates the copy.
 
     Args:
         planned: What `plan` returned.
 
     Raises:
-        CriuError: It cannot be done, with the reason.
+        CriuError: It failed; the message says why.
     """
     if planned.makes_group:
         _run(["groupadd", "--system", planned.group])
@@ -116,7 +118,7 @@ def install(planned: Plan) -> None:
         if planned.mounts_tmpfs:
             _mount_tmpfs()
     except OSError as error:
-        message = f"{error.filename or planned.target}: {error.strerror}; only root can set this up, with: sudo"
+        message = f"{error.filename or planned.target}: {error.strerror}; only root can set this up; use sudo"
         raise CriuError(message) from error
 
 
@@ -139,19 +141,19 @@ def _make_directory(directory: str) -> bool:
     if os.path.isdir(directory):
         return False
     os.makedirs(directory)
-    os.chmod(directory, 0o755)  # noqa: S103 - as other directories of programs
+    os.chmod(directory, 0o755)  # noqa: S103 - like other directories of programs
     return True
 
 
 def _copy(planned: Plan) -> None:
-    """Put the copy in place in one step, never with capabilities before it is closed to others."""
+    """Put the copy in place in one step; it has no capabilities until others are locked out."""
     temporary = f"{planned.target}.new-{os.getpid()}"
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(planned.source, "rb") as source, os.fdopen(fd, "wb") as target:
             shutil.copyfileobj(source, target)
         os.chown(temporary, 0, grp.getgrnam(planned.group).gr_gid)
-        os.chmod(temporary, 0o750)  # noqa: S103 - executable for the group, that is its purpose
+        os.chmod(temporary, 0o750)  # noqa: S103 - its purpose is to be executable for the group
         set_file_capabilities(temporary, planned.mask)
         os.rename(temporary, planned.target)
     except BaseException:
@@ -161,14 +163,14 @@ def _copy(planned: Plan) -> None:
 
 
 def set_file_capabilities(program: str, mask: int) -> None:
-    """Set a program's file capabilities, permitted, inheritable and effective, as `setcap MASK+eip` does."""
+    """Set a program's permitted, inheritable and effective file capabilities, as `setcap MASK+eip` does."""
     low, high = mask & 0xFFFFFFFF, mask >> 32
     words = (_REVISION_2 | _EFFECTIVE, low, low, high, high)
     os.setxattr(program, "security.capability", b"".join(word.to_bytes(4, "little") for word in words))
 
 
 def _write_record(planned: Plan, *, made_directory: bool) -> None:
-    """Note what is to be undone; what an earlier setup has noted stays."""
+    """Record what an undo must do, in addition to what earlier setups recorded."""
     path = _record(planned.target)
     before = _read_record(planned.target)
     record = {
@@ -198,16 +200,16 @@ def _read_record(target: str) -> dict[str, Any]:
 
 def undo(target: str = CAPABLE_CRIU) -> list[str]:
     """
-    Take back what `install` did.
+    Undo what `install` did.
 
     Args:
         target: Where the copy is.
 
     Returns:
-        What was done, one sentence each; empty when there was nothing to undo.
+        What was done, one sentence each; empty if there was nothing to undo.
 
     Raises:
-        CriuError: It cannot be done, with the reason.
+        CriuError: It failed; the message says why.
     """
     record = _read_record(target)
     done = []
@@ -221,7 +223,7 @@ def undo(target: str = CAPABLE_CRIU) -> list[str]:
         if record.get("mounted_tmpfs"):
             done += _unmount_tmpfs()
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}; only root can undo this, with: sudo"
+        message = f"{error.filename}: {error.strerror}; only root can undo this; use sudo"
         raise CriuError(message) from error
     return done + _undo_group(record)
 
@@ -231,7 +233,7 @@ def _undo_group(record: dict[str, Any]) -> list[str]:
     for user in users if isinstance(users, list) else []:
         if _exists(user) and user in _members(group):
             _run(["gpasswd", "--delete", user, group])
-            done.append(f"took {user} out of the group {group}")
+            done.append(f"removed {user} from the group {group}")
     if record.get("made_group") and _has_group(group):
         _run(["groupdel", group])
         done.append(f"removed the group {group}")

@@ -1,8 +1,8 @@
 """
-Whether the system calls that criu cannot do without are let through by seccomp filters.
+Find out whether seccomp filters allow the system calls that criu needs.
 
-Each is tried in a child with arguments that the kernel itself refuses in a known way, so that nothing
-happens: any other answer is that of a filter, and so is a death by SIGSYS.
+A child tries each with arguments that the kernel itself refuses in a known way, so that nothing happens. Any other
+answer, or a death by SIGSYS, comes from a filter.
 """
 
 from __future__ import annotations
@@ -14,32 +14,20 @@ import platform
 import signal
 
 _NUMBERS: dict[str, dict[str, int]] = {
-    # arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h
-    "x86_64": {
-        "ptrace": 101,
-        "kcmp": 312,
-        "process_vm_readv": 310,
-        "clone3": 435,
-        "unshare": 272,
-        "mount": 165,
-        "prctl": 157,
-        "pidfd_open": 434,
-    },
-    "aarch64": {
-        "ptrace": 117,
-        "kcmp": 272,
-        "process_vm_readv": 270,
-        "clone3": 435,
-        "unshare": 97,
-        "mount": 40,
-        "prctl": 167,
-        "pidfd_open": 434,
-    },
+    # arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
+    "ptrace": {"x86_64": 101, "aarch64": 117},
+    "kcmp": {"x86_64": 312, "aarch64": 272},
+    "process_vm_readv": {"x86_64": 310, "aarch64": 270},
+    "clone3": {"x86_64": 435, "aarch64": 435},
+    "unshare": {"x86_64": 272, "aarch64": 97},
+    "mount": {"x86_64": 165, "aarch64": 40},
+    "prctl": {"x86_64": 157, "aarch64": 167},
+    "pidfd_open": {"x86_64": 434, "aarch64": 434},
 }
 _NOBODY = 0x7FFFFFFF
 """A pid that no process has: pid_max is at most 4194304."""
 
-# Arguments that change nothing, and the answer of the kernel itself.
+# Arguments that change nothing, and the kernel's own answer.
 _PROBES: dict[str, tuple[tuple[int, ...], int]] = {
     "ptrace": ((16, _NOBODY, 0, 0), errno.ESRCH),  # PTRACE_ATTACH
     "kcmp": ((_NOBODY, _NOBODY, 0, 0, 0), errno.ESRCH),
@@ -50,7 +38,7 @@ _PROBES: dict[str, tuple[tuple[int, ...], int]] = {
     "prctl": ((35, 0, 0, 0, 0), errno.EINVAL),  # PR_SET_MM
     "pidfd_open": ((_NOBODY, 0), errno.ESRCH),
 }
-# Without privilege the kernel says so before it looks at the arguments.
+# Without privilege, the kernel gives these answers before it looks at the arguments.
 _ALSO_THE_KERNEL = {"mount": errno.EPERM, "prctl": errno.EPERM, "process_vm_readv": errno.ESRCH}
 
 
@@ -59,11 +47,14 @@ def probe() -> dict[str, str]:
     Try each system call.
 
     Returns:
-        By name: "ok", or how it is refused: an errno's name or "SIGSYS". Empty on an architecture
-        whose numbers are not known here.
+        By name: "ok", or how it is refused: an errno's name or "SIGSYS". Empty on other architectures than those above.
     """
-    numbers = _NUMBERS.get(platform.machine(), {})
-    return {name: _try(number, *_PROBES[name], _ALSO_THE_KERNEL.get(name)) for name, number in numbers.items()}
+    machine = platform.machine()
+    return {
+        name: _try(numbers[machine], *_PROBES[name], _ALSO_THE_KERNEL.get(name))
+        for name, numbers in _NUMBERS.items()
+        if machine in numbers
+    }
 
 
 def _try(number: int, arguments: tuple[int, ...], expected: int, also: int | None) -> str:
@@ -78,4 +69,4 @@ def _try(number: int, arguments: tuple[int, ...], expected: int, also: int | Non
         return "ok"
     if status < 0:
         return signal.Signals(-status).name
-    return errno.errorcode.get(status, "answered otherwise than the kernel does")
+    return errno.errorcode.get(status, "a different answer than the kernel's")

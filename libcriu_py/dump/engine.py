@@ -365,7 +365,7 @@ def _criu_version(binary: str) -> object:
 _NEEDED = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
 _OURS = (
     "criu.call criu.client criu.values dump.arrival dump.original dump.stdio findings.policies findings.shared_stdio "
-    "findings.surroundings linux.capabilities linux.processes linux.runtime_dir memory.owners program.start_variables "
+    "findings.process linux.capabilities linux.processes linux.runtime_dir memory.owners program.start_variables "
     "snapshot.identity snapshot.manifest snapshot.request"
 )
 

@@ -1,8 +1,8 @@
 """
-What in this process would keep it from being dumped, found before criu is asked, and all at once.
+Find everything in this process that would make a dump fail, before criu starts.
 
-criu stops at the first thing that it cannot dump, and names it in the terms of its own code. Here every open
-descriptor, mapping, lock and child is looked at, and each gets a verdict and an advice.
+criu stops at the first thing that it cannot dump, and describes it in the terms of its own code. Preflight looks at
+every open descriptor, mapping, lock and child, and gives each a verdict and advice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PreflightError(CheckpointError):
     Something in the process cannot be dumped.
 
     Attributes:
-        problems: Everything that was found, not the first only.
+        problems: Everything that was found, not only the first.
     """
 
     def __init__(self, problems: Sequence[Finding]) -> None:
@@ -35,14 +35,10 @@ class PreflightError(CheckpointError):
 
 
 class Report(NamedTuple):
-    """
-    What was found.
-
-    Attributes:
-        findings: Everything, what is fine included.
-    """
+    """What preflight found."""
 
     findings: tuple[Finding, ...]
+    """Everything, including what is fine."""
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -52,13 +48,13 @@ class Report(NamedTuple):
 
 def preflight(options: Mapping[str, object] | None = None) -> Report:
     """
-    Look at everything in this process that a dump has to save.
+    Look at everything in this process that a dump has to save, and change nothing.
 
     Args:
-        options: The options that the dump will have, by the names of `DumpOptions`: some make things possible.
+        options: The options of the dump, by the names of `DumpOptions`; some allow what is otherwise impossible.
 
     Returns:
-        The report; nothing is changed.
+        The report.
     """
     from libcriu_py.findings import temporary
 
@@ -67,7 +63,7 @@ def preflight(options: Mapping[str, object] | None = None) -> Report:
 
 def refuse(options: Mapping[str, object]) -> None:
     """
-    Refuse a dump that would fail; every checkpoint does this.
+    Refuse a dump that would fail; every checkpoint calls this.
 
     Args:
         options: The dump's options.
@@ -80,21 +76,21 @@ def refuse(options: Mapping[str, object]) -> None:
         return
     if asked == "report":
         _show_and_end(preflight(options))
-    # Without what is no problem, and takes a look at every object.
+    # Temporary files are no problem for criu, and finding them takes a look at every object.
     problems = Report(_findings(options)).problems
     if problems:
         raise PreflightError(problems)
 
 
 def _findings(options: Mapping[str, object]) -> tuple[Finding, ...]:
-    """Look at what criu will look at."""
-    from libcriu_py.findings import descriptors, surroundings
+    """Look at what criu will dump."""
+    from libcriu_py.findings import descriptors, process
 
-    return (*descriptors.findings(options), *surroundings.findings(options))
+    return (*descriptors.findings(options), *process.findings(options))
 
 
 def _show_and_end(report: Report) -> None:
-    """End here: the report is all that was wanted."""
+    """Print the report, and end the process."""
     import sys
 
     sys.stdout.write(table(report.findings))
@@ -103,7 +99,7 @@ def _show_and_end(report: Report) -> None:
 
 
 def table(findings: Iterable[Finding]) -> str:
-    """Write findings for people, problems last, where they are seen."""
+    """Format findings for people, problems last, where they are seen first."""
     lines = []
     for finding in sorted(findings, key=lambda item: (item.is_problem, item.fd if item.fd is not None else 1 << 30)):
         number = "" if finding.fd is None else f"fd {finding.fd}"

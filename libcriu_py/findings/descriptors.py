@@ -1,8 +1,8 @@
 """
-Every open descriptor, and whether criu can dump it.
+Whether criu can dump each open descriptor.
 
-What criu can is in criu/files.c (`dump_one_file`) and the files that it calls; the sentences below name the option
-or the change that helps.
+criu's rules are in criu/files.c (`dump_one_file`) and the files that it calls. The advice names the option or the
+change that helps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 GHOST_LIMIT = 1 << 20
-"""Bytes of a deleted file that criu saves by default (--ghost-limit)."""
+"""Size of a deleted file, in bytes, up to which criu saves it by default (--ghost-limit)."""
 
 _ANONYMOUS = {
     "[eventpoll]": "epoll",
@@ -42,31 +42,37 @@ _BLOCK = 512
 
 
 class _Descriptor:
-    """One descriptor and what is to be said of it."""
+    """An open descriptor of this process."""
 
     def __init__(self, fd: int, link: str) -> None:
         self.fd = fd
         self.link = link
         self.status = os.fstat(fd)
 
-    def say(self, kind: str, verdict: Verdict, advice: str = "", what: str | None = None) -> Finding:
-        """Make the finding."""
+    def judge(self, kind: str, verdict: Verdict, advice: str = "", what: str | None = None) -> Finding:
+        """Return the finding."""
         return Finding(kind, what or self.link, verdict, advice, self.fd, tracing.stack_of(self.fd, self.link))
 
     def fine(self, kind: str, advice: str = "") -> Finding:
-        """Say that it is dumped."""
-        return self.say(kind, Verdict.FINE, advice)
+        """Return the finding that it can be dumped."""
+        return self.judge(kind, Verdict.FINE, advice)
 
 
 def open_descriptors() -> dict[int, str]:
-    """Return the open descriptors and what /proc says they are."""
+    """Return the open descriptors, with their links in /proc."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:
-            continue  # that of the listing itself
+            continue  # the descriptor of the listing itself
     return found
+
+
+def ghost_limit(options: Mapping[str, object]) -> int:
+    """Return the size of a deleted file, in bytes, up to which criu saves it."""
+    limit = options.get("ghost_limit")
+    return limit if isinstance(limit, int) and limit else GHOST_LIMIT
 
 
 def findings(options: Mapping[str, object]) -> Iterator[Finding]:
@@ -74,7 +80,7 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
     Look at every open descriptor of this process.
 
     Args:
-        options: Those of the dump.
+        options: The options of the dump.
     """
     mounts = known_mounts()
     state = sockets.Sockets(options)
@@ -82,10 +88,10 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
     for fd, link in sorted(open_descriptors().items()):
         descriptor = _Descriptor(fd, link)
         if fd in streams:
-            yield descriptor.say("standard stream", Verdict.HANDLED)
+            yield descriptor.judge("standard stream", Verdict.HANDLED)
         elif link.startswith("socket:"):
             kind, what, verdict, advice = state.judge(fd, descriptor.status.st_ino)
-            yield descriptor.say(kind, verdict, advice, what)
+            yield descriptor.judge(kind, verdict, advice, what)
         elif link.startswith("anon_inode:"):
             yield _anonymous(descriptor, options)
         elif link.startswith("pipe:"):
@@ -102,20 +108,20 @@ def _anonymous(descriptor: _Descriptor, options: Mapping[str, object]) -> Findin
     name = descriptor.link.removeprefix("anon_inode:")
     if name == "inotify" and not options.get("force_irmap") and _watches(descriptor.fd) and not _opens_handles():
         advice = (
-            "criu finds what is watched by its file handle, for which it needs CAP_DAC_READ_SEARCH outside of any user "
-            "namespace; close it in a before-hook and watch again in an after-hook, or dump as root"
+            "criu finds watched files by handle, for which it needs CAP_DAC_READ_SEARCH outside any user namespace; "
+            "close it in a before-hook and watch again in an after-hook, or dump as root"
         )
-        return descriptor.say("inotify", Verdict.NEEDS_HOOK, advice)
+        return descriptor.judge("inotify", Verdict.NEEDS_HOOK, advice)
     if name in _ANONYMOUS:
         return descriptor.fine(_ANONYMOUS[name])
     if name == "[io_uring]":
-        # libuv 1.49 and later have one for epoll_ctl whatever the variable says (src/unix/linux.c, uv__use_io_uring).
+        # libuv 1.49 and later use one for epoll_ctl whatever the variable says (src/unix/linux.c, uv__use_io_uring).
         advice = (
-            "criu does not support io_uring; close it in a hook, or switch it off: UV_USE_IO_URING=0 for uvloop up to "
-            "0.21, and asyncio's own event loop instead of later ones"
+            "criu does not support io_uring; close it in a hook, or avoid it: set UV_USE_IO_URING=0 for uvloop up to "
+            "0.21, and use asyncio's own event loop instead of later versions"
         )
-        return descriptor.say("io_uring", Verdict.IMPOSSIBLE, advice)
-    return descriptor.say("kernel object", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
+        return descriptor.judge("io_uring", Verdict.IMPOSSIBLE, advice)
+    return descriptor.judge("kernel object", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
 
 
 def _watches(fd: int) -> bool:
@@ -130,7 +136,7 @@ def _opens_handles() -> bool:
 
 
 def in_user_namespace() -> bool:
-    """Return whether this is not the first user namespace, which alone maps all ids (user_namespaces(7))."""
+    """Return whether this is not the initial user namespace, the only one that maps all ids (user_namespaces(7))."""
     with open("/proc/self/uid_map", "rb") as file:
         return file.read().split() != [b"0", b"0", b"4294967295"]
 
@@ -138,7 +144,7 @@ def in_user_namespace() -> bool:
 def _with_path(descriptor: _Descriptor, mounts: frozenset[int], options: Mapping[str, object]) -> Finding:
     mode = descriptor.status.st_mode
     device = _device(descriptor) if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else None
-    # Memory devices are dumped by their path (criu/files.c, dump_chrdev), and terminals are not.
+    # criu dumps memory devices by path, but not terminals (criu/files.c, dump_chrdev).
     if device is not None and (device.kind != "device" or device.verdict is Verdict.IMPOSSIBLE):
         return device
     if mount_of(descriptor.fd) not in mounts:
@@ -146,7 +152,7 @@ def _with_path(descriptor: _Descriptor, mounts: frozenset[int], options: Mapping
             "it was opened in another mount namespace and inherited, and criu finds no mount for it; "
             f"start the program without it ({descriptor.fd}<&- in a shell), or close it"
         )
-        return descriptor.say("inherited file", Verdict.NEEDS_HOOK, advice)
+        return descriptor.judge("inherited file", Verdict.NEEDS_HOOK, advice)
     if device is not None:
         return device
     if not stat.S_ISREG(mode):
@@ -155,20 +161,19 @@ def _with_path(descriptor: _Descriptor, mounts: frozenset[int], options: Mapping
 
 
 def _regular(descriptor: _Descriptor, options: Mapping[str, object]) -> Finding:
-    limit = options.get("ghost_limit")
-    allowed = limit if isinstance(limit, int) and limit else GHOST_LIMIT
-    # What is allocated counts, not the size (criu/files-reg.c, dump_ghost_remap).
+    allowed = ghost_limit(options)
+    # The limit applies to allocated blocks, not to the size (criu/files-reg.c, dump_ghost_remap).
     size = descriptor.status.st_blocks * _BLOCK
     if descriptor.status.st_nlink == 0 and size > allowed:
         advice = (
-            f"it is deleted and has {size} bytes, and criu saves {allowed}; close it, "
-            f'or options={{"ghost_limit": {size}}}'
+            f"it is deleted and has {size} bytes, and criu saves at most {allowed}; close it, "
+            f'or use options={{"ghost_limit": {size}}}'
         )
-        return descriptor.say("deleted file", Verdict.NEEDS_HOOK, advice)
+        return descriptor.judge("deleted file", Verdict.NEEDS_HOOK, advice)
     if descriptor.status.st_nlink == 0:
         return descriptor.fine("deleted file", "its content is saved in the snapshot")
     writing = fcntl.fcntl(descriptor.fd, fcntl.F_GETFL) & os.O_ACCMODE
-    advice = "a restore needs it with the size that it has at the dump; reopen it in hooks if it grows"
+    advice = "at a restore it must have the size that it has at the dump; reopen it in hooks if it grows"
     return descriptor.fine("file", advice if writing else "")
 
 
@@ -178,10 +183,12 @@ def _device(descriptor: _Descriptor) -> Finding:
         if os.major(device) == _MEMORY or device == _TUN:
             return descriptor.fine("device")
         if os.major(device) in _TERMINALS:
-            return descriptor.say(
-                "terminal", Verdict.FINE, "a restore needs a terminal in its place; close it if it is not needed"
+            return descriptor.judge(
+                "terminal",
+                Verdict.FINE,
+                "a restore needs a terminal to put in its place; close it if you do not need it",
             )
     if path.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
-        advice = "the state of a GPU is out of criu's reach; use it in the copies only, or in a child that has ended"
-        return descriptor.say("GPU", Verdict.IMPOSSIBLE, advice)
-    return descriptor.say("device", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")
+        advice = "criu cannot dump GPU state; use the GPU only in copies, or in a child that has ended"
+        return descriptor.judge("GPU", Verdict.IMPOSSIBLE, advice)
+    return descriptor.judge("device", Verdict.IMPOSSIBLE, "criu cannot dump it; close it in a before-hook")

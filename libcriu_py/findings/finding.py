@@ -1,4 +1,4 @@
-"""One thing in a process, and what a dump makes of it."""
+"""One thing in a process, and whether it can be dumped."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class Verdict(enum.Enum):
-    """What becomes of it."""
+    """What happens to it in a dump."""
 
     FINE = "fine"
     """It is dumped and restored."""
     HANDLED = "handled"
-    """This package, or an option of the dump, takes care of it."""
+    """This package, or an option of the dump, handles it."""
     NEEDS_HOOK = "needs hook"
-    """The program must let go of it before the dump."""
+    """The program must close or release it before the dump."""
     IMPOSSIBLE = "impossible"
     """criu cannot dump it."""
 
@@ -26,10 +26,10 @@ class Finding(NamedTuple):
     Attributes:
         kind: What sort of thing.
         what: Which one: a path, a peer, a name.
-        verdict: What becomes of it.
+        verdict: What happens to it in a dump.
         advice: What to do, or what to know.
-        fd: The descriptor, where it is one.
-        stack: Where it was opened, the innermost call first, if that was traced.
+        fd: The descriptor, if it is one.
+        stack: The calls that opened it, innermost first, if they were traced.
     """
 
     kind: str

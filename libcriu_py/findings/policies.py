@@ -1,13 +1,13 @@
 """
-What is to be done with descriptors before a dump, by rules: the first that fits counts.
+Rules for what to do with descriptors before a dump; the first rule that matches applies.
 
     [[tool.libcriu_py.fds]]
-    kind = "file"             # as preflight names it; left out, any
-    match = "/var/log/*"      # a glob on its path or peer; left out, any
+    kind = "file"             # as in preflight; default: any
+    match = "/var/log/*"      # a glob for its path or peer; default: any
     action = "reopen"
 
-An action is "error" (refuse the dump), "close", "null" (/dev/null in its place), "reopen" (closed for the dump, opened
-again after it under the same number, by path, appending where it was written), or "ignore" (leave it to criu).
+Actions: "error" (refuse the dump), "close", "null" (replace it by /dev/null), "reopen" (close it for the dump, then
+reopen it by path under the same number, for appending if it was written to), and "ignore" (leave it to criu).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Policy(NamedTuple):
     match: str = "*"
 
     def fits(self, finding: Finding) -> bool:
-        """Return whether the rule is for this descriptor."""
+        """Return whether the rule matches this descriptor."""
         return fnmatchcase(finding.kind, self.kind) and fnmatchcase(finding.what, self.match)
 
 
 class Reopening(NamedTuple):
-    """A file that was closed and is to be opened again."""
+    """A file that was closed for the dump and will be reopened."""
 
     fd: int
     path: str
@@ -55,12 +55,7 @@ class Reopening(NamedTuple):
     offset: int
 
     def reopen(self) -> None:
-        """
-        Open it under its old number.
-
-        Raises:
-            OSError: It cannot be opened.
-        """
+        """Open it under its old number."""
         opened = os.open(self.path, self.flags | os.O_CLOEXEC)
         if self.flags & os.O_ACCMODE == os.O_RDONLY and self.offset > 0:
             os.lseek(opened, self.offset, os.SEEK_SET)
@@ -73,16 +68,16 @@ class Reopening(NamedTuple):
 
 def policy(values: Mapping[str, Any]) -> Policy:
     """
-    Make a rule of a table.
+    Return the rule that a table describes.
 
     Raises:
-        ValueError: It has another key, or another action.
+        ValueError: It has an unknown key or action.
     """
     unknown = sorted(set(values) - {"action", "kind", "match"})
     if unknown or values.get("action") not in ACTIONS:
         message = (
-            f"{dict(values)} is no rule for descriptors: it has an action ({', '.join(ACTIONS)}), and may have a kind "
-            "and a match"
+            f"{dict(values)} is no rule for descriptors: a rule has an action ({', '.join(ACTIONS)}), and may have a "
+            "kind and a match"
         )
         raise ValueError(message)
     return Policy(**values)
@@ -94,7 +89,7 @@ def from_toml(path: str) -> list[Policy]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no TOML, or has a wrong rule.
+        ValueError: It is not TOML, or has an invalid rule.
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -107,7 +102,7 @@ def from_toml(path: str) -> list[Policy]:
 
 
 def first_fit(rules: Iterable[Policy], finding: Finding) -> str:
-    """Return the action for a descriptor; "" where no rule fits."""
+    """Return the action for a descriptor; "" if no rule matches."""
     return next((rule.action for rule in rules if rule.fits(finding)), "")
 
 
@@ -120,7 +115,7 @@ def apply(action: str, finding: Finding) -> Reopening | None:
         finding: The descriptor.
 
     Returns:
-        How to open it again, if that is wanted.
+        How to reopen it; None for other actions.
     """
     fd = finding.fd
     if fd is None:
@@ -135,7 +130,7 @@ def apply(action: str, finding: Finding) -> Reopening | None:
             wanted |= os.O_APPEND
         kept = Reopening(fd, finding.what, wanted, os.get_inheritable(fd), offset)
     if action in {"null", "reopen"}:
-        # The number stays taken, so that nothing else gets it before it is opened again.
+        # The number stays in use, so that nothing else gets it before the file is reopened.
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, fd, inheritable=os.get_inheritable(fd))
         os.close(null)

@@ -1,13 +1,13 @@
 """
-Standard streams that descendants of a dumped process share with it, and copies of them that it has itself.
+Standard streams that descendants of a dumped process share with it, and the process's own duplicates of them.
 
-The process has slots in place of its stdio while it is dumped; what its descendants have open cannot be changed from
-outside, and what `os.dup` made of it is as hard to find as it is to replace in the program. So their images are: a
-descriptor that was the same open file as the stdio becomes, in `fdinfo-*.img`, one on the slot's file, which a restore
-replaces by what the restoring side gave.
+While the process is dumped, slots take the place of its stdio. The descriptors of its descendants cannot be changed
+from outside, and duplicates made by `os.dup` are as hard to find as to replace in the program. So their images are
+changed: in `fdinfo-*.img`, a descriptor that was the same open file as the stdio becomes one on the slot's file, which
+a restore replaces by the launcher's stream.
 
-In a mount namespace, criu finds no mount for a file that was opened outside of it, such as one that output was
-redirected to. It is told that such a file is *external*, and saves no more than its name.
+In a mount namespace, criu finds no mount for a file that was opened outside it, such as one that output was redirected
+to. A dump declares such a file *external*, and criu saves only its name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PIPE, _TTY = 2, 11  # of fd_types, images/fdinfo.proto
 
 
 class Shared(NamedTuple):
-    """A descriptor, of a descendant or our own, that is the same open file as one of our 0 to 2."""
+    """A descriptor, of this process or a descendant, that is the same open file as this process's 0, 1 or 2."""
 
     pid: int
     fd: int
@@ -40,12 +40,7 @@ class Shared(NamedTuple):
 
 
 def find(pids: Sequence[int]) -> list[Shared]:
-    """
-    Find what processes share.
-
-    Args:
-        pids: Descendants, and this process.
-    """
+    """Find the descriptors of processes, this one or descendants, that share its standard streams."""
     streams = [fd for fd in range(3) if processes.same_file(os.getpid(), fd, fd)]
     return [shared for pid in pids for shared in _find(pid, streams)]
 
@@ -54,11 +49,11 @@ def _find(pid: int, streams: Sequence[int]) -> Iterator[Shared]:
     try:
         numbers = [int(name) for name in os.listdir(f"/proc/{pid}/fd")]
     except (FileNotFoundError, PermissionError):
-        return  # it has ended, or is somebody else's
+        return  # it has ended, or belongs to another user
     for fd in numbers:
         if pid == os.getpid() and fd < 3:
             continue
-        # Where stdout and stderr are one file, each keeps its own.
+        # If stdout and stderr are the same file, each stays itself.
         for stream in sorted(streams, key=lambda stream: stream != fd):
             if processes.same_file(pid, fd, stream):
                 yield Shared(pid, fd, stream)
@@ -67,7 +62,7 @@ def _find(pid: int, streams: Sequence[int]) -> Iterator[Shared]:
 
 def outside(shared: Sequence[Shared]) -> list[str]:
     """
-    Name shared files for which criu finds no mount.
+    Return shared files for which criu finds no mount.
 
     Args:
         shared: What `find` found.
@@ -84,7 +79,7 @@ def _external_key(item: Shared, mounts: Collection[int]) -> str | None:
         status, mount = os.stat(f"/proc/{item.pid}/fd/{item.fd}"), mount_of(item.fd, item.pid)
     except FileNotFoundError:
         return None  # it has ended
-    # Pipes without a name have no mount anywhere, and are no worse for being named.
+    # Unnamed pipes have no mount either; declaring them external does no harm.
     if mount in mounts or not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
         return None
     return f"file[{mount:x}:{status.st_ino:x}]"
@@ -92,12 +87,12 @@ def _external_key(item: Shared, mounts: Collection[int]) -> str | None:
 
 def redirect(images: str, leader: int, shared: Sequence[Shared]) -> None:
     """
-    Let restored descendants and descriptors have what the standard streams of the restored process have.
+    Redirect restored descendants and duplicates to the standard streams of the restored process.
 
     Args:
-        images: The directory of the images, which are changed.
+        images: The directory of the images to change.
         leader: The dumped process, which had slots at 0 to 2.
-        shared: What `find` found before it had.
+        shared: What `find` returned before it had slots.
     """
     slots = {entry.number(_FD): entry for entry in _read_fds(images, leader)}
     for pid in {item.pid for item in shared}:
@@ -113,7 +108,7 @@ def redirect(images: str, leader: int, shared: Sequence[Shared]) -> None:
 
 
 def _forget_unused(images: str) -> None:
-    """Remove pipes and terminals that nobody has open now: criu takes each to have a user (`file_master`)."""
+    """Remove pipes and terminals that nobody has open any more: criu expects each to have a user (`file_master`)."""
     used: set[int] = set()
     for name in os.listdir(images):
         if name.startswith("fdinfo-"):

@@ -1,4 +1,4 @@
-"""Open sockets by family and state (criu/sockets.c, sk-tcp.c, sk-unix.c)."""
+"""Whether criu can dump open sockets, by family and state (criu/sockets.c, sk-tcp.c, sk-unix.c)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _ATTRIBUTE_PEER = 2
 
 class Sockets:
     """
-    What is known of the sockets of this network namespace, read when the first one is judged.
+    The sockets of this network namespace, read when the first one is judged.
 
     Args:
-        options: Those of the dump.
+        options: The options of the dump.
     """
 
     def __init__(self, options: Mapping[str, object]) -> None:
@@ -36,13 +36,8 @@ class Sockets:
         self._ours: frozenset[int] | None = None
 
     def judge(self, fd: int, inode: int) -> Judgement:
-        """
-        Judge the socket of a descriptor.
-
-        Returns:
-            Its kind, what it is, the verdict and the advice.
-        """
-        import _socket  # of C: `socket` would import selectors and enum
+        """Return the kind of a descriptor's socket, what it is, the verdict and the advice."""
+        import _socket  # the C module: `socket` would import selectors and enum
 
         held = _socket.socket(fileno=os.dup(fd))
         try:
@@ -79,7 +74,7 @@ class Sockets:
             if self._options.get(option):
                 return "TCP connection", what, Verdict.HANDLED, f"by the option {option}"
         advice = (
-            'close it in a before-hook and connect again in an after-hook, or options={"tcp_close": True}, '
+            'close it in a before-hook and connect again in an after-hook, or use options={"tcp_close": True}, '
             "which gives each copy a closed connection"
         )
         return "TCP connection", what, Verdict.NEEDS_HOOK, advice
@@ -105,7 +100,7 @@ class Sockets:
         what = f"connected to {peer_name or 'an unnamed socket'} of another process"
         if self._options.get("ext_unix_sk") and sock.type == _socket.SOCK_DGRAM:
             return "UNIX socket", what, Verdict.HANDLED, "by the option ext_unix_sk"
-        advice = "the other side is not dumped; close it in a before-hook and connect again in an after-hook"
+        advice = "the other end is not dumped; close it in a before-hook and connect again in an after-hook"
         return "UNIX socket", what, Verdict.NEEDS_HOOK, advice
 
 
@@ -139,7 +134,7 @@ def _inodes_of_tree() -> frozenset[int]:
 
 
 def unix_peers() -> dict[int, int]:
-    """Return the inode of the peer of each connected UNIX socket by its own."""
+    """Return the inode of each connected UNIX socket's peer, by its own inode."""
     import _socket
 
     netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, _SOCK_DIAG)
@@ -156,7 +151,7 @@ def unix_peers() -> dict[int, int]:
 
 
 def _read_answer(data: bytes, peers: dict[int, int]) -> bool:
-    """Read the messages of one datagram; tells whether more follow."""
+    """Read the messages of one datagram; return whether more follow."""
     place = 0
     while place + 16 <= len(data):
         length, kind = struct.unpack_from("=IH", data, place)

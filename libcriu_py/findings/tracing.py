@@ -1,9 +1,9 @@
 """
-Where descriptors were opened, when ``LIBCRIU_PY_TRACE_FDS=1`` asks for it.
+Record where descriptors are opened, if ``LIBCRIU_PY_TRACE_FDS=1`` is set.
 
-Audit events tell of every `open` with its path, and of every socket that connects or is bound
-(Doc/library/audit_events). An audit hook cannot be removed, and each event costs a walk up the stack: it is for
-finding problems, not for every day.
+Audit events report every `open` with its path, and every socket that connects or is bound (Doc/library/audit_events).
+An audit hook cannot be removed, and each event costs a walk up the stack, so this is for finding problems, not for
+every day.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _active = False
 
 
 def begin() -> None:
-    """Trace from here on, if the environment asks for it."""
+    """Start tracing, if the environment asks for it."""
     global _active
     if variable("LIBCRIU_PY_TRACE_FDS") and not _active:
         _active = True
@@ -37,7 +37,7 @@ def stack_of(fd: int, link: str) -> tuple[str, ...]:
 
     Args:
         fd: The descriptor.
-        link: What /proc says it is.
+        link: Its link in /proc.
     """
     if link.startswith("socket:"):
         return _sockets.get(fd, ())

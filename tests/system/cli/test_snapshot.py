@@ -368,7 +368,7 @@ def test_temporary_files_of_a_module_are_told(command: Command) -> None:
     assert told == (
         "libcriu-py: the first copy that ends removes, from under all others, "
         f"the temporary directory {directory}, the temporary file {file}; "
-        "make such in the copies: in main, or in after_restore"
+        "create them in copies: in main, or in after_restore"
     )
     assert not (command.place / directory).exists()
     assert command("run", "--no-fallback", command.place / "snap").returncode != 0

@@ -66,7 +66,7 @@ def test_a_criu_that_is_too_old_is_named(account: Account, directory_of: Directo
     old = stand_in(account, directory_of(account), version=(3, 17))
     told = report(run_as(account, command(account, "--json"), env={"LIBCRIU_PY_CRIU": str(old)}))
     for mode in ("root", "capability", "rootless"):
-        assert f"{old} is version 3.17.0, and 3.18 is the oldest that will do" in obstacle(told, mode)["text"]
+        assert f"{old} is version 3.17.0, but 3.18 or newer is required" in obstacle(told, mode)["text"]
         assert "criu" in obstacle(told, mode)["command"]
 
 
@@ -88,7 +88,7 @@ def test_a_trial_without_an_end_is_given_up(
     hanging = stand_in(own_account, tmp_path, otherwise="time.sleep(1000)")
     monkeypatch.setenv("LIBCRIU_PY_CRIU", str(hanging))
     monkeypatch.setattr(modes, "_PATIENCE", 3)
-    found = modes.prove(Privilege.of(mode)).obstacle
+    found = modes.try_mode(Privilege.of(mode)).obstacle
     assert found is not None
     assert "did not end within 3 seconds" in found.text
 
@@ -96,13 +96,13 @@ def test_a_trial_without_an_end_is_given_up(
 def test_a_trial_that_does_not_come_to_an_answer_is_told(account: Account, directory_of: Directories) -> None:
     """With the last line of what it said."""
     directory = directory_of(account)
-    code = "import sys\nif 'libcriu_py.diagnosis.proof' in ' '.join(sys.orig_argv):\n    sys.exit('no such luck')\n"
+    code = "import sys\nif 'libcriu_py.diagnosis.trial' in ' '.join(sys.orig_argv):\n    sys.exit('no such luck')\n"
     (directory / "sitecustomize.py").write_text(code, encoding="utf-8")
     account.give(directory / "sitecustomize.py")
     check = command(account, "--json", "--mode", "rootless")
     told = report(run_as(account, check, env={"PYTHONPATH": str(directory)}))
     text = obstacle(told, "rootless")["text"]
-    assert "the process that tries it ended with status 1: " in text
+    assert "the trial failed: its process ended with status 1: " in text
     assert text.endswith("no such luck")
 
 
@@ -179,7 +179,7 @@ def test_no_new_privs_and_few_files_are_noted(account: Account) -> None:
     assert told["modes"]["rootless"]["works"]
     texts = [note["text"] for note in told["notes"]]
     assert any(text.startswith("NO_NEW_PRIVS is set") for text in texts)
-    assert "only 100 files may be open at once" in texts
+    assert "a process may have only 100 files open at once" in texts
 
 
 # ---- fix -------------------------------------------------------------------

@@ -184,7 +184,7 @@ def test_hard_limits_of_the_program(limit: str, value: int, mode: Mode, director
         return
     script = write_program(mode, directory, code)
     named = start(mode, script, directory / "snap")
-    assert f". limit {limit} {value}: a dump needs some " in named.stderr
+    assert f". limit {limit} {value}: a dump needs about " in named.stderr
     refused = start(mode, script, directory / "snap", env={"LIBCRIU_PY_PREFLIGHT": "off"})
     assert refused.returncode != 0
     assert not (directory / "snap").exists()
@@ -249,7 +249,7 @@ def test_inherited_lock(mode: Mode, directory_of: Directories) -> None:
     script = write_program(mode, directory, INHERITED)
     named = start(mode, script, directory / "snap", str(directory))
     assert f"1. file lock FLOCK WRITE on {directory}/lock: process " in named.stderr
-    assert "has inherited the descriptor; start the program without that (flock --close)" in named.stderr
+    assert "has inherited the descriptor; start the program without it (flock --close)" in named.stderr
     refused = start(mode, script, directory / "snap", str(directory), env={"LIBCRIU_PY_PREFLIGHT": "off"})
     assert "OperationRefused" in refused.stderr, refused.stderr
 

@@ -49,7 +49,7 @@ def test_run_reads_its_options_as_argparse_would(words: list[str]) -> None:
     if quick is not None:
         slow = parse(run.build_parser(), own)
         assert isinstance(slow, argparse.Namespace)
-        assert quick._asdict() == {name: value for name, value in vars(slow).items() if name != "arguments"}
+        assert quick == {name: value for name, value in vars(slow).items() if name != "arguments"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a dump has to save beside descriptors and mappings: locks, children; and what stands in its way."""
+"""Whether criu can dump a process apart from its descriptors: tracer, seccomp filters, limits, locks, children."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def findings(options: Mapping[str, object]) -> Iterator[Finding]:
     """
-    Look at what is not a descriptor.
+    Look at everything that is not a descriptor.
 
     Args:
-        options: Those of the dump.
+        options: The options of the dump.
     """
     yield from _tracer()
     yield from _filters()
@@ -33,15 +33,15 @@ def findings(options: Mapping[str, object]) -> Iterator[Finding]:
 
 
 def _tracer() -> Iterator[Finding]:
-    """Find a tracer: a task has one, and criu has to be it (ptrace(2))."""
+    """Find a tracer: a task can have only one, which must be criu (ptrace(2))."""
     tracer = status().get("TracerPid", "0")
     if tracer != "0":
-        advice = "it traces this process, as criu would have to; end strace or the debugger"
+        advice = "it traces this process, which criu has to do instead; end strace or the debugger"
         yield Finding("tracer", f"pid {tracer}", Verdict.IMPOSSIBLE, advice)
 
 
 def _filters() -> Iterator[Finding]:
-    """Seccomp filters, which this process may have set up for itself since it began."""
+    """Find seccomp filters; this process may have installed them itself."""
     from libcriu_py.linux.capabilities import capabilities
 
     count = capabilities().seccomp_filters
@@ -55,9 +55,9 @@ def _filters() -> Iterator[Finding]:
 
 def _limits() -> Iterator[Finding]:
     """
-    Resource limits. criu has those of this process, its soft ones raised to the hard ones, unless it is served one.
+    Find resource limits. A criu that this process starts has its limits, with soft ones raised to hard ones.
 
-    The largest image is of anonymous memory; this process writes too, and may rewrite that one.
+    The largest image holds anonymous memory; this process writes too, and may rewrite that image.
     """
     import resource
 
@@ -72,17 +72,17 @@ def _limits() -> Iterator[Finding]:
         soft, hard = resource.getrlimit(getattr(resource, name))
         if resource.RLIM_INFINITY != hard < needed:
             advice = (
-                f"a dump needs some {needed} {unit}; start the program with a higher hard limit "
-                f"(ulimit -H{_ULIMIT[name]} {needed}, in a shell that may)"
+                f"a dump needs about {needed} {unit}; start the program with a higher hard limit "
+                f"(ulimit -H{_ULIMIT[name]} {needed}, in a shell that may raise it)"
             )
             yield Finding("limit", f"{name} {hard}", Verdict.NEEDS_HOOK, advice)
         elif soft != resource.RLIM_INFINITY:
-            advice = "a copy has that of its restoring side; set it in an after-hook where it is the program's own"
+            advice = "a copy has its launcher's; if the program sets its own, set it again in an after-hook"
             yield Finding("limit", f"{name} {soft}", Verdict.HANDLED, advice)
 
 
 def _namespace() -> Iterator[Finding]:
-    """Find out whether the program itself is on a mount of another mount namespace than this process is in now."""
+    """Find out whether the program's file is on a mount of a different mount namespace than the current one."""
     program = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
     try:
         foreign = mount_of(program) not in known_mounts()
@@ -90,19 +90,19 @@ def _namespace() -> Iterator[Finding]:
         os.close(program)
     if foreign:
         advice = (
-            "this process has entered it after its start (unshare, setns), and criu finds no mount for its program and "
-            "libraries; enter the namespace first, and start the program in it (unshare --mount PROGRAM)"
+            "this process entered it after its start (unshare, setns), so criu finds no mount for its program and "
+            "libraries; enter the namespace first, then start the program in it (unshare --mount PROGRAM)"
         )
         yield Finding("mount namespace", os.readlink("/proc/self/ns/mnt"), Verdict.IMPOSSIBLE, advice)
 
 
 _ULIMIT = {"RLIMIT_NOFILE": "n", "RLIMIT_FSIZE": "f"}
 _CRIU_DESCRIPTORS = 64
-"""What criu has open beside those of the program, rounded up (criu/servicefd.c and the images)."""
+"""Descriptors that criu has open in addition to the program's, rounded up (criu/servicefd.c and the images)."""
 
 
 _LEAST_BYTES = 1 << 20
-"""Of log and manifest."""
+"""For log and manifest."""
 
 
 def _descriptors_needed() -> int:
@@ -117,32 +117,32 @@ def _bytes_needed() -> int:
 
 def _locks(options: Mapping[str, object]) -> Iterator[Finding]:
     """
-    Locks on files, which are those that criu finds (criu/proc_parse.c, parse_fdinfo).
+    Find file locks where criu finds them (criu/proc_parse.c, parse_fdinfo).
 
-    /proc/locks has only who took a lock: not that a descriptor with one was inherited, as from flock(1).
+    /proc/locks only shows who took a lock, not who inherited a descriptor with one, as from flock(1).
     """
     pids = processes.processes()
     for what, taker in dict.fromkeys(lock for pid in pids for lock in _locks_of(pid)):
         if options.get("file_locks"):
             yield Finding("file lock", what, Verdict.HANDLED, "by the option file_locks")
             continue
-        advice = 'release it in a before-hook, or options={"file_locks": True}, which allows one copy at a time'
+        advice = 'release it in a before-hook, or use options={"file_locks": True}, which allows one copy at a time'
         if taker > 0 and taker not in pids:
             advice = (
-                f"process {taker} took it and this one has inherited the descriptor; start the program without that "
+                f"process {taker} took it and this one has inherited the descriptor; start the program without it "
                 "(flock --close), or close it in a before-hook"
             )
         yield Finding("file lock", what, Verdict.NEEDS_HOOK, advice)
 
 
 def _locks_of(pid: int) -> Iterator[tuple[str, int]]:
-    """Yield the locks that descriptors of a process have: what and where, and the pid of who took it."""
+    """Yield the locks on a process's descriptors: kind and file, and the pid that took the lock."""
     descriptors = f"/proc/{pid}/fd"
-    with contextlib.suppress(OSError):  # it has ended, or may not be looked at: criu is to say what it thinks
+    with contextlib.suppress(OSError):  # it has ended, or may not be read: leave it to criu
         for name in os.listdir(descriptors):
             with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing
                 lines = [line for line in fdinfo(name, pid) if line[0] == "lock:"]
-                # Nothing follows where who took it is in no pid namespace of ours; criu leaves that out, too.
+                # The line ends there if the taker is outside this pid namespace; criu ignores such locks too.
                 for _, _, kind, _, access, taker, *_ in (line for line in lines if len(line) > 1):
                     yield f"{kind} {access} on {os.readlink(f'{descriptors}/{name}')}", int(taker)
 
@@ -156,21 +156,21 @@ def _children() -> Iterator[Finding]:
         outside = _outside(pid)
         if outside:
             advice = (
-                f"it has {outside} open, from another mount namespace, in which criu finds no mount for it; start it "
-                "with stdin, stdout and stderr opened inside the program, such as subprocess.DEVNULL or PIPE"
+                f"it has {outside} open, from another mount namespace, and criu finds no mount for it; start the child "
+                "with stdin, stdout and stderr opened by the program, such as subprocess.DEVNULL or PIPE"
             )
             yield Finding("child process", f"{told.get('Name', '?')} (pid {pid})", Verdict.NEEDS_HOOK, advice)
             continue
         zombie = told.get("State", "").startswith("Z")
-        advice = "it has ended and nobody has waited for it; it is dumped too" if zombie else "it is dumped too"
+        advice = "it has ended, but nobody has waited for it; it is dumped too" if zombie else "it is dumped too"
         yield Finding("child process", f"{told.get('Name', '?')} (pid {pid})", Verdict.FINE, advice)
 
 
 def _outside(pid: int) -> str | None:
     """
-    Return a file that a process has open on a mount that is not in this mount namespace.
+    Return a file that a process has open on a mount outside this mount namespace.
 
-    What it shares with our standard streams is replaced together with them.
+    Streams that it shares with this process are replaced together with them, and do not count.
     """
     mounts = known_mounts()
     replaced = {str(item.fd) for item in shared_stdio.find([pid]) if shared_stdio.outside([item])}
@@ -180,5 +180,5 @@ def _outside(pid: int) -> str | None:
             if path.startswith("/") and not path.startswith("/memfd:") and mount_of(name, pid) not in mounts:
                 return path
     except OSError:
-        return None  # it has ended, or may not be looked at: criu is to say what it thinks
+        return None  # it has ended, or may not be read: leave it to criu
     return None

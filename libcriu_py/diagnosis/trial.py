@@ -1,8 +1,8 @@
 """
-The trial of a mode, a program of its own (`modes.prove` starts it): it dumps and restores a tiny process.
+The trial of a mode, a separate program that `modes.try_mode` starts: it dumps and restores a tiny process.
 
-It prints one line of JSON: the error or null, and the seconds for dump and restore. After so many seconds it is given
-up, and whatever it has started is ended.
+It prints one line of JSON: the error or null, and the seconds for dump and restore. If it times out, it ends whatever
+it has started.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ except Exception as error:
     sys.exit(1)
 print(value, *sys.argv[1:])
 """
-_TOKEN = "from-the-other-side"  # noqa: S105 - no secret
-_SCRATCH_STDERR = "stderr"
-
-
+_TOKEN = "after-the-restore"  # noqa: S105 - no secret
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -40,33 +37,33 @@ def main(mode: str, patience: float) -> int:
 
     Args:
         mode: Its name.
-        patience: How long to wait for its end, in seconds.
+        patience: The timeout, in seconds.
 
     Returns:
-        The exit status: 0 also when the mode does not work.
+        The exit status, which is 0 even if the mode does not work.
     """
     told: dict[str, object] = {"error": None, "dump": None, "restore": None}
-    # So that a criu that hangs, which is no child of its program, becomes one of ours.
+    # A criu that hangs is no child of the tiny process; this makes it a child of the trial.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    given_up = threading.Event()
+    timed_out = threading.Event()
 
-    def give_up() -> None:
-        given_up.set()  # first: the end of what is killed is seen at once
+    def time_out() -> None:
+        timed_out.set()  # first, because the end of the killed processes is noticed at once
         _kill_descendants()
 
-    # Not by SIGALRM, which is passed on to the program.
-    timer = threading.Timer(patience, give_up)
+    # Not SIGALRM, which would be passed on to the program.
+    timer = threading.Timer(patience, time_out)
     timer.start()
     with tempfile.TemporaryDirectory(prefix="libcriu_py-doctor-") as directory:
         snapshot = os.path.join(directory, "snapshot")
         begun = time.monotonic()
-        told["error"] = _dump(mode, snapshot, os.path.join(directory, _SCRATCH_STDERR))
+        told["error"] = _dump(mode, snapshot, os.path.join(directory, "stderr"))
         told["dump"] = time.monotonic() - begun
         if told["error"] is None:
             begun = time.monotonic()
             told["error"] = _restore(mode, snapshot)
             told["restore"] = time.monotonic() - begun
-        if given_up.is_set():
+        if timed_out.is_set():
             told["error"] = f"a dump and restore did not end within {patience:g} seconds"
         timer.cancel()
         _end_descendants()
@@ -85,14 +82,14 @@ def _kill_descendants() -> list[int]:
 
 
 def _end_descendants() -> None:
-    """End what the trial has left running, which is something only after a failure."""
+    """End what the trial has left running after a failure."""
     while _kill_descendants():
         with contextlib.suppress(ChildProcessError):
             os.wait()
 
 
 def _dump(mode: str, snapshot: str, errors: str) -> str | None:
-    """Start the tiny process where it can dump itself; returns what went wrong."""
+    """Start the tiny process so that it can dump itself; return what went wrong, or None."""
     from libcriu_py.dump import spawn
     from libcriu_py.errors import CriuError
     from libcriu_py.program import interpreter
@@ -112,11 +109,11 @@ def _dump(mode: str, snapshot: str, errors: str) -> str | None:
     if status == 0:
         return None
     with open(errors, encoding="utf-8", errors="replace") as file:
-        return file.read().strip() or f"the program that was to be dumped ended with status {status}"
+        return file.read().strip() or f"the program to be dumped ended with status {status}"
 
 
 def _restore(mode: str, snapshot: str) -> str | None:
-    """Restore it with another argument; returns what went wrong."""
+    """Restore it with another argument; return what went wrong, or None."""
     from libcriu_py import PIPE, restore
     from libcriu_py.errors import CriuError
 
