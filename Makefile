@@ -1,4 +1,4 @@
-# What there is to do in this tree; `make` lists it.
+# The targets of this tree; `make` lists them.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,19 +6,19 @@ VENV ?= .venv
 ARGS ?=
 # How many tests run at once ("auto": one more than there are processors); PARALLEL= is one, with its output as it comes.
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
-# Where the benchmarks' heavy packages go: not among those of the tests, unless VENV was given.
+# The benchmarks' heavy packages go into an environment of their own, unless VENV is given.
 bench_venv = $(if $(filter file,$(origin VENV)),.venv-bench,$(VENV))
 # How long to fuzz.
 SECONDS ?= 60
 # How long the benchmarks may take.
 MINUTES ?= 27
-# Built lib directory of CRIU's source, for the benchmark to have pycriu from.
+# The built lib directory of CRIU's source, which has pycriu for the benchmarks.
 PYCRIU ?=
 # Arguments of the demo, such as DEMO="--rounds 20".
 DEMO ?=
 
 python = $(VENV)/bin/python
-# The binding is also tested against an older CRIU, built lean, and the newest one there is, with all that it can do.
+# The binding is also tested with an older CRIU, built lean, and with the newest one, built with all features.
 other_criu = $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/libcriu_py/criu
 test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
@@ -39,14 +39,14 @@ venv: criu ## make .venv with the package, editable, and all tools
 build: venv ## build the C extension in place, with warnings as errors
 	@LIBCRIU_PY_WERROR=1 $(python) setup.py -q build_ext --inplace
 
-demo: criu ## show what it does: a pandas program, conventional and restored
+demo: criu ## run a pandas program conventionally and restored, and compare
 	@$(make_venv) --extra demo $(VENV)
 	@$(python) examples/demo.py $(DEMO)
 
-test: test-tools lint types ## lint, types, all tests; what is missing is installed
+test: test-tools lint types ## lint, types, all tests; installs what is missing
 	@LIBCRIU_PY_TEST_PREFIXES='$(test_prefixes)' $(python) -m pytest --no-skips $(PARALLEL) $(ARGS)
 
-lint: venv ## ruff: rules and format; import-linter: layers, once they are written down
+lint: venv ## ruff: rules and format; import-linter: layers
 	@$(python) -m ruff check . && $(python) -m ruff format --check .
 	@if grep -q '^\[tool\.importlinter\]' pyproject.toml; then $(VENV)/bin/lint-imports --no-logo --no-cache; fi
 
@@ -60,7 +60,7 @@ format: venv ## let ruff fix what it can, and write docs/settings.md
 unit: venv ## the tests that need neither root nor criu
 	@$(python) -m pytest tests/unit $(ARGS)
 
-coverage: venv ## the unit tests and the programs that they start, measured; prints a table
+coverage: venv ## measure the unit tests and the programs that they start
 	@$(python) -m coverage erase; $(python) -m coverage run -m pytest $(PARALLEL) tests/unit $(ARGS); status=$$?; \
 	$(python) -m coverage combine -q && $(python) -m coverage report && exit $$status
 
@@ -81,17 +81,17 @@ test-cpython: venv ## CPython's own tests, in restored interpreters and in fresh
 test-apps: venv ## real programs and frameworks from PyPI, restored and conventional (minutes)
 	@scripts/test-apps
 
-matrix: test-tools ## find out what programs may hold open in each mode, and write it into docs/unprivileged.md
+matrix: test-tools ## test what programs may hold open in each mode, and write the table in docs/unprivileged.md
 	@$(python) -m pytest --no-skips --write-matrix tests/system/privilege/test_matrix.py $(ARGS)
 
 fuzz: ## fuzz what the launcher reads (SECONDS=60)
 	@scripts/fuzz $(SECONDS)
 
-bench: ## measure (MINUTES=27), and put the times into README and docs; CRIU and heavy packages are installed
+bench: ## measure (MINUTES=27), and write the times into README and docs; installs CRIU and heavy packages
 	@scripts/install-criu --from-source
 	@$(make_venv) --extra bench $(bench_venv)
 	@PYCRIU='$(PYCRIU)' $(bench_venv)/bin/python -m benchmarks.suite --minutes $(MINUTES)
 
-clean: ## remove what was built here (not CRIU)
+clean: ## remove everything that was built here, except CRIU
 	rm -rf build dist .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

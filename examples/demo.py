@@ -1,10 +1,9 @@
 """
-Show what the package is for, with a pandas program on a CSV file of real size.
+Show what the package does, with a pandas program and a CSV file of realistic size.
 
-``sales.py`` is snapshotted after its imports.  Then it runs with several
-command lines, once through a pipe, each of them started conventionally and
-restored in turns; the outputs must be the same, and a table of the times ends
-it.  It works as root and for a user without any rights.
+The demo takes a snapshot of ``sales.py`` after its imports. It then runs several command lines, one of them with a
+pipe, conventionally and restored in turns, checks that the outputs are equal, and prints a table of the times. It works
+as root and as a user without privileges.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from libcriu_py.copies import launcher as native_launcher
+from libcriu_py.copies import launcher
 from libcriu_py.criu.find import find_criu
 from libcriu_py.errors import CriuError
 from libcriu_py.privilege.decision import decide
@@ -38,7 +37,7 @@ LIBCRIU_PY = [sys.executable, "-m", "libcriu_py"]
 
 
 class DemoError(Exception):
-    """Say in one sentence what went wrong."""
+    """A failure of the demo, described in one sentence."""
 
 
 class Case(NamedTuple):
@@ -46,7 +45,7 @@ class Case(NamedTuple):
     A command line to run both ways.
 
     Attributes:
-        arguments: What stands behind the program's name; CSV is replaced by the file.
+        arguments: What follows the program's name; CSV stands for the file.
         piped: Whether the file comes through a pipe.
     """
 
@@ -55,7 +54,7 @@ class Case(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What a person would type."""
+        """What a user would type."""
         return f"{'cat CSV | ' if self.piped else ''}sales.py {self.arguments}"
 
 
@@ -65,7 +64,7 @@ CASES = (
     Case("- --by month", piped=True),
     Case("--help"),
 )
-"""The last one does nothing: what it takes is the start alone."""
+"""The last one does no work, so its time is the start-up time."""
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -80,12 +79,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def make_csv(rows: int) -> Path:
-    """
-    Make the CSV file, or take the one that an earlier run has made.
-
-    Args:
-        rows: How many lines of data it has.
-    """
+    """Return a CSV file with that many lines of data; make it unless an earlier run has."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "libcriu_py"
     path = cache / f"sales-{rows}.csv"
     if not path.exists():
@@ -98,7 +92,7 @@ def make_csv(rows: int) -> Path:
 
 def execute(argv: Sequence[str | Path], source: Path | None = None) -> str:
     """
-    Run a program to its end and return what it printed.
+    Run a program and return its output.
 
     Args:
         argv: The program and its arguments.
@@ -119,29 +113,13 @@ def execute(argv: Sequence[str | Path], source: Path | None = None) -> str:
     return done.stdout
 
 
-def launcher() -> list[str]:
-    """Return what starts a restored copy: libcriu-py-run, which starts no interpreter, where it was built."""
-    native = native_launcher.find()
-    return [native] if native else [*LIBCRIU_PY, "run"]
-
-
 def run_both(case: Case, csv: Path, snapshot: Path) -> tuple[tuple[float, str], tuple[float, str]]:
-    """
-    Run one command line conventionally, then restored.
-
-    Args:
-        case: The command line.
-        csv: The file.
-        snapshot: The program's snapshot.
-
-    Returns:
-        Seconds and output of each.
-    """
+    """Run one command line conventionally, then restored; return seconds and output of each."""
     arguments = [str(csv) if word == "CSV" else word for word in case.arguments.split()]
     commands: tuple[list[str | Path], list[str | Path]] = (
         [sys.executable, PROGRAM, *arguments],
-        # Without a fallback: a conventional start must not pass for a restore.
-        [*launcher(), "--no-fallback", snapshot, "--", *arguments],
+        # Without fallback, so that a conventional start is not taken for a restore.
+        [launcher.path(), "--no-fallback", snapshot, "--", *arguments],
     )
     measured = []
     for command in commands:
@@ -153,19 +131,19 @@ def run_both(case: Case, csv: Path, snapshot: Path) -> tuple[tuple[float, str], 
 
 def measure(rounds: int, csv: Path, snapshot: Path, console: Console) -> dict[Case, list[tuple[float, float]]]:
     """
-    Run every case both ways in turns.
+    Run every case both ways, in turns.
 
     Args:
-        rounds: How many times.
+        rounds: The number of runs of each kind.
         csv: The file.
         snapshot: The program's snapshot.
-        console: Where the progress is shown.
+        console: Where to show progress.
 
     Returns:
-        The seconds, conventional and restored, of each case's rounds.
+        The seconds of each case's rounds, conventional and restored.
 
     Raises:
-        DemoError: A restored program printed something else than the conventional one.
+        DemoError: A restored run printed something different.
     """
     times: dict[Case, list[tuple[float, float]]] = {case: [] for case in CASES}
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -174,7 +152,7 @@ def measure(rounds: int, csv: Path, snapshot: Path, console: Console) -> dict[Ca
             for case in CASES:
                 (conventional, expected), (restored, printed) = run_both(case, csv, snapshot)
                 if printed != expected:
-                    message = f"{case.title} printed, restored:\n{printed}\nand conventionally:\n{expected}"
+                    message = f"{case.title} printed, restored:\n{printed}\nbut conventionally:\n{expected}"
                     raise DemoError(message)
                 if turn:  # the first round warms the caches
                     times[case].append((conventional, restored))
@@ -195,24 +173,14 @@ def table_of(times: dict[Case, list[tuple[float, float]]]) -> Table:
 
 
 def demonstrate(args: argparse.Namespace, console: Console) -> None:
-    """
-    Do one step after the other, and say so.
-
-    Args:
-        args: The command line.
-        console: Where to say it.
-    """
+    """Run the steps of the demo, and report each."""
     decision = decide()
-    console.print(
-        f"using {find_criu()} in mode {decision.mode.value}, started by {Path(launcher()[0]).name}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"making a CSV file of {args.rows:,} sales, unless an earlier run has ...", highlight=False)
+    console.print(f"using {find_criu()} in mode {decision.mode.value}", highlight=False, soft_wrap=True)
+    console.print(f"making a CSV file of {args.rows:,} sales, if there is none ...", highlight=False)
     csv = make_csv(args.rows)
     with tempfile.TemporaryDirectory(prefix="libcriu_py-demo-") as directory:
         snapshot = Path(directory) / "snap"
-        console.print("taking a snapshot of sales.py, its imports done ...", highlight=False)
+        console.print("taking a snapshot of sales.py after its imports ...", highlight=False)
         learn = shlex.join([str(csv), "--by", "region"])
         execute([*LIBCRIU_PY, "snapshot", "-o", snapshot, "--learn", learn, "--exit", "fast", PROGRAM])
         case = CASES[1]
@@ -223,20 +191,12 @@ def demonstrate(args: argparse.Namespace, console: Console) -> None:
             highlight=False,
         )
         times = measure(args.rounds, csv, snapshot, console)
-    console.print("every restored run printed what the conventional one did", highlight=False)
+    console.print("every restored run printed the same as the conventional one", highlight=False)
     console.print(table_of(times))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """
-    Run the demonstration.
-
-    Args:
-        argv: Arguments without the program's name; `sys.argv` by default.
-
-    Returns:
-        The exit status.
-    """
+    """Run the demo, and return the exit status."""
     args = parse_arguments(argv)
     try:
         demonstrate(args, Console())

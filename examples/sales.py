@@ -1,9 +1,8 @@
 """
 Sum up a CSV file of sales by region, product or month.
 
-The file needs the columns ``date`` (YYYY-MM-DD), ``region``, ``product``,
-``units`` and ``unit_price``; ``make_sales_csv.py`` writes one. With ``-`` the
-CSV is read from standard input.
+The file needs the columns ``date`` (YYYY-MM-DD), ``region``, ``product``, ``units`` and ``unit_price``;
+``make_sales_csv.py`` writes one. ``-`` stands for standard input.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ COLUMNS = ("date", "region", "product", "units", "unit_price")
 
 
 class SalesError(Exception):
-    """Say in one sentence what is wrong with the input."""
+    """An error in the input, described in one sentence."""
 
 
 def load(source: str) -> pd.DataFrame:
@@ -40,36 +39,27 @@ def load(source: str) -> pd.DataFrame:
     except OSError as error:
         message = f"cannot read {name}: {error.strerror or error}"
         raise SalesError(message) from error
-    except ValueError as error:  # pandas' parser errors and bad UTF-8 are both
+    except ValueError as error:  # includes pandas' parser errors and invalid UTF-8
         message = f"{name} is not a CSV file: {str(error).strip()}"
         raise SalesError(message) from error
     missing = [column for column in COLUMNS if column not in sales.columns]
     if missing:
         message = f"{name} has no column {', '.join(missing)}"
         raise SalesError(message)
-    if not sales.empty:  # without rows the types are anybody's guess
+    if not sales.empty:  # without rows, pandas cannot know the types
         check_types(sales, name)
     sales["revenue"] = sales["units"] * sales["unit_price"]
     return sales
 
 
 def check_types(sales: pd.DataFrame, name: str) -> None:
-    """
-    Check that each column holds what its name says.
-
-    Args:
-        sales: At least one sale.
-        name: What to call the file in a message.
-
-    Raises:
-        SalesError: A column does not.
-    """
+    """Raise `SalesError` unless each column has values of its type; the name is that of the file."""
     for column in ("units", "unit_price"):
         if not pd.api.types.is_numeric_dtype(sales[column]):
-            message = f"{name}: column {column} holds values that are no numbers"
+            message = f"{name}: column {column} has values that are not numbers"
             raise SalesError(message)
     if not pd.api.types.is_string_dtype(sales["date"]):
-        message = f"{name}: column date holds values that are no dates"
+        message = f"{name}: column date has values that are not dates"
         raise SalesError(message)
 
 
@@ -80,20 +70,14 @@ def summarize(sales: pd.DataFrame, by: str, top: int | None) -> pd.DataFrame:
     Args:
         sales: What ``load`` returned.
         by: ``region``, ``product`` or ``month``.
-        top: Keep this many groups, those of the greatest revenue; all by
-            default.
+        top: How many groups to keep, those with the highest revenue; None for all.
 
     Returns:
-        One row per group: months in order of time, anything else and every
-        ``top`` by falling revenue.
+        One row per group: months in order, if all are kept; otherwise by falling revenue.
     """
     key = sales["date"].astype(str).str[:7] if by == "month" else sales[by]
     groups = sales.groupby(key.rename(by), sort=True)
-    table = groups.agg(
-        sales=("revenue", "size"),
-        units=("units", "sum"),
-        revenue=("revenue", "sum"),
-    )
+    table = groups.agg(sales=("revenue", "size"), units=("units", "sum"), revenue=("revenue", "sum"))
     total = table["revenue"].sum()
     table["share"] = table["revenue"] / total * 100 if total else 0.0
     if by != "month" or top is not None:
@@ -104,41 +88,19 @@ def summarize(sales: pd.DataFrame, by: str, top: int | None) -> pd.DataFrame:
 
 
 def render(table: pd.DataFrame, form: str) -> str:
-    """
-    Turn the summary into text that ends with a newline.
-
-    Args:
-        table: What ``summarize`` returned.
-        form: ``table``, ``csv`` or ``json``.
-    """
+    """Return the summary as text in one of the forms table, csv or json."""
     if form == "csv":
         return table.to_csv(index=False)
     if form == "json":
         return table.to_json(orient="records", indent=2) + "\n"
     if table.empty:
         return "no sales\n"
-    text = table.to_string(
-        index=False,
-        formatters={
-            "sales": "{:,}".format,
-            "units": "{:,}".format,
-            "revenue": "{:,.2f}".format,
-            "share": "{:.1f} %".format,
-        },
-    )
-    return text + "\n"
+    forms = {"sales": "{:,}", "units": "{:,}", "revenue": "{:,.2f}", "share": "{:.1f} %"}
+    return table.to_string(index=False, formatters={name: form.format for name, form in forms.items()}) + "\n"
 
 
 def positive(text: str) -> int:
-    """
-    Read the number of groups to keep.
-
-    Args:
-        text: What stands on the command line.
-
-    Raises:
-        argparse.ArgumentTypeError: It is no whole number above zero.
-    """
+    """Return a number from the command line, which must be above zero."""
     if not text.isdecimal() or int(text) == 0:
         message = f"must be a whole number above zero: {text!r}"
         raise argparse.ArgumentTypeError(message)
@@ -147,39 +109,17 @@ def positive(text: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        prog="sales.py",
-        description="Sum up a CSV file of sales by region, product or month.",
-    )
+    parser = argparse.ArgumentParser(prog="sales.py", description="Sum up sales by region, product or month.")
     parser.add_argument("csv", metavar="CSV", help="file to read, - for stdin")
-    parser.add_argument(
-        "--by",
-        required=True,
-        choices=("region", "product", "month"),
-        help="what to group by",
-    )
-    parser.add_argument(
-        "--top",
-        type=positive,
-        metavar="N",
-        help="only the N groups of the greatest revenue",
-    )
-    parser.add_argument(
-        "--format",
-        default="table",
-        choices=("table", "csv", "json"),
-        help="how to print it (default: %(default)s)",
-    )
+    parser.add_argument("--by", required=True, choices=("region", "product", "month"), help="what to group by")
+    parser.add_argument("--top", type=positive, metavar="N", help="only the N groups with the highest revenue")
+    forms = ("table", "csv", "json")
+    parser.add_argument("--format", default="table", choices=forms, help="output format (default: %(default)s)")
     return parser
 
 
 def main() -> int:
-    """
-    Print the summary that the command line asks for.
-
-    Returns:
-        The exit status: 0, or 1 for input that cannot be used.
-    """
+    """Print the summary that the command line asks for, and return the exit status."""
     args = build_parser().parse_args()
     try:
         text = render(summarize(load(args.csv), args.by, args.top), args.format)
@@ -190,8 +130,7 @@ def main() -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (head, a pager) has seen enough. Python would flush again
-        # at exit and complain.
+        # The reader (head, a pager) has closed the pipe; Python would flush again at exit and complain.
         silence_stdout()
     except OSError as error:
         print(f"sales.py: cannot write: {error.strerror}", file=sys.stderr)
@@ -201,7 +140,7 @@ def main() -> int:
 
 
 def silence_stdout() -> None:
-    """Send what is still buffered, and flushed at exit, to the null device."""
+    """Redirect output that is still buffered to the null device."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,11 +1,11 @@
-# The machine's own Debian mirror and keyring, for another suite of Debian.
+# Use this machine's Debian mirror and keyring for another Debian suite.
 # shellcheck shell=bash
 #
-# apt knows two forms of sources, one line each or paragraphs (deb822); see
-# sources.list(5). Both are read, and written as they were but for the suite.
+# apt has two formats of sources, one-line and deb822 (sources.list(5)). Both are
+# supported, and written in their own format with the other suite.
 
-# Write sources of the source packages of another suite into a directory; false
-# where this machine has no sources of Debian's archive.
+# Write sources for another suite's source packages into a directory; false if
+# this machine has no sources of Debian's archive.
 private_sources() { # SUITE DIRECTORY
     local LIST='' PARTS='' codename file
     eval "$(apt-config shell LIST Dir::Etc::sourcelist/f PARTS Dir::Etc::sourceparts/d)"
@@ -21,7 +21,7 @@ private_sources() { # SUITE DIRECTORY
     [[ -s $2/criu.list || -s $2/criu.sources ]]
 }
 
-# What tells Debian's own archive, or a mirror or a snapshot of it, from somebody else's.
+# Matches Debian's own archive, a mirror, or a snapshot of it, but no other archive.
 readonly is_debian='^(mirror|.*/debian(/[0-9]+T[0-9]+Z)?/?$)'
 
 one_line_sources() { # CODENAME SUITE
@@ -64,7 +64,7 @@ deb822_sources() { # CODENAME SUITE
         END { finish() }'
 }
 
-# Print the mirror that sources written by private_sources name, then their keyring, if any.
+# Print the mirror in sources written by private_sources, then their keyring, if any.
 mirror_and_keyring() { # DIRECTORY
     awk '
         $1 == "deb-src" {

@@ -1,15 +1,15 @@
-# What the scripts share: messages, steps with a log, and the distribution's packages.
+# Shared by the scripts: messages, steps with a log, and the distribution's packages.
 # shellcheck shell=bash
 #
-# A script sets `log` to the file that its steps write to, and sources this.
+# A script sets `log` to the file for the output of its steps, then sources this.
 
 program=${0##*/}
 : "${log:?}"
 
-# Say in one line what is being done.
+# Print what is being done, on one line.
 say() { printf '%s: %s\n' "$program" "$*"; }
 
-# End with one sentence; the further arguments are printed below it, one a line.
+# Exit with one sentence; print further arguments below it, one a line.
 die() {
     printf '%s: error: %s\n' "$program" "$1" >&2
     shift
@@ -17,8 +17,8 @@ die() {
     exit 1
 }
 
-# step TEXT FIX COMMAND...: say what is done and do it, its output in the log;
-# where it fails, end with the log's tail and with what puts it right.
+# step TEXT FIX COMMAND...: print TEXT and run COMMAND, with its output in the log;
+# if it fails, exit with the log's tail and the fix.
 step() {
     local text=$1 fix=$2
     shift 2
@@ -28,12 +28,12 @@ step() {
     {
         printf '%s: error: %s failed; the last lines of %s:\n' "$program" "${text% ...}" "$log"
         tail -n 15 "$log" | sed 's/^/  | /'
-        printf '%s: to put it right: %s\n' "$program" "$fix"
+        printf '%s: to fix it: %s\n' "$program" "$fix"
     } >&2
     exit 1
 }
 
-# How root's rights are to be had: an empty string as root, else sudo; false where there is no way.
+# How to become root: an empty string as root, else sudo; false if neither works.
 root_prefix() {
     if ((EUID == 0)); then
         return
@@ -47,12 +47,12 @@ root_prefix() {
 as_root() {
     local prefix
     prefix=$(root_prefix) || return
-    # env: sudo keeps no variable of ours, and a package must not ask anything.
+    # env: sudo does not keep variables, and packages must not ask questions.
     # shellcheck disable=SC2086 # empty or one word
     $prefix env DEBIAN_FRONTEND=noninteractive "$@"
 }
 
-# Those of the packages that are not installed, one a line.
+# Print the packages that are not installed, one a line.
 missing_packages() {
     local package
     for package; do
@@ -60,22 +60,22 @@ missing_packages() {
     done
 }
 
-# Refresh apt's lists once in a run: in a container they are often absent.
+# Refresh apt's lists once per run: in a container they are often missing.
 refresh_lists() {
     [[ -z ${lists_are_fresh-} ]] || return 0
     step "refreshing the package lists ..." "sudo apt-get update" as_root apt-get update -q
     lists_are_fresh=yes
 }
 
-# install_packages PURPOSE PACKAGE...: install those that are missing, or say what to run.
+# install_packages PURPOSE PACKAGE...: install missing packages, or say what to run.
 install_packages() {
     local purpose=$1 missing fix
     shift
     mapfile -t missing < <(missing_packages "$@")
     ((${#missing[@]})) || return 0
-    command -v apt-get >/dev/null || die "$purpose needs the packages ${missing[*]}, and this is no Debian: install their counterparts"
+    command -v apt-get >/dev/null || die "$purpose needs the packages ${missing[*]}, but this is not Debian: install their counterparts"
     fix="sudo apt-get update && sudo apt-get install --no-install-recommends ${missing[*]}"
-    root_prefix >/dev/null || die "$purpose needs packages that are not installed, and there are no rights to install them; ask for:" "$fix"
+    root_prefix >/dev/null || die "$purpose needs packages that are not installed, and you may not install them; ask for:" "$fix"
     refresh_lists
     step "installing ${#missing[@]} packages for $purpose ..." "$fix" \
         as_root apt-get install -q -y --no-install-recommends "${missing[@]}"

@@ -1,4 +1,4 @@
-"""Print docs/settings.md, made from the table of settings; `make format` writes it."""
+"""Print docs/settings.md from the table of settings; `make format` writes the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ An option that is not given leaves its setting to the program. The defaults of l
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown, from its head and rows."""
+    """Return a Markdown table; the first row is its head."""
     head, *others = rows
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *others))
 
@@ -37,13 +37,13 @@ def kind(setting: Setting) -> str:
 
 
 def names(setting: Setting, use: str) -> str:
-    """Return what a setting is called where it is used."""
+    """Return the names of a setting where it is used."""
     words = setting.options if use == "snapshot" else [setting.name]
     return ", ".join(f"`{word}`" for word in words)
 
 
 def meaning(setting: Setting) -> str:
-    """Return what a variable does; the text of one that belongs to an argument or option stands there."""
+    """Return what a variable does; if it belongs to an argument or option, the text is there."""
     if "checkpoint" in setting.uses:
         return f"overrides `{setting.name}` of `checkpoint()`"
     if not setting.options:

@@ -129,8 +129,8 @@ def test_an_older_way_of_building_goes_on_where_it_must(tmp_path: Path, kind: st
     assert done.returncode == 0, done.stderr
     assert "this machine has no apt" in done.stderr
     first, second, last = done.stdout.splitlines()
-    assert "it is built anew" in first
-    assert "the one that is there stays" in second
+    assert "with an old recipe; rebuilding it" in first
+    assert "the build failed; keeping the existing one" in second
     assert last.startswith(f"install-criu: CRIU 4.2.1 is in {prefix}, built ")
 
 
