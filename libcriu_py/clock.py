@@ -46,13 +46,13 @@ def is_compensated() -> bool:
     return time.monotonic is monotonic
 
 
-def keep_going(wanted: bool) -> None:  # noqa: FBT001 - a setter
+def set_continues(wanted: bool) -> None:  # noqa: FBT001 - a setter
     """Say whether copies of the next dump have monotonic clocks that go on; called by the built-in resource "clock"."""
     global _continues
     _continues = wanted
 
 
-def to_continue() -> tuple[int, int]:
+def readings_for_copies() -> tuple[int, int]:
     """
     Return the readings, monotonic and since the boot, from which the clocks of copies go on; 0 for the machine's own.
 

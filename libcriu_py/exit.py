@@ -35,7 +35,7 @@ FLUSH_FAILED = 120
 """Exit status of Python where stdout cannot be flushed (Py_RunMain, Modules/main.c)."""
 
 
-CLOSED_AT_THEIR_END = {
+CLOSING_CLASSES = {
     "aifc": ("Aifc_write",),
     "shelve": ("Shelf",),
     "sunau": ("Au_write",),
@@ -76,13 +76,13 @@ def exit_fast(status: int = 0) -> NoReturn:
 
 
 def _run_exit_functions() -> None:
-    _leave_to_the_kernel()
+    _skip_finalizers_of_memory()
     atexit._run_exitfuncs()  # noqa: SLF001
-    _end_interpreters()
+    _destroy_subinterpreters()
     _close_all()
 
 
-def _leave_to_the_kernel() -> None:
+def _skip_finalizers_of_memory() -> None:
     """
     Take out those exit functions that do nothing but give memory back.
 
@@ -181,7 +181,7 @@ def unfreeze() -> None:
     gc.unfreeze()
 
 
-def _end_interpreters() -> None:
+def _destroy_subinterpreters() -> None:
     """End sub-interpreters as the finalizer of their object does: atexit functions run, files are flushed."""
     for name in ("_interpreters", "_xxsubinterpreters"):
         module: Any = sys.modules.get(name)
@@ -198,7 +198,7 @@ def _end_interpreters() -> None:
 def _closable() -> list[Any]:
     # The class of C: io.IOBase asks in Python for each type (abc). And the type, not `isinstance`: that asks for
     # `__class__`, at which a lazy proxy (Django's settings) loads, or fails to load, what it stands for.
-    classes = (_io._IOBase, *_closed_at_their_end())  # noqa: SLF001
+    classes = (_io._IOBase, *_closing_classes())  # noqa: SLF001
     known: dict[type, bool] = {}
     found = []
     for thing in gc.get_objects():
@@ -210,9 +210,9 @@ def _closable() -> list[Any]:
     return found
 
 
-def _closed_at_their_end() -> list[type]:
+def _closing_classes() -> list[type]:
     """Return those classes of which there may be something."""
-    modules = ((sys.modules.get(module), names) for module, names in CLOSED_AT_THEIR_END.items())
+    modules = ((sys.modules.get(module), names) for module, names in CLOSING_CLASSES.items())
     found = (getattr(module, name, None) for module, names in modules for name in names if module is not None)
     return [one for one in found if isinstance(one, type)]
 
@@ -226,7 +226,7 @@ def _close_all() -> None:
     """
     known = (reference() for reference in _frozen)
     found = {id(thing): thing for thing in (*known, *_closable()) if thing is not None}
-    for kind in _closed_at_their_end():
+    for kind in _closing_classes():
         for thing in [thing for thing in found.values() if issubclass(type(thing), kind)]:
             _close(thing)
     files = [thing for thing in found.values() if issubclass(type(thing), _io._IOBase)]  # noqa: SLF001

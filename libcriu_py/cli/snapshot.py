@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, carry_out, size
-from libcriu_py.dump.prepare import TOLD, Plan, command_line
+from libcriu_py.dump.prepare import NO_SNAPSHOT, Plan, command_line
 from libcriu_py.errors import SnapshotError
 from libcriu_py.program.command import find_command
 from libcriu_py.program.main import STDIN, Program
@@ -197,8 +197,8 @@ def make_snapshot(plan: Plan, options: argparse.Namespace) -> int:
         command_line(options.python or sys.executable, plan), env=_environment(options), mode=options.mode
     )
     # If the program has said why it was not saved, a snapshot that exists now is another command's.
-    if status == TOLD or _version(plan.dir) in {None, before}:
-        if status != TOLD:
+    if status == NO_SNAPSHOT or _version(plan.dir) in {None, before}:
+        if status != NO_SNAPSHOT:
             sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
         return 1
     if options.store and Snapshot.open(plan.dir).memory_key is not None:

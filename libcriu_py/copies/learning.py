@@ -47,7 +47,7 @@ def learn(
     snapshot = _open(path)
     with replacing(snapshot, WORKING_SET) as scratch:
         # A snapshot of its own, in which no page is copied ahead, which would look as if the program had written to it.
-        _describe(snapshot, scratch)
+        _write_records(snapshot, scratch)
         bare = Snapshot.open(scratch)
         written = working_set.common([_observe(bare, argv, mode) for argv in runs])
         ranges = working_set.choose(written)
@@ -58,7 +58,7 @@ def learn(
             "ahead": sum(item.pages for item in ranges) * PAGE,
             "huge": sum(item.pages for item in ranges if item.huge) * PAGE,
         }
-        _describe(snapshot, scratch, described)
+        _write_records(snapshot, scratch, described)
     return described
 
 
@@ -72,7 +72,7 @@ def _open(path: str | os.PathLike[str]) -> Snapshot:
     return snapshot
 
 
-def _describe(snapshot: Snapshot, directory: str, described: Mapping[str, Any] | None = None) -> None:
+def _write_records(snapshot: Snapshot, directory: str, described: Mapping[str, Any] | None = None) -> None:
     """Write record and manifest of such a directory: those of the snapshot, with this working set, or none."""
     # The other files are linked, and keep their digests: one that was damaged must not be taken for sound.
     files = {name: entry for name, entry in snapshot.files.items() if name != WORKING_SET}

@@ -27,23 +27,23 @@ else:
     Popen = subprocess.Popen
 
 
-_left: list[tuple[int, int]] = []
+_outliving: list[tuple[int, int]] = []
 """Launchers that outlive what we know of them, and their status sockets, -1 where that is closed."""
 
 
-def leave(launcher: int, status: int = -1) -> None:
+def reap_later(launcher: int, status: int = -1) -> None:
     """Reap a launcher that has not ended yet when the next process is restored, and close its socket then."""
-    _left.append((launcher, status))
+    _outliving.append((launcher, status))
 
 
-def _reap_left() -> None:
-    for _ in range(len(_left)):
+def _reap_outliving() -> None:
+    for _ in range(len(_outliving)):
         try:
-            launcher, status = _left.pop(0)
+            launcher, status = _outliving.pop(0)
         except IndexError:
             return  # another thread was faster
         if not supervision.reap(launcher, wait=False):
-            _left.append((launcher, status))
+            _outliving.append((launcher, status))
         elif status >= 0:
             os.close(status)
 
@@ -67,13 +67,13 @@ class RestoredProcess(Popen):
         errors: str | None = None,
     ) -> None:
         """Start a launcher, and wait until it has restored; `restore` is the way to make one."""
-        _reap_left()
+        _reap_outliving()
         self.channel = order.status
         """The socket on which news of the process arrives; closed when its end is known."""
         self.pidfd = -1
         """A pidfd of the process; closed when its end is known."""
         self._launcher = 0
-        self._told = b""
+        self._messages = b""
         stdin, stdout, stderr = streams
         try:
             with order:
@@ -89,7 +89,7 @@ class RestoredProcess(Popen):
             self._launcher = self.pid
             restored = order.await_restored()
         except BaseException:
-            self._give_up()
+            self._abort()
             raise
         (self.pidfd,) = restored.fds
         self.pid = restored.value
@@ -97,7 +97,7 @@ class RestoredProcess(Popen):
         """Whether it waited in a standby pool; its session is then not this process's."""
         self.args = [*map(os.fsdecode, restored.text.split(b"\0")[:-1]), *argv]
 
-    def _give_up(self) -> None:
+    def _abort(self) -> None:
         if self._launcher:
             with contextlib.suppress(ProcessLookupError):  # nobody need have waited for it, where SIGCHLD is ignored
                 os.kill(self._launcher, signal.SIGKILL)  # which ends whatever it was about to do
@@ -118,15 +118,15 @@ class RestoredProcess(Popen):
         with contextlib.suppress(BrokenPipeError):  # what was still to be written has no reader any more
             super().__exit__(kind, value, traceback)
 
-    def __del__(self, leave: Any = leave) -> None:
+    def __del__(self, reap_later: Any = reap_later) -> None:
         """Leave the process alone, which goes on."""
         if self.returncode is None and self.pidfd >= 0:
             os.close(self.pidfd)
-            leave(self._launcher, self.channel)
+            reap_later(self._launcher, self.channel)
 
     # ---- news --------------------------------------------------------------
 
-    def _take(self, timeout: float | None) -> bool:
+    def _receive(self, timeout: float | None) -> bool:
         """Take in one message; False when none comes in time, or none can come any more."""
         if self.returncode is not None:
             return False
@@ -138,7 +138,7 @@ class RestoredProcess(Popen):
         if status is None:
             self._end_orphan()
         elif status.kind == orders.TOLD:
-            self._told += status.text
+            self._messages += status.text
         elif status.kind == orders.ENDED:
             self._end(os.waitstatus_to_exitcode(status.value), lingering=bool(status.stage))
         return True
@@ -159,13 +159,13 @@ class RestoredProcess(Popen):
                 os.close(fd)
         self.channel = self.pidfd = -1
         if lingering:
-            leave(self._launcher)  # it stays for what the program left running
+            reap_later(self._launcher)  # it stays for what the program left running
         elif self._launcher:
             supervision.reap(self._launcher, wait=True)
 
     def poll(self) -> int | None:
         """Return the exit status if the process has ended (negative: killed by that signal), else None."""
-        while self._take(0):
+        while self._receive(0):
             pass
         return self.returncode
 
@@ -184,7 +184,7 @@ class RestoredProcess(Popen):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.returncode is None:
-            if not self._take(_left_until(deadline)) and timeout is not None and self.poll() is None:
+            if not self._receive(_seconds_until(deadline)) and timeout is not None and self.poll() is None:
                 raise subprocess.TimeoutExpired(self.args, timeout)
         return self.returncode
 
@@ -228,13 +228,13 @@ class RestoredProcess(Popen):
     def started(self) -> bool:
         """Whether the program's own code has begun to run in the restored process."""
         self.poll()
-        return self._told.startswith(STARTED)
+        return self._messages.startswith(STARTED)
 
     @property
     def handover_error(self) -> str | None:
         """What went wrong in the restored process before the program's own code could run."""
         self.poll()
-        return self._told[1:].decode("utf-8", "replace") if self._told.startswith(ERROR) else None
+        return self._messages[1:].decode("utf-8", "replace") if self._messages.startswith(ERROR) else None
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """
@@ -248,12 +248,12 @@ class RestoredProcess(Popen):
             TimeoutError: The time is up.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._told.startswith(STARTED + READY):
+        while not self._messages.startswith(STARTED + READY):
             if self.returncode is not None:
                 reason = self.handover_error or f"it ended with status {self.returncode}"
                 message = f"the restored process (pid {self.pid}) did not become ready: {reason}"
                 raise RestoreError(message)
-            if not self._take(_left_until(deadline)):
+            if not self._receive(_seconds_until(deadline)):
                 message = f"the restored process (pid {self.pid}) was not ready within {timeout} seconds"
                 raise TimeoutError(message)
 
@@ -262,5 +262,5 @@ class RestoredProcess(Popen):
         os.write(self.channel, b"G")
 
 
-def _left_until(deadline: float | None) -> float | None:
+def _seconds_until(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())

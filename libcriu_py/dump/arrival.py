@@ -68,33 +68,33 @@ class Handover:
             apply(request, self._prefix)
             self._schedule(request.schedule)
             if fds:
-                self._place(fds, request)
+                self._install_fds(fds, request)
             before_start(request.closed, request.env)
         except Exception as error:  # noqa: BLE001 - whatever it is, a conventional start is the way to go on
-            self._tell(ERROR + (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
+            self._send(ERROR + (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
             self.await_release()
             os._exit(125)
-        self.begun()
+        self.report_started()
         return request
 
     def in_copy(self) -> bool:
         """Return whether this is a copy: in the place of the request's slot it has a socket."""
         return self._begun or (self._socket is not None and stat.S_ISSOCK(os.fstat(self._socket).st_mode))
 
-    def begun(self) -> None:
+    def report_started(self) -> None:
         """Tell the restoring side that what happens from here on is the program's doing; done twice it does nothing."""
         if not self._begun:
             self._begun = True
-            self._tell(STARTED)
+            self._send(STARTED)
 
     def await_release(self) -> None:
         """Wait until criu is through with all of this program."""
         processes.await_release(self._others)
 
-    def ready(self) -> None:
+    def report_ready(self) -> None:
         """Tell the restoring side that the after-hooks are through; done twice it does nothing."""
         if self._socket is not None:
-            self._tell(READY)
+            self._send(READY)
             self.close()
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Handover:
             for task in (0, *self._scheduled_alike):
                 this_process.set_schedule(task, wanted)
 
-    def _place(self, fds: Sequence[int], request: Request) -> None:
+    def _install_fds(self, fds: Sequence[int], request: Request) -> None:
         """
         Move passed descriptors to their numbers; none may be lost on the way.
 
@@ -143,21 +143,21 @@ class Handover:
             _refuse_named(kept, request.argv)
         wanted = {*numbers} - kept
         if self._socket is not None and self._socket in wanted:
-            self._socket = _moved(self._socket, wanted)
-        fds = [fd if fd not in wanted else _moved(fd, wanted) for fd in fds]
+            self._socket = _move(self._socket, wanted)
+        fds = [fd if fd not in wanted else _move(fd, wanted) for fd in fds]
         for fd, number in zip(fds, numbers, strict=True):
             if number not in kept:
                 os.dup2(fd, number, inheritable=True)
             os.close(fd)
 
-    def _tell(self, message: bytes) -> None:
+    def _send(self, message: bytes) -> None:
         try:
             sockets.send(self._socket if self._socket is not None else -1, message)
         except BrokenPipeError:
             return  # the restoring side does not wait for news
 
 
-def _moved(fd: int, avoided: Collection[int]) -> int:
+def _move(fd: int, avoided: Collection[int]) -> int:
     """Move a descriptor to a number that is free and not among those to be avoided."""
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     while moved in avoided:
@@ -217,7 +217,7 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
 
 
 def _replace_environment(env: Mapping[bytes, bytes]) -> None:
-    variables = own_variables.applied(env)
+    variables = own_variables.with_changes(env)
     # One call for all: putenv() searches the environment each time, which for 10,000 variables is felt.
     this_process.replace_environ(variables)
     # What was there is not emptied but kept: to free a variable is to write to the page that it is in.
@@ -288,7 +288,7 @@ def set_locale() -> None:
         name = _locale.setlocale(_locale.LC_CTYPE, "C")
     if name not in {"C", "POSIX"}:
         return
-    coerced = next(filter(_takes, ("C.UTF-8", "C.utf8", "UTF-8")), None)
+    coerced = next(filter(_sets_ctype, ("C.UTF-8", "C.utf8", "UTF-8")), None)
     if coerced and not os.environ.get("LC_ALL") and os.environ.get("PYTHONCOERCECLOCALE") != "0":
         os.environ["LC_CTYPE"] = coerced  # for children, as _coerce_default_locale_settings (pylifecycle.c) has it
     elif coerced and os.environ.get("PYTHONUTF8") == "0":
@@ -296,7 +296,7 @@ def set_locale() -> None:
     # Else Python would be in UTF-8 mode (PEP 540), which cannot be entered any more: files have its encoding so, too.
 
 
-def _takes(name: str) -> bool:
+def _sets_ctype(name: str) -> bool:
     """Set LC_CTYPE; tell whether there is such a locale."""
     try:
         _locale.setlocale(_locale.LC_CTYPE, name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from libcriu_py.findings import tracing
 from libcriu_py.hooks import lifecycle, no_checkpoint, runner
 from libcriu_py.hooks.lifecycle import Outcome, Return
-from libcriu_py.hooks.thread_stop import Standstill
+from libcriu_py.hooks.thread_stop import ThreadStop
 from libcriu_py.resources import BuiltIns
 from libcriu_py.settings import overridden
 
@@ -135,7 +135,7 @@ class Checkpoint:
         return plain_wrapper
 
     async def _take(self, *, in_loop: bool) -> None:
-        taking = lifecycle.run(self._engine, self._built_ins, self._course(in_loop=in_loop), on_return=self._note)
+        taking = lifecycle.run(self._engine, self._built_ins, self._hook_run(in_loop=in_loop), on_return=self._note)
         if self._settings["exit"] == "normal":
             await taking
             return
@@ -151,8 +151,8 @@ class Checkpoint:
             elif not frozen_before:
                 ending.unfreeze()
 
-    def _course(self, *, in_loop: bool) -> runner.Course:
-        return runner.Course(in_loop, self._settings["hook_limit"], no_checkpoint.WAIT, self.timings, Standstill())
+    def _hook_run(self, *, in_loop: bool) -> runner.HookRun:
+        return runner.HookRun(in_loop, self._settings["hook_limit"], no_checkpoint.WAIT, self.timings, ThreadStop())
 
     def _note(self, returned: Return) -> None:
         self.outcome = returned.outcome

@@ -57,10 +57,10 @@ class SimulateEngine:
         """Do nothing."""
         return Return(Outcome.SIMULATED)
 
-    def arrive(self) -> None:
+    def await_release(self) -> None:
         """Nothing is done beside."""
 
-    def settle(self, outcome: Outcome) -> None:
+    def report_ready(self, outcome: Outcome) -> None:
         """Nobody waits."""
 
 
@@ -179,12 +179,12 @@ class CriuEngine:
         except BaseException:
             if self._handover is not None and self._handover.in_copy():
                 # A handler of the program has raised, as for Ctrl-C: so it ends, and nobody is to start it anew.
-                self._handover.begun()
+                self._handover.report_started()
             else:
-                self._come_back(original)
+                self._restore_original(original)
             raise
-        self._come_back(original)
-        return self._stay(staging, launch, {**facts, "created": dumped_at}, original.shared)
+        self._restore_original(original)
+        return self._publish(staging, launch, {**facts, "created": dumped_at}, original.shared)
 
     # What only the original calls is in functions of its own: a copy would have to let go of their variables.
 
@@ -198,25 +198,25 @@ class CriuEngine:
         processes.leave_foreign_session()
         return self._launch(staging), self._facts()
 
-    def _come_back(self, original: Original) -> None:
+    def _restore_original(self, original: Original) -> None:
         if self._handover is not None:
             self._handover.close()
-        original.come_back()
+        original.restore()
 
     def _take_census(self) -> None:
         from libcriu_py.memory.owners import take_census
 
         self._census = take_census()
 
-    def arrive(self) -> None:
+    def await_release(self) -> None:
         """Wait until criu has let go of the copy."""
         if self._handover is not None:
             self._handover.await_release()
 
-    def settle(self, outcome: Outcome) -> None:
+    def report_ready(self, outcome: Outcome) -> None:
         """Tell the restoring side that the after-hooks are through."""
         if outcome is Outcome.RESTORED and self._handover is not None:
-            self._handover.ready()
+            self._handover.report_ready()
 
     def _reserved(self) -> Staging:
         if self._staging is None:
@@ -306,7 +306,7 @@ class CriuEngine:
 
     # ---- after the dump ----------------------------------------------------
 
-    def _stay(self, staging: Staging, launch: Launch, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
+    def _publish(self, staging: Staging, launch: Launch, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
         """Be the original: publish the snapshot, and end or go on."""
         from libcriu_py import clock
         from libcriu_py.images.readers import process_tree
@@ -319,7 +319,7 @@ class CriuEngine:
             from libcriu_py.findings.shared_stdio import redirect
 
             redirect(staging.images, os.getpid(), shared)
-        clocks = clock.to_continue()
+        clocks = clock.readings_for_copies()
         pids = sorted({task for process in process_tree(staging.images) for task in process.threads})
         compared = mapped_files(processes.processes(), without=[staging.path])
         # The main module of a program that is named is read anew by each copy.
@@ -362,8 +362,8 @@ def _criu_version(binary: str) -> object:
     return Criu(binary).version()
 
 
-_NEEDED = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
-_OURS = (
+_STDLIB = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
+_OWN_MODULES = (
     "criu.call criu.client criu.values dump.arrival dump.original dump.stdio findings.policies findings.shared_stdio "
     "findings.process linux.capabilities linux.processes linux.runtime_dir memory.owners program.start_variables "
     "snapshot.identity snapshot.manifest snapshot.request"
@@ -381,6 +381,6 @@ def _load_for_restore() -> None:
 
     from libcriu_py.dump import arrival
 
-    for name in (*_NEEDED, *(f"libcriu_py.{name}" for name in _OURS.split())):
+    for name in (*_STDLIB, *(f"libcriu_py.{name}" for name in _OWN_MODULES.split())):
         importlib.import_module(name)
     arrival.prepare_title()

@@ -27,11 +27,11 @@ class Original:
         os.chdir("/")
         self._left_group = processes.leave_group()
 
-    def come_back(self) -> None:
+    def restore(self) -> None:
         """Be again as before the dump."""
         if self._left_group:
             os.setpgid(0, 0)
-        others = self._parking.leave()
+        others = self._parking.end()
         for fd in others:
             os.fchdir(fd)
             os.close(fd)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 from libcriu_py.errors import CriuError, HookError, in_words
 from libcriu_py.findings import tracing
 from libcriu_py.program import environment, preload
-from libcriu_py.program.main import Program, compile_ahead, parse_program, path0, run_main, set_path0
+from libcriu_py.program.main import Program, parse_program, path0, precompile, run_main, set_path0
 from libcriu_py.resources import BuiltIns
 from libcriu_py.settings import variable
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 USAGE = 2
 """Exit status where the command line of a restored interpreter is wrong."""
 
-TOLD = 119
+NO_SNAPSHOT = 119
 """Exit status where there is no snapshot and stderr says why. Programs that checkpoint themselves have their own."""
 
 
@@ -146,7 +146,7 @@ def main() -> None:
     except HookError:
         raise  # where it failed in the program's own code is what helps; also in a copy
     except (CriuError, OSError) as error:
-        _give_up(in_words(error))
+        _fail(in_words(error))
     asked = here.request.main if here.request is not None else None
     path = details.get("path")
     if plan.exit == "normal":
@@ -165,7 +165,7 @@ def _run(program: Program | None, path: object) -> None:
     try:
         program, args = parse_program(sys.argv[1:])
     except ValueError as error:
-        preload.say(str(error))
+        preload.report(str(error))
         raise SystemExit(USAGE) from None
     run_main(program, args)
 
@@ -193,29 +193,29 @@ def make_ready(plan: Plan) -> dict[str, object]:
     wanted: list[preload.Wanted] = []
     if plan.program is not None:
         if plan.own:
-            _become(plan.program, plan)
+            _exec_program(plan.program, plan)
         for args in plan.learn:
             wanted += preload.learn(plan.program, args)
         reading = preload.read(plan.program)
         if reading.error:
-            _give_up(reading.error)
+            _fail(reading.error)
         if reading.checkpoints_itself and plan.own is None:
-            _become(plan.program, plan)
+            _exec_program(plan.program, plan)
         if reading.found_here:
             details["path"] = path0(plan.program)
         wanted += reading.wanted
         if reading.is_source:
-            compile_ahead(plan.program)
+            precompile(plan.program)
     before = set(sys.modules)
     try:
-        preloaded = preload.bring([(name, ()) for name in plan.preload], strict=True)
+        preloaded = preload.import_modules([(name, ()) for name in plan.preload], strict=True)
     except ImportError as error:
-        _give_up(f"cannot preload: {error}")
-    preloaded += preload.bring(wanted)
+        _fail(f"cannot preload: {error}")
+    preloaded += preload.import_modules(wanted)
     _warm_up(plan)
     modules = len(set(sys.modules) - before)
     seconds = round(time.monotonic() - start, 3)
-    preload.say(f"imported {modules} modules in {seconds:.1f} s")
+    preload.report(f"imported {modules} modules in {seconds:.1f} s")
     if plan.warm_up:
         details["warm_up"] = [list(args) for args in plan.warm_up]
     return {**details, "preloaded": preloaded, "modules": modules, "seconds": seconds}
@@ -229,7 +229,7 @@ def _warn() -> None:
 
     text = temporary.warning()
     if text is not None:
-        preload.say(text)
+        preload.report(text)
 
 
 def _warm_up(plan: Plan) -> None:
@@ -242,24 +242,24 @@ def _warm_up(plan: Plan) -> None:
         for args in plan.warm_up:
             warm_up(plan.program, args)
     except CannotWarmUpError as error:
-        preload.say(f"no snapshot was made: {error}")
+        preload.report(f"no snapshot was made: {error}")
         sys.stdout.flush()
-        os._exit(TOLD)  # the interpreter would wait for threads that the program left
+        os._exit(NO_SNAPSHOT)  # the interpreter would wait for threads that the program left
 
 
-def _become(program: Program, plan: Plan) -> NoReturn:
+def _exec_program(program: Program, plan: Plan) -> NoReturn:
     """Start the program in this process, conventionally; it finds the name of the directory in its environment."""
     if plan.warm_up:
-        _give_up("the program checkpoints itself, so it must warm itself up before that; leave out --warm-up")
-    preload.say("the program checkpoints itself; it is started unchanged")
-    environment.take_back()  # what a sitecustomize has set, say: it does that again
+        _fail("the program checkpoints itself, so it must warm itself up before that; leave out --warm-up")
+    preload.report("the program checkpoints itself; it is started unchanged")
+    environment.undo_changes()  # what a sitecustomize has set, say: it does that again
     os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
     if plan.exit != "normal":
         os.environ["LIBCRIU_PY_EXIT"] = plan.exit
     os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])  # no shell is wanted
 
 
-def _give_up(problem: str) -> NoReturn:
+def _fail(problem: str) -> NoReturn:
     """Say on stderr why there is no snapshot, and end."""
-    preload.say(f"no snapshot was made: {problem}")
-    raise SystemExit(TOLD)
+    preload.report(f"no snapshot was made: {problem}")
+    raise SystemExit(NO_SNAPSHOT)

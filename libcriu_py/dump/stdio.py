@@ -74,11 +74,11 @@ class Parking:
                 mode = os.O_RDONLY if fd == 0 else os.O_WRONLY
                 _open_as(path, mode, fd)
         except OSError:
-            for fd in self.leave():
+            for fd in self.end():
                 os.close(fd)
             raise
 
-    def leave(self) -> list[int]:
+    def end(self) -> list[int]:
         """
         Put the original's descriptors back.
 

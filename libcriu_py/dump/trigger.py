@@ -78,21 +78,21 @@ class Permission:
                 continue
             self._listener.close()
             try:
-                result = self._take(request)
+                result = self._checkpoint(request)
             finally:
                 self._listener = _listen(PREFIX)
             if result is not None:
-                _tell(request["answer"], result)
+                _send(request["answer"], result)
         self._listener.close()
 
-    def _take(self, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _checkpoint(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Take the checkpoint; the result, for the one who asked, is known in the original only."""
         from libcriu_py.dump.checkpoint import checkpoint_here
         from libcriu_py.settings import variable
 
         directory = self._dir if request["dir"] is None else request["dir"]
         path = variable("LIBCRIU_PY_SNAPSHOT") or directory
-        _tell(request["answer"], {"begun": None if path is None else os.path.abspath(path)})
+        _send(request["answer"], {"begun": None if path is None else os.path.abspath(path)})
         try:
             taken = checkpoint_here(directory, **self._settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the program goes on and the other side is told
@@ -230,10 +230,10 @@ def _receive(listener: socket.socket) -> dict[str, Any] | None:
     return message
 
 
-def _tell(address: str, result: dict[str, Any]) -> None:
+def _send(address: str, result: dict[str, Any]) -> None:
     with (
         contextlib.suppress(OSError),  # whoever asked waits no more
-        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as telling,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
     ):
-        telling.connect(address.encode("latin-1"))
-        telling.sendall(json.dumps(result).encode())
+        connection.connect(address.encode("latin-1"))
+        connection.sendall(json.dumps(result).encode())

@@ -61,15 +61,15 @@ class Engine(Protocol):
     def dump(self) -> Return:
         """Dump; raise with the process as it was before if that fails."""
 
-    def arrive(self) -> None:
+    def await_release(self) -> None:
         """Be told that code of the program is about to run: what the engine does beside it has to be over."""
 
-    def settle(self, outcome: Outcome) -> None:
+    def report_ready(self, outcome: Outcome) -> None:
         """Be told that the after-hooks are through."""
 
 
 async def run(
-    engine: Engine, built_ins: BuiltIns, course: runner.Course, *, on_return: Callable[[Return], None]
+    engine: Engine, built_ins: BuiltIns, hook_run: runner.HookRun, *, on_return: Callable[[Return], None]
 ) -> None:
     """
     Take the checkpoint: hooks, dump, hooks.
@@ -77,7 +77,7 @@ async def run(
     Args:
         engine: What dumps.
         built_ins: The built-in resources.
-        course: How, and where the timings go.
+        hook_run: How, and where the timings go.
         on_return: Is told the outcome before the after-hooks run.
 
     Raises:
@@ -88,17 +88,17 @@ async def run(
     concurrent = tuple(entry for entry in entries if not entry.single_threaded)
     alone = tuple(entry for entry in entries if entry.single_threaded)
     try:
-        no_checkpoint.begin(course.wait)
+        no_checkpoint.begin(hook_run.wait)
     except BaseException:
         registry.end()
         engine.abandon()
         raise
     try:
-        await runner.run_befores(concurrent, course)
+        await runner.run_befores(concurrent, hook_run)
         try:
-            returned = await _dump_alone(engine, built_ins, alone, course)
+            returned = await _dump_alone(engine, built_ins, alone, hook_run)
         except BaseException as error:
-            undone = await runner.run_afters(concurrent, course)
+            undone = await runner.run_afters(concurrent, hook_run)
             runner.raise_all([error, *undone], "the checkpoint failed, and so did undoing its hooks")
             raise
     except BaseException:
@@ -108,35 +108,37 @@ async def run(
         raise
     on_return(returned)
     calls = built_ins.in_copy() if returned.outcome is Outcome.RESTORED else built_ins.in_original()
-    errors = await runner.run_built_ins(calls, course)
-    engine.arrive()
-    errors += await runner.run_afters(alone, course)
-    course.standstill.end()
-    errors += await runner.run_afters(concurrent, course)
+    errors = await runner.run_built_ins(calls, hook_run)
+    engine.await_release()
+    errors += await runner.run_afters(alone, hook_run)
+    hook_run.thread_stop.end()
+    errors += await runner.run_afters(concurrent, hook_run)
     no_checkpoint.end()
     registry.end()
-    engine.settle(returned.outcome)
+    engine.report_ready(returned.outcome)
     runner.raise_all(errors, "after-restore hooks failed")
 
 
-async def _dump_alone(engine: Engine, built_ins: BuiltIns, alone: tuple[Entry, ...], course: runner.Course) -> Return:
+async def _dump_alone(
+    engine: Engine, built_ins: BuiltIns, alone: tuple[Entry, ...], hook_run: runner.HookRun
+) -> Return:
     """Dump while other threads stand still, if hooks want that; they go on after a failure."""
     try:
         if alone:
-            course.standstill.begin(course.wait)
-        await runner.run_befores(alone, course)
+            hook_run.thread_stop.begin(hook_run.wait)
+        await runner.run_befores(alone, hook_run)
         try:
-            return await _dump_with_built_ins(engine, built_ins, course)
+            return await _dump_with_built_ins(engine, built_ins, hook_run)
         except BaseException as error:
-            undone = await runner.run_afters(alone, course)
+            undone = await runner.run_afters(alone, hook_run)
             runner.raise_all([error, *undone], "the dump failed, and so did undoing its hooks")
             raise
     except BaseException:
-        course.standstill.end()
+        hook_run.thread_stop.end()
         raise
 
 
-async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, course: runner.Course) -> Return:
+async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, hook_run: runner.HookRun) -> Return:
     """Prepare the built-in resources and dump; undo that if either fails."""
     from libcriu_py.resources import failed
 
@@ -145,23 +147,23 @@ async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, course: runn
         for name, call, undo in built_ins.before_dump():
             built_ins.begun.insert(0, (name, undo))
             try:
-                await runner.timed(call, name, "before", course)
+                await runner.timed(call, name, "before", hook_run)
             except Exception as error:
                 raise failed(name, "before the dump", error) from error
         built_ins.leave()  # which lets go of all objects: they could not be collected
-        _quiesce(engine, course)
+        _quiesce(engine, hook_run)
         return engine.dump()
     except BaseException as error:
         built_ins.leave()
-        undone = await runner.run_built_ins(built_ins.begun, course)
+        undone = await runner.run_built_ins(built_ins.begun, hook_run)
         runner.raise_all([error, *undone], "the dump failed, and so did undoing what was done for it")
         raise
 
 
-def _quiesce(engine: Engine, course: runner.Course) -> None:
+def _quiesce(engine: Engine, hook_run: runner.HookRun) -> None:
     """Have the last code of the program run before the dump, which may wait for a stopped thread as a hook may."""
     try:
-        with course.standstill.guarded(course.limit):
+        with hook_run.thread_stop.guarded(hook_run.limit):
             engine.quiesce()
     except HookError as error:
         message = f"finalizers or the flushing of stdout and stderr failed before the dump: {error}"

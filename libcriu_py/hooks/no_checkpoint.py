@@ -82,9 +82,8 @@ def begin(limit: float = WAIT) -> None:
         if not _changed.wait_for(lambda: not _inside, limit):
             _taking = False
             _changed.notify_all()
-            message = (
-                f"no checkpoint was taken: after {limit:g} s still in `with no_checkpoint()`: {stacks.places(_inside)}"
-            )
+            where = stacks.describe_threads(_inside)
+            message = f"no checkpoint was taken: after {limit:g} s still in `with no_checkpoint()`: {where}"
             raise CheckpointError(message)
 
 

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.errors import HookError
-from libcriu_py.hooks import no_checkpoint as critical
+from libcriu_py.hooks import no_checkpoint
 from libcriu_py.hooks.registry import Entry, befores
 
 if sys.version_info < (3, 11):
@@ -22,10 +22,10 @@ if sys.version_info < (3, 11):
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from libcriu_py.hooks.thread_stop import Standstill
+    from libcriu_py.hooks.thread_stop import ThreadStop
 
 
-class Course(NamedTuple):
+class HookRun(NamedTuple):
     """How a checkpoint is run, and what is noted of it."""
 
     in_loop: bool
@@ -34,18 +34,18 @@ class Course(NamedTuple):
     """Seconds that each hook may take; None for as long as it likes."""
     wait: float
     """Seconds to wait for others to leave `no_checkpoint()`, and what cannot be interrupted."""
-    timings: list[critical.Timing]
+    timings: list[no_checkpoint.Timing]
     """How long each hook and built-in resource took."""
-    standstill: Standstill
+    thread_stop: ThreadStop
     """What stops other threads for single-threaded hooks."""
 
 
-async def run_built_ins(calls: Iterable[tuple[str, Callable[[], object]]], course: Course) -> list[BaseException]:
+async def run_built_ins(calls: Iterable[tuple[str, Callable[[], object]]], hook_run: HookRun) -> list[BaseException]:
     """Run every call, whatever others do; returns what failed."""
     errors: list[BaseException] = []
     for name, call in calls:
         try:
-            await timed(call, name, "after", course)
+            await timed(call, name, "after", hook_run)
         except Exception as error:  # noqa: BLE001 - it is raised when all have run
             from libcriu_py.resources import failed
 
@@ -55,36 +55,36 @@ async def run_built_ins(calls: Iterable[tuple[str, Callable[[], object]]], cours
     return errors
 
 
-async def timed(function: Callable[[], object], name: str, when: str, course: Course) -> None:
+async def timed(function: Callable[[], object], name: str, when: str, hook_run: HookRun) -> None:
     """Call a function, within its time, and note how long it took."""
     start = time.monotonic()
     try:
-        if course.limit is None and not course.standstill.active:
+        if hook_run.limit is None and not hook_run.thread_stop.active:
             result = function()  # what watches it is left alone too: a copy pays for each page that it touches
             if result is not None and inspect.isawaitable(result):  # which asks for a dozen types
-                await _await(result, course, None)
+                await _await(result, hook_run, None)
         else:
-            await _watched(function, name, course)
+            await _watched(function, name, hook_run)
     finally:
-        course.timings.append(critical.Timing(name, when, time.monotonic() - start))
+        hook_run.timings.append(no_checkpoint.Timing(name, when, time.monotonic() - start))
 
 
-async def _watched(function: Callable[[], object], name: str, course: Course) -> None:
-    with course.standstill.guarded(course.limit) as limit:
-        with critical.time_limit(limit, name):
+async def _watched(function: Callable[[], object], name: str, hook_run: HookRun) -> None:
+    with hook_run.thread_stop.guarded(hook_run.limit) as limit:
+        with no_checkpoint.time_limit(limit, name):
             result = function()
         if result is not None and inspect.isawaitable(result):
-            await _await(result, course, limit)
+            await _await(result, hook_run, limit)
 
 
-async def run_befores(entries: tuple[Entry, ...], course: Course) -> None:
+async def run_befores(entries: tuple[Entry, ...], hook_run: HookRun) -> None:
     """Run the before-hooks; where one fails or is interrupted, those that ran are undone."""
     for position, entry in _positions(entries):
         try:
-            await _call(entry, entry.before, "before-checkpoint", course)
+            await _call(entry, entry.before, "before-checkpoint", hook_run)
         except BaseException as error:  # noqa: BLE001 - it is raised when others are undone
             # What was registered later has run already, in this reverse order.
-            undone = await run_afters(entries[position + 1 :], course)
+            undone = await run_afters(entries[position + 1 :], hook_run)
             raise_all([error, *undone], "a before-checkpoint hook failed, and so did undoing others")
 
 
@@ -93,31 +93,31 @@ def _positions(entries: tuple[Entry, ...]) -> Iterable[tuple[int, Entry]]:
     return ((places[entry.sequence], entry) for entry in befores(entries))
 
 
-async def run_afters(entries: Iterable[Entry], course: Course) -> list[BaseException]:
+async def run_afters(entries: Iterable[Entry], hook_run: HookRun) -> list[BaseException]:
     """Run every after-hook, whatever others do; returns what failed."""
     errors: list[BaseException] = []
     for entry in entries:
         try:
-            await _call(entry, entry.after, "after-restore", course)
+            await _call(entry, entry.after, "after-restore", hook_run)
         except BaseException as error:  # noqa: BLE001 - it is raised when all have run
             errors.append(error)
     return errors
 
 
-async def _call(entry: Entry, function: Callable[[], object] | None, kind: str, course: Course) -> None:
+async def _call(entry: Entry, function: Callable[[], object] | None, kind: str, hook_run: HookRun) -> None:
     if function is None:
         return
     try:
-        await timed(function, entry.name, "before" if kind.startswith("before") else "after", course)
+        await timed(function, entry.name, "before" if kind.startswith("before") else "after", hook_run)
     except Exception as error:
         message = f"{kind} hook {entry.name} failed: {type(error).__name__}: {error}"
         raise HookError(message) from error
 
 
-async def _await(awaitable: Any, course: Course, limit: float | None) -> None:
+async def _await(awaitable: Any, hook_run: HookRun, limit: float | None) -> None:
     import asyncio
 
-    if course.in_loop:
+    if hook_run.in_loop:
         await asyncio.wait_for(awaitable, limit)
         return
     try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _DEPTH = 4
-_OURS = frozenset(
+_OWN_MODULES = frozenset(
     f"libcriu_py.{name}"
     for name in (
         "dump.checkpoint",
@@ -29,7 +29,7 @@ _OURS = frozenset(
 """Modules whose frames are how a thread was stopped or a hook called, and not where it is."""
 
 
-def place(frame: FrameType | None, depth: int = _DEPTH) -> str:
+def describe_stack(frame: FrameType | None, depth: int = _DEPTH) -> str:
     """
     Say where a stack is, innermost call first.
 
@@ -39,14 +39,14 @@ def place(frame: FrameType | None, depth: int = _DEPTH) -> str:
     """
     lines: list[str] = []
     while frame is not None and len(lines) < depth:
-        if frame.f_globals.get("__name__") not in _OURS:
+        if frame.f_globals.get("__name__") not in _OWN_MODULES:
             code = frame.f_code
             lines.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_name}")
         frame = frame.f_back
     return ", ".join(lines)
 
 
-def places(idents: Iterable[int]) -> str:
+def describe_threads(idents: Iterable[int]) -> str:
     """Say where threads are, with their names."""
     frames = sys._current_frames()  # noqa: SLF001 - the only way to see where a thread is
     module: Any = threading
@@ -54,5 +54,5 @@ def places(idents: Iterable[int]) -> str:
     parts = []
     for ident in idents:
         name = active[ident].name if ident in active else ident
-        parts.append(f"thread {name} at {place(frames.get(ident))}")
+        parts.append(f"thread {name} at {describe_stack(frames.get(ident))}")
     return "; ".join(parts)

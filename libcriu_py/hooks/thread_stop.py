@@ -1,5 +1,5 @@
 """
-A standstill: all other Python threads are stopped, for hooks that want to be alone, and through the dump.
+Thread stops: all other Python threads are stopped, for hooks that want to be alone, and through the dump.
 
 A thread stops at a *safe point*: between two bytecodes, and not where it holds a lock that the checkpoint itself
 takes. One that waits in C, for a lock or for data, stops when it comes back from there; native code that runs without
@@ -48,9 +48,9 @@ def _unsafe(frames: Mapping[int, FrameType]) -> list[int]:
     return [ident for ident, frame in frames.items() if not is_safe(frame)]
 
 
-class Standstill:
+class ThreadStop:
     """
-    One standstill of this process.
+    One thread stop of this process.
 
     Thread safety: it is begun by the thread that takes the checkpoint, and ended by that or by its guard.
     """
@@ -84,7 +84,7 @@ class Standstill:
             if time.monotonic() > deadline:
                 message = (
                     f"no checkpoint was taken: after {limit:g} s there are threads that cannot be stopped where they "
-                    f"are, for they hold a lock that the checkpoint needs: {stacks.places(late)}"
+                    f"are, for they hold a lock that the checkpoint needs: {stacks.describe_threads(late)}"
                 )
                 raise CheckpointError(message)
             time.sleep(0.001)
@@ -140,12 +140,12 @@ class Standstill:
 
     def places(self) -> str:
         """Say where the stopped threads are."""
-        return stacks.places(sorted(self._held))
+        return stacks.describe_threads(sorted(self._held))
 
     @contextlib.contextmanager
     def guarded(self, limit: float | None) -> Iterator[float | None]:
         """
-        End the standstill if the block waits for a stopped thread.
+        Let all threads go on if the block waits for a stopped thread.
 
         Args:
             limit: Seconds that it may take; None for `LIMIT`.
@@ -175,9 +175,9 @@ class Standstill:
 class _Guard:
     """A thread that watches one call; of `_thread`, for `threading` takes locks to start one."""
 
-    def __init__(self, standstill: Standstill, limit: float) -> None:
+    def __init__(self, thread_stop: ThreadStop, limit: float) -> None:
         self.report = ""
-        self._standstill = standstill
+        self._thread_stop = thread_stop
         self._limit = limit
         self._watched = _thread.get_ident()
         self._left = _thread.allocate_lock()
@@ -196,12 +196,12 @@ class _Guard:
             self._ended.release()
 
     def _break(self) -> None:
-        here = stacks.place(sys._current_frames().get(self._watched))  # noqa: SLF001
+        here = stacks.describe_stack(sys._current_frames().get(self._watched))  # noqa: SLF001
         self.report = (
             f"it was not through after {self._limit:g} s, waiting at {here}, while other threads are stopped; one of "
-            f"them holds a lock, or owes an answer, that it waits for; stopped: {self._standstill.places()}"
+            f"them holds a lock, or owes an answer, that it waits for; stopped: {self._thread_stop.places()}"
         )
-        self._standstill.end()
+        self._thread_stop.end()
 
     def leave(self) -> None:
         """Be through, and without this thread: the dump would have it."""

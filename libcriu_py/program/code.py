@@ -18,7 +18,7 @@ _ZIP_TAIL = 22 + 0xFFFF
 """Bytes from the end of a file within which a zip archive's last record begins: its own and those of a comment."""
 
 
-class _Kept:
+class _Precompiled:
     """
     What was compiled.
 
@@ -31,7 +31,7 @@ class _Kept:
     code: CodeType | None = None
 
 
-def remember(source: str | bytes, filename: str) -> None:
+def precompile(source: str | bytes, filename: str) -> None:
     """
     Compile a main program for copies.
 
@@ -43,7 +43,7 @@ def remember(source: str | bytes, filename: str) -> None:
         code = compile(source, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return  # it was changed just now: a copy will say so, as a conventional start would
-    _Kept.source, _Kept.code = (filename, source), code
+    _Precompiled.source, _Precompiled.code = (filename, source), code
 
 
 def compiled(source: str | bytes, filename: str) -> CodeType:
@@ -58,8 +58,8 @@ def compiled(source: str | bytes, filename: str) -> CodeType:
         SyntaxError: As `compile` does.
         ValueError: The source has null bytes, before Python 3.12.
     """
-    if _Kept.code is not None and _Kept.source == (filename, source):
-        return _Kept.code
+    if _Precompiled.code is not None and _Precompiled.source == (filename, source):
+        return _Precompiled.code
     # A script may carry a source encoding cookie and a null byte is an error: compile() does both on bytes.
     return compile(source, filename, "exec", dont_inherit=True)
 

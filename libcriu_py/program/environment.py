@@ -65,7 +65,7 @@ _given: list[Mapping[bytes, bytes] | None] = [None]
 """In a copy, what its launcher has given it."""
 
 
-def note(is_secret: Judge) -> None:
+def record_start(is_secret: Judge) -> None:
     """
     Note what this process was started with, unless that was done before; the changes of an earlier dump are forgotten.
 
@@ -83,7 +83,7 @@ def note(is_secret: Judge) -> None:
         _State.start = {name: value for name, value in found.items() if name not in secret}
 
 
-def find() -> Changes:
+def find_changes() -> Changes:
     """
     Find what the program has changed until now; copies are going to have it.
 
@@ -107,9 +107,9 @@ def find() -> Changes:
     return _changes[0]
 
 
-def take_back() -> None:
+def undo_changes() -> None:
     """Undo the changes: another program begins in this process, which is to make its own."""
-    added, changed = find()
+    added, changed = find_changes()
     for name in added:
         del os.environb[name]
     for name, old, _ in changed:
@@ -117,7 +117,7 @@ def take_back() -> None:
     _changes[0] = _NONE
 
 
-def applied(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+def with_changes(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """
     Return an environment with the changes of the dump.
 

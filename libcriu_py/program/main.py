@@ -256,7 +256,7 @@ def _compile_command(source: str) -> CodeType:
     return main_code.compiled(source, "<string>")
 
 
-def compile_ahead(program: Program) -> None:
+def precompile(program: Program) -> None:
     """
     Compile a program for copies, where that is done by `_load` and gives no warning.
 
@@ -264,10 +264,10 @@ def compile_ahead(program: Program) -> None:
         program: A script that is a file of source, or the source of a command.
     """
     if program.kind == "command":
-        main_code.remember(program.value, "<string>")
+        main_code.precompile(program.value, "<string>")
     elif program.kind == "script" and program.value not in STDIN and not program.value.endswith(".pyc"):
         filename = absolute(program.value)
-        main_code.remember(_read(filename), filename)
+        main_code.precompile(_read(filename), filename)
 
 
 def fresh_main() -> ModuleType:

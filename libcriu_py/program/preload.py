@@ -40,7 +40,7 @@ class Reading(NamedTuple):
     error: str = ""
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     """
     Tell the user what is being done.
 
@@ -61,7 +61,7 @@ def read(program: Program) -> Reading:
     Returns:
         What was found out.
     """
-    answer = _Answer()
+    answer = _ChildResult()
     pid = os.fork()
     if pid == 0:
         answer.write(_read(program))
@@ -104,8 +104,8 @@ def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
         The modules that were loaded when it ended; none, with a remark on stderr, if it ended without giving its exit
         handlers a chance (os._exit, a signal).
     """
-    say(f"trial run with {' '.join(args) or 'no arguments'}")
-    answer = _Answer()
+    report(f"trial run with {' '.join(args) or 'no arguments'}")
+    answer = _ChildResult()
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
@@ -119,9 +119,9 @@ def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
     code = os.waitstatus_to_exitcode(status)
     lines = answer.lines()
     if not lines:
-        say(f"the trial run ended with status {code} and without running its exit handlers: nothing learned")
+        report(f"the trial run ended with status {code} and without running its exit handlers: nothing learned")
     elif code != 0:
-        say(f"the trial run ended with status {code}; what it had imported is used")
+        report(f"the trial run ended with status {code}; what it had imported is used")
     return _wanted(lines)
 
 
@@ -134,7 +134,7 @@ def _loaded() -> list[Sequence[str]]:
     ]
 
 
-def bring(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:
+def import_modules(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:
     """
     Import modules.
 
@@ -149,7 +149,7 @@ def bring(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:
     Raises:
         ImportError: With `strict`, a module cannot be imported.
     """
-    brought: list[str] = []
+    imported: list[str] = []
     for module, names in wanted:
         new = module not in sys.modules
         before = len(sys.modules)
@@ -159,14 +159,14 @@ def bring(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:
             problem = f"{module}: {type(error).__name__}: {error}"
             if strict:
                 raise ImportError(problem, name=module) from error
-            say(f"not preloaded: {problem}")
+            report(f"not preloaded: {problem}")
             continue
         if new or len(sys.modules) != before:
-            brought.append(module)
-    return brought
+            imported.append(module)
+    return imported
 
 
-class _Answer:
+class _ChildResult:
     """Lines of words that a child leaves for its parent."""
 
     def __init__(self) -> None:

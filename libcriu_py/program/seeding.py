@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.machinery import ModuleSpec
 
-_on_purpose: weakref.WeakSet[random.Random] = weakref.WeakSet()
+_seeded: weakref.WeakSet[random.Random] = weakref.WeakSet()
 _originals: dict[str, Any] = {}
 
 
@@ -27,8 +27,8 @@ def watch() -> None:
     """Begin to note which generators are seeded on purpose, as soon as `random` is there."""
     if "random" in sys.modules:
         _watch(sys.modules["random"])
-    elif _waiting not in sys.meta_path:
-        sys.meta_path.insert(0, _waiting)
+    elif _import_hook not in sys.meta_path:
+        sys.meta_path.insert(0, _import_hook)
 
 
 def unwatch() -> bool:
@@ -38,8 +38,8 @@ def unwatch() -> bool:
     Returns:
         Whether they were watched.
     """
-    if _waiting in sys.meta_path:
-        sys.meta_path.remove(_waiting)
+    if _import_hook in sys.meta_path:
+        sys.meta_path.remove(_import_hook)
     watched = bool(_originals)
     if watched:
         module: Any = sys.modules["random"]
@@ -51,18 +51,18 @@ def unwatch() -> bool:
 
 def is_seeded(generator: random.Random) -> bool:
     """Return whether a generator was seeded on purpose while that was watched."""
-    return generator in _on_purpose
+    return generator in _seeded
 
 
 @contextmanager
-def unnoticed() -> Iterator[None]:
+def keep_marks() -> Iterator[None]:
     """Leave out of account what is seeded within the block."""
-    before = list(_on_purpose)
+    before = list(_seeded)
     try:
         yield
     finally:
-        _on_purpose.clear()
-        _on_purpose.update(before)
+        _seeded.clear()
+        _seeded.update(before)
 
 
 def _watch(module: Any) -> None:
@@ -75,14 +75,14 @@ def _watch(module: Any) -> None:
     def watched_seed(self: random.Random, a: Any = None, *args: Any, **kwargs: Any) -> None:
         seed(self, a, *args, **kwargs)
         if a is None:
-            _on_purpose.discard(self)
+            _seeded.discard(self)
         else:
-            _on_purpose.add(self)
+            _seeded.add(self)
 
     @functools.wraps(setstate)
     def watched_setstate(self: random.Random, state: Any) -> None:
         setstate(self, state)
-        _on_purpose.add(self)
+        _seeded.add(self)
 
     module.Random.seed, module.Random.setstate = watched_seed, watched_setstate
     _bind_again(module)
@@ -93,7 +93,7 @@ def _bind_again(module: Any) -> None:
     module.seed, module.setstate = module._inst.seed, module._inst.setstate  # noqa: SLF001
 
 
-class _Waiting:
+class _ImportHook:
     """A finder that waits for the import of `random`."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
@@ -117,4 +117,4 @@ class _Waiting:
         return spec
 
 
-_waiting: Any = _Waiting()
+_import_hook: Any = _ImportHook()

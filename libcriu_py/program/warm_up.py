@@ -22,8 +22,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from libcriu_py.program.main import Program, forget_mains, fresh_main, run_main
-from libcriu_py.program.preload import say
-from libcriu_py.program.seeding import unnoticed
+from libcriu_py.program.preload import report
+from libcriu_py.program.seeding import keep_marks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def warm_up(program: Program, args: Sequence[str]) -> None:
         CannotWarmUpError: It raised an exception, ended differently the second time, or left threads behind.
     """
     said = " ".join(args) or "no arguments"
-    say(f"warm-up with {said}")
+    report(f"warm-up with {said}")
     statuses = []
     for number in range(ROUNDS):
         statuses.append(_run(program, args, again=number > 0))
@@ -60,7 +60,7 @@ def warm_up(program: Program, args: Sequence[str]) -> None:
             problem = f"with {said} it ended with status {statuses[0]} first and with {statuses[-1]} then"
             raise CannotWarmUpError(_unfit(problem))
     if statuses[0] != 0:
-        say(f"the warm-up with {said} ended with status {statuses[0]}")
+        report(f"the warm-up with {said} ended with status {statuses[0]}")
 
 
 def _unfit(problem: str) -> str:
@@ -75,7 +75,7 @@ def _run(program: Program, args: Sequence[str], *, again: bool) -> int:
     """Run the program once; returns its exit status."""
     threads = set(threading.enumerate())
     with ExitStack() as stack:
-        for keep in (_arguments, _surroundings, _environment, _signals, _streams, _logging, unnoticed):
+        for keep in (_arguments, _surroundings, _environment, _signals, _streams, _logging, keep_marks):
             stack.enter_context(keep())
         at_exit = stack.enter_context(_at_exit())
         sys.orig_argv[:] = [sys.executable, *program.arguments(), *args]

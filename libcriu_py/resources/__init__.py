@@ -104,11 +104,11 @@ class BuiltIns:
 
         options = self._wanted("secrets")
         if options is False:
-            own_variables.note(lambda _: False)
+            own_variables.record_start(lambda _: False)
             return
         from libcriu_py.resources.secrets import Secrets
 
-        own_variables.note(Secrets(**({} if options is True else options)).covers)
+        own_variables.record_start(Secrets(**({} if options is True else options)).covers)
 
     def watch(self) -> None:
         """Start to record which random generators the program seeds."""

@@ -23,11 +23,11 @@ class Clock(BuiltIn):
 
     def before_dump(self) -> None:
         """Have the clocks recorded for copies."""
-        clock.keep_going(not self._host)
+        clock.set_continues(not self._host)
 
     def in_original(self) -> None:
         """Record them no longer."""
-        clock.keep_going(wanted=False)
+        clock.set_continues(wanted=False)
 
     def in_copy(self, arrival: Arrival) -> None:
         """Subtract the jump from the package's clock."""

@@ -25,7 +25,7 @@ class Environment(BuiltIn):
 
     def before_dump(self) -> None:
         """Record what the program has changed, and the variables at the dump."""
-        own_variables.find()
+        own_variables.find_changes()
         self._old = _variables()
 
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002

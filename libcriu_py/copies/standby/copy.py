@@ -10,7 +10,7 @@ from subprocess import DEVNULL
 from typing import TYPE_CHECKING
 
 from libcriu_py.copies.order import STANDBY, Order
-from libcriu_py.copies.process import leave
+from libcriu_py.copies.process import reap_later
 from libcriu_py.linux import sockets
 from libcriu_py.snapshot.request import PAGES
 
@@ -75,12 +75,12 @@ class WaitingCopy:
         with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
             sockets.send_fds(self._control, [pages], PAGES)
 
-    def given(self) -> None:
+    def mark_taken(self) -> None:
         """Tell its supervisor that it has been given away: what it leaves running is not to end with it any more."""
         with contextlib.suppress(OSError):  # it has ended
             sockets.send(self._channel, b"G")
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Close what the pool holds of it, which ends it, and all of its processes, unless it was given away."""
         for fd in self.descriptors:
             os.close(fd)
@@ -107,7 +107,7 @@ class Launcher:
         self._process.wait()
         os.close(self._pidfd)
 
-    def leave(self, patience: float) -> None:
+    def leave_running(self, patience: float) -> None:
         """
         Let a copy in use go on, and reap its launcher later.
 
@@ -121,7 +121,7 @@ class Launcher:
             return
         os.close(self._pidfd)
         self._process.returncode = 0  # or it would be missed
-        leave(self._process.pid)
+        reap_later(self._process.pid)
 
 
 def restore_copy(snapshot: Snapshot, mode: Privilege) -> WaitingCopy:

@@ -38,11 +38,11 @@ class _Watched:
         self._begun = time.monotonic()
         self._moments = list(_MOMENTS)
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Return the seconds until the next look."""
         return self._begun + self._moments[0] - time.monotonic()
 
-    def look(self) -> bool:
+    def check(self) -> bool:
         """Look at its pages; False when this was the last time."""
         self._moments.pop(0)
         memory = os.memfd_create("libcriu_py-pages", os.MFD_CLOEXEC)
@@ -88,11 +88,11 @@ class Pages:
         if len(self.files) + len(self._watched) < _PROGRAMS:
             self._watched.append(_Watched(copy))
 
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Return the seconds until there is something to look at."""
-        return min((watched.left() for watched in self._watched), default=None)
+        return min((watched.seconds_left() for watched in self._watched), default=None)
 
-    def look(self) -> Sequence[int]:
+    def check(self) -> Sequence[int]:
         """
         Look at what it is time for.
 
@@ -100,8 +100,8 @@ class Pages:
             The new files of pages.
         """
         found = []
-        for watched in [watched for watched in self._watched if watched.left() <= 0]:
-            if watched.look():
+        for watched in [watched for watched in self._watched if watched.seconds_left() <= 0]:
+            if watched.check():
                 continue
             self._watched.remove(watched)
             if watched.pages is not None:

@@ -16,9 +16,9 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from libcriu_py.copies.standby.door import DIFFERENCES
-from libcriu_py.copies.standby.service import Service, Stock
-from libcriu_py.copies.standby.shelf import MEBIBYTE, Bounds
+from libcriu_py.copies.standby.listener import DIFFERENCES
+from libcriu_py.copies.standby.service import PoolStatus, Service
+from libcriu_py.copies.standby.stock import MEBIBYTE, Bounds
 from libcriu_py.snapshot.manifest import Snapshot
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class StandbyPool:
         self._allow = frozenset(allow)
         self._report = report or (lambda _: None)
         self._news = threading.Condition()
-        self._stock = Stock()
+        self._status = PoolStatus()
         self._error: BaseException | None = None
         self._service: Service | None = None
         self._thread: threading.Thread | None = None
@@ -95,12 +95,12 @@ class StandbyPool:
     @property
     def waiting(self) -> int:
         """How many copies wait."""
-        return self._stock.waiting
+        return self._status.waiting
 
     @property
     def served(self) -> int:
         """How many copies launchers have been given."""
-        return self._stock.served
+        return self._status.served
 
     # ---- its life ----------------------------------------------------------
 
@@ -183,10 +183,10 @@ class StandbyPool:
 
     # ---- news --------------------------------------------------------------
 
-    def _note(self, stock: Stock) -> None:
-        if stock != self._stock:
+    def _note(self, status: PoolStatus) -> None:
+        if status != self._status:
             with self._news:
-                self._stock = stock
+                self._status = status
                 self._news.notify_all()
 
     def wait_ready(self, timeout: float | None = None) -> None:
@@ -202,7 +202,7 @@ class StandbyPool:
             RuntimeError: The pool is not open.
         """
         with self._news:
-            if not self._news.wait_for(lambda: self._stock.complete or self._service is None, timeout):
+            if not self._news.wait_for(lambda: self._status.complete or self._service is None, timeout):
                 message = f"{self.waiting} of {self._bounds.size} copies wait after {timeout} seconds"
                 raise TimeoutError(message)
             if self._error is not None:

@@ -12,9 +12,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.copies.standby.door import Client, Door, Surroundings, own_surroundings, socket_of
+from libcriu_py.copies.standby.listener import Client, Listener, Surroundings, own_surroundings, socket_of
 from libcriu_py.copies.standby.pages import Pages
-from libcriu_py.copies.standby.shelf import Bounds, Shelf
+from libcriu_py.copies.standby.stock import Bounds, Stock
 from libcriu_py.criu.find import find_criu
 from libcriu_py.errors import CriuError
 from libcriu_py.linux.mounts import Watch, mounts_of
@@ -34,7 +34,7 @@ _PATIENCE = 0.2
 """Seconds that the launchers of copies in use may take to end, when the pool does."""
 
 
-class Stock(NamedTuple):
+class PoolStatus(NamedTuple):
     """What a pool has, and has given."""
 
     waiting: int = 0
@@ -86,7 +86,7 @@ class Service:
         mode: Privilege | str | None,
         allow: Collection[str],
         report: Callable[[str], None],
-        on_change: Callable[[Stock], None],
+        on_change: Callable[[PoolStatus], None],
     ) -> None:
         """
         Listen.
@@ -108,22 +108,22 @@ class Service:
         self._report = report
         self._on_change = on_change
         self._stopping = False
-        self._said = ""
+        self._last_problem = ""
         self._had_copies = False
-        self._given = 0
-        self._welcome: set[bytes] = set()  # the description that was last found to fit
-        self._looked = time.monotonic()
+        self._served_count = 0
+        self._accepted: set[bytes] = set()  # the description that was last found to fit
+        self._checked = time.monotonic()
         self._clients: set[Client] = set()
         self._launchers: set[Launcher] = set()
         self._served = open_served(path, mode)
-        self._door: Door | None = Door(socket_of(path))
+        self._listener: Listener | None = Listener(socket_of(path))
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._mounts = Watch()
-        self._shelf = Shelf(bounds, self._wake)
+        self._stock = Stock(bounds, self._wake)
         self._pages = Pages()
-        self._selector.register(self._woken, selectors.EVENT_READ, self._hear)
-        self._selector.register(self._door, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._take_restored)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     # ---- the loop ----------------------------------------------------------
 
@@ -151,9 +151,9 @@ class Service:
         except OSError:
             return  # it is going to wake up anyway, or has ended
 
-    def _hear(self) -> None:
+    def _take_restored(self) -> None:
         os.read(self._woken, 4096)
-        copy = self._shelf.take_in()
+        copy = self._stock.take_restored()
         if copy is not None:
             self._had_copies = True
             self._watch(copy.launcher)
@@ -161,90 +161,90 @@ class Service:
             for pages in self._pages.files:
                 copy.fetch(pages)
             self._trim()
-        elif self._shelf.error is not None:
+        elif self._stock.error is not None:
             if not self._had_copies:
-                raise self._shelf.error
-            self._complain(self._shelf.error)
+                raise self._stock.error
+            self._report_once(self._stock.error)
 
     def _step(self) -> None:
         now = time.monotonic()
-        if now - self._looked >= _TICK:
-            self._looked = now
-            self._look()
-        pause = self._shelf.fill(self._served.snapshot, self._served.mode) if self._door is not None else None
-        self._tell()
-        pauses = [_TICK, *(left for left in (pause, self._pages.left()) if left is not None)]
+        if now - self._checked >= _TICK:
+            self._checked = now
+            self._check()
+        pause = self._stock.fill(self._served.snapshot, self._served.mode) if self._listener is not None else None
+        self._publish()
+        pauses = [_TICK, *(left for left in (pause, self._pages.seconds_left()) if left is not None)]
         for key, _ in self._selector.select(max(0.0, min(pauses))):
             key.data()
-        for pages in self._pages.look():
-            for copy in self._shelf.copies:
+        for pages in self._pages.check():
+            for copy in self._stock.copies:
                 copy.fetch(pages)
 
-    def _tell(self) -> None:
-        waiting = len(self._shelf.copies)
-        self._on_change(Stock(waiting, self._door is not None and self._shelf.is_complete, self._given))
+    def _publish(self) -> None:
+        waiting = len(self._stock.copies)
+        self._on_change(PoolStatus(waiting, self._listener is not None and self._stock.is_complete, self._served_count))
 
-    def _complain(self, error: Exception | str) -> None:
+    def _report_once(self, error: Exception | str) -> None:
         """Report a problem once, however often it is met."""
-        if str(error) != self._said:
-            self._said = str(error)
-            self._report(self._said)
+        if str(error) != self._last_problem:
+            self._last_problem = str(error)
+            self._report(self._last_problem)
 
     def _close(self) -> None:
         """End the copies that wait; those in use go on."""
-        self._close_door()
-        used = self._launchers - {copy.launcher for copy in self._shelf.copies}
-        self._shelf.close()
+        self._close_listener()
+        used = self._launchers - {copy.launcher for copy in self._stock.copies}
+        self._stock.close()
         # The program of some may have ended just now.
         deadline = time.monotonic() + _PATIENCE
         for launcher in used:
-            launcher.leave(max(0.0, deadline - time.monotonic()))
+            launcher.leave_running(max(0.0, deadline - time.monotonic()))
         self._selector.close()
         self._mounts.close()
         self._pages.close()
         wake_up, self._wake_up = self._wake_up, -1
         os.close(self._woken)
         os.close(wake_up)
-        self._tell()
+        self._publish()
 
     # ---- copies ------------------------------------------------------------
 
     def _watch(self, launcher: Launcher) -> None:
         self._launchers.add(launcher)
-        self._selector.register(launcher, selectors.EVENT_READ, partial(self._bury, launcher))
+        self._selector.register(launcher, selectors.EVENT_READ, partial(self._reap, launcher))
 
-    def _bury(self, launcher: Launcher) -> None:
+    def _reap(self, launcher: Launcher) -> None:
         self._selector.unregister(launcher)
         self._launchers.remove(launcher)
         launcher.reap()
 
     def _drop(self, copy: WaitingCopy) -> None:
-        if copy in self._shelf.copies:  # an event may tell of one that is gone since
+        if copy in self._stock.copies:  # an event may tell of one that is gone since
             self._selector.unregister(copy)
-            self._shelf.remove(copy)
+            self._stock.remove(copy)
 
     def _compare_mounts(self) -> None:
         """End copies that do not see what has been mounted since, as those in namespaces may not."""
         if self._mounts.have_changed():
             ours = mounts_of(os.getpid())
-            for copy in list(self._shelf.copies):
+            for copy in list(self._stock.copies):
                 if mounts_of(copy.pid) != ours:
                     self._drop(copy)
 
     def _drop_all(self) -> None:
-        for copy in list(self._shelf.copies):
+        for copy in list(self._stock.copies):
             self._drop(copy)
 
     def _trim(self) -> None:
-        for copy in self._shelf.trim():
+        for copy in self._stock.trim():
             self._drop(copy)
-        if self._shelf.excess is not None:
-            self._complain(self._shelf.excess)
+        if self._stock.excess is not None:
+            self._report_once(self._stock.excess)
 
     # ---- launchers ---------------------------------------------------------
 
     def _accept(self) -> None:
-        client = self._door.accept() if self._door is not None else None
+        client = self._listener.accept() if self._listener is not None else None
         if client is None:
             return
         self._clients.add(client)
@@ -261,28 +261,28 @@ class Service:
             return
         except OSError:
             asking = b""
-        if asking and not self._give(client, asking):
+        if asking and not self._hand_out(client, asking):
             client.refuse()
         self._dismiss(client)
 
-    def _give(self, client: Client, asking: bytes) -> bool:
+    def _hand_out(self, client: Client, asking: bytes) -> bool:
         self._compare_mounts()
-        if asking not in self._welcome:
+        if asking not in self._accepted:
             served = self._served
             if served.surroundings.difference(Surroundings(asking), served.modes, self._allow) is not None:
                 return False
-            self._welcome = {asking}
-        copy = self._shelf.ask()
+            self._accepted = {asking}
+        copy = self._stock.take()
         if copy is None:
             return False
         self._selector.unregister(copy)
-        self._given += 1
-        self._tell()  # before the launcher can
-        given = client.give(copy.descriptors)
+        self._served_count += 1
+        self._publish()  # before the launcher can
+        given = client.hand_over(copy.descriptors)
         if given:
-            copy.given()
+            copy.mark_taken()
             self._pages.watch(copy)
-        copy.let_go()
+        copy.close()
         return given
 
     def _dismiss(self, client: Client) -> None:
@@ -292,7 +292,7 @@ class Service:
 
     # ---- what changes ------------------------------------------------------
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Look at what nobody tells of."""
         now = time.monotonic()
         for client in [client for client in self._clients if client.deadline < now]:
@@ -300,33 +300,33 @@ class Service:
         self._compare_mounts()
         self._trim()
         try:
-            self._follow()
+            self._reload()
         except (CriuError, OSError) as error:
-            self._complain(error)
+            self._report_once(error)
 
-    def _follow(self) -> None:
+    def _reload(self) -> None:
         """Serve the snapshot as it is now, if it is not what we know."""
         try:
             path = socket_of(self._path)
         except OSError:
-            self._close_door()
+            self._close_listener()
             self._drop_all()
             raise
-        if self._door is not None and self._door.path == path and self._door.is_there:
+        if self._listener is not None and self._listener.path == path and self._listener.is_there:
             return
-        self._close_door()
+        self._close_listener()
         self._drop_all()
         self._pages.close()
-        self._tell()  # before anybody can see the new door, and take the old copies for its own
+        self._publish()  # before anybody can see the new socket, and take the old copies for its own
         self._served = open_served(self._path, self._wanted)
-        self._welcome = set()
-        self._door = Door(path)
-        self._selector.register(self._door, selectors.EVENT_READ, self._accept)
+        self._accepted = set()
+        self._listener = Listener(path)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
-    def _close_door(self) -> None:
+    def _close_listener(self) -> None:
         for client in list(self._clients):
             self._dismiss(client)
-        if self._door is not None:
-            self._selector.unregister(self._door)
-            self._door.close()
-            self._door = None
+        if self._listener is not None:
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None

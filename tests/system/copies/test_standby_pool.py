@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libcriu_py import PIPE, CriuError, StandbyPool, restore
-from libcriu_py.copies.standby.door import socket_of
+from libcriu_py.copies.standby.listener import socket_of
 from libcriu_py.linux import this_process
 from libcriu_py.linux.runtime_dir import private_directory
 from tests.system import standby

@@ -13,7 +13,7 @@ import pytest
 
 from libcriu_py import CheckpointError, HookError, after_restore, before_checkpoint, checkpoint, register, unregister
 from libcriu_py.hooks.registry import registry
-from libcriu_py.hooks.thread_stop import Standstill
+from libcriu_py.hooks.thread_stop import ThreadStop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -211,7 +211,7 @@ def test_finalizer_that_waits_for_a_stopped_thread() -> None:
 
 
 def test_failed_hook_lets_threads_go_on() -> None:
-    """A failure in the standstill is undone in it, and ends it."""
+    """A failure while threads are stopped is undone in it, and ends it."""
     with Counters(3) as counters:
         seen: list[list[int]] = []
 
@@ -247,13 +247,13 @@ def test_thread_inside_a_log_handler_is_waited_for() -> None:
                 go_on.wait()
             written.append(record.getMessage())
 
-    logger = logging.getLogger("libcriu_py.test_standstill")
+    logger = logging.getLogger("libcriu_py.test_stopped")
     handler = Slow()
     logger.addHandler(handler)
     thread = threading.Thread(target=logger.warning, args=("from the thread",), name="writer")
     thread.start()
     writing.wait()
-    stubborn = Standstill()
+    stubborn = ThreadStop()
     with pytest.raises(CheckpointError, match=r"they hold a lock .*: thread writer at .* in wait"):
         stubborn.begin(0.05)
     timer = threading.Timer(0.1, go_on.set)

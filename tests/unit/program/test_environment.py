@@ -13,9 +13,10 @@ from libcriu_py.program import environment as own_variables
 def test_start_is_that_of_the_kernel() -> None:
     """Any bytes, and no variables at all; what is set later is a change."""
     code = (
-        "import os; from libcriu_py.program import environment as own; own.note(lambda name: name == 'HIDDEN')\n"
+        "import os; from libcriu_py.program import environment as own\n"
+        "own.record_start(lambda name: name == 'HIDDEN')\n"
         "os.environ['LATER'] = '1'; os.environ['HIDDEN'] = '2'; os.environ.pop('OLD', None)\n"
-        "print(own.find())"
+        "print(own.find_changes())"
     )
     for env in ({}, {"OLD": "a\udcff=b", "HIDDEN": "1", "SAME": ""}):
         argv = [sys.executable, "-c", code]

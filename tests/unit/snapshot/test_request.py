@@ -87,13 +87,13 @@ def test_passed_descriptors_get_their_numbers() -> None:
     os.close(writing)
     handover = Handover(slot, [])
     received, fds = handover._read()
-    handover._place(fds, received)
+    handover._install_fds(fds, received)
     os.write(reading, b"crossed")
     assert os.read(writing, 7) == b"crossed"
     for fd in (reading, writing, ours):
         os.close(fd)
-    handover.ready()
-    handover.ready()
+    handover.report_ready()
+    handover.report_ready()
 
 
 def test_ignored_signals_are_those_of_the_shell() -> None:
@@ -116,12 +116,12 @@ def test_inherited_descriptors_give_way() -> None:
     _, fds = handover._read()
     os.close(reading)
     with pytest.raises(ValueError, match=f"inherited descriptor {own}, where the program has"):
-        handover._place(fds, asked._replace(argv=[b"--file=/dev/fd/%d" % own]))
-    handover._place(fds, asked)
+        handover._install_fds(fds, asked._replace(argv=[b"--file=/dev/fd/%d" % own]))
+    handover._install_fds(fds, asked)
     named = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in (writing, reading, own, slot, free + 1)}
     assert named[own] == "/dev/null"
     assert {named[fd] for fd in named if fd != own} == {named[writing]}
     assert os.get_inheritable(reading)
     for fd in (*named, ours):
         os.close(fd)
-    handover.ready()
+    handover.report_ready()

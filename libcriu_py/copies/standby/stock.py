@@ -40,20 +40,20 @@ class Bounds:
         self.idle = idle
 
 
-class Shelf:
+class Stock:
     """
     Copies that wait.
 
-    Thread safety: all methods are for one thread; restores run in another, which tells by `on_news`.
+    Thread safety: all methods are for one thread; restores run in another, which tells by `on_restored`.
     """
 
-    def __init__(self, bounds: Bounds, on_news: Callable[[], None]) -> None:
+    def __init__(self, bounds: Bounds, on_restored: Callable[[], None]) -> None:
         """
         Begin with an empty shelf.
 
         Args:
             bounds: How much it holds.
-            on_news: Called in another thread when a restore has ended.
+            on_restored: Called in another thread when a restore has ended.
         """
         self.copies: list[WaitingCopy] = []
         self.error: CriuError | OSError | None = None
@@ -61,9 +61,9 @@ class Shelf:
         self.made = 0
         """How many copies have been restored in all."""
         self._bounds = bounds
-        self._on_news = on_news
+        self._on_restored = on_restored
         self._thread = ThreadPoolExecutor(1, "libcriu_py-standby")
-        self._coming: Future[WaitingCopy] | None = None
+        self._restoring: Future[WaitingCopy] | None = None
         self._not_before = 0.0
         self._wait = _FIRST_WAIT
         self._asked = time.monotonic()
@@ -72,7 +72,7 @@ class Shelf:
     @property
     def is_complete(self) -> bool:
         """Whether as many copies wait as the bounds allow."""
-        return self._coming is None and not self._wants_more()
+        return self._restoring is None and not self._is_short()
 
     # ---- in ----------------------------------------------------------------
 
@@ -83,22 +83,22 @@ class Shelf:
         Returns:
             Seconds until it is time; None when nothing is to be done, or news will come.
         """
-        if self._coming is not None or not self._wants_more():
+        if self._restoring is not None or not self._is_short():
             return None
         left = self._not_before - time.monotonic()
         if left > 0:
             return left
-        self._coming = self._thread.submit(restore_copy, snapshot, mode)
-        self._coming.add_done_callback(lambda _: self._on_news())
+        self._restoring = self._thread.submit(restore_copy, snapshot, mode)
+        self._restoring.add_done_callback(lambda _: self._on_restored())
         return None
 
-    def take_in(self) -> WaitingCopy | None:
+    def take_restored(self) -> WaitingCopy | None:
         """Return the copy whose restore has ended since, if there is one; it is on the shelf now."""
-        if self._coming is None or not self._coming.done():
+        if self._restoring is None or not self._restoring.done():
             return None
-        coming, self._coming = self._coming, None
+        restoring, self._restoring = self._restoring, None
         try:
-            copy = coming.result()
+            copy = restoring.result()
         except (CriuError, OSError) as error:
             self.error = error
             self._not_before = time.monotonic() + self._wait
@@ -110,20 +110,20 @@ class Shelf:
         self.copies.append(copy)
         return copy
 
-    def _wants_more(self) -> bool:
-        if len(self.copies) >= self._bounds.size or self._is_asleep():
+    def _is_short(self) -> bool:
+        if len(self.copies) >= self._bounds.size or self._is_idle():
             return False
         if self._bounds.memory is None:
             return True
         # One more would take what the others do.
         return (len(self.copies) + 1) * self._typical <= self._bounds.memory
 
-    def _is_asleep(self) -> bool:
+    def _is_idle(self) -> bool:
         return self._bounds.idle is not None and time.monotonic() - self._asked >= self._bounds.idle
 
     # ---- out ---------------------------------------------------------------
 
-    def ask(self) -> WaitingCopy | None:
+    def take(self) -> WaitingCopy | None:
         """Take the copy that has waited longest, for a launcher."""
         self._asked = time.monotonic()
         copy = next((copy for copy in self.copies if copy.is_waiting), None)
@@ -136,13 +136,13 @@ class Shelf:
     def remove(self, copy: WaitingCopy) -> None:
         """End a copy."""
         self.copies.remove(copy)
-        copy.let_go()
+        copy.close()
         # Those that end by themselves must not be restored without a pause.
         self._not_before = max(self._not_before, time.monotonic() + _REST)
 
     def trim(self) -> list[WaitingCopy]:
         """Return those copies that are too many by now."""
-        if self._is_asleep():
+        if self._is_idle():
             return list(self.copies)
         if self._bounds.memory is None or not self.copies:
             return []
@@ -166,9 +166,9 @@ class Shelf:
     def close(self) -> None:
         """End all copies, and the one whose restore is under way."""
         self._thread.shutdown()
-        self.take_in()
+        self.take_restored()
         copies, self.copies = self.copies, []
         for copy in copies:
-            copy.let_go()
+            copy.close()
         for copy in copies:
             copy.launcher.reap()

@@ -113,7 +113,7 @@ class Client:
         """Read what it says of itself; nothing when it has gone without a word."""
         return self._connection.recv(_DESCRIPTION_SIZE)
 
-    def give(self, fds: Sequence[int]) -> bool:
+    def hand_over(self, fds: Sequence[int]) -> bool:
         """Hand it a copy; False when it has gone meanwhile."""
         try:
             socket.send_fds(self._connection, [_GIVEN], list(fds), socket.MSG_NOSIGNAL)
@@ -131,7 +131,7 @@ class Client:
         self._connection.close()
 
 
-class Door:
+class Listener:
     """
     The listening socket of a pool.
 
