@@ -1,1 +1,1 @@
-"""Dumping: a program checkpoints itself, and the first steps of its copies."""
+"""Dumping: how a program checkpoints itself, and the first steps of its copies."""

@@ -1,7 +1,7 @@
 """
-The first steps of a restored copy: it receives its request and makes it true.
+The first steps of a restored copy: receive the request and apply it.
 
-The protocol is in `libcriu_py.snapshot.request`.
+`libcriu_py.snapshot.request` documents the protocol.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 class Handover:
     """
-    The restored side of a hand-over.
+    The copy's side of the hand-over.
 
-    Thread safety: none; it is used by the thread that took the checkpoint.
+    Thread safety: none; only the thread that took the checkpoint uses it.
     """
 
     def __init__(self, slot: int, prefix: Sequence[str]) -> None:
         """
-        Take up the hand-over, right before the dump.
+        Prepare the hand-over, right before the dump.
 
         Args:
-            slot: The descriptor of the request's slot.
+            slot: The descriptor of the request's slot, which a restore replaces by a socket.
             prefix: The command line of the process up to its arguments.
         """
         self._socket: int | None = slot
@@ -51,17 +51,14 @@ class Handover:
         """
         Receive and apply the request.
 
-        A failure is told to the restoring side, which can still start the program otherwise, and ends
-        this process: nothing of the program has run in it yet.
+        On failure, report the error to the restoring side, which can still start the program conventionally, and end
+        this process: no code of the program has run in it yet.
 
         Args:
-            before_start: Makes Python's stdio fit; called with the closed descriptors and the environment.
-
-        Returns:
-            The request.
+            before_start: Called with the closed descriptors and the environment, to set up Python's stdio.
 
         Raises:
-            KeyboardInterrupt: Or what else a handler of the program has raised for a signal that came meanwhile.
+            KeyboardInterrupt: A signal arrived meanwhile; or whatever else the program's handler raises for it.
         """
         try:
             request, fds = self._read()
@@ -70,7 +67,7 @@ class Handover:
             if fds:
                 self._install_fds(fds, request)
             before_start(request.closed, request.env)
-        except Exception as error:  # noqa: BLE001 - whatever it is, a conventional start is the way to go on
+        except Exception as error:  # noqa: BLE001 - after any error, the launcher starts the program conventionally
             self._send(ERROR + (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
             self.await_release()
             os._exit(125)
@@ -78,27 +75,27 @@ class Handover:
         return request
 
     def in_copy(self) -> bool:
-        """Return whether this is a copy: in the place of the request's slot it has a socket."""
+        """Return whether this process is a copy, in which a socket has replaced the request's slot."""
         return self._begun or (self._socket is not None and stat.S_ISSOCK(os.fstat(self._socket).st_mode))
 
     def report_started(self) -> None:
-        """Tell the restoring side that what happens from here on is the program's doing; done twice it does nothing."""
+        """Tell the restoring side that code of the program runs from now on; a second call does nothing."""
         if not self._begun:
             self._begun = True
             self._send(STARTED)
 
     def await_release(self) -> None:
-        """Wait until criu is through with all of this program."""
+        """Wait until criu has detached from every thread and child of this process."""
         processes.await_release(self._others)
 
     def report_ready(self) -> None:
-        """Tell the restoring side that the after-hooks are through; done twice it does nothing."""
+        """Tell the restoring side that the after-hooks have run; a second call does nothing."""
         if self._socket is not None:
             self._send(READY)
             self.close()
 
     def close(self) -> None:
-        """Close the slot, or the socket that was in its place."""
+        """Close the slot, or the socket that replaced it."""
         if self._socket is not None:
             os.close(self._socket)
             self._socket = None
@@ -108,7 +105,7 @@ class Handover:
             message = "the hand-over is over"
             raise ValueError(message)
         tag, (memory, *fds) = sockets.receive_fds(self._socket)
-        while tag == PAGES:  # a copy that waits has time
+        while tag == PAGES:  # an idle copy prefetches what its program is likely to use
             pages.fetch_pages(memory)
             os.close(memory)
             tag, (memory, *fds) = sockets.receive_fds(self._socket)
@@ -121,9 +118,9 @@ class Handover:
 
     def _schedule(self, wanted: Sequence[int]) -> None:
         """
-        Take over niceness, scheduling policy and priority, as far as that is permitted, in each thread and child.
+        Apply niceness, scheduling policy and priority to each thread and child, as far as permitted.
 
-        Those that had others than this thread at the dump keep them: the program has set them.
+        Threads and children that differed from this thread at the dump keep theirs: the program set those.
         """
         if this_process.schedule() != wanted:
             for task in (0, *self._scheduled_alike):
@@ -131,10 +128,10 @@ class Handover:
 
     def _install_fds(self, fds: Sequence[int], request: Request) -> None:
         """
-        Move passed descriptors to their numbers; none may be lost on the way.
+        Move the received descriptors to their numbers, without one overwriting another.
 
-        What is open under a number that was asked for goes. What was only inherited has to give way to what the program
-        has open, which knows it by that number.
+        A descriptor in pass_fds replaces what is open under its number. An inherited one is dropped where the program
+        already uses that number.
         """
         numbers = [*request.pass_fds, *request.inherited]
         ours = {*fds, self._socket}
@@ -154,11 +151,11 @@ class Handover:
         try:
             sockets.send(self._socket if self._socket is not None else -1, message)
         except BrokenPipeError:
-            return  # the restoring side does not wait for news
+            return  # the restoring side no longer listens
 
 
 def _move(fd: int, avoided: Collection[int]) -> int:
-    """Move a descriptor to a number that is free and not among those to be avoided."""
+    """Move a descriptor to a free number outside `avoided`."""
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     while moved in avoided:
         os.close(moved)
@@ -169,33 +166,35 @@ def _move(fd: int, avoided: Collection[int]) -> int:
 
 def _refuse_named(kept: Iterable[int], argv: Sequence[bytes]) -> None:
     """
-    Refuse to go on with an argument such as /dev/fd/63 where that is a file of the program's own.
+    Refuse an argument such as /dev/fd/63 if the program has a file of its own open under that number.
 
     Raises:
-        ValueError: There is one.
+        ValueError: An argument names one of the `kept` descriptors.
     """
     for number in kept:
         if any(argument.endswith(b"/fd/%d" % number) for argument in argv):
-            message = f"an argument names the inherited descriptor {number}, where the program has a file of its own"
+            message = (
+                f"an argument names the inherited descriptor {number}, but the program has a file of its own there"
+            )
             raise ValueError(message)
 
 
 def command_prefix() -> list[str]:
-    """Return the command line of this process up to the arguments of its program."""
+    """Return the command line of this process without the program's arguments."""
     arguments = sys.argv[1:]
     count = len(arguments)
     if count and sys.orig_argv[-count:] != arguments:
-        return list(sys.orig_argv)  # the program changed sys.argv: what was given is not to be told
+        return list(sys.orig_argv)  # the program changed sys.argv, so its arguments cannot be told apart
     return sys.orig_argv[: len(sys.orig_argv) - count]
 
 
 def apply(request: Request, prefix: Sequence[str]) -> None:
     """
-    Make the arguments, environment and process attributes of a request those of this process.
+    Apply the arguments, environment and process attributes of a request to this process.
 
     Args:
         request: What the restoring side asks for.
-        prefix: The command line up to the arguments.
+        prefix: The command line without the program's arguments.
 
     Raises:
         OSError: The working directory cannot be entered.
@@ -218,9 +217,9 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
 
 def _replace_environment(env: Mapping[bytes, bytes]) -> None:
     variables = own_variables.with_changes(env)
-    # One call for all: putenv() searches the environment each time, which for 10,000 variables is felt.
+    # One call for all: putenv() searches the whole environment each time, which is slow with 10,000 variables.
     this_process.replace_environ(variables)
-    # What was there is not emptied but kept: to free a variable is to write to the page that it is in.
+    # Keep the old variables alive: freeing them would dirty the shared pages that hold them.
     _replaced.append(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001
     os.environ._data = os.environb._data = variables  # type: ignore[attr-defined]  # noqa: SLF001
 
@@ -229,13 +228,13 @@ _replaced: list[object] = []
 
 
 def _join_group(pgid: int | None) -> None:
-    """Leave a process group of our own for the launcher's, so that the terminal's signals arrive."""
+    """Join the launcher's process group, so that signals from the terminal arrive."""
     if pgid is None or os.getpgrp() == pgid or os.getsid(0) == os.getpid():
         return
     try:
         os.setpgid(0, pgid)
     except PermissionError:
-        return  # of another session or pid namespace, where there is no terminal to share
+        return  # the group is in another session or pid namespace: there is no terminal to share
 
 
 def _ignore(signals: Sequence[int]) -> None:
@@ -256,7 +255,7 @@ def _ignore(signals: Sequence[int]) -> None:
 
 
 def _block(signals: Sequence[int]) -> None:
-    """Block signals in this thread, and so in those that it starts; what the program has blocked itself stays so."""
+    """Block signals in this thread, and in those it starts, beside the ones that the program has blocked."""
     if signals:
         import signal
 
@@ -264,7 +263,7 @@ def _block(signals: Sequence[int]) -> None:
 
 
 def _limit(limits: Mapping[int, tuple[int, int]]) -> None:
-    """Take over resource limits as far as that is permitted: a hard limit can only be lowered."""
+    """Apply resource limits as far as permitted: a hard limit can only be lowered."""
     for number, (soft, hard) in limits.items():
         have = resource.getrlimit(number)
         if have == (soft, hard):
@@ -281,7 +280,7 @@ _LocaleError: type[Exception] = vars(_locale)["Error"]  # the stubs do not have 
 
 
 def set_locale() -> None:
-    """Take LC_CTYPE from the environment, as Python does when it starts (PEP 538 for the C locale)."""
+    """Set LC_CTYPE from the environment, as Python does when it starts (PEP 538 for the C locale)."""
     try:
         name = _locale.setlocale(_locale.LC_CTYPE, "")
     except _LocaleError:
@@ -293,11 +292,11 @@ def set_locale() -> None:
         os.environ["LC_CTYPE"] = coerced  # for children, as _coerce_default_locale_settings (pylifecycle.c) has it
     elif coerced and os.environ.get("PYTHONUTF8") == "0":
         _locale.setlocale(_locale.LC_CTYPE, "C")
-    # Else Python would be in UTF-8 mode (PEP 540), which cannot be entered any more: files have its encoding so, too.
+    # Otherwise Python would start in UTF-8 mode (PEP 540). That mode cannot be entered later, but UTF-8 is set anyway.
 
 
 def _sets_ctype(name: str) -> bool:
-    """Set LC_CTYPE; tell whether there is such a locale."""
+    """Set LC_CTYPE; return False if there is no such locale."""
     try:
         _locale.setlocale(_locale.LC_CTYPE, name)
     except _LocaleError:
@@ -306,20 +305,22 @@ def _sets_ctype(name: str) -> bool:
 
 
 def set_title() -> None:
-    """Show the new command line in `ps`, where `setproctitle` was loaded before the dump."""
+    """Show the new command line in `ps`, if `setproctitle` was loaded before the dump."""
     setproctitle = sys.modules.get("setproctitle")
     if setproctitle is not None:
         line = os.fsencode(" ".join(sys.orig_argv))
-        name = setproctitle.getthreadtitle()  # by which pgrep and top know a program; it is changed, too
+        name = (
+            setproctitle.getthreadtitle()
+        )  # setproctitle() changes the thread name too, by which pgrep and top find the program
         setproctitle.setproctitle(line.decode("utf-8", "replace"))
         setproctitle.setthreadtitle(name)
 
 
 def prepare_title() -> None:
-    """Have `setproctitle` find the place of the command line, if it is there, without the name that it gives then."""
+    """Let `setproctitle`, if installed, locate the command line now, but undo its change of the thread name."""
     try:
         import setproctitle
-    except ImportError:  # an optional package: without it `ps` shows the old title
+    except ImportError:  # optional: without it `ps` shows the old title
         return
     name = setproctitle.getthreadtitle()
     setproctitle.getproctitle()

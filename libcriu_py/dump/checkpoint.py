@@ -31,13 +31,12 @@ T = TypeVar("T")
 
 class Checkpoint:
     """
-    One checkpoint of this process; `checkpoint` makes it.
+    One checkpoint of this process, as `checkpoint` returns it.
 
-    Usable once as a context manager (`with`, or `async with` where hooks are async), or any number of
-    times as a decorator.
+    Use it once as a context manager (`with`, or `async with` for async hooks), or any number of times as a decorator.
 
-    Thread safety: the thread that leaves the block takes the checkpoint; others are frozen
-    wherever they are, and go on from there in each copy.
+    Thread safety: the thread that leaves the block takes the checkpoint; the dump freezes other threads wherever they
+    are, and they continue from there in each copy.
     """
 
     def __init__(self, dir: str | os.PathLike[str] | None = None, **settings: Unpack[HereSettings]) -> None:  # noqa: A002
@@ -47,14 +46,14 @@ class Checkpoint:
         self._built_ins = BuiltIns(self._settings["resources"])
         self._engine = _make_engine(self._settings)
         self.timings: list[Timing] = []
-        """How long each hook and built-in resource took; in a restored process, those of the original too."""
+        """How long each hook and built-in resource took; a copy has the original's timings too."""
         self._entered = False
         self.outcome: Outcome | None = None
-        """Which side of the checkpoint this process is; None until the block is left."""
+        """Whether this process is the original or a copy; None until the block is left."""
         self.request: Request | None = None
-        """What the restoring side asked for, in a restored process."""
+        """In a copy, what the restoring side asked for; None in the original."""
         self.downtime: float | None = None
-        """Seconds from dump to restore by the wall clock, in a restored process."""
+        """In a copy, the seconds from dump to restore by the wall clock; None in the original."""
 
     def __repr__(self) -> str:
         """Return directory and outcome."""
@@ -63,16 +62,16 @@ class Checkpoint:
 
     @property
     def restored(self) -> bool:
-        """Whether this process is a restored copy."""
+        """Whether this process is a copy, restored from the snapshot."""
         return self.outcome is Outcome.RESTORED
 
     @property
     def stats(self) -> Mapping[str, int]:
         """
-        CRIU's statistics of the dump (times in microseconds, counts of pages); empty when simulated.
+        CRIU's statistics of the dump: times in microseconds, counts of pages; empty when simulated.
 
         Raises:
-            ImageError: They cannot be read.
+            ImageError: The statistics cannot be read.
         """
         if self.outcome is None or self.outcome is Outcome.SIMULATED:
             return {}
@@ -82,9 +81,9 @@ class Checkpoint:
         return dump_stats(os.path.join(path, "images"))
 
     def __enter__(self) -> Self:
-        """Check that a dump can work, and reserve the directory."""
+        """Check that this process can be dumped, and reserve the snapshot's directory."""
         if self._entered:
-            message = "a checkpoint can be taken once; make another one"
+            message = "a Checkpoint can be entered only once; call checkpoint() again"
             raise RuntimeError(message)
         self._entered = True
         tracing.begin()
@@ -96,7 +95,7 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the checkpoint, unless the block was left by an exception."""
+        """Take the checkpoint, unless the block raised an exception."""
         if kind is not None:
             self._engine.abandon()
             return
@@ -109,14 +108,14 @@ class Checkpoint:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the checkpoint, with async hooks in the running event loop."""
+        """Take the checkpoint, awaiting async hooks in the running event loop."""
         if kind is not None:
             self._engine.abandon()
             return
         await self._take(in_loop=True)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
-        """Make a function the warm-up: each call runs it, takes a checkpoint and returns its result."""
+        """Decorate a warm-up function: each call runs it, takes a checkpoint and returns the function's result."""
         directory, settings = self._settings["dir"], self._given
         if inspect.iscoroutinefunction(function):
 
@@ -194,31 +193,29 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
             model = load_model()
         main(sys.argv[1:])          # in each copy restored from "snap"
 
-    An exception in the block means that no dump is taken. A dump that fails leaves the process as it
-    was, and no directory.
+    If the block raises an exception, no dump is taken. A failed dump leaves the process as it was, and no directory.
 
     The variables of docs/settings.md override these arguments.
 
     Args:
         dir: The snapshot to make; the directory must not exist or be empty.
         then: "exit" ends the original with status 0 after the dump, without its atexit and finally
-            code, which belongs to the copies; "continue" lets it go on.
+            code, which belongs to the copies; "continue" keeps it running.
         engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU.
         replace: Whether to replace an existing snapshot, in one step, when the new one is complete.
         options: Options of criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`.
-        memory: "copy" reads the memory of each copy at its start; "map" maps it from one file, and reads pages as they
-            are used, wherever that is safe; "auto" does so where it is worth it and no other allocator could
-            interfere.
-        exit: How copies end: "normal", or "fast", which skips interpreter teardown; with torch, that takes longer than
-            a restore. See `libcriu_py.exit` for what is left out.
+        memory: "copy" reads all memory when a copy starts; "map" maps it from one file wherever that is safe, and
+            reads pages when they are used; "auto" maps it where that saves time and no other allocator interferes.
+        exit: How copies end: "normal", or "fast", which skips interpreter teardown; with torch, teardown takes longer
+            than a restore. See `libcriu_py.exit` for what is skipped.
         resources: Built-in resources to switch off or to set, such as `{"random": False}`; see docs/resources.md.
-        hook_limit: How many seconds each hook may take; None for as long as it likes.
+        hook_limit: Seconds that each hook may take; None for no limit.
 
     Returns:
         A context manager and decorator; see `Checkpoint` for its attributes.
 
     Raises:
-        ValueError: There is no directory, or a setting has a value that it cannot have.
+        ValueError: No directory is given, or the value of a setting is invalid.
     """
     return Checkpoint(
         dir,
@@ -242,14 +239,14 @@ def checkpoint_here(
 
     Args:
         dir: As for `checkpoint`.
-        settings: As for `checkpoint`; also `program`, the main program that the copies run, where it is not the one of
-            this process, and `details`, what is to be noted in the manifest.
+        settings: As for `checkpoint`; also `program`, the main program of the copies (default: this process's own), and
+            `details`, a mapping to record in the manifest.
 
     Returns:
-        What came of it, in each copy, and in the original unless that has ended.
+        The checkpoint, with its outcome: in each copy, and in the original with `then="continue"`.
 
     Raises:
-        OperationRefused: criu refused; nothing has changed.
+        OperationRefused: criu refused; the process is as it was.
         HookError: A hook failed.
         FileExistsError: The directory is not empty.
         UnsupportedFeature: This process may not be dumped.

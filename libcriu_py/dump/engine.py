@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.errors import CheckpointError
-from libcriu_py.hooks.lifecycle import Outcome, Return
+from libcriu_py.hooks.lifecycle import Engine, Outcome, Return
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from libcriu_py.snapshot.staging import Staging
 
 _LOG_LEVEL = 4
-# Options of a dump that criu wants to be told again on restore (criu/cr-service.c, setup_opts_from_req).
+# Options that criu needs at a restore as at the dump (criu/cr-service.c, setup_opts_from_req).
 _ALSO_ON_RESTORE = (
     "unprivileged",
     "tcp_established",
@@ -40,35 +40,26 @@ _ALSO_ON_RESTORE = (
 )
 
 
-class SimulateEngine:
-    """The same lifecycle without CRIU: for tests of hooks, anywhere."""
-
-    def prepare(self) -> None:
-        """Nothing is needed."""
-
-    def abandon(self) -> None:
-        """Nothing was reserved."""
+class SimulateEngine(Engine):
+    """The same lifecycle without CRIU, to test hooks anywhere."""
 
     def quiesce(self) -> None:
-        """Do as for a dump."""
-        _quiesce()
+        """Collect garbage, and flush stdout and stderr."""
+        from libcriu_py.dump import stdio
+
+        gc.collect()
+        stdio.flush()
 
     def dump(self) -> Return:
-        """Do nothing."""
+        """Return without a dump."""
         return Return(Outcome.SIMULATED)
 
-    def await_release(self) -> None:
-        """Nothing is done beside."""
 
-    def report_ready(self, outcome: Outcome) -> None:
-        """Nobody waits."""
-
-
-class CriuEngine:
+class CriuEngine(SimulateEngine):
     """
-    The dump of this very process by CRIU.
+    The dump of this process by CRIU.
 
-    Thread safety: one dump at a time; other threads are frozen with the process, wherever they are.
+    Thread safety: one dump at a time; criu freezes other threads wherever they are.
     """
 
     def __init__(
@@ -82,7 +73,7 @@ class CriuEngine:
         options: Mapping[str, object] | None,
         memory: str = "auto",
     ) -> None:
-        """Take what `checkpoint_here` was given."""
+        """Take the arguments of `checkpoint_here`."""
         self._path = path
         self._then = then
         self._replace = replace
@@ -95,17 +86,17 @@ class CriuEngine:
         self._handover: Handover | None = None
         self._census: Census | None = None
         self._kept: object = None
-        """What a copy does not need any more; to free it would be to write to it, and so to copy its pages."""
+        """Kept alive in copies: freeing it would dirty shared pages."""
 
     # ---- before the block --------------------------------------------------
 
     def prepare(self) -> None:
         """
-        Check that a dump can work and reserve the directory.
+        Check that this process can be dumped, and reserve the directory.
 
         Raises:
             BinaryNotFound: There is no criu.
-            UnsupportedFeature: This process may not be dumped, with what to do.
+            UnsupportedFeature: This process may not be dumped; the message says what to do.
             FileExistsError: The directory is not empty.
         """
         from libcriu_py.criu.find import find_criu
@@ -119,23 +110,19 @@ class CriuEngine:
         self._staging = Staging(self._path, replace=self._replace)
 
     def abandon(self) -> None:
-        """Remove the directory; a copy, in which the program was interrupted, leaves the snapshot alone."""
+        """Remove the directory; an interrupted copy leaves the snapshot alone."""
         if self._staging is not None and (self._handover is None or not self._handover.in_copy()):
             self._staging.discard()
         self._staging = None
 
     # ---- the dump ----------------------------------------------------------
 
-    def quiesce(self) -> None:
-        """Collect garbage, and flush stdout and stderr."""
-        _quiesce()
-
     def dump(self) -> Return:
         """
         Dump this process.
 
         Returns:
-            In the original, with `then="continue"`, and in each restored copy.
+            The outcome: in the original with `then="continue"`, and in each copy.
 
         Raises:
             OperationRefused: criu refused; the process is as it was.
@@ -146,7 +133,7 @@ class CriuEngine:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         returned: Return | None = None
         try:
-            # What the program allows itself for a file may be too little for its memory.
+            # The program's own limit on file sizes may be too low for an image of its memory.
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
             returned = self._dump()
             return returned
@@ -178,7 +165,7 @@ class CriuEngine:
                 return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
         except BaseException:
             if self._handover is not None and self._handover.in_copy():
-                # A handler of the program has raised, as for Ctrl-C: so it ends, and nobody is to start it anew.
+                # A signal handler of the program has raised, as for Ctrl-C: the launcher must not start it again.
                 self._handover.report_started()
             else:
                 self._restore_original(original)
@@ -186,10 +173,10 @@ class CriuEngine:
         self._restore_original(original)
         return self._publish(staging, launch, {**facts, "created": dumped_at}, original.shared)
 
-    # What only the original calls is in functions of its own: a copy would have to let go of their variables.
+    # Code that only the original runs has functions of its own, so that copies need not free its variables.
 
     def _make_ready(self, staging: Staging) -> tuple[Launch, dict[str, Any]]:
-        """Look for obstacles, leave a session that is not ours, and collect what record and manifest are to say."""
+        """Refuse what cannot be dumped, leave a foreign session, and collect the launch record and manifest."""
         from libcriu_py.findings import refuse
         from libcriu_py.linux import processes
 
@@ -209,12 +196,12 @@ class CriuEngine:
         self._census = take_census()
 
     def await_release(self) -> None:
-        """Wait until criu has let go of the copy."""
+        """Wait until criu has detached from the copy."""
         if self._handover is not None:
             self._handover.await_release()
 
     def report_ready(self, outcome: Outcome) -> None:
-        """Tell the restoring side that the after-hooks are through."""
+        """Tell the restoring side that the after-hooks have run."""
         if outcome is Outcome.RESTORED and self._handover is not None:
             self._handover.report_ready()
 
@@ -225,7 +212,7 @@ class CriuEngine:
         return self._staging
 
     def _launch(self, staging: Staging) -> Launch:
-        """Collect for the record what is not to be told later."""
+        """Collect for the launch record what is no longer known after the dump."""
         from libcriu_py.dump.arrival import command_prefix
         from libcriu_py.linux.capabilities import bounding_is_reduced, capabilities
         from libcriu_py.program import start_variables
@@ -254,7 +241,7 @@ class CriuEngine:
         )
 
     def _facts(self) -> dict[str, Any]:
-        """Collect for the manifest what is not to be told later."""
+        """Collect for the manifest what is no longer known after the dump."""
         from libcriu_py.snapshot.identity import machine_identity
         from libcriu_py.snapshot.manifest import python_identity
 
@@ -294,20 +281,20 @@ class CriuEngine:
         service = variable("LIBCRIU_PY_SERVICE")
         try:
             if service is not None:
-                # It was started before there were options, so its configuration file is one more of them (CRIU 4.2).
+                # The service was started without our options; a configuration file passes those it lacks (CRIU 4.2).
                 with written_config(os.path.join(self._reserved().path, "criu.conf"), options):
                     return Criu(service_fd=sockets.connect(service)).dump(options)
             env = {os.fsdecode(name): os.fsdecode(value) for name, value in dump_environment(self._criu).items()}
             with traceable():
                 return Criu(self._criu).dump(options, env=env)
         except OperationRefused as error:
-            error.forget_log()  # the directory is going to be removed
+            error.forget_log()  # it is removed with the directory
             raise
 
     # ---- after the dump ----------------------------------------------------
 
     def _publish(self, staging: Staging, launch: Launch, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
-        """Be the original: publish the snapshot, and end or go on."""
+        """Publish the snapshot in the original, and end or go on."""
         from libcriu_py import clock
         from libcriu_py.images.readers import process_tree
         from libcriu_py.linux import processes
@@ -322,7 +309,7 @@ class CriuEngine:
         clocks = clock.readings_for_copies()
         pids = sorted({task for process in process_tree(staging.images) for task in process.threads})
         compared = mapped_files(processes.processes(), without=[staging.path])
-        # The main module of a program that is named is read anew by each copy.
+        # Each copy reads the main module of a named program again.
         sources = own_sources(main=self._program is None)
         facts["criu_version"] = str(_criu_version(self._criu))
         key = _key(os.path.join(staging.target, MEMORY))
@@ -332,16 +319,9 @@ class CriuEngine:
         launch = launch._replace(clocks=clocks, pids=tuple(pids), mapped=compared, sources=sources)
         staging.publish(mapped.record(launch), facts)
         if self._then == "exit":
-            # What cleans up at exit (atexit, finally, temporary directories) belongs to the copies.
+            # Cleanup at exit (atexit, finally, temporary directories) belongs to the copies.
             processes.end_with_descendants()
         return Return(Outcome.CONTINUED)
-
-
-def _quiesce() -> None:
-    from libcriu_py.dump import stdio
-
-    gc.collect()
-    stdio.flush()
 
 
 def _cwd() -> str | None:
@@ -372,10 +352,10 @@ _OWN_MODULES = (
 
 def _load_for_restore() -> None:
     """
-    Import early what a dump and a restored copy need at once.
+    Import early what the dump and a copy's first steps need.
 
-    What is imported later, when finders have forgotten what they know of directories, has them read these again, and a
-    copy has to free what they know then.
+    Importing it in a copy, after `importlib` caches are invalidated, would read directories again and free the old
+    listings there.
     """
     import importlib
 

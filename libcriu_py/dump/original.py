@@ -1,4 +1,4 @@
-"""What the original gives up for its dump, and gets back after it."""
+"""The state of the original that its dump must not contain: put aside before it, restored after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Original:
 
     def __init__(self, staging: Staging) -> None:
         this_process.trim_heap()
-        # The working directory would have to exist at each restore: "/" does.
+        # criu needs the working directory at each restore: "/" always exists.
         cwd = _open_cwd()
         self.shared = shared_stdio.find(processes.processes())
         slots = [staging.slot(name) for name in ("stdin", "stdout", "stderr")]
@@ -28,11 +28,10 @@ class Original:
         self._left_group = processes.leave_group()
 
     def restore(self) -> None:
-        """Be again as before the dump."""
+        """Restore the state from before the dump."""
         if self._left_group:
             os.setpgid(0, 0)
-        others = self._parking.end()
-        for fd in others:
+        for fd in self._parking.end():
             os.fchdir(fd)
             os.close(fd)
 

@@ -1,12 +1,11 @@
 """
-Make an interpreter ready for a program, and stop just before the program's main module would start.
+Prepare an interpreter for a program, up to the point where the program's main module would start.
 
-`command_line` is what ``libcriu-py snapshot`` starts, with a plan in JSON (see `Plan`). The process imports what the
-main module will import, takes a snapshot of itself, and runs the main module afresh in each copy that is restored.
+``libcriu-py snapshot`` starts `command_line`, with a plan in JSON (see `Plan`). The process imports what the main
+module will import, takes a snapshot of itself, and runs the main module afresh in each copy.
 
-Whatever this process loads is part of the snapshot and is paid for at every restore, about 2.5 microseconds for each
-page of 4 kB. So reading the source of the main module, and the trial runs, are left to forked children that pass on
-names only.
+Whatever this process loads becomes part of the snapshot, and costs each restore about 2.5 microseconds per 4 kB page.
+So forked children parse the source of the main module and do the trial runs, and return only names.
 """
 
 from __future__ import annotations
@@ -28,25 +27,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = 2
-"""Exit status where the command line of a restored interpreter is wrong."""
+"""Exit status if the command line of a restored interpreter is wrong."""
 
 NO_SNAPSHOT = 119
-"""Exit status where there is no snapshot and stderr says why. Programs that checkpoint themselves have their own."""
+"""Exit status if no snapshot was made and stderr says why. Programs that checkpoint themselves have their own."""
 
 
 class Plan(NamedTuple):
     """
-    What is to be made ready.
+    What to prepare.
 
     Attributes:
         dir: The snapshot directory.
-        program: What runs in the restored copies; None for an interpreter that is told at each restore.
+        program: What the copies run; None for an interpreter that gets its program at each restore.
         argv: sys.argv[1:] while modules are imported, and for a program that checkpoints itself.
-        preload: Modules to import; failing to is an error.
-        learn: Arguments of trial runs; what these import is imported too.
-        warm_up: Arguments of runs in the process that is saved (see `libcriu_py.program.warm_up`).
+        preload: Modules to import; one that cannot be imported is an error.
+        learn: Arguments of trial runs, whose imports are imported too.
+        warm_up: Arguments of runs in the process that is dumped (see `libcriu_py.program.warm_up`).
         own: Whether the program checkpoints itself; None to find out from its source.
-        exit: How copies end: "normal", or "fast" without the teardown of the interpreter.
+        exit: How copies end: "normal", or "fast", which skips interpreter teardown.
     """
 
     dir: str
@@ -59,12 +58,7 @@ class Plan(NamedTuple):
     exit: str = "normal"
 
     def to_json(self) -> str:
-        """
-        Write the plan for the command line.
-
-        Returns:
-            One line of ASCII; bytes of names that are not UTF-8 survive.
-        """
+        """Return the plan as one line of ASCII for the command line; names that are not UTF-8 survive."""
         import json
 
         program = None if self.program is None else self.program._asdict()
@@ -73,17 +67,11 @@ class Plan(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """
-        Read what `to_json` wrote.
-
-        Args:
-            text: The JSON; keys that are missing get their defaults.
-
-        Returns:
-            The plan.
+        Read what `to_json` wrote; missing keys get their defaults.
 
         Raises:
-            ValueError: It is not JSON.
-            TypeError: It has no dir, or unknown keys.
+            ValueError: The text is not JSON.
+            TypeError: There is no dir, or an unknown key.
         """
         import json
 
@@ -96,25 +84,26 @@ class Plan(NamedTuple):
 
 def command_line(python: str, plan: Plan) -> list[str]:
     """
-    Return the command that makes a program ready and saves it.
+    Return the command that prepares a program and dumps it.
 
-    Our own place is in front on sys.path, and not the working directory (`clean_start`), until the program's takes it.
+    The directory of this package comes first on sys.path, instead of the working directory (`interpreter.command`),
+    until the program's own entry replaces it.
 
     Args:
         python: The interpreter.
-        plan: What it is to do.
+        plan: What it does.
     """
-    from libcriu_py.program import interpreter as clean_start
+    from libcriu_py.program import interpreter
 
-    return clean_start.command("from libcriu_py.dump.prepare import main; main()", plan.to_json(), python=python)
+    return interpreter.command("from libcriu_py.dump.prepare import main; main()", plan.to_json(), python=python)
 
 
 def main() -> None:
     """
-    Carry out the plan that is the first argument; in a restored copy, run the program.
+    Carry out the plan in the first argument; in a copy, run the program.
 
     Raises:
-        SystemExit: Nothing could be made ready, or the program ended this way.
+        SystemExit: The program could not be prepared, or it raised this itself.
     """
     plan = Plan.from_json(sys.argv[1])
     program = plan.program
@@ -124,13 +113,13 @@ def main() -> None:
     argv[:] = [first, *plan.argv]
     built_ins = BuiltIns()
     built_ins.note_variables()
-    # What is seeded from here on is seeded on purpose.
+    # From here on, any seed is the program's own.
     built_ins.watch()
     tracing.begin()
     details = {**make_ready(plan), "exit": plan.exit}
     _warn()
-    # What a conventional start of the same program would show; it is also what is started instead of a copy when a
-    # restore is impossible. Modules may hold on to the lists, so that they have to be those of the copies.
+    # The command line of a conventional start, which the launcher falls back to when a restore is impossible. Modules
+    # may hold on to the lists, so the copies must use the same ones.
     sys.argv, sys.orig_argv = argv, orig_argv
     argv[:] = [first]
     orig_argv[:] = [sys.executable, *(program.arguments() if program is not None else [])]
@@ -144,7 +133,7 @@ def main() -> None:
     try:
         here = checkpoint_here(plan.dir, then="exit", program=program, details=details)
     except HookError:
-        raise  # where it failed in the program's own code is what helps; also in a copy
+        raise  # its traceback shows where the program's own code failed; also in a copy
     except (CriuError, OSError) as error:
         _fail(in_words(error))
     asked = here.request.main if here.request is not None else None
@@ -158,7 +147,7 @@ def main() -> None:
 
 
 def _run(program: Program | None, path: object) -> None:
-    """Run a program in the restored copy, with the arguments of the restore."""
+    """Run a program in the copy, with the arguments of the restore."""
     if program is not None:
         run_main(program, sys.argv[1:], path=path if isinstance(path, str) else None)
         return
@@ -172,21 +161,20 @@ def _run(program: Program | None, path: object) -> None:
 
 def make_ready(plan: Plan) -> dict[str, object]:
     """
-    Import what the plan asks for and what its program will import.
+    Import the modules that the plan names and those that its program will import.
 
-    A program that checkpoints itself takes this process over instead, and the function does not return.
+    A program that checkpoints itself replaces this process instead, and the function does not return.
 
     Args:
-        plan: The plan.
+        plan: What to prepare.
 
     Returns:
-        What ``libcriu-py inspect`` shows: "preloaded", the modules whose import was asked for and did something;
-        "modules", how many there are now that were not there before; "seconds"; "warm_up", the arguments of the runs if
-        there were any; "path", what comes first in sys.path of
-        the copies, where that is not their own working directory as for any other ``python -m``.
+        Details that ``libcriu-py inspect`` shows: "preloaded", the requested modules that were not loaded before;
+        "modules", how many modules were loaded in all; "seconds", how long that took; "warm_up", the arguments of the
+        warm-up runs, if any; "path", the first entry of sys.path in copies, if that is not their working directory.
 
     Raises:
-        SystemExit: A module of the plan's preload list, or the main module, cannot be loaded.
+        SystemExit: A module of the preload list, or the main module, cannot be loaded.
     """
     start = time.monotonic()
     details: dict[str, object] = {}
@@ -222,9 +210,9 @@ def make_ready(plan: Plan) -> dict[str, object]:
 
 
 def _warn() -> None:
-    """Tell of what copies will not find as it is now, though it can be dumped."""
+    """Warn of temporary files, which can be dumped but may be gone when a copy starts."""
     if "tempfile" not in sys.modules or variable("LIBCRIU_PY_PREFLIGHT") == "report":
-        return  # a report has it
+        return  # a report lists them
     from libcriu_py.findings import temporary
 
     text = temporary.warning()
@@ -248,11 +236,11 @@ def _warm_up(plan: Plan) -> None:
 
 
 def _exec_program(program: Program, plan: Plan) -> NoReturn:
-    """Start the program in this process, conventionally; it finds the name of the directory in its environment."""
+    """Replace this process by a conventional start of the program, with the directory in its environment."""
     if plan.warm_up:
         _fail("the program checkpoints itself, so it must warm itself up before that; leave out --warm-up")
     preload.report("the program checkpoints itself; it is started unchanged")
-    environment.undo_changes()  # what a sitecustomize has set, say: it does that again
+    environment.undo_changes()  # for example those of a sitecustomize, which runs again
     os.environ["LIBCRIU_PY_SNAPSHOT"] = plan.dir
     if plan.exit != "normal":
         os.environ["LIBCRIU_PY_EXIT"] = plan.exit
@@ -260,6 +248,6 @@ def _exec_program(program: Program, plan: Plan) -> NoReturn:
 
 
 def _fail(problem: str) -> NoReturn:
-    """Say on stderr why there is no snapshot, and end."""
+    """Report on stderr why no snapshot was made, and end."""
     preload.report(f"no snapshot was made: {problem}")
     raise SystemExit(NO_SNAPSHOT)

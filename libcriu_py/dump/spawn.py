@@ -1,4 +1,4 @@
-"""Starting a program where it may checkpoint itself, and being it until it ends."""
+"""Start a program where it may checkpoint itself, and relay its signals and status until it ends."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     """
     Run a program where it may checkpoint itself, and wait for it.
 
-    As root, or with a file-capable criu, that is right here; elsewhere a user, pid and mount
-    namespace, whose supervisor serves the program a criu.
+    As root, or with a file-capable criu, the program runs right here; otherwise in a user, pid and mount namespace,
+    whose supervisor runs criu for it.
 
     Args:
-        argv: The program, by its path, and its arguments.
+        argv: The path of the program, and its arguments.
         env: Its environment.
-        mode: How the checkpoint is allowed; None decides.
+        mode: Privilege mode; None picks the first that works.
 
     Returns:
-        Its exit status, negative when a signal killed it.
+        Its exit status, or minus the number of the signal that killed it.
 
     Raises:
-        UnsupportedFeature: There is no way to be allowed.
-        OSError: It could not be started.
+        UnsupportedFeature: No privilege mode works here.
+        OSError: The program could not be started.
     """
     from libcriu_py.criu.find import find_criu
     from libcriu_py.linux.runtime_dir import dump_environment, sweep
@@ -73,7 +73,7 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
             status = supervision.mirror(channel, pidfd, terminal=place.has_own_pids or os.getsid(0) == 0)
         finally:
             os.close(pidfd)
-        # It may stay for what the program left running; then it is reaped by whoever gets it after us.
+        # The supervisor may stay for processes that the program left running; its next parent reaps it then.
         supervision.reap(supervisor, wait=False)
     finally:
         os.close(channel)

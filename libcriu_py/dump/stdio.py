@@ -1,13 +1,12 @@
 """
 Standard input, output and error around a checkpoint.
 
-The original's descriptors 0, 1 and 2 may be terminals, pipes or sockets that mean nothing on another
-day. So they are *parked* while the process is dumped: held open by a keeper process outside
-the dumped tree, with placeholder files (the slots) in their place. In the original they come back; in a
-restored process the slots have been replaced by what the restoring side gave.
+The original's descriptors 0, 1 and 2 may be terminals, pipes or sockets that a later restore cannot reopen. So they are
+*parked* during the dump: a keeper process outside the dumped tree holds them open, and placeholder files (the slots)
+take their numbers. The original gets them back; a restore opens the streams of the copy in place of the slots.
 
-Python's own objects keep their identity: `sys.stdout` and its buffer are initialised anew
-in place, so that a logging handler that holds `sys.stderr` writes to the new one.
+Python's own objects keep their identity: `sys.stdout` and its buffer are initialised again in place, so that a logging
+handler that holds `sys.stderr` writes to the new one.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ if TYPE_CHECKING:
 
 NAMES = ("stdin", "stdout", "stderr")
 
-# `sys.flags` does not tell; unbuffered without the variable of the dumping side is -u.
+# `sys.flags` does not record -u; streams that are unbuffered without the variable are so by -u.
 _DASH_U = isinstance(getattr(sys.__stdout__, "buffer", None), io.FileIO) and not os.environ.get("PYTHONUNBUFFERED")
 
 
 def flush() -> None:
     """
-    Flush what Python has buffered for stdout and stderr, the replaced ones included.
+    Flush stdout and stderr, and the originals where the program has replaced them.
 
-    A stream whose reader is gone, or that is closed, has nothing left to lose.
+    Errors are ignored: nobody reads a stream that is closed or whose reader is gone.
     """
     for stream in {id(s): s for s in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)}.values():
         if stream is None:
@@ -47,9 +46,9 @@ def flush() -> None:
 
 class Parking:
     """
-    The original's stdio while slots are in its place.
+    The original's stdio while slots take its place.
 
-    Thread safety: none; other threads that write to stdout meanwhile write to the slots.
+    Thread safety: none; what other threads write to stdout meanwhile goes to the slots.
     """
 
     def __init__(self, slots: Sequence[str], others: Sequence[int] = ()) -> None:
@@ -58,7 +57,7 @@ class Parking:
 
         Args:
             slots: Paths of three existing files.
-            others: Further descriptors to park, which are closed here.
+            others: Further descriptors to park and close.
 
         Raises:
             OSError: The keeper could not be started; stdio is as before.
@@ -83,17 +82,17 @@ class Parking:
         Put the original's descriptors back.
 
         Returns:
-            The others, under new numbers.
+            The `others`, under new numbers.
 
         Raises:
-            OSError: The keeper is gone, which something must have killed.
+            OSError: The keeper was killed.
         """
         flush()
         given = sockets.take_fds(self._name, self._count)
         if len(given) != self._count:
             message = f"got back {len(given)} of {self._count} parked descriptors"
             raise OSError(message)
-        # Slots are on 0 to 2, so that none of these has come back there.
+        # The slots occupy 0 to 2, so none of the received descriptors has one of these numbers.
         for fd, held in zip(self._open, given, strict=False):
             os.dup2(held, fd)
             os.close(held)
@@ -126,7 +125,7 @@ def encoding(env: Mapping[bytes, bytes]) -> tuple[str, str]:
     Return the encoding and error handler that Python would choose for stdio at its start.
 
     Args:
-        env: The new environment; its locale must have been set before.
+        env: The new environment; its locale must be set already.
 
     Returns:
         The encoding, and the handler for stdin and stdout (that of stderr is "backslashreplace").
@@ -144,12 +143,12 @@ def encoding(env: Mapping[bytes, bytes]) -> tuple[str, str]:
 
 def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
     """
-    Make Python's streams fit the descriptors that a restored process was given.
+    Make Python's streams fit the descriptors of the copy.
 
-    Streams that the program put into `sys.stdout` itself are left alone.
+    A stream that the program itself has assigned to `sys.stdout` is left alone.
 
     Args:
-        closed: Those of 0, 1 and 2 that the restoring side had closed.
+        closed: Those of 0, 1 and 2 that are closed on the restoring side.
         env: The new environment.
     """
     name, errors = encoding(env)
@@ -169,21 +168,21 @@ def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
 
 
 def _unbuffered(env: Mapping[bytes, bytes]) -> bool:
-    """Return whether stdio is to be unbuffered: by the new environment, or by -u from the beginning."""
+    """Return whether stdio is unbuffered, by the new environment or by the original's -u."""
     return _DASH_U or (bool(env.get(b"PYTHONUNBUFFERED")) and not sys.flags.ignore_environment)
 
 
 def _forget(stream: TextIO | None) -> None:
-    """Close Python's side only: the descriptor of standard streams is not theirs (closefd=False)."""
+    """Close the Python object only: standard streams do not own their descriptors (closefd=False)."""
     if stream is not None:
         stream.close()
 
 
 def _renew(stream: TextIO | None, fd: int, name: str, errors: str, *, unbuffered: bool) -> TextIO:
-    """Initialise a standard stream anew, as `create_stdio` of pylifecycle.c does, but in place."""
+    """Initialise a standard stream again, as `create_stdio` in Python/pylifecycle.c does, but in place."""
     writing = fd != 0
     direct = writing and unbuffered
-    # A new raw file: FileIO remembers for good whether the first one could seek.
+    # Make a new raw file: FileIO caches whether its descriptor can seek.
     raw = io.FileIO(fd, "wb" if writing else "rb", closefd=False)
     raw.name = f"<{NAMES[fd]}>"
     text, buffer = None, None
@@ -192,11 +191,11 @@ def _renew(stream: TextIO | None, fd: int, name: str, errors: str, *, unbuffered
     if text is None:
         text = io.TextIOWrapper.__new__(io.TextIOWrapper)
     kind = io.BufferedWriter if writing else io.BufferedReader
-    # As open() has it: for a pipe it is 4096, and tells how much a reader that goes away leaves unwritten.
+    # The size that open() chooses: 4096 for a pipe, which bounds what is lost when the reader closes it.
     size = max(2, raw._blksize)  # type: ignore[attr-defined]  # noqa: SLF001
     if direct:
         if isinstance(buffer, io.BufferedWriter):
-            buffer.detach()  # or it would complain when it goes
+            buffer.detach()  # or its finalizer would flush to the old file, and complain
         buffer = raw
     elif type(buffer) is kind:
         buffer.__init__(raw, size)  # type: ignore[misc]
@@ -206,7 +205,7 @@ def _renew(stream: TextIO | None, fd: int, name: str, errors: str, *, unbuffered
         buffer,
         encoding=name,
         errors=errors,
-        newline="\n",  # of stdin too: it is on Windows alone that newlines are translated (Python/pylifecycle.c)
+        newline="\n",  # of stdin too: Python translates newlines on Windows only (Python/pylifecycle.c)
         line_buffering=not direct and (fd == 2 or (writing and raw.isatty())),
         write_through=direct,
     )

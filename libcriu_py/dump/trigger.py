@@ -1,9 +1,9 @@
 """
-Checkpoints that are asked for from outside: a program says that it may be taken, and `libcriu-py trigger PID` takes it.
+Checkpoints on request: a program calls `allow_checkpoint`, and `libcriu-py trigger PID` has it take one.
 
-The program listens on an abstract UNIX socket, which the other side finds among its descriptors. The thread that
-listens takes the checkpoint, wherever the others are; the socket is closed for it, and made anew in the original that
-goes on and in each copy. The result is told on a socket of the asking side's, since no connection survives a dump.
+The program listens on an abstract UNIX socket, which the requester finds among its descriptors. The listening thread
+takes the checkpoint, wherever the other threads are. It closes the socket for that, and opens another one in each copy
+and in an original that continues. No connection survives a dump, so the result goes to a socket of the requester's own.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ WAIT = 300.0
 
 class Permission:
     """
-    That this process may be checkpointed from outside; `allow_checkpoint` gives it.
+    Permission to checkpoint this process from outside, as `allow_checkpoint` grants it.
 
-    Usable as a context manager. Thread safety: any thread may revoke it.
+    Leaving it as a context manager revokes it. Thread safety: any thread may revoke it.
     """
 
     def __init__(self, dir: str | None, settings: HereSettings) -> None:  # noqa: A002
@@ -61,9 +61,9 @@ class Permission:
         self.revoke()
 
     def revoke(self) -> None:
-        """Listen no more; a checkpoint that is being taken is waited for. A second time does nothing."""
+        """Stop listening, and wait for a checkpoint that is being taken; a second call does nothing."""
         self._allowed = False
-        with contextlib.suppress(OSError):  # it is closed for a checkpoint, or for good
+        with contextlib.suppress(OSError):  # it is closed, for a checkpoint or by an earlier call
             self._listener.shutdown(socket.SHUT_RDWR)  # ends the thread's wait
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -73,7 +73,7 @@ class Permission:
             try:
                 request = _receive(self._listener)
             except OSError:
-                continue  # revoked, or the other side went away
+                continue  # revoked, or the requester went away
             if request is None:
                 continue
             self._listener.close()
@@ -86,7 +86,7 @@ class Permission:
         self._listener.close()
 
     def _checkpoint(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        """Take the checkpoint; the result, for the one who asked, is known in the original only."""
+        """Take the checkpoint; return its result for the requester, or None in a copy."""
         from libcriu_py.dump.checkpoint import checkpoint_here
         from libcriu_py.settings import variable
 
@@ -95,7 +95,7 @@ class Permission:
         _send(request["answer"], {"begun": None if path is None else os.path.abspath(path)})
         try:
             taken = checkpoint_here(directory, **self._settings)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the program goes on and the other side is told
+        except Exception as error:  # noqa: BLE001 - the program goes on after any error, which the requester gets
             return {"error": f"{type(error).__name__}: {error}"}
         return None if taken.restored else {}
 
@@ -105,40 +105,40 @@ def allow_checkpoint(
     **settings: Unpack[HereSettings],
 ) -> Permission:
     """
-    Allow checkpoints of this process, from now on, to whoever asks by `libcriu-py trigger PID` as the same user.
+    Let the same user checkpoint this process from outside, with `libcriu-py trigger PID`.
 
         allow_checkpoint("snap")
-        serve_for_ever()            # goes on in each copy, wherever it was
+        serve_for_ever()            # continues in each copy, wherever it was
 
-    Hooks run as in every checkpoint, in a thread of their own. `no_checkpoint()` keeps one from being taken meanwhile.
+    Hooks run as in every checkpoint, but in a thread of their own. `no_checkpoint()` delays a requested checkpoint.
 
     Args:
-        dir: The snapshot's directory, unless the one who asks names another.
+        dir: The snapshot's directory, unless the requester names another.
         settings: As for `checkpoint`.
 
     Returns:
-        The permission, to be revoked.
+        The permission; call its `revoke()` to end it.
 
     Raises:
-        OSError: No socket could be made.
+        OSError: No socket could be opened.
     """
     return Permission(None if dir is None else os.path.abspath(os.fspath(dir)), settings)
 
 
 def ask(pid: int, dir: str | None = None, wait: float = WAIT) -> str:  # noqa: A002
     """
-    Have another process take a checkpoint of itself.
+    Ask another process to take a checkpoint of itself.
 
     Args:
-        pid: That process, which has called `allow_checkpoint`.
-        dir: The snapshot's directory; None for the one that it has named.
-        wait: Seconds.
+        pid: The process, which must have called `allow_checkpoint`.
+        dir: The snapshot's directory; None for the one that the process has named.
+        wait: Seconds to wait for its answer.
 
     Returns:
         The snapshot's path.
 
     Raises:
-        CheckpointError: It does not allow it, or it failed; the process goes on.
+        CheckpointError: The process does not allow checkpoints, or its checkpoint failed; the process goes on.
         ProcessLookupError: There is no such process.
     """
     pidfd = os.pidfd_open(pid)
@@ -163,7 +163,7 @@ def ask(pid: int, dir: str | None = None, wait: float = WAIT) -> str:  # noqa: A
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells one snapshot in a directory from the next."""
+    """Return a key that changes when another snapshot replaces the one in a directory."""
     try:
         status = os.stat(os.path.join(path, "manifest.json"))
     except OSError:
@@ -172,7 +172,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _await(answers: socket.socket, pidfd: int, pid: int, wait: float) -> dict[str, Any] | None:
-    """Wait for the result, or for the end of the process (None)."""
+    """Wait for the result; return None if the process ends first."""
     import select
     import time
 
@@ -190,7 +190,7 @@ def _await(answers: socket.socket, pidfd: int, pid: int, wait: float) -> dict[st
 
 
 def _find(pid: int) -> bytes:
-    """Return the address on which a process listens for us: that of one of its sockets (proc_net_unix)."""
+    """Return the address on which a process listens for requests, by its sockets in /proc/net/unix."""
     inodes = set()
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
@@ -198,14 +198,14 @@ def _find(pid: int) -> bytes:
             if link.startswith("socket:["):
                 inodes.add(link[8:-1])
     except PermissionError:
-        message = f"process {pid} belongs to another user; ask as that user"
+        message = f"process {pid} belongs to another user; run this as that user"
         raise CheckpointError(message) from None
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as sockets:
         for line in sockets:
             fields = line.split()
             if len(fields) == 8 and fields[6] in inodes and fields[7].startswith(f"@{PREFIX}"):
                 return b"\0" + fields[7][1:].encode()
-    message = f"process {pid} does not allow it: it has to call libcriu_py.allow_checkpoint() first"
+    message = f"process {pid} does not allow checkpoints: it must call libcriu_py.allow_checkpoint() first"
     raise CheckpointError(message)
 
 
@@ -217,7 +217,7 @@ def _listen(prefix: str) -> socket.socket:
 
 
 def _receive(listener: socket.socket) -> dict[str, Any] | None:
-    """Receive one message of a process of this user; None if it was of another."""
+    """Receive one message from a process of this user; return None for one from another user."""
     connection, _ = listener.accept()
     with connection:
         _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
@@ -232,7 +232,7 @@ def _receive(listener: socket.socket) -> dict[str, Any] | None:
 
 def _send(address: str, result: dict[str, Any]) -> None:
     with (
-        contextlib.suppress(OSError),  # whoever asked waits no more
+        contextlib.suppress(OSError),  # the requester no longer waits
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
     ):
         connection.connect(address.encode("latin-1"))

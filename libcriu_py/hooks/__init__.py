@@ -1,4 +1,4 @@
-"""Hooks around a checkpoint: who registers one, in which order they run, and what runs meanwhile."""
+"""Hooks around a checkpoint: their registry, their order, and the stopping of other threads meanwhile."""
 
 from libcriu_py.hooks.registry import Resource, after_restore, before_checkpoint, register, unregister
 

@@ -1,7 +1,7 @@
 """
-Contexts of one's own: resources that are let go and put right together, at one place in the order.
+Contexts: resources that are let go and put right together, at one point in the order of hooks.
 
-As those of `org.crac`, a context is a resource itself, so that contexts nest.
+As in `org.crac`, a context is itself a resource, so contexts nest.
 """
 
 from __future__ import annotations
@@ -24,38 +24,33 @@ R = TypeVar("R", bound="Resource")
 
 class Context:
     """
-    Resources in an order of their own.
+    A group of resources with an order of its own.
 
         context = register(Context())
         pool = context.register(Pool())
         cache = context.register(Context())     # nested
 
-    They are let go in reverse order of registration and put right in order. Where one cannot be let go, those of the
-    context that were are put right, and the context has failed; all are put right, whatever others do.
+    They are let go in reverse order of registration, and put right in order. If one cannot be let go, the context puts
+    right those that were, and fails. A failure to put one right does not keep the others from being put right.
 
     Thread safety: registration may happen in any thread, but not while hooks run.
     """
 
     def __init__(self) -> None:
-        """Make an empty context; `libcriu_py.register` or another context registers it."""
+        """Make an empty context; register it with `libcriu_py.register` or another context."""
         self._references: list[weakref.ref[Any]] = []
 
     def register(self, resource: R) -> R:
-        """
-        Add a resource or context, which is held weakly.
-
-        Returns:
-            It.
-        """
+        """Add a resource or context, held by a weak reference; return it."""
         self._references.append(weakref.ref(resource, self._references.remove))
         return resource
 
     def before_checkpoint(self) -> Coroutine[Any, Any, None] | None:
-        """Let all go."""
+        """Let go of all resources."""
         return self._run(self._let_go)
 
     def after_restore(self) -> Coroutine[Any, Any, None] | None:
-        """Put all right."""
+        """Put all resources right."""
         return self._run(self._put_right)
 
     def _run(self, work: Callable[[list[Any]], Coroutine[Any, Any, None]]) -> Coroutine[Any, Any, None] | None:
@@ -70,11 +65,11 @@ class Context:
         return [resource for resource in found if resource is not None]
 
     async def _let_go(self, resources: list[Any]) -> None:
-        for place in reversed(range(len(resources))):
+        for index in reversed(range(len(resources))):
             try:
-                await _call(resources[place].before_checkpoint)
-            except BaseException as error:  # noqa: BLE001 - it is raised when others are undone
-                undone = await _failures(resources[place + 1 :])
+                await _call(resources[index].before_checkpoint)
+            except BaseException as error:  # noqa: BLE001 - raised once the others are undone
+                undone = await _failures(resources[index + 1 :])
                 runner.raise_all([error, *undone], "a resource of a context failed, and so did undoing others")
 
     async def _put_right(self, resources: list[Any]) -> None:
@@ -84,7 +79,7 @@ class Context:
 def _is_async(resource: Any) -> bool:
     if isinstance(resource, Context):
         return any(_is_async(inner) for inner in resource._alive())  # noqa: SLF001
-    # Both count: what was let go is put right in the same call when another one fails.
+    # Both methods count: if a resource fails to be let go, the same call puts the others right.
     methods = (resource.before_checkpoint, resource.after_restore)
     return any(inspect.iscoroutinefunction(method) for method in methods)
 
@@ -100,6 +95,6 @@ async def _failures(resources: list[Any]) -> list[BaseException]:
     for resource in resources:
         try:
             await _call(resource.after_restore)
-        except BaseException as error:  # noqa: BLE001 - it is raised when all have run
+        except BaseException as error:  # noqa: BLE001 - raised once all have run
             errors.append(error)
     return errors

@@ -1,19 +1,19 @@
 """
-The order of things in a checkpoint, and what happens when one of them fails.
+The order of the steps of a checkpoint, and how the failure of one undoes the others.
 
     before-hooks -> single-threaded before-hooks -> built-in resources -> engine: quiesce, dump
         -> built-in resources -> single-threaded after-hooks -> after-hooks
 
-Where there are single-threaded hooks, other threads stand still from the first of them to the last.
+From the first single-threaded hook to the last, other threads are stopped.
 
-Written as coroutines that are suspended by `async` hooks only, so that `with checkpoint()` and
-`async with checkpoint()` share it: the former runs it to its end in one step.
+Only `async` hooks suspend these coroutines, so `with checkpoint()` and `async with checkpoint()` share them: the former
+runs them to the end in one step.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.errors import HookError
 from libcriu_py.hooks import no_checkpoint, runner
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 class Outcome(enum.Enum):
-    """Which side of a checkpoint this process is."""
+    """Whether this process is the original of a checkpoint or a copy."""
 
     RESTORED = "restored"
     """A copy, restored from the snapshot."""
     CONTINUED = "continued"
-    """The original, which goes on after its dump."""
+    """The original, which continues after its dump."""
     SIMULATED = "simulated"
-    """The original, after a rehearsal without CRIU."""
+    """The original, after a simulated checkpoint without CRIU."""
 
 
 class Return(NamedTuple):
-    """What an engine comes back with."""
+    """What `Engine.dump` returns."""
 
     outcome: Outcome
     request: Request | None = None
@@ -46,26 +46,27 @@ class Return(NamedTuple):
     """Seconds between dump and restore, by the wall clock."""
 
 
-class Engine(Protocol):
-    """What dumps the process."""
+class Engine:
+    """What dumps the process; by default, each other step does nothing."""
 
     def prepare(self) -> None:
-        """Check at the beginning that a dump can work, and reserve what it needs; raise if not."""
+        """Check at the start that the process can be dumped, and reserve what the dump needs; raise if it cannot."""
 
     def abandon(self) -> None:
-        """Release what was reserved: there will be no dump, or it failed."""
+        """Release what was reserved: there is no dump, or it failed."""
 
     def quiesce(self) -> None:
-        """Run what code of the program a dump runs: finalizers, and the flushing of its streams."""
+        """Run the last code of the program before the dump: finalizers, and the flushing of its streams."""
 
     def dump(self) -> Return:
-        """Dump; raise with the process as it was before if that fails."""
+        """Dump the process; on failure, leave it as it was and raise."""
+        raise NotImplementedError
 
     def await_release(self) -> None:
-        """Be told that code of the program is about to run: what the engine does beside it has to be over."""
+        """Wait until no other process works on this one, before code of the program runs."""
 
     def report_ready(self, outcome: Outcome) -> None:
-        """Be told that the after-hooks are through."""
+        """Report that the after-hooks have run."""
 
 
 async def run(
@@ -75,14 +76,14 @@ async def run(
     Take the checkpoint: hooks, dump, hooks.
 
     Args:
-        engine: What dumps.
+        engine: What dumps the process.
         built_ins: The built-in resources.
-        hook_run: How, and where the timings go.
-        on_return: Is told the outcome before the after-hooks run.
+        hook_run: The limits of the hooks, and where their timings go.
+        on_return: Called with the outcome before the after-hooks run.
 
     Raises:
         HookError: A hook failed; after a dump, in the process that the hook ran in.
-        ExceptionGroup: There are several causes.
+        ExceptionGroup: Several hooks failed.
     """
     entries = registry.begin()
     concurrent = tuple(entry for entry in entries if not entry.single_threaded)
@@ -122,7 +123,7 @@ async def run(
 async def _dump_alone(
     engine: Engine, built_ins: BuiltIns, alone: tuple[Entry, ...], hook_run: runner.HookRun
 ) -> Return:
-    """Dump while other threads stand still, if hooks want that; they go on after a failure."""
+    """Dump with other threads stopped, if there are single-threaded hooks; resume the threads on failure."""
     try:
         if alone:
             hook_run.thread_stop.begin(hook_run.wait)
@@ -150,7 +151,7 @@ async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, hook_run: ru
                 await runner.timed(call, name, "before", hook_run)
             except Exception as error:
                 raise failed(name, "before the dump", error) from error
-        built_ins.leave()  # which lets go of all objects: they could not be collected
+        built_ins.leave()  # drops its references to all objects, so that they can be collected
         _quiesce(engine, hook_run)
         return engine.dump()
     except BaseException as error:
@@ -161,12 +162,12 @@ async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, hook_run: ru
 
 
 def _quiesce(engine: Engine, hook_run: runner.HookRun) -> None:
-    """Have the last code of the program run before the dump, which may wait for a stopped thread as a hook may."""
+    """Quiesce the engine; finalizers may wait for a stopped thread, just as a hook may."""
     try:
         with hook_run.thread_stop.guarded(hook_run.limit):
             engine.quiesce()
     except HookError as error:
-        message = f"finalizers or the flushing of stdout and stderr failed before the dump: {error}"
+        message = f"a finalizer, or flushing stdout and stderr, failed before the dump: {error}"
         raise HookError(message) from error
 
 

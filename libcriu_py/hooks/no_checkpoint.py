@@ -1,4 +1,4 @@
-"""Stretches of a program in which no checkpoint may be taken, and how long hooks may take."""
+"""Critical sections, in which no checkpoint is taken, and time limits for hooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 WAIT = 30.0
-"""Seconds that a checkpoint waits for others to leave their critical sections, unless it is told otherwise."""
+"""Seconds that a checkpoint waits by default for other threads to leave their critical sections."""
 
 _changed = threading.Condition()
 _inside: dict[int, int] = {}
@@ -28,9 +28,9 @@ class Timing(NamedTuple):
     How long a hook or a built-in resource took.
 
     Attributes:
-        name: Which.
+        name: Of the hook or resource.
         when: "before" the dump or "after" it.
-        seconds: How long.
+        seconds: How long it took.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Timing(NamedTuple):
 @contextlib.contextmanager
 def no_checkpoint() -> Iterator[None]:
     """
-    Keep other threads from taking a checkpoint in this block; they wait until it is left.
+    Keep other threads from taking a checkpoint during this block; they wait until it is left.
 
         with no_checkpoint():
             transfer(money)
 
-    Entering waits while a checkpoint is being taken. A checkpoint that the block itself takes is an error.
+    Entering the block waits for a checkpoint that is being taken. Taking one inside the block is an error.
     """
     me = threading.get_ident()
     with _changed:
@@ -64,13 +64,14 @@ def no_checkpoint() -> Iterator[None]:
 
 def begin(limit: float = WAIT) -> None:
     """
-    Keep everybody out of critical sections until `end`.
+    Keep all threads out of critical sections until `end`.
 
     Args:
-        limit: Seconds to wait for those that are in one.
+        limit: Seconds to wait for threads that are in one.
 
     Raises:
-        CheckpointError: This thread is in one, or another one stays there; with the stack of each.
+        CheckpointError: This thread is in a critical section, or another did not leave its own in time; the message has
+            the stack of each.
     """
     global _taking
     me = threading.get_ident()
@@ -83,12 +84,12 @@ def begin(limit: float = WAIT) -> None:
             _taking = False
             _changed.notify_all()
             where = stacks.describe_threads(_inside)
-            message = f"no checkpoint was taken: after {limit:g} s still in `with no_checkpoint()`: {where}"
+            message = f"no checkpoint was taken: still in `with no_checkpoint()` after {limit:g} s: {where}"
             raise CheckpointError(message)
 
 
 def end() -> None:
-    """Let others into critical sections again."""
+    """Let threads enter critical sections again."""
     global _taking
     with _changed:
         _taking = False
@@ -100,15 +101,16 @@ def time_limit(seconds: float | None, name: str) -> Iterator[None]:
     """
     Interrupt a hook that takes too long.
 
-    In the main thread a signal (SIGALRM) interrupts it wherever it is, waiting included; in another thread it is told
-    when it has come back.
+    In the main thread, SIGALRM interrupts the hook wherever it is, even while it waits. In another thread, the error is
+    raised when the hook returns.
 
     Args:
-        seconds: How long it may take; None for as long as it likes.
-        name: The hook, for the message.
+        seconds: How long the hook may take; None for no limit.
+        name: The hook's name, for the message.
 
     Raises:
-        HookError: It took longer.
+        TimeoutError: The hook took longer, in the main thread.
+        HookError: The hook took longer, in another thread.
     """
     if seconds is None:
         yield

@@ -1,16 +1,17 @@
 """
 Hooks around a checkpoint: what a program does before its dump and after its restore.
 
-Order: before-hooks run in reverse order of registration, after-hooks in order, so that what was
-set up first is torn down last and put right first. A priority (default 0) comes before the order
-of registration: after-hooks of lower priority run first, before-hooks of lower priority last.
+Before-hooks run in reverse order of registration, after-hooks in order, so that what was set up first is torn down last
+and put right first. A priority (default 0) outranks the order of registration: after-hooks of lower priority run first,
+before-hooks of lower priority last.
 
-A *single-threaded* hook runs while all other Python threads are stopped: such before-hooks are the last thing before
-the dump, after all others, and such after-hooks are the first. Among them the order is the same.
+A *single-threaded* hook runs while all other Python threads are stopped. Single-threaded before-hooks run last, right
+before the dump, and single-threaded after-hooks run first, in the same order among themselves.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload, runtime_checkable
@@ -30,8 +31,8 @@ class Resource(Protocol):
     """
     Something that must be let go before a dump and put right after a restore.
 
-    Both methods may be `async`. `after_restore` also runs when the dump failed, or when the
-    original goes on (`then="continue"`), so that the process works as before.
+    Both methods may be `async`. `after_restore` also runs when the dump failed, or when the original continues
+    (`then="continue"`), so that the process works as before.
     """
 
     def before_checkpoint(self) -> Awaitable[None] | None:
@@ -104,7 +105,7 @@ class HookRegistry:
 
     def remove(self, key: object) -> None:
         """
-        Take back every registration of a function or resource.
+        Remove every registration of a function or resource.
 
         Raises:
             ValueError: It is not registered.
@@ -119,7 +120,7 @@ class HookRegistry:
             self._entries = kept
 
     def discard_reference(self, reference: weakref.ref[object]) -> None:
-        """Forget a resource that was garbage collected; the callback of its weak reference."""
+        """Forget a garbage-collected resource; this is the callback of its weak reference."""
         with self._lock:
             self._entries = [entry for entry in self._entries if entry.key is not reference]
 
@@ -131,7 +132,7 @@ class HookRegistry:
         if self._running:
             message = (
                 f"{name} cannot be registered or unregistered while checkpoint hooks run; "
-                "do it before the checkpoint begins, or after it is over"
+                "do it before or after the checkpoint"
             )
             raise HookError(message)
 
@@ -139,7 +140,7 @@ class HookRegistry:
         """Forbid registration and return the hooks in order of registration."""
         with self._lock:
             if self._running:
-                message = "a checkpoint is already under way in this process; wait until it is over"
+                message = "this process is already taking a checkpoint; wait until it is over"
                 raise HookError(message)
             self._running = True
             return tuple(self._entries)
@@ -153,17 +154,31 @@ registry = HookRegistry()
 
 
 def befores(entries: tuple[Entry, ...]) -> Iterator[Entry]:
-    """Return the entries that have a before-call, in the order in which these run."""
+    """Return the entries that have a before-call, in the order in which they run."""
     return (entry for entry in reversed(entries) if entry.before is not None)
 
 
-def _bind(function: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], object]:
+def _add_function(
+    function: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    after: bool,
+    priority: int,
+    single_threaded: bool,
+) -> Any:
+    """Register a function on one side of the checkpoint; return it, or a decorator if there is none yet."""
+    if function is None:
+        return lambda decorated: _add_function(
+            decorated, args, kwargs, after=after, priority=priority, single_threaded=single_threaded
+        )
     if not callable(function):
         message = f"a hook must be callable, not {function!r}"
         raise TypeError(message)
-    if not args and not kwargs:
-        return function
-    return lambda: function(*args, **kwargs)
+    call = functools.partial(function, *args, **kwargs) if args or kwargs else function
+    before, then = (None, call) if after else (call, None)
+    registry.add(function, _describe(function), before, then, priority, single_threaded=single_threaded)
+    return function
 
 
 @overload
@@ -178,28 +193,25 @@ def before_checkpoint(
     """
     Register a function to run before a dump, as a decorator or by a call.
 
-    Before-hooks run in reverse order of registration. One that raises means that no dump is
-    taken; the hooks that ran are undone, by running the after-hooks registered later than it.
+    Before-hooks run in reverse order of registration. If one raises, no dump is taken; the after-hooks registered later
+    than it undo the hooks that ran.
 
     Args:
         function: What to run; it may be `async`.
         args: Its positional arguments.
         priority: Hooks of higher priority run first; default 0.
-        single_threaded: Whether all other Python threads are stopped while it runs; one that waits for something that
-            a stopped thread holds is an error after `hook_limit`, or ten seconds. Default False.
+        single_threaded: Whether all other Python threads are stopped while it runs. A hook that waits for a stopped
+            thread fails after `hook_limit`, or ten seconds. Default False.
         kwargs: Its keyword arguments.
 
     Returns:
-        The function, so that it can be used as a decorator.
+        The function.
 
     Raises:
+        TypeError: The function is not callable.
         HookError: Hooks are running.
     """
-    if function is None:
-        return lambda decorated: before_checkpoint(decorated, priority=priority, single_threaded=single_threaded)
-    call = _bind(function, args, kwargs)
-    registry.add(function, _describe(function), call, None, priority, single_threaded=single_threaded)
-    return function
+    return _add_function(function, args, kwargs, after=False, priority=priority, single_threaded=single_threaded)
 
 
 @overload
@@ -212,43 +224,40 @@ def after_restore(
     """
     Register a function to run after a restore, as a decorator or by a call.
 
-    It also runs in the original, when the dump failed or when it goes on after the dump.
+    It also runs in the original, if the dump failed or the original continues after it.
 
     Args:
         function: What to run; it may be `async`.
         args: Its positional arguments.
         priority: Hooks of lower priority run first; default 0.
-        single_threaded: Whether all other Python threads are still stopped when it runs; one that waits for something
-            that a stopped thread holds is an error after `hook_limit`, or ten seconds. Default False.
+        single_threaded: Whether it runs while all other Python threads are still stopped; see `before_checkpoint`.
+            Default False.
         kwargs: Its keyword arguments.
 
     Returns:
-        The function, so that it can be used as a decorator.
+        The function.
 
     Raises:
+        TypeError: The function is not callable.
         HookError: Hooks are running.
     """
-    if function is None:
-        return lambda decorated: after_restore(decorated, priority=priority, single_threaded=single_threaded)
-    call = _bind(function, args, kwargs)
-    registry.add(function, _describe(function), None, call, priority, single_threaded=single_threaded)
-    return function
+    return _add_function(function, args, kwargs, after=True, priority=priority, single_threaded=single_threaded)
 
 
 def register(resource: R, *, priority: int = 0, single_threaded: bool = False) -> R:
     """
-    Register a resource, which is held weakly: it goes when nothing else refers to it.
+    Register a resource, held by a weak reference: the registration goes when nothing else refers to the resource.
 
     Args:
         resource: An object with `before_checkpoint()` and `after_restore()`.
         priority: See `before_checkpoint` and `after_restore`; default 0.
-        single_threaded: See there; default False.
+        single_threaded: See `before_checkpoint`; default False.
 
     Returns:
         The resource.
 
     Raises:
-        TypeError: A method is missing, or the object cannot be referred to weakly.
+        TypeError: A method is missing, or the object does not support weak references.
         HookError: Hooks are running.
     """
     candidate: object = resource
@@ -271,7 +280,7 @@ def register(resource: R, *, priority: int = 0, single_threaded: bool = False) -
 
 def unregister(hook: object) -> None:
     """
-    Take back every registration of a function or resource.
+    Remove every registration of a function or resource.
 
     Raises:
         ValueError: It is not registered.

@@ -1,8 +1,8 @@
 """
-Calling hooks and built-in resources, and what comes of their failures.
+Run hooks and built-in resources, and raise their failures together.
 
-A failure, an interruption by Ctrl-C included, keeps nothing from being undone: all that is to run runs, and then the
-failures are raised together.
+A failure, even an interruption by Ctrl-C, does not keep the remaining calls from running; all failures are raised once
+they have run.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class HookRun(NamedTuple):
-    """How a checkpoint is run, and what is noted of it."""
+    """The conditions under which a checkpoint runs its hooks, and their timings."""
 
     in_loop: bool
-    """Whether the caller awaits it in an event loop."""
+    """Whether the caller awaits the checkpoint in an event loop."""
     limit: float | None
-    """Seconds that each hook may take; None for as long as it likes."""
+    """Seconds that each hook may take; None for no limit."""
     wait: float
-    """Seconds to wait for others to leave `no_checkpoint()`, and what cannot be interrupted."""
+    """Seconds to wait for other threads to leave `no_checkpoint()` or code where they cannot be stopped."""
     timings: list[no_checkpoint.Timing]
     """How long each hook and built-in resource took."""
     thread_stop: ThreadStop
@@ -41,12 +41,12 @@ class HookRun(NamedTuple):
 
 
 async def run_built_ins(calls: Iterable[tuple[str, Callable[[], object]]], hook_run: HookRun) -> list[BaseException]:
-    """Run every call, whatever others do; returns what failed."""
+    """Run every call; return the failures."""
     errors: list[BaseException] = []
     for name, call in calls:
         try:
             await timed(call, name, "after", hook_run)
-        except Exception as error:  # noqa: BLE001 - it is raised when all have run
+        except Exception as error:  # noqa: BLE001 - raised once all have run
             from libcriu_py.resources import failed
 
             errors.append(failed(name, "after it", error))
@@ -56,12 +56,12 @@ async def run_built_ins(calls: Iterable[tuple[str, Callable[[], object]]], hook_
 
 
 async def timed(function: Callable[[], object], name: str, when: str, hook_run: HookRun) -> None:
-    """Call a function, within its time, and note how long it took."""
+    """Call a function within the time limit, and record how long it took."""
     start = time.monotonic()
     try:
         if hook_run.limit is None and not hook_run.thread_stop.active:
-            result = function()  # what watches it is left alone too: a copy pays for each page that it touches
-            if result is not None and inspect.isawaitable(result):  # which asks for a dozen types
+            result = function()  # without the guards below: each page that they touch costs a copy time
+            if result is not None and inspect.isawaitable(result):  # isawaitable() checks a dozen types
                 await _await(result, hook_run, None)
         else:
             await _watched(function, name, hook_run)
@@ -78,12 +78,12 @@ async def _watched(function: Callable[[], object], name: str, hook_run: HookRun)
 
 
 async def run_befores(entries: tuple[Entry, ...], hook_run: HookRun) -> None:
-    """Run the before-hooks; where one fails or is interrupted, those that ran are undone."""
+    """Run the before-hooks; if one fails or is interrupted, undo those that ran."""
     for position, entry in _positions(entries):
         try:
             await _call(entry, entry.before, "before-checkpoint", hook_run)
-        except BaseException as error:  # noqa: BLE001 - it is raised when others are undone
-            # What was registered later has run already, in this reverse order.
+        except BaseException as error:  # noqa: BLE001 - raised once the others are undone
+            # The hooks run in reverse order, so those registered later have run already.
             undone = await run_afters(entries[position + 1 :], hook_run)
             raise_all([error, *undone], "a before-checkpoint hook failed, and so did undoing others")
 
@@ -94,12 +94,12 @@ def _positions(entries: tuple[Entry, ...]) -> Iterable[tuple[int, Entry]]:
 
 
 async def run_afters(entries: Iterable[Entry], hook_run: HookRun) -> list[BaseException]:
-    """Run every after-hook, whatever others do; returns what failed."""
+    """Run every after-hook; return the failures."""
     errors: list[BaseException] = []
     for entry in entries:
         try:
             await _call(entry, entry.after, "after-restore", hook_run)
-        except BaseException as error:  # noqa: BLE001 - it is raised when all have run
+        except BaseException as error:  # noqa: BLE001 - raised once all have run
             errors.append(error)
     return errors
 
@@ -138,9 +138,9 @@ async def _within(awaitable: Any, limit: float | None) -> None:
 
 def raise_all(errors: list[BaseException], message: str) -> None:
     """
-    Raise one exception as it is, several as a group; return when there is none.
+    Raise one exception as it is, several as a group; return if there is none.
 
-    What is no error but an interruption (KeyboardInterrupt, SystemExit) is raised as itself, the others as its cause.
+    An interruption (KeyboardInterrupt, SystemExit) is raised as itself, with the others as its cause.
     """
     if not errors:
         return

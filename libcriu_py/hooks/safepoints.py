@@ -1,10 +1,10 @@
 """
-Safe points: being called in other threads between two of their bytecodes, so that they can be stopped there.
+Safe points: calls into other threads between two of their bytecodes, where they can be stopped.
 
-Python 3.12 and later have `sys.monitoring` for it: calls and returns are watched everywhere, and single instructions in
-the functions that are under way. Before, a trace function of C is set in each thread, as a debugger does
-(`_PyEval_SetTrace`, Python/ceval.c); that of a debugger is put back. A thread in a C function is not reached before
-that returns, whether it waits there or computes.
+Python 3.12 and later use `sys.monitoring`, for calls and returns everywhere, and for single instructions in functions
+that are running. Earlier versions set a C trace function in each thread, as a debugger does (`_PyEval_SetTrace`,
+Python/ceval.c), and put back a debugger's own afterwards. A thread in a C function is reached only when that returns,
+whether it waits there or computes.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class Mechanism(Protocol):
 
     def install(self, stop: Stop, stacks: Iterable[FrameType]) -> None:
         """
-        Have `stop` called, with the frame, before the next bytecode of each other thread.
+        Arrange for `stop` to be called before the next bytecode of each other thread.
 
         Args:
-            stop: What to call; it may wait.
+            stop: Called with the frame; it may wait.
             stacks: The innermost frame of each other thread.
         """
 
     def remove(self) -> None:
-        """Let threads run freely."""
+        """Let threads run freely again."""
 
 
 def mechanism() -> Mechanism:
-    """Return that of this interpreter."""
+    """Return the mechanism of this Python version."""
     return Monitoring() if sys.version_info >= (3, 12) else Tracing()
 
 
@@ -50,10 +50,10 @@ def frames_of(innermost: FrameType | None) -> Iterable[FrameType]:
 
 
 class Monitoring:
-    """By `sys.monitoring`. The calling thread's own events are seen too."""
+    """Safe points by `sys.monitoring`, which reports the calling thread's own events too."""
 
     _FREE = (4, 3, 5)
-    """Tool numbers, those without a meaning first (Doc/library/sys.monitoring)."""
+    """Tool numbers to try, those without a predefined use first (Doc/library/sys.monitoring)."""
 
     def __init__(self) -> None:
         module: Any = sys
@@ -62,7 +62,7 @@ class Monitoring:
         self._codes: set[CodeType] = set()
 
     def install(self, stop: Stop, stacks: Iterable[FrameType]) -> None:
-        """Watch calls and returns, and each instruction of the functions that are under way."""
+        """Watch calls and returns, and each instruction of the functions on the stacks."""
         monitoring = self._monitoring
         free = [tool for tool in self._FREE if monitoring.get_tool(tool) is None]
         if not free:
@@ -103,9 +103,9 @@ class Monitoring:
 
 
 class Tracing:
-    """By a trace function of C in each thread that there is."""
+    """Safe points by a C trace function in each existing thread."""
 
-    # Of c_tracefunc and c_traceobj in struct _ts (Include/cpython/pystate.h), which a release does not change any more.
+    # Offsets of c_tracefunc and c_traceobj in struct _ts (Include/cpython/pystate.h), fixed within a release.
     _OFFSETS = {(3, 10): (64, 80), (3, 11): (72, 88)}  # noqa: RUF012 - constant
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class Tracing:
         self._frames: list[FrameType] = []
 
     def install(self, stop: Stop, stacks: Iterable[FrameType]) -> None:
-        """Set the function, and have it called for each bytecode of the functions that are under way."""
+        """Set the trace function, to be called for each bytecode of the functions on the stacks."""
         import _thread
 
         ctypes = self._ctypes
@@ -151,7 +151,7 @@ class Tracing:
             self._set(state, address, None)
 
     def remove(self) -> None:
-        """Put back what was there."""
+        """Put the former trace functions back."""
         ours = self._ctypes.cast(self._callback, self._ctypes.c_void_p).value
         for state in self._others():
             if state in self._former and self._read(state + self._function) == ours:
@@ -159,7 +159,7 @@ class Tracing:
                 self._set(state, function or None, id(traced) if traced is not None else None)
         for frame in self._frames:
             frame.f_trace_opcodes = False
-        # The callback stays: a thread may be about to leave it.
+        # Keep the callback alive: a thread may still be returning from it.
         self._former, self._frames = {}, []
 
     def _others(self) -> Iterable[int]:
@@ -175,6 +175,6 @@ class Tracing:
         return self._ctypes.c_void_p.from_address(address).value or 0
 
     def _traced(self, state: int) -> object:
-        """Return the object of a trace function, and hold it: that of the thread is given up."""
+        """Return a new reference to the object of a trace function, since the thread drops its own."""
         address = state + self._object
         return self._ctypes.py_object.from_address(address).value if self._read(address) else None

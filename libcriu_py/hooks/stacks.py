@@ -1,7 +1,7 @@
 """
-Where threads are, for messages.
+Describe where threads are, for messages.
 
-Only dictionaries are read: a thread that was stopped may hold any lock, that of `threading.enumerate()` too.
+This reads dictionaries only: a stopped thread may hold any lock, even that of `threading.enumerate()`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,11 @@ _OWN_MODULES = frozenset(
         "hooks.thread_stop",
     )
 )
-"""Modules whose frames are how a thread was stopped or a hook called, and not where it is."""
+"""Modules whose frames show how a thread was stopped or a hook called, and are left out."""
 
 
 def describe_stack(frame: FrameType | None, depth: int = _DEPTH) -> str:
-    """
-    Say where a stack is, innermost call first.
-
-    Args:
-        frame: Its innermost frame.
-        depth: Of how many calls.
-    """
+    """Describe the `depth` innermost calls of a stack, innermost first."""
     lines: list[str] = []
     while frame is not None and len(lines) < depth:
         if frame.f_globals.get("__name__") not in _OWN_MODULES:
@@ -47,7 +41,7 @@ def describe_stack(frame: FrameType | None, depth: int = _DEPTH) -> str:
 
 
 def describe_threads(idents: Iterable[int]) -> str:
-    """Say where threads are, with their names."""
+    """Describe threads by their names and where they are."""
     frames = sys._current_frames()  # noqa: SLF001 - the only way to see where a thread is
     module: Any = threading
     active: dict[int, threading.Thread] = dict(module._active)  # noqa: SLF001

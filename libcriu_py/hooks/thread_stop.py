@@ -1,12 +1,12 @@
 """
-Thread stops: all other Python threads are stopped, for hooks that want to be alone, and through the dump.
+Stop all other Python threads, for single-threaded hooks and through the dump.
 
-A thread stops at a *safe point*: between two bytecodes, and not where it holds a lock that the checkpoint itself
-takes. One that waits in C, for a lock or for data, stops when it comes back from there; native code that runs without
-the interpreter's lock goes on. Threads that are started meanwhile run: they are the hook's own.
+A thread stops at a *safe point*: between two bytecodes, unless it holds a lock there that the checkpoint itself takes.
+A thread that waits in C, for a lock or for data, stops when it returns from there; native code without the GIL keeps
+running. Threads started meanwhile run: they belong to the hook.
 
-A hook that waits for a stopped thread, for its lock or for its answer, would wait for ever. A guard ends that: after
-some time it lets all threads go on, and the hook, which can then finish, is an error that says where each one stood.
+A hook that waits for a stopped thread, for its lock or its answer, would wait for ever. A guard prevents that: after a
+time limit it lets all threads go on, so that the hook can finish, and then fails it with the position of each thread.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
 LIMIT = 10.0
-"""Seconds after which a hook is taken to wait for a stopped thread, unless `hook_limit` says otherwise."""
+"""Seconds after which a hook counts as waiting for a stopped thread, unless `hook_limit` is set."""
 
-_GRACE = 0.5  # seconds for what waited to become through, once all go on
-# Imports and the bookkeeping of threads hold a lock of the whole process where these are the innermost call.
+_GRACE = 0.5  # seconds that a hook has to finish once all threads go on
+# With these as the innermost call, an import or the bookkeeping of threads holds a process-wide lock.
 _LOCKED_INSIDE = frozenset({"importlib._bootstrap", "importlib._bootstrap_external"})
 _LOCKED_IN = frozenset({("threading", name) for name in ("start", "enumerate", "_bootstrap_inner", "_delete")})
-# A handler is locked while it writes, whatever it calls for that (Lib/logging, Handler.handle); so is our registry.
+# A handler holds its lock for all that it calls to write (Lib/logging, Handler.handle); so does our registry.
 _LOCKED_BELOW = frozenset({"logging", "libcriu_py.hooks.registry"})
 
 
 def is_safe(frame: FrameType) -> bool:
-    """Return whether a thread may be stopped here."""
+    """Return whether a thread may be stopped at a frame."""
     name = frame.f_globals.get("__name__")
     if name in _LOCKED_INSIDE or (name, frame.f_code.co_name) in _LOCKED_IN:
         return False
@@ -50,13 +50,13 @@ def _unsafe(frames: Mapping[int, FrameType]) -> list[int]:
 
 class ThreadStop:
     """
-    One thread stop of this process.
+    One stop of all other threads.
 
-    Thread safety: it is begun by the thread that takes the checkpoint, and ended by that or by its guard.
+    Thread safety: the thread that takes the checkpoint begins it; that thread or its guard ends it.
     """
 
     def __init__(self) -> None:
-        """Stop nobody yet."""
+        """Prepare a stop; `begin` stops the threads."""
         self._gate = _thread.allocate_lock()
         self._held: frozenset[int] = frozenset()
         self._stopped: set[int] = set()
@@ -72,25 +72,25 @@ class ThreadStop:
         Stop all other Python threads.
 
         Args:
-            limit: Seconds to wait for those that cannot be stopped where they are.
+            limit: Seconds to wait for threads that cannot be stopped where they are.
 
         Raises:
-            CheckpointError: One of them stays there; all go on.
-            UnsupportedFeature: This interpreter lends no means to it.
+            CheckpointError: A thread stayed where it cannot be stopped; all go on.
+            UnsupportedFeature: This interpreter has no free tool number of `sys.monitoring`.
         """
         deadline = time.monotonic() + limit
         while late := self._try():
-            # Nobody is stopped while these are waited for: they may wait for others themselves.
+            # No thread is stopped during this wait: the late ones may be waiting for others.
             if time.monotonic() > deadline:
                 message = (
-                    f"no checkpoint was taken: after {limit:g} s there are threads that cannot be stopped where they "
-                    f"are, for they hold a lock that the checkpoint needs: {stacks.describe_threads(late)}"
+                    f"no checkpoint was taken: after {limit:g} s some threads still hold a lock that the checkpoint "
+                    f"needs, and cannot be stopped: {stacks.describe_threads(late)}"
                 )
                 raise CheckpointError(message)
             time.sleep(0.001)
 
     def _try(self) -> list[int]:
-        """Stop all, or none because of those that are returned."""
+        """Stop all other threads, or none; return those that prevented it."""
         me = _thread.get_ident()
         frames = {ident: frame for ident, frame in sys._current_frames().items() if ident != me}  # noqa: SLF001
         late = _unsafe(frames)
@@ -111,7 +111,7 @@ class ThreadStop:
         return late
 
     def _stop(self, frame: FrameType) -> None:
-        """Be called in a thread at a safe point: wait there."""
+        """Wait in a thread that is at a safe point; the mechanism calls this there."""
         me = _thread.get_ident()
         if me not in self._held or not is_safe(frame):
             return
@@ -121,13 +121,13 @@ class ThreadStop:
             try:
                 with self._gate:
                     pass
-            except BaseException as error:  # noqa: BLE001 - of a signal handler, if this is the main thread
+            except BaseException as error:  # noqa: BLE001 - a signal handler raised it, in the main thread
                 interruption = error
         if interruption is not None:
             raise interruption
 
     def end(self) -> None:
-        """Let all go on; a second time does nothing."""
+        """Let all threads go on; a second call does nothing."""
         mechanism, self._mechanism = self._mechanism, None
         if mechanism is None:
             return
@@ -139,7 +139,7 @@ class ThreadStop:
             self._gate.release()
 
     def places(self) -> str:
-        """Say where the stopped threads are."""
+        """Describe where the stopped threads are."""
         return stacks.describe_threads(sorted(self._held))
 
     @contextlib.contextmanager
@@ -148,13 +148,13 @@ class ThreadStop:
         Let all threads go on if the block waits for a stopped thread.
 
         Args:
-            limit: Seconds that it may take; None for `LIMIT`.
+            limit: Seconds that the block may take; None for `LIMIT`.
 
         Yields:
-            The seconds after which the block is to be interrupted, if it is not through by then either; None for never.
+            The seconds after which to interrupt a block that does not finish even then; None for never.
 
         Raises:
-            HookError: It took longer; all threads go on.
+            HookError: The block took longer; all threads go on.
         """
         if not self.active:
             yield limit
@@ -173,7 +173,7 @@ class ThreadStop:
 
 
 class _Guard:
-    """A thread that watches one call; of `_thread`, for `threading` takes locks to start one."""
+    """A thread that watches one call; started by `_thread`, because `threading` takes locks for that."""
 
     def __init__(self, thread_stop: ThreadStop, limit: float) -> None:
         self.report = ""
@@ -198,13 +198,13 @@ class _Guard:
     def _break(self) -> None:
         here = stacks.describe_stack(sys._current_frames().get(self._watched))  # noqa: SLF001
         self.report = (
-            f"it was not through after {self._limit:g} s, waiting at {here}, while other threads are stopped; one of "
-            f"them holds a lock, or owes an answer, that it waits for; stopped: {self._thread_stop.places()}"
+            f"it was not finished after {self._limit:g} s, waiting at {here} for a lock or an answer of a stopped "
+            f"thread; stopped: {self._thread_stop.places()}"
         )
         self._thread_stop.end()
 
     def leave(self) -> None:
-        """Be through, and without this thread: the dump would have it."""
+        """End the guard and wait until its thread is gone, so that the dump does not contain it."""
         self._left.release()
         self._ended.acquire()
         while os.path.exists(f"/proc/self/task/{self._native}"):

@@ -142,7 +142,7 @@ def test_all_after_hooks_run_whatever_fails() -> None:
 def test_checkpoint_inside_a_hook_is_refused() -> None:
     """One checkpoint at a time."""
     before_checkpoint(lambda: checkpoint_here(engine="simulate"))
-    with pytest.raises(HookError, match="already under way"):
+    with pytest.raises(HookError, match="already taking a checkpoint"):
         checkpoint_here(engine="simulate")
 
 

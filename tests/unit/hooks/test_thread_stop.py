@@ -254,7 +254,7 @@ def test_thread_inside_a_log_handler_is_waited_for() -> None:
     thread.start()
     writing.wait()
     stubborn = ThreadStop()
-    with pytest.raises(CheckpointError, match=r"they hold a lock .*: thread writer at .* in wait"):
+    with pytest.raises(CheckpointError, match=r"still hold a lock .*: thread writer at .* in wait"):
         stubborn.begin(0.05)
     timer = threading.Timer(0.1, go_on.set)
     timer.start()

@@ -115,7 +115,7 @@ def test_inherited_descriptors_give_way() -> None:
     handover = Handover(slot, [])
     _, fds = handover._read()
     os.close(reading)
-    with pytest.raises(ValueError, match=f"inherited descriptor {own}, where the program has"):
+    with pytest.raises(ValueError, match=f"inherited descriptor {own}, but the program has"):
         handover._install_fds(fds, asked._replace(argv=[b"--file=/dev/fd/%d" % own]))
     handover._install_fds(fds, asked)
     named = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in (writing, reading, own, slot, free + 1)}
