@@ -1,1 +1,1 @@
-"""The main program: which one it is, what it imports, and how it is run as Python would run it."""
+"""The main program: what it is, what it imports, and how to run it as Python would."""

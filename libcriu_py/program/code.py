@@ -1,7 +1,7 @@
 """
-The code of a main program: compiled before the dump, and good for copies for as long as its source is the same.
+The code of a main program, compiled before the dump; copies use it while its source is unchanged.
 
-Python compiles a script at each start, and keeps the result of imported modules only.
+Python caches the bytecode of imported modules only, and compiles a script at each start.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 _ZIP_END = b"PK\x05\x06"
 _ZIP_TAIL = 22 + 0xFFFF
-"""Bytes from the end of a file within which a zip archive's last record begins: its own and those of a comment."""
+"""Bytes at the end of a file in which a zip archive's last record begins: 22 of its own and those of a comment."""
 
 
 class _Precompiled:
     """
-    What was compiled.
+    The precompiled main program.
 
     Attributes:
-        source: From which, with the file name that tracebacks show; None for nothing.
+        source: File name and source that it was compiled from; None if nothing was.
         code: The result.
     """
 
@@ -36,13 +36,13 @@ def precompile(source: str | bytes, filename: str) -> None:
     Compile a main program for copies.
 
     Args:
-        source: Its source. Compiling it must give no warning, which a user would see once, and not in each copy.
-        filename: What tracebacks are to show.
+        source: Its source. It must compile without a warning, which the user would see once instead of in each copy.
+        filename: The name that tracebacks show.
     """
     try:
         code = compile(source, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
-        return  # it was changed just now: a copy will say so, as a conventional start would
+        return  # it has just been changed; copies report the error, as a conventional start would
     _Precompiled.source, _Precompiled.code = (filename, source), code
 
 
@@ -52,25 +52,20 @@ def compiled(source: str | bytes, filename: str) -> CodeType:
 
     Args:
         source: Its source.
-        filename: What tracebacks are to show.
+        filename: The name that tracebacks show.
 
     Raises:
-        SyntaxError: As `compile` does.
+        SyntaxError: The source does not compile.
         ValueError: The source has null bytes, before Python 3.12.
     """
     if _Precompiled.code is not None and _Precompiled.source == (filename, source):
         return _Precompiled.code
-    # A script may carry a source encoding cookie and a null byte is an error: compile() does both on bytes.
+    # Compile bytes, so that compile() handles an encoding declaration and rejects null bytes.
     return compile(source, filename, "exec", dont_inherit=True)
 
 
 def may_be_archive(path: str) -> bool:
-    """
-    Return whether a file can be a zip archive; what says yes is to be looked at by `zipimport`, which takes longer.
-
-    Args:
-        path: Of the file.
-    """
+    """Return whether a file can be a zip archive: a quick check before the slower one by `zipimport`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:

@@ -1,8 +1,8 @@
 """
 Find the Python program behind the name of a command.
 
-A command that ``pip`` installs is a small script with the interpreter in its first line. Where there is no such script
-(an install without scripts, ``--no-scripts`` wheels, zipped environments) the entry point itself is called.
+A command that ``pip`` installs is a small script with the interpreter in its first line. Without such a script (wheels
+installed without scripts, zipped environments) the entry point itself is called.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FIRST_LINES = 512
-"""Bytes of a script that are looked at for its interpreter; the kernel itself looks at 256."""
+"""Bytes of a script to read for its interpreter; the kernel reads 256 (BINPRM_BUF_SIZE)."""
 
 
 def find_command(name: str, *, python: str = sys.executable, path: str | None = None) -> Program:
@@ -27,14 +27,14 @@ def find_command(name: str, *, python: str = sys.executable, path: str | None = 
 
     Args:
         name: The name, without a slash.
-        python: The interpreter that is to run the command. The directory it is in is searched first.
+        python: The interpreter that will run the command; its directory is searched first.
         path: Directories to search after that, separated by colons; None means PATH.
 
     Returns:
-        The script, or where there is none a call of the entry point of this name.
+        The script, or if there is none a call of the entry point with this name.
 
     Raises:
-        SnapshotError: There is no such command, it is no Python program, or it belongs to another interpreter.
+        SnapshotError: There is no such command, it is not a Python program, or it belongs to another interpreter.
     """
     refused = ""
     for candidate in _candidates(name, python, path):
@@ -49,7 +49,7 @@ def find_command(name: str, *, python: str = sys.executable, path: str | None = 
     if program is not None:
         return program
     if "belongs to" in refused:
-        advice = f"install libcriu_py for that Python too, and pass its path with --python ({refused.split(': ')[-1]})"
+        advice = f"install libcriu_py there too, and pass that Python's path with --python ({refused.split(': ')[-1]})"
         message = f"{refused}; {advice}"
     else:
         what = refused or f"no script {name!r} in this directory and no command of this name on PATH"
@@ -59,13 +59,13 @@ def find_command(name: str, *, python: str = sys.executable, path: str | None = 
 
 def script_interpreter(path: str) -> str | None:
     """
-    Read which Python a script is run by.
+    Read from a script's first line which Python runs it.
 
     Args:
         path: The script.
 
     Returns:
-        The interpreter's path (its name, for ``#!/usr/bin/env python3``), or None if no Python runs the script.
+        The interpreter's path (its name, for ``#!/usr/bin/env python3``), or None if the script is not run by Python.
 
     Raises:
         OSError: The script cannot be read.
@@ -79,7 +79,7 @@ def script_interpreter(path: str) -> str | None:
     if words and os.path.basename(words[0]) == b"env":
         words = [word for word in words[1:] if not word.startswith(b"-")]
     elif words[:1] == [b"/bin/sh"] and len(lines) > 1 and lines[1].startswith(b"'''exec'"):
-        # what pip and uv write where the path is too long for the kernel, or has a space in it
+        # what pip and uv write if the path is too long for the kernel, or contains a space
         words = [lines[1].removeprefix(b"'''exec'").strip().split(b' "$0"')[0].strip(b'"')]
     if not words or not os.path.basename(words[0]).startswith((b"python", b"pypy")):
         return None
@@ -87,7 +87,7 @@ def script_interpreter(path: str) -> str | None:
 
 
 def _candidates(name: str, python: str, path: str | None) -> Iterator[str]:
-    """Yield the executable files of this name, in the order in which they are tried."""
+    """Yield the executable files of this name, in search order."""
     search = os.environ.get("PATH", os.defpath) if path is None else path
     for directory in [os.path.dirname(os.path.abspath(python)), *search.split(os.pathsep)]:
         candidate = os.path.join(os.path.abspath(directory), name)
@@ -96,15 +96,15 @@ def _candidates(name: str, python: str, path: str | None) -> Iterator[str]:
 
 
 def _same_environment(interpreter: str, python: str) -> bool:
-    """Return whether two interpreters are one: the same binary, out of the same environment."""
+    """Return whether two interpreters are the same binary in the same environment."""
     if not os.path.isabs(interpreter):
-        return True  # through env: whichever Python comes first, so ours too
+        return True  # by way of env: any Python will do
     same_place = os.path.realpath(os.path.dirname(interpreter)) == os.path.realpath(os.path.dirname(python))
     return same_place and os.path.realpath(interpreter) == os.path.realpath(python)
 
 
 def _from_entry_point(name: str) -> Program | None:
-    """Make a program out of the console-script entry point of this name."""
+    """Return a program that calls the console-script entry point of this name."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group="console_scripts", name=name):

@@ -1,14 +1,14 @@
 """
-What a program has changed in its environment, which its copies have over the environment of their launcher.
+The changes that a program makes to its environment, applied again in copies over the environment of their launcher.
 
-A conventional start gives a program its launcher's environment, and the program then changes it: modules do when they
-are imported (`os.environ.setdefault("DJANGO_SETTINGS_MODULE", ...)`), and they are not imported again in a copy.
-So what differs at the dump from what the process was started with is kept, and done again in each copy:
+A conventionally started program gets its launcher's environment and changes it: modules do when they are imported
+(`os.environ.setdefault("DJANGO_SETTINGS_MODULE", ...)`), and copies do not import them again. So the dump records how
+the environment differs from the one that the process started with, and each copy repeats the changes:
 
-- a variable that was not set then is set, unless the launcher has set it;
-- one that was changed or deleted is so where the launcher gives it the value that it had then.
+- A variable that the program added is set, unless the launcher has set it.
+- A variable that the program changed or deleted is changed again if the launcher gives it its original value.
 
-Elsewhere the launcher's stays: whether the program would have overwritten it is not known.
+Otherwise the launcher's value stays: nobody knows whether the program would have overwritten it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 _OURS = b"LIBCRIU_PY_"
 _COERCED = frozenset({b"C.UTF-8", b"C.utf8", b"UTF-8"})
-"""What the interpreter sets LC_CTYPE to when it starts, and each copy anew (PEP 538)."""
+"""Values that the interpreter gives LC_CTYPE when it starts (PEP 538), and each copy again."""
 
 
 class Changes(NamedTuple):
-    """What differs from the start."""
+    """How the environment differs from that at the start."""
 
     added: dict[bytes, bytes]
-    """Variables that were not there."""
+    """New variables and their values."""
     changed: list[tuple[bytes, bytes, bytes | None]]
-    """Others: name, the value of the start, and the new one; None where it was deleted."""
+    """Changed variables: name, original value, and new value; None if deleted."""
 
 
 _NONE = Changes({}, [])
@@ -45,11 +45,10 @@ class _State:
     What is known of this process.
 
     Attributes:
-        noted: Whether it was asked for already. What comes later is what the program made of it: setproctitle, for
-            one, writes titles there.
-        start: The variables that the process was started with, but for secrets; None where that is not known.
+        noted: Whether the kernel's copy was read already. The program may overwrite it later, as setproctitle does.
+        start: The variables that the process was started with, without secrets; None if unknown.
         left_out: Names of the secrets.
-        is_secret: What tells them.
+        is_secret: Returns whether a variable's name is that of a secret.
     """
 
     noted = False
@@ -58,19 +57,19 @@ class _State:
     is_secret: Judge = staticmethod(lambda _: False)
 
 
-# Beside the class: a copy that writes to a class, or reads from one that has changed, has to write to many pages.
+# Not in the class: when a copy writes to a class, or reads a changed one, it dirties many pages.
 _changes: list[Changes] = [_NONE]
-"""What copies of the dump that is being taken are to have."""
+"""The changes that copies of the current dump repeat."""
 _given: list[Mapping[bytes, bytes] | None] = [None]
-"""In a copy, what its launcher has given it."""
+"""In a copy, the environment that its launcher gave it."""
 
 
 def record_start(is_secret: Judge) -> None:
     """
-    Note what this process was started with, unless that was done before; the changes of an earlier dump are forgotten.
+    Record the environment that this process was started with, unless done before, and forget an earlier dump's changes.
 
     Args:
-        is_secret: Tells names of variables that are not to be kept, nor to be in copies.
+        is_secret: Returns whether a variable's name is that of a secret, which must be neither kept nor in copies.
     """
     found = _given[0] or (_State.start if _State.noted else _read(is_secret))
     _given[0] = None
@@ -85,10 +84,10 @@ def record_start(is_secret: Judge) -> None:
 
 def find_changes() -> Changes:
     """
-    Find what the program has changed until now; copies are going to have it.
+    Find the changes that the program has made so far, for copies to repeat.
 
     Returns:
-        The changes, none where it is not known what the process was started with.
+        The changes; none if the environment at the start is unknown.
     """
     if _State.start is None:
         return _NONE
@@ -108,7 +107,7 @@ def find_changes() -> Changes:
 
 
 def undo_changes() -> None:
-    """Undo the changes: another program begins in this process, which is to make its own."""
+    """Undo the changes, because another program starts in this process and makes its own."""
     added, changed = find_changes()
     for name in added:
         del os.environb[name]
@@ -122,7 +121,7 @@ def with_changes(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     Return an environment with the changes of the dump.
 
     Args:
-        env: What the launcher gives; a further dump of this process tells by it what has changed.
+        env: The launcher's environment; a further dump of this process finds its changes against it.
     """
     _given[0] = env
     added, changed = _changes[0]
@@ -148,7 +147,7 @@ def _variables() -> dict[bytes, bytes]:
 
 
 def _read(is_secret: Judge) -> dict[bytes, bytes] | None:
-    """Read what the kernel laid out at exec; what is secret in it is read into one place, which is overwritten."""
+    """Read the environment that the kernel laid out at exec, and overwrite the buffer, which may hold secrets."""
     try:
         start, end = initial_block()
         if start == 0:
@@ -156,7 +155,7 @@ def _read(is_secret: Judge) -> dict[bytes, bytes] | None:
         block = bytearray(end - start)
         with open("/proc/self/environ", "rb", buffering=0) as file:
             size = file.readinto(block) if block else 0
-    except OSError:  # hidden, as that of a process is whose program file has capabilities
+    except OSError:  # hidden, as for a process whose program file has capabilities
         return None
     try:
         return _parse(block, is_secret) if size == len(block) else None
@@ -165,21 +164,21 @@ def _read(is_secret: Judge) -> dict[bytes, bytes] | None:
 
 
 def _parse(block: bytearray, is_secret: Judge) -> dict[bytes, bytes] | None:
-    """Return the variables, secret ones without their values; None where it is no environment any more."""
+    """Return the variables, secret ones without their values; None if the block no longer holds an environment."""
     if block and block[-1] != 0:
         return None
     variables: dict[bytes, bytes] = {}
-    place = 0
-    while place < len(block):
-        end = block.index(0, place)
-        equals = block.find(b"=", place, end)
-        if equals <= place:
+    start = 0
+    while start < len(block):
+        end = block.index(0, start)
+        equals = block.find(b"=", start, end)
+        if equals <= start:
             return None
-        name = bytes(memoryview(block)[place:equals])
+        name = bytes(memoryview(block)[start:equals])
         secret = is_secret(os.fsdecode(name))
-        # Of two of one name the first counts, as in os.environ.
+        # The first of several entries with one name counts, as in os.environ.
         variables.setdefault(name, b"" if secret else bytes(memoryview(block)[equals + 1 : end]))
-        place = end + 1
+        start = end + 1
     return variables
 
 
@@ -188,7 +187,7 @@ def initial_block() -> tuple[int, int]:
     Return where the kernel laid out the environment at exec (proc_pid_stat(5), env_start and env_end).
 
     Returns:
-        The addresses of its begin and end; both are 0 where they are hidden from this process.
+        Its start and end addresses; both 0 if they are hidden from this process.
 
     Raises:
         OSError: There is no /proc.

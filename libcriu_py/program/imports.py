@@ -1,9 +1,8 @@
 """
-Read what a main module will import, and whether it checkpoints itself, from its source and without running it.
+Find what a main module will import, and whether it checkpoints itself, from its source, without running it.
 
-Only statements that run whenever the module runs are of interest: what is imported inside functions, under
-``if TYPE_CHECKING:`` or ``if __name__ == "__main__":``, or under a condition that cannot be told beforehand, is left
-out.
+Only statements that always run count: imports inside functions, under ``if TYPE_CHECKING:`` or
+``if __name__ == "__main__":``, or under a condition that is unknown beforehand, are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Import(NamedTuple):
 
     Attributes:
         module: Absolute name of the module.
-        names: What is taken from it, each perhaps a submodule (``from package import submodule``).
+        names: Names imported from it, each perhaps a submodule (``from package import submodule``).
     """
 
     module: str
@@ -41,10 +40,10 @@ class Main(NamedTuple):
     The source of a main module.
 
     Attributes:
-        source: Its text; empty where there is none (compiled code, standard input).
+        source: Its text; empty if there is none (compiled code, standard input).
         package: The package that its relative imports start from; empty outside a package.
         filename: Where it was read, for messages.
-        is_file: Whether it is what was named, and not something in a directory or an archive.
+        is_file: Whether it is the named file itself, and not a file in a named directory or archive.
     """
 
     source: str
@@ -57,18 +56,15 @@ def read_main(program: Program) -> Main:
     """
     Find and read the source of the main module of a program.
 
-    The packages that contain the module of ``-m`` are imported on the way, as ``python -m`` would do.
+    This imports the parent packages of a module for ``-m``, as ``python -m`` does.
 
     Args:
         program: The program. sys.path must be as it will be when it runs.
 
-    Returns:
-        The source.
-
     Raises:
         ImportError: There is no such module.
         OSError: The script cannot be read.
-        SyntaxError: The encoding that the source declares is unknown or wrong.
+        SyntaxError: The source declares an encoding that is unknown or wrong.
     """
     if program.kind == "command":
         return Main(program.value, "", "<string>", is_file=True)
@@ -87,15 +83,7 @@ def read_main(program: Program) -> Main:
 
 
 def compiles_silently(main: Main) -> bool:
-    """
-    Return whether compiling a main module gives no warning.
-
-    Args:
-        main: The source.
-
-    Returns:
-        Whether it compiles, and there was none.
-    """
+    """Return whether a main module compiles without a warning."""
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
         try:
@@ -109,11 +97,7 @@ def imports(main: Main) -> list[Import]:
     """
     List what a main module imports at top level, in the order of its source.
 
-    Args:
-        main: The source.
-
-    Returns:
-        The imports; those of ``except ImportError`` handlers only where the import they stand in for would fail.
+    Imports in ``except ImportError`` handlers are listed only if the import that they replace would fail.
 
     Raises:
         SyntaxError: The source does not compile.
@@ -126,12 +110,8 @@ def checkpoints_itself(main: Main) -> bool:
     """
     Return whether a main module asks this package for a checkpoint.
 
-    Args:
-        main: The source.
-
-    Returns:
-        Whether it imports `checkpoint` or `checkpoint_here` from libcriu_py, or uses them through the package's name,
-        at any depth. Importing hooks alone does not count: such a program can be made ready like any other.
+    It does if it imports `checkpoint` or `checkpoint_here` from libcriu_py, or uses them through the package's name, at
+    any depth. Importing hooks alone does not count: such a program is prepared like any other.
 
     Raises:
         SyntaxError: The source does not compile.
@@ -177,13 +157,13 @@ def _read_module(name: str) -> Main:
 
 
 def _source_of(spec: ModuleSpec) -> str | None:
-    """Return the source of a module where its loader has it."""
+    """Return the source of a module, or None if its loader has none."""
     get_source: Callable[[str], str | None] | None = getattr(spec.loader, "get_source", None)
     return None if get_source is None else get_source(spec.name)
 
 
 def _zipped_main(path: str) -> str | None:
-    """Return the source of the ``__main__`` module of a zip file; None where the path is none or has no such source."""
+    """Return the source of the ``__main__`` module of a zip file; None if there is none, or the path is no zip file."""
     try:
         return zipimporter(path).get_source("__main__")
     except ZipImportError:
@@ -191,7 +171,7 @@ def _zipped_main(path: str) -> str | None:
 
 
 def _from_statements(body: Iterable[ast.stmt], package: str) -> Iterator[Import]:
-    """Yield the imports of statements that run one after the other."""
+    """Yield the imports of consecutive statements."""
     for node in body:
         if isinstance(node, ast.Import):
             yield from (Import(alias.name) for alias in node.names)
@@ -213,14 +193,14 @@ def _from_import(node: ast.ImportFrom, package: str) -> Iterator[Import]:
     if node.level:
         parts = package.split(".") if package else []
         if node.level > len(parts):
-            return  # the program itself will fail here, and say so
+            return  # the program itself fails here with an error message
         module = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [module])])
     if module and module != "__future__":
         yield Import(module, tuple(alias.name for alias in node.names if alias.name != "*"))
 
 
 def _from_try(node: ast.Try, package: str) -> Iterator[Import]:
-    """Yield the imports of a ``try`` statement that can succeed; the handlers' only where one of the body's cannot."""
+    """Yield the imports of a ``try`` statement that can succeed; those of handlers only if one in the body cannot."""
     attempted = list(_from_statements(node.body, package))
     found = [wanted for wanted in attempted if not node.handlers or _exists(wanted.module)]
     yield from found
@@ -249,19 +229,14 @@ KNOWN = {
     ("os", "name"): os.name,
     ("typing", "TYPE_CHECKING"): False,
 }
-"""What conditions at top level are commonly made of, and what is known of it before the program runs."""
+"""Names that conditions at top level commonly test, and their values, which are known before the program runs."""
 
 
 def _holds(test: ast.expr) -> bool | None:
     """
-    Work out a condition as far as that is possible beforehand.
+    Return whether the condition of an ``if`` statement holds; None if it depends on more than interpreter and platform.
 
-    Args:
-        test: The condition of an ``if`` statement.
-
-    Returns:
-        Whether it holds; None where that depends on more than the interpreter and the platform. ``__name__ ==
-        "__main__"`` counts as False, because what it guards is the program and not its preparation.
+    ``__name__ == "__main__"`` counts as False, because it guards the program and not its preparation.
     """
     try:
         return bool(_value(test))
@@ -270,11 +245,11 @@ def _holds(test: ast.expr) -> bool | None:
 
 
 class _UnknownError(Exception):
-    """An expression whose value cannot be told."""
+    """The value of an expression is unknown beforehand."""
 
 
 def _value(node: ast.expr) -> object:
-    """Return the value of an expression made of `KNOWN` things and literals; raise _UnknownError for others."""
+    """Return the value of an expression of `KNOWN` names and literals; raise _UnknownError for any other."""
     if isinstance(node, ast.Name) and node.id in {"TYPE_CHECKING", "__name__"}:
         return False if node.id == "TYPE_CHECKING" else "not __main__ yet"
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr) in KNOWN:
@@ -298,7 +273,7 @@ def _unknown() -> object:
 
 
 def _is_made_of_known(node: ast.AST) -> bool:
-    """Return whether an expression does nothing but compare, index and startswith() on `KNOWN` things and literals."""
+    """Return whether an expression only compares, indexes and calls startswith() on `KNOWN` names and literals."""
     if isinstance(node, ast.Attribute):
         if isinstance(node.value, ast.Name):
             return (node.value.id, node.attr) in KNOWN

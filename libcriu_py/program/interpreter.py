@@ -1,9 +1,8 @@
 """
-Starting Python on code of this package, or for it, without the working directory in the way.
+Start Python on code of this package without the working directory on sys.path.
 
-`python -m` and `python -c` put the working directory in front of the standard library, where a file of the user, a
-types.py say, or in a source tree of this package the package without its C extension, would be found first. Python 3.11
-has -P against that, 3.10 has not.
+`python -m` and `python -c` search the working directory before the standard library. A user's types.py, or a source
+tree of this package without the C extension, would be found first. Python 3.11 has -P against that; 3.10 does not.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import sys
 
 def command(code: str, *args: str, python: str = sys.executable) -> list[str]:
     """
-    Return a command line that runs code with our own place on sys.path where the working directory would stand.
+    Return a command line that runs code with the directory of this package first on sys.path.
 
     Args:
-        code: What to run; this very package is there to be imported.
+        code: What to run; it can import this package.
         args: sys.argv[1:].
-        python: The interpreter. Another than ours has a package of its own, and gets no place of ours.
+        python: The interpreter. One other than ours has a package of its own, and does not get our directory.
     """
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     first = here if python == sys.executable else os.devnull

@@ -1,10 +1,9 @@
 """
-Name a main program as ``python`` would be given it, and run it as ``python`` would.
+Describe a main program as on a ``python`` command line, and run it as ``python`` would.
 
-A restored interpreter is not fresh: its ``__main__``, ``sys.argv`` and ``sys.path`` are those of whoever was
-checkpointed. `run_main` puts the three right, runs the program in a new ``__main__``, and lets its end (return,
-``SystemExit``, uncaught exception, Ctrl-C) reach the interpreter such that output and exit status are those of a
-conventional start.
+A restored interpreter is not fresh: its ``__main__``, ``sys.argv`` and ``sys.path`` are those of the dumped process.
+`run_main` replaces all three, runs the program in a new ``__main__``, and lets its end (return, ``SystemExit``,
+uncaught exception, Ctrl-C) reach the interpreter, so that output and exit status are those of a conventional start.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ if TYPE_CHECKING:
 Kind = Literal["script", "module", "command"]
 
 STDIN = ("-", "")
-"""The script names that mean: read the program from standard input."""
+"""Script names for a program that is read from standard input."""
 
 CANNOT_OPEN = 2
-"""Exit status of ``python`` when the script cannot be opened (``Modules/main.c``, pymain_run_file_obj)."""
+"""Exit status of ``python`` if the script cannot be opened (``Modules/main.c``, pymain_run_file_obj)."""
 
 
 class Program(NamedTuple):
     """
-    What is to run as ``__main__``.
+    The program to run as ``__main__``.
 
     Attributes:
         kind: "script" (a file, a directory or zip file with a ``__main__.py``, or "-" or nothing for standard input),
-            "module" (as with ``-m``), "command" (as with ``-c``).
+            "module" (as with ``-m``), or "command" (as with ``-c``).
         value: The path, the module's name, or the source.
     """
 
@@ -45,12 +44,7 @@ class Program(NamedTuple):
     value: str
 
     def arguments(self) -> list[str]:
-        """
-        Return what is put after the interpreter on a conventional command line.
-
-        Returns:
-            For example ``["-m", "http.server"]``.
-        """
+        """Return what follows the interpreter on a conventional command line, such as ``["-m", "http.server"]``."""
         if self.kind == "script":
             return [self.value] if self.value else []
         return ["-m" if self.kind == "module" else "-c", self.value]
@@ -58,14 +52,14 @@ class Program(NamedTuple):
 
 class _State:
     """
-    What outlives a call.
+    State that outlives a call.
 
     Attributes:
-        path0: The entry of sys.path that belongs to the main program, so that the next main program can replace it.
-        hook: Our hook in front of sys.excepthook. The interpreter calls it by a borrowed reference
-            (``Python/pythonrun.c``, _PyErr_PrintEx), so it has to live on when it takes itself out of sys.
-        mains: The modules that were ``__main__`` before. The interpreter goes on using the first one, without a
-            reference of its own: Python 3.11 crashes when it is freed.
+        path0: The entry of sys.path that belongs to the main program, for the next main program to replace.
+        hook: Our hook in front of sys.excepthook. It must outlive its removal from sys: the interpreter calls it by a
+            borrowed reference (``Python/pythonrun.c``, _PyErr_PrintEx).
+        mains: The former ``__main__`` modules. The interpreter keeps using the first one without a reference of its
+            own, and Python 3.11 crashes if it is freed.
     """
 
     path0: str | None = sys.path[0] if sys.path else None
@@ -75,16 +69,16 @@ class _State:
 
 def parse_program(args: Sequence[str]) -> tuple[Program, list[str]]:
     """
-    Read program and arguments from what is put after ``python`` on a command line.
+    Parse what follows ``python`` on a command line.
 
     Args:
         args: ``-m MODULE ...``, ``-c SOURCE ...``, ``SCRIPT ...``, or nothing, which means standard input.
 
     Returns:
-        The program, and the arguments that are left for it.
+        The program, and its own arguments.
 
     Raises:
-        ValueError: An option of the interpreter other than -m and -c is given, or one of these without its value.
+        ValueError: Another option than -m or -c is given, or one of these without its value.
     """
     if not args:
         return Program("script", ""), []
@@ -93,7 +87,7 @@ def parse_program(args: Sequence[str]) -> tuple[Program, list[str]]:
         return Program("script", first), rest
     option, value = first[:2], first[2:]
     if option not in {"-m", "-c"}:
-        message = f"{first}: not an option of a restored interpreter, whose options are those it was started with"
+        message = f"{first}: a restored interpreter takes only -m and -c; its other options were fixed at its start"
         raise ValueError(message)
     if not value:
         if not rest:
@@ -107,12 +101,8 @@ def path0(program: Program) -> str:
     """
     Return what ``python`` would put first on ``sys.path`` for this program.
 
-    Args:
-        program: What is to run.
-
-    Returns:
-        The directory of the script with symbolic links resolved, a directory or zip file itself, the working
-        directory for a module, or an empty string.
+    That is the directory of the script with symbolic links resolved, a directory or zip file itself, the working
+    directory for a module, or an empty string.
 
     Raises:
         OSError: The working directory is gone.
@@ -130,19 +120,19 @@ def set_path0(entry: str | None) -> None:
     """
     Replace the entry of ``sys.path`` that belongs to the main program.
 
-    Nothing is changed where Python was started with -I or -P, which have no such entry.
+    With -I or -P there is no such entry, and nothing changes.
 
     Args:
         entry: The new entry; None only removes the old one.
     """
     if sys.flags.isolated or getattr(sys.flags, "safe_path", False):
         return
-    place = 0
+    index = 0
     if _State.path0 in sys.path:
-        place = sys.path.index(_State.path0)
-        del sys.path[place]
+        index = sys.path.index(_State.path0)
+        del sys.path[index]
     if entry is not None:
-        sys.path.insert(place, entry)
+        sys.path.insert(index, entry)
     _State.path0 = entry
 
 
@@ -150,24 +140,24 @@ def run_main(program: Program, args: Sequence[str], *, path: str | None = None) 
     """
     Run a program in a fresh ``__main__``, as if ``python`` had just been started with it.
 
-    What the program raises is raised here too, for the interpreter to deal with as always: call this where nothing
-    below catches exceptions. A traceback that comes of it starts with the program's own frames.
+    Exceptions of the program pass through for the interpreter to handle, so call this where no caller catches them. The
+    interpreter's traceback starts with the program's own frames.
 
     Args:
         program: What to run.
         args: ``sys.argv[1:]`` of the program.
-        path: What to put first on sys.path instead of `path0`.
+        path: The first entry of sys.path; None for `path0`.
 
     Raises:
-        SystemExit: The program asked for it, or cannot be opened or found (status 2 or 1, as python has it).
+        SystemExit: The program raised it, or cannot be opened (status 2) or found (status 1).
         BaseException: Whatever the program does not catch.
     """
     value = program.value
-    # In place: a module that was imported before may hold on to the list (`def main(args=sys.argv)`).
+    # In place: a module imported earlier may hold on to the list (`def main(args=sys.argv)`).
     sys.argv[:] = [{"script": value, "module": "-m", "command": "-c"}[program.kind], *args]
     try:
         set_path0(path0(program) if path is None else path)
-    except OSError:  # the working directory is gone: python goes without the entry
+    except OSError:  # the working directory is gone: python starts without the entry
         set_path0(None)
     _forget_stale_finders()
     try:
@@ -180,10 +170,10 @@ def run_main(program: Program, args: Sequence[str], *, path: str | None = None) 
 
 
 def _start(program: Program) -> None:
-    """Run the program; its first frame follows this one's."""
+    """Run the program; in a traceback, its first frame follows this one."""
     if program.kind == "module" or _is_importable(program.value):
-        # What the interpreter itself calls for -m, and for a directory or zip file with the second argument False
-        # (Modules/main.c, pymain_run_module): only this gives the same messages, warnings and frames.
+        # The interpreter calls this for -m, and for a directory or zip file with False (Modules/main.c,
+        # pymain_run_module); anything else gives other messages, warnings and frames.
         run_as_main: Any = __import__("runpy")._run_module_as_main  # noqa: SLF001
         fresh_main()
         if program.kind == "module":
@@ -192,7 +182,7 @@ def _start(program: Program) -> None:
             run_as_main("__main__", False)
     else:
         code = _load(program)
-        exec(code, sys.modules["__main__"].__dict__)  # noqa: S102  # that is what a main program is
+        exec(code, sys.modules["__main__"].__dict__)  # noqa: S102  # a main program is code to run
 
 
 def _load(program: Program) -> CodeType:
@@ -221,12 +211,12 @@ def _load(program: Program) -> CodeType:
 
 
 def absolute(path: str) -> str:
-    """Return an absolute path, with "./" kept as the interpreter keeps it (``Python/fileutils.c``, _Py_abspath)."""
+    """Return an absolute path; keep "./", as the interpreter does (``Python/fileutils.c``, _Py_abspath)."""
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _read_stdin() -> CodeType:
-    """Compile what standard input has; at a terminal, hold a dialogue as the interpreter does."""
+    """Compile standard input; at a terminal, start an interactive session as the interpreter does."""
     if sys.stdin.isatty():
         dialogue = "import code as _code; _code.interact(local={k: v for k, v in globals().items() if k != '_code'})"
         return compile(dialogue, "<stdin>", "exec", dont_inherit=True)
@@ -240,14 +230,14 @@ def _read(filename: str) -> bytes:
 
 
 def _cannot_open(filename: str, error: OSError) -> NoReturn:
-    """End as python does for a script that cannot be opened."""
+    """Exit as python does for a script that cannot be opened."""
     problem = f"{sys.executable}: can't open file {filename!r}: [Errno {error.errno}] {error.strerror}"
     sys.stderr.write(problem + "\n")
     raise SystemExit(CANNOT_OPEN) from None
 
 
 def _compile_command(source: str) -> CodeType:
-    """Compile the source of ``-c``; tracebacks show its lines from Python 3.13 on, as the interpreter's do."""
+    """Compile the source of ``-c``; from Python 3.13 on, let tracebacks show its lines, as the interpreter does."""
     if sys.version_info >= (3, 13):
         import linecache
 
@@ -258,10 +248,10 @@ def _compile_command(source: str) -> CodeType:
 
 def precompile(program: Program) -> None:
     """
-    Compile a program for copies, where that is done by `_load` and gives no warning.
+    Compile a program for copies, if `_load` would compile it.
 
     Args:
-        program: A script that is a file of source, or the source of a command.
+        program: A script that is a source file, or a command; it must compile without a warning.
     """
     if program.kind == "command":
         main_code.precompile(program.value, "<string>")
@@ -272,10 +262,10 @@ def precompile(program: Program) -> None:
 
 def fresh_main() -> ModuleType:
     """
-    Put a new, empty ``__main__`` in the place of the present one.
+    Replace ``__main__`` by a new, empty module.
 
     Returns:
-        The module, with the attributes that the interpreter gives it at start (``Python/pylifecycle.c``,
+        The module, with the attributes that the interpreter sets at its start (``Python/pylifecycle.c``,
         add_main_module).
     """
     _State.mains.append(sys.modules["__main__"])
@@ -284,18 +274,18 @@ def fresh_main() -> ModuleType:
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
     if sys.modules.get("__mp_main__") is sys.modules["__main__"]:
-        sys.modules["__mp_main__"] = main  # so named by multiprocessing as it is imported, for what it unpickles
+        sys.modules["__mp_main__"] = main  # the name under which multiprocessing unpickles objects of __main__
     sys.modules["__main__"] = main
     return main
 
 
 def forget_mains() -> None:
-    """Let go of the modules that `fresh_main` replaced, but for the one that the interpreter itself goes on using."""
+    """Free the modules that `fresh_main` replaced, except the first, which the interpreter keeps using."""
     del _State.mains[1:]
 
 
 def _is_importable(path: str) -> bool:
-    """Return whether a path is run through its ``__main__`` module: a directory or a zip file."""
+    """Return whether a path is a directory or zip file, which runs through its ``__main__`` module."""
     if path in STDIN:
         return False
     if os.path.isdir(path):
@@ -312,7 +302,7 @@ def _is_importable(path: str) -> bool:
 
 
 def _forget_stale_finders() -> None:
-    """Forget what finders know of directories: between checkpoint and restore anything may have changed."""
+    """Forget cached directory listings: anything may have changed between checkpoint and restore."""
     for entry, finder in list(sys.path_importer_cache.items()):
         if finder is None:
             del sys.path_importer_cache[entry]
@@ -322,11 +312,11 @@ def _forget_stale_finders() -> None:
 
 def _leave_us_out(error: BaseException) -> None:
     """
-    Arrange that the interpreter shows an uncaught exception without the frames of this package.
+    Make the interpreter show an uncaught exception without the frames of this package.
 
-    The interpreter must still be the one to show it: it alone ends by SIGINT after a KeyboardInterrupt, and copes
-    with a missing or failing sys.excepthook. It adds the frames that the exception passes through on its way down,
-    so they are cut off at the last moment, by a hook in front of the program's.
+    The interpreter itself must show it: only it ends by SIGINT after a KeyboardInterrupt, and handles a missing or
+    failing sys.excepthook. It adds each frame that the exception passes through, so a hook in front of the program's
+    cuts our frames off at the last moment.
     """
     hook = getattr(sys, "excepthook", None)
     if hook is None:
@@ -351,7 +341,7 @@ def _program_frames(trace: TracebackType | None) -> TracebackType | None:
             break
         rest = rest.tb_next
     while rest is not None and rest.tb_frame.f_code.co_filename in {__file__, main_code.__file__}:
-        rest = rest.tb_next  # a SyntaxError of the program, raised in our compile()
+        rest = rest.tb_next  # for a SyntaxError of the program, raised in our compile()
     return rest
 
 

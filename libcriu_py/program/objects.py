@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class _Search:
-    """The objects of the process, asked for once for all resources: there may be a million."""
+    """A list of the objects of the process, made once for all resources: there may be a million."""
 
     def __init__(self) -> None:
         self.objects: list[object] = []
@@ -17,16 +17,16 @@ class _Search:
         self._was_frozen = False
 
     def begin(self) -> None:
-        """Take stock, also of what was frozen, which `gc.get_objects` leaves out."""
+        """List all objects, including frozen ones, which `gc.get_objects` leaves out."""
         self._was_frozen = gc.get_freeze_count() > 0
         if self._was_frozen:
             gc.unfreeze()
         self.objects = gc.get_objects()
-        # The type is asked, and not `__class__`: that of a lazy proxy would make it load what it stands for.
+        # Use type() and not `__class__`, which makes a lazy proxy load its target.
         self.types = {type(item) for item in self.objects}
 
     def end(self) -> None:
-        """Let go of everything, and freeze what there is now if something was: copies share what they leave alone."""
+        """Drop the list, and freeze all objects again if some were frozen, so that copies share their pages."""
         self.objects, self.types = [], set()
         if self._was_frozen:
             from libcriu_py.exit import freeze
@@ -39,7 +39,7 @@ search = _Search()
 
 
 def live(kind: type[T]) -> list[T]:
-    """Find the instances of a class that the garbage collector knows."""
+    """Return the instances of a class that the garbage collector tracks."""
     alone = not search.objects
     if alone:
         search.begin()

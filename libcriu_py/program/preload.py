@@ -1,8 +1,8 @@
 """
 Find out which modules a program needs, and import them.
 
-Finding out happens in forked children, so that neither the trial runs of the program nor the parser that reads its
-source leave anything behind in the process that is going to be checkpointed. They answer through an anonymous file.
+Forked children do the trial runs and parse the source, so that neither leaves anything in the process that will be
+dumped. They return their results through an anonymous file.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Wanted = tuple[str, tuple[str, ...]]
-"""A module to import, and what a ``from`` statement takes from it."""
+"""A module to import, and the names that a ``from`` statement imports from it."""
 
 
 class Reading(NamedTuple):
     """
-    What the source of a main module tells.
+    What was read from the source of a main module.
 
     Attributes:
         wanted: What it imports at top level.
         checkpoints_itself: Whether it asks this package for a checkpoint.
         found_here: Whether a module for ``-m`` was found in the working directory.
-        is_source: Whether it is a file of source, or a command, that compiles without a warning.
+        is_source: Whether it is a source file or a command that compiles without a warning.
         error: Why it cannot be read; empty if it can.
     """
 
@@ -41,25 +41,17 @@ class Reading(NamedTuple):
 
 
 def report(text: str) -> None:
-    """
-    Tell the user what is being done.
-
-    Args:
-        text: One line.
-    """
+    """Write one line about the progress to stderr."""
     sys.stderr.write(f"libcriu-py: {text}\n")
     sys.stderr.flush()
 
 
 def read(program: Program) -> Reading:
     """
-    Read the main module of a program in a child.
+    Read the main module of a program, in a child.
 
     Args:
         program: The program. sys.path must be as it will be when it runs.
-
-    Returns:
-        What was found out.
     """
     answer = _ChildResult()
     pid = os.fork()
@@ -75,7 +67,7 @@ def read(program: Program) -> Reading:
 
 
 def _read(program: Program) -> list[Sequence[str]]:
-    """Return what is known of a main module: a line of flags, then a line for each import."""
+    """Read a main module; return a line of flags, then a line for each import."""
     from libcriu_py.program import imports as main_imports
 
     try:
@@ -94,15 +86,15 @@ def _read(program: Program) -> list[Sequence[str]]:
 
 def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
     """
-    Run a program once, in a child, and see what it imports.
+    Run a program once, in a child, and return what it imports.
 
     Args:
         program: The program.
         args: Its arguments.
 
     Returns:
-        The modules that were loaded when it ended; none, with a remark on stderr, if it ended without giving its exit
-        handlers a chance (os._exit, a signal).
+        The modules that were loaded when it ended; none, with a remark on stderr, if it ended without running its exit
+        handlers (os._exit, a signal).
     """
     report(f"trial run with {' '.join(args) or 'no arguments'}")
     answer = _ChildResult()
@@ -121,7 +113,7 @@ def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
     if not lines:
         report(f"the trial run ended with status {code} and without running its exit handlers: nothing learned")
     elif code != 0:
-        report(f"the trial run ended with status {code}; what it had imported is used")
+        report(f"the trial run ended with status {code}; the modules that it imported are used")
     return _wanted(lines)
 
 
@@ -139,12 +131,12 @@ def import_modules(wanted: Iterable[Wanted], *, strict: bool = False) -> list[st
     Import modules.
 
     Args:
-        wanted: Which, in this order.
-        strict: Whether a module that cannot be imported is an error; otherwise it is left to the program, with a
-            remark on stderr, since the program may not need it or may expect the failure.
+        wanted: The modules, in this order.
+        strict: Whether a module that cannot be imported is an error. Otherwise it is only reported on stderr, because
+            the program may not need it or may expect the failure.
 
     Returns:
-        The names among them that were not loaded yet.
+        The names of those that were not loaded yet.
 
     Raises:
         ImportError: With `strict`, a module cannot be imported.
@@ -155,7 +147,7 @@ def import_modules(wanted: Iterable[Wanted], *, strict: bool = False) -> list[st
         before = len(sys.modules)
         try:
             __import__(module, fromlist=names)
-        except (Exception, SystemExit) as error:  # module code raises anything
+        except (Exception, SystemExit) as error:  # code of a module may raise anything
             problem = f"{module}: {type(error).__name__}: {error}"
             if strict:
                 raise ImportError(problem, name=module) from error
@@ -170,17 +162,17 @@ class _ChildResult:
     """Lines of words that a child leaves for its parent."""
 
     def __init__(self) -> None:
-        """Create the anonymous file; the parent can read it whoever else still has it open."""
+        """Create an anonymous file, which the parent can read even while other processes have it open."""
         self._fd = os.memfd_create("libcriu_py-answer")
 
     def write(self, lines: Iterable[Sequence[str]]) -> None:
-        """Write all lines; words may not hold tabs or line ends."""
+        """Write all lines; words may not contain tabs or line ends."""
         text = "\n".join("\t".join(words) for words in lines)
         with open(self._fd, "wb", closefd=False) as file:
             file.write(os.fsencode(text))
 
     def lines(self) -> list[list[str]]:
-        """Return what was written, and close."""
+        """Return the written lines, and close the file."""
         with open(self._fd, "rb") as file:
             file.seek(0)
             text = os.fsdecode(file.read())
@@ -188,5 +180,5 @@ class _ChildResult:
 
 
 def _wanted(lines: Iterable[Sequence[str]]) -> list[Wanted]:
-    """Turn lines into what is to be imported."""
+    """Turn lines into imports."""
     return [(words[0], tuple(words[1:])) for words in lines]

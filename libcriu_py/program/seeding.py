@@ -1,9 +1,9 @@
 """
-Telling generators of `random` that were seeded on purpose from those that nobody seeded.
+Tell explicitly seeded generators of `random` from those seeded by the system.
 
-A state does not tell: Mersenne Twister looks the same either way (Modules/_randommodule.c, init_by_array). So
-`random.Random.seed` and `setstate` are watched, from the start of ``libcriu-py snapshot``, or from the entry into the
-block of `checkpoint`. What was made before counts as not seeded. A program that never imports `random` is not made to.
+Their states look the same (Modules/_randommodule.c, init_by_array). So `random.Random.seed` and `setstate` are watched
+from the start of ``libcriu-py snapshot``, or from the entry into the block of `checkpoint`. Earlier generators count as
+not seeded. A program that never imports `random` does not get it imported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _originals: dict[str, Any] = {}
 
 
 def watch() -> None:
-    """Begin to note which generators are seeded on purpose, as soon as `random` is there."""
+    """Begin to note which generators are seeded explicitly, as soon as `random` is imported."""
     if "random" in sys.modules:
         _watch(sys.modules["random"])
     elif _import_hook not in sys.meta_path:
@@ -32,12 +32,7 @@ def watch() -> None:
 
 
 def unwatch() -> bool:
-    """
-    Put the methods of `random` back.
-
-    Returns:
-        Whether they were watched.
-    """
+    """Put the methods of `random` back; return whether they were watched."""
     if _import_hook in sys.meta_path:
         sys.meta_path.remove(_import_hook)
     watched = bool(_originals)
@@ -50,13 +45,13 @@ def unwatch() -> bool:
 
 
 def is_seeded(generator: random.Random) -> bool:
-    """Return whether a generator was seeded on purpose while that was watched."""
+    """Return whether a generator was seeded explicitly while seeding was watched."""
     return generator in _seeded
 
 
 @contextmanager
 def keep_marks() -> Iterator[None]:
-    """Leave out of account what is seeded within the block."""
+    """Ignore which generators are seeded within the block."""
     before = list(_seeded)
     try:
         yield
@@ -89,15 +84,15 @@ def _watch(module: Any) -> None:
 
 
 def _bind_again(module: Any) -> None:
-    """Renew the functions of the module, which are methods that were bound when it was imported."""
+    """Bind the module's functions again, which are methods bound at its import."""
     module.seed, module.setstate = module._inst.seed, module._inst.setstate  # noqa: SLF001
 
 
 class _ImportHook:
-    """A finder that waits for the import of `random`."""
+    """A finder that intercepts the import of `random`."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
-        """Leave finding to the others, and have `random` watched when it has been executed."""
+        """Leave finding to other finders, and watch `random` once it has been executed."""
         if name != "random":
             return None
         sys.meta_path.remove(self)

@@ -1,8 +1,8 @@
 """
-Variables of the environment that an interpreter reads once, at its start, and what they were at the dump.
+Environment variables that an interpreter reads only at its start, and their values at the dump.
 
-A copy cannot follow them any more. A launcher, which is to behave as if the program had been typed, starts it
-conventionally where one of them is not as it was (Doc/using/cmdline.rst, Python/initconfig.c).
+A copy can no longer follow them. So the launcher starts the program conventionally if one of them has changed since
+the dump (Doc/using/cmdline.rst, Python/initconfig.c).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ FIXED = (
 
 def recorded(env: Mapping[str, str]) -> dict[str, str]:
     """
-    Return what the manifest records: each variable and its value, which is empty where it is not set.
+    Return each variable with its value, for the launch record; empty if not set.
 
-    An empty variable counts as not set for the interpreter too. One that ignores its environment (-E, -I) has none.
+    The interpreter too treats an empty variable as not set. With -E or -I it ignores them all, and none is returned.
     """
     if sys.flags.ignore_environment:
         return {}

@@ -1,12 +1,11 @@
 """
-Run a program in the process that is going to be saved, so that copies find everything as warm as a second run would.
+Run a program in the process that will be dumped, so that copies start as warm as a second run would.
 
-What a first run makes once is then part of the snapshot: bytecode that has specialised itself, caches, lazily
-imported modules, pools of threads. What belongs to a run, and not to the process, is taken back: its ``__main__``, what
-that registered with `atexit`, arguments, working directory, environment, ``sys.path``, signal handlers, standard
-streams, and the handlers of the root logger. All else that it leaves in modules stays, which only who knows the
-program can judge. So a program is run twice: one that cannot be run again in the same process fails here, and not in
-its copies.
+What a first run sets up becomes part of the snapshot: specialised bytecode, caches, lazily imported modules, thread
+pools. What belongs to a single run is undone: its ``__main__``, what that registered with `atexit`, arguments, working
+directory, environment, ``sys.path``, signal handlers, standard streams, and the handlers of the root logger. All other
+state in modules stays; whether it may stay, only the program's author can judge. So the program runs twice: one that
+cannot run again in the same process fails here, and not in its copies.
 """
 
 from __future__ import annotations
@@ -31,25 +30,26 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ROUNDS = 2
-"""Runs with the same arguments: the last one proves that those of the copies can follow."""
+"""Runs with the same arguments; the second proves that the program can run again, as it does in copies."""
 PATIENCE = 10.0
-"""Seconds that threads have to end when their program has."""
+"""Seconds that threads have to end after their program."""
 
 
 class CannotWarmUpError(Exception):
-    """A program that is no good for this; the text says why, and what to do."""
+    """A program cannot be warmed up; the message says why, and what to do."""
 
 
 def warm_up(program: Program, args: Sequence[str]) -> None:
     """
-    Run a program to its end, several times, and stay alive.
+    Run a program to its end, twice, in this process.
 
     Args:
         program: The program.
         args: Its arguments.
 
     Raises:
-        CannotWarmUpError: It raised an exception, ended differently the second time, or left threads behind.
+        CannotWarmUpError: The program raised an exception, ended with another status the second time, or left threads
+            running.
     """
     said = " ".join(args) or "no arguments"
     report(f"warm-up with {said}")
@@ -57,22 +57,22 @@ def warm_up(program: Program, args: Sequence[str]) -> None:
     for number in range(ROUNDS):
         statuses.append(_run(program, args, again=number > 0))
         if statuses[-1] != statuses[0]:
-            problem = f"with {said} it ended with status {statuses[0]} first and with {statuses[-1]} then"
+            problem = f"with {said} it ended with status {statuses[0]} at first and with {statuses[-1]} the second time"
             raise CannotWarmUpError(_unfit(problem))
     if statuses[0] != 0:
         report(f"the warm-up with {said} ended with status {statuses[0]}")
 
 
 def _unfit(problem: str) -> str:
-    """Say that a program cannot be warmed up, and what can be done instead."""
+    """Return the message that a program cannot be warmed up, and what to do instead."""
     return (
         f"the program cannot be run again in the same process: {problem}; leave out --warm-up (--learn only imports "
-        "what a run imports), or let the program call libcriu_py.checkpoint() itself where it is warm"
+        "what a run imports), or have the program call libcriu_py.checkpoint() itself once it is warm"
     )
 
 
 def _run(program: Program, args: Sequence[str], *, again: bool) -> int:
-    """Run the program once; returns its exit status."""
+    """Run the program once; return its exit status."""
     threads = set(threading.enumerate())
     with ExitStack() as stack:
         for keep in (_arguments, _surroundings, _environment, _signals, _streams, _logging, keep_marks):
@@ -84,7 +84,7 @@ def _run(program: Program, args: Sequence[str], *, again: bool) -> int:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
                 stream.flush()
-    # What the program left is freed as it would be at its end, and what holds on to it lets go.
+    # Free what the program left, as the end of its process would.
     fresh_main()
     forget_mains()
     gc.collect()
@@ -93,7 +93,7 @@ def _run(program: Program, args: Sequence[str], *, again: bool) -> int:
 
 
 def _status_of(program: Program, args: Sequence[str], *, again: bool) -> int:
-    """Run the main module; returns what its process would have ended with."""
+    """Run the main module; return the exit status that its process would have had."""
     try:
         run_main(program, args)
     except SystemExit as end:
@@ -116,10 +116,10 @@ def _wait_for_threads(before: set[threading.Thread]) -> None:
     Wait for threads of the program, as the interpreter does at its end.
 
     Raises:
-        CannotWarmUpError: One of them goes on. It would be in every copy, which could not end.
+        CannotWarmUpError: A thread does not end. Every copy would have it, and could not end either.
     """
     deadline = time.monotonic() + PATIENCE
-    # Those of an executor of some module wait for work, and end with the interpreter.
+    # Idle executor threads of modules end with the interpreter.
     pools: Any = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
     known = before | set(pools)
     left = [thread for thread in threading.enumerate() if thread not in known and not thread.daemon]
@@ -127,16 +127,16 @@ def _wait_for_threads(before: set[threading.Thread]) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
     names = ", ".join(thread.name for thread in left if thread.is_alive())
     if names:
-        message = f"{PATIENCE:.0f} seconds after its end there were still the threads {names}"
+        message = f"{PATIENCE:.0f} seconds after its end these threads were still running: {names}"
         raise CannotWarmUpError(_unfit(message))
 
 
 @contextmanager
 def _at_exit() -> Iterator[Callable[[], None]]:
     """
-    Yield what calls the functions that the main module registered with `atexit`, last first, and forgets them.
+    Yield a function that calls and forgets what the main module registered with `atexit`, last first.
 
-    Those of other modules stay: like the modules, they are there for good, and will not be registered again.
+    Functions of other modules stay registered: like the modules, they stay loaded, and nobody registers them again.
     """
     register, unregister = atexit.register, atexit.unregister
     registered: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
@@ -156,7 +156,7 @@ def _at_exit() -> Iterator[Callable[[], None]]:
             func, args, kwargs = registered.pop()
             try:
                 func(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - the interpreter shows it and goes on, too
+            except Exception as error:  # noqa: BLE001 - the interpreter, too, shows it and goes on
                 sys.excepthook(type(error), error, error.__traceback__)
 
     atexit.register, atexit.unregister = register_and_note, unregister_and_forget  # type: ignore[assignment]
@@ -169,10 +169,9 @@ def _at_exit() -> Iterator[Callable[[], None]]:
 @contextmanager
 def _arguments() -> Iterator[None]:
     """
-    Keep what tells a program how it was called.
+    Restore the arguments and sys.path after the block.
 
-    The lists stay the same ones, whatever the program has put in their place: modules may hold on to them, and are to
-    see the arguments of the next run.
+    The list objects themselves are put back: modules may hold on to them, and must see the next run's arguments.
     """
     argv, orig_argv = sys.argv, sys.orig_argv
     kept = list(argv), list(orig_argv), list(sys.path)
@@ -185,7 +184,7 @@ def _arguments() -> Iterator[None]:
 
 @contextmanager
 def _surroundings() -> Iterator[None]:
-    """Keep the working directory and the file mode creation mask."""
+    """Restore the working directory and the umask after the block."""
     cwd = os.getcwd()
     umask = os.umask(0)
     os.umask(umask)
@@ -198,7 +197,7 @@ def _surroundings() -> Iterator[None]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Keep the environment, but for what modules set or delete while they are imported: they will not do it again."""
+    """Restore the environment after the block, except for changes by imported modules, which are not made again."""
     kind: Any = type(os.environ)
     set_item, delete_item = kind.__setitem__, kind.__delitem__
     kept: dict[bytes, bytes | None] = dict(os.environb)
@@ -225,7 +224,7 @@ def _environment() -> Iterator[None]:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Return whether code of a module that is being imported has led to a frame; the main module is none."""
+    """Return whether a frame runs during the import of a module other than the main one."""
     while frame is not None:
         if frame.f_code.co_name == "<module>":
             name: Any = frame.f_globals.get("__name__")
@@ -237,7 +236,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Keep the handlers of signals."""
+    """Restore the signal handlers after the block."""
     kept = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
         yield
@@ -249,7 +248,7 @@ def _signals() -> Iterator[None]:
 
 @contextmanager
 def _streams() -> Iterator[None]:
-    """Keep the standard streams, and what shows exceptions and results."""
+    """Restore the standard streams and the hooks of sys after the block."""
     names = ("stdin", "stdout", "stderr", "excepthook", "displayhook", "unraisablehook")
     kept = {name: getattr(sys, name) for name in names}
     try:
@@ -261,7 +260,7 @@ def _streams() -> Iterator[None]:
 
 @contextmanager
 def _logging() -> Iterator[None]:
-    """Keep the handlers and the level of the root logger: `logging.basicConfig` does nothing where there are some."""
+    """Restore the root logger after the block: `logging.basicConfig` does nothing if it has handlers."""
     loaded: Any = sys.modules.get("logging")
     handlers, level = (list(loaded.root.handlers), loaded.root.level) if loaded else ([], None)
     try:
@@ -271,7 +270,7 @@ def _logging() -> Iterator[None]:
 
 
 def _restore_logging(handlers: list[Any], level: int | None) -> None:
-    """Set the root logger's handlers and level; None for what it begins with."""
+    """Set the root logger's handlers and level; None for its initial level."""
     logging: Any = sys.modules.get("logging")
     if logging is not None:
         root = logging.root

@@ -121,7 +121,7 @@ def test_a_thread_that_goes_on_is_refused(one: Command) -> None:
     source = f"import threading\nthreading.Thread(target=lambda: open({str(fifo)!r}).read(), name='reader').start()\n"
     script = write(one.place / "app.py", source)
     done = one("snapshot", "-o", one.place / "snap", "--warm-up", "", script, start_new_session=True)
-    assert "10 seconds after its end there were still the threads reader; leave out --warm-up" in done.stderr
+    assert "10 seconds after its end these threads were still running: reader; leave out --warm-up" in done.stderr
 
 
 ENDS: dict[str, tuple[str, str]] = {
@@ -135,7 +135,7 @@ ENDS: dict[str, tuple[str, str]] = {
     ),
     "other status": (
         "import state\nstate.runs += 1\nraise SystemExit(state.runs)",
-        "in the same process: with no arguments it ended with status 1 first and with 2 then; leave out --warm-up",
+        "with no arguments it ended with status 1 at first and with 2 the second time; leave out --warm-up",
     ),
     "ends the process": ("import os\nos._exit(0)", "ended the process with status 0 during the warm-up (os._exit?)"),
     "checkpoints itself": (
