@@ -1,1 +1,1 @@
-"""Restoring: starting copies of a snapshot, one, many, or ahead of time."""
+"""Restoring: start one copy of a snapshot, or many, or some ahead of time."""

@@ -1,4 +1,4 @@
-"""The asyncio twin of `restore`."""
+"""`restore` for asyncio."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from libcriu_py.settings import Argument, RestoreSettings
     from libcriu_py.snapshot.manifest import Snapshot
 
+    SnapshotOrPath = str | os.PathLike[str] | Snapshot
+
 
 class AsyncRestoredProcess:
     """
-    A restored process whose methods are awaited; otherwise as `RestoredProcess`.
+    A `RestoredProcess` for asyncio: `wait` and `communicate` are coroutines.
 
-    Thread safety: that of asyncio, one event loop.
+    Thread safety: as for asyncio, one event loop.
     """
 
     def __init__(self, process: RestoredProcess) -> None:
@@ -40,38 +42,38 @@ class AsyncRestoredProcess:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit status, negative for a signal; None while it runs."""
+        """Its exit status, or minus the number of the signal that killed it; None while it runs."""
         return self.process.poll()
 
     @property
     def stdin(self) -> IO[Any] | None:
-        """Our end of its stdin, where that is a pipe."""
+        """Our end of its stdin, if that is a pipe."""
         return self.process.stdin
 
     @property
     def stdout(self) -> IO[Any] | None:
-        """Our end of its stdout, where that is a pipe."""
+        """Our end of its stdout, if that is a pipe."""
         return self.process.stdout
 
     @property
     def stderr(self) -> IO[Any] | None:
-        """Our end of its stderr, where that is a pipe."""
+        """Our end of its stderr, if that is a pipe."""
         return self.process.stderr
 
     async def wait(self) -> int:
-        """Wait for its end and return its exit status; cancelling leaves the process running."""
+        """Wait for the process to end and return its exit status; cancelling leaves it running."""
         loop = asyncio.get_running_loop()
         while (returncode := self.process.poll()) is None:
-            news = loop.create_future()
-            loop.add_reader(self.process.channel, _resolve, news)
+            event = loop.create_future()
+            loop.add_reader(self.process.channel, _resolve, event)
             try:
-                await news
+                await event
             finally:
                 loop.remove_reader(self.process.channel)
         return returncode
 
     async def communicate(self, data: Any = None) -> tuple[Any, Any]:
-        """Write to stdin, read stdout and stderr to their ends, and wait."""
+        """Write to stdin, read stdout and stderr to the end, and wait for the process to end."""
         return await asyncio.to_thread(self.process.communicate, data)
 
     def send_signal(self, number: int) -> None:
@@ -108,26 +110,18 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 @overload
 async def restore_async(
-    dir: str | os.PathLike[str] | Snapshot,
-    argv: Sequence[Argument] = (),
-    *,
-    n: None = None,
-    **settings: Unpack[RestoreSettings],
+    dir: SnapshotOrPath, argv: Sequence[Argument] = (), *, n: None = None, **settings: Unpack[RestoreSettings]
 ) -> AsyncRestoredProcess: ...
 
 
 @overload
 async def restore_async(
-    dir: str | os.PathLike[str] | Snapshot,
-    argv: Sequence[Argument] = (),
-    *,
-    n: int,
-    **settings: Unpack[RestoreSettings],
+    dir: SnapshotOrPath, argv: Sequence[Argument] = (), *, n: int, **settings: Unpack[RestoreSettings]
 ) -> list[AsyncRestoredProcess]: ...
 
 
 async def restore_async(
-    dir: str | os.PathLike[str] | Snapshot,  # noqa: A002
+    dir: SnapshotOrPath,  # noqa: A002
     argv: Sequence[Argument] = (),
     *,
     n: int | None = None,
@@ -139,14 +133,14 @@ async def restore_async(
     Args:
         dir: The snapshot, or its directory.
         argv: Arguments of the program, without its name.
-        n: How many copies to restore at once; None restores one, and gives no list.
+        n: How many copies to restore at once; None restores one and returns it by itself.
         settings: The other keyword arguments of `restore`.
 
     Returns:
         The process, or with `n` a list of them.
 
     Raises:
-        CriuError: As `restore` does.
+        CriuError: As for `restore`.
     """
     if n is None:
         return AsyncRestoredProcess(await asyncio.to_thread(lambda: restore(dir, argv, **settings)))

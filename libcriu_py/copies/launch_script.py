@@ -1,8 +1,8 @@
 """
-Launch scripts: one executable text file that starts a program from its snapshot.
+Launch scripts: executable text files that start a program from its snapshot.
 
-The interpreter line names the launcher (`libcriu-py-run --script`), and the rest of the file says which snapshot, how
-the restore is allowed, and what to start where it cannot be restored, a word of that a line:
+The interpreter line names the launcher (`libcriu-py-run --script`). The rest of the file names the snapshot, the
+privilege mode, and the command to start if the restore is impossible, one word per line:
 
     # libcriu-py launch script, format 2
     snapshot: snap
@@ -10,7 +10,7 @@ the restore is allowed, and what to start where it cannot be restored, a word of
     fallback: /usr/bin/python3
     fallback: /srv/program.py
 
-A line break in a value is written as a backslash and an n, a backslash twice. The reader is csrc/launcher/script.c.
+In a value, backslash and n stand for a line break, and two backslashes for one. csrc/launcher/script.c reads it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCRIPT_FORMAT = 2
 TITLE = f"# libcriu-py launch script, format {SCRIPT_FORMAT}"
 _LONGEST_LINE = 127
-"""Of an interpreter line in Linux before 5.1 (BINPRM_BUF_SIZE in include/uapi/linux/binfmts.h); it is cut there."""
+"""Bytes of an interpreter line that Linux before 5.1 reads (BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h)."""
 
 
 def write_launch_script(
@@ -41,22 +41,22 @@ def write_launch_script(
     """
     Write an executable file that starts the program of a snapshot as `libcriu-py run` does.
 
-    A file that is there is replaced in one step, so that whoever starts it meanwhile gets the old or the new one.
+    An existing file is replaced in one step, so that a concurrent start finds the old or the new one.
 
     Args:
         path: The file.
-        snapshot: The snapshot's directory. Beside the script, or below its directory, it is recorded relative to it,
-            so that both can be moved together.
-        mode: How the restore is allowed; None lets each start decide.
-        fallback: The conventional command, up to the arguments; None takes what the snapshot has recorded.
+        snapshot: The snapshot's directory. One beside or below the script is recorded by its relative path, so that
+            both can be moved together.
+        mode: Privilege mode; None lets each start pick the first that works.
+        fallback: The conventional command, without the program's arguments; None means the one in the snapshot.
 
     Raises:
-        CriuError: The launcher was not built, or the file cannot be there.
-        OSError: It cannot be written.
+        CriuError: The launcher was not built, or the script cannot be put there.
+        OSError: The script cannot be written.
         ValueError: There is no such mode, or the fallback is empty.
     """
     if fallback is not None and not fallback:
-        message = "the fallback is empty; give a command, or None for the one that the snapshot has recorded"
+        message = "the fallback is empty; give a command, or None for the one recorded in the snapshot"
         raise ValueError(message)
     launcher = refuse_place(path, snapshot)
     target = os.path.abspath(path)
@@ -70,24 +70,24 @@ def write_launch_script(
 
 def _line(name: str, value: str) -> str:
     if "\0" in value:
-        message = f"the {name} of a launch script cannot have a NUL in it: {value!r}"
+        message = f"the {name} of a launch script cannot contain a NUL byte: {value!r}"
         raise ValueError(message)
     return f"{name}: " + value.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def refuse_place(path: str | os.PathLike[str], snapshot: str | os.PathLike[str]) -> str:
     """
-    Find out, before there is a snapshot, what would keep a launch script of it from being written.
+    Check, before the snapshot is made, that its launch script can be written.
 
     Args:
-        path: The file.
+        path: The script.
         snapshot: The snapshot's directory.
 
     Returns:
-        The launcher that it will name.
+        The path of the launcher, for the interpreter line.
 
     Raises:
-        CriuError: What is in the way, and what to do.
+        CriuError: The script cannot be written; the message says why, and what to do.
     """
     launcher = native_launcher.find()
     if launcher is None:
@@ -118,7 +118,7 @@ def _recorded(snapshot: str, directory: str) -> str:
 
 
 def _interpreter(launcher: str) -> str:
-    """Return the lines that make the kernel, or where that cannot a shell, start the launcher."""
+    """Return the interpreter line, or if the kernel would cut it, lines that make a shell start the launcher."""
     line = f"#!{launcher} --script"
     if len(os.fsencode(line)) <= _LONGEST_LINE and not any(map(str.isspace, launcher)):
         return line

@@ -1,4 +1,4 @@
-"""The program that restores, `libcriu-py-run` (csrc/launcher/launcher.c): where it is, and becoming it."""
+"""The launcher, `libcriu-py-run` (csrc/launcher/launcher.c): find it, or exec it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ NAME = "libcriu-py-run"
 
 
 def find() -> str | None:
-    """
-    Find the program.
-
-    Returns:
-        Its path, or None where it was not built.
-    """
+    """Return the path of the launcher, or None if it was not built."""
     path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin", NAME)
     return path if os.access(path, os.X_OK) else None
 
 
 def path() -> str:
     """
-    Return the path of the program.
+    Return the path of the launcher.
 
     Raises:
         CriuError: It was not built.
@@ -41,10 +36,10 @@ def path() -> str:
 
 def become(arguments: Sequence[str]) -> NoReturn:
     """
-    Become the program.
+    Replace this process by the launcher.
 
     Args:
-        arguments: Its command line behind its name.
+        arguments: The launcher's arguments.
 
     Raises:
         CriuError: It was not built.
@@ -52,7 +47,7 @@ def become(arguments: Sequence[str]) -> NoReturn:
     import _signal  # type: ignore[import-not-found]  # of C: `signal` would import enum
 
     launcher = path()
-    # Python ignores these for itself, and what is started would inherit that.
+    # Python ignores these signals; the started program would inherit that.
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
     os.execv(launcher, [launcher, *arguments])

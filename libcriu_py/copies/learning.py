@@ -1,4 +1,4 @@
-"""Learning the working set of a snapshot from copies that are run for that purpose."""
+"""Learn the working set of a snapshot from trial runs of copies."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def learn(
     path: str | os.PathLike[str], runs: Sequence[Sequence[str]], *, mode: Privilege | str | None = None
 ) -> dict[str, Any]:
     """
-    Run copies of a snapshot, and have later ones copy at once what all of these have written to.
+    Run copies of a snapshot, and make later copies copy all pages at their start that every run has written to.
 
-    The snapshot stays as it is until a new one takes its place in one step.
+    The old snapshot stays in place until a new one replaces it in one step.
 
     Args:
         path: The snapshot.
-        runs: The arguments of each run; its stdio is ours.
-        mode: How the restores are allowed; None decides.
+        runs: The arguments of each run, which uses our stdio.
+        mode: Privilege mode; None picks the first that works.
 
     Returns:
-        What the manifest says of the working set.
+        The manifest's entry for the working set.
 
     Raises:
-        SnapshotError: The memory of its copies is not mapped, or a run failed.
+        SnapshotError: Copies do not map the snapshot's memory, or a run failed.
         OSError: A copy cannot be observed, or the snapshot cannot be written.
     """
     snapshot = _open(path)
     with replacing(snapshot, WORKING_SET) as scratch:
-        # A snapshot of its own, in which no page is copied ahead, which would look as if the program had written to it.
+        # Restore from a snapshot without a working set: pages copied ahead would look as if the program wrote to them.
         _write_records(snapshot, scratch)
         bare = Snapshot.open(scratch)
         written = working_set.common([_observe(bare, argv, mode) for argv in runs])
@@ -63,18 +63,18 @@ def learn(
 
 
 def _open(path: str | os.PathLike[str]) -> Snapshot:
-    """Open a snapshot of which something can be learned."""
+    """Open a snapshot, and refuse one without mapped memory."""
     snapshot = Snapshot.open(path)
     if snapshot.memory_key is None:
-        message = f"the copies of {path} map no memory, so that nothing is gained by knowing what they write to"
+        message = f"the copies of {path} map no memory, so learning what they write to gains nothing"
         raise SnapshotError(message)
     refuse_mismatches(snapshot)
     return snapshot
 
 
 def _write_records(snapshot: Snapshot, directory: str, described: Mapping[str, Any] | None = None) -> None:
-    """Write record and manifest of such a directory: those of the snapshot, with this working set, or none."""
-    # The other files are linked, and keep their digests: one that was damaged must not be taken for sound.
+    """Write record and manifest of a scratch copy: those of the snapshot, with this working set or none."""
+    # The linked files keep their digests, so that a damaged one is not taken for sound.
     files = {name: entry for name, entry in snapshot.files.items() if name != WORKING_SET}
     memory = {name: value for name, value in snapshot.manifest["memory"].items() if name != "working_set"}
     if described is not None:
@@ -84,7 +84,7 @@ def _write_records(snapshot: Snapshot, directory: str, described: Mapping[str, A
 
 
 def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | None) -> Written:
-    """Run a copy, and give what it has written to."""
+    """Run a copy, and return the pages that it has written to."""
     request = make_request(snapshot.path, argv, env=None, cwd=None, main=None)
     order = Order(snapshot.path, request.encode(), mode=Privilege.of(mode), flags=HOLD)
     process = RestoredProcess(order, argv, streams=(None, None, None))
@@ -93,7 +93,7 @@ def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | No
             files = [os.path.join(snapshot.path, part.file) for part in snapshot.memory_files]
             written = _mapped_areas(process.pid, {os.stat(file).st_ino for file in files})
             written_pages.observe(process.pid)
-            # Before this it does nothing: all that it writes is seen.
+            # The copy does nothing before its release, so no write is missed.
             process.release()
             written_pages.note_until_end(process.pid, written)
         except BaseException:
@@ -101,12 +101,12 @@ def _observe(snapshot: Snapshot, argv: Sequence[str], mode: Privilege | str | No
             raise
         status = process.wait()
     if status != 0 or process.handover_error is not None:
-        message = f"the run of {snapshot.command} to learn from ended with status {status}; nothing was changed"
+        message = f"the trial run of {snapshot.command} ended with status {status}; nothing was changed"
         raise SnapshotError(message)
     return written
 
 
 def _mapped_areas(pid: int, inodes: set[int]) -> Written:
-    """Find where the snapshot's memory is mapped: by the numbers of its files, which may be of any path."""
+    """Find where the snapshot's memory is mapped, by the inode numbers of its files, whose paths may differ."""
     ours = (mapped for mapped in mapped_ranges(pid) if mapped.inode in inodes)
     return {(mapped.start, mapped.end): bytearray(mapped.size // PAGE) for mapped in ours}

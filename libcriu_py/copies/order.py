@@ -1,8 +1,8 @@
 """
-Orders to `libcriu-py-run`, the program that restores, and what it tells of them (csrc/restore/order.h).
+Orders to restore, and the status messages that answer them (csrc/restore/order.h).
 
-An order is one flat record in a memfd; what becomes of it arrives on the status socket, whose other end only the
-launcher holds.
+An order to the launcher is one flat record in a memfd. The launcher reports the result on the status socket, whose
+other end it alone holds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _MOST_FDS = 3
 
 
 class Status(NamedTuple):
-    """What the launcher tells; the numbers mean different things in each kind of message."""
+    """A message of the launcher; the meaning of the numbers depends on its kind (csrc/restore/order.h)."""
 
     kind: int
     value: int
@@ -61,7 +61,7 @@ class Status(NamedTuple):
 
 class Order:
     """
-    A restore that is asked for, until a launcher has it.
+    An order for a launcher that is about to be started.
 
         with Order(...) as order:
             subprocess.Popen(order.command, pass_fds=order.descriptors)
@@ -84,14 +84,14 @@ class Order:
 
         Args:
             directory: The snapshot's directory.
-            request: What the copy is handed, as `Request.encode` writes it.
-            mode: How the restore is allowed.
-            flags: Of the constants above.
+            request: The copy's request, as `Request.encode` writes it.
+            mode: Privilege mode.
+            flags: ISOLATE, DIE_WITH_CALLER, MAY_TAKE, STANDBY and HOLD, combined by |.
             pass_fds: The descriptors that belong to the request.
 
         Raises:
             CriuError: The launcher was not built.
-            OSError: There is no room for it.
+            OSError: The order cannot be written.
         """
         self._directory = directory
         self._mode = mode
@@ -117,7 +117,7 @@ class Order:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what the launcher has now."""
+        """Close the descriptors that the launcher has inherited."""
         os.close(self._theirs)
         os.close(self._file)
 
@@ -128,23 +128,23 @@ class Order:
 
     @property
     def descriptors(self) -> list[int]:
-        """What it has to be started with."""
+        """The descriptors that the launcher must inherit."""
         return [self._file, self._theirs, *self._pass_fds]
 
     def await_restored(self) -> Status:
         """
-        Wait until there is a copy.
+        Wait until the copy is restored.
 
         Returns:
-            Its pid as `value`, whether it is of a pool as `error`, the conventional command as text, and its pidfd; of
-            one that is to wait in a pool also the supervisor's channel and the socket of the hand-over.
+            A status with the copy's pid as `value`, whether it is from a pool as `error`, the conventional command as
+            `text`, and the pidfd. With STANDBY, the supervisor's channel and the hand-over socket follow.
 
         Raises:
-            CriuError: There is none, with the reason.
+            CriuError: The restore failed, with the reason.
         """
         status = receive(self.status)
         if status is None:
-            message = f"{native_launcher.NAME} ended before it could restore anything"
+            message = f"{native_launcher.NAME} ended before it had restored the copy"
             raise RestoreError(message)
         if status.kind == _RESTORED:
             return status
@@ -155,7 +155,7 @@ class Order:
                 os.close(fd)
 
     def _reason(self, status: Status) -> CriuError:
-        """Say why there is no copy: the launcher says what, and here are the words for people."""
+        """Make an exception with a message for people out of the launcher's failure code."""
         text = status.text.decode("utf-8", "backslashreplace")
         if status.failure == _FAILURE_SNAPSHOT:
             return self._unusable() or SnapshotError(text)
@@ -198,24 +198,20 @@ class Order:
         return None
 
 
-def receive(sock: int, flags: int = 0) -> Status | None:
+def receive(sock: int) -> Status | None:
     """
-    Receive what the launcher tells next.
+    Receive the launcher's next message.
 
     Args:
         sock: The status socket.
-        flags: As for recv(2).
 
     Returns:
-        The message; None when the launcher is gone.
-
-    Raises:
-        BlockingIOError: With MSG_DONTWAIT, there is nothing yet.
+        The message; None if the launcher is gone.
     """
     connection = _socket.socket(fileno=sock)
     try:
         room = _socket.CMSG_SPACE(_MOST_FDS * 4)
-        data, control, *_ = connection.recvmsg(_LARGEST_STATUS, room, flags | _socket.MSG_CMSG_CLOEXEC)
+        data, control, *_ = connection.recvmsg(_LARGEST_STATUS, room, _socket.MSG_CMSG_CLOEXEC)
     finally:
         connection.detach()
     if not data:
@@ -226,7 +222,7 @@ def receive(sock: int, flags: int = 0) -> Status | None:
 
 
 def _above_stdio(fd: int) -> int:
-    """Move a descriptor out of the way of the standard streams, which may be closed here."""
+    """Move a descriptor above 2, because the caller's standard streams may be closed."""
     if fd > 2:
         return fd
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)

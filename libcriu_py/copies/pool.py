@@ -1,4 +1,4 @@
-"""Copies of a snapshot that are ready ahead of time."""
+"""A pool of copies that are restored ahead of time."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 class RestorePool:
     """
-    Copies of a snapshot that have been restored ahead of time and wait for their work.
+    Copies of a snapshot that are restored ahead of time and wait for work.
 
         async with RestorePool("snap", size=4) as pool:
             process = await pool.take()
             output, _ = await process.communicate(b"work")
 
-    A child is ready when its after-hooks are through; it has its arguments, and gets its work through
-    its stdin or whatever else it was given. Each child that is taken is replaced in the background. Those
-    taken belong to the caller; those not taken are killed when the pool is closed.
+    A copy is ready once its after-hooks have run. It has its arguments already, and gets its work through its stdin or
+    another descriptor. The pool replaces each taken copy in the background. Taken copies belong to the caller; closing
+    the pool kills the others.
 
-    Thread safety: that of asyncio, one event loop.
+    Thread safety: as for asyncio, one event loop.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class RestorePool:
 
         Args:
             dir: The snapshot, or its directory.
-            argv: Arguments of each child.
-            size: How many children wait.
-            at_once: How many restores are under way at a time; None means as many as there are processors.
-            settings: The other arguments of `restore`; stdin and stdout are pipes if they are not named.
+            argv: Arguments of each copy.
+            size: How many copies wait.
+            at_once: How many restores run at a time; None means one per processor.
+            settings: The other arguments of `restore`; stdin and stdout default to pipes.
 
         Raises:
             ValueError: `size` is below 1.
         """
         if size < 1:
-            message = f"a pool of {size} children has none to hand out; size must be at least 1"
+            message = f"a pool of {size} copies has none to hand out; size must be at least 1"
             raise ValueError(message)
         self._snapshot = dir
         self._size = size
@@ -74,7 +74,7 @@ class RestorePool:
         self._open = False
 
     def __repr__(self) -> str:
-        """Return how many children are ready."""
+        """Return how many copies are ready."""
         ready = sum(task.done() for task in self._waiting)
         return f"<RestorePool of {self._snapshot}, {ready} of {self._size} ready>"
 
@@ -88,11 +88,11 @@ class RestorePool:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Kill the children that nobody has taken, and wait for their ends."""
+        """Kill the copies that nobody has taken, and wait for them to end."""
         self._open = False
         while self._waiting:
             task = self._waiting.popleft()
-            with contextlib.suppress(CriuError, OSError):  # one that could not be restored need not be ended
+            with contextlib.suppress(CriuError, OSError):  # a copy that could not be restored need not be ended
                 async with await task as process:
                     process.kill()
 
@@ -105,18 +105,18 @@ class RestorePool:
 
     async def take(self) -> AsyncRestoredProcess:
         """
-        Hand out a ready child, waiting for one where none is.
+        Hand out a ready copy; wait for one if none is ready.
 
         Returns:
-            The child, now the caller's.
+            The copy, which now belongs to the caller.
 
         Raises:
-            CriuError: Its restore failed, as `restore` does.
+            CriuError: Its restore failed, as for `restore`.
             RuntimeError: The pool is not open.
         """
         while self._open:
             task = next((task for task in self._waiting if task.done()), self._waiting[0])
-            await asyncio.wait({task})  # a cancelled taker leaves the child in the pool
+            await asyncio.wait({task})  # a cancelled taker leaves the copy in the pool
             if task not in self._waiting:
                 continue  # another taker was faster
             self._waiting.remove(task)
@@ -124,7 +124,7 @@ class RestorePool:
             process = task.result()
             if process.returncode is None:
                 return process
-            async with process:  # it has ended while it waited
+            async with process:  # it ended while it waited
                 continue
         message = "the pool is closed; use it within `async with`"
         raise RuntimeError(message)

@@ -1,4 +1,4 @@
-"""A restored program, seen from the process that restored it."""
+"""A restored process, as its caller sees it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ else:
 
 
 _outliving: list[tuple[int, int]] = []
-"""Launchers that outlive what we know of them, and their status sockets, -1 where that is closed."""
+"""Launchers that still run though nobody waits for them, and their status sockets; -1 for a closed one."""
 
 
 def reap_later(launcher: int, status: int = -1) -> None:
-    """Reap a launcher that has not ended yet when the next process is restored, and close its socket then."""
+    """Reap a launcher that still runs, and close its socket, when the next process is restored."""
     _outliving.append((launcher, status))
 
 
@@ -52,9 +52,9 @@ class RestoredProcess(Popen):
     """
     A process restored from a snapshot; it behaves like any `subprocess.Popen`.
 
-    `pid` is that of the restored process, which is no child of ours but the launcher is, who reports its end.
+    `pid` is that of the restored process. It is not our child: the launcher is, and reports the process's end.
 
-    Thread safety: methods may be called from any thread, but only one may wait at a time.
+    Thread safety: any thread may call methods, but only one may wait at a time.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class RestoredProcess(Popen):
         encoding: str | None = None,
         errors: str | None = None,
     ) -> None:
-        """Start a launcher, and wait until it has restored; `restore` is the way to make one."""
+        """Start a launcher, and wait for its restore; call `restore` instead of this."""
         _reap_outliving()
         self.channel = order.status
-        """The socket on which news of the process arrives; closed when its end is known."""
+        """The status socket; -1 once the process has ended."""
         self.pidfd = -1
-        """A pidfd of the process; closed when its end is known."""
+        """A pidfd of the process; -1 once the process has ended."""
         self._launcher = 0
         self._messages = b""
         stdin, stdout, stderr = streams
@@ -94,13 +94,13 @@ class RestoredProcess(Popen):
         (self.pidfd,) = restored.fds
         self.pid = restored.value
         self.from_pool = bool(restored.error)
-        """Whether it waited in a standby pool; its session is then not this process's."""
+        """Whether it waited in a standby pool, and so is in another session than this process."""
         self.args = [*map(os.fsdecode, restored.text.split(b"\0")[:-1]), *argv]
 
     def _abort(self) -> None:
         if self._launcher:
-            with contextlib.suppress(ProcessLookupError):  # nobody need have waited for it, where SIGCHLD is ignored
-                os.kill(self._launcher, signal.SIGKILL)  # which ends whatever it was about to do
+            with contextlib.suppress(ProcessLookupError):  # if SIGCHLD is ignored, the kernel may have reaped it
+                os.kill(self._launcher, signal.SIGKILL)  # a restore that it has begun ends with it
             for pipe in (self.stdin, self.stdout, self.stderr):
                 if pipe is not None:
                     pipe.close()
@@ -115,19 +115,19 @@ class RestoredProcess(Popen):
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the pipes and wait for the process."""
-        with contextlib.suppress(BrokenPipeError):  # what was still to be written has no reader any more
+        with contextlib.suppress(BrokenPipeError):  # nobody reads the rest any more
             super().__exit__(kind, value, traceback)
 
     def __del__(self, reap_later: Any = reap_later) -> None:
-        """Leave the process alone, which goes on."""
+        """Leave the process running."""
         if self.returncode is None and self.pidfd >= 0:
             os.close(self.pidfd)
             reap_later(self._launcher, self.channel)
 
-    # ---- news --------------------------------------------------------------
+    # ---- status messages ---------------------------------------------------
 
     def _receive(self, timeout: float | None) -> bool:
-        """Take in one message; False when none comes in time, or none can come any more."""
+        """Receive one message; return False if none comes in time, or the process has ended."""
         if self.returncode is not None:
             return False
         poller = select.poll()
@@ -144,7 +144,7 @@ class RestoredProcess(Popen):
         return True
 
     def _end_orphan(self) -> None:
-        """Wait for the end of a process whose launcher was killed, and so is it."""
+        """Kill a process whose launcher was killed, and wait for its end."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         poller = select.poll()
@@ -159,7 +159,7 @@ class RestoredProcess(Popen):
                 os.close(fd)
         self.channel = self.pidfd = -1
         if lingering:
-            reap_later(self._launcher)  # it stays for what the program left running
+            reap_later(self._launcher)  # it stays for processes that the program left running
         elif self._launcher:
             supervision.reap(self._launcher, wait=True)
 
@@ -177,7 +177,7 @@ class RestoredProcess(Popen):
             timeout: Seconds; None waits for ever.
 
         Returns:
-            Its exit status, negative when a signal killed it.
+            Its exit status, or minus the number of the signal that killed it.
 
         Raises:
             subprocess.TimeoutExpired: It has not ended in time.
@@ -197,28 +197,28 @@ class RestoredProcess(Popen):
     # ---- signals and pipes -------------------------------------------------
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal; nothing happens when the process has ended."""
+        """Send a signal, unless the process has ended."""
         if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended; wait() will tell
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 signal.pidfd_send_signal(self.pidfd, sig)
 
     def communicate(self, data: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
         """
-        Write to stdin, read stdout and stderr to their ends, and wait.
+        Write to stdin, read stdout and stderr to the end, and wait for the process to end.
 
         Args:
             data: What to write, bytes or text as the pipes are; needs `stdin=PIPE`.
             timeout: Seconds; None waits for ever.
 
         Returns:
-            What was read from stdout and stderr, None for one that is not a pipe.
+            What was read from stdout and stderr; None for one that is not a pipe.
 
         Raises:
-            subprocess.TimeoutExpired: It has not ended in time; a further call goes on without losing anything.
-            ValueError: There is nothing to write to.
+            subprocess.TimeoutExpired: It has not ended in time; another call continues without loss.
+            ValueError: There is data to write, but stdin is not a pipe.
         """
         if data is not None and self.stdin is None:
-            message = "there is nothing to write to: the process was restored without stdin=PIPE"
+            message = "data cannot be written: the process was restored without stdin=PIPE"
             raise ValueError(message)
         return super().communicate(data, timeout)
 
@@ -226,26 +226,26 @@ class RestoredProcess(Popen):
 
     @property
     def started(self) -> bool:
-        """Whether the program's own code has begun to run in the restored process."""
+        """Whether code of the program has begun to run in the restored process."""
         self.poll()
         return self._messages.startswith(STARTED)
 
     @property
     def handover_error(self) -> str | None:
-        """What went wrong in the restored process before the program's own code could run."""
+        """What failed in the restored process before code of the program ran; None if nothing did."""
         self.poll()
         return self._messages[1:].decode("utf-8", "replace") if self._messages.startswith(ERROR) else None
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """
-        Wait until the after-hooks are through in the restored process.
+        Wait until the after-hooks have run in the restored process.
 
         Args:
             timeout: Seconds; None waits for ever.
 
         Raises:
-            RestoreError: It ended before that.
-            TimeoutError: The time is up.
+            RestoreError: The process ended before that.
+            TimeoutError: They have not run in time.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._messages.startswith(STARTED + READY):
@@ -258,7 +258,7 @@ class RestoredProcess(Popen):
                 raise TimeoutError(message)
 
     def release(self) -> None:
-        """Let a process have its request that was ordered with HOLD."""
+        """Send the request to a process that was ordered with HOLD."""
         os.write(self.channel, b"G")
 
 

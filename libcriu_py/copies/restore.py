@@ -1,16 +1,17 @@
 """
-Restoring a snapshot as a process of one's own.
+Restore a snapshot as a new process.
 
     arguments -> request -> order -> libcriu-py-run -> criu -> RestoredProcess
 
-Nothing is written into the snapshot, so that any number of processes can be restored from it, also from a
-read-only one. Nothing heavy is imported here: this is the path whose milliseconds count.
+A restore writes nothing into the snapshot, so it can be read-only, and restored any number of times. Every millisecond
+counts on this path, so nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, overload
 
@@ -24,7 +25,7 @@ from libcriu_py.snapshot.request import Request, blocked_signals, check_count, c
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "restore"]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from typing_extensions import Unpack
 
@@ -32,29 +33,23 @@ if TYPE_CHECKING:
     from libcriu_py.settings import Argument, RestoreSettings, Stream
     from libcriu_py.snapshot.manifest import Snapshot
 
+    SnapshotOrPath = str | os.PathLike[str] | Snapshot
+
 
 @overload
 def restore(
-    dir: str | os.PathLike[str] | Snapshot,
-    argv: Sequence[Argument] = (),
-    *,
-    n: None = None,
-    **settings: Unpack[RestoreSettings],
+    dir: SnapshotOrPath, argv: Sequence[Argument] = (), *, n: None = None, **settings: Unpack[RestoreSettings]
 ) -> RestoredProcess: ...
 
 
 @overload
 def restore(
-    dir: str | os.PathLike[str] | Snapshot,
-    argv: Sequence[Argument] = (),
-    *,
-    n: int,
-    **settings: Unpack[RestoreSettings],
+    dir: SnapshotOrPath, argv: Sequence[Argument] = (), *, n: int, **settings: Unpack[RestoreSettings]
 ) -> list[RestoredProcess]: ...
 
 
 def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
-    dir: str | os.PathLike[str] | Snapshot,  # noqa: A002 - the name it has everywhere here
+    dir: SnapshotOrPath,  # noqa: A002 - its name throughout this package
     argv: Sequence[Argument] = (),
     *,
     n: int | None = None,
@@ -79,20 +74,19 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     Args:
         dir: The snapshot, or its directory.
         argv: Arguments of the program, without its name.
-        n: How many copies to restore at once, each with pipes of its own; None restores one, and gives no list.
-        env: Its environment; None gives it ours.
-        cwd: Its working directory; None gives it ours.
+        n: How many copies to restore at once, each with its own pipes; None restores one and returns it by itself.
+        env: Its environment; None means ours.
+        cwd: Its working directory; None means ours.
         stdin: As for `subprocess.Popen`: None (ours), PIPE, DEVNULL, a descriptor or a file.
         stdout: The same.
         stderr: The same, or STDOUT.
         pass_fds: Descriptors that it gets under the same numbers.
-        wait_ready: Return only when its after-hooks are through.
-        main: What it is to run instead of its own main program.
-        mode: How it is allowed; None decides (see `Privilege`).
-        isolate: Restore in a pid namespace also where the pids of the image look free.
+        wait_ready: Return only after its after-hooks have run.
+        main: What it runs instead of its own main program.
+        mode: Privilege mode; None picks the first that works (see `Privilege`).
+        isolate: Use a pid namespace even if the pids of the image look free.
         die_with_caller: Kill it when this process ends.
-        standby: Take a copy that waits in a standby pool of this snapshot, where there is one; it needs
-            `die_with_caller`.
+        standby: Take a copy from a standby pool of this snapshot, if there is one; needs `die_with_caller`.
         encoding: Of the pipes; None makes them binary.
         errors: How encoding errors are handled.
 
@@ -101,51 +95,57 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
 
     Raises:
         SnapshotError: `dir` is not a snapshot that can be restored here.
-        SnapshotMismatch: Something is not as it was at the dump.
+        SnapshotMismatch: Something differs from the time of the dump.
         OperationRefused: criu refused; nothing is left behind.
-        UnsupportedFeature: There is no way to be allowed.
+        UnsupportedFeature: No privilege mode works here.
         RestoreError: The process ended before it was ready.
         ValueError: `n` is below 1.
     """
-    settings: RestoreSettings = {
-        "env": env,
-        "cwd": cwd,
-        "stdin": stdin,
-        "stdout": stdout,
-        "stderr": stderr,
-        "pass_fds": pass_fds,
-        "wait_ready": wait_ready,
-        "main": main,
-        "mode": mode,
-        "isolate": isolate,
-        "die_with_caller": die_with_caller,
-        "standby": standby,
-        "encoding": encoding,
-        "errors": errors,
-    }
-    if n is None:
-        return _restore_one(dir, argv, settings)
-    if n < 1:
+    if n is not None and n < 1:
         message = f"n={n}: at least one copy must be restored"
         raise ValueError(message)
-    return restore_many(dir, [argv] * n, **settings)
+    pass_fds = list(pass_fds)
+    check_count(pass_fds)
+    directory = dir if isinstance(dir, (str, os.PathLike)) else dir.path
+    flags = order.ISOLATE if isolate else 0
+    if die_with_caller:
+        flags |= order.DIE_WITH_CALLER
+        if standby and not isolate:
+            flags |= order.MAY_TAKE
+
+    def start() -> RestoredProcess:
+        streams, closed = _streams(stdin, stdout, stderr)
+        request = make_request(os.path.realpath(directory), argv, env=env, cwd=cwd, main=main)
+        request = request._replace(closed=closed, pass_fds=pass_fds)
+        process = RestoredProcess(
+            Order(directory, request.encode(), mode=Privilege.of(mode), flags=flags, pass_fds=pass_fds),
+            [*map(os.fsdecode, argv)],
+            streams=streams,
+            encoding=encoding,
+            errors=errors,
+        )
+        if wait_ready:
+            process.wait_ready()
+        return process
+
+    return start() if n is None else _start_all([start] * n)
 
 
 def restore_many(
-    dir: str | os.PathLike[str] | Snapshot,  # noqa: A002 - the name it has everywhere here
+    dir: SnapshotOrPath,  # noqa: A002 - its name throughout this package
     argvs: Iterable[Sequence[Argument]],
     *,
     at_once: int | None = None,
     **settings: Unpack[RestoreSettings],
 ) -> list[RestoredProcess]:
     """
-    Restore one copy for each list of arguments; `restore(dir, argv, n=5)` gives all the same.
+    Restore one copy for each list of arguments; `restore(dir, argv, n=5)` restores copies with the same arguments.
 
     Args:
         dir: The snapshot, or its directory.
         argvs: The arguments of each copy.
-        at_once: How many restores are under way at a time; None means as many as there are processors.
-        settings: The other arguments of `restore`, the same for all.
+        at_once: How many restores run at a time; None means one per processor.
+        settings: The other arguments of `restore`, the same for all copies.
 
     Returns:
         The processes, in the order of `argvs`.
@@ -153,13 +153,15 @@ def restore_many(
     Raises:
         CriuError: A restore failed; the other copies have been killed.
     """
+    return _start_all([partial(restore, dir, argv, **settings) for argv in argvs], at_once)
+
+
+def _start_all(starts: Sequence[Callable[[], RestoredProcess]], at_once: int | None = None) -> list[RestoredProcess]:
+    """Make all calls in threads; if one fails, kill what the others have started."""
     from concurrent.futures import ThreadPoolExecutor
 
-    def one(argv: Sequence[Argument]) -> RestoredProcess:
-        return restore(dir, argv, **settings)
-
     with ThreadPoolExecutor(at_once or os.cpu_count() or 1) as threads:
-        started = [threads.submit(one, argv) for argv in argvs]
+        started = [threads.submit(start) for start in starts]
     errors = [error for error in (future.exception() for future in started) if error is not None]
     if not errors:
         return [future.result() for future in started]
@@ -170,45 +172,12 @@ def restore_many(
     raise errors[0]
 
 
-def _restore_one(
-    snapshot: str | os.PathLike[str] | Snapshot, argv: Sequence[Argument], settings: RestoreSettings
-) -> RestoredProcess:
-    directory = snapshot if isinstance(snapshot, (str, os.PathLike)) else snapshot.path
-    pass_fds = list(settings["pass_fds"])
-    check_count(pass_fds)
-    streams, closed = _streams(settings["stdin"], settings["stdout"], settings["stderr"])
-    request = make_request(
-        os.path.realpath(directory), argv, env=settings["env"], cwd=settings["cwd"], main=settings["main"]
-    )
-    flags = order.ISOLATE if settings["isolate"] else 0
-    if settings["die_with_caller"]:
-        flags |= order.DIE_WITH_CALLER
-        if settings["standby"] and not flags & order.ISOLATE:
-            flags |= order.MAY_TAKE
-    process = RestoredProcess(
-        Order(
-            directory,
-            request._replace(closed=closed, pass_fds=pass_fds).encode(),
-            mode=Privilege.of(settings["mode"]),
-            flags=flags,
-            pass_fds=pass_fds,
-        ),
-        [*map(os.fsdecode, argv)],
-        streams=streams,
-        encoding=settings["encoding"],
-        errors=settings["errors"],
-    )
-    if settings["wait_ready"]:
-        process.wait_ready()
-    return process
-
-
 def _streams(*wanted: Stream) -> tuple[list[Stream], list[int]]:
-    """Return the streams for `Popen`, ours by number, which makes them inheritable, and those that are closed here."""
+    """Return the streams for `Popen`, ours by number to make them inheritable, and the numbers of our closed ones."""
     closed = [number for number, stream in enumerate(wanted) if stream is None and not _is_open(number)]
     streams = [number if stream is None and number not in closed else stream for number, stream in enumerate(wanted)]
     if streams[2] == STDOUT and wanted[1] is None:
-        streams[2] = DEVNULL if 1 in closed else 1  # `Popen` would ask sys.stdout
+        streams[2] = DEVNULL if 1 in closed else 1  # `Popen` would use sys.stdout
     return streams, closed
 
 
@@ -228,7 +197,7 @@ def make_request(
     cwd: str | os.PathLike[str] | None,
     main: Program | None,
 ) -> Request:
-    """Describe what a restored process is to be given; what is not said is as in this process."""
+    """Describe the restored process; all but the arguments is as in this process by default."""
     variables = os.environb if env is None else env
     umask = os.umask(0o77)
     os.umask(umask)

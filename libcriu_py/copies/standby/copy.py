@@ -22,18 +22,17 @@ if TYPE_CHECKING:
 
 class WaitingCopy:
     """
-    A copy that reads from the socket of its request, with /dev/null for its streams.
+    A copy that waits on its hand-over socket, with /dev/null for its streams.
 
-    Its supervisor kills it when nobody holds the supervisor's channel any more: the pool first, and the launcher
-    that it is given to.
+    Its supervisor kills it once nobody holds the supervisor's channel: neither the pool nor a launcher that took it.
 
     Thread safety: none.
     """
 
     def __init__(self, restored: Status, launcher: subprocess.Popen[bytes]) -> None:
-        """Take over the descriptors of a restore; `restore_copy` is the way to make one."""
+        """Take over the descriptors of a restore; call `restore_copy` instead of this."""
         self.pid = restored.value
-        """Its pid, as seen from here."""
+        """Its pid in the pool's pid namespace."""
         self._pidfd, self._channel, self._control = restored.fds
         self.launcher = Launcher(launcher)
 
@@ -43,23 +42,18 @@ class WaitingCopy:
 
     @property
     def descriptors(self) -> tuple[int, int, int]:
-        """What a launcher needs: the channel, the socket of the hand-over, the pidfd."""
+        """What a launcher needs: the supervisor's channel, the hand-over socket, the pidfd."""
         return self._channel, self._control, self._pidfd
 
     @property
     def is_waiting(self) -> bool:
-        """Whether nothing is known against it: news of an idle copy are bad."""
+        """Whether it can be taken: any event from an idle copy means that it is unusable."""
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
         return not poller.poll(0)
 
     def memory(self) -> int:
-        """
-        Return the memory that it takes, in bytes: its proportional set size, or its resident one where that is hidden.
-
-        Returns:
-            The size; 0 when it has ended.
-        """
+        """Return its proportional set size in bytes, or its resident set size if that is hidden; 0 if it has ended."""
         for name, field in (("smaps_rollup", b"Pss:"), ("status", b"VmRSS:")):
             try:
                 with open(f"/proc/{self.pid}/{name}", "rb") as file:
@@ -71,35 +65,35 @@ class WaitingCopy:
         return 0
 
     def fetch(self, pages: int) -> None:
-        """Let it fetch the pages of a file, while it waits."""
-        with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
+        """Let it prefetch the pages that a file lists, while it waits."""
+        with contextlib.suppress(OSError):  # it has ended, which its channel reports
             sockets.send_fds(self._control, [pages], PAGES)
 
     def mark_taken(self) -> None:
-        """Tell its supervisor that it has been given away: what it leaves running is not to end with it any more."""
+        """Tell its supervisor that a launcher has taken it: processes that it leaves may then outlive it."""
         with contextlib.suppress(OSError):  # it has ended
             sockets.send(self._channel, b"G")
 
     def close(self) -> None:
-        """Close what the pool holds of it, which ends it, and all of its processes, unless it was given away."""
+        """Close the pool's descriptors of it, which ends it and all of its processes unless a launcher took it."""
         for fd in self.descriptors:
             os.close(fd)
 
 
 class Launcher:
     """
-    The launcher of a copy, a child of this process, which ends after the supervisor of the copy.
+    The launcher of a copy: a child of this process that ends after the copy's supervisor.
 
     Thread safety: none.
     """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        """Watch it."""
+        """Open a pidfd of it."""
         self._process = process
         self._pidfd = os.pidfd_open(process.pid)
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when it ends."""
+        """Return its pidfd, which becomes readable when it ends."""
         return self._pidfd
 
     def reap(self) -> None:
@@ -109,10 +103,10 @@ class Launcher:
 
     def leave_running(self, patience: float) -> None:
         """
-        Let a copy in use go on, and reap its launcher later.
+        Leave a copy in use running, and reap its launcher later.
 
         Args:
-            patience: Seconds in which it may end now.
+            patience: Seconds to wait for the launcher to end.
         """
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
@@ -120,22 +114,22 @@ class Launcher:
             self.reap()
             return
         os.close(self._pidfd)
-        self._process.returncode = 0  # or it would be missed
+        self._process.returncode = 0  # or Popen would warn that it still runs
         reap_later(self._process.pid)
 
 
 def restore_copy(snapshot: Snapshot, mode: Privilege) -> WaitingCopy:
     """
-    Restore a copy that waits.
+    Restore a copy that waits for its request.
 
     Args:
         snapshot: What to restore.
-        mode: How that is allowed.
+        mode: Privilege mode.
 
     Raises:
         CriuError: It cannot be restored.
     """
-    # What it is asked for comes later, from whoever takes it.
+    # The launcher that takes it sends the request.
     order = Order(snapshot.path, b"\0", mode=mode, flags=STANDBY)
     try:
         with order:

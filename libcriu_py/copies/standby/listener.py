@@ -1,9 +1,9 @@
 """
-The socket of a standby pool, and whom it is open to.
+The socket of a standby pool, and which launchers may take copies.
 
-It is in the user's private directory (0700), itself 0600, and the kernel is asked who connects. Its name appears
-only when somebody listens, in one step and under a lock of the directory: whoever finds a name that nobody listens
-under may remove it (csrc/common/standby.c does), for its pool was killed.
+The socket (0600) is in the user's private directory (0700), and the kernel reports who connects. It appears under its
+name in one step, already listening, under a lock of the directory. So a socket on which nobody listens belongs to a
+killed pool, and may be removed (csrc/common/standby.c does).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
 DIFFERENCES = ("cgroup", "terminal")
-"""In what a launcher may be let differ from the pool."""
+"""Differences between launcher and pool that a pool may allow."""
 _GIVEN = b"Y"
 _REFUSED = b"N"
 _DESCRIPTION_SIZE = 1 << 16
-_PATIENCE = 1.0  # seconds that a launcher may take to say what it is
+_PATIENCE = 1.0  # seconds that a launcher may take to describe itself
 _BACKLOG = 64
 
 
@@ -44,7 +44,7 @@ def _locked(directory: str) -> Iterator[None]:
 
 
 class Surroundings:
-    """What a copy inherits from the pool, and would have to inherit from a launcher."""
+    """What a copy inherits from the pool but should inherit from its launcher, so both must agree in it."""
 
     def __init__(self, description: bytes) -> None:
         """Read a description as `lcp_standby_describe` writes it."""
@@ -55,26 +55,26 @@ class Surroundings:
                 self._lines.setdefault(name, []).append(value.strip())
 
     def value(self, name: str) -> str:
-        """Return what is said under a name."""
+        """Return the value of a line of the description, by its name; several lines are joined."""
         return "\n".join(self._lines.get(name, []))
 
     def difference(self, asking: Surroundings, modes: Collection[str], allowed: Collection[str]) -> str | None:
         """
-        Find what keeps a launcher from taking a copy of the pool.
+        Find a difference that keeps a launcher from taking a copy of the pool.
 
         Args:
-            asking: That of the launcher; `self` is the pool's.
-            modes: The modes it may ask for.
-            allowed: In which of DIFFERENCES it may differ.
+            asking: The launcher's surroundings; `self` is the pool's.
+            modes: The privilege modes that the launcher may ask for.
+            allowed: The DIFFERENCES that are allowed.
 
         Returns:
-            The first difference that matters, or None.
+            The name of the first difference that matters, or None.
         """
         if asking.value("Mode") not in modes:
             return "mode"
         if not self._has_room_for(asking):
             return "limits"
-        # Its keys and its window size are those of a terminal that the copy does not have.
+        # The copy does not have the launcher's terminal, with its keys and window size.
         if asking.value("Terminal") != "0" and not ("terminal" in allowed and asking.value("Terminal") == "1"):
             return "terminal"
         judged = {"Mode", "Limits", "Terminal", *(["Cgroup"] if "cgroup" in allowed else [])}
@@ -84,7 +84,7 @@ class Surroundings:
         return None
 
     def _has_room_for(self, asking: Surroundings) -> bool:
-        """Return whether a copy can take over the launcher's hard limits, which it can only lower."""
+        """Return whether a copy can adopt the launcher's hard limits, which it can only lower."""
         try:
             ours, theirs = ([int(word) for word in one.value("Limits").split()] for one in (self, asking))
         except ValueError:
@@ -103,18 +103,18 @@ class Client:
         """Take over a connection."""
         self._connection = connection
         self.deadline = time.monotonic() + _PATIENCE
-        """When it has been silent for too long, by the monotonic clock."""
+        """When its silence ends the connection, by the monotonic clock."""
 
     def fileno(self) -> int:
         """Return the descriptor of the connection."""
         return self._connection.fileno()
 
     def read(self) -> bytes:
-        """Read what it says of itself; nothing when it has gone without a word."""
+        """Read its description of itself; empty if it has gone."""
         return self._connection.recv(_DESCRIPTION_SIZE)
 
     def hand_over(self, fds: Sequence[int]) -> bool:
-        """Hand it a copy; False when it has gone meanwhile."""
+        """Hand it a copy; return False if it has gone."""
         try:
             socket.send_fds(self._connection, [_GIVEN], list(fds), socket.MSG_NOSIGNAL)
         except OSError:
@@ -122,7 +122,7 @@ class Client:
         return True
 
     def refuse(self) -> None:
-        """Tell it that there is nothing for it."""
+        """Tell it that it gets no copy."""
         with contextlib.suppress(OSError):  # it has gone
             self._connection.send(_REFUSED, socket.MSG_NOSIGNAL)
 
@@ -143,7 +143,7 @@ class Listener:
         Listen.
 
         Args:
-            path: In the private directory.
+            path: The socket's path, in the private directory.
 
         Raises:
             CriuError: A pool listens there already.
@@ -162,7 +162,7 @@ class Listener:
     def _listen(self) -> None:
         _remove_dead(private_directory())
         if os.path.exists(self.path):
-            message = f"there is a standby pool of this snapshot already, at {self.path}; end that one first"
+            message = f"this snapshot already has a standby pool, at {self.path}; end that one first"
             raise CriuError(message)
         temporary = f"{self.path}.new"
         self._socket.bind(temporary)
@@ -171,16 +171,16 @@ class Listener:
         os.rename(temporary, self.path)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when somebody connects."""
+        """Return the descriptor that becomes readable when a launcher connects."""
         return self._socket.fileno()
 
     @property
     def is_there(self) -> bool:
-        """Whether the socket can still be found under its path."""
+        """Whether the socket is still at its path."""
         return _identity(self.path) == self._identity
 
     def accept(self) -> Client | None:
-        """Return who has connected, if it is this very user."""
+        """Accept a connection; return None if it is gone, or from another user."""
         try:
             connection, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -209,7 +209,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _remove_dead(directory: str) -> None:
-    """Remove the sockets of pools that were killed; the lock is held."""
+    """Remove the sockets of killed pools; the caller holds the lock."""
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
         if name.startswith("standby-") and not _is_listened_on(path):
@@ -221,20 +221,20 @@ def _is_listened_on(path: str) -> bool:
         try:
             probe.connect(path)
         except BlockingIOError:
-            return True  # too many wait there
+            return True  # its backlog is full
         except OSError:
             return False
     return True
 
 
 def own_surroundings(mode: str) -> Surroundings:
-    """Describe this process."""
+    """Return the surroundings of this process, in a privilege mode."""
     return Surroundings(this_process.standby_description(mode))
 
 
 def socket_of(directory: str) -> str:
     """
-    Return the path of the socket on which copies of a snapshot, as it is now, would wait.
+    Return the path of the socket of a pool that serves a snapshot in its present state.
 
     Raises:
         OSError: The snapshot is gone.

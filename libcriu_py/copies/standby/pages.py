@@ -1,9 +1,9 @@
 """
-The pages of memory that programs of a snapshot use at their start, learned from the first that a pool serves.
+The pages that programs of a snapshot use at their start, learned from the first copies that a pool hands out.
 
-The first touch of each page is a fault, of some microseconds for one that is mapped from a file and written to; there
-are one or two thousand until the first output of a program. A copy that waits has the time to fetch these pages
-(csrc/copy/pages.c), which changes nothing of what is in them.
+The first access to a page is a fault, which takes some microseconds if the page is mapped from a file and written to. A
+program has one or two thousand before its first output. A waiting copy has time to prefetch these pages
+(csrc/copy/pages.c), which does not change their contents.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from libcriu_py.copies.standby.copy import WaitingCopy
 
 _MOMENTS = (0.002, 0.004, 0.008, 0.016, 0.032)
-"""Seconds after a copy was given away at which its pages are looked at: until the last, or its end."""
+"""When to list the pages of a copy, in seconds after a launcher took it, unless it ends before."""
 _PROGRAMS = 4
-"""How many programs are watched: the first may be one that prints its help."""
+"""How many programs to watch; the first may only print its help."""
 _LIMIT = 64 << 20
-"""Bytes that a program may have written for its pages to count; more is its work, and not its start."""
+"""Bytes that a program may have written for its pages to count; more belongs to its work, and not to its start."""
 
 
 class _Watched:
@@ -39,11 +39,11 @@ class _Watched:
         self._moments = list(_MOMENTS)
 
     def seconds_left(self) -> float:
-        """Return the seconds until the next look."""
+        """Return the seconds until the next check."""
         return self._begun + self._moments[0] - time.monotonic()
 
     def check(self) -> bool:
-        """Look at its pages; False when this was the last time."""
+        """List its pages; return False after the last time."""
         self._moments.pop(0)
         memory = os.memfd_create("libcriu_py-pages", os.MFD_CLOEXEC)
         if not pages.list_pages(self._pid, _LIMIT, memory) or self._has_ended():
@@ -54,7 +54,7 @@ class _Watched:
         return bool(self._moments)
 
     def _has_ended(self) -> bool:
-        """Return whether it has; its pid may be another's then."""
+        """Return whether it has ended, so that another process may have its pid."""
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
         return bool(poller.poll(0))
@@ -65,40 +65,35 @@ class _Watched:
             self.pages = None
 
     def close(self) -> None:
-        """Watch it no longer."""
+        """Stop watching it."""
         self._forget_pages()
         os.close(self._pidfd)
 
 
 class Pages:
     """
-    What has been learned of one snapshot.
+    The pages learned for one snapshot.
 
     Thread safety: none.
     """
 
     def __init__(self) -> None:
-        """Begin to learn."""
+        """Start with no pages."""
         self.files: list[int] = []
-        """Files of pages, one for each program that was watched."""
+        """Descriptors of page lists, one for each watched program."""
         self._watched: list[_Watched] = []
 
     def watch(self, copy: WaitingCopy) -> None:
-        """Learn from a copy that is being given away, unless enough is known."""
+        """Watch a copy that a launcher takes, unless enough programs were watched."""
         if len(self.files) + len(self._watched) < _PROGRAMS:
             self._watched.append(_Watched(copy))
 
     def seconds_left(self) -> float | None:
-        """Return the seconds until there is something to look at."""
+        """Return the seconds until the next check is due; None if none is."""
         return min((watched.seconds_left() for watched in self._watched), default=None)
 
     def check(self) -> Sequence[int]:
-        """
-        Look at what it is time for.
-
-        Returns:
-            The new files of pages.
-        """
+        """Check the programs that are due; return the new page lists."""
         found = []
         for watched in [watched for watched in self._watched if watched.seconds_left() <= 0]:
             if watched.check():
@@ -111,7 +106,7 @@ class Pages:
         return found
 
     def close(self) -> None:
-        """Forget everything."""
+        """Close all descriptors and forget the pages."""
         for watched in self._watched:
             watched.close()
         for file in self.files:

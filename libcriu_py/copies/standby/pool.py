@@ -1,13 +1,13 @@
 """
-Copies of a snapshot that are restored ahead of time, and become the next programs that `run` starts.
+Standby pools: copies that are restored ahead of time, for the next programs that `run` starts.
 
-    launcher ── what it is ──► pool            who differs from the pool restores as always
-    launcher ◄── channel, socket of the request, pidfd ── pool
+    launcher ── its surroundings ──► pool      a launcher that differs from the pool restores as always
+    launcher ◄── channel, hand-over socket, pidfd ── pool
     launcher ── request, streams ──► copy      the hand-over of any restore
     launcher ◄── stops, end ── supervisor of the copy
 
-The pool holds for each copy what a launcher holds after its restore, and gives just that away. So a copy in use
-needs no pool, and an idle one ends with it: its supervisor kills it when nobody holds the channel any more.
+For each copy, the pool holds the same descriptors as a launcher after a restore, and hands those over. So a copy in use
+does not need the pool, and an idle one ends with it: its supervisor kills it once nobody holds the channel.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class StandbyPool:
 
         with StandbyPool("snap", size=4) as pool:
             pool.wait_ready()
-            ...                      # libcriu-py run snap -- args: takes a copy that waits
+            ...                      # libcriu-py run snap -- args: takes a waiting copy
 
-    It serves launchers of this user that are as this process is, in its namespaces, control group and limits; all
-    others restore as always. Copies in use belong to their launchers; those that wait end with the pool.
+    It serves launchers of the same user with the same surroundings as this process: namespaces, control group, limits.
+    All others restore as always. Copies in use belong to their launchers; waiting ones end with the pool.
 
-    Thread safety: any method may be called from any thread, and `stop` from a signal's handler.
+    Thread safety: any method may be called from any thread, and `stop` from a signal handler.
     """
 
     def __init__(
         self,
-        dir: str | os.PathLike[str] | Snapshot,  # noqa: A002 - the name it has everywhere here
+        dir: str | os.PathLike[str] | Snapshot,  # noqa: A002 - its name throughout this package
         *,
         size: int = 2,
         max_memory: float | None = None,
@@ -58,17 +58,17 @@ class StandbyPool:
         Describe the pool; entering it, or `serve`, fills it.
 
         Args:
-            dir: The snapshot, or its directory; one that is replaced is followed.
+            dir: The snapshot, or its directory; if another snapshot replaces it, the pool serves that.
             size: How many copies wait.
-            max_memory: MiB that the waiting copies may take together (proportional set size); None for any.
-            idle_timeout: Seconds without a request after which no copy waits until the next; None for ever.
-            mode: How restores are allowed; None decides.
-            allow: In what launchers may differ: "cgroup" (the copy stays in the pool's control group), "terminal" (they
-                have a controlling terminal, which the copy has not, but none of their streams is one).
-            report: Is told what goes wrong while the pool serves, a sentence each, in the thread that serves.
+            max_memory: MiB that the waiting copies may take together (proportional set size); None for no limit.
+            idle_timeout: Seconds without a request after which the waiting copies end until the next; None for never.
+            mode: Privilege mode; None picks the first that works.
+            allow: Differences that launchers may have: "cgroup" (the copy stays in the pool's control group),
+                "terminal" (the launcher has a controlling terminal and the copy none, but no stream is a terminal).
+            report: Called with one sentence for each problem while the pool serves, in the serving thread.
 
         Raises:
-            ValueError: An argument makes no sense.
+            ValueError: `size` is below 1, or `allow` has an unknown name.
         """
         if size < 1:
             message = f"a pool of {size} copies has none to hand out; size must be at least 1"
@@ -99,17 +99,17 @@ class StandbyPool:
 
     @property
     def served(self) -> int:
-        """How many copies launchers have been given."""
+        """How many copies launchers have taken."""
         return self._status.served
 
-    # ---- its life ----------------------------------------------------------
+    # ---- start and end -----------------------------------------------------
 
     def __enter__(self) -> Self:
         """
         Listen, and begin to fill the pool, in a thread.
 
         Raises:
-            CriuError: The snapshot cannot be used here, or has a pool already.
+            CriuError: The snapshot cannot be used here, or already has a pool.
         """
         self._open()
         self._thread = threading.Thread(target=self._serve, name="libcriu_py-pool")
@@ -117,7 +117,7 @@ class StandbyPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the copies that wait, and wait for their ends."""
+        """End the waiting copies, and wait until they have ended."""
         self.stop()
         if self._thread is not None:
             self._thread.join()
@@ -125,10 +125,10 @@ class StandbyPool:
 
     def serve(self) -> None:
         """
-        Be the pool, until `stop` is called.
+        Serve in this thread until `stop` is called.
 
         Raises:
-            CriuError: The snapshot cannot be used here, has a pool already, or not one copy could be restored.
+            CriuError: The snapshot cannot be used here, already has a pool, or no copy could be restored.
         """
         self._open()
         self._serve()
@@ -140,7 +140,7 @@ class StandbyPool:
         Wait until the pool has ended.
 
         Raises:
-            CriuError: Not one copy could be restored.
+            CriuError: No copy could be restored.
         """
         if self._thread is not None:
             self._thread.join()
@@ -148,7 +148,7 @@ class StandbyPool:
             raise self._error
 
     def stop(self) -> None:
-        """Let the pool end; twice does no more."""
+        """End the pool; a second call does nothing."""
         service = self._service
         if service is not None:
             service.stop()
@@ -174,14 +174,14 @@ class StandbyPool:
         error: BaseException | None = None
         try:
             service.run()
-        except BaseException as failure:  # noqa: BLE001 - it is raised in the thread that asks
+        except BaseException as failure:  # noqa: BLE001 - wait() raises it in the caller's thread
             error = failure
         with self._news:
             self._service = None
             self._error = error
             self._news.notify_all()
 
-    # ---- news --------------------------------------------------------------
+    # ---- status ------------------------------------------------------------
 
     def _note(self, status: PoolStatus) -> None:
         if status != self._status:
@@ -191,19 +191,19 @@ class StandbyPool:
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """
-        Wait until as many copies wait as the bounds allow.
+        Wait until the pool is full.
 
         Args:
             timeout: Seconds; None waits for ever.
 
         Raises:
-            CriuError: Not one could be restored.
-            TimeoutError: The time is up.
+            CriuError: No copy could be restored.
+            TimeoutError: The pool was not full in time.
             RuntimeError: The pool is not open.
         """
         with self._news:
             if not self._news.wait_for(lambda: self._status.complete or self._service is None, timeout):
-                message = f"{self.waiting} of {self._bounds.size} copies wait after {timeout} seconds"
+                message = f"after {timeout} seconds {self.waiting} of {self._bounds.size} copies wait"
                 raise TimeoutError(message)
             if self._error is not None:
                 raise self._error

@@ -1,7 +1,7 @@
 """
-What a standby pool does: keep copies in stock, and give them to launchers that ask.
+The loop of a standby pool: keep copies in stock, and hand them to launchers.
 
-One thread waits for all that can happen; restores run in another.
+One thread waits for all events; restores run in another.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ if TYPE_CHECKING:
     from libcriu_py.privilege.mode import Privilege
 
 _TICK = 1.0
-"""Seconds between two looks at the snapshot, the mounts and the memory."""
+"""Seconds between checks of the snapshot, the mounts and the memory."""
 
 _PATIENCE = 0.2
-"""Seconds that the launchers of copies in use may take to end, when the pool does."""
+"""Seconds to wait for the launchers of copies in use when the pool ends."""
 
 
 class PoolStatus(NamedTuple):
-    """What a pool has, and has given."""
+    """How many copies a pool has, and has handed out."""
 
     waiting: int = 0
-    """Copies that wait."""
+    """Waiting copies."""
     complete: bool = False
-    """Whether these are as many as the bounds allow."""
+    """Whether as many wait as the bounds allow."""
     served: int = 0
-    """Copies that launchers have been given."""
+    """Copies that launchers have taken."""
 
 
 class Served(NamedTuple):
-    """A snapshot as it is served: one state of its manifest."""
+    """A snapshot that is being served, with one manifest."""
 
     snapshot: Snapshot
     mode: Privilege
     modes: frozenset[str]
-    """What launchers may ask for to be restored in that mode."""
+    """The modes that launchers may ask for to get this one."""
     surroundings: Surroundings
 
 
 def open_served(path: str, wanted: Privilege | str | None) -> Served:
     """
-    Open a snapshot, and decide how its copies are restored.
+    Open a snapshot, and decide on the privilege mode of its restores.
 
     Raises:
-        CriuError: It cannot be used here.
+        CriuError: The snapshot cannot be used here.
     """
     snapshot = Snapshot.open(path)
     criu = find_criu()
@@ -75,7 +75,7 @@ class Service:
     """
     The loop of a standby pool.
 
-    Thread safety: `stop` may be called from anywhere; all else is for one thread.
+    Thread safety: any thread may call `stop`; the other methods are for one thread.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class Service:
         Args:
             path: The snapshot's directory.
             bounds: How many copies wait.
-            mode: How restores are allowed.
-            allow: In what launchers may differ.
-            report: Is told what goes wrong later.
-            on_change: Is told what there is, whenever that may have changed.
+            mode: Privilege mode; None picks the first that works.
+            allow: Differences that launchers may have.
+            report: Called with later problems.
+            on_change: Called with the status whenever it may have changed.
 
         Raises:
-            CriuError: The snapshot cannot be used here, or is served already.
+            CriuError: The snapshot cannot be used here, or already has a pool.
         """
         self._path = path
         self._wanted = mode
@@ -111,7 +111,7 @@ class Service:
         self._last_problem = ""
         self._had_copies = False
         self._served_count = 0
-        self._accepted: set[bytes] = set()  # the description that was last found to fit
+        self._accepted: set[bytes] = set()  # the launcher's description that was accepted last
         self._checked = time.monotonic()
         self._clients: set[Client] = set()
         self._launchers: set[Launcher] = set()
@@ -132,7 +132,7 @@ class Service:
         Serve until `stop` is called.
 
         Raises:
-            CriuError: Not one copy could be restored.
+            CriuError: No copy could be restored.
         """
         try:
             while not self._stopping:
@@ -141,7 +141,7 @@ class Service:
             self._close()
 
     def stop(self) -> None:
-        """Let `run` return."""
+        """Make `run` return."""
         self._stopping = True
         self._wake()
 
@@ -149,7 +149,7 @@ class Service:
         try:
             os.write(self._wake_up, b"!")
         except OSError:
-            return  # it is going to wake up anyway, or has ended
+            return  # the loop wakes up anyway, or has ended
 
     def _take_restored(self) -> None:
         os.read(self._woken, 4096)
@@ -185,17 +185,17 @@ class Service:
         self._on_change(PoolStatus(waiting, self._listener is not None and self._stock.is_complete, self._served_count))
 
     def _report_once(self, error: Exception | str) -> None:
-        """Report a problem once, however often it is met."""
+        """Report a problem, but not again while it is the last one."""
         if str(error) != self._last_problem:
             self._last_problem = str(error)
             self._report(self._last_problem)
 
     def _close(self) -> None:
-        """End the copies that wait; those in use go on."""
+        """End the waiting copies; those in use go on."""
         self._close_listener()
         used = self._launchers - {copy.launcher for copy in self._stock.copies}
         self._stock.close()
-        # The program of some may have ended just now.
+        # The programs of some may have just ended.
         deadline = time.monotonic() + _PATIENCE
         for launcher in used:
             launcher.leave_running(max(0.0, deadline - time.monotonic()))
@@ -219,12 +219,12 @@ class Service:
         launcher.reap()
 
     def _drop(self, copy: WaitingCopy) -> None:
-        if copy in self._stock.copies:  # an event may tell of one that is gone since
+        if copy in self._stock.copies:  # an event may be about a copy that has gone since
             self._selector.unregister(copy)
             self._stock.remove(copy)
 
     def _compare_mounts(self) -> None:
-        """End copies that do not see what has been mounted since, as those in namespaces may not."""
+        """End copies whose mount namespaces lack what has been mounted since."""
         if self._mounts.have_changed():
             ours = mounts_of(os.getpid())
             for copy in list(self._stock.copies):
@@ -249,12 +249,12 @@ class Service:
             return
         self._clients.add(client)
         self._selector.register(client, selectors.EVENT_READ, partial(self._answer, client))
-        self._answer(client)  # what it is has often been said by now
+        self._answer(client)  # its description has often arrived by now
 
     def _answer(self, client: Client) -> None:
-        """Hand a launcher a copy, if it may have one and there is one."""
+        """Hand a launcher a copy, if it may have one and one is waiting."""
         if client not in self._clients:
-            return  # it was dismissed since
+            return  # it has been dismissed since
         try:
             asking = client.read()
         except BlockingIOError:
@@ -277,7 +277,7 @@ class Service:
             return False
         self._selector.unregister(copy)
         self._served_count += 1
-        self._publish()  # before the launcher can
+        self._publish()  # before the launcher sees the copy
         given = client.hand_over(copy.descriptors)
         if given:
             copy.mark_taken()
@@ -290,10 +290,10 @@ class Service:
         self._clients.remove(client)
         client.close()
 
-    # ---- what changes ------------------------------------------------------
+    # ---- changes of the surroundings ---------------------------------------
 
     def _check(self) -> None:
-        """Look at what nobody tells of."""
+        """Check what causes no event."""
         now = time.monotonic()
         for client in [client for client in self._clients if client.deadline < now]:
             self._dismiss(client)
@@ -305,7 +305,7 @@ class Service:
             self._report_once(error)
 
     def _reload(self) -> None:
-        """Serve the snapshot as it is now, if it is not what we know."""
+        """Serve the snapshot's present state, if it has been replaced or the socket has gone."""
         try:
             path = socket_of(self._path)
         except OSError:
@@ -317,7 +317,7 @@ class Service:
         self._close_listener()
         self._drop_all()
         self._pages.close()
-        self._publish()  # before anybody can see the new socket, and take the old copies for its own
+        self._publish()  # before the new socket appears, so that nobody counts the old copies as its
         self._served = open_served(self._path, self._wanted)
         self._accepted = set()
         self._listener = Listener(path)

@@ -1,4 +1,4 @@
-"""The copies that a standby pool has in stock, and how many there should be."""
+"""The waiting copies of a standby pool, and how many there should be."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 MEBIBYTE = 1 << 20
 _REST = 0.02
-"""Seconds until a copy that was given away is replaced: its program is to have the processor first."""
+"""Seconds until a taken copy is replaced: its program gets the processor first."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
-"""Seconds from a restore that failed to the next, doubled each time."""
+"""Seconds from a failed restore to the next attempt, doubled each time."""
 
 
 class Bounds:
-    """How many copies may wait, and what they may take."""
+    """How many copies may wait, and how much memory they may take."""
 
     def __init__(self, size: int, memory: int | None, idle: float | None) -> None:
         """
-        Take the bounds.
+        Set the bounds.
 
         Args:
-            size: Copies.
-            memory: Bytes of all of them together; None for any.
-            idle: Seconds without a request after which none waits; None for ever.
+            size: How many copies may wait.
+            memory: Bytes that they may take together; None for no limit.
+            idle: Seconds without a request after which none waits; None for never.
         """
         self.size = size
         self.memory = memory
@@ -42,24 +42,22 @@ class Bounds:
 
 class Stock:
     """
-    Copies that wait.
+    Waiting copies.
 
-    Thread safety: all methods are for one thread; restores run in another, which tells by `on_restored`.
+    Thread safety: all methods are for one thread; restores run in another, which calls `on_restored`.
     """
 
     def __init__(self, bounds: Bounds, on_restored: Callable[[], None]) -> None:
         """
-        Begin with an empty shelf.
+        Start empty.
 
         Args:
-            bounds: How much it holds.
+            bounds: How many copies may wait.
             on_restored: Called in another thread when a restore has ended.
         """
         self.copies: list[WaitingCopy] = []
         self.error: CriuError | OSError | None = None
         """Why the last restore failed."""
-        self.made = 0
-        """How many copies have been restored in all."""
         self._bounds = bounds
         self._on_restored = on_restored
         self._thread = ThreadPoolExecutor(1, "libcriu_py-standby")
@@ -78,10 +76,10 @@ class Stock:
 
     def fill(self, snapshot: Snapshot, mode: Privilege) -> float | None:
         """
-        Begin to restore a copy, if one is missing and it is time.
+        Begin to restore a copy, if one is missing and no pause is left.
 
         Returns:
-            Seconds until it is time; None when nothing is to be done, or news will come.
+            Seconds of the pause that are left; None if no copy is missing, or `on_restored` will be called.
         """
         if self._restoring is not None or not self._is_short():
             return None
@@ -93,7 +91,7 @@ class Stock:
         return None
 
     def take_restored(self) -> WaitingCopy | None:
-        """Return the copy whose restore has ended since, if there is one; it is on the shelf now."""
+        """Add the copy whose restore has ended to the stock, and return it; None if there is none."""
         if self._restoring is None or not self._restoring.done():
             return None
         restoring, self._restoring = self._restoring, None
@@ -105,7 +103,6 @@ class Stock:
             self._wait = min(2 * self._wait, _LONGEST_WAIT)
             return None
         self.error = None
-        self.made += 1
         self._wait = _FIRST_WAIT
         self.copies.append(copy)
         return copy
@@ -115,7 +112,7 @@ class Stock:
             return False
         if self._bounds.memory is None:
             return True
-        # One more would take what the others do.
+        # Assume that one more takes as much as the largest.
         return (len(self.copies) + 1) * self._typical <= self._bounds.memory
 
     def _is_idle(self) -> bool:
@@ -124,7 +121,7 @@ class Stock:
     # ---- out ---------------------------------------------------------------
 
     def take(self) -> WaitingCopy | None:
-        """Take the copy that has waited longest, for a launcher."""
+        """Remove the copy that has waited longest, for a launcher; return None if there is none."""
         self._asked = time.monotonic()
         copy = next((copy for copy in self.copies if copy.is_waiting), None)
         if copy is not None:
@@ -137,11 +134,11 @@ class Stock:
         """End a copy."""
         self.copies.remove(copy)
         copy.close()
-        # Those that end by themselves must not be restored without a pause.
+        # Copies that end by themselves must not be replaced without a pause.
         self._not_before = max(self._not_before, time.monotonic() + _REST)
 
     def trim(self) -> list[WaitingCopy]:
-        """Return those copies that are too many by now."""
+        """Return the copies that exceed the bounds by now."""
         if self._is_idle():
             return list(self.copies)
         if self._bounds.memory is None or not self.copies:
@@ -155,16 +152,16 @@ class Stock:
 
     @property
     def excess(self) -> str | None:
-        """What is wrong with the bounds, if not one copy fits."""
+        """A message that not one copy fits into the bounds; None if one does."""
         if self._bounds.memory is None or self._typical <= self._bounds.memory:
             return None
         return (
-            f"a waiting copy takes {self._typical / MEBIBYTE:.1f} MiB and all together may take "
-            f"{self._bounds.memory / MEBIBYTE:.1f} MiB: none waits"
+            f"no copy waits: one takes {self._typical / MEBIBYTE:.1f} MiB, and all together may take only "
+            f"{self._bounds.memory / MEBIBYTE:.1f} MiB"
         )
 
     def close(self) -> None:
-        """End all copies, and the one whose restore is under way."""
+        """End all copies, and the one that is being restored."""
         self._thread.shutdown()
         self.take_restored()
         copies, self.copies = self.copies, []

@@ -268,7 +268,7 @@ def test_memory_is_bounded(mode: Mode, snapshot: Path) -> None:
         assert pool.waiting == 0
         assert run(mode, snapshot, "end", "3").returncode == 3
     assert len(said) == 1
-    assert said[0].endswith("all together may take 0.5 MiB: none waits")
+    assert said[0].endswith("MiB, and all together may take only 0.5 MiB")
 
 
 def test_idle_copies_end(mode: Mode, snapshot: Path) -> None:
@@ -365,7 +365,7 @@ def test_new_pool_takes_the_place_of_a_killed_one(mode: Mode, snapshot: Path) ->
         killed.process.kill()
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
-        with pytest.raises(CriuError, match="a standby pool of this snapshot already"):
+        with pytest.raises(CriuError, match="this snapshot already has a standby pool"):
             StandbyPool(snapshot, mode=mode.value).serve()
         assert run(mode, snapshot, "end", "3").returncode == 3
         assert pool.served == 1
