@@ -1,7 +1,7 @@
 """
 Checkpoint and restore for Python programs, by CRIU, without root.
 
-The names below are imported when they are used: a launcher must not pay for what it does not need.
+The names below are imported on first use, so that a start pays only for what it needs.
 """
 
 from __future__ import annotations

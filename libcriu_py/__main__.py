@@ -1,4 +1,4 @@
-"""Make ``python -m libcriu_py`` the command ``libcriu-py``."""
+"""Run the command ``libcriu-py`` as ``python -m libcriu_py``."""
 
 import sys
 

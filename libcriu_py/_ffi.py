@@ -1,4 +1,4 @@
-"""The one place that imports the compiled extension."""
+"""The only module that imports the compiled extension."""
 
 import os
 

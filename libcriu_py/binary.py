@@ -1,4 +1,4 @@
-"""The criu program, as its finder is imported by its users."""
+"""Find the criu program; a public alias of `libcriu_py.criu.find`."""
 
 from libcriu_py.criu.find import find_criu
 

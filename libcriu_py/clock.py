@@ -1,9 +1,9 @@
 """
-Clocks of a program that may have been away.
+Monotonic clocks that do not count the time between dump and restore.
 
-In a copy `time.monotonic()` goes on from the dump, in a time namespace, where the restore may make one: as root and in
-a user namespace. With a file-capable criu, or on a kernel without such namespaces, it is the machine's: it counts the
-downtime, and after a reboot it goes backwards. `monotonic()` here never does either.
+In a copy, `time.monotonic()` continues from the dump if the restore may make a time namespace: as root, and in a user
+namespace. With a file-capable criu, or on a kernel without time namespaces, it is the machine's clock, which counts the
+downtime, and goes backwards after a reboot. `monotonic()` here never does either.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def monotonic_ns() -> int:
 
 
 def downtime() -> float:
-    """Return the seconds that this process has spent in snapshots, by the wall clock; 0 in one never restored."""
+    """Return the seconds that this process has spent in snapshots, by the wall clock; 0 if it was never restored."""
     return _downtime
 
 
 def compensate() -> None:
     """
-    Put these clocks in the place of `time.monotonic` and `time.monotonic_ns`.
+    Replace `time.monotonic` and `time.monotonic_ns` by these clocks.
 
-    What has taken the functions themselves (`from time import monotonic`) goes on with the kernel's clock.
+    Code that has imported the functions themselves (`from time import monotonic`) keeps the kernel's clock.
     """
     time.monotonic, time.monotonic_ns = monotonic, monotonic_ns
 
@@ -47,16 +47,16 @@ def is_compensated() -> bool:
 
 
 def set_continues(wanted: bool) -> None:  # noqa: FBT001 - a setter
-    """Say whether copies of the next dump have monotonic clocks that go on; called by the built-in resource "clock"."""
+    """Set whether monotonic clocks of the next dump's copies continue; the built-in resource "clock" calls this."""
     global _continues
     _continues = wanted
 
 
 def readings_for_copies() -> tuple[int, int]:
     """
-    Return the readings, monotonic and since the boot, from which the clocks of copies go on; 0 for the machine's own.
+    Return the nanoseconds from which the monotonic and boot-time clocks of copies continue; 0 for the machine's clocks.
 
-    To be called after the dump: no reading in the image is later.
+    Call this after the dump, so that no reading in the image is later.
     """
     if not _continues:
         return 0, 0
@@ -65,10 +65,10 @@ def readings_for_copies() -> tuple[int, int]:
 
 def add_jump(seconds: float, away: float) -> None:
     """
-    Note a restore; called by the built-in resource "clock".
+    Record a restore; the built-in resource "clock" calls this.
 
     Args:
-        seconds: How far the kernel's monotonic clock has gone on since the dump.
+        seconds: How far the kernel's monotonic clock has advanced since the dump.
         away: Seconds since the dump by the wall clock.
     """
     global _jump_ns, _downtime

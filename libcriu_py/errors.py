@@ -1,30 +1,12 @@
 """
 The exceptions of the package.
 
-Every exception is a `CriuError` and also the builtin that fits it, so that
-code which knows nothing of this package can still tell them apart.
+Every exception is a `CriuError` and also a fitting built-in exception, for callers that do not know this package.
 """
 
 from __future__ import annotations
 
 import os
-
-__all__ = [
-    "BinaryNotFound",
-    "CheckpointError",
-    "CriuError",
-    "HookError",
-    "ImageError",
-    "OperationRefused",
-    "RestoreError",
-    "SnapshotError",
-    "SnapshotMismatch",
-    "SnapshotUnsafe",
-    "TransportError",
-    "UnsupportedFeature",
-    "VersionError",
-    "in_words",
-]
 
 
 class CriuError(Exception):
@@ -32,20 +14,20 @@ class CriuError(Exception):
 
 
 class TransportError(CriuError, ConnectionError):
-    """criu could not be reached, or the connection to it broke before it answered."""
+    """criu could not be reached, or the connection broke before its answer."""
 
 
 class OperationRefused(CriuError, RuntimeError):
     """
-    criu answered that it cannot do what was asked.
+    criu refused the operation, or failed in it.
 
     Attributes:
-        operation: What was asked: "dump", "restore", ...
-        errno: The errno that criu reported, 0 for most failures.
-        reason: The first error in criu's log that is not noise, empty when there is none.
-        log_path: The path of criu's log, None when there is none for this operation.
+        operation: "dump", "restore" or another.
+        errno: The errno that criu reported; 0 for most failures.
+        reason: The first relevant error in criu's log; empty if there is none.
+        log_path: The path of criu's log; None if the operation has none.
         log_tail: The last lines of the log.
-        hint: What the reason means and what to do about it, None when it is not a known one.
+        hint: What a known reason means and what to do about it; None for another.
         returncode: What libcriu returned.
     """
 
@@ -71,21 +53,21 @@ class OperationRefused(CriuError, RuntimeError):
         self.hint = hint
 
     def forget_log(self) -> None:
-        """Leave the log's path out, where the log is going to be removed; its tail stays."""
+        """Drop the path of a log that is about to be removed; its tail stays."""
         self.args = (str(self.args[0]).replace(f" [{self.log_path}]", ""),)
         self.log_path = None
 
 
 class BinaryNotFound(CriuError, FileNotFoundError):
-    """There is no criu program where one was looked for."""
+    """The criu program was not found."""
 
 
 class VersionError(CriuError, RuntimeError):
-    """The criu is too old for what was asked."""
+    """The criu program is too old for the operation."""
 
 
 class UnsupportedFeature(CriuError, NotImplementedError):
-    """The libcriu that this package was built against lacks the function."""
+    """The libcriu of this build, or this system or process, does not support the operation."""
 
 
 class ImageError(CriuError, ValueError):
@@ -97,27 +79,27 @@ class SnapshotError(CriuError):
 
 
 class SnapshotMismatch(SnapshotError, ValueError):
-    """A snapshot was made by, or for, something that is different here."""
+    """A snapshot does not fit this machine, system or interpreter."""
 
 
 class SnapshotUnsafe(SnapshotError, PermissionError):
-    """A snapshot could have been changed by somebody else."""
+    """Another user could have changed the snapshot."""
 
 
 class CheckpointError(CriuError, RuntimeError):
-    """A self-checkpoint was not taken."""
+    """No checkpoint was taken."""
 
 
 class RestoreError(CriuError, RuntimeError):
-    """A snapshot was not restored."""
+    """A snapshot could not be restored."""
 
 
 class HookError(CriuError, RuntimeError):
-    """A checkpoint hook was registered or used in a way that cannot work."""
+    """A checkpoint hook failed, or cannot be registered now."""
 
 
 def in_words(error: BaseException) -> str:
-    """Say for people what an exception says: one of the system without its number and the quotes of its file."""
+    """Return an exception's message for people; an OSError's without its number and the quotes around its file."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error)

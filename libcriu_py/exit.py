@@ -1,16 +1,16 @@
 """
-Ending a process without tearing its interpreter down.
+End a process without interpreter teardown.
 
-Finalising an interpreter frees every object one by one, memory that the kernel frees at once: for a program that
-has loaded torch that takes longer than its restore. What has to happen at an exit happens here too, in
-CPython's order (Py_FinalizeEx, Python/pylifecycle.c): threads are joined, atexit functions run, files are flushed.
+Finalising an interpreter frees every object one by one, though the kernel frees all memory at once. For a program that
+has loaded torch, that takes longer than its restore. All else that an exit must do happens here too, in CPython's order
+(Py_FinalizeEx, Python/pylifecycle.c): threads are joined, atexit functions run, files are flushed.
 
-`exit_fast` ends at once. A program that checkpoints itself ends wherever it likes, with a status that nobody but the
-interpreter knows: `end_fast_at_exit` has it do the same on its way (`checkpoint(exit="fast")`).
+`exit_fast` ends at once. A program that checkpoints itself may end anywhere, with a status that only the interpreter
+knows; `end_fast_at_exit` skips the teardown then (`checkpoint(exit="fast")`).
 
-That is not the default, because it skips something: `__del__` methods and weakref callbacks of what is still alive
-(`weakref.finalize` is an atexit function and does run; objects of the standard library that write to files at their end
-are closed), destructors of C++ statics and C's atexit functions. And what there is at the checkpoint is left out of
+That is not the default, because it also skips `__del__` methods and weakref callbacks of live objects, destructors of
+C++ statics, and C's atexit functions. (`weakref.finalize` is an atexit function and does run, and objects of the
+standard library that write files at their end are closed.) It also keeps objects that exist at the checkpoint out of
 garbage collections (`gc.freeze`).
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FLUSH_FAILED = 120
-"""Exit status of Python where stdout cannot be flushed (Py_RunMain, Modules/main.c)."""
+"""Exit status of Python if stdout cannot be flushed (Py_RunMain, Modules/main.c)."""
 
 
 CLOSING_CLASSES = {
@@ -47,19 +47,19 @@ CLOSING_CLASSES = {
     "tempfile": ("_TemporaryFileCloser",),
 }
 """
-Classes of the standard library whose end writes to files, or removes one, by module; the outer ones come first.
+Classes of the standard library whose finalizers write or remove files, by module; outer ones come first.
 
-All others with a `__del__` only warn, give descriptors back, or have an atexit function as well.
+The finalizers of all others only warn or close descriptors, or an atexit function does the same.
 """
 
 
 _frozen: list[weakref.ref[Any]] = []
-"""What was to be closed when everything was frozen; `gc.get_objects` leaves it out."""
+"""Frozen objects to close at the end, which `gc.get_objects` leaves out."""
 
 
 def exit_fast(status: int = 0) -> NoReturn:
     """
-    End this process with everything in place but the teardown of the interpreter.
+    End this process as usual, but without interpreter teardown.
 
     Non-daemon threads are joined, atexit functions run, open files are closed, stdout and stderr flushed.
 
@@ -84,10 +84,10 @@ def _run_exit_functions() -> None:
 
 def _skip_finalizers_of_memory() -> None:
     """
-    Take out those exit functions that do nothing but give memory back.
+    Skip exit functions that only free memory.
 
-    torch takes each of its operators off its tables (torch/library.py, _del_library): 5,000 pages written to, which for
-    a copy is more than all that it did before.
+    torch removes each of its operators from its tables (torch/library.py, _del_library), which writes to 5,000 pages:
+    more than many a copy has written in its whole run.
     """
     library: Any = sys.modules.get("torch.library")
     function = getattr(library, "_del_library", None)
@@ -101,12 +101,12 @@ def _skip_finalizers_of_memory() -> None:
 
 def run_and_exit_fast(program: Callable[[], None]) -> None:
     """
-    Run a program and end as it does, fast where it ends normally.
+    Run a program and end as it does, without teardown if it ends normally.
 
     An uncaught exception, or a SystemExit with a message, is raised for the interpreter to show.
 
     Args:
-        program: What to run.
+        program: The function to run.
     """
     status = 0
     try:
@@ -122,11 +122,11 @@ def run_and_exit_fast(program: Callable[[], None]) -> None:
 
 def end_fast_at_exit() -> None:
     """
-    Have this process, and no child of it, end fast when its interpreter comes to its end.
+    Skip teardown when the interpreter of this process ends, but not in child processes.
 
-    The interpreter calls `threading._shutdown` first (Py_FinalizeEx, Python/pylifecycle.c); what follows is then done
-    right behind it. It goes on to flush stdout, and to its status, which only it knows; there is nothing left for it to
-    tear down but what it has of its own.
+    The interpreter calls `threading._shutdown` first (Py_FinalizeEx, Python/pylifecycle.c), so a wrapper of that does
+    the rest of the exit. The interpreter then flushes stdout and sets the status, which only it knows, and has almost
+    nothing left to tear down.
     """
     pid = os.getpid()
     threads: Any = threading
@@ -135,7 +135,7 @@ def end_fast_at_exit() -> None:
     def shutdown() -> None:
         join()
         if os.getpid() != pid:
-            return  # a child of multiprocessing calls it too, and must not run the functions of its parent
+            return  # a multiprocessing child calls it too, and must not run its parent's exit functions
         _run_exit_functions()
         from libcriu_py.linux import this_process
 
@@ -147,9 +147,9 @@ def end_fast_at_exit() -> None:
 
 def _keep_modules() -> None:
     """
-    Leave the interpreter no modules to clear: what is frozen is never collected, and holds them.
+    Leave the interpreter no modules to clear: a frozen cycle, which is never collected, holds them.
 
-    Not where daemon threads go on, which may import something until the interpreter stops them.
+    Do nothing if daemon threads run, which may import modules until the interpreter stops them.
     """
     if threading.active_count() > 1:
         return
@@ -162,15 +162,15 @@ def _keep_modules() -> None:
 
 def freeze() -> None:
     """
-    Leave what there is now out of garbage collections and of the search for open files.
+    Leave all present objects out of garbage collections and of the search for open files.
 
-    Both would write to every object, and so fetch, or copy, all of the memory that copies share: for a program that
-    uses pandas this is more than half of its time.
+    Both would write to every object, and so read or copy all memory that copies share. For a program that uses pandas,
+    that is more than half of its run time.
     """
     gc.collect()
     _frozen.clear()
     for thing in _closable():
-        with suppress(TypeError):  # a connection of sqlite3 has no weak references; what it has not committed is undone
+        with suppress(TypeError):  # sqlite3 connections have no weak references; uncommitted changes are rolled back
             _frozen.append(weakref.ref(thing))
     gc.freeze()
 
@@ -182,7 +182,7 @@ def unfreeze() -> None:
 
 
 def _destroy_subinterpreters() -> None:
-    """End sub-interpreters as the finalizer of their object does: atexit functions run, files are flushed."""
+    """End sub-interpreters as their finalizers do: atexit functions run, files are flushed."""
     for name in ("_interpreters", "_xxsubinterpreters"):
         module: Any = sys.modules.get(name)
         if module is None:
@@ -190,14 +190,14 @@ def _destroy_subinterpreters() -> None:
         own = module.get_current()
         for interpreter in module.list_all():
             if interpreter != own:
-                # One that runs something stays, and ends as it would have.
+                # One that is running code stays, and ends as it would have.
                 with suppress(RuntimeError):
                     module.destroy(interpreter[0] if isinstance(interpreter, tuple) else interpreter)
 
 
 def _closable() -> list[Any]:
-    # The class of C: io.IOBase asks in Python for each type (abc). And the type, not `isinstance`: that asks for
-    # `__class__`, at which a lazy proxy (Django's settings) loads, or fails to load, what it stands for.
+    # The C class: io.IOBase, an ABC, runs Python code for each type. And type(), not `isinstance`, which reads
+    # `__class__`: a lazy proxy (Django's settings) then loads its target, or fails to.
     classes = (_io._IOBase, *_closing_classes())  # noqa: SLF001
     known: dict[type, bool] = {}
     found = []
@@ -211,7 +211,7 @@ def _closable() -> list[Any]:
 
 
 def _closing_classes() -> list[type]:
-    """Return those classes of which there may be something."""
+    """Return the classes of CLOSING_CLASSES whose modules are loaded."""
     modules = ((sys.modules.get(module), names) for module, names in CLOSING_CLASSES.items())
     found = (getattr(module, name, None) for module, names in modules for name in names if module is not None)
     return [one for one in found if isinstance(one, type)]
@@ -219,10 +219,10 @@ def _closing_classes() -> list[type]:
 
 def _close_all() -> None:
     """
-    Close what has something to write, as it would be at its end.
+    Close all objects that may still write, as their finalizers would.
 
-    Files that are open for writing come last (iobase_finalize, Modules/_io/iobase.c), their outer layers first: closing
-    a text file or a compressed one writes to the file below.
+    Files open for writing come last (iobase_finalize, Modules/_io/iobase.c), outer layers first: closing a text file or
+    a compressed one writes to the file below.
     """
     known = (reference() for reference in _frozen)
     found = {id(thing): thing for thing in (*known, *_closable()) if thing is not None}
@@ -240,7 +240,7 @@ def _close_all() -> None:
 
 
 def _close(thing: Any) -> None:
-    """Do what the finalizer of something does, which tells about errors but has nobody to raise them to."""
+    """Do what an object's finalizer does, which reports errors but cannot raise them."""
     finalizer = getattr(type(thing), "__del__", None)
     try:
         if isinstance(finalizer, types.FunctionType):
@@ -249,7 +249,7 @@ def _close(thing: Any) -> None:
             thing.close()
     except (OSError, ValueError):
         return
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be closed too
+    except Exception as error:  # noqa: BLE001 - the others must be closed after any error
         text = f"Exception ignored while closing {type(thing).__name__}: {type(error).__name__}: {error}\n"
         os.write(2, text.encode(errors="replace"))
 
@@ -266,7 +266,7 @@ def _layers(stream: object) -> list[object]:
 
 
 def _flush_standard_streams() -> bool:
-    """Flush stdout and stderr; False where something of stdout is lost."""
+    """Flush stdout and stderr; return False if output to stdout was lost."""
     kept = True
     for stream in (sys.stdout, sys.stderr):
         if stream is None or getattr(stream, "closed", False):

@@ -1,8 +1,8 @@
 """
-Every setting of the package: arguments of `checkpoint` and `restore`, options of the command, and variables.
+All settings of the package: arguments of `checkpoint` and `restore`, options of the command, and variables.
 
-Overrides from outside, the command's help and docs/settings.md are made from `TABLE`, and every variable is read by
-`variable`. Nothing is imported that a restore does not need anyway.
+`TABLE` is the source of overrides by variables, of the command's help, and of docs/settings.md; `variable` reads every
+variable. A copy's start imports this module, so it imports nothing else.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ if TYPE_CHECKING:
 
 class Setting:
     """
-    One setting, wherever it can be given.
+    One setting: an argument, an option, a variable, or several of them.
 
     Attributes:
-        name: The argument's name, and the destination of the option; that of a mere variable is for people.
-        kind: Its type in words. "flag" and "list" say how the option is parsed, "directory" and "file" how completed.
-        default: What holds where it is not given.
-        uses: Where it is an argument or an option: "checkpoint", "here" (checkpoint_here alone), "restore", "snapshot".
-        text: What it does, for people; a phrase without a full stop.
-        variable: The variable that overrides it, or that it is.
+        name: The name of the argument, and the option's destination; for documentation only if it is just a variable.
+        kind: Its type in words. "flag" and "list" set how the option is parsed, "directory" and "file" its completion.
+        default: The default value.
+        uses: Where it is an argument or option: "checkpoint", "here" (checkpoint_here only), "restore", "snapshot".
+        text: What it does; a phrase without a full stop.
+        variable: The environment variable that overrides it.
         options: Its names on a command line.
-        metavar: What help calls the option's value.
-        choices: The values that it can have.
+        metavar: The name of the option's value in the help.
+        choices: The allowed values.
         launcher: Whether the launcher, in C, reads or sets the variable too.
     """
 
@@ -98,13 +98,13 @@ class Setting:
 
     def overridden(self, value: Any) -> Any:
         """
-        Return the value of a checkpoint's setting, which its variable overrides.
+        Return the value of a checkpoint's setting: its variable's if set, else the argument's.
 
         Args:
-            value: What the program says; None means the default.
+            value: The argument; None means the default.
 
         Raises:
-            ValueError: It is none of the choices, or the variable cannot be read.
+            ValueError: The value is not one of the choices, or the variable cannot be parsed.
         """
         value = self.default if value is None else value
         text = variable(self.variable) if self.variable else None
@@ -222,25 +222,22 @@ _ROWS = (
 # fmt: on
 
 TABLE = {setting.name: setting for setting in _ROWS}
-"""All settings, by their names."""
+"""All settings, by name."""
 
 _VARIABLES = {setting.variable for setting in _ROWS if setting.variable}
 
 
 def used_by(*uses: str) -> list[Setting]:
-    """Return the settings that have one of these uses."""
+    """Return the settings with one of these uses."""
     return [setting for setting in _ROWS if any(use in setting.uses for use in uses)]
 
 
 def variable(name: str) -> str | None:
     """
-    Return the text of a variable.
+    Return the value of a variable of the table, by its full name; None if it is not set or empty.
 
-    Args:
-        name: Its full name, which is in the table.
-
-    Returns:
-        The text, or None where it is not set or empty.
+    Raises:
+        KeyError: The table has no such variable.
     """
     if name not in _VARIABLES:
         raise KeyError(name)
@@ -248,20 +245,20 @@ def variable(name: str) -> str | None:
 
 
 def words(name: str) -> list[str]:
-    """Return the parts of a variable that are separated by commas."""
+    """Return the parts of a variable between commas."""
     return [word.strip() for word in (variable(name) or "").split(",") if word.strip()]
 
 
 def overridden(given: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return all settings of a checkpoint: what the program says, with defaults, as the environment overrides it.
+    Return all settings of a checkpoint: arguments, defaults, and the environment's overrides.
 
     Args:
-        given: What the program says.
+        given: The arguments.
 
     Raises:
         TypeError: There is no such setting.
-        ValueError: One has a value that it cannot have.
+        ValueError: The value of a setting is invalid.
     """
     settings = {setting.name: setting for setting in used_by("checkpoint", "here")}
     unknown = ", ".join(sorted(given.keys() - settings))
