@@ -87,7 +87,7 @@ def _skip_finalizers_of_memory() -> None:
     Skip exit functions that only free memory.
 
     torch removes each of its operators from its tables (torch/library.py, _del_library), which writes to 5,000 pages:
-    more than many a copy has written in its whole run.
+    more than a copy may have written in its whole run.
     """
     library: Any = sys.modules.get("torch.library")
     function = getattr(library, "_del_library", None)

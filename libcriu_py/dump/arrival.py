@@ -79,7 +79,7 @@ class Handover:
         return self._begun or (self._socket is not None and stat.S_ISSOCK(os.fstat(self._socket).st_mode))
 
     def report_started(self) -> None:
-        """Tell the restoring side that code of the program runs from now on; a second call does nothing."""
+        """Report that code of the program runs from now on; a second call does nothing."""
         if not self._begun:
             self._begun = True
             self._send(STARTED)
@@ -89,7 +89,7 @@ class Handover:
         processes.await_release(self._others)
 
     def report_ready(self) -> None:
-        """Tell the restoring side that the after-hooks have run; a second call does nothing."""
+        """Report to the restoring side that the after-hooks have run; a second call does nothing."""
         if self._socket is not None:
             self._send(READY)
             self.close()

@@ -134,7 +134,9 @@ class Checkpoint:
         return plain_wrapper
 
     async def _take(self, *, in_loop: bool) -> None:
-        taking = lifecycle.run(self._engine, self._built_ins, self._hook_run(in_loop=in_loop), on_return=self._note)
+        limit = self._settings["hook_limit"]
+        hook_run = runner.HookRun(in_loop, limit, no_checkpoint.WAIT, self.timings, ThreadStop())
+        taking = lifecycle.run(self._engine, self._built_ins, hook_run, on_return=self._note)
         if self._settings["exit"] == "normal":
             await taking
             return
@@ -149,9 +151,6 @@ class Checkpoint:
                 ending.end_fast_at_exit()
             elif not frozen_before:
                 ending.unfreeze()
-
-    def _hook_run(self, *, in_loop: bool) -> runner.HookRun:
-        return runner.HookRun(in_loop, self._settings["hook_limit"], no_checkpoint.WAIT, self.timings, ThreadStop())
 
     def _note(self, returned: Return) -> None:
         self.outcome = returned.outcome

@@ -201,7 +201,7 @@ class CriuEngine(SimulateEngine):
             self._handover.await_release()
 
     def report_ready(self, outcome: Outcome) -> None:
-        """Tell the restoring side that the after-hooks have run."""
+        """Report to the restoring side that the after-hooks have run."""
         if outcome is Outcome.RESTORED and self._handover is not None:
             self._handover.report_ready()
 
@@ -296,6 +296,7 @@ class CriuEngine(SimulateEngine):
     def _publish(self, staging: Staging, launch: Launch, facts: dict[str, Any], shared: Sequence[Shared]) -> Return:
         """Publish the snapshot in the original, and end or go on."""
         from libcriu_py import clock
+        from libcriu_py.criu.client import Criu
         from libcriu_py.images.readers import process_tree
         from libcriu_py.linux import processes
         from libcriu_py.memory.optimize import map_memory
@@ -311,7 +312,7 @@ class CriuEngine(SimulateEngine):
         compared = mapped_files(processes.processes(), without=[staging.path])
         # Each copy reads the main module of a named program again.
         sources = own_sources(main=self._program is None)
-        facts["criu_version"] = str(_criu_version(self._criu))
+        facts["criu_version"] = str(Criu(self._criu).version())
         key = _key(os.path.join(staging.target, MEMORY))
         census = {} if self._census is None else {os.getpid(): self._census}
         mapped = map_memory(staging.images, staging.memory, key, wanted=self._memory, census=census)
@@ -334,12 +335,6 @@ def _cwd() -> str | None:
 def _key(path: str) -> str:
     """Return the key of a file for `inherit_fd`: its path without the leading slash (criu/files-reg.c)."""
     return path[1:]
-
-
-def _criu_version(binary: str) -> object:
-    from libcriu_py.criu.client import Criu
-
-    return Criu(binary).version()
 
 
 _STDLIB = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")

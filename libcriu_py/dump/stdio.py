@@ -158,7 +158,8 @@ def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
         handler = "backslashreplace" if attribute == "stderr" else errors
         if fd in closed:
             stream = None
-            _forget(original)
+            if original is not None:
+                original.close()  # the Python object only: it does not own its descriptor (closefd=False)
             os.close(fd)
         else:
             stream = _renew(original, fd, name, handler, unbuffered=unbuffered)
@@ -170,12 +171,6 @@ def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
 def _unbuffered(env: Mapping[bytes, bytes]) -> bool:
     """Return whether stdio is unbuffered, by the new environment or by the original's -u."""
     return _DASH_U or (bool(env.get(b"PYTHONUNBUFFERED")) and not sys.flags.ignore_environment)
-
-
-def _forget(stream: TextIO | None) -> None:
-    """Close the Python object only: standard streams do not own their descriptors (closefd=False)."""
-    if stream is not None:
-        stream.close()
 
 
 def _renew(stream: TextIO | None, fd: int, name: str, errors: str, *, unbuffered: bool) -> TextIO:

@@ -117,30 +117,20 @@ def checkpoints_itself(main: Main) -> bool:
         SyntaxError: The source does not compile.
     """
     asking = {"checkpoint", "checkpoint_here"}
-    for node in ast.walk(ast.parse(main.source, main.filename)):
+    nodes = list(ast.walk(ast.parse(main.source, main.filename)))
+    aliases = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    if any(alias.name == "libcriu_py.dump.checkpoint" for alias in aliases):
+        return True
+    package = {alias.asname or alias.name for alias in aliases if alias.name == "libcriu_py"}
+
+    def asks(node: ast.AST) -> bool:
         if isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = {alias.name for alias in node.names}
-            if node.module == "libcriu_py" and names & (asking | {"*"}):
-                return True
-            if node.module == "libcriu_py.dump.checkpoint":
-                return True
-        elif isinstance(node, ast.Attribute) and node.attr in asking:
-            if isinstance(node.value, ast.Name) and node.value.id in _names_of_package(main):
-                return True
-        elif isinstance(node, ast.Import) and any(alias.name == "libcriu_py.dump.checkpoint" for alias in node.names):
-            return True
-    return False
+            named = any(alias.name in {*asking, "*"} for alias in node.names)
+            return node.module == "libcriu_py.dump.checkpoint" or (node.module == "libcriu_py" and named)
+        value = node.value if isinstance(node, ast.Attribute) and node.attr in asking else None
+        return isinstance(value, ast.Name) and value.id in package
 
-
-def _names_of_package(main: Main) -> set[str]:
-    """Return the names that ``import libcriu_py [as ...]`` binds."""
-    return {
-        alias.asname or alias.name
-        for node in ast.walk(ast.parse(main.source, main.filename))
-        if isinstance(node, ast.Import)
-        for alias in node.names
-        if alias.name == "libcriu_py"
-    }
+    return any(map(asks, nodes))
 
 
 def _read_module(name: str) -> Main:
@@ -264,12 +254,9 @@ def _value(node: ast.expr) -> object:
         names: dict[str, object] = {"sys": sys, "os": os, "__name__": "not __main__ yet", "__builtins__": {}}
         value: object = eval(code, names)  # noqa: S307  # nothing but comparisons of KNOWN, checked above
         return value
-    return ast.literal_eval(node) if isinstance(node, (ast.Constant, ast.Tuple, ast.List)) else _unknown()
-
-
-def _unknown() -> object:
-    """Raise _UnknownError in an expression."""
-    raise _UnknownError
+    if not isinstance(node, (ast.Constant, ast.Tuple, ast.List)):
+        raise _UnknownError
+    return ast.literal_eval(node)
 
 
 def _is_made_of_known(node: ast.AST) -> bool:

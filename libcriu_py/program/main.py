@@ -12,7 +12,7 @@ import os
 import sys
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from io import open_code
-from types import CodeType, FrameType, ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from libcriu_py.program import code as main_code
@@ -336,15 +336,10 @@ def _program_frames(trace: TracebackType | None) -> TracebackType | None:
     """Return the part of a traceback that belongs to the program."""
     rest = trace
     while rest is not None:
-        if _is_start(rest.tb_frame):
+        if rest.tb_frame.f_code is _start.__code__:
             rest = rest.tb_next
             break
         rest = rest.tb_next
     while rest is not None and rest.tb_frame.f_code.co_filename in {__file__, main_code.__file__}:
         rest = rest.tb_next  # for a SyntaxError of the program, raised in our compile()
     return rest
-
-
-def _is_start(frame: FrameType) -> bool:
-    """Return whether the program's frames follow this one."""
-    return frame.f_code is _start.__code__

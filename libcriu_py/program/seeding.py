@@ -1,5 +1,5 @@
 """
-Tell explicitly seeded generators of `random` from those seeded by the system.
+Distinguish explicitly seeded generators of `random` from those seeded by the system.
 
 Their states look the same (Modules/_randommodule.c, init_by_array). So `random.Random.seed` and `setstate` are watched
 from the start of ``libcriu-py snapshot``, or from the entry into the block of `checkpoint`. Earlier generators count as

@@ -70,7 +70,7 @@ class WaitingCopy:
             sockets.send_fds(self._control, [pages], PAGES)
 
     def mark_taken(self) -> None:
-        """Tell its supervisor that a launcher has taken it: processes that it leaves may then outlive it."""
+        """Report to its supervisor that a launcher has taken it, so that processes it leaves may outlive it."""
         with contextlib.suppress(OSError):  # it has ended
             sockets.send(self._channel, b"G")
 

@@ -122,7 +122,7 @@ class Client:
         return True
 
     def refuse(self) -> None:
-        """Tell it that it gets no copy."""
+        """Answer that it gets no copy."""
         with contextlib.suppress(OSError):  # it has gone
             self._connection.send(_REFUSED, socket.MSG_NOSIGNAL)
 
