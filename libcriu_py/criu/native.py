@@ -59,11 +59,6 @@ def built_prefix() -> str:
     return text(lib.LCP_PREFIX)
 
 
-def has_function(name: str) -> bool:
-    """Return whether the libcriu that was built against has a function."""
-    return hasattr(lib, name)
-
-
 def function(name: str) -> Callable[..., int | None]:
     """
     Return a function of libcriu by its C name.

@@ -77,7 +77,7 @@ def supervise(
         OSError: The supervisor could not be started.
     """
     arguments, _kept_arguments = _strings(argv)  # alive as long as the job points into them
-    variables, _kept_variables = _strings(environment_block(env))
+    variables, _kept_variables = _strings(_variables(env))
     job: CData = ffi.new("struct lcp_job *")
     job.namespaces = namespaces
     job.flags = lib.LCP_DIE_WITH_CALLER
@@ -88,7 +88,7 @@ def supervise(
     if service is not None:
         name = ffi.new("char[]", service.name.encode("ascii"))
         command, _kept_command = _strings([os.fsencode(service.criu), b"swrk"])
-        criu_env, _kept_criu_env = _strings(environment_block(service.env))
+        criu_env, _kept_criu_env = _strings(_variables(service.env))
         job.service, job.criu_argv, job.criu_env = name, command, criu_env
     channel = ffi.new("int *")
     checked(lib.lcp_supervise(job, channel))
@@ -192,12 +192,11 @@ def probe_namespaces(namespaces: int) -> tuple[int, int]:
     return (0, 0) if result == 0 else (-result, int(stage[0]))
 
 
-def environment_block(env: Mapping[bytes, bytes]) -> list[bytes]:
-    """Return the NAME=VALUE strings of an environment."""
-    return [name + b"=" + value for name, value in env.items()]
-
-
 def _strings(items: Sequence[bytes]) -> tuple[CData, list[CData]]:
     """Make a NULL-terminated array of C strings; the list keeps these alive."""
     kept = [ffi.new("char[]", item) for item in items]
     return ffi.new("char *[]", [*kept, ffi.NULL]), kept
+
+
+def _variables(env: Mapping[bytes, bytes]) -> list[bytes]:
+    return [name + b"=" + value for name, value in env.items()]

@@ -77,7 +77,7 @@ def test_a_header_that_forgets_unprivileged_gets_it() -> None:
     """CRIU up to 4.3 exports the function and does not declare it."""
     without = HEADER.replace("void criu_local_set_unprivileged(criu_opts *opts, bool unprivileged);\n", "")
     assert declarations(without).count("void criu_local_set_unprivileged") == 1
-    assert _native.has_function("criu_local_set_unprivileged")
+    assert hasattr(lib, "criu_local_set_unprivileged")
 
 
 def test_every_function_of_this_libcriu_is_used() -> None:
@@ -97,17 +97,17 @@ def test_every_option_has_a_setter() -> None:
 
 def test_functions_that_may_be_absent_name_their_version() -> None:
     """What this libcriu lacks raises UnsupportedFeature with the release that has it."""
-    absent = [name for name in _names.ADDED_IN if not _native.has_function(name)]
+    absent = [name for name in _names.ADDED_IN if not hasattr(lib, name)]
     for name in absent:
         with pytest.raises(UnsupportedFeature, match=f"needs CRIU {re.escape(_names.ADDED_IN[name])}"):
             _native.function(name)
     known = {*_names.SETTERS.values(), *_names.ADDERS.values()}
-    assert {name for name in known if not _native.has_function(name)} <= set(_names.ADDED_IN)
+    assert {name for name in known if not hasattr(lib, name)} <= set(_names.ADDED_IN)
 
 
 def test_an_absent_option_is_refused_when_it_is_used() -> None:
     """An option without its function raises, and is also a NotImplementedError."""
-    if not _native.has_function("criu_local_set_stream"):
+    if not hasattr(lib, "criu_local_set_stream"):
         with pytest.raises(NotImplementedError, match="criu_local_set_stream"):
             _native.NativeOptions({"stream": True}, None)
 
@@ -134,9 +134,7 @@ def test_all_options_of_this_libcriu_are_taken() -> None:
     values |= {"cgroup_roots": [(None, "x"), ("a", "b")], "ext_mounts": [("a", "b")], "veth_pairs": [("a", "b")]}
     values |= {"inherit_fds": [(0, "a"), (5, "b")], "join_ns": [("net", "1", None), ("user", "1", "0,0")]}
     names = _names.SETTERS | _names.ADDERS
-    present = {
-        name: value for name, value in values.items() if _native.has_function(names.get(name, "criu_local_dump"))
-    }
+    present = {name: value for name, value in values.items() if hasattr(lib, names.get(name, "criu_local_dump"))}
     native = _native.NativeOptions(present, "/bin/true", {"A": "b"})
     child: Any = native.child
     assert child.keep_count == 3
