@@ -12,8 +12,6 @@ from benchmarks.snapshots import Snapshot, command, environment
 
 Start = Callable[[], Sample]
 CONVENTIONAL = "conventional"
-PYTHON = "launcher in Python"
-"""`libcriu-py run` with LIBCRIU_PY_LAUNCHER=python; otherwise it is the next one."""
 NATIVE = "libcriu-py-run"
 WARM = "libcriu-py-run, warmed up"
 """The same, of a snapshot whose program was run before it was saved."""
@@ -43,7 +41,6 @@ class Look(NamedTuple):
 
 WAYS = {
     CONVENTIONAL: Look("conventional", "#9aa3ad"),
-    PYTHON: Look("launcher in Python", "#7db3dd"),
     NATIVE: Look("restored", "#1f6fb2"),
     WARM: Look("restored, warmed up", "#134a78"),
     COPIED: Look("restored, copied", "#4c8f6b"),
@@ -59,7 +56,7 @@ WAYS = {
     ARITHMETIC: Look("arithmetic in one thread"),
 }
 """All ways, in the order of tables."""
-OURS = (PYTHON, NATIVE, WARM, COPIED)
+OURS = (NATIVE, WARM, COPIED)
 FLOORS = {BARE: [sys.executable, "-I", "-S", "-c", "pass"], TRUE: [TRUE]}
 """Programs that do nothing: what an interpreter, and what any process costs, from start to end."""
 
@@ -71,13 +68,11 @@ def conventional(scenario: Scenario) -> Start:
     return lambda: measure(argv, env=env, expect=scenario.expect)
 
 
-def restored(name: str, scenario: Scenario, snapshot: Snapshot) -> Start:
-    """Return what starts the program with one of the package's launchers."""
-    launcher = [command(), "run"] if name == PYTHON else [command(NATIVE)]
+def restored(scenario: Scenario, snapshot: Snapshot) -> Start:
+    """Return what starts the program with the package's launcher."""
     # A conventional start in place of a restore would be measured as one.
-    argv = [*launcher, "--no-fallback", str(snapshot.directory)]
-    env = {**environment(), **({"LIBCRIU_PY_LAUNCHER": "python"} if name == PYTHON else {})}
-    return lambda: measure(argv, env=env, expect=scenario.expect)
+    argv = [command(NATIVE), "--no-fallback", str(snapshot.directory)]
+    return lambda: measure(argv, env=environment(), expect=scenario.expect)
 
 
 def floor(name: str) -> Start:

@@ -28,7 +28,7 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
     taken = {name: bench.snapshot(scenario, directory, kind) for name, kind in ((NATIVE, "map"), (COPIED, "copy"))}
     snapshots = {name: snapshot for name, snapshot in taken.items() if snapshot is not None}
     ways = {CONVENTIONAL: conventional(scenario)}
-    ways |= {name: restored(name, scenario, snapshot) for name, snapshot in snapshots.items()}
+    ways |= {name: restored(scenario, snapshot) for name, snapshot in snapshots.items()}
     samples = bench.turns(scenario.label, ways, budget=budget)
     times = {name: moments(runs) for name, runs in samples.items()}
     return {

@@ -38,7 +38,7 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
     """Measure a program by the launcher and by criu, in turns."""
     snapshot = take_snapshot(scenario, directory / "snapshot")
     ways = {
-        NATIVE: pair(restored(NATIVE, scenario, snapshot)),
+        NATIVE: pair(restored(scenario, snapshot)),
         RAW: pair(raw(RAW, scenario, snapshot, breakpoints=True)),
     }
     samples = bench.turns(scenario.name, ways, budget=budget, complete=True)

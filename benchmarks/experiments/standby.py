@@ -17,7 +17,7 @@ from benchmarks.bench import Bench, Budget, Experiment
 from benchmarks.measure import RunError, Sample, milliseconds, summarize
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.snapshots import environment, take_snapshot
-from benchmarks.ways import NATIVE, TRUE, Start, restored
+from benchmarks.ways import TRUE, Start, restored
 from libcriu_py import StandbyPool
 from libcriu_py.snapshot.manifest import MANIFEST
 
@@ -73,8 +73,8 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
     with StandbyPool(snapshot.directory, size=2, allow=["terminal"]) as pool:
         ways = {
             TRUE: bare,
-            STANDBY: from_pool(pool, restored(NATIVE, scenario, snapshot)),
-            RESTORED: restored(NATIVE, scenario, alone),
+            STANDBY: from_pool(pool, restored(scenario, snapshot)),
+            RESTORED: restored(scenario, alone),
         }
         samples = bench.turns(scenario.name, ways, warm_up=WARM_UP, budget=budget, complete=True)
     first = {name: summarize(sample.first for sample in found) for name, found in samples.items()}

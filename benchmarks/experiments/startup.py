@@ -31,7 +31,7 @@ def makers(
     found: dict[str, Callable[[], Start]] = {CONVENTIONAL: partial(ways.conventional, scenario)}
     for name, snapshot in snapshots.items():
         if snapshot is not None:
-            found[name] = partial(ways.restored, name, scenario, snapshot)
+            found[name] = partial(ways.restored, scenario, snapshot)
     for name, restored in ((RAW, NATIVE), (RAW_COPIED, COPIED)):
         if (snapshot := snapshots[restored]) is not None:
             found[name] = partial(raw, name, scenario, snapshot)
@@ -53,7 +53,7 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
     snapshot = bench.snapshot(scenario, directory, "auto")
     copied = bench.snapshot(scenario, directory, "copy")
     warm = bench.snapshot(scenario, directory, "auto", warm=True)
-    snapshots = {ways.PYTHON: snapshot, NATIVE: snapshot, WARM: warm, COPIED: copied}
+    snapshots = {NATIVE: snapshot, WARM: warm, COPIED: copied}
     starts: dict[str, Start] = {}
     with ExitStack() as stack:
         for name, make in makers(scenario, directory, snapshots, stack).items():

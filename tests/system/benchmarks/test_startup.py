@@ -28,7 +28,7 @@ def test_one_round_measures_every_way_to_start(tmp_path: Path) -> None:
     """A conventional start and the restored one are measured; each peer is, or is named with the reason."""
     values = measure(tmp_path)
     measured = values["scenarios"]["empty"]
-    always = {"conventional", "launcher in Python", "os.fork, warm parent", "forkserver", "/bin/true"}
+    always = {"conventional", "os.fork, warm parent", "forkserver", "/bin/true"}
     assert always <= measured["variants"].keys(), values["skipped"]
     for name in ("criu restore", "criu restore, copied", "pycriu", "DMTCP"):
         assert name in measured["variants"] or any(name in line for line in values["skipped"])
