@@ -1,8 +1,8 @@
 """
-Hold what was measured against what the project promises: bar, measured value, and whether it is met.
+Compare what was measured with what the project promises: bar, measured value, and whether it is met.
 
-All values are medians of one run of `make bench` on one machine, read from the files that it has written; a bar whose
-file is not there is not measured.
+All values are medians of one run of `make bench` on one machine, read from the files that it has written; a bar
+without its file is not measured.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Missing(Exception):
 
 
 class Results:
-    """What experiments have written."""
+    """The results of the experiments."""
 
     def __init__(self, files: dict[str, Any]) -> None:
         """Use the JSON values, by experiment."""
@@ -68,7 +68,7 @@ Hold = Callable[[Results], Held]
 
 
 def at_most(limit: float, unit: str, measure: Callable[[Results], float]) -> Hold:
-    """Return what holds a measured value against the most that it may be."""
+    """Return a check that a measured value is at most a limit."""
 
     def hold(results: Results) -> Held:
         measured = measure(results)
@@ -84,7 +84,7 @@ def empty(results: Results) -> Held:
 
 
 def faster(scenario: str, moment: str, limit: float, way: str = NATIVE) -> Hold:
-    """Return what holds a program's start against its conventional one, of which it may take only a fraction."""
+    """Return a check that a program starts so many times faster than conventionally."""
 
     def hold(results: Results) -> Held:
         slow, fast = results.start(scenario, CONVENTIONAL, moment), results.start(scenario, way, moment)
@@ -101,7 +101,7 @@ def eight(results: Results, way: str = NATIVE) -> float:
 
 
 def together(results: Results) -> Held:
-    """Compare eight copies at once with one, and say what the processors allow eight programs that only compute."""
+    """Compare eight copies at once with one, and give the same ratio of programs that only compute."""
     limit, measured, met = at_most(4.0, "times", eight)(results)
     with suppress(Missing):
         measured += f" ({eight(results, ARITHMETIC):.3g} for {ARITHMETIC} alone)"
@@ -109,7 +109,7 @@ def together(results: Results) -> Held:
 
 
 def firsts(one: tuple[str, str], other: tuple[str, str]) -> Callable[[Results], float]:
-    """Return what compares the times to the first output of two programs and ways."""
+    """Return a function for the ratio of the times to the first output of two programs and ways."""
     return lambda results: results.start(*one, FIRST) / results.start(*other, FIRST)
 
 
@@ -120,7 +120,7 @@ def share(results: Results) -> float:
 
 
 def standby(results: Results) -> float:
-    """Return the ms that a copy which waits takes more than a process that does nothing, for the smallest program."""
+    """Return by how many ms a standby copy of the smallest program is slower than a process that does nothing."""
     return float(results.get("standby", "standby", "empty", "over_bare"))
 
 

@@ -1,4 +1,4 @@
-"""The one measuring loop: everything in turns, for as many rounds as fit into a time; and what was left out."""
+"""The measuring loop: everything in turns, for as many rounds as fit into the time; and what was left out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STRETCH = 1.5
 
 
 class Options(argparse.Namespace):
-    """The command line; what only some commands have is at the end."""
+    """The command line; options of single commands are at the end."""
 
     experiment = ""
     """One of them, or `report`; empty for all."""
@@ -59,7 +59,7 @@ class Experiment(NamedTuple):
     compare: Callable[[Bench, Scenario, Path, Budget], Any]
     """Measures a program, with a directory for snapshots, and its share of the time."""
     collect: Callable[[Options, dict[str, Any]], dict[str, Any]]
-    """Returns what JSON is to hold, of what was measured by program."""
+    """Returns the JSON values of the measured programs."""
     share: int
     """Of the time for all, in relation to the others'."""
     runs: int

@@ -149,7 +149,7 @@ def measure(
 
 
 def failure(status: int, text: bytes, expect: str, errors: int) -> str:
-    """Return what a program did instead of what it should; `errors` holds its standard error."""
+    """Describe how a program failed; `errors` holds its standard error."""
     size = os.fstat(errors).st_size
     said = os.pread(errors, 1000, max(0, size - 1000)).decode(errors="replace")
     lines = said.strip().splitlines() or ["nothing"]

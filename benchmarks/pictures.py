@@ -1,4 +1,4 @@
-"""Draw what was measured."""
+"""Draw the results."""
 
 from __future__ import annotations
 

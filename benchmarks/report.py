@@ -1,4 +1,4 @@
-"""Write what was measured as tables, on the terminal and between the marks of README.md and docs/benchmarks.md."""
+"""Write the results as tables, on the terminal and between the marks of README.md and docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def starts(results: Results, moment: str) -> Table:
 
 
 def dumps(results: Results) -> Table:
-    """Return the table of what snapshots take."""
+    """Return the table of the cost of snapshots."""
     rows = []
     for name, scenario in results.get("startup", "scenarios").items():
         taken = [scenario.get("dumps", {}).get(way, {}) for way in (NATIVE, COPIED)]

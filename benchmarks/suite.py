@@ -1,7 +1,7 @@
 """
-Run all benchmarks in one go, and put what they say into README.md and docs/benchmarks.md; or run one of them.
+Run all benchmarks in one go, and write their results into README.md and docs/benchmarks.md; or run one of them.
 
-Each has a share of the time; what one does not use the later ones have. The number of rounds follows from that: 5 to 12
+Each has a share of the time; the later ones get what one does not use. The number of rounds follows from that: 5 to 12
 of everything. What cannot be measured here is named.
 
 Run it as `python -m benchmarks.suite` in an environment where the package is installed with its extra `bench`.
@@ -109,7 +109,7 @@ def run(options: Options) -> int:
 
 
 def draw(experiment: str, written: dict[str, Any], directory: Path) -> None:
-    """Draw what an experiment has written, where matplotlib is installed."""
+    """Draw the results of an experiment, if matplotlib is installed."""
     try:
         from benchmarks import pictures
     except ModuleNotFoundError as error:
@@ -127,7 +127,7 @@ def report(options: Options) -> int:
 
 
 def say(text: str) -> None:
-    """Say how far it is, before what the parts print."""
+    """Report the progress, before the output of the parts."""
     print(f"bench: {text}", flush=True)
 
 
@@ -157,7 +157,7 @@ def run_all(options: Options) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line says, and return the exit status."""
+    """Run the command, and return the exit status."""
     options = parse(argv)
     return {"": run_all, "report": report}.get(options.experiment, run)(options)
 

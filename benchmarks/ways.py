@@ -26,7 +26,7 @@ FORK = "os.fork, warm parent"
 BARE = "python3 -I -S -c pass"
 TRUE = "/bin/true"
 BRIEF = "libcriu-py-run, OpenMP spins briefly"
-"""As NATIVE, of a snapshot whose OpenMP threads soon sleep when there is nothing to do."""
+"""As NATIVE, of a snapshot whose idle OpenMP threads soon sleep."""
 ARITHMETIC = "arithmetic"
 """A program that does nothing but compute, in one thread."""
 
@@ -62,19 +62,19 @@ FLOORS = {BARE: [sys.executable, "-I", "-S", "-c", "pass"], TRUE: [TRUE]}
 
 
 def conventional(scenario: Scenario) -> Start:
-    """Return what starts the program as it is always started."""
+    """Return a function that starts the program conventionally."""
     argv = [sys.executable, str(scenario.program)]
     env = {**environment(), **scenario.env}
     return lambda: measure(argv, env=env, expect=scenario.expect)
 
 
 def restored(scenario: Scenario, snapshot: Snapshot) -> Start:
-    """Return what starts the program with the package's launcher."""
+    """Return a function that starts the program with the package's launcher."""
     # A conventional start in place of a restore would be measured as one.
     argv = [command(NATIVE), "--no-fallback", str(snapshot.directory)]
     return lambda: measure(argv, env=environment(), expect=scenario.expect)
 
 
 def floor(name: str) -> Start:
-    """Return what starts one of FLOORS."""
+    """Return a function that starts one of FLOORS."""
     return lambda: measure(FLOORS[name], env=environment(), expect=None)

@@ -1,5 +1,5 @@
 """
-See what memory costs: the start of a program with an array of numpy that takes 8 MB to 4 GB.
+Measure what memory costs: the start of a program with a numpy array of 8 MB to 4 GB.
 
 Conventional, restored with the memory read, and restored with the memory mapped; also how long the dump takes, and how
 large the images are. Each size has its snapshots removed before the next is measured.
@@ -40,7 +40,7 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
 
 
 EXPERIMENT = Experiment(
-    "see what memory costs at the start",
+    "measure what memory costs at the start",
     compare,
     lambda _, found: {"sizes": found},
     share=4,

@@ -22,7 +22,7 @@ from libcriu_py.privilege.mode import Privilege
 MODES = (Privilege.ROOT, Privilege.CAPABILITY, Privilege.ROOTLESS)
 WARM_UP = 3  # rounds
 LAUNCHERS: dict[str, list[str]] = {"libcriu-py-run": [], "libcriu-py": ["run"]}
-"""The commands that restore, with the words that have them do it."""
+"""The commands that restore, with their subcommand."""
 
 
 def variables(mode: Privilege) -> dict[str, str]:

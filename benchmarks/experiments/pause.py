@@ -1,5 +1,5 @@
 """
-Compare a start after a pause with one right after another, as nobody starts programs by hand.
+Compare a start after a pause, as people start programs, with one right after another.
 
 To stop what it restores, criu sets hardware breakpoints, and the first one on a machine that had none for a second
 makes the kernel wait for an RCU grace period. The launchers have criu do without.
@@ -25,7 +25,7 @@ MOMENTS = ("after a pause", "right after another")
 
 
 def pair(start: Start) -> Callable[[], tuple[float, float]]:
-    """Return what starts a program after a pause, and once more at once, and returns the times to the first output."""
+    """Return a function that times the first output of a start after a pause, and of one right after it."""
 
     def both() -> tuple[float, float]:
         time.sleep(PAUSE)

@@ -41,7 +41,7 @@ def batch(spawn: Spawn, count: int, together: int) -> float:
 
 
 def process(*argv: str) -> Spawn:
-    """Return what starts a command."""
+    """Return a function that starts a command."""
     return lambda: subprocess.Popen(argv, env=environment(), stdin=DEVNULL, stdout=DEVNULL)
 
 

@@ -51,7 +51,7 @@ def without_pool(snapshot: Path) -> Path:
 
 
 def from_pool(pool: StandbyPool, start: Start) -> Start:
-    """Return what starts a program when the pool is full, and makes sure that its copy was served."""
+    """Return a function that starts a program when the pool is full, and checks that the pool served its copy."""
 
     def served() -> Sample:
         pool.wait_ready()

@@ -27,7 +27,7 @@ from benchmarks.ways import CONVENTIONAL, COPIED, NATIVE, OURS, RAW, RAW_COPIED,
 def makers(
     scenario: Scenario, directory: Path, snapshots: dict[str, Snapshot | None], stack: ExitStack
 ) -> dict[str, Callable[[], Start]]:
-    """Return what makes each way to start a program ready, of snapshots by launchers; the stack ends warm parents."""
+    """Return functions that prepare each way to start a program; the stack ends warm parents."""
     found: dict[str, Callable[[], Start]] = {CONVENTIONAL: partial(ways.conventional, scenario)}
     for name, snapshot in snapshots.items():
         if snapshot is not None:

@@ -39,7 +39,7 @@ class WarmParent:
             raise RunError(f"the warm parent says {answer[-200:]!r}")
 
     def start(self) -> Sample:
-        """Have one process started, and time its first byte and its end."""
+        """Start one process, and time its first byte and its end."""
         if self.output is None:
             raise AssertionError
         output = self.output.fileno()
@@ -56,7 +56,7 @@ class WarmParent:
         return Sample(first, end)
 
     def batch(self, count: int, together: int) -> float:
-        """Have `count` processes started, `together` at once, and return the seconds that it took."""
+        """Start `count` processes, `together` at once, and return the seconds that it took."""
         os.write(self.command, f"{count} {together}\n".encode())
         return self.answer()
 
@@ -70,7 +70,7 @@ class WarmParent:
 
 
 def read(fd: int) -> bytes:
-    """Return what comes; raise RunError if nothing does."""
+    """Return the next output; raise RunError if there is none."""
     if not select.select([fd], [], [], TIMEOUT)[0]:
         raise RunError(f"no answer within {TIMEOUT:.0f} s")
     return os.read(fd, 65536)
@@ -78,7 +78,7 @@ def read(fd: int) -> bytes:
 
 @contextmanager
 def warm_parent(kind: str, scenario: Scenario, stdout: int = PIPE) -> Iterator[WarmParent]:
-    """Have a warm parent for a while, of the kind `fork` or `forkserver`; `WarmParent.start` needs a pipe as output."""
+    """Run a warm parent of the kind `fork` or `forkserver` for the block; `WarmParent.start` needs a pipe as output."""
     argv = [sys.executable, str(SERVER), kind, scenario.module]
     env = {**environment(), **scenario.env}
     # For the forkserver, whose sys.path is not that of the process which starts it.

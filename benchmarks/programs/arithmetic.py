@@ -12,7 +12,7 @@ ROUNDS = 100_000
 
 
 def main() -> None:
-    """Do what there is to do, and stay."""
+    """Compute, and stay."""
     total = 0
     for number in range(ROUNDS):
         total ^= number * number

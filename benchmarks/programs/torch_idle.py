@@ -8,7 +8,7 @@ import torch_forward
 
 
 def main() -> None:
-    """Do what there is to do, and stay."""
+    """Run the network, and stay."""
     torch_forward.main()
     sys.stdin.read()
 
