@@ -2,7 +2,7 @@
 Build `libcriu-py-run`, the launcher that has no interpreter to start.
 
 It is one executable, compiled with the CRIU that `build_ffi` finds: beside the package, in ``libcriu_py/bin``,
-where `libcriu_py.copies.launcher` looks for it, and on PATH, as scripts of the distribution. pip copies such scripts
+where `libcriu_py.snapshot.launcher` looks for it, and on PATH, as scripts of the distribution. pip copies such scripts
 as they are, from a wheel and for an editable install alike, which is why no stub has to be started first. (After a
 change to its sources an editable install is to be repeated, for the copies on PATH.)
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from setuptools import Command
 from setuptools.command.build_ext import build_ext
 
-from build_ffi import CSRC, ROOT, Criu, find_criu, units
+from build_ffi import CSRC, ROOT, SMALL_FRAMES, Criu, find_criu, units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ MAIN = str(CSRC / "launcher" / "launcher.c")
 
 def _command(target: Path, criu: Criu, flags: Sequence[str], libs: Sequence[str]) -> list[str]:
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    warnings = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("LIBCRIU_PY_WERROR") else [])]
+    warnings = ["-Wall", "-Wextra", *(["-Werror", *SMALL_FRAMES] if os.environ.get("LIBCRIU_PY_WERROR") else [])]
     sources = [str(ROOT / unit) for unit in units(FOLDERS)]
     prefix = f'-DLCP_PREFIX="{criu.prefix}"'
     ours = ["-std=gnu11", "-O2", *warnings, prefix, f"-I{ROOT / CSRC}", *criu.cflags, *flags]

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from libcriu_py.copies import launcher
 from libcriu_py.criu.find import find_criu
 from libcriu_py.errors import CriuError
 from libcriu_py.privilege.decision import decide
+from libcriu_py.snapshot import launcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

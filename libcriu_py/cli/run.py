@@ -131,7 +131,7 @@ def main(argv: list[str]) -> int:
         if isinstance(parsed, int):
             return parsed
         options = vars(parsed)
-    from libcriu_py.copies import launcher
+    from libcriu_py.snapshot import launcher
 
     flags = [word for word in ("--no-fallback", "--quiet") if options[FLAGS[word]]]
     mode = [] if options["mode"] is None else ["--mode", options["mode"]]

@@ -19,9 +19,9 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from libcriu_py.copies import launcher as native_launcher
 from libcriu_py.errors import CriuError
 from libcriu_py.privilege.mode import Privilege
+from libcriu_py.snapshot import launcher as native_launcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

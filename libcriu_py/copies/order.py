@@ -13,8 +13,8 @@ import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.copies import launcher as native_launcher
-from libcriu_py.errors import CriuError, RestoreError, SnapshotError, UnsupportedFeature
+from libcriu_py.errors import CriuError, RestoreError, SnapshotMismatch, UnsupportedFeature
+from libcriu_py.snapshot import launcher as native_launcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +158,7 @@ class Order:
         """Make an exception with a message for people out of the launcher's failure code."""
         text = status.text.decode("utf-8", "backslashreplace")
         if status.failure == _FAILURE_SNAPSHOT:
-            return self._unusable() or SnapshotError(text)
+            return self._unusable(text)
         if status.failure == _FAILURE_MODE:
             return self._not_allowed() or UnsupportedFeature(text)
         if status.failure == _FAILURE_REFUSED:
@@ -176,15 +176,14 @@ class Order:
                 return decision.namespaces_failed(status.error, status.stage)
         return RestoreError(text)
 
-    def _unusable(self) -> CriuError | None:
-        from libcriu_py.snapshot.identity import refuse_mismatches
+    def _unusable(self, text: str) -> CriuError:
         from libcriu_py.snapshot.manifest import Snapshot
 
         try:
-            refuse_mismatches(Snapshot.open(self._directory))
+            Snapshot.open(self._directory)
         except CriuError as error:
             return error
-        return None
+        return SnapshotMismatch(text)
 
     def _not_allowed(self) -> CriuError | None:
         from libcriu_py.criu.find import find_criu

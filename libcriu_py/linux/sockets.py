@@ -72,12 +72,12 @@ def keep_fds(fds: Sequence[int]) -> str:
     """Hold descriptors open in a process outside this one's tree; `take_fds` gets them back by the name returned."""
     name = ffi.new("char[]", 108)
     keeper = ffi.new("int *")
-    checked(lib.lcp_keep_fds(list(fds), len(fds), name, 108, keeper))
+    checked(lib.lcp_store_fds(list(fds), len(fds), name, 108, keeper))
     return text(name)
 
 
 def take_fds(name: str, count: int) -> list[int]:
     """Get back the descriptors that `keep_fds` holds under a name; the holding process ends."""
     fds = ffi.new("int[]", max(1, count))
-    got = checked(lib.lcp_take_fds(name.encode("ascii"), fds, count))
+    got = checked(lib.lcp_fetch_stored_fds(name.encode("ascii"), fds, count))
     return list(fds)[:got]

@@ -181,7 +181,7 @@ def mirror(channel: int, pidfd: int, *, terminal: bool) -> int:
         BrokenPipeError: The supervisor is gone.
     """
     status = ffi.new("int *")
-    checked(lib.lcp_mirror(channel, pidfd, terminal, ffi.NULL, status))
+    checked(lib.lcp_proxy(channel, pidfd, terminal, ffi.NULL, status))
     return int(status[0])
 
 

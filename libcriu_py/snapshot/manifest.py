@@ -151,10 +151,13 @@ class Snapshot:
 
     def check(self) -> list[Mismatch]:
         """
-        Compare this machine with the one of the dump, without starting anything.
+        Compare this machine with the one of the dump.
 
         Returns:
             The differences; a restore is safe if none is fatal.
+
+        Raises:
+            CriuError: The launcher, which compares, was not built.
         """
         return mismatches(self)
 

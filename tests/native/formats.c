@@ -6,7 +6,7 @@
  *   formats mutate SEED N    a record on stdin: N damaged ones are read, for the sanitizers to see
  *   formats requests SEED N  N requests of random bytes are written, read again and compared
  */
-#include "restore/manifest.c" /* for what is static in them */
+#include "restore/snapshot.c" /* for what is static in them */
 #include "restore/record.c"
 
 /* ---- reading ---------------------------------------------------------- */

@@ -14,7 +14,7 @@
 #define main formats_main
 #include "formats.c"
 #undef main
-#include "restore/reason.c"
+#include "restore/refusal.c"
 #include "launcher/script.c"
 
 #include <sys/mman.h>
@@ -37,8 +37,9 @@ static void try_script(char *text, size_t size)
 	struct problem problem;
 
 	script->text = text;
-	take_script(script, &launch, size, &problem);
+	parse_script(script, &launch, size, &problem);
 	free(script->command);
+	free(script->directory);
 	free(script);
 }
 

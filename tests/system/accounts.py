@@ -143,7 +143,7 @@ class Account:
     @cached_property
     def native_launcher(self) -> str:
         """The libcriu-py-run of that interpreter's package."""
-        code = "from libcriu_py.copies.launcher import find; print(find() or '')"
+        code = "from libcriu_py.snapshot.launcher import find; print(find() or '')"
         found = str(run_as(self, [self.python, "-c", code], cwd="/", check=True).stdout).strip()
         assert found, "libcriu-py-run was not built"
         return found

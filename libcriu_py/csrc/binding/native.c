@@ -81,7 +81,7 @@ static void __attribute__((noreturn)) exec_service(struct start *start)
 	fcntl(start->fd, F_SETFD, 0);
 	arrange_fds(start->child);
 	reset_signals(&start->mask);
-	/* What the program allows itself is too little for criu, which writes all its memory and opens all its files. */
+	/* The program's own limits are too low for criu, which writes all its memory and opens all its files. */
 	lcp_raise_limit(RLIMIT_NOFILE);
 	lcp_raise_limit(RLIMIT_FSIZE);
 	lcp_raise_limit(RLIMIT_CPU);

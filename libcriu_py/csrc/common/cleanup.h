@@ -1,8 +1,8 @@
 /*
  * What a function gives back wherever it returns: variables that are closed or freed at the end of their block.
  */
-#ifndef LIBCRIU_PY_CLEANUP_H
-#define LIBCRIU_PY_CLEANUP_H
+#ifndef LCP_CLEANUP_H
+#define LCP_CLEANUP_H
 
 #include <dirent.h>
 #include <errno.h>

@@ -78,14 +78,16 @@ ssize_t lcp_receive_message(int sock, void *data, size_t size, int *fds, int *co
 {
 	char control[CMSG_SPACE(sizeof(int) * MAX_FDS)];
 	struct iovec iov = { data, size };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+	};
 	int limit = *count;
 	ssize_t n;
 
 	*count = 0;
 	do
 		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	/* Once, and before what is there to be read: the other end was closed without having read all (net/unix/af_unix.c). */
+	/* ECONNRESET comes once, before the data: the other end was closed with unread data (net/unix/af_unix.c). */
 	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n < 0)
 		return n;

@@ -1,8 +1,8 @@
 /*
  * Descriptors: messages that carry them, sockets with names nobody can guess, pidfds.
  */
-#ifndef LIBCRIU_PY_DESCRIPTORS_H
-#define LIBCRIU_PY_DESCRIPTORS_H
+#ifndef LCP_DESCRIPTORS_H
+#define LCP_DESCRIPTORS_H
 
 #include <stddef.h>
 #include <sys/types.h>

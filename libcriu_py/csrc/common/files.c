@@ -50,7 +50,8 @@ char *lcp_read_whole(int directory, const char *path, size_t limit)
 	return text;
 }
 
-const char *lcp_field(const char *text, const char *name)
+/* The value in the line `name:` of a text, or NULL. */
+static const char *field(const char *text, const char *name)
 {
 	size_t length = strlen(name);
 
@@ -64,7 +65,7 @@ const char *lcp_field(const char *text, const char *name)
 
 uint64_t lcp_field_number(const char *text, const char *name, int base)
 {
-	const char *value = lcp_field(text, name);
+	const char *value = field(text, name);
 
 	return value ? strtoull(value, NULL, base) : 0;
 }

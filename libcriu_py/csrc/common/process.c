@@ -29,7 +29,7 @@ int lcp_wait_for(pid_t pid)
 	return status;
 }
 
-/* All of them are read before one is killed: which is the next is counted from those that are left (fs/proc/array.c). */
+/* Read all before killing one: the kernel finds the next by counting those that are left (fs/proc/array.c). */
 void lcp_kill_children(pid_t pid)
 {
 	char path[64];

@@ -1,8 +1,8 @@
 /*
  * What a process does to itself, and waiting for its children.
  */
-#ifndef LIBCRIU_PY_PROCESS_H
-#define LIBCRIU_PY_PROCESS_H
+#ifndef LCP_PROCESS_H
+#define LCP_PROCESS_H
 
 #include <stddef.h>
 #include <sys/types.h>

@@ -66,8 +66,8 @@ static void add(struct words *words, const char *format, ...)
 static void add_status(struct words *words)
 {
 	static const char *const wanted[] = {
-		"Uid:", "Gid:", "Groups:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:", "Seccomp:",
-		"Seccomp_filters:", "Cpus_allowed:", "Mems_allowed:",
+		"Uid:",	   "Gid:",	  "Groups:",  "CapInh:",	  "CapPrm:",	   "CapEff:",	    "CapBnd:",
+		"CapAmb:", "NoNewPrivs:", "Seccomp:", "Seccomp_filters:", "Cpus_allowed:", "Mems_allowed:",
 	};
 	AUTO_FREE char *status = lcp_read_whole(AT_FDCWD, "/proc/self/status", SIZE_MAX);
 	char *rest = status, *line;
@@ -81,8 +81,9 @@ static void add_status(struct words *words)
 static void add_places(struct words *words)
 {
 	static const char *const places[] = {
-		"/proc/self/ns/cgroup", "/proc/self/ns/ipc", "/proc/self/ns/mnt", "/proc/self/ns/net", "/proc/self/ns/pid",
-		"/proc/self/ns/time", "/proc/self/ns/user", "/proc/self/ns/uts", "/",
+		"/proc/self/ns/cgroup", "/proc/self/ns/ipc", "/proc/self/ns/mnt",
+		"/proc/self/ns/net",	"/proc/self/ns/pid", "/proc/self/ns/time",
+		"/proc/self/ns/user",	"/proc/self/ns/uts", "/",
 	};
 	struct stat status;
 

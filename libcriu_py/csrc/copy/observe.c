@@ -24,7 +24,8 @@ int lcp_written_pages(int pagemap, uint64_t first, size_t count, unsigned char *
 		return -ENOMEM;
 	for (size_t done = 0; done < count;) {
 		size_t wanted = count - done < ENTRIES ? count - done : ENTRIES;
-		ssize_t size = pread(pagemap, entries, wanted * sizeof(*entries), (off_t)((first + done) * sizeof(*entries)));
+		ssize_t size =
+			pread(pagemap, entries, wanted * sizeof(*entries), (off_t)((first + done) * sizeof(*entries)));
 
 		if (size <= 0)
 			return size < 0 ? -errno : 0; /* it has ended, and has no memory */

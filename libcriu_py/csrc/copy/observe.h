@@ -1,8 +1,8 @@
 /*
  * Observing which pages a process has written to, until its end.
  */
-#ifndef LIBCRIU_PY_OBSERVE_H
-#define LIBCRIU_PY_OBSERVE_H
+#ifndef LCP_OBSERVE_H
+#define LCP_OBSERVE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -103,7 +103,8 @@ static int list_areas(FILE *maps, int pagemap, struct set *set)
 	while (!result && fgets(line, sizeof(line), maps)) {
 		int whole = strchr(line, '\n') != NULL;
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &start, &end, permissions) == 3 && is_wanted(permissions, line))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &start, &end, permissions) == 3 &&
+		    is_wanted(permissions, line))
 			result = add_area(set, pagemap, start, end);
 		while (!whole && fgets(line, sizeof(line), maps))
 			whole = strchr(line, '\n') != NULL;

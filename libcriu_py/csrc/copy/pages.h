@@ -1,16 +1,16 @@
 /*
  * Pages that a copy is going to use, seen in one and fetched in another.
  */
-#ifndef LIBCRIU_PY_PAGES_H
-#define LIBCRIU_PY_PAGES_H
+#ifndef LCP_PAGES_H
+#define LCP_PAGES_H
 
 #include <stdint.h>
 
 /* cdef: begin */
 
 /*
- * Write into `fd` which private pages a process has in use, those that it has written apart; 0 or -errno, which is -E2BIG
- * where there are more than `limit` bytes of the latter.
+ * Write into `fd` which private pages a process has in use, and which of them it has written; 0 or -errno, which is
+ * -E2BIG if it has written more than `limit` bytes.
  */
 int lcp_list_pages(int pid, uint64_t limit, int fd);
 /* Fetch the pages of such a file into this process, whose contents stay as they are. */

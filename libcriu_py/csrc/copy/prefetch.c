@@ -53,7 +53,8 @@ static int has_huge_pages(void)
 {
 	char text[64];
 
-	return lcp_read_text("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof(text)) > 0 && !strstr(text, "[never]");
+	return lcp_read_text("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof(text)) > 0 &&
+	       !strstr(text, "[never]");
 }
 
 static size_t sum_huge(const struct range *ranges, size_t count)
@@ -83,7 +84,8 @@ static char *replace(const struct range *range, char *spare)
 /* Returns 0, or -1 where there can be no huge pages. */
 static int replace_all(const struct range *ranges, size_t count, size_t size)
 {
-	char *memory = mmap(NULL, size + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *memory =
+		mmap(NULL, size + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	char *spare = (char *)(((uintptr_t)memory + HUGE - 1) & ~(HUGE - 1));
 	int result;
 

@@ -1,8 +1,8 @@
 /*
  * Copying pages that this process is going to write to.
  */
-#ifndef LIBCRIU_PY_PREFETCH_H
-#define LIBCRIU_PY_PREFETCH_H
+#ifndef LCP_PREFETCH_H
+#define LCP_PREFETCH_H
 
 /* cdef: begin */
 

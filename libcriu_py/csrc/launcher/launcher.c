@@ -1,16 +1,15 @@
 /*
- * libcriu-py-run: be the program of a snapshot, restored where that is
- * possible and started conventionally elsewhere. By the name of libcriu-py it
- * is that command too: `run` is done here, the rest is the Python program's.
+ * libcriu-py-run: be the program of a snapshot, restored if possible, else started conventionally. Installed as
+ * libcriu-py it does `run` itself and becomes the Python program for all else.
  *
- * It is the only program that restores: the package in Python starts it, too (order.h).
- * One thread, and nothing that has to be given back: the process ends as the
- * program does, or becomes the program.
+ * No other program restores: the Python package starts this one too (order.h). It has one thread, and frees nothing
+ * that it needs to its end: the process ends as the program does, or becomes the program.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/binfmts.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,17 +20,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/descriptors.h"
 #include "common/files.h"
 #include "launcher/script.h"
 #include "restore/handover.h"
 #include "restore/launch.h"
-#include "restore/manifest.h"
 #include "restore/order.h"
-#include "restore/place.h"
+#include "restore/privilege.h"
 #include "restore/problem.h"
 #include "restore/restore.h"
-#include "supervise/mirror.h"
+#include "restore/snapshot.h"
+#include "supervise/proxy.h"
 
 extern char **environ;
 
@@ -44,9 +44,9 @@ static const char usage[] =
 
 static const char help[] =
 	"\n"
-	"Restore a copy of the program in the snapshot DIR and be that program: with its arguments, this\n"
-	"environment, working directory, standard streams, other inherited descriptors and terminal, and with its exit\n"
-	"status. If it cannot be restored it is started conventionally, with one line on stderr that says why.\n"
+	"Restore a copy of the program in the snapshot DIR and be that program: with these arguments, this\n"
+	"environment, working directory, standard streams, other inherited descriptors and terminal, and its\n"
+	"exit status. If it cannot be restored it is started conventionally, with one line on stderr that says why.\n"
 	"\n"
 	"  --no-fallback    fail where a conventional start would be tried\n"
 	"  -q, --quiet      do not say why there was a conventional start\n"
@@ -57,18 +57,18 @@ static const char help[] =
 	"exit status: the program's own; 2 wrong command line; 125 the restore failed, and with it the conventional\n"
 	"start or --no-fallback was given; 126 the snapshot cannot be used, and there was no conventional start.\n";
 
-/* What SIGXFSZ did when this process was started. */
+/* The disposition of SIGXFSZ at the start of this process. */
 static sighandler_t xfsz = SIG_DFL;
 
-/* ---- words ------------------------------------------------------------ */
+/* ---- messages --------------------------------------------------------- */
 
-static void say(const char *before, const char *message)
+/* Write one line to stderr, unless that is closed. */
+static void say(const char *first, const char *second, const char *third)
 {
-	char line[sizeof(((struct problem *)NULL)->text) + 128];
-	int size = snprintf(line, sizeof(line), "libcriu-py: %s%s\n", before, message);
+	AUTO_FREE char *line = NULL;
+	int size = asprintf(&line, "libcriu-py: %s%s%s\n", first, second, third);
 
-	/* stderr may be closed: then nobody wants to know */
-	if (size > 0 && write(2, line, (size_t)size < sizeof(line) ? (size_t)size : sizeof(line) - 1) < 0)
+	if (size > 0 && write(2, line, (size_t)size) < 0)
 		return;
 }
 
@@ -99,8 +99,8 @@ static uint64_t blocked_signals(void)
 
 /* ---- the conventional start ------------------------------------------- */
 
-/* A program that checkpoints itself is to do its work here, and not to make a snapshot anew (libcriu_py/overrides.py). */
-static void spare_checkpoint(void)
+/* A program that takes its own checkpoint shall only do its work, without a new snapshot. */
+static void disable_checkpoint(void)
 {
 	char pid[16];
 
@@ -111,7 +111,7 @@ static void spare_checkpoint(void)
 static int start_conventionally(char *const *command, char *const *arguments)
 {
 	size_t count = 0, words = 0;
-	char **argv, why[256];
+	char **argv;
 
 	while (arguments[count])
 		count++;
@@ -127,8 +127,7 @@ static int start_conventionally(char *const *command, char *const *arguments)
 		if (lcp_is_closed(fd))
 			close(fd); /* the placeholder */
 	execvp(argv[0], argv);
-	snprintf(why, sizeof(why), " cannot be started either: %s", strerror(errno));
-	say(argv[0], why);
+	say(argv[0], " cannot be started either: ", strerror(errno));
 	return LAUNCHER_FAILED;
 }
 
@@ -156,7 +155,7 @@ static void end_as(int status)
 
 /* ---- the command line ------------------------------------------------- */
 
-/* The interpreter of a script, from its first line; empty where it names none, or cannot be read. */
+/* Find the interpreter in the first line of a script; empty if it names none or cannot be read. */
 static void find_interpreter(const char *script, char *found, size_t room)
 {
 	size_t begin = 2, size;
@@ -172,10 +171,10 @@ static void find_interpreter(const char *script, char *found, size_t room)
 	found[size] = '\0';
 }
 
-/* Become the command that is written in Python, which is installed beside this one. */
+/* Become the command in Python, which is installed beside this one. */
 static int become_command(char **argv)
 {
-	char path[PATH_MAX + sizeof(COMMAND)], interpreter[PATH_MAX], why[PATH_MAX + 128];
+	char path[PATH_MAX + sizeof(COMMAND)], interpreter[BINPRM_BUF_SIZE], why[sizeof(interpreter) + 128];
 	ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
 	int error;
 	char *slash;
@@ -196,9 +195,7 @@ static int become_command(char **argv)
 	} else {
 		snprintf(why, sizeof(why), " cannot be started: %s", strerror(error));
 	}
-	if (error == ENOENT)
-		strcat(why, "; install libcriu-py again");
-	say(path, why);
+	say(path, why, error == ENOENT ? "; install libcriu-py again" : "");
 	return LAUNCHER_FAILED;
 }
 
@@ -213,7 +210,7 @@ static int is_command(const char *name)
 static int wrong_usage(const struct launch *launch, const char *message, const char *word)
 {
 	if (launch->command)
-		return become_command(launch->command); /* it complains too */
+		return become_command(launch->command); /* which says so too */
 	fprintf(stderr, "%slibcriu-py-run: error: %s%s\n", usage, message, word);
 	return USAGE_ERROR;
 }
@@ -228,6 +225,8 @@ static int read_options(struct launch *launch, char **argv)
 			launch->quiet = 1;
 		} else if (!strcmp(*argv, "--print-request")) {
 			launch->print_request = 1;
+		} else if (!strcmp(*argv, "--list-mismatches")) {
+			launch->list_mismatches = launch->no_fallback = 1;
 		} else if (!strcmp(*argv, "--mode")) {
 			launch->mode = *++argv;
 			if (!launch->mode)
@@ -260,43 +259,41 @@ static int read_options(struct launch *launch, char **argv)
 	return -1;
 }
 
-/* ---- all of it -------------------------------------------------------- */
+/* ---- running -------------------------------------------------------- */
 
 /* Behave as the program until it ends; its wait status. */
-static int mirror(const struct restored *restored)
+static int be_program(const struct restored *restored)
 {
-	int status = SIGKILL; /* of somebody who killed the supervisor, and that its program */
+	int status = SIGKILL; /* if the supervisor was killed, and with it the program */
 	struct lcp_handed handed = { restored->control, restored->inherited.fds, restored->inherited.count };
 
-	lcp_mirror(restored->channel, restored->pidfd, restored->own_session, &handed, &status);
+	lcp_proxy(restored->channel, restored->pidfd, restored->own_session, &handed, &status);
 	return status;
 }
 
-/* Whether any code of the program has run; if not, why. */
+/* Whether program code has run; if not, set the reason. */
 static int has_started(const struct restored *restored, int status, struct problem *problem)
 {
 	char told[2048];
 	ssize_t size = recv(restored->control, told, sizeof(told) - 1, MSG_DONTWAIT);
 
 	told[size > 0 ? size : 0] = '\0';
-	/* One that was told to end before it could go on is not started again. */
+	/* A program that somebody ended before it could go on is not started again. */
 	if (told[0] == 'S' || (WIFSIGNALED(status) && lcp_is_ending_signal(WTERMSIG(status))))
 		return 1;
 	sigprocmask(SIG_SETMASK, &restored->mask, NULL);
 	if (told[0] == 'E')
-		lcp_problem_set(problem, LAUNCHER_FAILED, "the restored process could not take over: %s", told + 1);
+		lcp_failed(problem, "the restored process could not take over: %s", told + 1);
 	else if (WIFSIGNALED(status))
-		lcp_problem_set(problem, LAUNCHER_FAILED,
-				"the restored process ended by signal SIG%s before the program could go on",
+		lcp_failed(problem, "the restored process ended by signal SIG%s before the program could go on",
 				sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
 	else
-		lcp_problem_set(problem, LAUNCHER_FAILED,
-				"the restored process ended with status %d before the program could go on",
+		lcp_failed(problem, "the restored process ended with status %d before the program could go on",
 				WEXITSTATUS(status));
 	return 0;
 }
 
-/* Restore and be the program; returns only with the reason why no code of the program has run. */
+/* Restore and be the program; returns only if no program code has run, with the reason. */
 static void try_restored(const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)
 {
 	struct restored restored;
@@ -304,12 +301,12 @@ static void try_restored(const struct launch *launch, const struct snapshot *sna
 
 	result = lcp_restore(&restored, launch, snapshot, problem);
 	if (result > 0) {
-		say("", problem->text);
+		say("", problem->text, "");
 		_exit(LAUNCHER_FAILED);
 	}
 	if (result)
 		return;
-	status = mirror(&restored);
+	status = be_program(&restored);
 	if (has_started(&restored, status, problem))
 		end_as(status);
 }
@@ -321,30 +318,32 @@ static int run(struct launch *launch)
 	struct snapshot snapshot;
 	char *const *command;
 
-	/* As Python does: where files may only be small, what cannot be written is an error and not our end. */
+	/* As Python does: a write beyond the file size limit is an error, and does not end this process. */
 	xfsz = signal(SIGXFSZ, SIG_IGN);
 	if (launch->script && lcp_script_read(&script, launch, &problem)) {
-		say("", problem.text);
+		say("", problem.text, "");
 		return SNAPSHOT_UNUSABLE;
 	}
 	if (!lcp_snapshot_open(&snapshot, launch->directory, &problem)) {
 		if (launch->print_request)
 			return lcp_print_request(launch, &snapshot);
+		if (launch->list_mismatches)
+			return lcp_snapshot_list_mismatches(&snapshot);
 		try_restored(launch, &snapshot, &problem);
 	}
 	command = launch->no_fallback ? NULL : script.command ? script.command : lcp_snapshot_command(&snapshot);
 	if (!command) {
-		say("", problem.text);
+		say("", problem.text, "");
 		return problem.code;
 	}
 	if (!launch->quiet)
-		say("starting conventionally: ", problem.text);
+		say("starting conventionally: ", problem.text, "");
 	if (!lcp_snapshot_is_of_main(&snapshot))
-		spare_checkpoint();
+		disable_checkpoint();
 	return start_conventionally(command, launch->arguments);
 }
 
-/* Restore for a caller that is told what becomes of it, and never start anything otherwise. */
+/* Restore for a caller, which gets events of the copy. There is no conventional start. */
 static int run_order(const char *number)
 {
 	struct problem problem = { 0 };
@@ -355,13 +354,14 @@ static int run_order(const char *number)
 
 	signal(SIGXFSZ, SIG_IGN);
 	if (lcp_order_read(&order, atoi(number))) {
-		say("", "the order is of another version of libcriu_py, or damaged; install libcriu-py again");
+		say("the order is of another version of libcriu_py, or damaged; install libcriu-py again", "", "");
 		return LAUNCHER_FAILED;
 	}
 	launch.order = &order;
 	launch.directory = order.directory;
 	launch.mode = lcp_mode_name(order.mode);
-	if (!lcp_snapshot_open(&snapshot, launch.directory, &problem) && !lcp_restore(&restored, &launch, &snapshot, &problem))
+	if (!lcp_snapshot_open(&snapshot, launch.directory, &problem) &&
+	    !lcp_restore(&restored, &launch, &snapshot, &problem))
 		return lcp_order_serve(&order, &restored, lcp_snapshot_command(&snapshot));
 	lcp_order_failed(&order, &problem);
 	return problem.code;

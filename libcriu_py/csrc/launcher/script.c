@@ -9,8 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "restore/launch.h"
-#include "restore/place.h"
+#include "restore/privilege.h"
 #include "restore/problem.h"
 
 #define LARGEST_SCRIPT (4 << 20)
@@ -18,24 +19,23 @@
 
 static int not_a_script(const struct launch *launch, const char *why, struct problem *problem)
 {
-	return lcp_problem_set(problem, SNAPSHOT_UNUSABLE, "%s is not a launch script (%s); make it anew with: "
+	return lcp_unusable(problem, "%s is not a launch script (%s); make it anew with: "
 			       "libcriu-py snapshot --script %s ...", launch->script, why, launch->script);
 }
 
-/* A relative snapshot is beside the script, so that both can be moved together. */
-static int place_directory(struct script *script, struct launch *launch, const char *name, struct problem *problem)
+/* A relative path starts at the script, so that both can be moved together. */
+static int resolve_directory(struct script *script, struct launch *launch, const char *name, struct problem *problem)
 {
 	const char *slash = strrchr(launch->script, '/');
 	int length = slash && name[0] != '/' ? (int)(slash - launch->script) + 1 : 0;
 
-	if (snprintf(script->directory, sizeof(script->directory), "%.*s%s", length, launch->script, name) >=
-	    (int)sizeof(script->directory))
-		return not_a_script(launch, "the path of its snapshot is too long", problem);
+	if (asprintf(&script->directory, "%.*s%s", length, launch->script, name) < 0)
+		return not_a_script(launch, "no memory is left", problem);
 	launch->directory = script->directory;
 	return 0;
 }
 
-/* Where the text begins: behind the title. */
+/* Return the text behind the title, or NULL. */
 static char *find_text(char *text)
 {
 	char *at = strstr(text, "\n" TITLE "\n");
@@ -43,8 +43,8 @@ static char *find_text(char *text)
 	return at ? at + sizeof("\n" TITLE "\n") - 1 : NULL;
 }
 
-/* The value of a line of that name, without escapes, and the place behind the line; NULL where it is another line, or a wrong one. */
-static char *take_line(char **at, const char *name)
+/* Return the unescaped value of the line `name` and go to the next line; NULL if it is another line, or wrong. */
+static char *next_line(char **at, const char *name)
 {
 	size_t length = strlen(name);
 	char *value = *at + length, *end = strchr(*at, '\n'), *from, *to;
@@ -65,23 +65,24 @@ static char *take_line(char **at, const char *name)
 	return value;
 }
 
-/* Take what is in `script->text`, of that size and with a NUL at its end. */
-static int take_script(struct script *script, struct launch *launch, size_t size, struct problem *problem)
+/* Parse `script->text`, of that size and NUL-terminated. */
+static int parse_script(struct script *script, struct launch *launch, size_t size, struct problem *problem)
 {
 	char *at = find_text(script->text), *name, *mode, *word;
 	size_t count = 0;
 
 	if (!at)
 		return not_a_script(launch, "it is of no known format", problem);
-	name = take_line(&at, "snapshot: ");
+	name = next_line(&at, "snapshot: ");
 	if (!name || !*name)
 		return not_a_script(launch, "it names no snapshot", problem);
-	mode = take_line(&at, "mode: ");
+	mode = next_line(&at, "mode: ");
 	if (mode && lcp_mode_of(mode) < 0)
 		return not_a_script(launch, "there is no such mode", problem);
 	launch->mode = mode ? mode : launch->mode;
-	script->command = calloc(size / sizeof("fallback:") + 1, sizeof(*script->command)); /* more words than can be in it */
-	while (script->command && (word = take_line(&at, "fallback: ")))
+	/* More words than can be in it. */
+	script->command = calloc(size / sizeof("fallback:") + 1, sizeof(*script->command));
+	while (script->command && (word = next_line(&at, "fallback: ")))
 		script->command[count++] = word;
 	if (at != script->text + size)
 		return not_a_script(launch, "a line of it says nothing that is known", problem);
@@ -89,30 +90,23 @@ static int take_script(struct script *script, struct launch *launch, size_t size
 		free(script->command);
 		script->command = NULL;
 	}
-	return place_directory(script, launch, name, problem);
+	return resolve_directory(script, launch, name, problem);
 }
 
 int lcp_script_read(struct script *script, struct launch *launch, struct problem *problem)
 {
-	int fd = open(launch->script, O_RDONLY | O_CLOEXEC);
+	AUTO_CLOSE int fd = open(launch->script, O_RDONLY | O_CLOEXEC);
 	struct stat status;
 	ssize_t size;
 
-	if (fd < 0 || fstat(fd, &status)) {
-		lcp_problem_set(problem, SNAPSHOT_UNUSABLE, "%s cannot be read: %s", launch->script, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return -1;
-	}
-	if (!S_ISREG(status.st_mode) || status.st_size > LARGEST_SCRIPT) {
-		close(fd);
-		return not_a_script(launch, "it is no small file", problem);
-	}
+	if (fd < 0 || fstat(fd, &status))
+		return lcp_unusable(problem, "%s cannot be read: %s", launch->script, strerror(errno));
+	if (!S_ISREG(status.st_mode) || status.st_size > LARGEST_SCRIPT)
+		return not_a_script(launch, "it is not a small regular file", problem);
 	script->text = malloc((size_t)status.st_size + 1);
 	size = script->text ? read(fd, script->text, (size_t)status.st_size) : -1;
-	close(fd);
 	if (size < 0)
-		return lcp_problem_set(problem, SNAPSHOT_UNUSABLE, "%s cannot be read", launch->script);
+		return lcp_unusable(problem, "%s cannot be read", launch->script);
 	script->text[size] = '\0';
-	return take_script(script, launch, (size_t)size, problem);
+	return parse_script(script, launch, (size_t)size, problem);
 }

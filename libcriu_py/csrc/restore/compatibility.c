@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,25 +11,32 @@
 #include <unistd.h>
 
 #include "common/files.h"
-#include "restore/manifest.h"
 #include "restore/problem.h"
 #include "restore/record.h"
+#include "restore/snapshot.h"
 
-#define FIRST_PROCESSOR 8192 /* bytes of /proc/cpuinfo that hold it; a read of all is slow on large machines */
-#define REASONS 3            /* that are given in full */
+#define FIRST_PROCESSOR 8192 /* bytes of /proc/cpuinfo that hold it; reading all is slow on large machines */
+#define REASONS 3            /* reasons given in full */
 #define SECOND 1000000000LL
 
 struct finding {
 	struct problem *problem;
 	const char *path;    /* of the snapshot */
 	int count;
+	int is_listed;       /* print each reason, with a NUL at its end, instead of joining some to a sentence */
 };
 
-/* Begin a further reason: whether it is to be written. */
+/* Begin another reason; whether to write it. */
 static int another(struct finding *finding)
 {
+	if (finding->is_listed) {
+		if (finding->count++)
+			fwrite(finding->problem->text, 1, strlen(finding->problem->text) + 1, stdout);
+		*finding->problem->text = '\0';
+		return 1;
+	}
 	if (finding->count++ == 0)
-		lcp_problem_set(finding->problem, SNAPSHOT_UNUSABLE, "%s cannot be restored here: ", finding->path);
+		lcp_unusable(finding->problem, "%s cannot be restored here: ", finding->path);
 	else if (finding->count <= REASONS)
 		lcp_problem_add(finding->problem, "; ");
 	return finding->count <= REASONS;
@@ -71,13 +79,13 @@ static int has_flag(const char *flags, const char *flag, size_t length)
 	return 0;
 }
 
-/* Name the flags of a text that are not among those of this processor. */
+/* Name the recorded flags that this processor lacks. */
 static void compare_flags(struct finding *finding, const char *recorded, const char *flags)
 {
 	size_t length = strlen(recorded);
 	int missing = 0;
 
-	/* On the machine of the dump, or one like it, there are as many, in the same order. */
+	/* On the machine of the dump, or a like one, they are the same in the same order. */
 	if (*flags == ' ' && !strncmp(flags + 1, recorded, length) && (flags[1 + length] == ' ' || !flags[1 + length]))
 		return;
 	for (const char *flag = recorded; *flag; flag += length + (flag[length] == ' ')) {
@@ -97,7 +105,7 @@ static void compare_flags(struct finding *finding, const char *recorded, const c
 static void check_machine(struct finding *finding, const struct snapshot *snapshot)
 {
 	const char *arch = snapshot_text(snapshot, snapshot->facts->arch);
-	char buffer[FIRST_PROCESSOR + 2];
+	static char buffer[FIRST_PROCESSOR + 2];
 	struct utsname system;
 
 	uname(&system);
@@ -112,7 +120,7 @@ static void check_machine(struct finding *finding, const struct snapshot *snapsh
 static void check_identity(struct finding *finding, const struct record_facts *facts)
 {
 	if (geteuid() == 0)
-		return; /* root can become whoever the program was; whether this one can, is found out later */
+		return; /* root may be able to become that user, which is found out later */
 	if (facts->uid != geteuid())
 		found(finding, "the program ran as uid %u, this is uid %u", facts->uid, geteuid());
 	else if (facts->gid != getegid())
@@ -136,13 +144,16 @@ static void check_files(struct finding *finding, const struct snapshot *snapshot
 	}
 }
 
-static void check_place(struct finding *finding, const struct snapshot *snapshot)
+static void check_mount(struct finding *finding, const struct snapshot *snapshot)
 {
 	struct statvfs status;
 
-	if (snapshot->facts->flags & RECORD_MAPS_CODE && !fstatvfs(snapshot->directory, &status) && status.f_flag & ST_NOEXEC)
-		found(finding, "%s is on a file system that is mounted noexec, from which the code of libraries cannot be "
-		      "mapped; move it to another one", snapshot->path);
+	if (snapshot->facts->flags & RECORD_MAPS_CODE && !fstatvfs(snapshot->directory, &status) &&
+	    status.f_flag & ST_NOEXEC)
+		found(finding,
+		      "%s is on a file system that is mounted noexec, from which the code of libraries cannot be "
+		      "mapped; move it to another one",
+		      snapshot->path);
 }
 
 /* Compare size and mtime; layers of container images keep no more of that than its second. */
@@ -158,65 +169,74 @@ static int is_changed(const struct record_compared *file, const struct stat *sta
 	       (status->st_mtim.tv_nsec && status->st_mtim.tv_nsec != rest);
 }
 
-static void check_mapped_file(struct finding *finding, const struct record_compared *file, const char *path)
+/* Compare files of the dump; `role` says what they are for. */
+static void check_compared(struct finding *finding, const struct snapshot *snapshot, struct record_list list,
+			   const char *role)
 {
-	struct stat status;
+	record_for_each(struct record_compared, file, snapshot->record, list) {
+		const char *path = snapshot_text(snapshot, file->path);
+		mode_t then = file->mode & 07777;
+		struct stat status;
 
-	if (stat(path, &status)) {
-		found(finding, "%s, which the program has mapped, is not there (%s)", path, strerror(errno));
-		return;
+		if (stat(path, &status)) {
+			found(finding, "%s, %s, is not there (%s); put it back, or make the snapshot anew (--replace)",
+			      path, role, strerror(errno));
+			continue;
+		}
+		/* criu compares the mode of each file with that of the dump (`validate_file` in criu/files-reg.c). */
+		if (file->mode && file->mode != status.st_mode)
+			found(finding,
+			      "%s, %s, has mode %04o, and at the dump %04o; chmod %04o %s, or make the snapshot anew",
+			      path, role, status.st_mode & 07777, then, then, path);
+		if (is_changed(file, &status))
+			found(finding, "%s, %s, was changed after the dump; make the snapshot anew (--replace)", path,
+			      role);
 	}
-	/* criu compares the mode of each file with that of the dump (`validate_file` in criu/files-reg.c). */
-	if (file->mode && file->mode != status.st_mode)
-		found(finding, "%s, which the program has mapped, has mode %04o, and at the dump %04o; chmod %04o %s, "
-		      "or make the snapshot anew", path, status.st_mode & 07777, file->mode & 07777, file->mode & 07777, path);
-	if (is_changed(file, &status))
-		found(finding, "%s, which the program has mapped, was changed after the dump; make the snapshot anew", path);
 }
 
-/* A file of a module of the user's own (libcriu_py/snapshot/sources.py). */
-static void check_source(struct finding *finding, const struct record_compared *file, const char *path)
-{
-	struct stat status;
-
-	if (stat(path, &status))
-		found(finding, "%s, whose code the snapshot holds, is not there (%s); "
-		      "put it back, or make the snapshot anew (--replace)", path, strerror(errno));
-	else if (is_changed(file, &status))
-		found(finding, "%s, whose code the snapshot holds, was changed after the dump; "
-		      "make the snapshot anew (--replace)", path);
-}
-
-/* Variables that an interpreter reads at its start only (libcriu_py/program/start_variables.py), with their values at the dump. */
+/* Compare variables that interpreters read only at their start (libcriu_py/program/start_variables.py). */
 static void check_variables(struct finding *finding, const struct snapshot *snapshot)
 {
 	record_for_each(struct record_variable, variable, snapshot->record, snapshot->facts->variables) {
-		const char *name = snapshot_text(snapshot, variable->name), *then = snapshot_text(snapshot, variable->value);
-		const char *now = getenv(name);
+		const char *name = snapshot_text(snapshot, variable->name), *now = getenv(name);
+		const char *then = snapshot_text(snapshot, variable->value);
 
 		now = now ? now : "";
 		if (strcmp(now, then))
-			found(finding, "%s is %s%s%s, and was %s%s%s when the interpreter of the snapshot started", name,
-			      *now ? "'" : "", *now ? now : "not set", *now ? "'" : "", *then ? "'" : "", *then ? then : "not set",
-			      *then ? "'" : "");
+			found(finding, "%s is %s%s%s, and was %s%s%s when the interpreter of the snapshot started",
+			      name, *now ? "'" : "", *now ? now : "not set", *now ? "'" : "", *then ? "'" : "",
+			      *then ? then : "not set", *then ? "'" : "");
 	}
+}
+
+static void compare(struct finding *finding, const struct snapshot *snapshot, int with_variables)
+{
+	check_machine(finding, snapshot);
+	check_identity(finding, snapshot->facts);
+	if (with_variables)
+		check_variables(finding, snapshot);
+	check_files(finding, snapshot);
+	check_mount(finding, snapshot);
+	check_compared(finding, snapshot, snapshot->facts->mapped, "which the program has mapped");
+	check_compared(finding, snapshot, snapshot->facts->sources, "whose code the snapshot holds");
 }
 
 int lcp_snapshot_check(const struct snapshot *snapshot, int with_variables, struct problem *problem)
 {
-	struct finding finding = { problem, snapshot->path, 0 };
+	struct finding finding = { problem, snapshot->path, 0, 0 };
 
-	check_machine(&finding, snapshot);
-	check_identity(&finding, snapshot->facts);
-	if (with_variables)
-		check_variables(&finding, snapshot);
-	check_files(&finding, snapshot);
-	check_place(&finding, snapshot);
-	record_for_each(struct record_compared, file, snapshot->record, snapshot->facts->mapped)
-		check_mapped_file(&finding, file, snapshot_text(snapshot, file->path));
-	record_for_each(struct record_compared, file, snapshot->record, snapshot->facts->sources)
-		check_source(&finding, file, snapshot_text(snapshot, file->path));
+	compare(&finding, snapshot, with_variables);
 	if (finding.count > REASONS)
 		lcp_problem_add(problem, " (and %d more)", finding.count - REASONS);
 	return finding.count ? -1 : 0;
+}
+
+int lcp_snapshot_list_mismatches(const struct snapshot *snapshot)
+{
+	struct problem problem = { 0 };
+	struct finding finding = { &problem, snapshot->path, 0, 1 };
+
+	compare(&finding, snapshot, 0);
+	another(&finding);
+	return fflush(stdout) ? LAUNCHER_FAILED : 0;
 }

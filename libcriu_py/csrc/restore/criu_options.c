@@ -1,4 +1,4 @@
-/* What criu is told for a restore, and the descriptors that it puts in the place of those of the dump. */
+/* The options of a restore, and the descriptors that criu gives the copy for those of the dump. */
 #define _GNU_SOURCE
 #include "restore/criu_options.h"
 
@@ -51,7 +51,7 @@ static int set_recorded(criu_opts *opts, const struct snapshot *snapshot, struct
 		else if (!strcmp(name, "cpu_cap"))
 			criu_local_set_cpu_cap(opts, option->value);
 		else
-			return lcp_problem_set(problem, SNAPSHOT_UNUSABLE, "the snapshot has the restore option %s, which this "
+			return lcp_unusable(problem, "the snapshot has the restore option %s, which this "
 					       "version of libcriu_py does not know; make the snapshot anew", name);
 	}
 	return 0;
@@ -63,9 +63,9 @@ int lcp_make_options(criu_opts **opts, const char *criu, const struct inherited 
 	int result = 0;
 
 	*opts = NULL;
-	if (criu_local_init_opts(opts) || criu_local_set_service_binary(*opts, criu) || criu_local_set_log_file(*opts,
-														WORK_LOG))
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "no memory is left");
+	if (criu_local_init_opts(opts) || criu_local_set_service_binary(*opts, criu) ||
+	    criu_local_set_log_file(*opts, WORK_LOG))
+		return lcp_failed(problem, "no memory is left");
 	criu_local_set_images_dir_fd(*opts, images);
 	criu_local_set_work_dir_fd(*opts, work);
 	criu_local_set_log_level(*opts, LOG_LEVEL);
@@ -74,7 +74,7 @@ int lcp_make_options(criu_opts **opts, const char *criu, const struct inherited 
 	for (int i = 0; i < inherited->count && !result; i++)
 		result = criu_local_add_inherit_fd(*opts, inherited->fds[i], inherited->keys[i]);
 	if (result)
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "no memory is left");
+		return lcp_failed(problem, "no memory is left");
 	return set_recorded(*opts, snapshot, problem);
 }
 
@@ -96,14 +96,14 @@ int lcp_open_inherited(struct inherited *inherited, const struct snapshot *snaps
 	for (int i = 0; i < 3; i++) {
 		fd = stream(i);
 		if (fd < 0)
-			return lcp_problem_set(problem, LAUNCHER_FAILED, "%s cannot be duplicated: %s", names[i],
+			return lcp_failed(problem, "%s cannot be duplicated: %s", names[i],
 					       strerror(errno));
 		inherit(inherited, fd, snapshot_text(snapshot, facts->slots[i]));
 	}
 	inherit(inherited, slot, snapshot_text(snapshot, facts->slots[SLOT_REQUEST]));
 	fd = openat(snapshot->directory, "images", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "%s/images cannot be opened: %s", snapshot->path,
+		return lcp_failed(problem, "%s/images cannot be opened: %s", snapshot->path,
 				       strerror(errno));
 	inherit(inherited, fd, snapshot_text(snapshot, facts->images_key));
 	record_for_each(struct record_memory, part, snapshot->record, facts->memory) {

@@ -1,14 +1,13 @@
 /*
- * What criu is told for a restore: its options, and the descriptors of this side
- * that take the place of the dumped ones.
+ * The options of a restore, and the descriptors that replace the dumped ones.
  */
 #ifndef LCP_CRIU_OPTIONS_H
 #define LCP_CRIU_OPTIONS_H
 
 #include <stdbool.h>
 #include "criu.h"
-#include "restore/manifest.h"
 #include "restore/problem.h"
+#include "restore/snapshot.h"
 
 #define INHERITED (5 + MEMORY_FILES) /* stdin, stdout, stderr, request, images, memory */
 
@@ -18,11 +17,11 @@ struct inherited {
 	int count;
 };
 
-/* Open what a restore hands over, the request's socket `slot` among it; 0 or -1. */
+/* Open the descriptors for the copy, with the request's socket `slot`; 0 or -1. */
 int lcp_open_inherited(struct inherited *inherited, const struct snapshot *snapshot, int slot, struct problem *problem);
 void lcp_close_inherited(struct inherited *inherited);
 
-/* Make the options of a restore, which are the caller's then; 0 or -1. */
+/* Make the options of a restore, for the caller to free; 0 or -1. */
 int lcp_make_options(criu_opts **opts, const char *criu, const struct inherited *inherited, int images, int work,
 		     const struct snapshot *snapshot, struct problem *problem);
 

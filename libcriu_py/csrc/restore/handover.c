@@ -10,21 +10,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/descriptors.h"
 #include "common/process.h"
 #include "restore/launch.h"
-#include "restore/manifest.h"
-#include "restore/place.h"
+#include "restore/privilege.h"
 #include "restore/problem.h"
 #include "restore/request.h"
+#include "restore/snapshot.h"
 
 /*
- * What is open and not closed on exec came with the start of this process: its own files are. It is looked for while criu
- * starts; to ask for each number that there may be takes longer, or, with poll, wakes who serves the file.
+ * Find the descriptors that this process was started with: its own are closed on exec. This is done while criu starts.
+ * Asking for each possible number takes longer, and with poll it wakes who serves the file.
  */
 static void find_inherited(struct inherited_fds *found)
 {
-	DIR *directory = opendir("/proc/self/fd");
+	AUTO_CLOSEDIR DIR *directory = opendir("/proc/self/fd");
 	struct dirent *entry;
 
 	found->count = 0;
@@ -37,21 +38,19 @@ static void find_inherited(struct inherited_fds *found)
 			found->fds[found->count] = fd;
 		found->count++;
 	}
-	if (directory)
-		closedir(directory);
 }
 
 int lcp_fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
-		     const struct self *self, struct inherited_fds *inherited, char cwd[PATH_MAX], struct problem *problem)
+		     const struct own_status *own, struct inherited_fds *inherited, char cwd[PATH_MAX],
+		     struct problem *problem)
 {
 	find_inherited(inherited);
 	if (inherited->count > MOST_INHERITED)
-		return lcp_problem_set(problem, LAUNCHER_FAILED,
-				       "this process was started with %d descriptors above 2, of which "
+		return lcp_failed(problem, "this process was started with %d descriptors above 2, of which "
 				       "a copy can be given %d", inherited->count, MOST_INHERITED);
 	memset(request, 0, sizeof(*request));
 	if (!getcwd(cwd, PATH_MAX))
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "the working directory cannot be told: %s", strerror(errno));
+		return lcp_failed(problem, "the working directory cannot be told: %s", strerror(errno));
 	request->argv = launch->arguments;
 	request->env = launch->env;
 	request->cwd = cwd;
@@ -59,7 +58,7 @@ int lcp_fill_request(struct request *request, const struct launch *launch, const
 	umask(request->umask);
 	request->snapshot = snapshot->path;
 	request->pgid = getpgrp();
-	request->ignored = self->ignored;
+	request->ignored = own->ignored;
 	request->blocked = launch->blocked;
 	request->inherited = inherited;
 	lcp_get_schedule(0, request->schedule);
@@ -70,15 +69,29 @@ int lcp_fill_request(struct request *request, const struct launch *launch, const
 
 int lcp_print_request(const struct launch *launch, const struct snapshot *snapshot)
 {
-	struct text text = { 0 };
+	AUTO_TEXT struct text text = { 0 };
 	struct request request;
 	struct inherited_fds inherited;
-	struct problem problem;
-	struct self self;
+	struct own_status own;
 	char cwd[PATH_MAX];
 
-	if (lcp_self_read(&self, &problem) || lcp_fill_request(&request, launch, snapshot, &self, &inherited, cwd, &problem) ||
+	if (lcp_read_own_status(&own, NULL) ||
+	    lcp_fill_request(&request, launch, snapshot, &own, &inherited, cwd, NULL) ||
 	    lcp_request_encode(&text, &request))
 		return LAUNCHER_FAILED;
 	return fwrite(text.data, 1, text.size, stdout) == text.size && !fflush(stdout) ? 0 : LAUNCHER_FAILED;
+}
+
+int lcp_send_request(int control, int file, unsigned int pass, const struct inherited_fds *inherited)
+{
+	int fds[4 + MOST_INHERITED] = { file }, count = 1;
+
+	if (file < 0)
+		return file;
+	for (int fd = 0; fd < 3; fd++)
+		if (pass & 1u << fd)
+			fds[count++] = fd;
+	memcpy(fds + count, inherited->fds, (size_t)inherited->count * sizeof(*fds));
+	count += inherited->count;
+	return count <= 1 + MOST_INHERITED ? lcp_send_fds(control, fds, count) : -E2BIG;
 }

@@ -1,8 +1,8 @@
 /*
- * What a copy is given of this process.
+ * The request of a launcher: what a copy gets of this process.
  */
-#ifndef LIBCRIU_PY_HANDOVER_H
-#define LIBCRIU_PY_HANDOVER_H
+#ifndef LCP_HANDOVER_H
+#define LCP_HANDOVER_H
 
 #include <limits.h>
 
@@ -10,13 +10,20 @@ struct inherited_fds;
 struct launch;
 struct problem;
 struct request;
-struct self;
+struct own_status;
 struct snapshot;
 
 int lcp_print_request(const struct launch *launch, const struct snapshot *snapshot);
 
-/* Describe what the program is to be given of this process, with the descriptors of `inherited`; 0 or -1. */
+/* Describe this process in a request, with its descriptors in `inherited`; 0 or -1. */
 int lcp_fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
-		     const struct self *self, struct inherited_fds *inherited, char cwd[PATH_MAX], struct problem *problem);
+		     const struct own_status *own, struct inherited_fds *inherited, char cwd[PATH_MAX],
+		     struct problem *problem);
+
+/*
+ * Send the memfd of a request with the streams in `pass` and the inherited descriptors; 0 or -errno, that of making the
+ * memfd if `file` is one.
+ */
+int lcp_send_request(int control, int file, unsigned int pass, const struct inherited_fds *inherited);
 
 #endif

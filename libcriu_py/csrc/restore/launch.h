@@ -1,8 +1,8 @@
 /*
- * What a launch is asked for, and what has come of it.
+ * The order of a launch, and its result.
  */
-#ifndef LIBCRIU_PY_LAUNCH_H
-#define LIBCRIU_PY_LAUNCH_H
+#ifndef LCP_LAUNCH_H
+#define LCP_LAUNCH_H
 
 #include <signal.h>
 #include <stdint.h>
@@ -20,7 +20,8 @@ struct launch {
 	uint64_t blocked;        /* bit n: signal n + 1 was blocked from the start */
 	char **command;          /* the whole command line where this is libcriu-py, else NULL */
 	int no_fallback, quiet;
-	int print_request;       /* only print what would be handed over */
+	int print_request;       /* only print the request */
+	int list_mismatches;     /* only print what makes a restore impossible */
 	const struct order *order; /* of a caller, or NULL where this process is to be the program */
 };
 

@@ -14,13 +14,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/descriptors.h"
 #include "restore/launch.h"
-#include "restore/place.h"
+#include "restore/privilege.h"
 #include "restore/problem.h"
 #include "restore/request.h"
 #include "supervise/events.h"
-#include "supervise/mirror.h"
+#include "supervise/proxy.h"
 
 #define MAGIC "lcporder"
 #define LARGEST_ORDER (1 << 30)
@@ -37,14 +38,14 @@ struct status {
 	int32_t kind, value, error, stage, failure;
 };
 
-/* ---- what is asked for ------------------------------------------------ */
+/* ---- the order ------------------------------------------------ */
 
 static int is_sound(const struct header *header, size_t size)
 {
 	return !memcmp(header->magic, MAGIC, sizeof(header->magic)) && header->version == ORDER_VERSION &&
-	       !(header->flags & ~ORDER_FLAGS) && header->mode < MODES && header->status > 2 && header->status <= INT_MAX &&
-	       header->passed <= MOST_INHERITED && header->directory && header->directory < LARGEST_ORDER &&
-	       header->request && header->request < LARGEST_ORDER &&
+	       !(header->flags & ~ORDER_FLAGS) && header->mode < MODES && header->status > 2 &&
+	       header->status <= INT_MAX && header->passed <= MOST_INHERITED && header->directory &&
+	       header->directory < LARGEST_ORDER && header->request && header->request < LARGEST_ORDER &&
 	       size == sizeof(*header) + header->passed * sizeof(int32_t) + header->directory + header->request;
 }
 
@@ -84,8 +85,7 @@ int lcp_order_read(struct order *order, int fd)
 int lcp_order_request(const struct order *order, unsigned int pass)
 {
 	const char *at = order->request, *end = at + order->request_size;
-	struct text text = { 0 };
-	int fd;
+	AUTO_TEXT struct text text = { 0 };
 
 	if (!pass)
 		return lcp_request_memory(order->request, order->request_size);
@@ -100,15 +100,14 @@ int lcp_order_request(const struct order *order, unsigned int pass)
 		if (pass & 1u << number)
 			lcp_request_put(&text, (char[]){ (char)('0' + number), ' ' }, 2);
 	lcp_request_put(&text, at, (size_t)(end - at));
-	fd = text.failed ? -ENOMEM : lcp_request_memory(text.data, text.size);
-	free(text.data);
-	return fd;
+	return text.failed ? -ENOMEM : lcp_request_memory(text.data, text.size);
 }
 
-/* ---- what is told ----------------------------------------------------- */
+/* ---- status messages ----------------------------------------------------- */
 
-/* Who is not there any more is told nothing; 0 or -1. */
-static int tell(const struct order *order, struct status status, const char *text, size_t size, const int *fds, int count)
+/* Returns 0, or -1 if the caller is gone. */
+static int tell(const struct order *order, struct status status, const char *text, size_t size, const int *fds,
+		int count)
 {
 	static char message[sizeof(status) + LARGEST_TEXT];
 
@@ -132,19 +131,16 @@ static int tell_restored(const struct order *order, const struct restored *resto
 			 const int *fds, int count)
 {
 	struct status status = { STATUS_RESTORED, lcp_pid_behind(restored->pidfd), !restored->supervisor, 0, 0 };
-	struct text words = { 0 };
-	int result;
+	AUTO_TEXT struct text words = { 0 };
 
 	for (; command && *command; command++)
 		lcp_request_put(&words, *command, strlen(*command) + 1);
 	status.value = status.value ? status.value : restored->pid; /* it has ended already */
-	result = tell(order, status, words.data, words.failed ? 0 : words.size, fds, count);
-	free(words.data);
-	return result;
+	return tell(order, status, words.data, words.failed ? 0 : words.size, fds, count);
 }
 
-/* Pass on what the copy says; 0 where nothing more can come. */
-static int pass_word(const struct order *order, int control)
+/* Forward a message of the copy; 0 if no more can come. */
+static int forward_message(const struct order *order, int control)
 {
 	static char text[LARGEST_TEXT];
 	ssize_t size = recv(control, text, sizeof(text), MSG_DONTWAIT);
@@ -156,8 +152,8 @@ static int pass_word(const struct order *order, int control)
 
 /* ---- until the end ---------------------------------------------------- */
 
-/* Pipes of the caller must not be held open here. */
-static void let_go(const struct order *order, const struct restored *restored)
+/* This process must not hold pipes of the caller open. */
+static void release_descriptors(const struct order *order, const struct restored *restored)
 {
 	int keep[] = { 0, 1, 2, order->status, restored->channel, restored->control, restored->pidfd };
 	int null = open("/dev/null", O_RDWR);
@@ -173,7 +169,7 @@ static void reap(const struct restored *restored)
 		;
 }
 
-/* Somebody has killed the supervisor: nobody else can end the copy, or tell of its end. */
+/* The supervisor was killed, so nobody else can end the copy or report its end. */
 static void end_orphan(int pidfd)
 {
 	struct pollfd ended = { pidfd, POLLIN, 0 };
@@ -183,7 +179,7 @@ static void end_orphan(int pidfd)
 		;
 }
 
-/* Leave a copy that waits to its pool, and be no more than its supervisor's parent. */
+/* Hand a standby copy to its pool, and only reap its supervisor. */
 static int serve_standby(const struct order *order, const struct restored *restored, char *const *command)
 {
 	int fds[3] = { restored->pidfd, restored->channel, restored->control };
@@ -196,27 +192,27 @@ static int serve_standby(const struct order *order, const struct restored *resto
 	return 0;
 }
 
-/* Wait until the copy is to have its request; 0 or -1. */
+/* Wait for the caller's byte, then send the request; 0 or -1. */
 static int release(const struct order *order, const struct restored *restored)
 {
+	AUTO_CLOSE int file = -1;
 	char word;
-	int file, result;
 
 	if (recv(order->status, &word, 1, 0) != 1)
 		return -1;
 	file = lcp_order_request(order, 0);
-	result = file < 0 ? file : lcp_send_fds(restored->control, &file, 1);
-	close(file);
-	return result;
+	return file < 0 ? file : lcp_send_fds(restored->control, &file, 1);
 }
 
 int lcp_order_serve(const struct order *order, const struct restored *restored, char *const *command)
 {
-	struct pollfd polled[3] = { { restored->control, POLLIN, 0 }, { restored->channel, POLLIN, 0 }, { order->status, 0, 0 } };
+	struct pollfd polled[3] = { { restored->control, POLLIN, 0 },
+				    { restored->channel, POLLIN, 0 },
+				    { order->status, 0, 0 } };
 	struct lcp_event event;
 	int ignored;
 
-	let_go(order, restored);
+	release_descriptors(order, restored);
 	if (order->flags & ORDER_STANDBY)
 		return serve_standby(order, restored, command);
 	tell_restored(order, restored, command, &restored->pidfd, 1);
@@ -226,7 +222,7 @@ int lcp_order_serve(const struct order *order, const struct restored *restored, 
 		event = (struct lcp_event){ 0 };
 		if (poll(polled, 3, -1) < 0)
 			continue;
-		if (polled[0].revents && !pass_word(order, restored->control))
+		if (polled[0].revents && !forward_message(order, restored->control))
 			polled[0].fd = -1;
 		if (polled[2].revents) {
 			polled[2].fd = -1;
@@ -238,8 +234,9 @@ int lcp_order_serve(const struct order *order, const struct restored *restored, 
 			event = (struct lcp_event){ LCP_EVENT_ENDED, SIGKILL, 0, 0 };
 		}
 	} while (event.kind != LCP_EVENT_ENDED);
-	if (polled[0].fd >= 0) /* what it has said right before */
-		while (recv(restored->control, &ignored, 1, MSG_PEEK | MSG_DONTWAIT) > 0 && pass_word(order, restored->control))
+	if (polled[0].fd >= 0) /* what it said last */
+		while (recv(restored->control, &ignored, 1, MSG_PEEK | MSG_DONTWAIT) > 0 &&
+		       forward_message(order, restored->control))
 			;
 	tell(order, (struct status){ STATUS_ENDED, event.value, 0, event.stage, 0 }, NULL, 0, NULL, 0);
 	close(order->status);

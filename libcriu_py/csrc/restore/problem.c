@@ -7,6 +7,8 @@ int lcp_problem_set(struct problem *problem, int code, const char *format, ...)
 {
 	va_list arguments;
 
+	if (!problem)
+		return -1;
 	problem->code = code;
 	problem->failure = problem->value = problem->error = problem->stage = 0;
 	problem->log = -1;
@@ -18,9 +20,11 @@ int lcp_problem_set(struct problem *problem, int code, const char *format, ...)
 
 void lcp_problem_add(struct problem *problem, const char *format, ...)
 {
-	size_t used = strlen(problem->text);
+	size_t used = problem ? strlen(problem->text) : 0;
 	va_list arguments;
 
+	if (!problem)
+		return;
 	va_start(arguments, format);
 	vsnprintf(problem->text + used, sizeof(problem->text) - used, format, arguments);
 	va_end(arguments);

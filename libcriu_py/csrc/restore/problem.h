@@ -1,27 +1,29 @@
 /*
- * Why something cannot be done: one sentence, and the exit status that goes with it.
+ * Why something failed: one sentence and an exit status.
  */
-#ifndef LIBCRIU_PY_PROBLEM_H
-#define LIBCRIU_PY_PROBLEM_H
+#ifndef LCP_PROBLEM_H
+#define LCP_PROBLEM_H
 
 #define LAUNCHER_FAILED 125
 #define SNAPSHOT_UNUSABLE 126
 
-/* What kind of exception Python makes of it, 0 for a plain one. */
-#define FAILURE_SNAPSHOT 1   /* it cannot be used here */
-#define FAILURE_MODE 2       /* no way to be allowed */
-#define FAILURE_NAMESPACES 3 /* they could not be made: stage, errno */
+/* Which exception Python raises; 0: a plain one. */
+#define FAILURE_SNAPSHOT 1   /* it cannot be used */
+#define FAILURE_MODE 2       /* no privilege mode works */
+#define FAILURE_NAMESPACES 3 /* making them failed: stage, errno */
 #define FAILURE_REFUSED 4    /* by criu: libcriu's value, errno, log */
 
 struct problem {
 	int code;
 	int failure, value, error, stage;
-	int log;         /* the descriptor of criu's, or -1 */
-	char text[4096]; /* cut where it would be longer */
+	int log;         /* descriptor of criu's log, or -1 */
+	char text[4096]; /* cut if longer */
 };
 
-/* Set it; returns -1, to be returned. */
+/* Set it, unless it is NULL: nobody asks why. Returns -1, for the caller to return. */
 int lcp_problem_set(struct problem *problem, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+#define lcp_failed(problem, ...) lcp_problem_set(problem, LAUNCHER_FAILED, __VA_ARGS__)
+#define lcp_unusable(problem, ...) lcp_problem_set(problem, SNAPSHOT_UNUSABLE, __VA_ARGS__)
 /* Add to the sentence. */
 void lcp_problem_add(struct problem *problem, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

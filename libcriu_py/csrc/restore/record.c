@@ -10,7 +10,7 @@
 #define COVERED offsetof(struct record_header, format)
 #define COMMAND_COVERED offsetof(struct record_header, command_size)
 
-_Static_assert(sizeof(struct record_header) == 48 && sizeof(struct record_facts) == 176, "as in launch_record.py");
+_Static_assert(sizeof(struct record_header) == 48 && sizeof(struct record_facts) == 176, "as in snapshot/record.py");
 
 /* ---- checksums -------------------------------------------------------- */
 
@@ -51,7 +51,7 @@ static uint32_t checksum(const void *data, size_t size)
 	return ~crc;
 }
 
-/* ---- what is in it ---------------------------------------------------- */
+/* ---- contents --------------------------------------------------------- */
 
 static int is_record(const struct record_header *record, size_t size)
 {
@@ -103,7 +103,8 @@ static int good_rows(const struct view *view, struct record_list list, size_t it
 static int is_sound(const struct view *view, const struct record_facts *facts)
 {
 	return facts->mode < MODES_OF_DUMPS && facts->memory.count <= MEMORY_FILES &&
-	       good_rows(view, facts->pids, sizeof(uint32_t), 0) && good_rows(view, facts->groups, sizeof(uint32_t), 0) &&
+	       good_rows(view, facts->pids, sizeof(uint32_t), 0) &&
+	       good_rows(view, facts->groups, sizeof(uint32_t), 0) &&
 	       good_rows(view, facts->variables, sizeof(struct record_variable), 2) &&
 	       good_rows(view, facts->options, sizeof(struct record_option), 1) &&
 	       good_rows(view, facts->memory, sizeof(struct record_memory), 2) &&
@@ -139,9 +140,10 @@ const struct record_facts *lcp_record_facts(const struct record_header *record, 
 	} else if (!lcp_record_has_command(record, size) || !(facts = find_facts(&view)) || !is_sound(&view, facts)) {
 		lcp_problem_add(problem, "is damaged (something that it names is not in it)");
 	} else if (record->protocol != REQUEST_PROTOCOL) {
-		lcp_problem_add(problem,
-				"is of libcriu_py %s, whose copies speak protocol %u, and this version speaks protocol %d",
-				record_text(record, facts->version), record->protocol, REQUEST_PROTOCOL);
+		lcp_problem_add(
+			problem,
+			"is of libcriu_py %s, whose copies speak protocol %u, and this version speaks protocol %d",
+			record_text(record, facts->version), record->protocol, REQUEST_PROTOCOL);
 	} else {
 		return facts;
 	}

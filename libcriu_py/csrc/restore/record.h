@@ -1,9 +1,9 @@
 /*
- * The record of a snapshot that a restore needs: flat, versioned and
- * checksummed, mapped and used as it is. libcriu_py/snapshot/record.py writes it.
+ * The launch record of a snapshot: flat, versioned, checksummed, and used as it is mapped. Its writer is
+ * libcriu_py/snapshot/record.py.
  */
-#ifndef LIBCRIU_PY_RECORD_H
-#define LIBCRIU_PY_RECORD_H
+#ifndef LCP_RECORD_H
+#define LCP_RECORD_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -17,7 +17,7 @@ struct problem;
 #error "records are little-endian"
 #endif
 
-/* Offsets are from the beginning of the record; those of lists are multiples of 8. The rows of these begin with their texts. */
+/* Offsets are from the beginning of the record; those of lists are multiples of 8. Rows begin with their texts. */
 struct record_text {
 	uint32_t offset, length; /* a NUL is behind it */
 };
@@ -82,12 +82,9 @@ struct record_compared {
 	uint32_t unused;
 };
 
-/*
- * The facts of a record, all offsets of which lead to what is there; NULL, and
- * what is wrong with it added to the problem's sentence.
- */
+/* Return the facts of a record whose offsets are all valid; else NULL, with the reason added to the problem. */
 const struct record_facts *lcp_record_facts(const struct record_header *record, size_t size, struct problem *problem);
-/* Whether the command is there as it was written, whatever the rest is. */
+/* Whether the command is undamaged, even if the rest is not. */
 int lcp_record_has_command(const struct record_header *record, size_t size);
 
 static inline const char *record_text(const struct record_header *record, struct record_text text)
@@ -96,7 +93,7 @@ static inline const char *record_text(const struct record_header *record, struct
 }
 
 #define record_for_each(type, item, record, list) \
-	for (const type *item = (const void *)((const char *)(record) + (list).offset), *item##_end = item + (list).count; \
-	     item < item##_end; item++)
+	for (const type *item = (const void *)((const char *)(record) + (list).offset), \
+	     *item##_end = item + (list).count; item < item##_end; item++)
 
 #endif

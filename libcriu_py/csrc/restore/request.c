@@ -4,12 +4,13 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "common/cleanup.h"
 
 void lcp_request_put(struct text *out, const char *data, size_t size)
 {
@@ -82,8 +83,8 @@ static int is_new(const char **table, size_t size, const char *entry, size_t len
 /* As os.environ has it: of two variables of one name the first counts. */
 static void put_environment(struct text *out, char *const *env)
 {
+	AUTO_FREE const char **seen = NULL;
 	size_t count = 0, size = 16;
-	const char **seen;
 
 	while (env[count])
 		count++;
@@ -100,7 +101,6 @@ static void put_environment(struct text *out, char *const *env)
 		if (equals && is_new(seen, size, *env, (size_t)(equals - *env)))
 			put_field(out, *env);
 	}
-	free(seen);
 }
 
 /* ---- the rest --------------------------------------------------------- */
@@ -187,28 +187,25 @@ int lcp_request_encode(struct text *out, const struct request *request)
 
 int lcp_request_memory(const char *data, size_t size)
 {
-	int fd = memfd_create("libcriu_py-request", MFD_CLOEXEC), result = fd < 0 ? -errno : 0;
+	AUTO_CLOSE int fd = memfd_create("libcriu_py-request", MFD_CLOEXEC);
 
-	for (size_t done = 0; !result && done < size;) {
+	if (fd < 0)
+		return -errno;
+	for (size_t done = 0; done < size;) {
 		ssize_t n = write(fd, data + done, size - done);
 
 		if (n > 0)
 			done += (size_t)n;
 		else if (errno != EINTR)
-			result = -errno;
+			return -errno;
 	}
-	if (result && fd >= 0)
-		close(fd);
-	return result ? result : fd;
+	return lcp_keep_fd(&fd);
 }
 
 int lcp_request_file(const struct request *request)
 {
-	struct text text = { 0 };
+	AUTO_TEXT struct text text = { 0 };
 	int result = lcp_request_encode(&text, request);
 
-	if (!result)
-		result = lcp_request_memory(text.data, text.size);
-	free(text.data);
-	return result;
+	return result ? result : lcp_request_memory(text.data, text.size);
 }

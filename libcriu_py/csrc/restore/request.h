@@ -2,21 +2,30 @@
  * The request that a restored process is handed: the restoring side of
  * libcriu_py/snapshot/request.py, whose `Request` this writes.
  */
-#ifndef LIBCRIU_PY_REQUEST_H
-#define LIBCRIU_PY_REQUEST_H
+#ifndef LCP_REQUEST_H
+#define LCP_REQUEST_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/types.h>
 
 #define REQUEST_PROTOCOL 3
-#define MOST_INHERITED 249 /* that one message takes beside the request: MAX_FDS of libcriu_py/linux/sockets.py, less one */
+#define MOST_INHERITED                                                                                                 \
+	249 /* what one message takes with the request: MAX_FDS of libcriu_py/linux/sockets.py, less one */
 
 struct text {
 	char *data;
 	size_t size, room;
 	int failed;              /* no memory was left: what is there is not all */
 };
+
+static inline void lcp_cleanup_text(const struct text *text)
+{
+	free(text->data);
+}
+
+#define AUTO_TEXT __attribute__((cleanup(lcp_cleanup_text)))
 
 /* Descriptors above 2 that this process was started with. */
 struct inherited_fds {

@@ -1,8 +1,8 @@
 /*
- * One restore, from the request to the end of the program: libcriu_py/copies/restore.py for the launcher.
+ * One restore, from the request to the running copy.
  */
-#ifndef LIBCRIU_PY_RESTORE_H
-#define LIBCRIU_PY_RESTORE_H
+#ifndef LCP_RESTORE_H
+#define LCP_RESTORE_H
 
 struct launch;
 struct problem;
@@ -10,8 +10,8 @@ struct restored;
 struct snapshot;
 
 /*
- * Check a snapshot, and restore it with this process's arguments, environment and streams. Returns 0, after which signals
- * are blocked, or -1; 1 if the restore failed after code of the program had run, which must not be started again then.
+ * Check a snapshot, and restore it with this process's arguments, environment and streams. Returns 0, with all signals
+ * blocked, or -1. Returns 1 if the restore failed after program code had run: it must not be started again.
  */
 int lcp_restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot,
 		struct problem *problem);

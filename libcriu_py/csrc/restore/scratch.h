@@ -1,36 +1,35 @@
 /*
- * This user's private directories on a tmpfs: what libcriu_py/linux/runtime_dir.py makes there.
+ * This user's private directories on a tmpfs, as libcriu_py/linux/runtime_dir.py makes them.
  */
-#ifndef LIBCRIU_PY_SCRATCH_H
-#define LIBCRIU_PY_SCRATCH_H
-
-#include <limits.h>
+#ifndef LCP_SCRATCH_H
+#define LCP_SCRATCH_H
 
 struct problem;
 
 #define WORK_LOG "criu.log"
 
-/* The user's directory, made where it is missing; 0 or -1. */
-int lcp_scratch_directory(char path[PATH_MAX], struct problem *problem);
+/* Return the path of the user's directory, which is made if it is missing, or NULL. */
+const char *lcp_scratch_directory(struct problem *problem);
 
 /*
- * The environment for a criu: its cache of kernel features, a PATH and what keeps it from hardware breakpoints
- * (libcriu_py/linux/runtime_dir.py), nothing of the caller's.
+ * The environment of a criu after the variable of its cache: a PATH, and what keeps it from hardware breakpoints
+ * (libcriu_py/linux/runtime_dir.py). It gets nothing of the caller's.
  */
-struct criu_environment {
-	char cache[PATH_MAX + 32];
-	char *variables[4];
-};
-/* `filtered`: under a seccomp filter, whose refusals criu takes for what the kernel lacks. */
-int lcp_scratch_environment(struct criu_environment *environment, const char *criu, int filtered, struct problem *problem);
+#define CRIU_ENVIRONMENT "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "CRIU_FAULT=130", NULL
+
+/*
+ * Return the variable that names the cache of kernel features of a criu, to be freed, or NULL. `filtered`: under a
+ * seccomp filter, whose refusals criu mistakes for features that the kernel lacks.
+ */
+char *lcp_criu_cache(const char *criu, int filtered, struct problem *problem);
 
 /* A directory for the log of one restore. */
 struct work {
-	char path[PATH_MAX];
+	char name[40];
 	int fd;
 };
 int lcp_work_make(struct work *work, struct problem *problem);
-/* With what is in it; `fd` stays open. */
+/* Remove it and its files; `fd` stays open. */
 void lcp_work_remove(const struct work *work);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * What a supervisor and its caller tell each other.
  */
-#ifndef LIBCRIU_PY_EVENTS_H
-#define LIBCRIU_PY_EVENTS_H
+#ifndef LCP_EVENTS_H
+#define LCP_EVENTS_H
 
 #include <stdint.h>
 

@@ -121,7 +121,7 @@ int lcp_mount_own_proc(int namespaces)
 #define SECOND 1000000000LL
 #define OFFSETS "/proc/self/timens_offsets"
 
-/* Add to `text` the line of timens_offsets that makes a clock `wanted` now; `inherited` is what the file says so far. */
+/* Add to `text` the line of timens_offsets that makes a clock `wanted` now; `inherited` is what the file says. */
 static int add_offset(char *text, size_t size, clockid_t clock, const char *name, const char *inherited, int64_t wanted)
 {
 	const char *line = strstr(inherited, name);
@@ -141,9 +141,9 @@ static int add_offset(char *text, size_t size, clockid_t clock, const char *name
 }
 
 /*
- * Let the monotonic clocks of children go on from these readings, in a time namespace (time_namespaces(7)), as criu does
- * it but not in its unprivileged mode (prepare_timens in criu/timens.c). It takes CAP_SYS_ADMIN and CAP_SYS_TIME in the
- * user namespace; -1 where that, the kernel or a filter does not allow it, and they have the clocks of this process.
+ * Let the monotonic clocks of children go on from these readings, in a time namespace (time_namespaces(7)). criu does
+ * that too, but not in its unprivileged mode (prepare_timens in criu/timens.c). It takes CAP_SYS_ADMIN and CAP_SYS_TIME
+ * in the user namespace. Returns -1 if that, the kernel or a filter forbids it: they have the clocks of this process.
  */
 int lcp_continue_clocks(int64_t monotonic, int64_t boottime)
 {

@@ -1,8 +1,8 @@
 /*
  * A user, pid and mount namespace of one's own, and the capabilities for it.
  */
-#ifndef LIBCRIU_PY_NAMESPACES_H
-#define LIBCRIU_PY_NAMESPACES_H
+#ifndef LCP_NAMESPACES_H
+#define LCP_NAMESPACES_H
 
 #include <stdint.h>
 #include <sys/types.h>

@@ -213,7 +213,8 @@ static int report_children(int channel, pid_t pid)
 		}
 	}
 	if (ended)
-		lcp_tell(channel, LCP_EVENT_ENDED, last, 0, getpid() == 1 && has_children() ? LCP_STAGE_LINGERING : 0, -1);
+		lcp_tell(channel, LCP_EVENT_ENDED, last, 0, getpid() == 1 && has_children() ? LCP_STAGE_LINGERING : 0,
+			 -1);
 	return ended;
 }
 
@@ -267,7 +268,7 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	pid_t pid;
 
 	prctl(PR_SET_NAME, "lcp-supervisor");
-	/* Of children of one who ignores it, as a caller may do or have inherited, the kernel tells no end (signal(7)). */
+	/* A caller may ignore SIGCHLD, and then the kernel reports no end of a child (signal(7)). */
 	signal(SIGCHLD, SIG_DFL);
 	if (job->flags & LCP_STANDBY)
 		setsid();

@@ -1,8 +1,8 @@
 /*
  * The supervisor, which restores or starts a program, and reports what becomes of it.
  */
-#ifndef LIBCRIU_PY_SUPERVISOR_H
-#define LIBCRIU_PY_SUPERVISOR_H
+#ifndef LCP_SUPERVISOR_H
+#define LCP_SUPERVISOR_H
 
 #include <stdint.h>
 #include <sys/types.h>
@@ -13,13 +13,13 @@
 /* Kill the program when the process that asked for it is gone. */
 #define LCP_DIE_WITH_CALLER 1
 /*
- * Restore it in a session without a terminal, for somebody to take it. Until the caller sends a byte on the channel, which
- * says that it was taken, all that was restored ends with the caller.
+ * Restore it in a session without a terminal, for a standby pool. Until the caller sends a byte on the channel, which
+ * says that the copy was claimed, the copy ends with the caller.
  */
 #define LCP_STANDBY 2
 /*
- * Start criu at once, tell LCP_EVENT_SUPERVISED, and let it restore when the caller has sent a byte on the channel; without
- * it all ends.
+ * Start criu at once, send LCP_EVENT_SUPERVISED, and restore when the caller has sent a byte on the channel; without it
+ * all ends.
  */
 #define LCP_AWAIT_WORD 4
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from libcriu_py.copies import launcher as native_launcher
 from libcriu_py.criu.find import find_criu
 from libcriu_py.diagnosis.facts import is_static
+from libcriu_py.snapshot import launcher as native_launcher
 from tests.system.conftest import MODES
 from tests.system.counts import Family, count_family, count_instructions, count_system_calls
 

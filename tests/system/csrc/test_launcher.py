@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from libcriu_py.copies import launcher as native_launcher
-from libcriu_py.snapshot import record as launch_record
+from libcriu_py.snapshot import launcher as native_launcher, record as launch_record
 from tests.system.accounts import popen_as
 from tests.system.cli_terminal import Terminal
 from tests.system.conftest import MODES, Mode

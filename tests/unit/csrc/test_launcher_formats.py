@@ -23,12 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from libcriu_py.copies import launcher as native_launcher
 from libcriu_py.copies.launch_script import TITLE, write_launch_script
 from libcriu_py.copies.restore import make_request
 from libcriu_py.errors import CriuError, SnapshotError
 from libcriu_py.program.main import Program
-from libcriu_py.snapshot import identity, manifest as snapshot, record as launch_record, request
+from libcriu_py.snapshot import (
+    identity,
+    launcher as native_launcher,
+    manifest as snapshot,
+    record as launch_record,
+    request,
+)
 from libcriu_py.snapshot.manifest import SLOTS, Snapshot
 from libcriu_py.snapshot.record import ComparedFile, Launch, MemoryFile, RecordError
 from tests.snapshots import launch_of_here, write_snapshot
@@ -347,12 +352,29 @@ MISMATCHES: dict[str, dict[str, Any]] = {
 }
 
 
+REASONS = {
+    "protocol": "is of libcriu_py 9.9, whose copies speak protocol 99, and this version speaks protocol",
+    "architecture": "the snapshot is for vax processors, this is a ",
+    "processor": "this processor lacks amx_future zz, which the program may have chosen to use",
+    "missing file": "/images/core-1.img cannot be read (No such file or directory); make the snapshot anew",
+    "changed size": " bytes instead of 1; make the snapshot anew",
+    "mapped file missing": "/nowhere/libx.so, which the program has mapped, is not there (No such file or directory)",
+    "mapped file changed": "/etc/passwd, which the program has mapped, was changed after the dump",
+    "mapped file's mode": "/etc/passwd, which the program has mapped, has mode 0644, and at the dump 0600; chmod",
+    "source missing": os.fsdecode(b"/nowhere/\xff.py, whose code the snapshot holds, is not there (No such file"),
+    "source changed": "/etc/passwd, whose code the snapshot holds, was changed after the dump; make",
+    "many": "put it back, or make the snapshot anew (--replace) (and 6 more)",
+}
+
+
 @pytest.mark.parametrize("name", MISMATCHES)
 def test_mismatch_is_refused_in_the_same_words(launcher: str, tmp_path: Path, name: str) -> None:
-    """The launcher compares what Python compares, and says the same of it."""
+    """Python and the launcher say the same of it, and nothing else is wrong."""
     snap = write_snapshot(tmp_path / "snap", launch_of_here(**MISMATCHES[name]))
     ours, native = refusals(launcher, snap)
     assert native == ours
+    assert REASONS[name] in native
+    assert native.count("; make the snapshot anew") <= 1
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,26 @@ def path() -> str:
     return found
 
 
+def list_mismatches(directory: str) -> list[str]:
+    """
+    Return why a snapshot cannot be restored here, a sentence for each reason.
+
+    Args:
+        directory: Its directory.
+
+    Raises:
+        CriuError: The program was not built, or cannot use the snapshot.
+    """
+    import subprocess
+
+    done = subprocess.run([path(), "--list-mismatches", "--", directory], capture_output=True, check=False)
+    if done.returncode != 0:
+        from libcriu_py.errors import SnapshotError
+
+        raise SnapshotError(os.fsdecode(done.stderr).strip())
+    return [os.fsdecode(text) for text in done.stdout.split(b"\0")[:-1]]
+
+
 def become(arguments: Sequence[str]) -> NoReturn:
     """
     Replace this process by the launcher.

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "restore/place.h"
+#include "restore/privilege.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,14 +13,17 @@
 #include <unistd.h>
 
 #include "common/files.h"
-#include "restore/binary.h"
-#include "restore/manifest.h"
+#include "restore/criu_binary.h"
 #include "restore/problem.h"
 #include "restore/record.h"
 #include "restore/scratch.h"
+#include "restore/snapshot.h"
 #include "supervise/namespaces.h"
 
 #define CAPABILITY_SYS_PTRACE 19
+
+/* Add what stops a mode; -1. */
+#define stopped(problem, ...) (lcp_problem_add(problem, __VA_ARGS__), -1)
 
 #define SERVICE_VARIABLE "LIBCRIU_PY_SERVICE"
 #define MODE_VARIABLE "LIBCRIU_PY_MODE"
@@ -55,25 +58,25 @@ const char *lcp_stage_text(int stage)
 	}
 }
 
-static int has(const struct self *self, int capability)
+static int has(const struct own_status *own, int capability)
 {
-	return !!(self->effective & capability_bit(capability));
+	return !!(own->effective & capability_bit(capability));
 }
 
-int lcp_self_read(struct self *self, struct problem *problem)
+int lcp_read_own_status(struct own_status *own, struct problem *problem)
 {
 	char status[8192];
 
 	if (lcp_read_text("/proc/self/status", status, sizeof(status)) < 0)
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "/proc/self/status cannot be read: %s", strerror(errno));
-	self->effective = lcp_field_number(status, "CapEff", 16);
-	self->permitted = lcp_field_number(status, "CapPrm", 16);
-	self->bounding = lcp_field_number(status, "CapBnd", 16);
-	self->no_new_privs = lcp_field_number(status, "NoNewPrivs", 10) == 1;
-	self->seccomp_filters = (long)lcp_field_number(status, "Seccomp_filters", 10);
-	self->ignored = lcp_field_number(status, "SigIgn", 16);
+		return lcp_failed(problem, "/proc/self/status cannot be read: %s", strerror(errno));
+	own->effective = lcp_field_number(status, "CapEff", 16);
+	own->permitted = lcp_field_number(status, "CapPrm", 16);
+	own->bounding = lcp_field_number(status, "CapBnd", 16);
+	own->no_new_privs = lcp_field_number(status, "NoNewPrivs", 10) == 1;
+	own->seccomp_filters = (long)lcp_field_number(status, "Seccomp_filters", 10);
+	own->ignored = lcp_field_number(status, "SigIgn", 16);
 	/* Python's own, and the two that glibc keeps for its threads. */
-	self->ignored &= ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1) | (uint64_t)3 << 31);
+	own->ignored &= ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1) | (uint64_t)3 << 31);
 	return 0;
 }
 
@@ -95,8 +98,8 @@ static int groups_in(enum mode mode, gid_t *groups, int size)
 	int count = getgroups(size, groups);
 	char text[32];
 
-	if (mode == MODE_ROOTLESS && !getenv(SERVICE_VARIABLE) && lcp_read_text("/proc/sys/kernel/overflowgid", text,
-										sizeof(text)) > 0)
+	if (mode == MODE_ROOTLESS && !getenv(SERVICE_VARIABLE) &&
+	    lcp_read_text("/proc/sys/kernel/overflowgid", text, sizeof(text)) > 0)
 		for (int i = 0; i < count; i++)
 			if (groups[i] != getegid())
 				groups[i] = (gid_t)strtoul(text, NULL, 10); /* only one's own is mapped */
@@ -106,13 +109,13 @@ static int groups_in(enum mode mode, gid_t *groups, int size)
 }
 
 /* Whether a restored process can get the ids and groups of the dumped one. */
-static int differs_harmlessly(enum mode mode, const struct self *self, const struct snapshot *snapshot)
+static int differs_harmlessly(enum mode mode, const struct own_status *own, const struct snapshot *snapshot)
 {
 	const struct record_facts *facts = snapshot->facts;
 	static gid_t have[65536]; /* NGROUPS_MAX of the kernel */
 	int count, i = 0;
 
-	if (mode == MODE_ROOT && has(self, CAPABILITY_SETUID) && has(self, CAPABILITY_SETGID))
+	if (mode == MODE_ROOT && has(own, CAPABILITY_SETUID) && has(own, CAPABILITY_SETGID))
 		return 1;
 	if (facts->uid != geteuid() || facts->gid != getegid())
 		return 0;
@@ -141,7 +144,7 @@ static int other_identity(enum mode mode, const struct snapshot *snapshot, struc
 	const struct record_facts *facts = snapshot->facts;
 	static gid_t have[65536]; /* NGROUPS_MAX of the kernel */
 
-	lcp_problem_set(problem, LAUNCHER_FAILED, "the program ran with ");
+	lcp_problem_add(problem, "the program ran with ");
 	if (facts->uid != geteuid())
 		lcp_problem_add(problem, "uid %u (this process has %u) ", facts->uid, geteuid());
 	if (facts->gid != getegid())
@@ -154,8 +157,7 @@ static int other_identity(enum mode mode, const struct snapshot *snapshot, struc
 		add_groups(problem, have, groups_in(mode, have, 65536));
 		lcp_problem_add(problem, " there) ");
 	}
-	lcp_problem_add(problem, "which only root with CAP_SETUID and CAP_SETGID can give it");
-	return -1;
+	return stopped(problem, "which only root with CAP_SETUID and CAP_SETGID can give it");
 }
 
 /* When pid 1 was started, in clock ticks after the boot; 0 where /proc hides it. */
@@ -174,31 +176,31 @@ static unsigned long long start_of_init(void)
 }
 
 /* The file that says that namespaces can be made from this process's ones, under its filters. */
-static int namespaces_work(char path[PATH_MAX], const struct self *self, struct problem *problem)
+static int namespaces_work(char path[PATH_MAX], const struct own_status *own)
 {
 	static const char *const places[] = { "/proc/self/ns/user", "/proc/self/ns/mnt", "/proc/self/ns/pid" };
 	unsigned long long inodes[3] = { 0 };
-	char boot[9], base[PATH_MAX];
+	const char *base = lcp_scratch_directory(NULL);
 	struct stat status;
+	char boot[9];
 
 	if (lcp_read_text("/proc/sys/kernel/random/boot_id", boot, sizeof(boot)) < 0)
 		strcpy(boot, "unknown"); /* /proc/sys is hidden */
-	if (lcp_scratch_directory(base, problem))
+	if (!base)
 		return -1;
 	for (int i = 0; i < 3; i++)
 		if (!stat(places[i], &status))
 			inodes[i] = status.st_ino;
 	/* Numbers of namespaces are used again; with the start of their pid 1 they tell one container from the next. */
 	return snprintf(path, PATH_MAX, "%s/namespaces-%s-%u-%llu-%llu-%llu-%llu-%ld", base, boot, getegid(), inodes[0],
-			inodes[1], inodes[2], start_of_init(), self->seccomp_filters) < PATH_MAX ? 0 : -1;
+			inodes[1], inodes[2], start_of_init(), own->seccomp_filters) < PATH_MAX ? 0 : -1;
 }
 
-void lcp_forget_namespaces(const struct self *self)
+void lcp_forget_namespaces(const struct own_status *own)
 {
-	struct problem ignored;
 	char path[PATH_MAX];
 
-	if (!namespaces_work(path, self, &ignored))
+	if (!namespaces_work(path, own))
 		unlink(path);
 }
 
@@ -207,12 +209,13 @@ static uint64_t needed_ambient(const struct snapshot *snapshot)
 	char yama[16];
 	int privileged = lcp_read_text("/proc/sys/kernel/yama/ptrace_scope", yama, sizeof(yama)) > 0 && atoi(yama) >= 2;
 
-	return capability_bit(CAPABILITY_CHECKPOINT_RESTORE) | (is_reduced(snapshot) ? capability_bit(CAPABILITY_SETPCAP) : 0) |
+	return capability_bit(CAPABILITY_CHECKPOINT_RESTORE) |
+	       (is_reduced(snapshot) ? capability_bit(CAPABILITY_SETPCAP) : 0) |
 	       (privileged ? capability_bit(CAPABILITY_SYS_PTRACE) : 0);
 }
 
-/* What stops a user + pid + mount namespace; a good answer is remembered until the next boot. */
-static int rootless_obstacle(const char *criu, const struct self *self, const struct snapshot *snapshot,
+/* What stops a user + pid + mount namespace; that they work is remembered until the next boot. */
+static int rootless_obstacle(const char *criu, const struct own_status *own, const struct snapshot *snapshot,
 			     struct problem *problem)
 {
 	uint64_t carried = lcp_file_capabilities(criu);
@@ -220,83 +223,79 @@ static int rootless_obstacle(const char *criu, const struct self *self, const st
 	int stage, error;
 
 	if (carried && needed_ambient(snapshot) & ~carried)
-		return lcp_problem_set(problem, LAUNCHER_FAILED,
-				       "%s carries file capabilities that take the place of those it would be given", criu);
+		return stopped(problem, "%s carries file capabilities that take the place of those it would be given",
+			       criu);
 	if (getenv(SERVICE_VARIABLE))
 		return 0; /* inside of one already */
-	if (namespaces_work(path, self, problem))
-		return -1;
+	if (namespaces_work(path, own))
+		return 0; /* the restore will say what is wrong with the directory */
 	if (!access(path, F_OK))
 		return 0;
 	error = lcp_probe_namespaces(LCP_NS_USER | LCP_NS_PID, &stage);
 	if (error)
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "%s failed (%s)", lcp_stage_text(stage), strerror(-error));
+		return stopped(problem, "%s failed (%s)", lcp_stage_text(stage), strerror(-error));
 	close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	return 0;
 }
 
-static int capability_obstacle(const char *criu, const struct self *self, const struct snapshot *snapshot,
+static int capability_obstacle(const char *criu, const struct own_status *own, const struct snapshot *snapshot,
 			       struct problem *problem)
 {
 	uint64_t carried = lcp_file_capabilities(criu), needed = needed_ambient(snapshot);
 	struct statvfs system;
 
-	if ((carried & needed) == needed && !(carried & ~self->bounding) && !self->no_new_privs && !access(criu, X_OK) &&
+	if ((carried & needed) == needed && !(carried & ~own->bounding) && !own->no_new_privs && !access(criu, X_OK) &&
 	    !statvfs(criu, &system) && !(system.f_flag & ST_NOSUID))
 		return 0;
-	return lcp_problem_set(problem, LAUNCHER_FAILED, carried ?
+	return stopped(problem, carried ?
 			       "the file capabilities of %s are too few or without effect here" :
 							       "%s carries no file capability", criu);
 }
 
-static int root_obstacle(const struct self *self, const struct snapshot *snapshot, struct problem *problem)
+static int root_obstacle(const struct own_status *own, const struct snapshot *snapshot, struct problem *problem)
 {
 	uint64_t wanted = snapshot->facts->capabilities;
 
 	if (geteuid() != 0)
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "this process is not root");
-	if (!has(self, CAPABILITY_CHECKPOINT_RESTORE) && !has(self, CAPABILITY_SYS_ADMIN))
-		return lcp_problem_set(problem, LAUNCHER_FAILED,
-				       "root has neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN here");
-	if (wanted & ~self->permitted)
-		return lcp_problem_set(problem, LAUNCHER_FAILED,
-				       "the program had capabilities when it was dumped that this root "
-				       "has not (%llx)", (unsigned long long)(wanted & ~self->permitted));
-	if (is_reduced(snapshot) && !has(self, CAPABILITY_SETPCAP))
-		return lcp_problem_set(problem, LAUNCHER_FAILED,
-				       "root has no cap_setpcap here, which a restore needs to reduce "
+		return stopped(problem, "this process is not root");
+	if (!has(own, CAPABILITY_CHECKPOINT_RESTORE) && !has(own, CAPABILITY_SYS_ADMIN))
+		return stopped(problem, "root has neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN here");
+	if (wanted & ~own->permitted)
+		return stopped(problem, "the program had capabilities when it was dumped that this root "
+				       "has not (%llx)", (unsigned long long)(wanted & ~own->permitted));
+	if (is_reduced(snapshot) && !has(own, CAPABILITY_SETPCAP))
+		return stopped(problem, "root has no cap_setpcap here, which a restore needs to reduce "
 				       "the capability bounding set as it was");
 	return 0;
 }
 
-static int obstacle(enum mode mode, const struct decision *decision, const struct self *self, const struct snapshot *snapshot,
-		    struct problem *problem)
+static int obstacle(enum mode mode, const struct decision *decision, const struct own_status *own,
+		    const struct snapshot *snapshot, struct problem *problem)
 {
 	int result;
 
 	if (mode == MODE_ROOT)
-		result = root_obstacle(self, snapshot, problem);
+		result = root_obstacle(own, snapshot, problem);
 	else if (mode == MODE_ROOTLESS)
-		result = rootless_obstacle(decision->plain, self, snapshot, problem);
+		result = rootless_obstacle(decision->plain, own, snapshot, problem);
 	else
-		result = capability_obstacle(lcp_capable_criu(decision->plain), self, snapshot, problem);
-	if (!result && !differs_harmlessly(mode, self, snapshot))
+		result = capability_obstacle(lcp_capable_criu(decision->plain), own, snapshot, problem);
+	if (!result && !differs_harmlessly(mode, own, snapshot))
 		result = other_identity(mode, snapshot, problem);
 	return result;
 }
 
-static void take_mode(struct decision *decision, enum mode mode)
+static void choose_mode(struct decision *decision, enum mode mode)
 {
 	decision->mode = mode;
-	strcpy(decision->criu, mode == MODE_CAPABILITY ? lcp_capable_criu(decision->plain) : decision->plain);
+	decision->criu = mode == MODE_CAPABILITY ? lcp_capable_criu(decision->plain) : decision->plain;
 }
 
-int lcp_decide_mode(struct decision *decision, const char *wanted, const struct self *self, const struct snapshot *snapshot,
-		    struct problem *problem)
+int lcp_decide_mode(struct decision *decision, const char *wanted, const struct own_status *own,
+		    const struct snapshot *snapshot, struct problem *problem)
 {
 	enum mode order[] = { MODE_ROOT, MODE_ROOTLESS, MODE_CAPABILITY };
 	enum mode dumped_in = (enum mode)snapshot->facts->mode;
-	struct problem one, all;
 	int mode;
 
 	if (lcp_find_criu(decision->plain, problem))
@@ -305,15 +304,16 @@ int lcp_decide_mode(struct decision *decision, const char *wanted, const struct 
 		wanted = getenv(MODE_VARIABLE);
 	mode = wanted && *wanted ? lcp_mode_of(wanted) : MODE_AUTO;
 	if (mode < 0)
-		return lcp_problem_set(problem, LAUNCHER_FAILED,
-				       "there is no mode '%s'; the modes are auto, root, capability, rootless", wanted);
+		return lcp_failed(problem, "there is no mode '%s'; the modes are auto, root, capability, rootless",
+				  wanted);
 	if (mode != MODE_AUTO) {
-		if (obstacle((enum mode)mode, decision, self, snapshot, &one))
-			return lcp_problem_set(problem, LAUNCHER_FAILED, "mode %s does not work here: %s", wanted, one.text);
-		take_mode(decision, (enum mode)mode);
-		return 0;
+		choose_mode(decision, (enum mode)mode);
+		if (!obstacle((enum mode)mode, decision, own, snapshot, NULL))
+			return 0;
+		lcp_failed(problem, "mode %s does not work here: ", wanted);
+		return obstacle((enum mode)mode, decision, own, snapshot, problem);
 	}
-	/* That of the dump first; the others stay in their order. */
+	/* The mode of the dump first; the others stay in order. */
 	for (int i = 2; i > 0; i--) {
 		if (order[i] != dumped_in)
 			continue;
@@ -321,20 +321,21 @@ int lcp_decide_mode(struct decision *decision, const char *wanted, const struct 
 		order[0] = dumped_in;
 		break;
 	}
-	lcp_problem_set(&all, LAUNCHER_FAILED, "neither dump nor restore is allowed here");
-	for (int i = 0; i < 3; i++) {
-		if (!obstacle(order[i], decision, self, snapshot, &one)) {
-			take_mode(decision, order[i]);
+	for (int i = 0; i < 3; i++)
+		if (!obstacle(order[i], decision, own, snapshot, NULL)) {
+			choose_mode(decision, order[i]);
 			return 0;
 		}
-		lcp_problem_add(&all, "%s%s: %s", i ? "; " : ": ", mode_names[order[i]], one.text);
+	/* Once more, for the words. */
+	lcp_failed(problem, "neither dump nor restore is allowed here");
+	for (int i = 0; i < 3; i++) {
+		lcp_problem_add(problem, "%s%s: ", i ? "; " : ": ", mode_names[order[i]]);
+		obstacle(order[i], decision, own, snapshot, problem);
 	}
-	lcp_problem_add(&all, "; libcriu-py doctor says what to do");
-	*problem = all;
-	return -1;
+	return stopped(problem, "; libcriu-py doctor says what to do");
 }
 
-/* ---- the place -------------------------------------------------------- */
+/* ---- namespaces -------------------------------------------------------- */
 
 /* Where pids of the restore's helpers begin, clear of those of the image. */
 static int clear_of(const struct snapshot *snapshot)
@@ -356,25 +357,23 @@ static int any_taken(const struct snapshot *snapshot)
 	return 0;
 }
 
-void lcp_decide_place(struct place *place, const struct decision *decision, const struct self *self,
+void lcp_decide_isolation(struct isolation *isolation, const struct decision *decision, const struct own_status *own,
 		     const struct snapshot *snapshot, int isolate)
 {
-	struct problem ignored;
-
-	memset(place, 0, sizeof(*place));
+	memset(isolation, 0, sizeof(*isolation));
 	if (decision->mode != MODE_ROOTLESS) {
 		if (!isolate && !any_taken(snapshot))
 			return;
-		if (decision->mode == MODE_ROOT && has(self, CAPABILITY_SYS_ADMIN)) {
-			place->namespaces = LCP_NS_PID;
-			place->last_pid = clear_of(snapshot);
+		if (decision->mode == MODE_ROOT && has(own, CAPABILITY_SYS_ADMIN)) {
+			isolation->namespaces = LCP_NS_PID;
+			isolation->last_pid = clear_of(snapshot);
 			return;
 		}
-		if (!differs_harmlessly(MODE_ROOTLESS, self, snapshot) ||
-		    rootless_obstacle(decision->plain, self, snapshot, &ignored))
+		if (!differs_harmlessly(MODE_ROOTLESS, own, snapshot) ||
+		    rootless_obstacle(decision->plain, own, snapshot, NULL))
 			return; /* criu will say which pid is taken */
 	}
-	place->namespaces = LCP_NS_USER | LCP_NS_PID;
-	place->ambient = needed_ambient(snapshot);
-	place->last_pid = clear_of(snapshot);
+	isolation->namespaces = LCP_NS_USER | LCP_NS_PID;
+	isolation->ambient = needed_ambient(snapshot);
+	isolation->last_pid = clear_of(snapshot);
 }

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "restore/manifest.h"
+#include "restore/snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "restore/problem.h"
 #include "restore/record.h"
 
@@ -27,14 +28,14 @@ static int refuse_unsafe(int fd, const char *path, const char *name, struct stat
 	uid_t me = geteuid();
 
 	if (fstat(fd, status))
-		return lcp_problem_set(problem, SNAPSHOT_UNUSABLE, "%s%s cannot be read: %s", path, name, strerror(errno));
+		return lcp_unusable(problem, "%s%s cannot be read: %s", path, name, strerror(errno));
 	if (status->st_uid != me && status->st_uid != 0)
-		return lcp_problem_set(problem, SNAPSHOT_UNUSABLE,
-				       "%s%s belongs to uid %u, not to uid %u: restoring it would run that user's code; "
-				       "make a snapshot of your own", path, name, status->st_uid, me);
+		return lcp_unusable(problem,
+				    "%s%s belongs to uid %u, not to uid %u: restoring it would run that user's code; "
+				    "make a snapshot of your own",
+				    path, name, status->st_uid, me);
 	if (status->st_mode & GROUP_OR_OTHERS_WRITE)
-		return lcp_problem_set(problem, SNAPSHOT_UNUSABLE,
-				       "%s%s can be written by others (mode %04o); chmod go-w %s%s",
+		return lcp_unusable(problem, "%s%s can be written by others (mode %04o); chmod go-w %s%s",
 				       path, name, status->st_mode & 07777, path, name);
 	return 0;
 }
@@ -44,19 +45,20 @@ static int cannot_open(const char *directory, struct problem *problem)
 	int error = errno;
 
 	if (error == ENOENT || error == ENOTDIR)
-		return lcp_problem_set(problem, SNAPSHOT_UNUSABLE,
-				       "%s is no snapshot: it has no " MANIFEST "; make one with: libcriu-py snapshot -o %s ...",
-				       directory, directory);
-	return lcp_problem_set(problem, SNAPSHOT_UNUSABLE,
-			       "%s cannot be read by this user: %s; a snapshot belongs to who made it",
+		return lcp_unusable(problem,
+				    "%s is no snapshot: it has no " MANIFEST
+				    "; make one with: libcriu-py snapshot -o %s ...",
+				    directory, directory);
+	return lcp_unusable(problem, "%s cannot be read by this user: %s; a snapshot belongs to who made it",
 			       directory, strerror(error));
 }
 
 static int no_record(const struct snapshot *snapshot, const char *directory, struct problem *problem)
 {
 	if (!faccessat(snapshot->directory, MANIFEST, F_OK, 0))
-		return lcp_problem_set(problem, SNAPSHOT_UNUSABLE,
-				       "%s is of a format that older versions of libcriu_py had; make the snapshot anew", directory);
+		return lcp_unusable(problem,
+				    "%s is of a format that older versions of libcriu_py had; make the snapshot anew",
+				    directory);
 	errno = ENOENT;
 	return cannot_open(directory, problem);
 }
@@ -66,25 +68,26 @@ static int map_record(struct snapshot *snapshot, int fd, const struct stat *stat
 {
 	const void *record = MAP_FAILED;
 
-	/* Populated: it is read at once, for its checksum. */
+	/* Populated: the checksum reads all of it at once. */
 	if (S_ISREG(status->st_mode) && status->st_size > 0 && status->st_size <= LARGEST_RECORD)
 		record = mmap(NULL, (size_t)status->st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
 	if (record == MAP_FAILED)
-		return lcp_problem_set(problem, SNAPSHOT_UNUSABLE,
-				       "%s/" LAUNCH " is not a launch record of libcriu_py; make the snapshot anew", snapshot->path);
+		return lcp_unusable(problem,
+				    "%s/" LAUNCH " is not a launch record of libcriu_py; make the snapshot anew",
+				    snapshot->path);
 	snapshot->record = record;
 	snapshot->size = (size_t)status->st_size;
-	/* A supervisor would keep the file system busy a moment longer than the launcher. */
+	/* A supervisor would keep the file system busy a moment longer than the launcher does. */
 	madvise((void *)record, snapshot->size, MADV_DONTFORK);
-	lcp_problem_set(problem, SNAPSHOT_UNUSABLE, "%s/" LAUNCH " ", snapshot->path);
+	lcp_unusable(problem, "%s/" LAUNCH " ", snapshot->path);
 	snapshot->facts = lcp_record_facts(record, snapshot->size, problem);
 	return snapshot->facts ? 0 : -1;
 }
 
 int lcp_snapshot_open(struct snapshot *snapshot, const char *directory, struct problem *problem)
 {
+	AUTO_CLOSE int fd = -1;
 	struct stat status;
-	int fd, result;
 
 	memset(snapshot, 0, sizeof(*snapshot));
 	snapshot->directory = -1;
@@ -96,13 +99,13 @@ int lcp_snapshot_open(struct snapshot *snapshot, const char *directory, struct p
 		return cannot_open(directory, problem);
 	if (refuse_unsafe(snapshot->directory, snapshot->path, "", &status, problem))
 		return -1;
-	/* A FIFO in its place must not make us wait. */
+	/* Do not wait for a FIFO. */
 	fd = openat(snapshot->directory, LAUNCH, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return errno == ENOENT ? no_record(snapshot, directory, problem) : cannot_open(directory, problem);
-	result = refuse_unsafe(fd, snapshot->path, "/" LAUNCH, &status, problem) || map_record(snapshot, fd, &status, problem);
-	close(fd);
-	return result ? -1 : 0;
+	if (refuse_unsafe(fd, snapshot->path, "/" LAUNCH, &status, problem))
+		return -1;
+	return map_record(snapshot, fd, &status, problem);
 }
 
 char **lcp_snapshot_command(const struct snapshot *snapshot)
@@ -122,26 +125,23 @@ char **lcp_snapshot_command(const struct snapshot *snapshot)
 
 int lcp_snapshot_is_of_main(const struct snapshot *snapshot)
 {
-	return snapshot->record && lcp_record_has_command(snapshot->record, snapshot->size) && snapshot->record->program;
+	return snapshot->record && lcp_record_has_command(snapshot->record, snapshot->size) &&
+	       snapshot->record->program;
 }
 
 int lcp_snapshot_open_memory(const struct snapshot *snapshot, const struct record_memory *part, struct problem *problem)
 {
 	const char *name = snapshot_text(snapshot, part->file);
-	int fd = openat(snapshot->directory, name, O_RDONLY | O_CLOEXEC);
+	AUTO_CLOSE int fd = openat(snapshot->directory, name, O_RDONLY | O_CLOEXEC);
 	struct stat status;
 
 	if (fd < 0)
-		return lcp_problem_set(problem, SNAPSHOT_UNUSABLE,
-				       "%s/%s, the memory of the snapshot, cannot be opened: %s; make the snapshot anew",
-				       snapshot->path, name, strerror(errno));
+		return lcp_unusable(problem,
+				    "%s/%s, the memory of the snapshot, cannot be opened: %s; make the snapshot anew",
+				    snapshot->path, name, strerror(errno));
 	/* criu would not notice (criu/files-reg.c, open_path). */
-	if (fstat(fd, &status) || (uint64_t)status.st_size != part->size) {
-		lcp_problem_set(problem, SNAPSHOT_UNUSABLE,
-				"%s/%s has not the %" PRIu64 " bytes that the snapshot was made with; "
+	if (fstat(fd, &status) || (uint64_t)status.st_size != part->size)
+		return lcp_unusable(problem, "%s/%s has not the %" PRIu64 " bytes that the snapshot was made with; "
 				"make the snapshot anew", snapshot->path, name, part->size);
-		close(fd);
-		return -1;
-	}
-	return fd;
+	return lcp_keep_fd(&fd);
 }

@@ -1,6 +1,6 @@
 /* The launcher's part: behave as the program that was restored. */
 #define _GNU_SOURCE
-#include "supervise/mirror.h"
+#include "supervise/proxy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -90,8 +90,8 @@ static int pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal)
 
 /*
  * Stop by the signal that the shell is to see: bash has status 148 for Ctrl-Z, and 147 for SIGSTOP. Where nobody would
- * continue us the kernel drops it (get_signal in kernel/signal.c, for an orphaned process group), but not SIGSTOP. All
- * signals are blocked, and a stop signal takes back a SIGCONT that is pending: one that is pending then has continued us.
+ * continue us the kernel drops it, but not SIGSTOP (get_signal in kernel/signal.c, for an orphaned process group). All
+ * signals are blocked, and a stop signal removes a pending SIGCONT: one that is pending afterwards has continued us.
  */
 static void stop_by(int sig)
 {
@@ -137,8 +137,8 @@ static void stop_too(int sig, int channel, int pidfd, int signals, int terminal)
 		lcp_pidfd_signal(pidfd, SIGCONT);
 }
 
-/* Close what was passed on if the program has begun; it has told so, or that it could not. The word stays to be read. */
-static void let_go(const struct lcp_handed *handed)
+/* Close what was passed on if the program has begun. Its message stays to be read. */
+static void release_descriptors(const struct lcp_handed *handed)
 {
 	char word;
 
@@ -147,7 +147,7 @@ static void let_go(const struct lcp_handed *handed)
 			close(handed->fds[i]);
 }
 
-int lcp_mirror(int channel, int pidfd, int terminal, const struct lcp_handed *handed, int *status)
+int lcp_proxy(int channel, int pidfd, int terminal, const struct lcp_handed *handed, int *status)
 {
 	struct lcp_event event;
 	sigset_t all, old;
@@ -170,7 +170,7 @@ int lcp_mirror(int channel, int pidfd, int terminal, const struct lcp_handed *ha
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 				typed |= pass_on(pidfd, &info, terminal);
 		if (polled[2].revents) {
-			let_go(handed);
+			release_descriptors(handed);
 			control = -1;
 		}
 		if (!polled[0].revents)

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "restore/binary.h"
+#include "restore/criu_binary.h"
 
 #include <pwd.h>
 #include <stdio.h>
@@ -26,24 +26,27 @@ static int is_executable(const char *path)
 	return !stat(path, &status) && S_ISREG(status.st_mode) && !access(path, X_OK);
 }
 
-/* Take a program if it can be executed, by its absolute path. */
-static int take(char found[PATH_MAX], const char *directory, size_t length, const char *name)
+/* Find an executable in a directory, by its absolute path. */
+static int find(char found[PATH_MAX], const char *directory, size_t length, const char *name)
 {
-	char path[2 * PATH_MAX], cwd[PATH_MAX];
+	size_t base = 0;
 
-	if (length >= PATH_MAX || strlen(name) >= PATH_MAX)
+	if (length >= PATH_MAX)
 		return 0;
-	snprintf(path, sizeof(path), "%.*s%s", (int)length, directory, name);
-	if (!is_executable(path))
-		return 0;
-	if (path[0] == '/')
-		return snprintf(found, PATH_MAX, "%s", path) < PATH_MAX;
-	return getcwd(cwd, sizeof(cwd)) && snprintf(found, PATH_MAX, "%s/%s", cwd, path) < PATH_MAX;
+	if ((length ? *directory : *name) != '/') {
+		if (!getcwd(found, PATH_MAX - 1))
+			return 0;
+		base = strlen(found);
+		found[base++] = '/';
+	}
+	return (size_t)snprintf(found + base, PATH_MAX - base, "%.*s%s", (int)length, directory, name) <
+		       PATH_MAX - base &&
+	       is_executable(found);
 }
 
 static int in_prefix(char found[PATH_MAX], const char *prefix, const char *name)
 {
-	return prefix && *prefix && take(found, prefix, strlen(prefix), name);
+	return prefix && *prefix && find(found, prefix, strlen(prefix), name);
 }
 
 static const char *home(void)
@@ -67,7 +70,7 @@ static int on_path(char found[PATH_MAX], const char *path)
 	while (*path) {
 		size_t length = strcspn(path, ":");
 
-		if (length && take(found, path, length, "/criu"))
+		if (length && find(found, path, length, "/criu"))
 			return 1;
 		path += length + (path[length] == ':');
 	}
@@ -79,17 +82,17 @@ int lcp_find_criu(char found[PATH_MAX], struct problem *problem)
 	const char *named = getenv("LIBCRIU_PY_CRIU"), *data = getenv("XDG_DATA_HOME");
 
 	if (named && *named) {
-		if (take(found, "", 0, named))
+		if (find(found, "", 0, named))
 			return 0;
-		return lcp_problem_set(problem, LAUNCHER_FAILED, "LIBCRIU_PY_CRIU=%s is not an executable file", named);
+		return lcp_failed(problem, "LIBCRIU_PY_CRIU=%s is not an executable file", named);
 	}
 	if (in_prefix(found, getenv("LIBCRIU_PY_PREFIX"), "/sbin/criu") || in_prefix(found, LCP_PREFIX, "/sbin/criu") ||
 	    (data && *data ? in_prefix(found, data, "/libcriu_py/criu/sbin/criu") :
 			     in_prefix(found, home(), "/.local/share/libcriu_py/criu/sbin/criu")) ||
-	    on_path(found, getenv("PATH")) || take(found, "", 0, "/usr/sbin/criu") || take(found, "", 0,
+	    on_path(found, getenv("PATH")) || find(found, "", 0, "/usr/sbin/criu") || find(found, "", 0,
 											   "/usr/local/sbin/criu"))
 		return 0;
-	return lcp_problem_set(problem, LAUNCHER_FAILED, "there is no criu program here: install it with scripts/install-criu, "
+	return lcp_failed(problem, "there is no criu program here: install it with scripts/install-criu, "
 			       "or name it in LIBCRIU_PY_CRIU");
 }
 
@@ -107,5 +110,6 @@ const char *lcp_capable_criu(const char *criu)
 {
 	uint64_t wanted = capability_bit(CAPABILITY_CHECKPOINT_RESTORE) | capability_bit(CAPABILITY_SYS_ADMIN);
 
-	return !(lcp_file_capabilities(criu) & wanted) && lcp_file_capabilities(CAPABLE_CRIU) & wanted ? CAPABLE_CRIU : criu;
+	return !(lcp_file_capabilities(criu) & wanted) && lcp_file_capabilities(CAPABLE_CRIU) & wanted ? CAPABLE_CRIU
+												       : criu;
 }

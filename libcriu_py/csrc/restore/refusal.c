@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
-#include "restore/reason.h"
+#include "restore/refusal.h"
 
-#include <fcntl.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -12,10 +11,10 @@
 
 #define LARGEST_LOG (1 << 20)
 
-/* Printed as errors by runs that succeed, so never the reason of a failure. */
+/* Runs that succeed print these too. */
 static const char *const harmless[] = { "Can't setup RLIMIT_NOFILE", "Unexpected error", "Can't get tls handshake",
 					"Unable to open /sys/kernel/debug", NULL };
-/* Consequences of an error that was printed before; a reason only when there is nothing else. */
+/* Consequences of an earlier error: the reason only if there is no other. */
 static const char *const consequences[] = { "Restoring FAILED", "Aborting", "Unable to detach from", NULL };
 
 static int has_any(const char *line, const char *const *texts)
@@ -26,12 +25,12 @@ static int has_any(const char *line, const char *const *texts)
 	return 0;
 }
 
-/* `file.c:12: message` of the first line that gives a reason, or NULL. The log is cut into lines. */
+/* Return `file.c:12: message` of the first line that gives a reason, or NULL. Cuts the log into lines. */
 static char *first_error(char *log)
 {
-	char *late = NULL, *place = NULL;
+	char *late = NULL, *state = NULL;
 
-	for (char *line = strtok_r(log, "\n", &place); line; line = strtok_r(NULL, "\n", &place)) {
+	for (char *line = strtok_r(log, "\n", &state); line; line = strtok_r(NULL, "\n", &state)) {
 		char *where = strstr(line, "Error ("), *close;
 
 		close = where ? strstr(where, "): ") : NULL;
@@ -49,14 +48,14 @@ static char *first_error(char *log)
 	return late;
 }
 
-int lcp_reason_of_refusal(int work, int error, struct problem *problem)
+int lcp_explain_refusal(int work, int error, struct problem *problem)
 {
 	AUTO_FREE char *log = lcp_read_whole(work, WORK_LOG, LARGEST_LOG);
 	const char *reason = log ? first_error(log) : NULL;
 
 	if (!reason)
 		reason = error ? strerror(error) : "it gave no reason";
-	lcp_problem_set(problem, LAUNCHER_FAILED, "criu refused to restore: %s", reason);
+	lcp_failed(problem, "criu refused to restore: %s", reason);
 	problem->failure = FAILURE_REFUSED;
 	problem->error = error;
 	problem->log = openat(work, WORK_LOG, O_RDONLY | O_CLOEXEC);

@@ -1,8 +1,8 @@
 /*
- * Behaving as the program that was restored.
+ * Act as the restored program.
  */
-#ifndef LIBCRIU_PY_MIRROR_H
-#define LIBCRIU_PY_MIRROR_H
+#ifndef LCP_PROXY_H
+#define LCP_PROXY_H
 
 #include <sys/types.h>
 
@@ -15,10 +15,10 @@
  */
 struct lcp_handed {
 	int control;             /* the socket on which it tells that its own code runs */
-	const int *fds;          /* to be closed then, or a pipe would never end here; until then it can be started otherwise */
+	const int *fds; /* to be closed then, or a pipe would never end here; until then it can be started otherwise */
 	int count;
 };
-int lcp_mirror(int channel, int pidfd, int terminal, const struct lcp_handed *handed, int *status);
+int lcp_proxy(int channel, int pidfd, int terminal, const struct lcp_handed *handed, int *status);
 
 /* cdef: end */
 

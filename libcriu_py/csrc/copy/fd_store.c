@@ -1,6 +1,6 @@
 /* The keeper: holds the stdio of a process while that process is dumped, outside its tree. */
 #define _GNU_SOURCE
-#include "copy/keeper.h"
+#include "copy/fd_store.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include "common/descriptors.h"
 #include "common/process.h"
 
-static void keeper_main(int listener, int owner, const int *fds, int count)
+static void serve_fds(int listener, int owner, const int *fds, int count)
 {
 	int keep[MAX_FDS + 2];
 
@@ -95,7 +95,7 @@ static int fork_detached(void)
 	return pid;
 }
 
-int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper)
+int lcp_store_fds(const int *fds, int count, char *name, size_t size, int *keeper)
 {
 	AUTO_CLOSE int listener = -1, owner = -1;
 	sigset_t all, old;
@@ -117,7 +117,7 @@ int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper
 	result = fork_detached();
 	if (result == 0) {
 		setsid(); /* no signal of the terminal */
-		keeper_main(listener, owner, fds, count);
+		serve_fds(listener, owner, fds, count);
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (result < 0)
@@ -126,7 +126,7 @@ int lcp_keep_fds(const int *fds, int count, char *name, size_t size, int *keeper
 	return 0;
 }
 
-int lcp_take_fds(const char *name, int *fds, int count)
+int lcp_fetch_stored_fds(const char *name, int *fds, int count)
 {
 	AUTO_CLOSE int sock = lcp_connect(name);
 	char tag;

@@ -1,8 +1,8 @@
 /*
- * The criu program: libcriu_py/criu/find.py, and what the file says that it is allowed.
+ * Find the criu program as libcriu_py/criu/find.py does, and read its file capabilities.
  */
-#ifndef LIBCRIU_PY_BINARY_H
-#define LIBCRIU_PY_BINARY_H
+#ifndef LCP_CRIU_BINARY_H
+#define LCP_CRIU_BINARY_H
 
 #include <limits.h>
 #include <stdint.h>
@@ -20,7 +20,7 @@ static inline uint64_t capability_bit(int capability)
 	return (uint64_t)1 << capability;
 }
 
-/* Find the criu program, by its absolute path; 0 or -1. */
+/* Find the criu program by its absolute path; 0 or -1. */
 int lcp_find_criu(char found[PATH_MAX], struct problem *problem);
 /* The permitted file capabilities of a program. */
 uint64_t lcp_file_capabilities(const char *program);
