@@ -56,9 +56,9 @@ def preflight(options: Mapping[str, object] | None = None) -> Report:
     Returns:
         The report.
     """
-    from libcriu_py.findings import temporary
+    from libcriu_py.findings import fork_advice, temporary
 
-    return Report((*_findings(options or {}), *temporary.findings()))
+    return Report((*_findings(options or {}), *temporary.findings(), *fork_advice.findings()))
 
 
 def refuse(options: Mapping[str, object]) -> None:

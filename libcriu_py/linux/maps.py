@@ -40,6 +40,26 @@ def mapped_ranges(pid: int | str = "self") -> Iterator[MappedRange]:
     """
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
-            addresses, permissions, _, device, inode, *path = line.rstrip("\n").split(None, 5)
-            start, end = addresses.split("-")
-            yield MappedRange(int(start, 16), int(end, 16), permissions, device, int(inode), path[0] if path else "")
+            yield _range(line)
+
+
+def advised_ranges() -> Iterator[tuple[MappedRange, list[str]]]:
+    """
+    List what this process has mapped, each range with its flags, such as "dc" for MADV_DONTFORK (proc_pid_smaps(5)).
+
+    The kernel counts the pages of every range for that, which takes milliseconds.
+    """
+    found: MappedRange | None = None
+    with open("/proc/self/smaps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            if line.startswith("VmFlags:"):
+                if found is not None:
+                    yield found, line.split()[1:]
+            elif not line[0].isupper():
+                found = _range(line)
+
+
+def _range(line: str) -> MappedRange:
+    addresses, permissions, _, device, inode, *path = line.rstrip("\n").split(None, 5)
+    start, end = addresses.split("-")
+    return MappedRange(int(start, 16), int(end, 16), permissions, device, int(inode), path[0] if path else "")

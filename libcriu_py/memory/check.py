@@ -39,6 +39,7 @@ from libcriu_py.memory.memory import (
     START,
     STATUS,
     VADDR,
+    WIPEONFORK,
     Area,
     Memory,
     processes,
@@ -64,29 +65,31 @@ class Checked(NamedTuple):
     """Bytes of copied memory, over all processes."""
 
 
-def same_memory(original: str, rewritten: str, memory_file: str, key: str) -> Checked:
+def same_memory(original: str, rewritten: str, memory_file: str | None, key: str) -> Checked:
     """
     Compare two directories of images.
 
     Args:
         original: The directory that criu wrote.
         rewritten: The directory of the rewritten images.
-        memory_file: The path of `memory.img`.
+        memory_file: The path of `memory.img`; None if nothing may be mapped.
         key: Its path in the images, without the leading slash.
 
     Returns:
         How much was compared.
 
     Raises:
-        ImageError: They differ in more than where the content of private memory is stored.
+        ImageError: They differ in more than where the content of private memory is stored, or the rewritten images
+            hold memory that a fork would wipe.
     """
     pids = processes(original)
     _require(pids == processes(rewritten), "the processes differ")
     changed = {FILES_NAME} | {f"mm-{pid}.img" for pid in pids} | {f"pagemap-{pid}.img" for pid in pids}
-    fd = os.open(memory_file, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(memory_file or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         ids = _compare_files(original, rewritten, key, os.fstat(fd).st_size)
         files = libraries.files(original)
+        _require(memory_file or not ids, "memory would be mapped from a file that is not there")
         mapped = copied = 0
         used: list[int] = []
         for pid in pids:
@@ -311,6 +314,9 @@ class _Comparison:
     def _compare_copied(self, area: Area, piece: Area) -> None:
         """Check that a part of an area is unchanged."""
         _require(_shifted(area, piece.start, piece.end) == piece.message.fields, "an area has changed")
+        if area.madvice & WIPEONFORK:
+            _require(not any(self.after.pieces(piece.start, piece.end)), "memory that a fork wipes would be restored")
+            return
         stored = _joined(self.before, piece)
         _require(stored == _joined(self.after, piece), "other pages are stored")
         for low, high in stored:

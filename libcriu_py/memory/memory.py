@@ -40,6 +40,8 @@ PE_PARENT, PE_LAZY, PE_PRESENT = 1, 2, 4
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 MAP_PRIVATE, MAP_ANONYMOUS = 0x02, 0x20
 MAP_GROWSDOWN, MAP_LOCKED, MAP_HUGETLB = 0x100, 0x2000, 0x40000
+WIPEONFORK = 1 << 18
+"""MADV_WIPEONFORK, as a bit of `Area.madvice`."""
 
 REGULAR = 1 << 0
 HEAP = 1 << 5
@@ -106,6 +108,8 @@ class Memory:
         self.mm = _only(framing.read(os.path.join(directory, f"mm-{pid}.img"), "mm"))
         self.areas = [Area(Message.parse(data)) for data in self.mm.all_bytes(MM_VMAS)]
         self._areas = [area.start for area in self.areas]
+        self.wiped = [(area.start, area.end) for area in self.areas if area.madvice & WIPEONFORK]
+        """Ranges of addresses that a forked child finds empty, and so must a copy."""
         self.pagemap_name = f"pagemap-{pid}.img"
         pagemap = framing.read(os.path.join(directory, self.pagemap_name), "pagemap")
         if not pagemap:
@@ -191,6 +195,15 @@ def processes(directory: str) -> list[int]:
     """Return the pids of the processes with their own memory in a directory of images."""
     found = (_MM_NAME.fullmatch(name) for name in os.listdir(directory))
     return sorted(int(match[1]) for match in found if match)
+
+
+def wiped_on_fork(directory: str) -> bool:
+    """Return whether the memory that images describe has areas that a forked child would find empty."""
+    for pid in processes(directory):
+        mm = _only(framing.read(os.path.join(directory, f"mm-{pid}.img"), "mm"))
+        if any(Message.parse(data).number(MADV, 0) & WIPEONFORK for data in mm.all_bytes(MM_VMAS)):
+            return True
+    return False
 
 
 def _only(messages: list[Message]) -> Message:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from libcriu_py.errors import ImageError, SnapshotError
 from libcriu_py.images import framing
 from libcriu_py.memory import allocators, check, libraries, plan, rewrite
-from libcriu_py.memory.memory import PAGE, Memory, processes
+from libcriu_py.memory.memory import PAGE, Memory, processes, wiped_on_fork
 from libcriu_py.memory.owners import LIBRARY_FILE, Census, recognise
 from libcriu_py.snapshot.manifest import IMAGES, MEMORY, Snapshot, refuse_damaged, write_records
 from libcriu_py.snapshot.record import MemoryFile
 from libcriu_py.snapshot.staging import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from libcriu_py.memory.plan import Segment
     from libcriu_py.snapshot.record import Launch
@@ -66,11 +66,12 @@ class Mapped(NamedTuple):
 class Planned(NamedTuple):
     """What to map of a directory of images."""
 
-    segments: list[list[Segment]]
-    """Those of each process."""
-    size: int
     why: str
-    files: Mapping[int, libraries.File]
+    segments: Sequence[Sequence[Segment]] = ()
+    """Those of each process; empty if nothing is to be done."""
+    size: int = 0
+    """Of memory.img, in bytes."""
+    files: Mapping[int, libraries.File] = {}
     """The regular files of the dump, by id."""
 
 
@@ -89,36 +90,60 @@ def map_memory(
         census: By pid, what a process's malloc said about its large blocks.
 
     Returns:
-        What was done and why; nothing is done if the images are not understood, or writing fails.
+        What was done and why; nothing is mapped if the images are not understood, or writing fails.
+
+    Raises:
+        ImageError: Memory that a fork would wipe could not be removed from the images.
+        OSError: Writing the images without it failed.
     """
+    wiped = wiped_on_fork(images)
     mapped = _map_memory(images, memory_file, key, wanted, census or {})
+    if wiped and mapped.kind == "copy":
+        _rewrite_with(images, None, key, lambda memories: Planned("", [[]] * len(memories)))
     return mapped._replace(census=census or {})
 
 
 def _map_memory(images: str, memory_file: str, key: str, wanted: str, census: Mapping[int, Census]) -> Mapped:
     if wanted == "copy":
         return Mapped("copy", "as asked for")
-    scratch = f"{images}.mapped"
     try:
-        with contextlib.ExitStack() as stack:
-            memories = [stack.enter_context(Memory(images, pid)) for pid in processes(images)]
-            planned = _plan(images, memories, wanted, census)
-            if isinstance(planned, str):
-                return Mapped("copy", planned)
-            os.mkdir(scratch, 0o700)
-            _write(images, scratch, memory_file, key, memories, planned)
-        checked = check.same_memory(images, scratch, memory_file, key)
+        planned, checked = _rewrite_with(
+            images, memory_file, key, lambda memories: _plan(images, memories, wanted, census)
+        )
     except (ImageError, OSError) as error:  # OSError: no space for both, for example
-        shutil.rmtree(scratch, ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(memory_file)
         return Mapped("copy", str(error))
-    shutil.rmtree(images)
-    os.rename(scratch, images)
+    if checked is None:
+        return Mapped("copy", planned.why)
     owners: dict[str, int] = {}
     for segment in (segment for segments in planned.segments for segment in segments):
         owners[segment.owner] = owners.get(segment.owner, 0) + segment.end - segment.start
     return Mapped("map", planned.why, key, planned.size, checked.mapped, checked.copied, owners)
+
+
+def _rewrite_with(
+    images: str, memory_file: str | None, key: str, make_plan: Callable[[Sequence[Memory]], Planned]
+) -> tuple[Planned, check.Checked | None]:
+    """Rewrite images by a plan, without memory that a fork wipes; do nothing, and return None, without segments."""
+    scratch = f"{images}.mapped"
+    try:
+        with contextlib.ExitStack() as stack:
+            memories = [stack.enter_context(Memory(images, pid)) for pid in processes(images)]
+            planned = make_plan(memories)
+            if not planned.segments:
+                return planned, None
+            os.mkdir(scratch, 0o700)
+            _write(images, scratch, memory_file, key, memories, planned)
+            checked = check.same_memory(images, scratch, memory_file, key)
+            for memory in memories:
+                rewrite.erase(memory)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if memory_file is not None and os.path.exists(memory_file):
+            os.unlink(memory_file)
+        raise
+    shutil.rmtree(images)
+    os.rename(scratch, images)
+    return planned, checked
 
 
 def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
@@ -154,14 +179,15 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
     return mapped
 
 
-def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[int, Census]) -> Planned | str:
-    """Choose what to map; return the reason as text if nothing is."""
+def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[int, Census]) -> Planned:
+    """Choose what to map; a plan without segments says why nothing is."""
     if os.sysconf("SC_PAGE_SIZE") != PAGE:
-        return f"this kernel has pages of {os.sysconf('SC_PAGE_SIZE')} bytes, and memory is mapped with {PAGE} only"
+        size = os.sysconf("SC_PAGE_SIZE")
+        return Planned(f"this kernel has pages of {size} bytes, and memory is mapped with {PAGE} only")
     known = libraries.files(images)
     foreign = allocators.found(known, memories)
     if allocators.owns_heap(foreign):
-        return f"{allocators.describe(foreign)} may own the heap and purge it"
+        return Planned(f"{allocators.describe(foreign)} may own the heap and purge it")
     others = bool(foreign) and wanted == "auto"
     bss = libraries.bss(known, memories)
     without = libraries.memory_images(known)
@@ -176,18 +202,32 @@ def _plan(images: str, memories: Sequence[Memory], wanted: str, census: Mapping[
         segments.append(layout.place(memory, plan.cut(memory, owned)))
     total = sum(segment.end - segment.start for found in segments for segment in found)
     if not total or (wanted == "auto" and total < WORTH_IT):
-        return f"only {total >> 10} KB are known to be safe to map, which is not worth it"
+        return Planned(f"only {total >> 10} KB are known to be safe to map, which is not worth it")
     why = "the owners of these areas never count on zeros after giving pages back"
     if foreign:
         rest = "what it may own stays copied" if others else "what looks like malloc's is mapped, as asked for"
         why += f"; {allocators.describe(foreign)} is there, and {rest}"
-    return Planned(segments, layout.size, why, known)
+    return Planned(why, segments, layout.size, known)
 
 
-def _write(images: str, target: str, memory_file: str, key: str, memories: Sequence[Memory], planned: Planned) -> None:
+def _write(
+    images: str, target: str, memory_file: str | None, key: str, memories: Sequence[Memory], planned: Planned
+) -> None:
     files = framing.read(os.path.join(images, framing.FILES_NAME), "files")
     first = max(rewrite.file_ids(files), default=0) + 1
     ids = range(first, first + len(memories))
+    if memory_file is not None:
+        _write_content(memory_file, memories, planned)
+        files = rewrite.add_files(files, ids, key, planned.size)
+    changed = {framing.FILES_NAME}
+    for memory, segments, number in zip(memories, planned.segments, ids, strict=True):
+        rewrite.write_process(memory, segments, target, number)
+        changed |= {f"mm-{memory.pid}.img", memory.pagemap_name, memory.pages_name}
+    framing.write(os.path.join(target, framing.FILES_NAME), "files", files)
+    rewrite.link_rest(images, target, changed)
+
+
+def _write_content(memory_file: str, memories: Sequence[Memory], planned: Planned) -> None:
     fd = os.open(memory_file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
     try:
         for memory, segments in zip(memories, planned.segments, strict=True):
@@ -195,10 +235,3 @@ def _write(images: str, target: str, memory_file: str, key: str, memories: Seque
         os.ftruncate(fd, planned.size)
     finally:
         os.close(fd)
-    changed = {framing.FILES_NAME}
-    for memory, segments, number in zip(memories, planned.segments, ids, strict=True):
-        rewrite.write_process(memory, segments, target, number)
-        changed |= {f"mm-{memory.pid}.img", memory.pagemap_name, memory.pages_name}
-    files = rewrite.add_files(files, ids, key, planned.size)
-    framing.write(os.path.join(target, framing.FILES_NAME), "files", files)
-    rewrite.link_rest(images, target, changed)

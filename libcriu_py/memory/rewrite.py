@@ -127,6 +127,18 @@ def _write_library(writer: BlockWriter, memory: Memory, segment: Segment, files:
             writer.copy(source, offset, segment.offset + start - segment.start, end - start)
 
 
+def erase(memory: Memory) -> None:
+    """Overwrite memory that a fork wipes in a pages file that is about to be removed, unless a snapshot shares it."""
+    fd = os.open(memory.pages_path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_nlink == 1:
+            for start, end in memory.wiped:
+                for low, high, offset in memory.pieces(start, end):
+                    os.pwrite(fd, bytes(high - low), offset)
+    finally:
+        os.close(fd)
+
+
 def add_files(files: list[Message], ids: Sequence[int], key: str, size: int) -> list[Message]:
     """
     Add a file that areas map to the files image.
@@ -261,8 +273,19 @@ def _kept(memory: Memory, segments: Sequence[Segment]) -> Iterator[tuple[int, in
 
 def _stored(memory: Memory, start: int, end: int) -> Iterator[tuple[int, int, int, Message]]:
     for run in memory.runs_within(start, end):
-        low, high = max(start, run.start), min(end, run.end)
-        yield low, high, run.offset + low - run.start, run.message
+        for low, high in _outside(memory.wiped, max(start, run.start), min(end, run.end)):
+            yield low, high, run.offset + low - run.start, run.message
+
+
+def _outside(ranges: Sequence[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts from one address to another that are in none of the ranges, which are in order."""
+    for start, end in ranges:
+        if low < end and start < high:
+            if low < start:
+                yield low, start
+            low = end
+    if low < high:
+        yield low, high
 
 
 def _with_zeros(memory: Memory, start: int, end: int) -> Iterator[tuple[int, int, int | None, Message | None]]:

@@ -39,6 +39,18 @@ def test_mapped_files_that_may_not_be_there_again() -> None:
     assert "gone after a reboot" in finding.advice
 
 
+def test_memory_under_advice_for_forks_is_named() -> None:
+    """What a fork wipes is taken care of; what a fork leaves out is there in copies, and that is told."""
+    advices = {18: ("MADV_WIPEONFORK", Verdict.HANDLED), mmap.MADV_DONTFORK: ("MADV_DONTFORK", Verdict.FINE)}
+    for advice, (name, verdict) in advices.items():
+        with mmap.mmap(-1, 4 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+            before = {item.what for item in preflight({}).findings if item.advice.startswith(name)}
+            memory.madvise(advice)
+            found = [item for item in preflight({}).findings if item.advice.startswith(name)]
+            (finding,) = (item for item in found if item.what not in before)
+            assert (finding.kind, finding.verdict) == ("memory", verdict)
+
+
 def test_kinds_and_verdicts(tmp_path: Path) -> None:
     """Descriptors are told apart, and options make some of them possible."""
     with socket.create_server(("127.0.0.1", 0)) as server:

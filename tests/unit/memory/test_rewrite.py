@@ -13,7 +13,7 @@ import pytest
 from libcriu_py.errors import ImageError
 from libcriu_py.images import framing
 from libcriu_py.images.codec import Message
-from libcriu_py.memory import memory as m, optimize, plan, rewrite
+from libcriu_py.memory import check, memory as m, optimize, plan, rewrite
 from libcriu_py.memory.memory import Memory
 from libcriu_py.memory.owners import Owned
 from tests.unit.mapped_images import (
@@ -258,8 +258,68 @@ def test_file_systems_that_cannot_copy(images: Callable[..., Images], monkeypatc
 
 
 def test_copy_as_asked_for_changes_nothing(tmp_path: Path) -> None:
-    """With "copy" the images are not even looked at."""
-    assert optimize.map_memory(str(tmp_path / "none"), str(tmp_path / "m"), KEY, wanted="copy").kind == "copy"
+    """With "copy" the images stay the files that they are."""
+    write_process(tmp_path / "images", 1, [BIG], {0x1000: page("x")})
+    before = [(entry.name, entry.inode()) for entry in os.scandir(tmp_path / "images")]
+    assert optimize.map_memory(str(tmp_path / "images"), str(tmp_path / "m"), KEY, wanted="copy").kind == "copy"
+    assert before == [(entry.name, entry.inode()) for entry in os.scandir(tmp_path / "images")]
+
+
+WIPED = Vma(0x5000, 4, madvice=m.WIPEONFORK | 1 << 16)
+KEYS = {0x1FFF: page("before"), **{number: page("a key") for number in (0x5000, 0x5001, 0x5003)}, 0x5004: page("on")}
+
+
+def _forget(tmp_path: Path, wanted: str) -> Images:
+    """Rewrite images with memory that a fork wipes, between other areas that are stored in one run with it."""
+    before, after = tmp_path / "before", tmp_path / "images"
+    areas = [CODE, DATA, BIG, Vma(0x1FFE, 2), WIPED, Vma(0x5004, 4), STACK]
+    write_process(before, 1, areas, {number: data for number, data in content().items() if number < 0x1FFE} | KEYS)
+    write_rest(before, "/bin/true")
+    shutil.copytree(before, after)
+    result = optimize.map_memory(str(after), str(tmp_path / "memory.img"), KEY, wanted=wanted)
+    assert result.kind == wanted, result.why
+    return Images(before, after, tmp_path / "memory.img")
+
+
+@pytest.mark.parametrize("wanted", ["copy", "map"])
+def test_what_a_fork_wipes_is_taken_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    """Its content is in no file any more, the advice stays, and so does all that lies around it."""
+    monkeypatch.setattr(optimize, "recognise", everything_known)
+    made = _forget(tmp_path, wanted)
+    assert b"a key" in (made.before / "pages-1.img").read_bytes()
+    assert all(b"a key" not in path.read_bytes() for path in (tmp_path).glob("[im]*/**/*") if path.is_file())
+    with Memory(str(made.after), 1) as after:
+        (area,) = (area for area in after.areas if area.madvice)
+        assert area.message.fields == Memory(str(made.before), 1).areas[4].message.fields
+        assert not list(after.pieces(area.start, area.end))
+        for number in (0x1FFF, 0x5004):
+            assert after.read(number * PAGE, PAGE) == KEYS[number]
+    memory_file = str(made.memory) if wanted == "map" else None
+    check.same_memory(str(made.before), str(made.after), memory_file, KEY)
+    with pytest.raises(ImageError, match="memory that a fork wipes would be restored"):
+        check.same_memory(str(made.before), str(made.before), None, KEY)
+
+
+def test_what_a_fork_wipes_is_overwritten_before_its_file_goes(tmp_path: Path) -> None:
+    """Whoever has criu's own file open finds no key there; a file that another snapshot has too is left alone."""
+    for shared in (False, True):
+        images = tmp_path / f"images{shared}"
+        write_process(images, 1, [WIPED], {0x5001: page("a key")})
+        write_rest(images, "/bin/true")
+        if shared:
+            os.link(images / "pages-1.img", tmp_path / "other")
+        with (images / "pages-1.img").open("rb") as file:
+            optimize.map_memory(str(images), str(tmp_path / "m"), KEY, wanted="copy")
+            assert (b"a key" in file.read()) == shared
+
+
+def test_what_a_fork_wipes_must_be_taken_out(tmp_path: Path) -> None:
+    """Where it cannot be, there is no snapshot."""
+    images = tmp_path / "images"
+    write_process(images, 1, [WIPED], {0x5001: page("a key")})
+    with pytest.raises(ImageError, match=r"files\.img"):
+        optimize.map_memory(str(images), str(tmp_path / "m"), KEY, wanted="copy")
+    assert os.listdir(tmp_path) == ["images"]
 
 
 def test_special_areas_are_never_mapped(images: Callable[..., Images]) -> None:
