@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     EngineName = Literal["criu", "simulate"]
     MemoryKind = Literal["auto", "map", "copy"]
     Exit = Literal["normal", "fast"]
+    ForkCallbacks = Literal["known", "none"]
 
     class CheckpointSettings(TypedDict, total=False):
         """What `checkpoint` takes beside the directory."""
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         memory: MemoryKind
         exit: Exit
         resources: Mapping[str, bool | Mapping[str, Any]] | None
+        fork_callbacks: ForkCallbacks
         hook_limit: float | None
 
     class HereSettings(CheckpointSettings, total=False):
@@ -146,6 +148,9 @@ _ROWS = (
             "built-in resources to switch off or to set (docs/resources.md); the variable lists names, separated by "
             "commas, with a minus before those to switch off",
             "LIBCRIU_PY_RESOURCES"),
+    Setting("fork_callbacks", "text", "known", "checkpoint snapshot",
+            "which callbacks of os.register_at_fork copies call: those known to renew random state or ids, or none",
+            "LIBCRIU_PY_FORK_CALLBACKS", option="--fork-callbacks", choices=("known", "none")),
     Setting("hook_limit", "seconds", None, "checkpoint", "how long each hook may take; default: no limit",
             "LIBCRIU_PY_HOOK_LIMIT"),
     Setting("program", "Program", None, "here", "the main program of the copies, where it is not that of this process"),

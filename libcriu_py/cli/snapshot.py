@@ -263,6 +263,8 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
         env["LIBCRIU_PY_REPLACE"] = "1"
     if options.memory:
         env["LIBCRIU_PY_MEMORY"] = options.memory
+    if options.fork_callbacks:
+        env["LIBCRIU_PY_FORK_CALLBACKS"] = options.fork_callbacks
     if options.scrub:
         env["LIBCRIU_PY_SCRUB"] = ",".join([*words("LIBCRIU_PY_SCRUB"), *options.scrub])
     return env

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from libcriu_py.hooks.no_checkpoint import Timing
-    from libcriu_py.settings import EngineName, Exit, HereSettings, MemoryKind, Then
+    from libcriu_py.settings import EngineName, Exit, ForkCallbacks, HereSettings, MemoryKind, Then
     from libcriu_py.snapshot.request import Request
 
 P = ParamSpec("P")
@@ -43,7 +43,7 @@ class Checkpoint:
         """Take the arguments of `checkpoint_here`."""
         self._given = settings
         self._settings = overridden({"dir": dir, **settings})
-        self._built_ins = BuiltIns(self._settings["resources"])
+        self._built_ins = BuiltIns(self._settings["resources"], fork_callbacks=self._settings["fork_callbacks"])
         self._engine = _make_engine(self._settings)
         self.timings: list[Timing] = []
         """How long each hook and built-in resource took; a copy has the original's timings too."""
@@ -183,6 +183,7 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     memory: MemoryKind = "auto",
     exit: Exit = "normal",  # noqa: A002
     resources: Mapping[str, bool | Mapping[str, Any]] | None = None,
+    fork_callbacks: ForkCallbacks = "known",
     hook_limit: float | None = None,
 ) -> Checkpoint:
     """
@@ -208,6 +209,8 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         exit: How copies end: "normal", or "fast", which skips interpreter teardown; with torch, teardown takes longer
             than a restore. See `libcriu_py.exit` for what is skipped.
         resources: Built-in resources to switch off or to set, such as `{"random": False}`; see docs/resources.md.
+        fork_callbacks: Which callbacks of `os.register_at_fork` copies call, while other Python threads are stopped:
+            "known" for those known to renew random state or ids and nothing else, or "none".
         hook_limit: Seconds that each hook may take; None for no limit.
 
     Returns:
@@ -225,6 +228,7 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         memory=memory,
         exit=exit,
         resources=resources,
+        fork_callbacks=fork_callbacks,
         hook_limit=hook_limit,
     )
 

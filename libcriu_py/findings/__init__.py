@@ -56,9 +56,10 @@ def preflight(options: Mapping[str, object] | None = None) -> Report:
     Returns:
         The report.
     """
-    from libcriu_py.findings import fork_advice, temporary
+    from libcriu_py.findings import fork_advice, temporary, unrenewed
 
-    return Report((*_findings(options or {}), *temporary.findings(), *fork_advice.findings()))
+    told = (*temporary.findings(), *fork_advice.findings(), *unrenewed.findings())
+    return Report((*_findings(options or {}), *told))
 
 
 def refuse(options: Mapping[str, object]) -> None:

@@ -4,7 +4,8 @@ The order of the steps of a checkpoint, and how the failure of one undoes the ot
     before-hooks -> single-threaded before-hooks -> built-in resources -> engine: quiesce, dump
         -> built-in resources -> single-threaded after-hooks -> after-hooks
 
-From the first single-threaded hook to the last, other threads are stopped.
+From the first single-threaded hook to the last, other threads are stopped. If a copy calls callbacks of
+`os.register_at_fork`, they are stopped from the dump until these have run.
 
 Only `async` hooks suspend these coroutines, so `with checkpoint()` and `async with checkpoint()` share them: the former
 runs them to the end in one step.
@@ -108,8 +109,11 @@ async def run(
         engine.abandon()
         raise
     on_return(returned)
-    calls = built_ins.in_copy() if returned.outcome is Outcome.RESTORED else built_ins.in_original()
-    errors = await runner.run_built_ins(calls, hook_run)
+    restored = returned.outcome is Outcome.RESTORED
+    errors = await runner.run_built_ins(built_ins.fork_callbacks, hook_run) if restored else []
+    if not alone:
+        hook_run.thread_stop.end()
+    errors += await runner.run_built_ins(built_ins.in_copy() if restored else built_ins.in_original(), hook_run)
     engine.await_release()
     errors += await runner.run_afters(alone, hook_run)
     hook_run.thread_stop.end()
@@ -143,6 +147,7 @@ async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, hook_run: ru
     """Prepare the built-in resources and dump; undo that if either fails."""
     from libcriu_py.resources import failed
 
+    stopped = hook_run.thread_stop.active
     try:
         built_ins.find()
         for name, call, undo in built_ins.before_dump():
@@ -152,9 +157,13 @@ async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, hook_run: ru
             except Exception as error:
                 raise failed(name, "before the dump", error) from error
         built_ins.leave()  # drops its references to all objects, so that they can be collected
+        if built_ins.fork_callbacks and not stopped:
+            hook_run.thread_stop.begin(hook_run.wait)
         _quiesce(engine, hook_run)
         return engine.dump()
     except BaseException as error:
+        if not stopped:
+            hook_run.thread_stop.end()
         built_ins.leave()
         undone = await runner.run_built_ins(built_ins.begun, hook_run)
         runner.raise_all([error, *undone], "the dump failed, and so did undoing what was done for it")

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.errors import HookError
+from libcriu_py.program.fork_callbacks import known
 from libcriu_py.program.objects import search
 from libcriu_py.resources.base import Arrival, BuiltIn
 from libcriu_py.settings import words
@@ -50,8 +51,15 @@ KINDS: dict[str, Kind] = {
     "torch": Kind("torch_random", "TorchRandom", ("torch",)),
     "tensorflow": Kind("tensorflow_random", "TensorflowRandom", ("tensorflow",)),
     "keras": Kind("keras_random", "KerasRandom", ("keras",)),
+    "polars": Kind("polars_random", "PolarsRandom", ("polars",)),
+    "sqlite": Kind("sqlite_random", "SqliteRandom", ("_sqlite3", "apsw", "pysqlite3", "sqlcipher3")),
     "ssl": Kind("openssl", "OpenSsl"),
+    "gnutls": Kind("gnutls", "GnuTls"),
     "uuid": Kind("uuids", "Uuid", ("uuid",)),
+    "uuid_utils": Kind("identifiers", "UuidUtils", ("uuid_utils",)),
+    "bson": Kind("identifiers", "ObjectIds", ("bson.objectid",)),
+    "kombu": Kind("identifiers", "KombuIds", ("kombu.common",)),
+    "ddtrace": Kind("identifiers", "DatadogIds", ("ddtrace",)),
     "tempfile": Kind("temporary_names", "TemporaryNames", ("tempfile",)),
     "multiprocessing": Kind("processes", "Multiprocessing", ("multiprocessing.process",)),
     "psutil": Kind("process_times", "PsutilProcesses", ("psutil",)),
@@ -78,12 +86,13 @@ class BuiltIns:
     Thread safety: none; it is used by the thread that takes the checkpoint.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, fork_callbacks: str = "known") -> None:
         """
         Check the settings; those of LIBCRIU_PY_RESOURCES go before these.
 
         Args:
             settings: By name in `KINDS`: True, False to switch off, or options; see docs/resources.md.
+            fork_callbacks: "known" to have copies call those known to renew random state or ids, or "none".
 
         Raises:
             ValueError: A name is unknown.
@@ -94,6 +103,9 @@ class BuiltIns:
             message = f"unknown resources: {', '.join(unknown)}; there are: {', '.join(KINDS)}"
             raise ValueError(message)
         self._active: list[tuple[str, BuiltIn]] = []
+        self._calls_known = fork_callbacks == "known"
+        self.fork_callbacks: list[tuple[str, Callable[[], object]]] = []
+        """By name, callbacks of `os.register_at_fork` to call in a copy while other threads are stopped."""
         self.begun: list[tuple[str, Callable[[], object]]] = []
         """The calls that undo what has run before the dump. Kept in copies: freeing it would dirty shared pages."""
         self._left: tuple[float, float] = (0.0, 0.0)
@@ -121,6 +133,7 @@ class BuiltIns:
         """Make the resources that matter for what is loaded now."""
         self._active, self.begun = [], []
         search.begin()
+        self.fork_callbacks = known() if self._calls_known else []
         for name, kind in KINDS.items():
             options = self._wanted(name)
             if options is False or (kind.libraries and not any(library in sys.modules for library in kind.libraries)):

@@ -188,3 +188,65 @@ def test_program_made_ready_from_outside_differs(mode: Mode, directory_of: Direc
     assert made.returncode == 0, made.stderr
     one, other = both(SelfDump(mode, directory / "snap", script))
     assert not set(one) & set(other)
+
+
+LIBRARIES = """
+import json, sqlite3
+import polars, uuid_utils
+from bson import ObjectId
+from libcriu_py import checkpoint
+numbers = polars.Series(range(10_000))
+def draw():
+    new = sqlite3.connect(":memory:")
+    return {
+        "sqlite": connection.execute("select hex(randomblob(8)), random()").fetchone(),
+        "new connection": new.execute("select hex(randomblob(8)), random()").fetchone(),
+        "object id": str(ObjectId())[8:18], "its counter": str(ObjectId())[18:],
+        "uuid4": str(uuid_utils.uuid4()), "uuid7": str(uuid_utils.uuid7())[24:],
+        "sample": numbers.sample(5).to_list(), "shuffle": numbers.shuffle().to_list()[:5],
+    }
+with checkpoint():
+    connection = sqlite3.connect(":memory:")
+    draw()
+print(json.dumps(draw()))
+"""
+
+
+def test_libraries_that_count_on_the_pid_differ(mode: Mode, directory_of: Directories) -> None:
+    """SQLite, bson, uuid_utils and polars renew nothing by themselves, since a copy has the pid of the dump."""
+    one, other = two_copies(mode, directory_of(mode.account), LIBRARIES)
+    assert [name for name in one if one[name] == other[name]] == []
+
+
+def test_known_fork_callbacks_run_alone(mode: Mode, directory_of: Directories) -> None:
+    """One that is on the list is called in a copy while no other thread runs; others, and with "none" all, are not."""
+    code = """
+    import json, os, sys, threading, time
+    from libcriu_py import checkpoint
+    from libcriu_py.program import fork_callbacks
+    count, called, moved = 0, [], []
+    def run():
+        global count
+        while True:
+            count += 1
+    def renew():
+        called.append("renew")
+        before = count
+        time.sleep(0.2)
+        moved.append(count != before)
+    os.register_at_fork(after_in_child=renew)
+    os.register_at_fork(after_in_child=lambda: called.append("another"))
+    fork_callbacks.KNOWN.add("__main__.renew")
+    threading.Thread(target=run, daemon=True).start()
+    with checkpoint():
+        pass
+    before = count
+    while count == before:
+        time.sleep(0.001)   # all go on
+    print(json.dumps([called, moved]), flush=True)
+    os._exit(0)
+    """
+    directory = directory_of(mode.account)
+    assert two_copies(mode, directory, code, name="known") == [[["renew"], [False]]] * 2
+    none = {"LIBCRIU_PY_FORK_CALLBACKS": "none"}
+    assert two_copies(mode, directory, code, name="none", env=none) == [[[], []]] * 2

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import importlib
 import mmap
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -15,6 +19,7 @@ import pytest
 from libcriu_py import preflight
 from libcriu_py.findings import Verdict, policies, table
 from libcriu_py.findings.finding import Finding
+from libcriu_py.program import fork_callbacks
 from libcriu_py.resources.locales import from_environment
 from libcriu_py.resources.secrets import PATTERNS, is_secret
 
@@ -49,6 +54,50 @@ def test_memory_under_advice_for_forks_is_named() -> None:
             found = [item for item in preflight({}).findings if item.advice.startswith(name)]
             (finding,) = (item for item in found if item.what not in before)
             assert (finding.kind, finding.verdict) == ("memory", verdict)
+
+
+RENEWS = """
+import os
+PID = os.getpid()
+class Ids:
+    _pid, other = PID, PID
+def renew():
+    pass
+os.register_at_fork(after_in_child=renew)
+"""
+
+
+@pytest.mark.forked
+def test_state_that_nothing_renews_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callbacks after a fork, and variables that hold the pid, are named; what a resource renews is not."""
+    (tmp_path / "renews.py").write_text(RENEWS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("renews", "uuid_utils", "bson"):
+        importlib.import_module(name)
+    gc.freeze()
+    found = {(item.kind, item.what): item for item in preflight({}).findings}
+    gc.unfreeze()
+    callback = found["fork callback", "renews.renew"]
+    assert "after_restore" in callback.advice
+    assert not callback.is_problem
+    assert ("state kept by pid", "renews.PID") in found
+    assert ("state kept by pid", "renews.Ids._pid") in found
+    names = [name for kind, name in found if kind in {"fork callback", "state kept by pid"}]
+    assert [name for name in names if name.startswith(("renews.Ids.other", "uuid_utils", "bson", "threading"))] == []
+    assert fork_callbacks.registered() == fork_callbacks.registered()
+
+
+@pytest.mark.forked
+def test_generators_that_cannot_be_reached_are_named(tmp_path: Path) -> None:
+    """A library with one in Rust is named with the symbol, unless a resource renews it."""
+    library = tmp_path / "some_rust.so"
+    code = 'char text[] = "rand-0.9.2/src/rngs/thread.rs"; int f(void) { return text[0]; }'
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=code.encode(), check=True)
+    ctypes.CDLL(str(library))
+    importlib.import_module("uuid_utils")
+    found = [item for item in preflight({}).findings if item.kind == "generator"]
+    assert [item.what for item in found] == [f"{library} ThreadRng"]
+    assert "for the first time in copies" in found[0].advice
 
 
 def test_kinds_and_verdicts(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""
+State that is the same in each copy, and that nothing here can renew.
+
+A library that draws random numbers or ids of its own renews its state after a fork, which it notices by the pid, or by
+a callback. A copy has the pid of the dump, and its state is that of the dump. What can be reached has a built-in
+resource; the rest is named.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from libcriu_py.findings.finding import Finding, Verdict
+from libcriu_py.linux.maps import mapped_ranges
+from libcriu_py.program import fork_callbacks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OWN_GENERATORS = {
+    "libarrow.so": ("pyarrow.compute.random", "give it an initializer of os.urandom in copies"),
+    "libgcrypt.so": ("gcry_create_nonce", "draw by gcry_randomize, which asks the kernel"),
+    "_ulid_impl.": ("ulid_transform.ulid_now", "make ids of uuid.uuid4 or os.urandom"),
+}
+"""By the beginning of a library's name: what draws from a generator that cannot be reached, and what to do."""
+
+_RUST = b"/src/rngs/thread.rs"
+"""Of rand's ThreadRng; the place of each panic is in the library."""
+_RUST_RENEWED = ("_uuid_utils.", "_polars_runtime.", "polars.abi3.", "_native.cpython")
+_RUST_SYMBOL = "ThreadRng"
+_FIRST_DRAW = (
+    "what it draws is the same in each copy if this thread has drawn before the dump; have it draw for the first time "
+    "in copies"
+)
+_HANDLED = {"bson.objectid.ObjectId._pid"}
+_CALLBACK = (
+    "it is called in forked children, and not in copies; if it renews random state or ids, call it in after_restore, "
+    "but not if it replaces locks or starts threads"
+)
+_PID = (
+    "it holds this process's pid, which copies have too; what is renewed when the pid changes is not, so renew it in "
+    "after_restore"
+)
+
+
+def findings() -> Iterator[Finding]:
+    """Look for such state."""
+    for name in fork_callbacks.unknown():
+        yield Finding("fork callback", name, Verdict.FINE, _CALLBACK)
+    for name in _kept_by_pid():
+        yield Finding("state kept by pid", name, Verdict.FINE, _PID)
+    yield from _generators()
+
+
+def _kept_by_pid() -> Iterator[str]:
+    """Yield the variables of modules and classes that are named like a pid and hold ours."""
+    pid = os.getpid()
+    for name, module in list(sys.modules.items()):
+        if fork_callbacks.is_standard(name) or name.startswith("libcriu_py."):
+            continue
+        values = dict(getattr(module, "__dict__", {}))
+        places = [(name, values)]
+        places += [
+            (f"{name}.{kind.__qualname__}", dict(vars(kind)))
+            for kind in values.values()
+            if isinstance(kind, type) and kind.__module__ == name
+        ]
+        for place, variables in places:
+            for key, value in variables.items():
+                if type(value) is int and value == pid and "pid" in key.lower() and f"{place}.{key}" not in _HANDLED:
+                    yield f"{place}.{key}"
+
+
+def _generators() -> Iterator[Finding]:
+    """Find libraries with a generator that cannot be reached."""
+    for path in sorted({mapped.path for mapped in mapped_ranges() if "x" in mapped.permissions}):
+        name = os.path.basename(path)
+        for beginning, (symbol, advice) in _OWN_GENERATORS.items():
+            if name.startswith(beginning):
+                yield Finding("generator", f"{path} {symbol}", Verdict.FINE, f"two copies draw alike; {advice}")
+        if not name.startswith(_RUST_RENEWED) and _contains(path, _RUST):
+            yield Finding("generator", f"{path} {_RUST_SYMBOL}", Verdict.FINE, _FIRST_DRAW)
+
+
+def _contains(path: str, text: bytes) -> bool:
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(text) >= 0
+    except (OSError, ValueError):  # deleted, empty, or no file
+        return False
