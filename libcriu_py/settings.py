@@ -166,9 +166,12 @@ _ROWS = (
     Setting("own", "flag", False, "snapshot", "the program checkpoints itself, even if its source does not show it",
             option="--self"),
     Setting("scrub", "list", (), "snapshot",
-            "remove environment variables with matching names from the snapshot too, for example '*_PIN'; repeatable; "
-            "the variable separates patterns by commas",
+            "remove environment variables with matching names from the snapshot too, for example '*_PIN', or all; "
+            "repeatable; the variable separates patterns by commas",
             "LIBCRIU_PY_SCRUB", option="--scrub PATTERN"),
+    Setting("keep_env", "list", (), "snapshot",
+            "leave environment variables with this name, or matching this pattern, in the snapshot; repeatable",
+            "LIBCRIU_PY_KEEP_ENV", option="--keep-env NAME"),
     Setting("replace", "flag", False, "checkpoint snapshot",
             "replace an existing snapshot, in one step, when the new one is complete",
             "LIBCRIU_PY_REPLACE", option="--replace"),

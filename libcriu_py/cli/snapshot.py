@@ -265,8 +265,9 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
         env["LIBCRIU_PY_MEMORY"] = options.memory
     if options.fork_callbacks:
         env["LIBCRIU_PY_FORK_CALLBACKS"] = options.fork_callbacks
-    if options.scrub:
-        env["LIBCRIU_PY_SCRUB"] = ",".join([*words("LIBCRIU_PY_SCRUB"), *options.scrub])
+    for name, added in (("LIBCRIU_PY_SCRUB", options.scrub), ("LIBCRIU_PY_KEEP_ENV", options.keep_env)):
+        if added:
+            env[name] = ",".join([*words(name), *added])
     return env
 
 

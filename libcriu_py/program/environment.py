@@ -21,7 +21,7 @@ from libcriu_py.linux.files import stat
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Judge = Callable[[str], bool]
+    Judge = Callable[[str, bytes | memoryview], bool]
 
 _OURS = b"LIBCRIU_PY_"
 _COERCED = frozenset({b"C.UTF-8", b"C.utf8", b"UTF-8"})
@@ -48,13 +48,13 @@ class _State:
         noted: Whether the kernel's copy was read already. The program may overwrite it later, as setproctitle does.
         start: The variables that the process was started with, without secrets; None if unknown.
         left_out: Names of the secrets.
-        is_secret: Returns whether a variable's name is that of a secret.
+        is_secret: Returns whether a variable that the program sets is a secret.
     """
 
     noted = False
     start: Mapping[bytes, bytes] | None = None
     left_out: frozenset[bytes] = frozenset()
-    is_secret: Judge = staticmethod(lambda _: False)
+    is_secret: Judge = staticmethod(lambda *_: False)
 
 
 # Not in the class: when a copy writes to a class, or reads a changed one, it dirties many pages.
@@ -64,22 +64,24 @@ _given: list[Mapping[bytes, bytes] | None] = [None]
 """In a copy, the environment that its launcher gave it."""
 
 
-def record_start(is_secret: Judge) -> None:
+def record_start(is_secret: Judge, is_secret_of_program: Judge | None = None) -> None:
     """
     Record the environment that this process was started with, unless done before, and forget an earlier dump's changes.
 
     Args:
-        is_secret: Returns whether a variable's name is that of a secret, which must be neither kept nor in copies.
+        is_secret: Returns, by name and value, whether a variable is a secret, which must be neither kept nor in copies.
+        is_secret_of_program: The same for variables that the program sets; default: `is_secret`.
     """
-    found = _given[0] or (_State.start if _State.noted else _read(is_secret))
+    found: Mapping[bytes, bytes | None] | None = _given[0] or (_State.start if _State.noted else _read(is_secret))
     _given[0] = None
     _State.noted = True
-    _State.is_secret = staticmethod(is_secret)
+    _State.is_secret = staticmethod(is_secret_of_program or is_secret)
     _changes[0] = _NONE
     if found is not None:
-        secret = frozenset(name for name in found if is_secret(os.fsdecode(name)))
-        _State.left_out |= secret
-        _State.start = {name: value for name, value in found.items() if name not in secret}
+        known = ((name, value) for name, value in found.items() if value is not None)
+        kept = {name: value for name, value in known if not is_secret(os.fsdecode(name), value)}
+        _State.left_out |= frozenset(found.keys() - kept.keys())
+        _State.start = kept
 
 
 def find_changes() -> Changes:
@@ -104,6 +106,11 @@ def find_changes() -> Changes:
             added[name] = new
     _changes[0] = Changes(added, changed)
     return _changes[0]
+
+
+def added_variables() -> Mapping[bytes, bytes]:
+    """Return the variables that the program has added, as `find_changes` found them."""
+    return _changes[0].added
 
 
 def undo_changes() -> None:
@@ -136,7 +143,7 @@ def with_changes(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 def _is_of_the_program(name: bytes, value: bytes | None) -> bool:
-    if name.startswith(_OURS) or name in _State.left_out or _State.is_secret(os.fsdecode(name)):
+    if name.startswith(_OURS) or name in _State.left_out or _State.is_secret(os.fsdecode(name), value or b""):
         return False
     return name != b"LC_CTYPE" or value not in _COERCED
 
@@ -146,7 +153,7 @@ def _variables() -> dict[bytes, bytes]:
     return data
 
 
-def _read(is_secret: Judge) -> dict[bytes, bytes] | None:
+def _read(is_secret: Judge) -> dict[bytes, bytes | None] | None:
     """Read the environment that the kernel laid out at exec, and overwrite the buffer, which may hold secrets."""
     try:
         start, end = initial_block()
@@ -163,11 +170,11 @@ def _read(is_secret: Judge) -> dict[bytes, bytes] | None:
         block[:] = bytes(len(block))
 
 
-def _parse(block: bytearray, is_secret: Judge) -> dict[bytes, bytes] | None:
-    """Return the variables, secret ones without their values; None if the block no longer holds an environment."""
+def _parse(block: bytearray, is_secret: Judge) -> dict[bytes, bytes | None] | None:
+    """Return the variables, None for a secret's value; None if the block no longer holds an environment."""
     if block and block[-1] != 0:
         return None
-    variables: dict[bytes, bytes] = {}
+    variables: dict[bytes, bytes | None] = {}
     start = 0
     while start < len(block):
         end = block.index(0, start)
@@ -175,9 +182,9 @@ def _parse(block: bytearray, is_secret: Judge) -> dict[bytes, bytes] | None:
         if equals <= start:
             return None
         name = bytes(memoryview(block)[start:equals])
-        secret = is_secret(os.fsdecode(name))
-        # The first of several entries with one name counts, as in os.environ.
-        variables.setdefault(name, b"" if secret else bytes(memoryview(block)[equals + 1 : end]))
+        with memoryview(block)[equals + 1 : end] as value:  # judged without being copied
+            # The first of several entries with one name counts, as in os.environ.
+            variables.setdefault(name, None if is_secret(os.fsdecode(name), value) else bytes(value))
         start = end + 1
     return variables
 

@@ -116,11 +116,12 @@ class BuiltIns:
 
         options = self._wanted("secrets")
         if options is False:
-            own_variables.record_start(lambda _: False)
+            own_variables.record_start(lambda *_: False)
             return
         from libcriu_py.resources.secrets import Secrets
 
-        own_variables.record_start(Secrets(**({} if options is True else options)).covers)
+        secrets = Secrets(**({} if options is True else options))
+        own_variables.record_start(secrets.covers_of_start, secrets.covers)
 
     def watch(self) -> None:
         """Start to record which random generators the program seeds."""

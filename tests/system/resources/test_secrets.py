@@ -77,3 +77,28 @@ def test_not_wiped_where_that_is_switched_off(mode: Mode, directory_of: Director
     code = 'from libcriu_py import checkpoint\nwith checkpoint(resources={"secrets": False}):\n    pass\n'
     dump = take(mode, directory_of(mode.account), code, env={"API_TOKEN": hidden})
     assert _found(dump.path, hidden) != []
+
+
+def test_all_but_what_is_kept(mode: Mode, directory_of: Directories) -> None:
+    """With "all" no value of the environment is in any file, but those that are kept; copies have what programs set."""
+    code = """
+    import json, os
+    from libcriu_py import checkpoint
+    with checkpoint():
+        os.environ["SET_HERE"] = "set"
+    print(json.dumps([os.environ.get(name) for name in ("SET_HERE", "PLAIN", "DB_PASS", "ADDRESS", "KEPT_KEY")]))
+    """
+    names = ("PLAIN", "DB_PASS", "ADDRESS", "KEPT_KEY")
+    values = {name: secrets.token_hex(16) for name in names}
+    env = {**values, "ADDRESS": f"amqp://me:{values['ADDRESS']}@host"}
+    directory = directory_of(mode.account)
+    dumps = {}
+    for name, options in (("some", ()), ("all", ("--scrub", "all"))):
+        script = write_program(mode, directory, code)
+        done = start(mode, script, directory / name, options=[*options, "--keep-env", "KEPT_KEY"], env=env)
+        assert done.returncode == 0, done.stderr
+        dumps[name] = SelfDump(mode, directory / name, script)
+    for name, here in (("some", {"PLAIN", "KEPT_KEY"}), ("all", {"KEPT_KEY"})):
+        assert {key for key in names if _found(dumps[name].path, values[key])} == here
+        copy = dumps[name].run(env={"DB_PASS": "new"})
+        assert json.loads(copy.stdout) == ["set", None, "new", None, None]

@@ -14,7 +14,7 @@ def test_start_is_that_of_the_kernel() -> None:
     """Any bytes, and no variables at all; what is set later is a change."""
     code = (
         "import os; from libcriu_py.program import environment as own\n"
-        "own.record_start(lambda name: name == 'HIDDEN')\n"
+        "own.record_start(lambda name, value: name == 'HIDDEN')\n"
         "os.environ['LATER'] = '1'; os.environ['HIDDEN'] = '2'; os.environ.pop('OLD', None)\n"
         "print(own.find_changes())"
     )
@@ -31,7 +31,7 @@ def test_start_is_that_of_the_kernel() -> None:
         (b"", {}),
         (b"A=1\0B=\0C=x=y\0", {b"A": b"1", b"B": b"", b"C": b"x=y"}),
         (b"A=1\0A=2\0", {b"A": b"1"}),
-        (b"SECRET=1\0A=1\0", {b"SECRET": b"", b"A": b"1"}),
+        (b"SECRET=1\0A=1\0", {b"SECRET": None, b"A": b"1"}),
         (b"a title\0\0\0\0", None),
         (b"\0\0\0\0", None),
         (b"A=1\0rest of a title\0", None),
@@ -41,7 +41,7 @@ def test_start_is_that_of_the_kernel() -> None:
 )
 def test_only_what_looks_like_an_environment_is_one(block: bytes, found: dict[bytes, bytes] | None) -> None:
     """A process may write into the block; secrets are not copied out of it."""
-    assert own_variables._parse(bytearray(block), lambda name: name == "SECRET") == found
+    assert own_variables._parse(bytearray(block), lambda name, _: name == "SECRET") == found
 
 
 def test_block_of_this_process() -> None:
