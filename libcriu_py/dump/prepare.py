@@ -210,13 +210,13 @@ def make_ready(plan: Plan) -> dict[str, object]:
 
 
 def _warn() -> None:
-    """Warn of temporary files, which can be dumped but may be gone when a copy starts."""
-    if "tempfile" not in sys.modules or variable("LIBCRIU_PY_PREFLIGHT") == "report":
+    """Warn of temporary files, which may be gone when a copy starts, and of mappings that copies share."""
+    if variable("LIBCRIU_PY_PREFLIGHT") == "report":
         return  # a report lists them
-    from libcriu_py.findings import temporary
+    from libcriu_py.findings import shared_mappings, temporary
 
-    text = temporary.warning()
-    if text is not None:
+    texts = (temporary.warning() if "tempfile" in sys.modules else None, shared_mappings.warning())
+    for text in filter(None, texts):
         preload.report(text)
 
 

@@ -84,10 +84,10 @@ def refuse(options: Mapping[str, object]) -> None:
 
 
 def _findings(options: Mapping[str, object]) -> tuple[Finding, ...]:
-    """Look at what criu will dump."""
-    from libcriu_py.findings import descriptors, process
+    """Look at what criu will dump, and at what copies must not share."""
+    from libcriu_py.findings import descriptors, process, shared_mappings
 
-    return (*descriptors.findings(options), *process.findings(options))
+    return (*descriptors.findings(options), *process.findings(options), *shared_mappings.findings())
 
 
 def _show_and_end(report: Report) -> None:

@@ -8,6 +8,9 @@ Rules for what to do with descriptors before a dump; the first rule that matches
 
 Actions: "error" (refuse the dump), "close", "null" (replace it by /dev/null), "reopen" (close it for the dump, then
 reopen it by path under the same number, for appending if it was written to), and "ignore" (leave it to criu).
+
+Files that are mapped shared and writable have the same rules, with the kinds "shared memory" (in /dev/shm) and "shared
+mapping" (elsewhere) and the actions "error" and "ignore".
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from libcriu_py.findings.finding import Finding
 
 ACTIONS = ("error", "close", "null", "reopen", "ignore")
+
+
+in_force: list[Policy] = []
+"""The rules of the current checkpoint."""
 
 
 class Policy(NamedTuple):

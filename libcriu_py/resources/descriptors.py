@@ -36,6 +36,7 @@ class Descriptors(BuiltIn):
         Raises:
             CheckpointError: A rule with the action "error" fits a descriptor.
         """
+        policies.in_force[:] = self._rules
         if not self._rules:
             return
         refused = []

@@ -124,7 +124,8 @@ if __name__ == "__main__":
     resource_tracker.ensure_running()
     forkserver.ensure_running()
     old = resource_tracker._resource_tracker._pid, forkserver._forkserver._forkserver_pid
-    with checkpoint():
+    shared = {"fds": {"rules": [{"action": "ignore", "kind": "shared memory"}]}}
+    with checkpoint(resources=shared):
         gone = sys.argv[1] == "gone"
         if gone:
             kept.close()
