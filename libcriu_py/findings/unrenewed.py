@@ -29,11 +29,18 @@ _OWN_GENERATORS = {
 
 _RUST = b"/src/rngs/thread.rs"
 """Of rand's ThreadRng; the place of each panic is in the library."""
-_RUST_RENEWED = ("_uuid_utils.", "_polars_runtime.", "polars.abi3.", "_native.cpython")
+_RUST_RENEWED = ("_polars_runtime.", "polars.abi3.")
+"""Libraries whose state is one for all threads, and that a resource renews."""
+_RUST_HERE = ("_uuid_utils.", "_native.cpython")
+"""Libraries that a resource renews in the thread that takes the checkpoint."""
 _RUST_SYMBOL = "ThreadRng"
 _FIRST_DRAW = (
     "what it draws is the same in each copy if this thread has drawn before the dump; have it draw for the first time "
     "in copies"
+)
+_OTHER_THREADS = (
+    "it is renewed in the thread that takes the checkpoint; what others draw is the same in each copy if they have "
+    "drawn before the dump, so start them in copies"
 )
 _HANDLED = {"bson.objectid.ObjectId._pid"}
 _CALLBACK = (
@@ -76,13 +83,16 @@ def _kept_by_pid() -> Iterator[str]:
 
 def _generators() -> Iterator[Finding]:
     """Find libraries with a generator that cannot be reached."""
+    alone = len(sys._current_frames()) == 1  # noqa: SLF001
     for path in sorted({mapped.path for mapped in mapped_ranges() if "x" in mapped.permissions}):
         name = os.path.basename(path)
         for beginning, (symbol, advice) in _OWN_GENERATORS.items():
             if name.startswith(beginning):
                 yield Finding("generator", f"{path} {symbol}", Verdict.FINE, f"two copies draw alike; {advice}")
-        if not name.startswith(_RUST_RENEWED) and _contains(path, _RUST):
-            yield Finding("generator", f"{path} {_RUST_SYMBOL}", Verdict.FINE, _FIRST_DRAW)
+        here = name.startswith(_RUST_HERE)
+        if (here and alone) or name.startswith(_RUST_RENEWED) or not _contains(path, _RUST):
+            continue
+        yield Finding("generator", f"{path} {_RUST_SYMBOL}", Verdict.FINE, _OTHER_THREADS if here else _FIRST_DRAW)
 
 
 def _contains(path: str, text: bytes) -> bool:

@@ -22,11 +22,12 @@ KNOWN = {"uuid_utils._uuid_utils.reseed"}
 
 UNNEEDED = {
     "bson._after_fork",
+    "ddtrace.internal.forksafe.run_child_hooks",
     "libcriu_py.criu.native._forget_after_fork",
     "pymongo.asynchronous.mongo_client.<lambda>",
     "pymongo.synchronous.mongo_client.<lambda>",
 }
-"""Those that copies can do without: they free locks of threads that a forked child has not."""
+"""Those that copies can do without: they free locks and restart threads; where ids are renewed, a resource does it."""
 
 
 def registered() -> list[Callback]:

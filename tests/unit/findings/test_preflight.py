@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -97,6 +98,11 @@ def test_generators_that_cannot_be_reached_are_named(tmp_path: Path) -> None:
     found = [item for item in preflight({}).findings if item.kind == "generator"]
     assert [item.what for item in found] == [f"{library} ThreadRng"]
     assert "for the first time in copies" in found[0].advice
+    end = threading.Event()
+    threading.Thread(target=end.wait).start()
+    (other,) = (item for item in preflight({}).findings if item.kind == "generator" and "_uuid_utils" in item.what)
+    assert "start them in copies" in other.advice
+    end.set()
 
 
 def test_kinds_and_verdicts(tmp_path: Path) -> None:
