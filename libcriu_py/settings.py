@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     MemoryKind = Literal["auto", "map", "copy"]
     Exit = Literal["normal", "fast"]
     ForkCallbacks = Literal["known", "none"]
+    IfExists = Literal["error", "replace", "continue"]
+    IfImpossible = Literal["raise", "continue"]
 
     class CheckpointSettings(TypedDict, total=False):
         """What `checkpoint` takes beside the directory."""
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
         then: Then
         engine: EngineName
         replace: bool
+        if_exists: IfExists
+        if_impossible: IfImpossible
         options: Mapping[str, object] | None
         memory: MemoryKind
         exit: Exit
@@ -175,6 +179,13 @@ _ROWS = (
     Setting("replace", "flag", False, "checkpoint snapshot",
             "replace an existing snapshot, in one step, when the new one is complete",
             "LIBCRIU_PY_REPLACE", option="--replace"),
+    Setting("if_exists", "text", "error", "checkpoint",
+            "what becomes of the checkpoint where a snapshot is there already: an error; a new one in its place, for "
+            "which replace is short; or none, and the program goes on",
+            "LIBCRIU_PY_IF_EXISTS", choices=("error", "replace", "continue")),
+    Setting("if_impossible", "text", "raise", "checkpoint",
+            "what becomes of a program that cannot be dumped here: an exception, or it goes on without a snapshot",
+            "LIBCRIU_PY_IF_IMPOSSIBLE", choices=("raise", "continue")),
     Setting("memory", "text", "auto", "checkpoint snapshot",
             "how copies get their memory: copy reads it all at the start; map maps it from a file, and reads pages as "
             "they are used, wherever that is safe; auto maps it where that is worth it",
@@ -222,6 +233,9 @@ _ROWS = (
     Setting("service", "text", None, "",
             "internal, set for a program in a namespace: the socket on which it is served a criu",
             "LIBCRIU_PY_SERVICE", launcher=True),
+    Setting("command", "flag", False, "",
+            "internal, set by `libcriu-py snapshot`, which says itself what was taken",
+            "LIBCRIU_PY_COMMAND"),
     Setting("conventional", "int", None, "",
             "internal, set for a program that is started in place of a copy: its pid, which makes its checkpoint a "
             "simulated one",
@@ -274,9 +288,21 @@ def overridden(given: Mapping[str, Any]) -> dict[str, Any]:
         message = f"a checkpoint has no setting {unknown}; there are: {', '.join(settings)}"
         raise TypeError(message)
     found = {name: setting.overridden(given.get(name)) for name, setting in settings.items()}
+    found["if_exists"] = _if_exists(found)
     if variable("LIBCRIU_PY_CONVENTIONAL") == str(os.getpid()):
         found["engine"] = "simulate"
     return found
+
+
+def _if_exists(found: Mapping[str, Any]) -> str:
+    """Combine `if_exists` with its short form."""
+    chosen: str = found["if_exists"]
+    if not found["replace"] or variable("LIBCRIU_PY_IF_EXISTS"):
+        return chosen
+    if chosen == "continue" and not variable("LIBCRIU_PY_REPLACE"):
+        message = 'replace=True is short for if_exists="replace"; leave out one of replace and if_exists="continue"'
+        raise ValueError(message)
+    return "replace"
 
 
 def _seconds(name: str, text: str) -> float:

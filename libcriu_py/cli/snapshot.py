@@ -259,8 +259,10 @@ def _version(directory: str) -> tuple[int, int] | None:
 def _environment(options: argparse.Namespace) -> dict[str, str]:
     """Return this environment with the variables that override the settings of the program's checkpoint."""
     env = dict(os.environ)
-    if options.replace:
-        env["LIBCRIU_PY_REPLACE"] = "1"
+    # Whatever a program that checkpoints itself would make of it: this command was asked for a snapshot.
+    env["LIBCRIU_PY_IF_EXISTS"] = "replace" if options.replace else "error"
+    env["LIBCRIU_PY_IF_IMPOSSIBLE"] = "raise"
+    env["LIBCRIU_PY_COMMAND"] = "1"
     if options.memory:
         env["LIBCRIU_PY_MEMORY"] = options.memory
     if options.fork_callbacks:

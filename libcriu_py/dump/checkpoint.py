@@ -8,6 +8,7 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from libcriu_py.errors import CriuError, HookError
 from libcriu_py.findings import tracing
 from libcriu_py.hooks import lifecycle, no_checkpoint, runner
 from libcriu_py.hooks.lifecycle import Outcome, Return
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from libcriu_py.hooks.no_checkpoint import Timing
-    from libcriu_py.settings import EngineName, Exit, ForkCallbacks, HereSettings, MemoryKind, Then
+    from libcriu_py.settings import (
+        EngineName,
+        Exit,
+        ForkCallbacks,
+        HereSettings,
+        IfExists,
+        IfImpossible,
+        MemoryKind,
+        Then,
+    )
     from libcriu_py.snapshot.request import Request
 
 P = ParamSpec("P")
@@ -73,7 +83,7 @@ class Checkpoint:
         Raises:
             ImageError: The statistics cannot be read.
         """
-        if self.outcome is None or self.outcome is Outcome.SIMULATED:
+        if self.outcome in {None, Outcome.SIMULATED, Outcome.SKIPPED}:
             return {}
         from libcriu_py.images.readers import dump_stats
 
@@ -88,7 +98,7 @@ class Checkpoint:
         self._entered = True
         tracing.begin()
         self._built_ins.note_variables()
-        self._engine.prepare()
+        self._prepare()
         self._built_ins.watch()
         return self
 
@@ -133,7 +143,29 @@ class Checkpoint:
 
         return plain_wrapper
 
+    def _prepare(self) -> None:
+        """Reserve the snapshot's directory, or go on without one where the program said so."""
+        try:
+            self._engine.prepare()
+        except (CriuError, OSError, ImportError) as error:  # the last without the C extension
+            from libcriu_py.dump import skipping
+
+            if not skipping.is_wanted(error, self._settings):
+                raise
+            self._engine = skipping.SkippingEngine()
+
     async def _take(self, *, in_loop: bool) -> None:
+        try:
+            await self._run(in_loop=in_loop)
+        except (CriuError, OSError) as error:
+            from libcriu_py.dump import skipping
+
+            taken = self.outcome is not None
+            if taken or isinstance(error, HookError) or not skipping.is_wanted(error, self._settings):
+                raise
+            self.outcome = Outcome.SKIPPED
+
+    async def _run(self, *, in_loop: bool) -> None:
         limit = self._settings["hook_limit"]
         hook_run = runner.HookRun(in_loop, limit, no_checkpoint.WAIT, self.timings, ThreadStop())
         taking = lifecycle.run(self._engine, self._built_ins, hook_run, on_return=self._note)
@@ -169,8 +201,9 @@ def _make_engine(settings: Mapping[str, Any]) -> lifecycle.Engine:
             "which `libcriu-py snapshot -o DIR` does"
         )
         raise ValueError(message)
-    names = ("then", "replace", "program", "details", "options", "memory")
-    return engines.CriuEngine(os.fspath(settings["dir"]), **{name: settings[name] for name in names})
+    names = ("then", "program", "details", "options", "memory")
+    chosen = {name: settings[name] for name in names}
+    return engines.CriuEngine(os.fspath(settings["dir"]), replace=settings["if_exists"] == "replace", **chosen)
 
 
 def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
@@ -179,6 +212,8 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     then: Then = "exit",
     engine: EngineName = "criu",
     replace: bool = False,
+    if_exists: IfExists = "error",
+    if_impossible: IfImpossible = "raise",
     options: Mapping[str, object] | None = None,
     memory: MemoryKind = "auto",
     exit: Exit = "normal",  # noqa: A002
@@ -187,7 +222,7 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     hook_limit: float | None = None,
 ) -> Checkpoint:
     """
-    Checkpoint this process when a block of code, its warm-up, is left.
+    Checkpoint this process when a block of code, its warm-up, is left; the original then says how to start copies.
 
         with checkpoint("snap"):
             model = load_model()
@@ -202,7 +237,12 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         then: "exit" ends the original with status 0 after the dump, without its atexit and finally
             code, which belongs to the copies; "continue" keeps it running.
         engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU.
-        replace: Whether to replace an existing snapshot, in one step, when the new one is complete.
+        replace: Whether to replace an existing snapshot: short for `if_exists="replace"`.
+        if_exists: What to do where there is a snapshot already: "error" raises FileExistsError; "replace" replaces it,
+            in one step, when the new one is complete; "continue" goes on past the block, as `Outcome.SKIPPED`.
+        if_impossible: What to do where no dump can be taken: "raise" an exception, or "continue", which says why on
+            stderr and goes on past the block, as `Outcome.SKIPPED`. Hooks run as if the dump had been taken. An
+            exception of a hook, or of the block, is raised in any case.
         options: Options of criu's dump, by the names of `DumpOptions`; for example `{"tcp_close": True}`.
         memory: "copy" reads all memory when a copy starts; "map" maps it from one file wherever that is safe, and
             reads pages when they are used; "auto" maps it where that saves time and no other allocator interferes.
@@ -224,6 +264,8 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         then=then,
         engine=engine,
         replace=replace,
+        if_exists=if_exists,
+        if_impossible=if_impossible,
         options=options,
         memory=memory,
         exit=exit,

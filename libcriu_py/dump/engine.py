@@ -320,6 +320,10 @@ class CriuEngine(SimulateEngine):
         launch = launch._replace(clocks=clocks, pids=tuple(pids), mapped=compared, sources=sources)
         staging.publish(mapped.record(launch), facts)
         if self._then == "exit":
+            from libcriu_py.dump import notices
+
+            if self._program is None:
+                notices.taken(staging.target)
             # Cleanup at exit (atexit, finally, temporary directories) belongs to the copies.
             processes.end_with_descendants()
         return Return(Outcome.CONTINUED)

@@ -36,6 +36,8 @@ class Outcome(enum.Enum):
     """The original, which continues after its dump."""
     SIMULATED = "simulated"
     """The original, after a simulated checkpoint without CRIU."""
+    SKIPPED = "skipped"
+    """The program, which goes on without a snapshot of it (`if_exists`, `if_impossible`)."""
 
 
 class Return(NamedTuple):

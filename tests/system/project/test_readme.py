@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.system.selfdump import start, write_program
+from tests.system.selfdump import SelfDump, start, take, write_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +30,39 @@ def test_self_checkpoint_and_copies(mode: Mode, directory_of: Callable[[Account]
     """The program of the second example checkpoints itself, and the code of the third starts copies of it."""
     beginning = "load_model = dict\ndef main(args): print(args)\n"
     directory = directory_of(mode.account)
-    # The hook is registered behind the block there, for its readers; a hook that counts stands before it.
     script = write_program(mode, directory, beginning + example("def reconnect"))
     done = start(mode, script, directory / "snap")
     assert done.returncode == 0, done.stderr
     code = example("PIPE") + "\nprint(out)\n"
     done = mode.run([mode.account.python, "-c", code], cwd=directory)
     assert done.stdout.split("\n") == ["[]"] * 5 + ["['--year', '2024']", "", ""], done.stderr
+
+
+def test_hook_runs_in_each_copy(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
+    """The hook of the second example is registered in time."""
+    code = example("def reconnect").replace("def reconnect(): ...", 'def reconnect(): print("reconnected")')
+    beginning = "load_model = dict\ndef main(args): print(args)\n"
+    snapshot = take(mode, directory_of(mode.account), beginning + code)
+    assert snapshot.run("a").stdout == "reconnected\n['a']\n"
+
+
+def test_program_that_is_started_either_way(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
+    """Plain starts of the example with both settings go on, whether they may be dumped or not."""
+    directory = directory_of(mode.account)
+    script = write_program(mode, directory, "load_model = dict\n" + example("if_impossible="))
+    plainly = [mode.account.python, script, "a"]
+    outcomes = []
+    for _ in range(2):
+        done = mode.run(plainly, cwd=directory)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stderr.splitlines()) == ("no snapshot was made" in done.stderr)
+        outcomes.append(done.stdout)
+    taken = (directory / "snap").exists()
+    assert outcomes == (["continued ['a']\n", "skipped ['a']\n"] if taken else ["skipped ['a']\n"] * 2)
+    if not taken:
+        assert start(mode, script, directory / "snap").returncode == 0
+    done = SelfDump(mode, directory / "snap", script).run("b", cwd=directory)
+    assert done.stdout == "restored ['b']\n", done.stderr
 
 
 def test_program_as_it_is(mode: Mode, directory_of: Callable[[Account], Path]) -> None:

@@ -252,6 +252,8 @@ def test_settings_of_the_environment_go_first(monkeypatch: pytest.MonkeyPatch, t
     [
         ("THEN", "stop"),
         ("ENGINE", "magic"),
+        ("IF_EXISTS", "yes"),
+        ("IF_IMPOSSIBLE", "yes"),
         ("HOOK_LIMIT", "soon"),
         ("HOOK_LIMIT", "-1"),
         ("OPTIONS", "tcp_close"),
@@ -263,3 +265,11 @@ def test_wrong_settings_of_the_environment(variable: str, value: str, monkeypatc
     monkeypatch.setenv(f"LIBCRIU_PY_{variable}", value)
     with pytest.raises(ValueError, match=re.escape(repr(value))):
         checkpoint("snap")
+
+
+def test_short_form_against_its_long_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`replace=True` together with another `if_exists` is an error, unless a variable decides."""
+    with pytest.raises(ValueError, match="short for"):
+        checkpoint("snap", replace=True, if_exists="continue")
+    monkeypatch.setenv("LIBCRIU_PY_IF_EXISTS", "error")
+    assert checkpoint("snap", replace=True)._settings["if_exists"] == "error"

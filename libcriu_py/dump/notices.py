@@ -1,0 +1,38 @@
+"""What a checkpoint says on stderr: one line, written at once, whatever the program has put into `sys.stderr`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from libcriu_py.errors import in_words
+from libcriu_py.settings import variable
+
+
+def taken(snapshot: str) -> None:
+    """
+    Say what was taken, and how to start it, unless `libcriu-py snapshot` does.
+
+    Args:
+        snapshot: The snapshot's directory.
+    """
+    if variable("LIBCRIU_PY_COMMAND"):
+        return
+    total = sum(os.path.getsize(os.path.join(base, name)) for base, _, names in os.walk(snapshot) for name in names)
+    path = shlex.quote(snapshot)
+    _say(
+        f"took a snapshot of this program, {path} ({total / 1e6:.1f} MB); start it: libcriu-py run {path} -- ARGUMENTS"
+    )
+
+
+def skipped(error: BaseException) -> None:
+    """Say why there is no snapshot."""
+    _say(f"no snapshot was made, and the program goes on without: {in_words(error)}")
+
+
+def _say(text: str) -> None:
+    line = " ".join(text.split())
+    try:
+        os.write(2, f"libcriu-py: {line}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        return  # nobody reads it
