@@ -300,8 +300,9 @@ class CriuEngine(SimulateEngine):
         from libcriu_py.images.readers import process_tree
         from libcriu_py.linux import processes
         from libcriu_py.memory.optimize import map_memory
+        from libcriu_py.snapshot import installed
         from libcriu_py.snapshot.manifest import MEMORY, mapped_files
-        from libcriu_py.snapshot.sources import own_sources
+        from libcriu_py.snapshot.sources import loaded, own_sources
 
         if shared:
             from libcriu_py.findings.shared_stdio import redirect
@@ -311,13 +312,15 @@ class CriuEngine(SimulateEngine):
         pids = sorted({task for process in process_tree(staging.images) for task in process.threads})
         compared = mapped_files(processes.processes(), without=[staging.path])
         # Each copy reads the main module of a named program again.
-        sources = own_sources(main=self._program is None)
+        modules = loaded(path0=self._program is None or self._program.kind != "module" or "path" in self._details)
+        sources = own_sources(modules, main=self._program is None)
         facts["criu_version"] = str(Criu(self._criu).version())
         key = _key(os.path.join(staging.target, MEMORY))
         census = {} if self._census is None else {os.getpid(): self._census}
         mapped = map_memory(staging.images, staging.memory, key, wanted=self._memory, census=census)
         facts["memory"] = mapped.describe()
         launch = launch._replace(clocks=clocks, pids=tuple(pids), mapped=compared, sources=sources)
+        launch = launch._replace(**installed.find(modules)._asdict())
         staging.publish(mapped.record(launch), facts)
         if self._then == "exit":
             from libcriu_py.dump import notices

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from libcriu_py.program.main import Kind
 
-FORMAT = 3
+FORMAT = 4
 PROTOCOL = 3
 """The version of the request to a copy (`snapshot.request`)."""
 VERSION = "0.1.0"
@@ -42,7 +42,7 @@ _COMMAND_COVERED = 32
 """Offset of what the command's checksum covers, after that checksum."""
 
 # Formats of rows, as for `struct`, except that `s` is the offset and length of a text; texts come first.
-_TEXTS, _LISTS = 9, 8
+_TEXTS, _LISTS = 10, 10
 _FACTS = "s" * _TEXTS + "II" * _LISTS + "QqqIIII"
 _NUMBER = "I"
 _PAIR = "ss"
@@ -63,10 +63,11 @@ class MemoryFile(NamedTuple):
 
 
 class ComparedFile(NamedTuple):
-    """A file outside the snapshot that must not have changed since the dump."""
+    """A file outside the snapshot that must not have changed since the dump, or a directory of `sys.path`."""
 
     path: str
     size: int
+    """Of a directory, a digest of what could be imported from there (`installed`)."""
     mtime_ns: int
     mode: int = 0
     """`st_mode`; 0 if it does not matter."""
@@ -106,6 +107,12 @@ class Launch(NamedTuple):
     """Sizes in bytes of the files of the snapshot, by relative path."""
     mapped: tuple[ComparedFile, ...] = ()
     sources: tuple[ComparedFile, ...] = ()
+    names: tuple[str, ...] = ()
+    """Of modules at the top."""
+    directories: tuple[ComparedFile, ...] = ()
+    """Those of `sys.path`."""
+    packages: tuple[ComparedFile, ...] = ()
+    """A file of the metadata of each package that was imported."""
     protocol: int = PROTOCOL
     package_version: str = VERSION
     """The version of the package that made it."""
@@ -195,10 +202,14 @@ def _facts_of(launch: Launch, program: str, record: _Writer) -> tuple[str | int,
         (_FILE, launch.files.items()),
         (_COMPARED, launch.mapped),
         (_COMPARED, launch.sources),
+        (_COMPARED, launch.directories),
+        (_COMPARED, launch.packages),
     )
     flags = _REDUCED * launch.reduced_bounding | _LEADER * launch.session_leader | _CODE * launch.maps_code
+    names = "".join(f"/{name}" for name in launch.names) + "/"
     return (
         *(launch.package_version, launch.arch, " ".join(launch.cpu_flags), program, launch.images_key, *launch.slots),
+        names,
         *(number for form, rows in lists for number in record.rows(form, rows)),
         *(launch.capabilities, *launch.clocks, launch.uid, launch.gid, MODES.index(launch.mode), flags),
     )
@@ -286,12 +297,12 @@ def _facts(data: bytes) -> Launch:
     if command is None or kind >= len(_KINDS):
         raise RecordError(_INCOMPLETE)
     (facts,) = _rows(data, _FACTS, at)
-    version, arch, cpu_flags, value, images_key, *slots = facts[:_TEXTS]
+    version, arch, cpu_flags, value, images_key, *slots, names = facts[:_TEXTS]
     *where, capabilities, monotonic, boottime, uid, gid, mode, flags = facts[_TEXTS:]
     if mode >= len(MODES):
         raise RecordError(_INCOMPLETE)
-    forms = (_NUMBER, _NUMBER, _PAIR, _OPTION, _MEMORY, _FILE, _COMPARED, _COMPARED)
-    pids, groups, variables, options, memory, files, mapped, sources = (
+    forms = (_NUMBER, _NUMBER, _PAIR, _OPTION, _MEMORY, _FILE, *[_COMPARED] * 4)
+    pids, groups, variables, options, memory, files, mapped, sources, directories, packages = (
         _rows(data, form, *place) for form, place in zip(forms, zip(where[::2], where[1::2], strict=True), strict=True)
     )
     name = _KINDS[kind]
@@ -318,6 +329,9 @@ def _facts(data: bytes) -> Launch:
         files=dict(files),
         mapped=tuple(map(ComparedFile._make, mapped)),
         sources=tuple(map(ComparedFile._make, sources)),
+        names=tuple(filter(None, names.split("/"))),
+        directories=tuple(map(ComparedFile._make, directories)),
+        packages=tuple(map(ComparedFile._make, packages)),
         protocol=_HEADER.unpack_from(data)[4],
         package_version=version,
     )

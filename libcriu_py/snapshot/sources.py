@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from typing import NamedTuple
 
 from libcriu_py.program.main import absolute
 from libcriu_py.snapshot.record import ComparedFile
@@ -18,7 +19,31 @@ _MAIN = ("__main__", "__mp_main__")
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
-def own_sources(*, main: bool) -> tuple[ComparedFile, ...]:
+class Loaded(NamedTuple):
+    """What a process has imported, and from where."""
+
+    names: list[str]
+    """Of the modules."""
+    paths: list[str | None]
+    """What each says that it is from; None where it says nothing, or is frozen."""
+    path: list[str]
+    """`sys.path`, but what is the working directory of each copy."""
+
+
+def loaded(*, path0: bool = True) -> Loaded:
+    """
+    Collect it, without a look at the files, and with little that is new in memory: it may be in the images.
+
+    Args:
+        path0: Whether the first entry of `sys.path` is a directory of the program, and not any working directory.
+    """
+    modules = list(sys.modules.items())
+    entries: list[object] = [*sys.path]
+    path = [entry for entry in entries[0 if path0 else 1 :] if isinstance(entry, str) and entry]
+    return Loaded([name for name, _ in modules], [_path(module) for _, module in modules], path)
+
+
+def own_sources(found: Loaded, *, main: bool) -> tuple[ComparedFile, ...]:
     """
     List the source files of this process's modules, except the standard library and installed packages.
 
@@ -26,31 +51,32 @@ def own_sources(*, main: bool) -> tuple[ComparedFile, ...]:
     directory to load them; and this package, of which any version with the same record and protocol will do.
 
     Args:
+        found: The modules.
         main: Whether to include the main module.
 
     Returns:
         An entry for each file, by path, with mtime in nanoseconds; for modules in a zip file, that file.
     """
-    places = _Places()
+    places = _Places(found.path)
     entries: dict[str, ComparedFile] = {}
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "libcriu_py" or (name in _MAIN and not main):
+    for name, given in zip(found.names, found.paths, strict=True):
+        if given is None or name.partition(".")[0] == "libcriu_py" or (name in _MAIN and not main):
             continue
-        path = _path(module)
+        path = _absolute(given)
         if path is None or path.endswith(".so") or path in entries:
             continue
         if places.is_installed(path) or (name not in _MAIN and places.is_temporary(path)):
             continue
-        found = _file(path)
-        if found is not None:
-            path, status = found
+        file = _file(path)
+        if file is not None:
+            path, status = file
             entries[path] = ComparedFile(path, status.st_size, status.st_mtime_ns)
     return tuple(entries[path] for path in sorted(entries))
 
 
 def _path(module: object) -> str | None:
     """
-    Return the absolute path of a module's source; None if it has none, or is frozen.
+    Return the path that a module says it is from; None if it says none, or is frozen.
 
     Symbolic links are not resolved: a copy follows them too when it reads its main module.
     """
@@ -62,7 +88,7 @@ def _path(module: object) -> str | None:
     path = known.get("__file__") if isinstance(known, dict) else None
     if not isinstance(path, str) or not getattr(known.get("__spec__"), "has_location", True):
         return None
-    return _absolute(path)
+    return path
 
 
 def _absolute(path: str) -> str | None:
@@ -89,12 +115,11 @@ def _file(path: str) -> tuple[str, os.stat_result] | None:
 class _Places:
     """Tells the program's own files from installed and temporary ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: list[str]) -> None:
         library = getattr(os, "__file__", None)
         self._library = os.path.realpath(os.path.dirname(library)) if library else None
         self._temporary = tuple(map(_below, ("/tmp", "/var/tmp", os.environ.get("TMPDIR") or "/tmp")))  # noqa: S108
-        entries: list[object] = [*sys.path]
-        importable = [_absolute(entry) for entry in entries if isinstance(entry, str)]
+        importable = map(_absolute, path)
         self._importable = tuple(_below(entry) for entry in importable if entry is not None)
         self._known: dict[str, bool] = {}
 

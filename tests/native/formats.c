@@ -61,6 +61,8 @@ static void print_lists(const struct snapshot *snapshot)
 	}
 	print_compared(snapshot, "mapped", facts->mapped);
 	print_compared(snapshot, "source", facts->sources);
+	print_compared(snapshot, "directory", facts->directories);
+	print_compared(snapshot, "package", facts->packages);
 }
 
 static void print_facts(const struct snapshot *snapshot)
@@ -82,6 +84,7 @@ static void print_facts(const struct snapshot *snapshot)
 	print_text(snapshot, "cpu_flags", facts->cpu_flags);
 	print_text(snapshot, "program", facts->program);
 	print_text(snapshot, "images_key", facts->images_key);
+	print_text(snapshot, "names", facts->names);
 	for (int i = 0; i < SLOTS; i++)
 		print_text(snapshot, "slot", facts->slots[i]);
 	putchar('\n');

@@ -30,6 +30,9 @@ LAUNCH = Launch(
     files={"images/core-7.img": 9},
     mapped=(ComparedFile("/lib/x.so", 1, 2, 0o100644),),
     sources=(ComparedFile("/x.py", 1, 2),),
+    names=("json", "sys"),
+    directories=(ComparedFile("/etc", 1, 2),),
+    packages=(ComparedFile("/x.dist-info/RECORD", 1, 2),),
 )
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/files.h"
+#include "restore/finding.h"
 #include "restore/problem.h"
 #include "restore/record.h"
 #include "restore/snapshot.h"
@@ -19,15 +20,7 @@
 #define REASONS 3            /* reasons given in full */
 #define SECOND 1000000000LL
 
-struct finding {
-	struct problem *problem;
-	const char *path;    /* of the snapshot */
-	int count;
-	int is_listed;       /* print each reason, with a NUL at its end, instead of joining some to a sentence */
-};
-
-/* Begin another reason; whether to write it. */
-static int another(struct finding *finding)
+int lcp_finding_add(struct finding *finding)
 {
 	if (finding->is_listed) {
 		if (finding->count++)
@@ -41,12 +34,6 @@ static int another(struct finding *finding)
 		lcp_problem_add(finding->problem, "; ");
 	return finding->count <= REASONS;
 }
-
-#define found(finding, ...) \
-	do { \
-		if (another(finding)) \
-			lcp_problem_add((finding)->problem, __VA_ARGS__); \
-	} while (0)
 
 /* ---- the machine ------------------------------------------------------ */
 
@@ -156,8 +143,8 @@ static void check_mount(struct finding *finding, const struct snapshot *snapshot
 		      snapshot->path);
 }
 
-/* Compare size and mtime; layers of container images keep no more of that than its second. */
-static int is_changed(const struct record_compared *file, const struct stat *status)
+/* Layers of container images keep no more of the time than its second. */
+int lcp_is_touched(const struct record_compared *file, const struct stat *status)
 {
 	long long second = file->mtime_ns / SECOND, rest = file->mtime_ns % SECOND;
 
@@ -165,8 +152,12 @@ static int is_changed(const struct record_compared *file, const struct stat *sta
 		rest += SECOND;
 		second--;
 	}
-	return (uint64_t)status->st_size != file->size || status->st_mtim.tv_sec != second ||
-	       (status->st_mtim.tv_nsec && status->st_mtim.tv_nsec != rest);
+	return status->st_mtim.tv_sec != second || (status->st_mtim.tv_nsec && status->st_mtim.tv_nsec != rest);
+}
+
+int lcp_is_changed(const struct record_compared *file, const struct stat *status)
+{
+	return (uint64_t)status->st_size != file->size || lcp_is_touched(file, status);
 }
 
 /* Compare files of the dump; `role` says what they are for. */
@@ -188,7 +179,7 @@ static void check_compared(struct finding *finding, const struct snapshot *snaps
 			found(finding,
 			      "%s, %s, has mode %04o, and at the dump %04o; chmod %04o %s, or make the snapshot anew",
 			      path, role, status.st_mode & 07777, then, then, path);
-		if (is_changed(file, &status))
+		if (lcp_is_changed(file, &status))
 			found(finding, "%s, %s, was changed after the dump; make the snapshot anew (--replace)", path,
 			      role);
 	}
@@ -219,6 +210,7 @@ static void compare(struct finding *finding, const struct snapshot *snapshot, in
 	check_mount(finding, snapshot);
 	check_compared(finding, snapshot, snapshot->facts->mapped, "which the program has mapped");
 	check_compared(finding, snapshot, snapshot->facts->sources, "whose code the snapshot holds");
+	lcp_check_installed(finding, snapshot);
 }
 
 int lcp_snapshot_check(const struct snapshot *snapshot, int with_variables, struct problem *problem)
@@ -237,6 +229,6 @@ int lcp_snapshot_list_mismatches(const struct snapshot *snapshot)
 	struct finding finding = { &problem, snapshot->path, 0, 1 };
 
 	compare(&finding, snapshot, 0);
-	another(&finding);
+	lcp_finding_add(&finding);
 	return fflush(stdout) ? LAUNCHER_FAILED : 0;
 }

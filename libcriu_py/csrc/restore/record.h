@@ -10,7 +10,7 @@
 
 struct problem;
 
-#define RECORD_FORMAT 3
+#define RECORD_FORMAT 4
 #define MEMORY_FILES 49 /* from which memory may be mapped: memory.img, and those of a store */
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -45,8 +45,10 @@ enum record_slot { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_REQUEST, SLOTS };
 struct record_facts {
 	struct record_text version;  /* of the package */
 	struct record_text arch, cpu_flags, program, images_key, slots[SLOTS];
+	struct record_text names;    /* of modules at the top, each with a slash before and behind it */
 	struct record_list pids, groups; /* uint32_t */
 	struct record_list variables, options, memory, files, mapped, sources;
+	struct record_list directories, packages;
 	uint64_t capabilities;
 	int64_t monotonic, boottime; /* 0: those of the machine */
 	uint32_t uid, gid;
@@ -73,10 +75,10 @@ struct record_file {
 	uint64_t size;
 };
 
-/* A file that was mapped, or of a module. */
+/* A file that was mapped, or of a module or package; a directory of sys.path. */
 struct record_compared {
 	struct record_text path;
-	uint64_t size;
+	uint64_t size;               /* of a directory, a digest of what could be imported from there */
 	int64_t mtime_ns;
 	uint32_t mode;               /* 0: any */
 	uint32_t unused;

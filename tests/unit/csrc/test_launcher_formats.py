@@ -55,7 +55,7 @@ def compile_program(name: str, directory: Path) -> Path:
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     units = [
         str(CSRC / f"{name}.c")
-        for name in ("common/files", "restore/problem", "restore/request", "restore/compatibility")
+        for name in ("common/files", "restore/problem", "restore/request", "restore/compatibility", "restore/installed")
     ]
     source = str(ROOT / "tests" / "native" / f"{name}.c")
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", *SANITIZERS, f"-I{CSRC}"]
@@ -199,6 +199,7 @@ def canonical(launch: Launch) -> list[str]:
         "cpu_flags": " ".join(launch.cpu_flags),
         "program": program.value,
         "images_key": launch.images_key,
+        "names": "".join(f"/{name}" for name in launch.names) + "/",
     }
     options = launch.restore_options.items()
     return [
@@ -213,6 +214,8 @@ def canonical(launch: Launch) -> list[str]:
         *(f"file {size}{text('name', name)}" for name, size in launch.files.items()),
         *compared("mapped", launch.mapped),
         *compared("source", launch.sources),
+        *compared("directory", launch.directories),
+        *compared("package", launch.packages),
     ]  # fmt: skip
 
 
@@ -262,6 +265,9 @@ def random_launch(source: random.Random) -> Launch:
         files={name: number(64) for name in texts()},
         mapped=compared(),
         sources=compared(),
+        names=tuple(name for name in (text().replace("/", "") for _ in range(9)) if name),
+        directories=compared(),
+        packages=compared(),
         package_version=text(),
     )
 
@@ -303,6 +309,7 @@ def test_damaged_records_do_no_harm(formats: Path, seed: int) -> None:
     parts = tuple(MemoryFile(f"memory/{name}", name, 1) for name in "xyz")
     sources = (ComparedFile("/nowhere/x.py", 1, 1),)
     launch = launch_of_here(memory_files=parts, sources=sources, variables={"A": "B"}, groups=(1, 2), files={"x": 1})
+    launch = launch._replace(names=("a", "b"), directories=(ComparedFile("/etc", 1, 1),), packages=sources)
     done = start(formats, "mutate", str(seed), "4000", input=launch_record.encode(launch), text=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert int(done.stdout.split()[0]) > 100
@@ -348,6 +355,14 @@ MISMATCHES: dict[str, dict[str, Any]] = {
     "mapped file's mode": {"mapped": (ComparedFile("/etc/passwd", PASSWD.st_size, PASSWD.st_mtime_ns, 0o100600),)},
     "source missing": {"sources": (ComparedFile(os.fsdecode(b"/nowhere/\xff.py"), 1, 1),)},
     "source changed": {"sources": (ComparedFile("/etc/passwd", 1, 1),)},
+    "package gone": {"packages": (ComparedFile("/nowhere/x.dist-info/METADATA", 1, 1),)},
+    "package changed": {"packages": (ComparedFile("/etc/passwd", 1, 1),)},
+    "package changed in a directory": {
+        "directories": (ComparedFile("/etc", 1, 1),),
+        "packages": (ComparedFile("/nowhere/x.dist-info/RECORD", 1, 1),),
+    },
+    "directory gone": {"directories": (ComparedFile("/nowhere", 1, 1),)},
+    "directory changed": {"directories": (ComparedFile("/etc", 1, 1),), "names": ("a", "passwd", "z")},
     "many": {"mapped": tuple(ComparedFile(f"/nowhere/{number}", 1, 1) for number in range(9))},
 }
 

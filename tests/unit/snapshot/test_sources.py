@@ -15,7 +15,7 @@ import pytest
 
 PRINT = (
     "import json\nfrom libcriu_py.snapshot import sources\n"
-    "print(json.dumps([entry._asdict() for entry in sources.own_sources(main={})]))\n"
+    "print(json.dumps([entry._asdict() for entry in sources.own_sources(sources.loaded(), main={})]))\n"
 )
 
 
