@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     MemoryKind = Literal["auto", "map", "copy"]
     Exit = Literal["normal", "fast"]
     ForkCallbacks = Literal["known", "none"]
+    EnvCheck = Literal["error", "warn", "off"]
     IfExists = Literal["error", "replace", "continue"]
     IfImpossible = Literal["raise", "continue"]
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         exit: Exit
         resources: Mapping[str, bool | Mapping[str, Any]] | None
         fork_callbacks: ForkCallbacks
+        env_check: EnvCheck
         hook_limit: float | None
 
     class HereSettings(CheckpointSettings, total=False):
@@ -233,6 +235,11 @@ _ROWS = (
     Setting("service", "text", None, "",
             "internal, set for a program in a namespace: the socket on which it is served a criu",
             "LIBCRIU_PY_SERVICE", launcher=True),
+    Setting("env_check", "text", "error", "checkpoint snapshot",
+            "what a start does where a variable is not as the program read it before the dump: error starts it "
+            "conventionally (restore() raises), warn says so on stderr, off records none; the variable decides at the "
+            "dump and at each start",
+            "LIBCRIU_PY_ENV_CHECK", option="--env-check", choices=("error", "warn", "off"), launcher=True),
     Setting("command", "flag", False, "",
             "internal, set by `libcriu-py snapshot`, which says itself what was taken",
             "LIBCRIU_PY_COMMAND"),

@@ -265,6 +265,8 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
     env["LIBCRIU_PY_COMMAND"] = "1"
     if options.memory:
         env["LIBCRIU_PY_MEMORY"] = options.memory
+    if options.env_check:
+        env["LIBCRIU_PY_ENV_CHECK"] = options.env_check
     if options.fork_callbacks:
         env["LIBCRIU_PY_FORK_CALLBACKS"] = options.fork_callbacks
     for name, added in (("LIBCRIU_PY_SCRUB", options.scrub), ("LIBCRIU_PY_KEEP_ENV", options.keep_env)):

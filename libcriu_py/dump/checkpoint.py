@@ -13,6 +13,7 @@ from libcriu_py.findings import tracing
 from libcriu_py.hooks import lifecycle, no_checkpoint, runner
 from libcriu_py.hooks.lifecycle import Outcome, Return
 from libcriu_py.hooks.thread_stop import ThreadStop
+from libcriu_py.program import reads
 from libcriu_py.resources import BuiltIns
 from libcriu_py.settings import overridden
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from libcriu_py.hooks.no_checkpoint import Timing
     from libcriu_py.settings import (
         EngineName,
+        EnvCheck,
         Exit,
         ForkCallbacks,
         HereSettings,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
         Then,
     )
     from libcriu_py.snapshot.request import Request
+
+reads.begin()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,6 +100,7 @@ class Checkpoint:
             message = "a Checkpoint can be entered only once; call checkpoint() again"
             raise RuntimeError(message)
         self._entered = True
+        reads.begin()
         tracing.begin()
         self._built_ins.note_variables()
         self._prepare()
@@ -157,9 +162,12 @@ class Checkpoint:
     async def _take(self, *, in_loop: bool) -> None:
         try:
             await self._run(in_loop=in_loop)
+            if not self.restored:
+                reads.end()
         except (CriuError, OSError) as error:
             from libcriu_py.dump import skipping
 
+            reads.end()
             taken = self.outcome is not None
             if taken or isinstance(error, HookError) or not skipping.is_wanted(error, self._settings):
                 raise
@@ -201,7 +209,7 @@ def _make_engine(settings: Mapping[str, Any]) -> lifecycle.Engine:
             "which `libcriu-py snapshot -o DIR` does"
         )
         raise ValueError(message)
-    names = ("then", "program", "details", "options", "memory")
+    names = ("then", "program", "details", "options", "memory", "env_check")
     chosen = {name: settings[name] for name in names}
     return engines.CriuEngine(os.fspath(settings["dir"]), replace=settings["if_exists"] == "replace", **chosen)
 
@@ -220,6 +228,7 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     resources: Mapping[str, bool | Mapping[str, Any]] | None = None,
     fork_callbacks: ForkCallbacks = "known",
     hook_limit: float | None = None,
+    env_check: EnvCheck = "error",
 ) -> Checkpoint:
     """
     Checkpoint this process when a block of code, its warm-up, is left; the original then says how to start copies.
@@ -252,6 +261,8 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         fork_callbacks: Which callbacks of `os.register_at_fork` copies call, while other Python threads are stopped:
             "known" for those known to renew random state or ids and nothing else, or "none".
         hook_limit: Seconds that each hook may take; None for no limit.
+        env_check: What a start does where a variable is not as the program read it before the dump: "error" starts the
+            program conventionally, as for any other mismatch; "warn" says so on stderr; "off" records none.
 
     Returns:
         A context manager and decorator; see `Checkpoint` for its attributes.
@@ -272,6 +283,7 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         resources=resources,
         fork_callbacks=fork_callbacks,
         hook_limit=hook_limit,
+        env_check=env_check,
     )
 
 

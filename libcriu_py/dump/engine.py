@@ -72,6 +72,7 @@ class CriuEngine(SimulateEngine):
         details: Mapping[str, object] | None,
         options: Mapping[str, object] | None,
         memory: str = "auto",
+        env_check: str = "error",
     ) -> None:
         """Take the arguments of `checkpoint_here`."""
         self._path = path
@@ -81,6 +82,7 @@ class CriuEngine(SimulateEngine):
         self._details = dict(details or {})
         self._options = dict(options or {})
         self._memory = memory
+        self._env_check = env_check
         self._staging: Staging | None = None
         self._mode: Privilege | None = None
         self._handover: Handover | None = None
@@ -215,11 +217,12 @@ class CriuEngine(SimulateEngine):
         """Collect for the launch record what is no longer known after the dump."""
         from libcriu_py.dump.arrival import command_prefix
         from libcriu_py.linux.capabilities import bounding_is_reduced, capabilities
-        from libcriu_py.program import start_variables
+        from libcriu_py.program import reads, start_variables
         from libcriu_py.snapshot.identity import cpu_flags
         from libcriu_py.snapshot.manifest import SLOTS
         from libcriu_py.snapshot.record import Launch
 
+        reads.end()
         program = self._program
         options = {name: self._options.get(name) for name in _ALSO_ON_RESTORE}
         return Launch(
@@ -238,6 +241,8 @@ class CriuEngine(SimulateEngine):
             slots=tuple(_key(staging.slot(name)) for name in SLOTS),
             images_key=_key(staging.images),
             restore_options={name: value for name, value in options.items() if isinstance(value, int)},
+            reads=reads.found() if self._env_check != "off" else (),
+            warns=self._env_check == "warn",
         )
 
     def _facts(self) -> dict[str, Any]:

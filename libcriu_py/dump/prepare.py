@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from libcriu_py.errors import CriuError, HookError, in_words
 from libcriu_py.findings import tracing
-from libcriu_py.program import environment, preload
+from libcriu_py.program import environment, preload, reads
 from libcriu_py.program.main import Program, parse_program, path0, precompile, run_main, set_path0
 from libcriu_py.resources import BuiltIns
 from libcriu_py.settings import variable
@@ -111,6 +111,8 @@ def main() -> None:
     argv, orig_argv = sys.argv, sys.orig_argv
     first = program.value if program is not None and program.kind == "script" else ""
     argv[:] = [first, *plan.argv]
+    # Copies run the main module anew.
+    reads.begin(main=False)
     built_ins = BuiltIns()
     built_ins.note_variables()
     # From here on, any seed is the program's own.

@@ -84,6 +84,11 @@ def record_start(is_secret: Judge, is_secret_of_program: Judge | None = None) ->
         _State.start = kept
 
 
+def is_secret(name: str) -> bool:
+    """Return whether a variable's value is not to be kept."""
+    return _State.is_secret(name)
+
+
 def find_changes() -> Changes:
     """
     Find the changes that the program has made so far, for copies to repeat.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py.program.reads import hash_of
 from libcriu_py.snapshot.record import ComparedFile
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def find(loaded: Loaded) -> Installed:
 def _digest(path: str, tops: Collection[bytes]) -> int:
     """Return the sum of hashes of the names that count, in whatever order they come."""
     with os.scandir(os.fsencode(path)) as entries:
-        return sum(_hash(entry.name) for entry in entries if _counts(entry, tops)) & _MASK
+        return sum(hash_of(entry.name) for entry in entries if _counts(entry, tops)) & _MASK
 
 
 def _counts(entry: os.DirEntry[bytes], tops: Collection[bytes]) -> bool:
@@ -80,14 +81,6 @@ def _counts(entry: os.DirEntry[bytes], tops: Collection[bytes]) -> bool:
     if not rest:
         return os.path.exists(os.path.join(entry.path, b"__init__.py"))
     return rest in {b".py", b".pyc"} or name.endswith(b".so")
-
-
-def _hash(name: bytes) -> int:
-    """Return FNV-1a."""
-    value = 0xCBF29CE484222325
-    for byte in name:
-        value = (value ^ byte) * 0x100000001B3 & _MASK
-    return value
 
 
 def _packages(path: str, imported: Collection[bytes], tops: Collection[bytes]) -> Iterator[ComparedFile]:

@@ -17,6 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.program.main import Program
+from libcriu_py.program.reads import Read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +35,7 @@ MODES = (None, "root", "capability", "rootless")
 _MAGIC = b"\x93launch\n"
 _KINDS: tuple[Kind | None, ...] = (None, "script", "module", "command")
 """The kind of main program, by its number; None if the program checkpointed itself."""
-_REDUCED, _LEADER, _CODE = 1, 2, 4
+_REDUCED, _LEADER, _CODE, _WARNS = 1, 2, 4, 8
 _HEADER = struct.Struct("<8sIIQIIIIII")
 _COVERED = 12
 """Offset of what the checksum covers, after magic and checksum."""
@@ -42,11 +43,12 @@ _COMMAND_COVERED = 32
 """Offset of what the command's checksum covers, after that checksum."""
 
 # Formats of rows, as for `struct`, except that `s` is the offset and length of a text; texts come first.
-_TEXTS, _LISTS = 10, 10
+_TEXTS, _LISTS = 10, 11
 _FACTS = "s" * _TEXTS + "II" * _LISTS + "QqqIIII"
 _NUMBER = "I"
 _PAIR = "ss"
 _OPTION = "sII"
+_READ = "ssI4x"
 _MEMORY = "ssQ"
 _FILE = "sQ"
 _COMPARED = "sQqI4x"
@@ -113,6 +115,9 @@ class Launch(NamedTuple):
     """Those of `sys.path`."""
     packages: tuple[ComparedFile, ...] = ()
     """A file of the metadata of each package that was imported."""
+    reads: tuple[Read, ...] = ()
+    warns: bool = False
+    """Whether another value of what was read is only to be told of."""
     protocol: int = PROTOCOL
     package_version: str = VERSION
     """The version of the package that made it."""
@@ -204,8 +209,10 @@ def _facts_of(launch: Launch, program: str, record: _Writer) -> tuple[str | int,
         (_COMPARED, launch.sources),
         (_COMPARED, launch.directories),
         (_COMPARED, launch.packages),
+        (_READ, launch.reads),
     )
-    flags = _REDUCED * launch.reduced_bounding | _LEADER * launch.session_leader | _CODE * launch.maps_code
+    flags = _REDUCED * launch.reduced_bounding | _LEADER * launch.session_leader
+    flags |= _CODE * launch.maps_code | _WARNS * launch.warns
     names = "".join(f"/{name}" for name in launch.names) + "/"
     return (
         *(launch.package_version, launch.arch, " ".join(launch.cpu_flags), program, launch.images_key, *launch.slots),
@@ -301,8 +308,8 @@ def _facts(data: bytes) -> Launch:
     *where, capabilities, monotonic, boottime, uid, gid, mode, flags = facts[_TEXTS:]
     if mode >= len(MODES):
         raise RecordError(_INCOMPLETE)
-    forms = (_NUMBER, _NUMBER, _PAIR, _OPTION, _MEMORY, _FILE, *[_COMPARED] * 4)
-    pids, groups, variables, options, memory, files, mapped, sources, directories, packages = (
+    forms = (_NUMBER, _NUMBER, _PAIR, _OPTION, _MEMORY, _FILE, *[_COMPARED] * 4, _READ)
+    pids, groups, variables, options, memory, files, mapped, sources, directories, packages, reads = (
         _rows(data, form, *place) for form, place in zip(forms, zip(where[::2], where[1::2], strict=True), strict=True)
     )
     name = _KINDS[kind]
@@ -332,6 +339,8 @@ def _facts(data: bytes) -> Launch:
         names=tuple(filter(None, names.split("/"))),
         directories=tuple(map(ComparedFile._make, directories)),
         packages=tuple(map(ComparedFile._make, packages)),
+        reads=tuple(map(Read._make, reads)),
+        warns=bool(flags & _WARNS),
         protocol=_HEADER.unpack_from(data)[4],
         package_version=version,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from libcriu_py.program.main import Program
+from libcriu_py.program.reads import Read
 from libcriu_py.snapshot import record as launch_record
 from libcriu_py.snapshot.record import ComparedFile, Launch, MemoryFile
 
@@ -32,6 +33,7 @@ LAUNCH = Launch(
     sources=(ComparedFile("/x.py", 1, 2),),
     names=("json", "sys"),
     directories=(ComparedFile("/etc", 1, 2),),
+    reads=(Read("A", "B", 1), Read("C", "", 0)),
     packages=(ComparedFile("/x.dist-info/RECORD", 1, 2),),
 )
 

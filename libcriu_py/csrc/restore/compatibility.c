@@ -200,12 +200,10 @@ static void check_variables(struct finding *finding, const struct snapshot *snap
 	}
 }
 
-static void compare(struct finding *finding, const struct snapshot *snapshot, int with_variables)
+static void compare(struct finding *finding, const struct snapshot *snapshot)
 {
 	check_machine(finding, snapshot);
 	check_identity(finding, snapshot->facts);
-	if (with_variables)
-		check_variables(finding, snapshot);
 	check_files(finding, snapshot);
 	check_mount(finding, snapshot);
 	check_compared(finding, snapshot, snapshot->facts->mapped, "which the program has mapped");
@@ -213,11 +211,14 @@ static void compare(struct finding *finding, const struct snapshot *snapshot, in
 	lcp_check_installed(finding, snapshot);
 }
 
-int lcp_snapshot_check(const struct snapshot *snapshot, int with_variables, struct problem *problem)
+int lcp_snapshot_check(const struct snapshot *snapshot, const struct order *order, struct problem *problem)
 {
 	struct finding finding = { problem, snapshot->path, 0, 0 };
 
-	compare(&finding, snapshot, with_variables);
+	if (!order)
+		check_variables(&finding, snapshot);
+	lcp_check_reads(&finding, snapshot, order);
+	compare(&finding, snapshot);
 	if (finding.count > REASONS)
 		lcp_problem_add(problem, " (and %d more)", finding.count - REASONS);
 	return finding.count ? -1 : 0;
@@ -228,7 +229,7 @@ int lcp_snapshot_list_mismatches(const struct snapshot *snapshot)
 	struct problem problem = { 0 };
 	struct finding finding = { &problem, snapshot->path, 0, 1 };
 
-	compare(&finding, snapshot, 0);
+	compare(&finding, snapshot);
 	lcp_finding_add(&finding);
 	return fflush(stdout) ? LAUNCHER_FAILED : 0;
 }

@@ -4,8 +4,10 @@
 #ifndef LIBCRIU_PY_FINDING_H
 #define LIBCRIU_PY_FINDING_H
 
+#include <stdint.h>
 #include "restore/problem.h"
 
+struct order;
 struct record_compared;
 struct snapshot;
 struct stat;
@@ -30,6 +32,10 @@ int lcp_finding_add(struct finding *finding);
 int lcp_is_changed(const struct record_compared *file, const struct stat *status);
 /* Only the mtime. */
 int lcp_is_touched(const struct record_compared *file, const struct stat *status);
+/* FNV-1a of a text. */
+uint64_t lcp_hash(const char *text);
+/* Compare variables that the program has read with those of an order, or of this process. */
+void lcp_check_reads(struct finding *finding, const struct snapshot *snapshot, const struct order *order);
 /* Compare packages and importable names with those of the dump (libcriu_py/snapshot/installed.py). */
 void lcp_check_installed(struct finding *finding, const struct snapshot *snapshot);
 

@@ -81,7 +81,7 @@ int lcp_claim_copy(struct restored *restored, const struct launch *launch, const
 	ssize_t size;
 
 	/* The restore that follows says what is wrong with the snapshot. */
-	if (find_pool(path, sizeof(path), snapshot) || lcp_snapshot_check(snapshot, !launch->order, NULL))
+	if (find_pool(path, sizeof(path), snapshot) || lcp_snapshot_check(snapshot, launch->order, NULL))
 		return 0;
 	size = lcp_standby_describe(wanted_mode(launch), text, sizeof(text));
 	if (size < 0 || lcp_standby_take(path, text, (size_t)size, fds))

@@ -61,13 +61,12 @@ static int counts(const struct snapshot *snapshot, int directory, const char *na
 	return !strcmp(rest, ".py") || !strcmp(rest, ".pyc") || ends_with(name, length, ".so");
 }
 
-/* FNV-1a. */
-static uint64_t hash(const char *name)
+uint64_t lcp_hash(const char *text)
 {
 	uint64_t value = 0xcbf29ce484222325;
 
-	for (; *name; name++)
-		value = (value ^ (unsigned char)*name) * 0x100000001b3;
+	for (; *text; text++)
+		value = (value ^ (unsigned char)*text) * 0x100000001b3;
 	return value;
 }
 
@@ -82,7 +81,7 @@ static int digest(const struct snapshot *snapshot, const char *path, uint64_t *s
 	*sum = 0;
 	while ((entry = readdir(directory)))
 		if (counts(snapshot, dirfd(directory), entry->d_name))
-			*sum += hash(entry->d_name);
+			*sum += lcp_hash(entry->d_name);
 	closedir(directory);
 	return 0;
 }

@@ -39,7 +39,7 @@ struct record_header {
 	char command[];            /* words, each with a NUL */
 };
 
-enum record_flags { RECORD_REDUCED_BOUNDING = 1, RECORD_SESSION_LEADER = 2, RECORD_MAPS_CODE = 4 };
+enum record_flags { RECORD_REDUCED_BOUNDING = 1, RECORD_SESSION_LEADER = 2, RECORD_MAPS_CODE = 4, RECORD_WARNS = 8 };
 enum record_slot { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_REQUEST, SLOTS };
 
 struct record_facts {
@@ -48,7 +48,7 @@ struct record_facts {
 	struct record_text names;    /* of modules at the top, each with a slash before and behind it */
 	struct record_list pids, groups; /* uint32_t */
 	struct record_list variables, options, memory, files, mapped, sources;
-	struct record_list directories, packages;
+	struct record_list directories, packages, reads;
 	uint64_t capabilities;
 	int64_t monotonic, boottime; /* 0: those of the machine */
 	uint32_t uid, gid;
@@ -58,6 +58,14 @@ struct record_facts {
 
 struct record_variable {
 	struct record_text name, value;
+};
+
+enum read_state { READ_UNSET, READ_VALUE, READ_HASH };
+
+/* A variable that the program has read: its value or, in hexadecimal, the hash of that. */
+struct record_read {
+	struct record_text name, value;
+	uint32_t state, unused;
 };
 
 struct record_option {

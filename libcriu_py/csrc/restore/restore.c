@@ -70,7 +70,7 @@ static int finish_request(struct restoration *this)
 	if (this->is_complete)
 		return 0;
 	this->is_checked = 1;
-	if (lcp_snapshot_check(this->snapshot, !order, this->problem))
+	if (lcp_snapshot_check(this->snapshot, order, this->problem))
 		return -1;
 	if (has_flag(this->launch, ORDER_STANDBY | ORDER_HOLD))
 		return 0; /* sent later */
@@ -341,8 +341,8 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 		return 0;
 	result = restore_anew(&this, restored);
 	/* What is wrong with the snapshot is the reason, even if something else failed first. */
-	if (result < 0 && !this.is_checked && lcp_snapshot_check(snapshot, !launch->order, NULL))
-		lcp_snapshot_check(snapshot, !launch->order, problem);
+	if (result < 0 && !this.is_checked && lcp_snapshot_check(snapshot, launch->order, NULL))
+		lcp_snapshot_check(snapshot, launch->order, problem);
 	return result;
 }
 

@@ -6,6 +6,7 @@
 
 #include "restore/record.h"
 
+struct order;
 struct problem;
 
 struct snapshot {
@@ -29,10 +30,10 @@ int lcp_snapshot_is_of_main(const struct snapshot *snapshot);
 char **lcp_snapshot_command(const struct snapshot *snapshot);
 
 /*
- * Refuse a snapshot whose restore would fail or be unsound on this machine. `with_variables`: compare the environment
- * of this process too.
+ * Refuse a snapshot whose restore would fail or be unsound on this machine, or with the environment that the copy is to
+ * have: that of the order, or of this process if there is none.
  */
-int lcp_snapshot_check(const struct snapshot *snapshot, int with_variables, struct problem *problem);
+int lcp_snapshot_check(const struct snapshot *snapshot, const struct order *order, struct problem *problem);
 
 /* Print what `lcp_snapshot_check` finds, all of it and each with a NUL at its end; the exit status. */
 int lcp_snapshot_list_mismatches(const struct snapshot *snapshot);

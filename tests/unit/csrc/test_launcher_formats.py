@@ -27,6 +27,7 @@ from libcriu_py.copies.launch_script import TITLE, write_launch_script
 from libcriu_py.copies.restore import make_request
 from libcriu_py.errors import CriuError, SnapshotError
 from libcriu_py.program.main import Program
+from libcriu_py.program.reads import Read
 from libcriu_py.snapshot import (
     identity,
     launcher as native_launcher,
@@ -55,7 +56,14 @@ def compile_program(name: str, directory: Path) -> Path:
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     units = [
         str(CSRC / f"{name}.c")
-        for name in ("common/files", "restore/problem", "restore/request", "restore/compatibility", "restore/installed")
+        for name in (
+            "common/files",
+            "restore/problem",
+            "restore/request",
+            "restore/compatibility",
+            "restore/installed",
+            "restore/reads",
+        )
     ]
     source = str(ROOT / "tests" / "native" / f"{name}.c")
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", *SANITIZERS, f"-I{CSRC}"]
@@ -190,7 +198,7 @@ def canonical(launch: Launch) -> list[str]:
 
     program = launch.program or Program("script", "")
     kind = 0 if launch.program is None else ("script", "module", "command").index(program.kind) + 1
-    flags = launch.reduced_bounding + 2 * launch.session_leader + 4 * launch.maps_code
+    flags = launch.reduced_bounding + 2 * launch.session_leader + 4 * launch.maps_code + 8 * launch.warns
     mode = (None, "root", "capability", "rootless").index(launch.mode)
     numbers = (kind, launch.capabilities, *launch.clocks, launch.uid, launch.gid, mode, flags)
     texts = {
@@ -216,6 +224,7 @@ def canonical(launch: Launch) -> list[str]:
         *compared("source", launch.sources),
         *compared("directory", launch.directories),
         *compared("package", launch.packages),
+        *(f"read {read.state}{text('name', read.name)}{text('value', read.value)}" for read in launch.reads),
     ]  # fmt: skip
 
 
@@ -268,6 +277,8 @@ def random_launch(source: random.Random) -> Launch:
         names=tuple(name for name in (text().replace("/", "") for _ in range(9)) if name),
         directories=compared(),
         packages=compared(),
+        reads=tuple(Read(text(), text(), number(2)) for _ in texts()),
+        warns=source.random() < 0.5,
         package_version=text(),
     )
 
@@ -309,7 +320,12 @@ def test_damaged_records_do_no_harm(formats: Path, seed: int) -> None:
     parts = tuple(MemoryFile(f"memory/{name}", name, 1) for name in "xyz")
     sources = (ComparedFile("/nowhere/x.py", 1, 1),)
     launch = launch_of_here(memory_files=parts, sources=sources, variables={"A": "B"}, groups=(1, 2), files={"x": 1})
-    launch = launch._replace(names=("a", "b"), directories=(ComparedFile("/etc", 1, 1),), packages=sources)
+    launch = launch._replace(
+        names=("a", "b"),
+        directories=(ComparedFile("/etc", 1, 1),),
+        packages=sources,
+        reads=(Read("A", "B", 1), Read("C", "0" * 16, 2)),
+    )
     done = start(formats, "mutate", str(seed), "4000", input=launch_record.encode(launch), text=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert int(done.stdout.split()[0]) > 100
