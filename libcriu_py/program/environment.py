@@ -84,9 +84,9 @@ def record_start(is_secret: Judge, is_secret_of_program: Judge | None = None) ->
         _State.start = kept
 
 
-def is_secret(name: str) -> bool:
-    """Return whether a variable's value is not to be kept."""
-    return _State.is_secret(name)
+def is_secret(name: str, value: bytes) -> bool:
+    """Return whether a variable is a secret, whose value must not be kept."""
+    return _State.is_secret(name, value)
 
 
 def find_changes() -> Changes:

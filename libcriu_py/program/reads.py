@@ -146,7 +146,7 @@ def found() -> tuple[Read, ...]:
         now = os.environ.get(name)
         if digest is None:
             reads.append(Read(name, "", READ_UNSET))
-        elif now is None or environment.is_secret(name) or hash_of(os.fsencode(now)) != digest:
+        elif now is None or environment.is_secret(name, os.fsencode(now)) or hash_of(os.fsencode(now)) != digest:
             reads.append(Read(name, f"{digest:016x}", READ_HASH))
         else:
             reads.append(Read(name, now, READ_VALUE))

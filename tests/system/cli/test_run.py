@@ -330,4 +330,4 @@ def test_interpreter_runs_any_program(mode: Mode, place: Path) -> None:
         assert (restored.returncode, restored.stderr) == (0, "")
     wrong = run([*start, "--", "-x"])
     assert wrong.returncode == 2
-    assert "-x: not an option" in wrong.stderr
+    assert "-x: a restored interpreter takes only -m and -c" in wrong.stderr

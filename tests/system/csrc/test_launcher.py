@@ -263,7 +263,7 @@ def test_files_of_the_program_stay(own_account: Account, tmp_path: Path) -> None
     for line, said, complaint in (
         (f"{start} 42</ 43</", "/dev/null True\n", ""),
         (f"{start} /dev/fd/43 42</ 43< <(printf x)", "/dev/null True x\n", ""),
-        (f"{start} /dev/fd/42 42< <(printf x)", "", "an argument names the inherited descriptor 42, where"),
+        (f"{start} /dev/fd/42 42< <(printf x)", "", "an argument names the inherited descriptor 42, but"),
     ):
         done = mode.run(["/bin/bash", "-c", line], env={**copies.env, "LIBCRIU_PY_ENGINE": "simulate"})
         assert done.stdout == said or not said, done.stderr

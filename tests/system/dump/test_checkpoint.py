@@ -419,7 +419,7 @@ def test_pool_of_child_processes(mode: Mode, directory_of: Directories) -> None:
     directory = directory_of(mode.account)
     if mode.value == "rootless":
         done = start(mode, write_program(mode, directory, code), directory / "snap")
-        assert "make locks, queues and pools of multiprocessing after the checkpoint" in done.stderr
+        assert "create locks, queues and pools of multiprocessing after the checkpoint" in done.stderr
         return
     dump = take(mode, directory, code)
     for _ in range(2):

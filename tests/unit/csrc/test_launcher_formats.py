@@ -394,6 +394,11 @@ REASONS = {
     "mapped file's mode": "/etc/passwd, which the program has mapped, has mode 0644, and at the dump 0600; chmod",
     "source missing": os.fsdecode(b"/nowhere/\xff.py, whose code the snapshot holds, is not there (No such file"),
     "source changed": "/etc/passwd, whose code the snapshot holds, was changed after the dump; make",
+    "package gone": "/nowhere/x.dist-info/METADATA, of a package whose code the snapshot holds, is not there (No such",
+    "package changed": "/etc/passwd, of a package whose code the snapshot holds, was changed after the dump; make",
+    "package changed in a directory": "/nowhere/x.dist-info/RECORD, of a package whose code the snapshot holds, is not",
+    "directory gone": "/nowhere, of the program's sys.path, cannot be read (No such file or directory); make",
+    "directory changed": "/etc, of the program's sys.path, has other packages than at the dump; make the",
     "many": "put it back, or make the snapshot anew (--replace) (and 6 more)",
 }
 
