@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import CriuError, RestoreError, SnapshotMismatch, UnsupportedFeature
-from libcriu_py.snapshot import launcher as native_launcher
+from libcriu_py.snapshot import launcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,7 @@ class Order:
         self._directory = directory
         self._mode = mode
         self._pass_fds = pass_fds
-        self._launcher = native_launcher.path()
+        self._launcher = launcher.path()
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self.status, self._theirs = _above_stdio(ours.detach()), _above_stdio(theirs.detach())
         """The caller's end of the status socket."""
@@ -144,7 +144,7 @@ class Order:
         """
         status = receive(self.status)
         if status is None:
-            message = f"{native_launcher.NAME} ended before it had restored the copy"
+            message = f"{launcher.NAME} ended before it had restored the copy"
             raise RestoreError(message)
         if status.kind == _RESTORED:
             return status
