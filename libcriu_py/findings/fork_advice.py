@@ -1,4 +1,4 @@
-"""Memory for which the program has said what a fork is to do with it: a copy is one process more, too."""
+"""Find memory with advice on what a fork does with it, which matters to copies as well."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _KNOWN = {
         "MADV_DONTFORK: copies have its content; where it belongs to one process, make it anew in after_restore",
     ),
 }
-"""Flags of proc_pid_smaps(5), and what they mean for copies."""
+"""Verdict and advice by flag (proc_pid_smaps(5))."""
 
 
 def findings() -> Iterator[Finding]:
-    """Look for such memory."""
+    """Find such memory."""
     for mapped, flags in advised_ranges():
         if mapped.path.startswith("["):
             continue  # the kernel's own

@@ -1,8 +1,8 @@
 """
-Files that a process has mapped for writing and shared: criu maps the very same file in each copy.
+Find files that are mapped shared and writable: criu maps the same file in each copy.
 
-So copies write into one another's memory, and into that of the original. What is in /dev/shm has no other purpose than
-to be somebody's memory, so a dump is refused there, unless a rule allows it: programs may mean it.
+So copies write into each other's memory, and into the original's. A file in /dev/shm is nothing but memory, so a dump
+with one is refused, unless a rule allows it because the program means to share it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REFUSAL = (
 
 
 def findings() -> Iterator[Finding]:
-    """Look at what this process has mapped for writing and shared."""
+    """Find what this process has mapped shared and writable."""
     for path in _paths():
         in_memory = path.startswith(_MEMORY)
         kind = "shared memory" if in_memory else "shared mapping"
@@ -43,7 +43,7 @@ def findings() -> Iterator[Finding]:
 
 
 def warning() -> str | None:
-    """Say in one line what is shared and no problem, and what to do; None where there is nothing."""
+    """Return one line on the mappings that do not prevent a dump, and what to do; None if there are none."""
     found = [finding.what for finding in findings() if not finding.is_problem]
     if not found:
         return None
@@ -55,7 +55,7 @@ def warning() -> str | None:
 
 
 def _paths() -> list[str]:
-    """Return the files, in order; one that is deleted is made anew for each copy."""
+    """Return the files, sorted, without deleted ones, of which each copy gets its own."""
     found = {mapped.path for mapped in mapped_ranges() if "w" in mapped.permissions and "s" in mapped.permissions}
     return sorted(
         path

@@ -1,9 +1,9 @@
 """
-State that is the same in each copy, and that nothing here can renew.
+Find state that is the same in each copy and that this package cannot renew.
 
-A library that draws random numbers or ids of its own renews its state after a fork, which it notices by the pid, or by
-a callback. A copy has the pid of the dump, and its state is that of the dump. What can be reached has a built-in
-resource; the rest is named.
+A library with random numbers or ids of its own renews its state after a fork, which it detects by the pid or by a
+callback. A copy has the pid and the state of the dump. Built-in resources renew the state that can be reached; this
+module names the rest.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _OWN_GENERATORS = {
     "libgcrypt.so": ("gcry_create_nonce", "draw by gcry_randomize, which asks the kernel"),
     "_ulid_impl.": ("ulid_transform.ulid_now", "make ids of uuid.uuid4 or os.urandom"),
 }
-"""By the beginning of a library's name: what draws from a generator that cannot be reached, and what to do."""
+"""By the beginning of a library's name: what draws from a generator that cannot be reached, and advice."""
 
 _RUST = b"/src/rngs/thread.rs"
-"""Of rand's ThreadRng; the place of each panic is in the library."""
+"""The source file of rand's ThreadRng, which a library names for its panics."""
 _RUST_RENEWED = ("_polars_runtime.", "polars.abi3.")
-"""Libraries whose state is one for all threads, and that a resource renews."""
+"""Libraries with one state for all threads, which a resource renews."""
 _RUST_HERE = ("_uuid_utils.", "_native.cpython")
-"""Libraries that a resource renews in the thread that takes the checkpoint."""
+"""Libraries whose state a resource renews in the thread that takes the checkpoint only."""
 _RUST_SYMBOL = "ThreadRng"
 _FIRST_DRAW = (
     "what it draws is the same in each copy if this thread has drawn before the dump; have it draw for the first time "
@@ -54,7 +54,7 @@ _PID = (
 
 
 def findings() -> Iterator[Finding]:
-    """Look for such state."""
+    """Find such state."""
     for name in fork_callbacks.unknown():
         yield Finding("fork callback", name, Verdict.FINE, _CALLBACK)
     for name in _kept_by_pid():
@@ -63,7 +63,7 @@ def findings() -> Iterator[Finding]:
 
 
 def _kept_by_pid() -> Iterator[str]:
-    """Yield the variables of modules and classes that are named like a pid and hold ours."""
+    """Yield the variables of modules and classes that are named after the pid and hold ours."""
     pid = os.getpid()
     for name, module in list(sys.modules.items()):
         if fork_callbacks.is_standard(name) or name.startswith("libcriu_py."):
@@ -82,7 +82,7 @@ def _kept_by_pid() -> Iterator[str]:
 
 
 def _generators() -> Iterator[Finding]:
-    """Find libraries with a generator that cannot be reached."""
+    """Find libraries with a generator that cannot be renewed."""
     alone = len(sys._current_frames()) == 1  # noqa: SLF001
     for path in sorted({mapped.path for mapped in mapped_ranges() if "x" in mapped.permissions}):
         name = os.path.basename(path)

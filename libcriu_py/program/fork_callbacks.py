@@ -1,8 +1,8 @@
 """
-The callbacks of `os.register_at_fork`, by which libraries notice that a process is a new one.
+Find the callbacks of `os.register_at_fork`, by which libraries learn that they run in a new process.
 
-A copy is new as well, but it is no forked child: its threads and locks are all there. Most callbacks would mark living
-threads as dead, replace locks that others hold or start second worker threads. So copies call those of `KNOWN` only.
+A copy is a new process too, but no forked child: its threads and locks still exist. Most callbacks would mark living
+threads as dead, replace locks that others hold, or start second worker threads. So copies call only those in `KNOWN`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Callback = Callable[[], object]
 
 KNOWN = {"uuid_utils._uuid_utils.reseed"}
-"""Those that were tried in copies, and renew random state and ids and nothing else."""
+"""Callbacks tested in copies, which renew random state or ids and nothing else."""
 
 UNNEEDED = {
     "bson._after_fork",
@@ -27,7 +27,7 @@ UNNEEDED = {
     "pymongo.asynchronous.mongo_client.<lambda>",
     "pymongo.synchronous.mongo_client.<lambda>",
 }
-"""Those that copies can do without: they free locks and restart threads; where ids are renewed, a resource does it."""
+"""Callbacks that copies do not need: they free locks and restart threads, or a resource renews their ids."""
 
 
 def registered() -> list[Callback]:
@@ -35,7 +35,7 @@ def registered() -> list[Callback]:
     Return the callbacks that a forked child would call.
 
     The interpreter keeps them in a list that no function returns (Modules/posixmodule.c, register_at_forker). A
-    callback of our own leads to it, and is removed again.
+    callback of our own, removed at once, leads the garbage collector to that list.
     """
 
     def marker() -> None:
@@ -43,7 +43,7 @@ def registered() -> list[Callback]:
 
     frozen = gc.get_freeze_count() > 0
     if frozen:
-        gc.unfreeze()  # what is frozen is not searched
+        gc.unfreeze()  # frozen objects are not searched
     os.register_at_fork(after_in_child=marker)
     found: list[Callback] = []
     for holder in gc.get_referrers(marker):
@@ -63,17 +63,17 @@ def name_of(callback: Any) -> str:
 
 
 def known() -> list[tuple[str, Callback]]:
-    """Return those that copies call, with their names."""
+    """Return the callbacks that copies call, with their names."""
     return [(name, callback) for callback in registered() if (name := name_of(callback)) in KNOWN]
 
 
 def unknown() -> list[str]:
-    """Return the names of those that are not called in copies, though a library may count on it."""
+    """Return the names of callbacks that copies do not call, although a library may rely on it."""
     names = dict.fromkeys(map(name_of, registered()))
     return [name for name in names if not (is_standard(name) or name in KNOWN or name in UNNEEDED)]
 
 
 def is_standard(name: str) -> bool:
-    """Return whether a dotted name is one of the standard library, whose state has resources of its own."""
+    """Return whether a dotted name belongs to the standard library, whose state has resources of its own."""
     top = name.partition(".")[0]
     return top in sys.stdlib_module_names and top != "__main__"

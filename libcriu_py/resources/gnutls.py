@@ -1,7 +1,7 @@
 """
-The random numbers of GnuTLS, which notices a fork by the pid (lib/nettle/rnd.c).
+The random numbers of GnuTLS, which detects a fork by the pid (lib/nettle/rnd.c).
 
-`gnutls_rnd_refresh()` mixes new ones of the kernel into the generators, which are those of each thread.
+`gnutls_rnd_refresh()` reseeds the generators from the kernel.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
-Identifiers that libraries make of random state of their own: no two copies make the same.
+Identifiers that libraries make from random state of their own: no two copies make the same.
 
-They renew that state in a forked child, which they know by its pid or by a callback. A copy has the pid of the dump.
+The libraries renew that state in a forked child, which they detect by its pid or by a callback. A copy has the pid of
+the dump.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class UuidUtils(BuiltIn):
     """`uuid_utils`: the generator, in Rust, of the thread that takes the checkpoint."""
 
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Seed it anew."""
+        """Reseed it."""
         reseed = getattr(sys.modules["uuid_utils"], "reseed_rng", None)
         if reseed is not None:
             reseed()
@@ -28,7 +29,7 @@ class ObjectIds(BuiltIn):
     """`bson.ObjectId`: the random part and the counter of a process (bson/objectid.py)."""
 
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Draw both anew."""
+        """Draw both again."""
         kind: Any = sys.modules["bson.objectid"].ObjectId
         if hasattr(kind, "_ObjectId__random"):
             kind._ObjectId__random = os.urandom(5)  # noqa: SLF001
@@ -39,19 +40,19 @@ class DatadogIds(BuiltIn):
     """`ddtrace`: ids of traces and spans, and that of the process."""
 
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Seed the generator, and draw the process's id anew."""
+        """Reseed the generator, and draw a new id of the process."""
         for name in ("ddtrace.internal.native", "ddtrace.internal._rand"):
             seed = getattr(sys.modules.get(name), "seed", None)
             if seed is not None:
                 seed()
-        # Not what a forked child does: that notes the old one as its parent's.
+        # A forked child would also record the old id as its parent's.
         refresh = getattr(sys.modules.get("ddtrace.internal._runtime_id"), "_refresh_runtime_id", None)
         if refresh is not None:
             refresh()
 
 
 class KombuIds(BuiltIn):
-    """`kombu` and `celery`: names of reply queues, which are made of an id of the process (kombu/common.py)."""
+    """`kombu` and `celery`: names of reply queues, which contain an id of the process (kombu/common.py)."""
 
     def __init__(self) -> None:
         self._apps: list[Any] = []
@@ -62,7 +63,7 @@ class KombuIds(BuiltIn):
         self._apps = [] if celery is None else live(celery.Celery)
 
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Forget the process's id, and names that were made of it."""
+        """Forget the process's id, and names made from it."""
         module: Any = sys.modules["kombu.common"]
         module._node_id = None  # noqa: SLF001
         for app in self._apps:

@@ -1,7 +1,7 @@
 """
 `polars`: what `sample` and `shuffle` draw without a seed differs between copies.
 
-The generator from which seeds are drawn is the library's. Whether `polars.set_random_seed()` was called does not show.
+The library draws seeds from one generator. Whether `polars.set_random_seed()` was called cannot be detected.
 """
 
 from __future__ import annotations

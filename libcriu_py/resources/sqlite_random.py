@@ -1,8 +1,8 @@
 """
 SQLite's `random()` and `randomblob()`: no two copies draw the same.
 
-The generator belongs to the library, so new connections share it, and it is never seeded again (sqlite3, src/random.c).
-`sqlite3_randomness(0, NULL)` has it seeded at its next use. A process may have several libraries.
+The generator belongs to the library, so new connections share it, and it is seeded only once (sqlite3, src/random.c).
+`sqlite3_randomness(0, NULL)` makes its next use seed it again. A process may have several libraries.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class SqliteRandom(BuiltIn):
                 self._resets.append(partial(function, 0, None))
         apsw: Any = sys.modules.get("apsw")
         if hasattr(apsw, "randomness"):
-            self._resets.append(partial(apsw.randomness, 0))  # its library shows no symbols
+            self._resets.append(partial(apsw.randomness, 0))  # its library hides its symbols
 
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
-        """Have each seeded anew."""
+        """Make the next use of each seed it again."""
         for reset in self._resets:
             reset()
 
