@@ -86,7 +86,7 @@ def record_start(is_secret: Judge, is_secret_of_program: Judge | None = None) ->
 
 def is_secret(name: str, value: bytes) -> bool:
     """Return whether a variable is a secret, whose value must not be kept."""
-    return _State.is_secret(name, value)
+    return os.fsencode(name) in _State.left_out or _State.is_secret(name, value)
 
 
 def find_changes() -> Changes:

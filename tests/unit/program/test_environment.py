@@ -49,3 +49,15 @@ def test_block_of_this_process() -> None:
     start, end = own_variables.initial_block()
     with open("/proc/self/environ", "rb") as file:
         assert len(file.read()) == end - start
+
+
+def test_variables_of_the_start_stay_secrets() -> None:
+    """What was left out of the start is a secret later too, whatever the judge of the program's own variables says."""
+    code = (
+        "from libcriu_py.program import environment as own\n"
+        "own.record_start(lambda name, value: name == 'PLAIN', lambda name, value: False)\n"
+        "print(own.is_secret('PLAIN', b'1'), own.is_secret('OTHER', b'1'))"
+    )
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, env={"PLAIN": "1"}, capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
