@@ -76,7 +76,7 @@ class CriuEngine(SimulateEngine):
     ) -> None:
         """Take the arguments of `checkpoint_here`."""
         self._path = path
-        self._then = then
+        self.ends_original = then == "exit"
         self._replace = replace
         self._program = program
         self._details = dict(details or {})
@@ -147,11 +147,12 @@ class CriuEngine(SimulateEngine):
         from libcriu_py.criu.values import DumpOutcome
         from libcriu_py.dump import arrival, stdio
         from libcriu_py.dump.original import Original
+        from libcriu_py.linux import processes
 
         staging = self._reserved()
         launch, facts = self._make_ready(staging)
         dumped_at = time.time()
-        original = Original(staging)
+        original = Original(staging, ends=self.ends_original)
         self._take_census()
         self._kept = (launch, facts, original)
         try:
@@ -163,6 +164,7 @@ class CriuEngine(SimulateEngine):
             finally:
                 os.close(images)
             if outcome is DumpOutcome.RESTORED:
+                processes.resume(original.stopped)
                 request = self._handover.receive(before_start=stdio.reopen)
                 return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
         except BaseException:
@@ -170,10 +172,14 @@ class CriuEngine(SimulateEngine):
                 # A signal handler of the program has raised, as for Ctrl-C: the launcher must not start it again.
                 self._handover.report_started()
             else:
-                self._restore_original(original)
+                self._restore_original(original, dumped=False)
             raise
-        self._restore_original(original)
-        return self._publish(staging, launch, {**facts, "created": dumped_at}, original.shared)
+        self._restore_original(original, dumped=True)
+        try:
+            return self._publish(staging, launch, {**facts, "created": dumped_at}, original.shared)
+        except BaseException:
+            processes.resume(original.stopped)
+            raise
 
     # Code that only the original runs has functions of its own, so that copies need not free its variables.
 
@@ -187,10 +193,10 @@ class CriuEngine(SimulateEngine):
         processes.leave_foreign_session()
         return self._launch(staging), self._facts()
 
-    def _restore_original(self, original: Original) -> None:
+    def _restore_original(self, original: Original, *, dumped: bool) -> None:
         if self._handover is not None:
             self._handover.close()
-        original.restore()
+        original.restore(dumped=dumped)
 
     def _take_census(self) -> None:
         from libcriu_py.memory.owners import take_census
@@ -327,7 +333,7 @@ class CriuEngine(SimulateEngine):
         launch = launch._replace(clocks=clocks, pids=tuple(pids), mapped=compared, sources=sources)
         launch = launch._replace(**installed.find(modules)._asdict())
         staging.publish(mapped.record(launch), facts)
-        if self._then == "exit":
+        if self.ends_original:
             from libcriu_py.dump import notices
 
             if self._program is None:

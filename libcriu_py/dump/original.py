@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class Original:
     """Heap, working directory, standard streams and process group of the original."""
 
-    def __init__(self, staging: Staging) -> None:
+    def __init__(self, staging: Staging, *, ends: bool) -> None:
+        # What they would do from here on, copies do too. Those that they start while they are stopped are none.
+        self.stopped = processes.stop_descendants() if ends else []
         this_process.trim_heap()
         # criu needs the working directory at each restore: "/" always exists.
         cwd = _open_cwd()
@@ -27,10 +29,12 @@ class Original:
         os.chdir("/")
         self._left_group = processes.leave_group()
 
-    def restore(self) -> None:
-        """Restore the state from before the dump."""
+    def restore(self, *, dumped: bool) -> None:
+        """Restore the state from before the dump; descendants that have copies stay stopped."""
         if self._left_group:
             os.setpgid(0, 0)
+        if not dumped:
+            processes.resume(self.stopped)
         for fd in self._parking.end():
             os.fchdir(fd)
             os.close(fd)

@@ -52,6 +52,9 @@ class Return(NamedTuple):
 class Engine:
     """What dumps the process; by default, each other step does nothing."""
 
+    ends_original = False
+    """Whether the original ends with its dump: until then, its other threads do nothing that copies do too."""
+
     def prepare(self) -> None:
         """Check at the start that the process can be dumped, and reserve what the dump needs; raise if it cannot."""
 
@@ -162,6 +165,10 @@ async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, hook_run: ru
         if built_ins.fork_callbacks and not stopped:
             hook_run.thread_stop.begin(hook_run.wait)
         _quiesce(engine, hook_run)
+        if engine.ends_original:
+            if not hook_run.thread_stop.active:
+                hook_run.thread_stop.begin(hook_run.wait)
+            hook_run.thread_stop.settle()
         return engine.dump()
     except BaseException as error:
         if not stopped:

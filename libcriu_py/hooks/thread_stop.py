@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LIMIT = 10.0
 """Seconds after which a hook counts as waiting for a stopped thread, unless `hook_limit` is set."""
 
+_SETTLE = 0.05  # seconds; whoever is in C for longer waits there for something
 _GRACE = 0.5  # seconds that a hook has to finish once all threads go on
 # With these as the innermost call, an import or the bookkeeping of threads holds a process-wide lock.
 _LOCKED_INSIDE = frozenset({"importlib._bootstrap", "importlib._bootstrap_external"})
@@ -87,6 +88,12 @@ class ThreadStop:
                     f"needs, and cannot be stopped: {stacks.describe_threads(late)}"
                 )
                 raise CheckpointError(message)
+            time.sleep(0.001)
+
+    def settle(self) -> None:
+        """Wait a moment for threads that are about to come back from C, which a dump would split: both sides finish."""
+        deadline = time.monotonic() + _SETTLE
+        while self._held - self._stopped and time.monotonic() < deadline:
             time.sleep(0.001)
 
     def _try(self) -> list[int]:

@@ -96,6 +96,41 @@ def end_with_descendants() -> NoReturn:
     os._exit(0)
 
 
+def stop_descendants() -> list[int]:
+    """
+    Stop all descendants, and wait until they are.
+
+    Returns:
+        Those that were not stopped before.
+    """
+    stopped = [pid for pid in processes()[1:] if _state(pid) not in b"TtZX"]
+    for pid in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + _PATIENCE
+    for pid in stopped:
+        while _state(pid) not in b"TtZX" and time.monotonic() < deadline:
+            time.sleep(0.0002)
+    return stopped
+
+
+def resume(pids: Sequence[int]) -> None:
+    """Let processes go on that were stopped."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _state(pid: int) -> bytes:
+    """Return the letter of a process's state; X where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            status = file.read(128)
+    except (FileNotFoundError, ProcessLookupError):
+        return b"X"
+    return status[status.rindex(b")") + 2 :][:1]
+
+
 def leave_foreign_session() -> None:
     """
     Start a new session if that of this process began outside its pid namespace.

@@ -239,7 +239,7 @@ def test_settings_of_the_environment_go_first(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("LIBCRIU_PY_OPTIONS", '{"tcp_close": true}')
     snap = checkpoint(tmp_path, hook_limit=1, options={"tcp_close": False, "log_level": 1})
     assert snap._settings["hook_limit"] == 2.5
-    assert snap._engine._then == "continue"  # type: ignore[attr-defined]
+    assert snap._engine.ends_original is False
     assert snap._engine._options == {"tcp_close": True, "log_level": 1}  # type: ignore[attr-defined]
     monkeypatch.setenv("LIBCRIU_PY_ENGINE", "simulate")
     with checkpoint(tmp_path, engine="criu") as snap:
