@@ -6,7 +6,10 @@ Every exception is a `CriuError` and also a fitting built-in exception, for call
 
 from __future__ import annotations
 
+import errno
 import os
+
+_LIMITS = {errno.EMFILE: ("RLIMIT_NOFILE", "-n"), errno.EFBIG: ("RLIMIT_FSIZE", "-f")}
 
 
 class CriuError(Exception):
@@ -100,6 +103,26 @@ class HookError(CriuError, RuntimeError):
 
 def in_words(error: BaseException) -> str:
     """Return an exception's message for people; an OSError's without its number and the quotes around its file."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return str(error)
+    if not isinstance(error, OSError) or not error.strerror:
+        return printable(str(error))
+    why = error.strerror + _limit(error)
+    return printable(why if error.filename is None else f"{os.fsdecode(error.filename)}: {why}")
+
+
+def _limit(error: OSError) -> str:
+    """Say of what there is too little, where a system error's own words leave that out."""
+    import resource
+
+    if error.errno == errno.EPIPE and error.filename is None:
+        return ": whoever was to read this has ended"
+    name, option = _LIMITS.get(error.errno or 0, ("", ""))
+    soft = resource.getrlimit(getattr(resource, name))[0] if name else resource.RLIM_INFINITY
+    return "" if soft == resource.RLIM_INFINITY else f" (the limit is {soft}; ulimit {option})"
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters written out: what files say must not move anybody's cursor."""
+    return "".join(
+        char if char == "\n" or char.isprintable() or "\udc80" <= char <= "\udcff" else ascii(char)[1:-1]
+        for char in text
+    )

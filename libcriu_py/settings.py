@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     EnvCheck = Literal["error", "warn", "off"]
     IfExists = Literal["error", "replace", "continue"]
     IfImpossible = Literal["raise", "continue"]
+    Verify = Literal["arrival", "once", "always"]
 
     class CheckpointSettings(TypedDict, total=False):
         """What `checkpoint` takes beside the directory."""
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         main: Program | None
         mode: Privilege | str | None
         isolate: bool
+        verify: Verify | None
         die_with_caller: bool
         standby: bool
         encoding: str | None
@@ -214,6 +216,11 @@ _ROWS = (
             "privilege mode; default: $LIBCRIU_PY_MODE, else the first that works",
             "LIBCRIU_PY_MODE", option="--mode", choices=("auto", "root", "capability", "rootless"), launcher=True),
     Setting("isolate", "flag", False, "restore", "use a pid namespace even where the pids of the image look free"),
+    Setting("verify", "text", None, "restore",
+            "when the large files of a snapshot are read and compared with their sums (small ones are at each start): "
+            "arrival: by what brought them, and where they were touched on this boot; once: on each machine and boot; "
+            "always; default: $LIBCRIU_PY_VERIFY, else arrival",
+            "LIBCRIU_PY_VERIFY", choices=("arrival", "once", "always"), launcher=True),
     Setting("die_with_caller", "flag", False, "restore", "kill the copy when this process ends"),
     Setting("standby", "flag", False, "restore",
             "take a copy from a standby pool of the snapshot, if there is one; needs die_with_caller"),

@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.images import readers
-from libcriu_py.snapshot.manifest import IMAGES, MEMORY, SHARED_DIRECTORY, SLOTS, Snapshot
+from libcriu_py.snapshot.manifest import DUMP_LOG, IMAGES, MEMORY, SHARED_DIRECTORY, SLOTS, Snapshot
+from libcriu_py.snapshot.record import FileEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
 
 SHARED = "anonymous, mapped from the snapshot"
 """The kind of memory that copies share until they write to it."""
@@ -23,7 +23,7 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
 
     Args:
         path: Its directory.
-        verify: Whether to compare the digests of its files.
+        verify: Whether to compare the sums of its files.
 
     Returns:
         Plain data, ready for JSON: sizes in bytes, times in seconds, `created` since the epoch.
@@ -49,17 +49,37 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
         "machine": {"arch": launch.arch, **manifest["machine"]},
         "uid": launch.uid,
         "mode": launch.mode,
-        "size": _sizes(launch.files),
+        "size": _sizes({**launch.files, **_log(snapshot)}),
         "processes": [_process(snapshot, process) for process in readers.process_tree(snapshot.images)],
         "memory": _memory(manifest.get("memory") or {}),
         "dump": readers.dump_stats(snapshot.images),
-        "preloaded": snapshot.details.get("preloaded"),
-        "modules": snapshot.details.get("modules"),
-        "warm_up": snapshot.details.get("warm_up", []),
-        "preparation": snapshot.details.get("seconds"),
+        **_preparation(snapshot.details),
         "mismatches": [mismatch._asdict() for mismatch in mismatches],
         "verified": verify,
     }
+
+
+def _log(snapshot: Snapshot) -> dict[str, FileEntry]:
+    """Return size of the log, of which nothing is recorded, where it is there."""
+    try:
+        return {DUMP_LOG: FileEntry(os.stat(os.path.join(snapshot.path, DUMP_LOG)).st_size)}
+    except OSError:
+        return {}
+
+
+def _preparation(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the makers of prepared snapshots note; programs may note anything under these names, too."""
+    preloaded, warm_up = details.get("preloaded"), details.get("warm_up")
+    return {
+        "preloaded": preloaded if _are_texts(preloaded) else None,
+        "modules": details.get("modules"),
+        "warm_up": warm_up if isinstance(warm_up, list) and all(map(_are_texts, warm_up)) else [],
+        "preparation": details.get("seconds"),
+    }
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _kind(snapshot: Snapshot) -> str:
@@ -115,10 +135,10 @@ def _replacement(snapshot: Snapshot, name: str) -> str | None:
     return next((slot for slot, known in zip(SLOTS, snapshot.launch.slots, strict=True) if known == key), None)
 
 
-def _sizes(files: Mapping[str, int]) -> dict[str, int]:
+def _sizes(files: Mapping[str, FileEntry]) -> dict[str, int]:
     """Add up the files: memory that is mapped, memory pages that are copied, other images, and the rest."""
     sizes = {"total": 0, "mapped": 0, "pages": 0, "images": 0, "other": 0, "files": len(files)}
-    for name, size in files.items():
+    for name, (size, _) in files.items():
         directory, _, base = name.rpartition(os.sep)
         kind = "mapped" if name == MEMORY or directory == SHARED_DIRECTORY else "other"
         if directory == IMAGES:

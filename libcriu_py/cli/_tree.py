@@ -11,6 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from libcriu_py.cli._arguments import size
+from libcriu_py.errors import printable
 
 PIPE_WIDTH = 1000
 """Columns if stdout is not a terminal, so that no line is wrapped."""
@@ -20,6 +21,7 @@ PROGRAMS = {"script": "script", "module": "module", "command": "command given wi
 
 def show(contents: dict[str, Any]) -> None:
     """Print what `_contents.read` returned."""
+    contents = _printable(contents)
     tree = Tree(Text(contents["path"], style="bold"), highlight=False)
     _origin(tree, contents)
     _sizes(tree, contents["size"], contents["dump"])
@@ -32,6 +34,15 @@ def show(contents: dict[str, Any]) -> None:
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     console.print(tree)
+
+
+def _printable(value: Any) -> Any:
+    """Return plain data with the control characters of its texts written out."""
+    if isinstance(value, dict):
+        return {_printable(name): _printable(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _origin(tree: Tree, contents: dict[str, Any]) -> None:

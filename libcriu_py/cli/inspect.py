@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_directory(parser)
     parser.add_argument("--json", action="store_true", help="print JSON; sizes in bytes, times in seconds")
     parser.add_argument(
-        "--verify", action="store_true", help="also compare the digests of all files, which reads all of them"
+        "--verify", action="store_true", help="also compare the sums of all files, which reads all of them"
     )
     return parser
 

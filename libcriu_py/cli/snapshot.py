@@ -14,6 +14,7 @@ from libcriu_py.errors import SnapshotError
 from libcriu_py.program.command import find_command
 from libcriu_py.program.main import STDIN, Program
 from libcriu_py.settings import used_by, variable, words
+from libcriu_py.snapshot import remains
 from libcriu_py.snapshot.manifest import MANIFEST, Snapshot
 
 if TYPE_CHECKING:
@@ -226,6 +227,8 @@ def _refuse_existing(directory: str, *, replace: bool) -> None:
     if os.access(directory, os.R_OK | os.X_OK) and not os.listdir(directory):
         _refuse_unwritable(directory, f"{directory} cannot be used")
         return
+    if remains.is_left(directory):
+        return
     if not os.path.exists(os.path.join(directory, MANIFEST)):
         message = f"{directory} exists and is not a snapshot; remove it, or choose another directory with -o"
         raise SnapshotError(message)
@@ -296,7 +299,7 @@ def _why_not(status: int, plan: Plan) -> str:
 
 def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
     """Print a summary of a snapshot that took some seconds; the directory is its path as the user typed it."""
-    total = sum(snapshot.launch.files.values())
+    total = sum(file.size for file in snapshot.launch.files.values())
     modules = snapshot.details.get("modules")
     print(f"snapshot: {snapshot.path} ({size(total)}, made in {seconds:.1f} s)")
     if modules is not None:

@@ -14,8 +14,9 @@ from libcriu_py.linux.maps import mapped_ranges
 from libcriu_py.memory import working_set
 from libcriu_py.memory.memory import PAGE
 from libcriu_py.privilege.mode import Privilege
+from libcriu_py.snapshot import sums
 from libcriu_py.snapshot.identity import refuse_mismatches
-from libcriu_py.snapshot.manifest import WORKING_SET, Snapshot, file_entry, write_records
+from libcriu_py.snapshot.manifest import WORKING_SET, Snapshot, write_records
 from libcriu_py.snapshot.staging import replacing
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _write_records(snapshot: Snapshot, directory: str, described: Mapping[str, A
     files = {name: entry for name, entry in snapshot.files.items() if name != WORKING_SET}
     memory = {name: value for name, value in snapshot.manifest["memory"].items() if name != "working_set"}
     if described is not None:
-        files[WORKING_SET] = file_entry(os.path.join(directory, WORKING_SET))
+        files[WORKING_SET] = sums.entry(os.path.join(directory, WORKING_SET))
         memory["working_set"] = described
     write_records(directory, snapshot.launch, {**snapshot.manifest, "memory": memory}, dict(sorted(files.items())))
 

@@ -28,6 +28,8 @@ DIE_WITH_CALLER = 2
 MAY_TAKE = 4
 STANDBY = 8
 HOLD = 16
+_VERIFY = (None, "arrival", "once", "always")
+_VERIFY_SHIFT = 5
 
 _RESTORED = 1
 TOLD = 2
@@ -195,6 +197,22 @@ class Order:
         except CriuError as error:
             return error
         return None
+
+
+def verify_flag(level: str | None) -> int:
+    """
+    Return the flags that ask for a level of verification.
+
+    Args:
+        level: One of the levels; None leaves it to the variable.
+
+    Raises:
+        ValueError: There is no such level.
+    """
+    if level not in _VERIFY:
+        message = f'verify must be "arrival", "once" or "always", not {level!r}'
+        raise ValueError(message)
+    return _VERIFY.index(level) << _VERIFY_SHIFT
 
 
 def receive(sock: int) -> Status | None:

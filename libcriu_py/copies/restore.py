@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from libcriu_py.program.main import Program
-    from libcriu_py.settings import Argument, RestoreSettings, Stream
+    from libcriu_py.settings import Argument, RestoreSettings, Stream, Verify
     from libcriu_py.snapshot.manifest import Snapshot
 
     SnapshotOrPath = str | os.PathLike[str] | Snapshot
@@ -63,6 +63,7 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     main: Program | None = None,
     mode: Privilege | str | None = None,
     isolate: bool = False,
+    verify: Verify | None = None,
     die_with_caller: bool = False,
     standby: bool = False,
     encoding: str | None = None,
@@ -85,6 +86,8 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
         main: What it runs instead of its own main program.
         mode: Privilege mode; None picks the first that works (see `Privilege`).
         isolate: Use a pid namespace even if the pids of the image look free.
+        verify: When large files of the snapshot are compared with their sums: "arrival", by what brought them; "once",
+            on each machine and boot; "always". None means `LIBCRIU_PY_VERIFY`, else "arrival".
         die_with_caller: Kill it when this process ends.
         standby: Take a copy from a standby pool of this snapshot, if there is one; needs `die_with_caller`.
         encoding: Of the pipes; None makes them binary.
@@ -107,7 +110,7 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     pass_fds = list(pass_fds)
     check_count(pass_fds)
     directory = dir if isinstance(dir, (str, os.PathLike)) else dir.path
-    flags = order.ISOLATE if isolate else 0
+    flags = (order.ISOLATE if isolate else 0) | order.verify_flag(verify)
     if die_with_caller:
         flags |= order.DIE_WITH_CALLER
         if standby and not isolate:

@@ -16,7 +16,8 @@ def find_criu() -> str:
     Return the absolute path of the criu program.
 
     The search order is: `LIBCRIU_PY_CRIU`; the prefixes `LIBCRIU_PY_PREFIX`, that of the CRIU that the extension was
-    built against, and the default of scripts/install-criu; `PATH`; /usr/sbin and /usr/local/sbin.
+    built against, and the default of scripts/install-criu; `PATH`; /usr/sbin and /usr/local/sbin. Root passes over one
+    that another user owns or can write, unless a variable names it, and then warns.
 
     Raises:
         BinaryNotFound: There is none, or `LIBCRIU_PY_CRIU` is not executable.
@@ -26,13 +27,34 @@ def find_criu() -> str:
         if not _executable(named):
             message = f"LIBCRIU_PY_CRIU={named} is not an executable file"
             raise BinaryNotFound(message)
+        _warn_of(_danger(named))
         return os.path.abspath(named)
+    prefix, passed_over = variable("LIBCRIU_PY_PREFIX"), ""
     for directory in _directories():
         candidate = os.path.join(directory, "criu")
-        if _executable(candidate):
+        if not _executable(candidate):
+            continue
+        danger = _danger(candidate)
+        if danger is None or (prefix is not None and directory == os.path.join(prefix, "sbin")):
+            _warn_of(danger)
             return os.path.abspath(candidate)
+        passed_over = passed_over or f": {danger}, and root would run that user's program; name it in LIBCRIU_PY_CRIU"
     message = "there is no criu program here: install it with scripts/install-criu, or name it in LIBCRIU_PY_CRIU"
-    raise BinaryNotFound(message)
+    raise BinaryNotFound(f"there is no criu program that root could trust{passed_over}" if passed_over else message)
+
+
+def _danger(path: str) -> str | None:
+    """Say which other user root would trust with this program; None for ordinary users, who trust whom they like."""
+    from libcriu_py.linux.ownership import danger_of_program
+
+    return danger_of_program(path) if os.geteuid() == 0 else None
+
+
+def _warn_of(danger: str | None) -> None:
+    if danger is not None:
+        import warnings
+
+        warnings.warn(f"root runs a criu that others can change: {danger}", RuntimeWarning, stacklevel=3)
 
 
 def require_executable(path: str) -> str:

@@ -31,7 +31,7 @@ from libcriu_py.errors import BinaryNotFound, CriuError, TransportError, Unsuppo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from libcriu_py._libcriu import CData
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     Arguments = Sequence[object]
 
 _LAST_STANDARD_FD = 2
+_MAY_BE_NONE = {("cgroup_roots", 0), ("join_ns", 2)}
+"""Where libcriu takes a null pointer: arguments of options, by their position."""
 
 _lock = _thread.allocate_lock()
 _current: Call | None = None
@@ -149,13 +151,13 @@ class NativeOptions:
             add = function(ADDERS[name])
             for item in value:  # type: ignore[attr-defined]
                 arguments = item if isinstance(item, tuple) else (item,)
-                if name == "inherit_fds":
-                    arguments = (self._inheritable(arguments[0]), arguments[1])
+                if name == "inherit_fds" and arguments and isinstance(arguments[0], int):
+                    arguments = (self._inheritable(arguments[0]), *arguments[1:])
                     keep.append(arguments[0])
-                _accepted(name, add(self.opts, *map(_argument, arguments)))
+                _accepted(name, add(self.opts, *_arguments(name, arguments)))
         elif name in SETTERS:
             arguments = value if isinstance(value, tuple) else (value,)
-            result = function(SETTERS[name])(self.opts, *map(_argument, arguments))
+            result = function(SETTERS[name])(self.opts, *_arguments(name, arguments))
             # Before CRIU 4.3 this one returns -ENOMEM whatever happens (lib/c/criu.c).
             _accepted(name, 0 if name == "page_server" else result)
         else:
@@ -163,7 +165,7 @@ class NativeOptions:
             raise TypeError(message)
 
     def _set_exec_cmd(self, command: Sequence[str]) -> None:
-        strings = [ffi.new("char[]", _argument(word)) for word in command]
+        strings = [ffi.new("char[]", word) for word in _arguments("exec_cmd", command)]
         _accepted("exec_cmd", lib.criu_local_set_exec_cmd(self.opts, len(strings), ffi.new("char *[]", strings)))
 
     def _inheritable(self, fd: int) -> int:
@@ -325,9 +327,21 @@ def lcp_more(_info: CData) -> int:
         return -errno.ECANCELED
 
 
+def _arguments(name: str, values: Iterable[object]) -> list[object]:
+    """Convert what goes into one call of libcriu, which dereferences every pointer but a few."""
+    arguments: list[object] = []
+    for position, value in enumerate(values):
+        if value is not None:
+            arguments.append(_argument(value))
+        elif (name, position) in _MAY_BE_NONE:
+            arguments.append(ffi.NULL)
+        else:
+            message = f"{name} cannot have None in it"
+            raise TypeError(message)
+    return arguments
+
+
 def _argument(value: object) -> object:
-    if value is None:
-        return ffi.NULL
     if isinstance(value, int):
         return int(value)
     text = os.fsencode(value)  # type: ignore[arg-type]

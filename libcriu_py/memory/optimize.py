@@ -97,7 +97,10 @@ def map_memory(
         OSError: Writing the images without it failed.
     """
     wiped = wiped_on_fork(images)
-    mapped = _map_memory(images, memory_file, key, wanted, census or {})
+    try:
+        mapped = _map_memory(images, memory_file, key, wanted, census or {})
+    except OSError as error:  # no space for both, for example
+        mapped = Mapped("copy", str(error))
     if wiped and mapped.kind == "copy":
         _rewrite_with(images, None, key, lambda memories: Planned("", [[]] * len(memories)))
     return mapped._replace(census=census or {})
@@ -110,7 +113,7 @@ def _map_memory(images: str, memory_file: str, key: str, wanted: str, census: Ma
         planned, checked = _rewrite_with(
             images, memory_file, key, lambda memories: _plan(images, memories, wanted, census)
         )
-    except (ImageError, OSError) as error:  # OSError: no space for both, for example
+    except ImageError as error:
         return Mapped("copy", str(error))
     if checked is None:
         return Mapped("copy", planned.why)
@@ -167,14 +170,12 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
         raise SnapshotError(message)
     refuse_damaged(snapshot)
     with replacing(snapshot) as scratch:
+        key = os.path.join(snapshot.path, MEMORY)[1:]
         known = (snapshot.manifest.get("memory") or {}).get("census", {})
-        mapped = map_memory(
-            os.path.join(scratch, IMAGES),
-            os.path.join(scratch, MEMORY),
-            os.path.join(snapshot.path, MEMORY)[1:],
-            wanted=wanted,
-            census={int(pid): Census(*blocks) for pid, blocks in known.items()},
-        )
+        census = {int(pid): Census(*blocks) for pid, blocks in known.items()}
+        # Not map_memory: who has asked for it is told of a disk that is full.
+        mapped = _map_memory(os.path.join(scratch, IMAGES), os.path.join(scratch, MEMORY), key, wanted, census)
+        mapped = mapped._replace(census=census)
         write_records(scratch, mapped.record(snapshot.launch), {**snapshot.manifest, "memory": mapped.describe()})
     return mapped
 

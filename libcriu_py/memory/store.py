@@ -3,6 +3,7 @@ A store keeps each large block of memory that several snapshots have in common o
 
     store/<sha256>          a block, mode 0400, named by its content
     snap/memory/<sha256>    a hard link to it: the snapshot is complete without the store
+    store/.libcriu_py-store what tells it from other directories
     store/.lock             held while blocks are added or removed
 
 Copies of these snapshots map the same file and so share it in the page cache. A block that no snapshot has any more has
@@ -26,16 +27,18 @@ from libcriu_py.snapshot.manifest import (
     SHARED_DIRECTORY,
     Snapshot,
     refuse_damaged,
-    refuse_unsafe,
     sha256,
     write_records,
 )
 from libcriu_py.snapshot.record import MemoryFile
 from libcriu_py.snapshot.staging import replacing
+from libcriu_py.snapshot.trust import refuse_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MARKER = ".libcriu_py-store"
+"""The file by which a store is told from any other directory, whose files nobody must remove."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -73,6 +76,7 @@ class Store:
             create: Whether to make it, mode 0700, if it is missing.
 
         Raises:
+            SnapshotError: It is a directory that is no store.
             SnapshotUnsafe: Another user could have written it.
             OSError: It does not exist.
         """
@@ -81,6 +85,15 @@ class Store:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.path, 0o700)
         refuse_unsafe(self.path)
+        marker = os.path.join(self.path, MARKER)
+        if create and not os.listdir(self.path):
+            os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if not os.path.lexists(marker):
+            message = (
+                f"{self.path} is no store: it has no {MARKER}; name a directory that is empty or does not exist; "
+                "if it is a store of an older version, make that file"
+            )
+            raise SnapshotError(message)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -16,23 +16,24 @@ another user owns or can write to is refused.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from libcriu_py.errors import SnapshotError, SnapshotUnsafe
 from libcriu_py.linux.maps import mapped_ranges
-from libcriu_py.snapshot import record as launch_record
+from libcriu_py.snapshot import record as launch_record, sums
 from libcriu_py.snapshot.identity import Mismatch, mismatches
 from libcriu_py.snapshot.record import ComparedFile, RecordError
+from libcriu_py.snapshot.remains import MARKER
+from libcriu_py.snapshot.trust import opened, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from libcriu_py.program.main import Program
-    from libcriu_py.snapshot.record import Launch, MemoryFile
+    from libcriu_py.snapshot.record import FileEntry, Launch, MemoryFile
 
 LAUNCH = "launch"
 MANIFEST = "manifest.json"
@@ -43,7 +44,29 @@ MEMORY = "memory.img"
 SHARED_DIRECTORY = "memory"
 WORKING_SET = "working-set"
 DUMP_LOG = "dump.log"
-GROUP_OR_OTHERS_WRITE = 0o022
+_REQUIRED = ("criu_version", "machine", "python", "created")
+_TEXT = (str, type(None))
+_NUMBER = (int, float)
+_LATEST = 1 << 40
+"""Seconds since the epoch that a time may be."""
+_MEMORY = {
+    "?kind": str,
+    "?why": str,
+    "?owners": {"*": int},
+    "?census": {"*": [int]},
+    "?working_set": {"ahead": int, "bytes": int},
+}
+_FORMS: dict[str, Any] = {
+    "criu_version": str,
+    "machine": {"*": _TEXT},
+    "python": {"version": str, "executable": str, "*": str},
+    "created": _NUMBER,
+    "argv": [str],
+    "cwd": _TEXT,
+    "details": dict,
+    "memory": _MEMORY,
+}
+"""What people are told of a snapshot, by name: types, and those of entries."""
 
 
 class Snapshot:
@@ -81,11 +104,10 @@ class Snapshot:
         directory = os.path.realpath(os.fspath(path))
         at = os.path.join(directory, LAUNCH)
         try:
-            refuse_unsafe(directory)
-            with _opened(directory) as fd:
-                launch = launch_record.decode(_read(fd, at))
+            with opened(directory) as fd:
+                launch = launch_record.decode(read(fd, at))
                 at = os.path.join(directory, MANIFEST)
-                manifest = json.loads(_read(fd, at))
+                manifest = json.loads(read(fd, at))
         except (FileNotFoundError, NotADirectoryError):
             if at.endswith(LAUNCH) and os.path.exists(os.path.join(directory, MANIFEST)):
                 message = f"{path} is of a format that older versions of libcriu_py had; make the snapshot anew"
@@ -99,10 +121,13 @@ class Snapshot:
                 raise
             message = f"{path} cannot be read by this user: {error.strerror}; a snapshot belongs to who made it"
             raise SnapshotUnsafe(message) from None
+        except OSError as error:
+            message = f"{at} cannot be read ({error.strerror}); make the snapshot anew"
+            raise SnapshotError(message) from None
         except RecordError as error:
             message = f"{at} {error}; make the snapshot anew"
             raise SnapshotError(message) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             message = f"{at} is damaged ({error}); make the snapshot anew"
             raise SnapshotError(message) from None
         return cls(directory, launch, _checked(manifest, at))
@@ -145,9 +170,8 @@ class Snapshot:
 
     @property
     def files(self) -> dict[str, FileEntry]:
-        """Size and digest of every file except record and manifest."""
-        digests = self.manifest["sha256"]
-        return {name: FileEntry(size, digests.get(name, "")) for name, size in self.launch.files.items()}
+        """Size and sum of every file except record, manifest and log."""
+        return dict(self.launch.files)
 
     def check(self) -> list[Mismatch]:
         """
@@ -162,22 +186,15 @@ class Snapshot:
         return mismatches(self)
 
     def verify(self) -> list[Mismatch]:
-        """Compare size and SHA-256 digest of each file of the snapshot with the manifest."""
-        found = []
-        record = os.path.join(self.path, LAUNCH)
-        known = {**self.files, LAUNCH: FileEntry(os.stat(record).st_size, self.manifest["sha256"].get(LAUNCH, ""))}
-        for name, recorded in known.items():
-            path = os.path.join(self.path, name)
-            try:
-                size, digest = file_entry(path)
-            except OSError as error:
-                found.append(Mismatch(f"{path} cannot be read: {error.strerror}", fatal=True))
-                continue
-            if size != recorded.size:
-                found.append(Mismatch(f"{path} has {size} bytes instead of {recorded.size}", fatal=True))
-            elif digest != recorded.sha256:
-                found.append(Mismatch(f"{path} has changed: its SHA-256 digest differs", fatal=True))
-        return found
+        """
+        Read all files of the snapshot but its log, and compare them with their sums.
+
+        Where nothing is wrong, starts on this boot trust the large ones until they are touched.
+
+        Returns:
+            What is wrong.
+        """
+        return sums.verify(self)
 
 
 def refuse_damaged(snapshot: Snapshot) -> None:
@@ -193,49 +210,39 @@ def refuse_damaged(snapshot: Snapshot) -> None:
         raise SnapshotError(message)
 
 
-def refuse_unsafe(path: str, status: os.stat_result | None = None) -> None:
-    """Raise SnapshotUnsafe if another ordinary user could have written a file or directory; `status` saves a stat."""
-    status = status or os.stat(path)
-    me = os.geteuid()
-    if status.st_uid not in {me, 0}:
-        message = (
-            f"{path} belongs to uid {status.st_uid}, not to uid {me}: restoring it would run that user's code; "
-            "make a snapshot of your own"
-        )
-        raise SnapshotUnsafe(message)
-    if status.st_mode & GROUP_OR_OTHERS_WRITE:
-        message = f"{path} can be written by others (mode {status.st_mode & 0o7777:04o}); chmod go-w {path}"
-        raise SnapshotUnsafe(message)
-
-
-@contextlib.contextmanager
-def _opened(directory: str) -> Iterator[int]:
-    """Open a directory, so that all files come from one snapshot even if it is replaced meanwhile."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _read(directory: int, path: str) -> bytes:
-    """Read a file of an open directory; raise SnapshotUnsafe if another user could have written it."""
-    # Do not block on a FIFO.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-    with os.fdopen(os.open(os.path.basename(path), flags, dir_fd=directory), "rb") as file:
-        refuse_unsafe(path, os.fstat(file.fileno()))
-        return file.read()
-
-
 def _checked(manifest: object, path: str) -> dict[str, Any]:
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256", {}), dict):
+    if not isinstance(manifest, dict):
         message = f"{path} is not a manifest of libcriu_py; make the snapshot anew"
         raise SnapshotError(message)
-    missing = [name for name in ("criu_version", "machine", "python", "sha256") if name not in manifest]
+    missing = [name for name in _REQUIRED if name not in manifest]
     if missing:
         message = f"{path} lacks {', '.join(missing)}; make the snapshot anew"
         raise SnapshotError(message)
+    for name, form in _FORMS.items():
+        is_good = name not in manifest or _has_form(manifest[name], form)
+        if not is_good or (name == "created" and not 0 <= manifest[name] < _LATEST):
+            message = f"{path} is damaged (what it says of {name} cannot be); make the snapshot anew"
+            raise SnapshotError(message)
     return manifest
+
+
+def _has_form(value: object, form: Any) -> bool:
+    """
+    Return whether a value has a form.
+
+    Args:
+        value: What JSON has.
+        form: A type or several; or those of the entries of an object by name, "?" before those that may be missing and
+            "*" for all others; or a list of one, that of all items of an array.
+    """
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_has_form(item, form[0]) for item in value)
+    if not isinstance(form, dict):
+        return isinstance(value, form)
+    if not isinstance(value, dict) or any(name not in value for name in form if name[0] not in "?*"):
+        return False
+    others = form.get("*", object)
+    return all(_has_form(item, form.get(name, form.get(f"?{name}", others))) for name, item in value.items())
 
 
 def command_of_damaged(path: str | os.PathLike[str]) -> list[str] | None:
@@ -250,9 +257,8 @@ def command_of_damaged(path: str | os.PathLike[str]) -> list[str] | None:
     """
     directory = os.path.realpath(os.fspath(path))
     try:
-        refuse_unsafe(directory)
-        with _opened(directory) as fd:
-            command = launch_record.command_of_damaged(_read(fd, os.path.join(directory, LAUNCH)))
+        with opened(directory) as fd:
+            command = launch_record.command_of_damaged(read(fd, os.path.join(directory, LAUNCH)))
     except OSError:
         return None
     return None if command is None else list(command)
@@ -270,27 +276,15 @@ def sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-class FileEntry(NamedTuple):
-    """Size and digest of a file of a snapshot."""
-
-    size: int
-    sha256: str
-
-
-def file_entry(path: str) -> FileEntry:
-    """Return size and digest of a file."""
-    return FileEntry(os.stat(path).st_size, sha256(path))
-
-
 def files_of(directory: str) -> dict[str, FileEntry]:
-    """Return size and digest of every file of a snapshot, except record and manifest, by relative path."""
+    """Return size and sum of every file of a snapshot, except record, manifest and log, by relative path."""
     found: dict[str, FileEntry] = {}
     for base, _, names in os.walk(directory):
         for name in names:
             path = os.path.join(base, name)
             relative = os.path.relpath(path, directory)
-            if relative not in {LAUNCH, MANIFEST}:
-                found[relative] = file_entry(path)
+            if relative not in {LAUNCH, MANIFEST, DUMP_LOG, MARKER}:
+                found[relative] = sums.entry(path)
     return dict(sorted(found.items()))
 
 
@@ -327,15 +321,13 @@ def write_records(
     Args:
         directory: The snapshot's directory.
         launch: The record, but for its files.
-        manifest: The manifest, but for its digests.
+        manifest: The manifest.
         files: The files of the snapshot; None reads them all.
     """
     files = files_of(directory) if files is None else files
-    _write(directory, LAUNCH, launch_record.encode(launch._replace(files={name: files[name].size for name in files})))
-    digests = {name: entry.sha256 for name, entry in files.items()}
-    digests[LAUNCH] = sha256(os.path.join(directory, LAUNCH))
-    text = json.dumps({**manifest, "sha256": digests}, indent=1, ensure_ascii=True)
-    _write(directory, MANIFEST, f"{text}\n".encode("ascii"))
+    _write(directory, LAUNCH, launch_record.encode(launch._replace(files=files)))
+    text = json.dumps({name: manifest[name] for name in manifest if name != "sum"}, indent=1, ensure_ascii=True)
+    _write(directory, MANIFEST, sums.sealed(text.encode("ascii")))
 
 
 def _write(directory: str, name: str, data: bytes) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from libcriu_py.program.main import Kind
 
-FORMAT = 4
+FORMAT = 5
 PROTOCOL = 3
 """The version of the request to a copy (`snapshot.request`)."""
 VERSION = "0.1.0"
@@ -36,6 +36,8 @@ _MAGIC = b"\x93launch\n"
 _KINDS: tuple[Kind | None, ...] = (None, "script", "module", "command")
 """The kind of main program, by its number; None if the program checkpointed itself."""
 _REDUCED, _LEADER, _CODE, _WARNS = 1, 2, 4, 8
+_LARGEST_SMALL = 64 << 10
+"""Bytes of a file that is read at each start, as in restore/sums.c."""
 _HEADER = struct.Struct("<8sIIQIIIIII")
 _COVERED = 12
 """Offset of what the checksum covers, after magic and checksum."""
@@ -50,7 +52,7 @@ _PAIR = "ss"
 _OPTION = "sII"
 _READ = "ssI4x"
 _MEMORY = "ssQ"
-_FILE = "sQ"
+_FILE = "sQII"
 _COMPARED = "sQqI4x"
 
 
@@ -62,6 +64,19 @@ class MemoryFile(NamedTuple):
     key: str
     """Its path in the images, without the leading slash."""
     size: int
+
+
+class FileEntry(NamedTuple):
+    """A file of the snapshot."""
+
+    size: int
+    sum: int = 0
+    """Its CRC-32C."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a start reads it only where it has been touched; smaller ones are read at each start."""
+        return self.size > _LARGEST_SMALL
 
 
 class ComparedFile(NamedTuple):
@@ -105,8 +120,8 @@ class Launch(NamedTuple):
     memory_files: tuple[MemoryFile, ...] = ()
     maps_code: bool = False
     """Whether library code is mapped from these files."""
-    files: Mapping[str, int] = {}
-    """Sizes in bytes of the files of the snapshot, by relative path."""
+    files: Mapping[str, FileEntry] = {}
+    """Size and sum of each file of the snapshot but record, manifest and log, by relative path."""
     mapped: tuple[ComparedFile, ...] = ()
     sources: tuple[ComparedFile, ...] = ()
     names: tuple[str, ...] = ()
@@ -204,7 +219,7 @@ def _facts_of(launch: Launch, program: str, record: _Writer) -> tuple[str | int,
         (_PAIR, launch.variables.items()),
         (_OPTION, options),
         (_MEMORY, launch.memory_files),
-        (_FILE, launch.files.items()),
+        (_FILE, ((name, *file, file.is_large) for name, file in launch.files.items())),
         (_COMPARED, launch.mapped),
         (_COMPARED, launch.sources),
         (_COMPARED, launch.directories),
@@ -333,7 +348,7 @@ def _facts(data: bytes) -> Launch:
         pids=tuple(pid for (pid,) in pids),
         memory_files=tuple(map(MemoryFile._make, memory)),
         maps_code=bool(flags & _CODE),
-        files=dict(files),
+        files={name: FileEntry(size, total) for name, size, total, _ in files},
         mapped=tuple(map(ComparedFile._make, mapped)),
         sources=tuple(map(ComparedFile._make, sources)),
         names=tuple(filter(None, names.split("/"))),

@@ -12,6 +12,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from libcriu_py.errors import SnapshotUnsafe
+from libcriu_py.snapshot import remains, sums
 from libcriu_py.snapshot.manifest import (
     DUMP_LOG,
     IMAGES,
@@ -20,17 +22,19 @@ from libcriu_py.snapshot.manifest import (
     MEMORY,
     SLOTS,
     SLOTS_DIRECTORY,
+    Snapshot,
     write_records,
 )
+from libcriu_py.snapshot.trust import refuse_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from libcriu_py.snapshot.manifest import Snapshot
     from libcriu_py.snapshot.record import Launch
 
 _RENAME_EXCHANGE = 2  # include/uapi/linux/fs.h
 _AT_FDCWD = -100
+_NOT_EMPTY = "{} is not empty; choose another directory, or replace a snapshot that is there (replace=True, --replace)"
 
 
 class Staging:
@@ -55,42 +59,48 @@ class Staging:
         self.target = os.path.realpath(os.fspath(path))
         self.path = self.target
         """The directory to fill: the target, or one beside it when the target is replaced."""
+        remains.sweep(self.target)
+        self._made = self._make_directory(path)
+        if not os.path.exists(os.path.join(self.target, MANIFEST)):
+            self._claim(path)
+        elif replace:
+            self.path = remains.make_beside(self.target)
+            self._made = True
+        else:
+            raise FileExistsError(errno.EEXIST, _NOT_EMPTY.format(path))
+        os.mkdir(self.images, 0o700)
+
+    def _make_directory(self, path: str | os.PathLike[str]) -> bool:
+        """Make the directory, unless there is one; tell whether it was made."""
         try:
-            self._made = self._reserve(path)
+            os.makedirs(os.path.dirname(self.target), exist_ok=True)
+            refuse_way(self.target)
+            os.mkdir(self.target, 0o700)
         except FileExistsError:
-            if not replace:
-                message = f"{path} is not empty; choose another directory, or replace it (replace=True, --replace)"
-                raise FileExistsError(errno.EEXIST, message) from None
             if not os.path.isdir(self.target):
                 message = f"{path} exists and is not a directory; remove it"
                 raise FileExistsError(errno.EEXIST, message) from None
-            self.path = _name_beside(self.target)
-            os.mkdir(self.path, 0o700)
-            self._made = True
-        self._claim(path)
-
-    def _reserve(self, path: str | os.PathLike[str]) -> bool:
-        """Make the directory, or take an empty one; return whether it was made."""
-        try:
-            os.makedirs(os.path.dirname(self.target), exist_ok=True)
-            os.mkdir(self.target, 0o700)
-        except FileExistsError:
-            if not os.path.isdir(self.target) or os.listdir(self.target):
-                raise
-            os.chmod(self.target, 0o700)
             return False
+        except SnapshotUnsafe:
+            raise
         except OSError as error:
             message = f"{path} cannot be made ({error.strerror}); choose a directory in a place where you may write"
             raise OSError(error.errno, message) from None
         return True
 
     def _claim(self, path: str | os.PathLike[str]) -> None:
-        """Make the directory's first entry, which only one of several processes that found it empty can do."""
-        try:
-            os.mkdir(self.images, 0o700)
-        except FileExistsError:
-            message = f"another snapshot is being made in {path}; wait for that, or choose another directory"
-            raise FileExistsError(errno.EEXIST, message) from None
+        """Take a directory that is empty, or was left by a command that was killed."""
+        with remains.locked(self.target):
+            if remains.is_left(self.target):
+                remains.clear(self.target)
+            names = os.listdir(self.target)
+            if remains.MARKER in names:
+                message = f"another snapshot is being made in {path}; wait for that, or choose another directory"
+                raise FileExistsError(errno.EEXIST, message)
+            if names:
+                raise FileExistsError(errno.EEXIST, _NOT_EMPTY.format(path))
+            os.chmod(self.target, 0o700)
+            remains.mark(self.target)
 
     @property
     def images(self) -> str:
@@ -126,10 +136,8 @@ class Staging:
         """
         self._tidy()
         write_records(self.path, launch, manifest)
-        if self.path != self.target:
-            _exchange(self.path, self.target)
-            _remove(self.path)
-            self.path = self.target
+        put_in_place(self.path, self.target)
+        self.path = self.target
 
     def _tidy(self) -> None:
         """Move criu's log out of the images, and make what criu wrote private."""
@@ -140,19 +148,14 @@ class Staging:
         for base, _, names in os.walk(self.path):
             for name in names:
                 # Copies map memory.img: writing to it would change running ones.
-                os.chmod(os.path.join(base, name), 0o400 if name == MEMORY else 0o600)
+                if name != remains.MARKER:
+                    os.chmod(os.path.join(base, name), 0o400 if name == MEMORY else 0o600)
 
     def discard(self) -> None:
         """Remove what was made; leave a directory that existed before, empty."""
+        remains.clear(self.path)
         if self._made:
-            _remove(self.path)
-            return
-        for name in os.listdir(self.path):
-            path = os.path.join(self.path, name)
-            if os.path.isdir(path):
-                _remove(path)
-            else:
-                os.unlink(path)
+            os.rmdir(self.path)
 
 
 @contextlib.contextmanager
@@ -171,14 +174,16 @@ def replacing(snapshot: Snapshot, *without: str) -> Iterator[str]:
     """
     import shutil
 
-    scratch = _name_beside(snapshot.path)
-    left_out = shutil.ignore_patterns(LAUNCH, MANIFEST, *without)
-    shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=left_out)
+    remains.sweep(snapshot.path)
+    scratch = remains.make_beside(snapshot.path)
     try:
+        left_out = shutil.ignore_patterns(LAUNCH, MANIFEST, remains.MARKER, *without)
+        shutil.copytree(snapshot.path, scratch, copy_function=link, ignore=left_out, dirs_exist_ok=True)
         yield scratch
-        _exchange(scratch, snapshot.path)
-    finally:
-        _remove(scratch)
+    except BaseException:
+        remains.remove(scratch)
+        raise
+    put_in_place(scratch, snapshot.path)
 
 
 def link(source: str, target: str) -> None:
@@ -191,15 +196,40 @@ def link(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _name_beside(target: str) -> str:
-    """Return a new name beside a snapshot, without a pid: pids recur, and a killed process leaves its directory."""
-    return f"{target}.new-{os.urandom(6).hex()}"
+def put_in_place(made: str, target: str) -> None:
+    """
+    Publish a directory that is complete, such that there is a whole snapshot at any time, also after a power cut.
+
+    Args:
+        made: The directory.
+        target: Where it is to be; a snapshot that is there goes when nobody reads it any more.
+    """
+    sync(made)
+    if made != target:
+        _exchange(made, target)
+    remains.unmark(target)
+    _sync_one(os.path.dirname(target))
+    if made != target:
+        remains.remove(made)  # before the note: the files that both have are touched by that
+    snapshot = Snapshot.open(target)
+    sums.note(target, snapshot.launch.files)
 
 
-def _remove(directory: str) -> None:
-    import shutil
+def sync(directory: str) -> None:
+    """Wait until all that is in a directory is on the disk."""
+    for base, _, names in os.walk(directory):
+        for name in names:
+            if name != remains.MARKER:
+                _sync_one(os.path.join(base, name))
+        _sync_one(base)
 
-    shutil.rmtree(directory)
+
+def _sync_one(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _exchange(one: str, other: str) -> None:

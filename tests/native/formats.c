@@ -55,7 +55,7 @@ static void print_lists(const struct snapshot *snapshot)
 		putchar('\n');
 	}
 	record_for_each(struct record_file, file, snapshot->record, facts->files) {
-		printf("file %" PRIu64, file->size);
+		printf("file %" PRIu64 " %u %u", file->size, file->sum, file->flags);
 		print_text(snapshot, "name", file->name);
 		putchar('\n');
 	}

@@ -7,7 +7,7 @@ from pathlib import Path
 from libcriu_py.program.main import Program
 from libcriu_py.program.reads import Read
 from libcriu_py.snapshot import record as launch_record
-from libcriu_py.snapshot.record import ComparedFile, Launch, MemoryFile
+from libcriu_py.snapshot.record import ComparedFile, FileEntry, Launch, MemoryFile
 
 LAUNCH = Launch(
     command=("/bin/echo", "a"),
@@ -28,7 +28,7 @@ LAUNCH = Launch(
     pids=(7, 8),
     memory_files=(MemoryFile("memory.img", "m", 4096), MemoryFile("memory/x", "x", 4096)),
     maps_code=True,
-    files={"images/core-7.img": 9},
+    files={"images/core-7.img": FileEntry(9)},
     mapped=(ComparedFile("/lib/x.so", 1, 2, 0o100644),),
     sources=(ComparedFile("/x.py", 1, 2),),
     names=("json", "sys"),

@@ -15,6 +15,7 @@
 #include "restore/problem.h"
 #include "restore/record.h"
 #include "restore/snapshot.h"
+#include "restore/sums.h"
 
 #define FIRST_PROCESSOR 8192 /* bytes of /proc/cpuinfo that hold it; reading all is slow on large machines */
 #define REASONS 3            /* reasons given in full */
@@ -37,12 +38,13 @@ int lcp_finding_add(struct finding *finding)
 
 /* ---- the machine ------------------------------------------------------ */
 
-/* The feature flags of the first processor, with a space before and after each. */
+/* The feature flags of the first processor, with a space before and after each; NULL with errno. */
 static const char *processor_flags(char *buffer)
 {
 	char *line, *end;
 
-	lcp_read_text("/proc/cpuinfo", buffer, FIRST_PROCESSOR + 1);
+	if (lcp_read_text("/proc/cpuinfo", buffer, FIRST_PROCESSOR + 1) < 0)
+		return NULL;
 	for (line = buffer; *line; line = end + 1) {
 		end = strchrnul(line, '\n');
 		if (!strncmp(line, "flags", 5) || !strncmp(line, "Features", 8)) {
@@ -93,13 +95,16 @@ static void check_machine(struct finding *finding, const struct snapshot *snapsh
 {
 	const char *arch = snapshot_text(snapshot, snapshot->facts->arch);
 	static char buffer[FIRST_PROCESSOR + 2];
+	const char *flags = processor_flags(buffer);
 	struct utsname system;
 
 	uname(&system);
 	if (strcmp(system.machine, arch))
 		found(finding, "the snapshot is for %s processors, this is a %s", arch, system.machine);
+	else if (!flags)
+		found(finding, "/proc/cpuinfo cannot be read (%s)", strerror(errno));
 	else
-		compare_flags(finding, snapshot_text(snapshot, snapshot->facts->cpu_flags), processor_flags(buffer));
+		compare_flags(finding, snapshot_text(snapshot, snapshot->facts->cpu_flags), flags);
 }
 
 /* ---- user and files --------------------------------------------------- */
@@ -115,20 +120,41 @@ static void check_identity(struct finding *finding, const struct record_facts *f
 		      getegid());
 }
 
-static void check_files(struct finding *finding, const struct snapshot *snapshot)
+static void add_file(struct finding *finding, const struct snapshot *snapshot, const struct record_file *file, int wrong,
+		     const struct stat *status, const struct problem *unsafe)
 {
-	record_for_each(struct record_file, file, snapshot->record, snapshot->facts->files) {
-		const char *name = snapshot_text(snapshot, file->name);
-		struct stat status;
+	const char *name = snapshot_text(snapshot, file->name);
 
-		if (fstatat(snapshot->directory, name, &status, 0))
-			found(finding, "%s/%s cannot be read (%s); make the snapshot anew", snapshot->path, name,
-			      strerror(errno));
-		else if ((uint64_t)status.st_size != file->size)
-			found(finding, "%s/%s has %lld bytes instead of %" PRIu64 "; make the snapshot anew",
-			      snapshot->path, name,
-			      (long long)status.st_size, file->size);
+	if (wrong == SUMS_UNSAFE)
+		found(finding, "%s", unsafe->text);
+	else if (wrong == SUMS_SIZE)
+		found(finding, "%s/%s has %lld bytes instead of %" PRIu64 "; make the snapshot anew", snapshot->path,
+		      name, (long long)status->st_size, file->size);
+	else if (wrong == SUMS_DIFFER)
+		found(finding, "%s/%s is damaged: its checksum differs; make the snapshot anew", snapshot->path, name);
+	else if (wrong)
+		found(finding, "%s/%s cannot be read (%s); make the snapshot anew", snapshot->path, name,
+		      strerror(-wrong));
+}
+
+static void check_files(struct finding *finding, const struct snapshot *snapshot, int verify)
+{
+	int before = finding->count;
+	struct problem unsafe;
+	struct stat status;
+	struct sums sums;
+
+	lcp_sums_begin(&sums, snapshot);
+	record_for_each(struct record_file, file, snapshot->record, snapshot->facts->files)
+		add_file(finding, snapshot, file, lcp_sums_look(&sums, file, &status, &unsafe), &status, &unsafe);
+	if (finding->count == before && lcp_sums_are_due(&sums, verify)) {
+		record_for_each(struct record_file, file, snapshot->record, snapshot->facts->files)
+			if (file->flags & RECORD_LARGE)
+				add_file(finding, snapshot, file, lcp_sums_read(&sums, file), &status, &unsafe);
+		if (finding->count == before)
+			lcp_sums_note(&sums, 1);
 	}
+	lcp_sums_end(&sums);
 }
 
 static void check_mount(struct finding *finding, const struct snapshot *snapshot)
@@ -200,11 +226,11 @@ static void check_variables(struct finding *finding, const struct snapshot *snap
 	}
 }
 
-static void compare(struct finding *finding, const struct snapshot *snapshot)
+static void compare(struct finding *finding, const struct snapshot *snapshot, int verify)
 {
 	check_machine(finding, snapshot);
 	check_identity(finding, snapshot->facts);
-	check_files(finding, snapshot);
+	check_files(finding, snapshot, verify);
 	check_mount(finding, snapshot);
 	check_compared(finding, snapshot, snapshot->facts->mapped, "which the program has mapped");
 	check_compared(finding, snapshot, snapshot->facts->sources, "whose code the snapshot holds");
@@ -214,11 +240,14 @@ static void compare(struct finding *finding, const struct snapshot *snapshot)
 int lcp_snapshot_check(const struct snapshot *snapshot, const struct order *order, struct problem *problem)
 {
 	struct finding finding = { problem, snapshot->path, 0, 0 };
+	int verify;
 
+	if (lcp_verify_level(order, &verify, problem))
+		return -1;
 	if (!order)
 		check_variables(&finding, snapshot);
 	lcp_check_reads(&finding, snapshot, order);
-	compare(&finding, snapshot);
+	compare(&finding, snapshot, verify);
 	if (finding.count > REASONS)
 		lcp_problem_add(problem, " (and %d more)", finding.count - REASONS);
 	return finding.count ? -1 : 0;
@@ -229,7 +258,7 @@ int lcp_snapshot_list_mismatches(const struct snapshot *snapshot)
 	struct problem problem = { 0 };
 	struct finding finding = { &problem, snapshot->path, 0, 1 };
 
-	compare(&finding, snapshot);
+	compare(&finding, snapshot, VERIFY_ARRIVAL);
 	lcp_finding_add(&finding);
 	return fflush(stdout) ? LAUNCHER_FAILED : 0;
 }

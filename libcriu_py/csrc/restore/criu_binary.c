@@ -11,6 +11,7 @@
 
 #include "common/cleanup.h"
 #include "restore/problem.h"
+#include "restore/tree.h"
 
 #ifndef LCP_PREFIX
 #define LCP_PREFIX ""
@@ -27,7 +28,7 @@ static int is_executable(const char *path)
 }
 
 /* Find an executable in a directory, by its absolute path. */
-static int find(char found[PATH_MAX], const char *directory, size_t length, const char *name)
+static int find_any(char found[PATH_MAX], const char *directory, size_t length, const char *name)
 {
 	size_t base = 0;
 
@@ -42,6 +43,35 @@ static int find(char found[PATH_MAX], const char *directory, size_t length, cons
 	return (size_t)snprintf(found + base, PATH_MAX - base, "%.*s%s", (int)length, directory, name) <
 		       PATH_MAX - base &&
 	       is_executable(found);
+}
+
+/* Why root passed over the first criu that another user could change; empty where there was none. */
+static struct problem passed_over;
+
+/* The same, but root takes no program that another user could change. */
+static int find(char found[PATH_MAX], const char *directory, size_t length, const char *name)
+{
+	struct problem danger;
+
+	if (!find_any(found, directory, length, name))
+		return 0;
+	if (!lcp_tree_refuse_program(found, &danger))
+		return 1;
+	if (!*passed_over.text)
+		passed_over = danger;
+	return 0;
+}
+
+/* Find one that was named, with a warning where another user could change it. */
+static int find_named(char found[PATH_MAX], const char *directory, const char *name)
+{
+	struct problem danger;
+
+	if (!find_any(found, directory, strlen(directory), name))
+		return 0;
+	if (lcp_tree_refuse_program(found, &danger))
+		fprintf(stderr, "libcriu-py: root runs a criu that others can change: %s\n", danger.text);
+	return 1;
 }
 
 static int in_prefix(char found[PATH_MAX], const char *prefix, const char *name)
@@ -79,19 +109,22 @@ static int on_path(char found[PATH_MAX], const char *path)
 
 int lcp_find_criu(char found[PATH_MAX], struct problem *problem)
 {
-	const char *named = getenv("LIBCRIU_PY_CRIU"), *data = getenv("XDG_DATA_HOME");
+	const char *named = getenv("LIBCRIU_PY_CRIU"), *data = getenv("XDG_DATA_HOME"), *prefix = getenv("LIBCRIU_PY_PREFIX");
 
 	if (named && *named) {
-		if (find(found, "", 0, named))
+		if (find_named(found, "", named))
 			return 0;
 		return lcp_failed(problem, "LIBCRIU_PY_CRIU=%s is not an executable file", named);
 	}
-	if (in_prefix(found, getenv("LIBCRIU_PY_PREFIX"), "/sbin/criu") || in_prefix(found, LCP_PREFIX, "/sbin/criu") ||
+	if ((prefix && *prefix && find_named(found, prefix, "/sbin/criu")) || in_prefix(found, LCP_PREFIX, "/sbin/criu") ||
 	    (data && *data ? in_prefix(found, data, "/libcriu_py/criu/sbin/criu") :
 			     in_prefix(found, home(), "/.local/share/libcriu_py/criu/sbin/criu")) ||
 	    on_path(found, getenv("PATH")) || find(found, "", 0, "/usr/sbin/criu") || find(found, "", 0,
 											   "/usr/local/sbin/criu"))
 		return 0;
+	if (*passed_over.text)
+		return lcp_failed(problem, "there is no criu program that root could trust: %s, and root would run that user's "
+				  "program; name it in LIBCRIU_PY_CRIU", passed_over.text);
 	return lcp_failed(problem, "there is no criu program here: install it with scripts/install-criu, "
 			       "or name it in LIBCRIU_PY_CRIU");
 }

@@ -16,6 +16,7 @@
 #include "restore/privilege.h"
 #include "restore/problem.h"
 #include "restore/request.h"
+#include "restore/sums.h"
 #include "restore/scratch.h"
 #include "restore/snapshot.h"
 

@@ -17,7 +17,8 @@ struct restored;
 #define ORDER_MAY_TAKE 4         /* a standby pool's copy will do */
 #define ORDER_STANDBY 8          /* the copy waits for its request; hand its descriptors to the caller */
 #define ORDER_HOLD 16            /* send the request when a byte has come on the status socket */
-#define ORDER_FLAGS (ORDER_ISOLATE | ORDER_DIE_WITH_CALLER | ORDER_MAY_TAKE | ORDER_STANDBY | ORDER_HOLD)
+#define ORDER_VERIFY(flags) ((flags) >> 5 & 3) /* enum verify, of which 0 leaves it to the variable */
+#define ORDER_FLAGS 127
 
 /* The first number of each message; the others are listed here, and a text follows. */
 #define STATUS_RESTORED 1 /* pid, whether from a pool; the conventional command, each word with a NUL; the pidfd */

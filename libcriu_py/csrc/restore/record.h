@@ -10,7 +10,7 @@
 
 struct problem;
 
-#define RECORD_FORMAT 4
+#define RECORD_FORMAT 5
 #define MEMORY_FILES 49 /* from which memory may be mapped: memory.img, and those of a store */
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -78,9 +78,13 @@ struct record_memory {
 	uint64_t size;
 };
 
+enum record_file_flags { RECORD_LARGE = 1 };
+
 struct record_file {
 	struct record_text name;
 	uint64_t size;
+	uint32_t sum;                /* CRC-32C */
+	uint32_t flags;              /* whether it is read at each start, or where it has been touched only */
 };
 
 /* A file that was mapped, or of a module or package; a directory of sys.path. */

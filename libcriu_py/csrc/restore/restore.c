@@ -27,6 +27,7 @@
 #include "restore/request.h"
 #include "restore/scratch.h"
 #include "restore/snapshot.h"
+#include "restore/tree.h"
 #include "supervise/events.h"
 #include "supervise/namespaces.h"
 #include "supervise/supervisor.h"
@@ -361,6 +362,8 @@ int lcp_restore(struct restored *restored, const struct launch *launch, const st
 	signals = launch->order ? launch->order->status : signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
 	result = signals < 0 ? lcp_failed(problem, "signalfd: %s", strerror(errno)) :
 			       restore_blocked(restored, launch, snapshot, signals, problem);
+	if (!result)
+		lcp_tree_release(snapshot->directory);
 	if (!result && !launch->order)
 		pass_on_early(signals, restored->pidfd);
 	if (signals >= 0 && !launch->order)

@@ -15,30 +15,13 @@
 #include "common/cleanup.h"
 #include "restore/problem.h"
 #include "restore/record.h"
+#include "restore/tree.h"
 
 #define MANIFEST "manifest.json"
 #define LAUNCH "launch"
 #define LARGEST_RECORD (64 << 20)
-#define GROUP_OR_OTHERS_WRITE 0022
 
 /* ---- opening ---------------------------------------------------------- */
-
-static int refuse_unsafe(int fd, const char *path, const char *name, struct stat *status, struct problem *problem)
-{
-	uid_t me = geteuid();
-
-	if (fstat(fd, status))
-		return lcp_unusable(problem, "%s%s cannot be read: %s", path, name, strerror(errno));
-	if (status->st_uid != me && status->st_uid != 0)
-		return lcp_unusable(problem,
-				    "%s%s belongs to uid %u, not to uid %u: restoring it would run that user's code; "
-				    "make a snapshot of your own",
-				    path, name, status->st_uid, me);
-	if (status->st_mode & GROUP_OR_OTHERS_WRITE)
-		return lcp_unusable(problem, "%s%s can be written by others (mode %04o); chmod go-w %s%s",
-				       path, name, status->st_mode & 07777, path, name);
-	return 0;
-}
 
 static int cannot_open(const char *directory, struct problem *problem)
 {
@@ -84,28 +67,44 @@ static int map_record(struct snapshot *snapshot, int fd, const struct stat *stat
 	return snapshot->facts ? 0 : -1;
 }
 
+/* Open the record of an open snapshot, and check it; 0 or -1. */
+static int open_record(struct snapshot *snapshot, const char *directory, struct problem *problem)
+{
+	/* A FIFO in its place must not make us wait. */
+	AUTO_CLOSE int fd = openat(snapshot->directory, LAUNCH, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+	struct stat status;
+
+	if (fd < 0)
+		return errno == ENOENT ? no_record(snapshot, directory, problem) : cannot_open(directory, problem);
+	return lcp_tree_refuse(fd, snapshot->path, "/" LAUNCH, &status, problem) ||
+			       map_record(snapshot, fd, &status, problem) ? -1 : 0;
+}
+
 int lcp_snapshot_open(struct snapshot *snapshot, const char *directory, struct problem *problem)
 {
 	AUTO_CLOSE int fd = -1;
 	struct stat status;
+	int result;
 
 	memset(snapshot, 0, sizeof(*snapshot));
 	snapshot->directory = -1;
 	snapshot->path = realpath(directory, NULL);
 	if (!snapshot->path)
 		return cannot_open(directory, problem);
-	snapshot->directory = open(snapshot->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (snapshot->directory < 0)
-		return cannot_open(directory, problem);
-	if (refuse_unsafe(snapshot->directory, snapshot->path, "", &status, problem))
-		return -1;
-	/* Do not wait for a FIFO. */
-	fd = openat(snapshot->directory, LAUNCH, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return errno == ENOENT ? no_record(snapshot, directory, problem) : cannot_open(directory, problem);
-	if (refuse_unsafe(fd, snapshot->path, "/" LAUNCH, &status, problem))
-		return -1;
-	return map_record(snapshot, fd, &status, problem);
+	for (;;) {
+		snapshot->directory = lcp_tree_open(snapshot->path, problem);
+		if (snapshot->directory < -1)
+			errno = -snapshot->directory - 1;
+		if (snapshot->directory < 0)
+			return snapshot->directory == -1 ? -1 : cannot_open(directory, problem);
+		if (lcp_tree_refuse(snapshot->directory, snapshot->path, "", &status, problem))
+			return -1;
+		result = open_record(snapshot, directory, problem);
+		/* Another may have taken its place, and it may have been removed, between the two. */
+		if (!result || snapshot->record || lcp_tree_is_at(snapshot->directory, snapshot->path))
+			return result;
+		close(snapshot->directory);
+	}
 }
 
 char **lcp_snapshot_command(const struct snapshot *snapshot)
@@ -132,7 +131,7 @@ int lcp_snapshot_is_of_main(const struct snapshot *snapshot)
 int lcp_snapshot_open_memory(const struct snapshot *snapshot, const struct record_memory *part, struct problem *problem)
 {
 	const char *name = snapshot_text(snapshot, part->file);
-	AUTO_CLOSE int fd = openat(snapshot->directory, name, O_RDONLY | O_CLOEXEC);
+	AUTO_CLOSE int fd = openat(snapshot->directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
 	struct stat status;
 
 	if (fd < 0)
@@ -140,7 +139,7 @@ int lcp_snapshot_open_memory(const struct snapshot *snapshot, const struct recor
 				    "%s/%s, the memory of the snapshot, cannot be opened: %s; make the snapshot anew",
 				    snapshot->path, name, strerror(errno));
 	/* criu would not notice (criu/files-reg.c, open_path). */
-	if (fstat(fd, &status) || (uint64_t)status.st_size != part->size)
+	if (fstat(fd, &status) || !S_ISREG(status.st_mode) || (uint64_t)status.st_size != part->size)
 		return lcp_unusable(problem, "%s/%s has not the %" PRIu64 " bytes that the snapshot was made with; "
 				"make the snapshot anew", snapshot->path, name, part->size);
 	return lcp_keep_fd(&fd);

@@ -11,7 +11,7 @@ struct problem;
 
 struct snapshot {
 	char *path;                         /* without symbolic links; NULL: none */
-	int directory;                      /* O_PATH */
+	int directory;                      /* locked: nobody removes what is in it while it is restored */
 	const struct record_header *record; /* mapped; NULL: none that we trust */
 	size_t size;
 	const struct record_facts *facts;   /* NULL: unusable */

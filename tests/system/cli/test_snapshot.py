@@ -261,7 +261,7 @@ def test_full_disk(command: Command, size: str) -> None:
     if account.is_self and account.uid:
         enter += ["--user", "--map-current-user", "--keep-caps"]
     fill = "head -c 65536 /dev/zero >fill" if size == "64k" else ":"
-    mount = f'mount -t tmpfs -o size={size},mode=777 none "$1" && cd "$1" && {fill}'
+    mount = f'mount -t tmpfs -o size={size},mode=1777 none "$1" && cd "$1" && {fill}'
     line = f'{mount}; shift; "$@"; status=$?; ls >&2; exit $status'
     start = [*change, account.python, "-m", "libcriu_py", "snapshot", "-o", disk / "snap", script]
     argv = [*enter, "sh", "-c", line, "sh", disk, *start]
@@ -387,7 +387,7 @@ def test_inspect_finds_changed_files(command: Command) -> None:
     image.write_bytes(data)
     done = command("inspect", "--verify", snapshot)
     assert done.returncode == 1
-    assert "inventory.img has changed" in done.stdout
+    assert "inventory.img is damaged: its checksum differs" in done.stdout
 
 
 def test_inspect_refuses_other_directories(command: Command) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.snapshots import reseal
 from tests.system.conftest import MODES, Mode
 from tests.system.selfdump import SelfDump, take
 
@@ -161,6 +162,7 @@ def test_failed_restore_leaves_nothing(obedient: SelfDump, directory_of: Callabl
     obedient.mode.run(["cp", "-a", obedient.path, copy], check=True)
     image = next((copy / "images").glob("core-*.img"))
     image.write_bytes(bytes(image.stat().st_size))
+    reseal(copy)
     code = (
         PROLOGUE
         + """

@@ -21,6 +21,7 @@ from libcriu_py import PIPE, CriuError, StandbyPool, restore
 from libcriu_py.copies.standby.listener import socket_of
 from libcriu_py.linux import this_process
 from libcriu_py.linux.runtime_dir import private_directory
+from tests.snapshots import reseal
 from tests.system import standby
 from tests.system.accounts import popen_as
 from tests.system.conftest import MODES, Mode
@@ -401,6 +402,7 @@ def test_snapshot_that_cannot_be_restored(mode: Mode, tmp_path: Path) -> None:
     snapshot = make(mode, tmp_path, "")
     (image,) = (snapshot / "images").glob("core-*.img")
     image.write_bytes(b"x" * image.stat().st_size)
+    reseal(snapshot)
     pool = StandbyPool(snapshot, mode=mode.value)
     with pytest.raises(CriuError, match="criu refused to restore"):
         pool.serve()

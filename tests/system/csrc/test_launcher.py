@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from libcriu_py.snapshot import launcher as native_launcher, record as launch_record
+from tests.snapshots import reseal
 from tests.system.accounts import popen_as
 from tests.system.cli_terminal import Terminal
 from tests.system.conftest import MODES, Mode
@@ -481,6 +482,7 @@ def break_image(copies: Copies) -> None:
     """Make an image unreadable for criu, whose size stays."""
     (image,) = (copies.path / "images").glob("core-*.img")
     image.write_bytes(b"x" * image.stat().st_size)
+    reseal(copies.path)
 
 
 def remove_images(copies: Copies) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.snapshots import reseal
 from tests.system.conftest import MODES, Mode
 from tests.system.selfdump import PLAIN, SelfDump, take
 
@@ -265,6 +266,7 @@ def test_fallback_runs_the_program_conventionally(mode: Mode, directory_of: Call
     dump = take(mode, directory, code)
     core = dump.path / "images" / "inventory.img"
     core.write_bytes(bytes(core.stat().st_size))
+    reseal(dump.path)
     command = [mode.account.python, "-m", "libcriu_py", "run"]
     done = mode.run([*command, dump.path, "--", "x"])
     assert done.stdout == "Outcome.SIMULATED ['x']\n"

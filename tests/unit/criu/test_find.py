@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from libcriu_py.criu import find
+from libcriu_py.criu.native import built_prefix
 from libcriu_py.errors import BinaryNotFound
+from libcriu_py.snapshot import launcher
+from tests.snapshots import launch_of_here, write_snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,3 +60,68 @@ def test_a_named_program_must_be_there(places: dict[str, Path]) -> None:
     places["named"].chmod(0o644)
     with pytest.raises(BinaryNotFound, match=r"LIBCRIU_PY_CRIU=.* is not an executable file"):
         find.find_criu()
+
+
+OTHER = 4711
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root is protected, and can give files away")
+
+
+def give_away(path: Path, how: str) -> str:
+    """Let another user change a program; returns what is said of it."""
+    if how == "owner":
+        os.chown(path, OTHER, OTHER)
+        return f"{path} belongs to uid {OTHER}"
+    if how == "mode":
+        path.chmod(0o777)
+        return f"{path} can be written by others (mode 0777)"
+    os.chown(path.parent, OTHER, OTHER)
+    return f"{path.parent} belongs to uid {OTHER}"
+
+
+def launched(snapshot: Path) -> str:
+    """Return what the launcher says where it restores nothing: that of the criu comes before all else."""
+    done = subprocess.run(
+        [launcher.path(), "--no-fallback", "--mode", "root", snapshot],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+@as_root
+@pytest.mark.parametrize("how", ["owner", "mode", "directory"])
+def test_root_passes_over_what_others_can_change(
+    places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It would run that user's program; Python and the launcher take the next one, and say so where there is none."""
+    monkeypatch.delenv("LIBCRIU_PY_CRIU")
+    monkeypatch.delenv("LIBCRIU_PY_PREFIX")
+    said = give_away(places["data/libcriu_py/criu/sbin"], how)
+    assert find.find_criu() == str(places["path"])
+    places["path"].unlink()
+    with pytest.raises(BinaryNotFound, match=rf"no criu program that root could trust: {re.escape(said)}"):
+        find.find_criu()
+    snapshot = write_snapshot(tmp_path / "snap", launch_of_here(mode="root"))
+    if not any(
+        os.access(path, os.X_OK) for path in ("/usr/sbin/criu", "/usr/local/sbin/criu", f"{built_prefix()}/sbin/criu")
+    ):
+        assert f"no criu program that root could trust: {said}" in launched(snapshot)
+
+
+@as_root
+@pytest.mark.parametrize("how", ["owner", "mode", "directory"])
+@pytest.mark.parametrize("name", ["named", "prefix/sbin"])
+def test_root_is_warned_of_what_it_has_named(
+    places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, how: str
+) -> None:
+    """A variable says that it is meant."""
+    if name != "named":
+        monkeypatch.delenv("LIBCRIU_PY_CRIU")
+    said = give_away(places[name], how)
+    with pytest.warns(RuntimeWarning, match=rf"root runs a criu that others can change: {re.escape(said)}"):
+        assert find.find_criu() == str(places[name])
+    snapshot = write_snapshot(tmp_path / "snap", launch_of_here(mode="root"))
+    assert f"libcriu-py: root runs a criu that others can change: {said}\n" in launched(snapshot)

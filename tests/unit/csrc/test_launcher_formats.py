@@ -7,6 +7,7 @@ launcher itself.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -36,8 +37,8 @@ from libcriu_py.snapshot import (
     request,
 )
 from libcriu_py.snapshot.manifest import SLOTS, Snapshot
-from libcriu_py.snapshot.record import ComparedFile, Launch, MemoryFile, RecordError
-from tests.snapshots import launch_of_here, write_snapshot
+from libcriu_py.snapshot.record import ComparedFile, FileEntry, Launch, MemoryFile, RecordError
+from tests.snapshots import MANIFEST_OF_HERE, launch_of_here, write_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,12 +58,8 @@ def compile_program(name: str, directory: Path) -> Path:
     units = [
         str(CSRC / f"{name}.c")
         for name in (
-            "common/files",
-            "restore/problem",
-            "restore/request",
-            "restore/compatibility",
-            "restore/installed",
-            "restore/reads",
+            *("common/files", "common/sum", "restore/problem", "restore/request", "restore/compatibility"),
+            *("restore/installed", "restore/reads", "restore/tree", "restore/sums", "restore/scratch"),
         )
     ]
     source = str(ROOT / "tests" / "native" / f"{name}.c")
@@ -219,7 +216,10 @@ def canonical(launch: Launch) -> list[str]:
         *(f"variable{text('name', name)}{text('value', value)}" for name, value in launch.variables.items()),
         *(f"option {int(value)} {int(type(value) is not bool)}{text('name', name)}" for name, value in options),
         *(f"memory {part.size}{text('file', part.file)}{text('key', part.key)}" for part in launch.memory_files),
-        *(f"file {size}{text('name', name)}" for name, size in launch.files.items()),
+        *(
+            f"file {file.size} {file.sum} {int(file.is_large)}{text('name', name)}"
+            for name, file in launch.files.items()
+        ),
         *compared("mapped", launch.mapped),
         *compared("source", launch.sources),
         *compared("directory", launch.directories),
@@ -271,7 +271,7 @@ def random_launch(source: random.Random) -> Launch:
         pids=tuple(number(31) for _ in texts()),
         memory_files=tuple(MemoryFile(text(), text(), number(64)) for _ in texts()),
         maps_code=source.random() < 0.5,
-        files={name: number(64) for name in texts()},
+        files={name: FileEntry(number(64), number(32)) for name in texts()},
         mapped=compared(),
         sources=compared(),
         names=tuple(name for name in (text().replace("/", "") for _ in range(9)) if name),
@@ -319,7 +319,9 @@ def test_damaged_records_do_no_harm(formats: Path, seed: int) -> None:
     """The sanitizers find nothing wrong with how damaged records are read and used."""
     parts = tuple(MemoryFile(f"memory/{name}", name, 1) for name in "xyz")
     sources = (ComparedFile("/nowhere/x.py", 1, 1),)
-    launch = launch_of_here(memory_files=parts, sources=sources, variables={"A": "B"}, groups=(1, 2), files={"x": 1})
+    launch = launch_of_here(
+        memory_files=parts, sources=sources, variables={"A": "B"}, groups=(1, 2), files={"x": FileEntry(1)}
+    )
     launch = launch._replace(
         names=("a", "b"),
         directories=(ComparedFile("/etc", 1, 1),),
@@ -364,8 +366,9 @@ MISMATCHES: dict[str, dict[str, Any]] = {
     "protocol": {"protocol": 99, "package_version": "9.9"},
     "architecture": {"arch": "vax"},
     "processor": {"cpu_flags": ("amx_future", *identity.cpu_flags(), "zz")},
-    "missing file": {"files": {"images/core-1.img": 1}},
-    "changed size": {"files": {snapshot.MANIFEST: 1}},
+    "missing file": {"files": {"images/core-1.img": FileEntry(1)}},
+    "changed size": {"files": {snapshot.MANIFEST: FileEntry(1)}},
+    "changed content": {"files": {snapshot.MANIFEST: FileEntry(len(json.dumps(MANIFEST_OF_HERE)), 1)}},
     "mapped file missing": {"mapped": (ComparedFile("/nowhere/libx.so", 1, 1),)},
     "mapped file changed": {"mapped": (ComparedFile("/etc/passwd", 1, 1),)},
     "mapped file's mode": {"mapped": (ComparedFile("/etc/passwd", PASSWD.st_size, PASSWD.st_mtime_ns, 0o100600),)},
@@ -389,6 +392,7 @@ REASONS = {
     "processor": "this processor lacks amx_future zz, which the program may have chosen to use",
     "missing file": "/images/core-1.img cannot be read (No such file or directory); make the snapshot anew",
     "changed size": " bytes instead of 1; make the snapshot anew",
+    "changed content": " is damaged: its checksum differs; make the snapshot anew",
     "mapped file missing": "/nowhere/libx.so, which the program has mapped, is not there (No such file or directory)",
     "mapped file changed": "/etc/passwd, which the program has mapped, was changed after the dump",
     "mapped file's mode": "/etc/passwd, which the program has mapped, has mode 0644, and at the dump 0600; chmod",
