@@ -15,7 +15,7 @@ from benchmarks.measure import RunError, Unavailable
 from benchmarks.scenarios import Scenario
 from libcriu_py.images.readers import dump_stats
 from libcriu_py.snapshot import record
-from libcriu_py.snapshot.manifest import LAUNCH
+from libcriu_py.snapshot.record import LAUNCH
 
 # Set by build services and container images, and felt by every start: bytecode that is not kept is compiled each time.
 UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.snapshot import identity, record as launch_record
-from libcriu_py.snapshot.manifest import LAUNCH, MANIFEST, SLOTS, python_identity, write_records
-from libcriu_py.snapshot.record import Launch
+from libcriu_py.snapshot.manifest import SLOTS, python_identity, write_records
+from libcriu_py.snapshot.record import LAUNCH, MANIFEST, Launch
 
 if TYPE_CHECKING:
     from pathlib import Path

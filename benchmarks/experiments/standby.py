@@ -19,7 +19,7 @@ from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.snapshots import environment, take_snapshot
 from benchmarks.ways import TRUE, Start, restored
 from libcriu_py import StandbyPool
-from libcriu_py.snapshot.manifest import MANIFEST
+from libcriu_py.snapshot.record import MANIFEST
 
 STANDBY = "standby"
 RESTORED = "restored"

@@ -15,7 +15,8 @@ from libcriu_py.program.command import find_command
 from libcriu_py.program.main import STDIN, Program
 from libcriu_py.settings import used_by, variable, words
 from libcriu_py.snapshot import remains
-from libcriu_py.snapshot.manifest import MANIFEST, Snapshot
+from libcriu_py.snapshot.manifest import Snapshot
+from libcriu_py.snapshot.record import MANIFEST
 
 if TYPE_CHECKING:
     import argparse

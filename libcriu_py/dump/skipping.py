@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from libcriu_py.dump import notices
 from libcriu_py.hooks.lifecycle import Engine, Outcome, Return
-from libcriu_py.snapshot.manifest import IMAGES, LAUNCH
+from libcriu_py.snapshot.manifest import IMAGES
+from libcriu_py.snapshot.record import LAUNCH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -25,7 +25,7 @@ from libcriu_py.errors import SnapshotError, SnapshotUnsafe
 from libcriu_py.linux.maps import mapped_ranges
 from libcriu_py.snapshot import record as launch_record, sums
 from libcriu_py.snapshot.identity import Mismatch, mismatches
-from libcriu_py.snapshot.record import ComparedFile, RecordError
+from libcriu_py.snapshot.record import LAUNCH, MANIFEST, ComparedFile, RecordError
 from libcriu_py.snapshot.remains import MARKER
 from libcriu_py.snapshot.trust import opened, read
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from libcriu_py.program.main import Program
     from libcriu_py.snapshot.record import FileEntry, Launch, MemoryFile
 
-LAUNCH = "launch"
-MANIFEST = "manifest.json"
 IMAGES = "images"
 SLOTS_DIRECTORY = "slots"
 SLOTS = ("stdin", "stdout", "stderr", "request")

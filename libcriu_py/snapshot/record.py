@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from libcriu_py.program.main import Kind
 
+LAUNCH = "launch"
+MANIFEST = "manifest.json"
 FORMAT = 5
 PROTOCOL = 3
 """The version of the request to a copy (`snapshot.request`)."""

@@ -14,17 +14,8 @@ from typing import TYPE_CHECKING
 
 from libcriu_py.errors import SnapshotUnsafe
 from libcriu_py.snapshot import remains, sums
-from libcriu_py.snapshot.manifest import (
-    DUMP_LOG,
-    IMAGES,
-    LAUNCH,
-    MANIFEST,
-    MEMORY,
-    SLOTS,
-    SLOTS_DIRECTORY,
-    Snapshot,
-    write_records,
-)
+from libcriu_py.snapshot.manifest import DUMP_LOG, IMAGES, MEMORY, SLOTS, SLOTS_DIRECTORY, Snapshot, write_records
+from libcriu_py.snapshot.record import LAUNCH, MANIFEST
 from libcriu_py.snapshot.trust import refuse_way
 
 if TYPE_CHECKING:

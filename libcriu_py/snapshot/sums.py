@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from libcriu_py.errors import CriuError, SnapshotUnsafe
 from libcriu_py.linux import checksum
 from libcriu_py.linux.files import read_small
-from libcriu_py.snapshot.record import FileEntry
+from libcriu_py.snapshot.record import LAUNCH, MANIFEST, FileEntry
 from libcriu_py.snapshot.trust import refuse_unsafe
 
 if TYPE_CHECKING:
@@ -102,7 +102,6 @@ def verify(snapshot: Snapshot) -> list[Mismatch]:
         What is wrong.
     """
     from libcriu_py.snapshot.identity import Mismatch
-    from libcriu_py.snapshot.manifest import MANIFEST
 
     compared = (difference(snapshot.path, name, recorded) for name, recorded in snapshot.launch.files.items())
     wrong = [text for text in compared if text is not None]
@@ -125,7 +124,6 @@ def note(directory: str, files: Mapping[str, FileEntry]) -> None:
         files: What is recorded of its files.
     """
     from libcriu_py.linux.runtime_dir import private_directory
-    from libcriu_py.snapshot.manifest import LAUNCH
 
     with contextlib.suppress(CriuError, OSError):
         with open(os.path.join(directory, LAUNCH), "rb") as file:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from libcriu_py.errors import CriuError
 from libcriu_py.linux import sockets, this_process
 from libcriu_py.linux.runtime_dir import private_directory
-from libcriu_py.snapshot.manifest import MANIFEST
+from libcriu_py.snapshot.record import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

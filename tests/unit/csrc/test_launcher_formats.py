@@ -367,8 +367,8 @@ MISMATCHES: dict[str, dict[str, Any]] = {
     "architecture": {"arch": "vax"},
     "processor": {"cpu_flags": ("amx_future", *identity.cpu_flags(), "zz")},
     "missing file": {"files": {"images/core-1.img": FileEntry(1)}},
-    "changed size": {"files": {snapshot.MANIFEST: FileEntry(1)}},
-    "changed content": {"files": {snapshot.MANIFEST: FileEntry(len(json.dumps(MANIFEST_OF_HERE)), 1)}},
+    "changed size": {"files": {launch_record.MANIFEST: FileEntry(1)}},
+    "changed content": {"files": {launch_record.MANIFEST: FileEntry(len(json.dumps(MANIFEST_OF_HERE)), 1)}},
     "mapped file missing": {"mapped": (ComparedFile("/nowhere/libx.so", 1, 1),)},
     "mapped file changed": {"mapped": (ComparedFile("/etc/passwd", 1, 1),)},
     "mapped file's mode": {"mapped": (ComparedFile("/etc/passwd", PASSWD.st_size, PASSWD.st_mtime_ns, 0o100600),)},
@@ -465,7 +465,7 @@ def test_damaged_record_is_refused_in_the_same_words(launcher: str, tmp_path: Pa
     snap = write_snapshot(tmp_path / "snap", DAMAGED[name])
     ours, native = refusals(launcher, snap)
     assert native == ours
-    assert native.startswith(f"{snap}/{snapshot.LAUNCH} ")
+    assert native.startswith(f"{snap}/{launch_record.LAUNCH} ")
     assert native.endswith("; make the snapshot anew")
     done = start(launcher, str(snap), "x")
     if name in {"cut behind the command", "cut", "extended", "flipped", "format"}:
@@ -478,7 +478,7 @@ def test_damaged_record_is_refused_in_the_same_words(launcher: str, tmp_path: Pa
 
 def test_snapshot_of_an_older_format(launcher: str, snap: Path) -> None:
     """Both refuse in the same words what has a manifest only."""
-    (snap / snapshot.LAUNCH).unlink()
+    (snap / launch_record.LAUNCH).unlink()
     ours, native = refusals(launcher, snap)
     assert native == ours
     assert native.endswith("older versions of libcriu_py had; make the snapshot anew")
@@ -492,7 +492,7 @@ def test_snapshot_of_another_version_with_the_same_protocol(launcher: str, tmp_p
     assert start(launcher, "--print-request", str(snap), text=False).returncode == 0
 
 
-@pytest.mark.parametrize("who", ["directory", snapshot.LAUNCH])
+@pytest.mark.parametrize("who", ["directory", launch_record.LAUNCH])
 def test_snapshot_that_others_can_write(launcher: str, snap: Path, who: str) -> None:
     """It is refused, and its recorded command is not started either."""
     path = snap if who == "directory" else snap / who
