@@ -127,7 +127,7 @@ def note(directory: str, files: Mapping[str, FileEntry]) -> None:
 
     with contextlib.suppress(CriuError, OSError):
         with open(os.path.join(directory, LAUNCH), "rb") as file:
-            (checksum,) = struct.unpack("<I", file.read(_CHECKSUM.stop)[_CHECKSUM])
+            (identity,) = struct.unpack("<I", file.read(_CHECKSUM.stop)[_CHECKSUM])
         boot = (read_small("/proc/sys/kernel/random/boot_id") or b"unknown").decode("ascii")
         total = 0
         for name, recorded in files.items():
@@ -137,7 +137,7 @@ def note(directory: str, files: Mapping[str, FileEntry]) -> None:
         path = os.path.join(private_directory(), f"sound-{status.st_dev:x}-{status.st_ino:x}")
         own = f"{path}.{os.getpid()}"
         with open(own, "w", encoding="ascii") as note:
-            note.write(f"{boot} {checksum:08x} {total:08x} read\n")
+            note.write(f"{boot} {identity:08x} {total:08x} read\n")
         os.replace(own, path)
 
 
