@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -276,7 +277,8 @@ def test_a_session_from_outside_is_left_for_a_dump(own_account: Account, tmp_pat
     limits: dict[str, Any] = {"capabilities": RESTORE, "own_session": False, "env": {"LIBCRIU_PY_MODE": "root"}}
     argv = [own_account.python, script, snapshot, place]
     done = containers.run([*map(str, argv)], account=own_account, **limits)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(f"libcriu-py: took a snapshot of this program, {snapshot} .*\n", done.stderr)
     argv = [own_account.python, "-m", "libcriu_py", "run", "--no-fallback", snapshot, "--", "x"]
     done = containers.run([*map(str, argv)], account=own_account, **limits)
     assert answer(done) == [0, True, ["x"]]
