@@ -60,7 +60,7 @@ def mode(mode_named: Callable[[str], Mode]) -> Mode:
 def without_execution(mode: Mode) -> Iterator[Path]:
     """Mount a file system from which nothing may be executed."""
     directory = mode.account.directory()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,mode=777", "tmpfs", directory], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,mode=1777", "tmpfs", directory], check=True)
     yield directory
     subprocess.run(["umount", directory], check=True)
     directory.rmdir()

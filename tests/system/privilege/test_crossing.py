@@ -147,16 +147,21 @@ def test_root_with_fewer_capabilities_restores_what_was_dumped_rootless(
 
 @pytest.mark.parametrize("dumped_in", ["rootless", "capability"])
 def test_root_restores_an_accounts_snapshot_once_it_owns_it(
-    world: World, directory_of: Callable[[Account], Path], dumped_in: str
+    world: World, directory_of: Callable[[Account], Path], tmp_path: Path, dumped_in: str
 ) -> None:
-    """A snapshot of somebody else is refused; one that root has taken over runs as who it was."""
+    """A snapshot of others, or in their directory, is refused; one that root has taken over runs as who it was."""
     account = world.accounts["account"]
     snapshot = world.snapshot("account", dumped_in, directory_of(account))
     refused = world.restore("root", "root", snapshot)
     assert refused.returncode == 126
     assert f"belongs to uid {account.uid}" in refused.stderr
     subprocess.run(["/bin/chown", "-R", "0:0", snapshot], check=True)
-    told = answer_of(world.restore("root", "root", snapshot, cwd="/"))
+    refused = world.restore("root", "root", snapshot)
+    assert refused.returncode == 126
+    assert "could put another snapshot in the place" in refused.stderr
+    moved = tmp_path / "snapshot"
+    subprocess.run(["/bin/cp", "-a", snapshot, moved], check=True)
+    told = answer_of(world.restore("root", "root", moved, cwd="/"))
     assert (told["uid"], told["gid"]) == (account.uid, account.gid)
 
 
