@@ -19,6 +19,7 @@
 #include "restore/sums.h"
 #include "restore/scratch.h"
 #include "restore/snapshot.h"
+#include "supervise/proxy.h"
 
 /* Supplementary groups and control groups of version 1 can make it long. */
 #define DESCRIPTION 65536
@@ -87,6 +88,7 @@ int lcp_claim_copy(struct restored *restored, const struct launch *launch, const
 	size = lcp_standby_describe(wanted_mode(launch), text, sizeof(text));
 	if (size < 0 || lcp_standby_take(path, text, (size_t)size, fds))
 		return 0;
+	restored->pid = lcp_pid_behind(fds[2]); /* before it can end */
 	if (send_request(fds[1], launch, snapshot, own, &restored->inherited)) {
 		for (int i = 0; i < 3; i++)
 			close(fds[i]);
@@ -95,7 +97,7 @@ int lcp_claim_copy(struct restored *restored, const struct launch *launch, const
 	restored->channel = fds[0];
 	restored->control = fds[1];
 	restored->pidfd = fds[2];
-	restored->pid = restored->supervisor = 0;
+	restored->supervisor = 0;
 	restored->own_session = 1;
 	return 1;
 }

@@ -142,7 +142,7 @@ def test_copies_from_python(mode: Mode, snapshot: Path) -> None:
         with restore(snapshot, ["report"], **more) as process:
             os.close(writing)
             assert process.from_pool
-            assert name_of(process.pid) is not None
+            assert process.pid > 0  # also if it has ended already
             out, _ = process.communicate()
         told = json.loads(out)
         assert told[1] == "/"
