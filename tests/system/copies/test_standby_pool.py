@@ -138,12 +138,13 @@ def test_copies_from_python(mode: Mode, snapshot: Path) -> None:
     reading, writing = os.pipe()
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool, os.fdopen(reading):
         pool.wait_ready(TIMEOUT)
+        waiting = waiting_copy()
         settings: RestoreSettings = {"stdin": PIPE, "stdout": PIPE, "mode": mode.value, "die_with_caller": True}
         more: RestoreSettings = {**settings, "encoding": "utf-8", "pass_fds": [writing], "cwd": "/", "standby": True}
         with restore(snapshot, ["report"], **more) as process:
             os.close(writing)
             assert process.from_pool
-            assert process.pid > 0  # also if it has ended already
+            assert process.pid == waiting  # also if it has ended already
             out, _ = process.communicate()
         told = json.loads(out)
         assert told[1] == "/"
