@@ -243,25 +243,6 @@ def _has_form(value: object, form: Any) -> bool:
     return all(_has_form(item, form.get(name, form.get(f"?{name}", others))) for name, item in value.items())
 
 
-def command_of_damaged(path: str | os.PathLike[str]) -> list[str] | None:
-    """
-    Return the recorded command line of a snapshot that was refused.
-
-    Args:
-        path: The snapshot's directory.
-
-    Returns:
-        The command; None if it cannot be read, or another user could have written it.
-    """
-    directory = os.path.realpath(os.fspath(path))
-    try:
-        with opened(directory) as fd:
-            command = launch_record.command_of_damaged(read(fd, os.path.join(directory, LAUNCH)))
-    except OSError:
-        return None
-    return None if command is None else list(command)
-
-
 def sha256(path: str) -> str:
     """Return the SHA-256 digest of a file, in hexadecimal."""
     import hashlib

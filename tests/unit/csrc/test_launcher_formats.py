@@ -32,7 +32,6 @@ from libcriu_py.program.reads import Read
 from libcriu_py.snapshot import (
     identity,
     launcher as native_launcher,
-    manifest as snapshot,
     record as launch_record,
     request,
 )
@@ -473,7 +472,9 @@ def test_damaged_record_is_refused_in_the_same_words(launcher: str, tmp_path: Pa
         assert done.stderr == f"libcriu-py: starting conventionally: {native}\n"
     else:
         assert (done.returncode, done.stdout, done.stderr) == (126, "", f"libcriu-py: {native}\n")
-    assert (snapshot.command_of_damaged(snap) is not None) == (done.returncode == 0)
+    assert (launch_record.command_of_damaged((snap / launch_record.LAUNCH).read_bytes()) is not None) == (
+        done.returncode == 0
+    )
 
 
 def test_snapshot_of_an_older_format(launcher: str, snap: Path) -> None:
