@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,9 +36,11 @@ def command(mode_named: Callable[[str], Mode], directory_of: Callable[[Account],
 
 
 def install(command: Command, name: str, version: str) -> Path:
-    """Do as pip does, which replaces a file and makes a directory for the metadata; return that."""
+    """Do as pip does, which replaces a file and its bytecode and makes a directory for the metadata; return that."""
     site = command.place / "site-packages"
     write(site / f"{name}.py", f"X = {version!r}\n")
+    # The interpreter takes it for that of another source of the same size and the same second.
+    shutil.rmtree(site / "__pycache__", ignore_errors=True)
     metadata = site / f"{name}-{version}.dist-info"
     metadata.mkdir()
     write(metadata / "RECORD", f"{name}.py,sha256=x,9\n{metadata.name}/RECORD,,\n")
