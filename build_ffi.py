@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 CSRC = Path("libcriu_py/csrc")
-FOLDERS = ("binding", "common", "copy", "supervise")
+FOLDERS = ("binding", "common", "copy", "native", "supervise")
 """Where the units of the extension are, below csrc."""
 SMALL_FRAMES = ("-Wframe-larger-than=8192",)
 """The stack of a Python thread may be 64 kB (`threading.stack_size`), and the forked parts run on it too."""

@@ -1,0 +1,40 @@
+/*
+ * A process dumps itself, without criu and without any right.
+ */
+#ifndef LCP_NATIVE_DUMP_H
+#define LCP_NATIVE_DUMP_H
+
+#include <stdint.h>
+
+/* cdef: begin */
+
+struct lcp_native {
+	int order, facts, memory, result, staging; /* descriptors: of the publisher, and of the files to be written */
+	int slot;                /* the descriptor that a copy reads its request from */
+	int then_exit;           /* end with status 0 once the snapshot is published */
+	int deadline_ms;         /* for the publisher */
+	char *const *argv;       /* of the publisher */
+	char *const *env;
+	/* Results. */
+	int failed_thread;       /* which could not be stopped */
+	int status;              /* the publisher's wait status */
+	int64_t parked_ns, stood_ns; /* until all stood still, and until they went on */
+};
+
+/*
+ * Dump this process: 1 in a copy, 0 in the original where the snapshot is published, or -errno where there is none, and
+ * the process is as it was: -EAGAIN, -ETIMEDOUT a thread could not be stopped, -ECHILD the publisher refused, -ETIME it
+ * took too long, -ENOTSUP this process cannot.
+ */
+int lcp_native_dump(struct lcp_native *native);
+
+/* Show a command line, of words with a NUL behind each, in ps and /proc/self/cmdline of a copy; 0 or -errno. */
+int lcp_native_set_arguments(const char *words, int size);
+/* The pid of the process that was dumped; 0 where none was. */
+int lcp_native_dumped_pid(void);
+/* In a copy, the id of the thread that had this one at the dump; 0 if there was none. */
+int lcp_native_new_tid(int tid);
+
+/* cdef: end */
+
+#endif

@@ -1,0 +1,173 @@
+#define _GNU_SOURCE
+#include "native/scratch.h"
+
+#if defined(__x86_64__)
+#include <errno.h>
+#include "copy/pages.h"
+
+#define PAGE 4096ull
+#define WHOLE (4ull << 20) /* an area of a file up to this size is saved whole if a page of it was written */
+
+/* An area of memory, a line of /proc/self/maps. */
+struct area {
+	uint64_t start, end, inode;
+	char read, shared;
+	const char *path;
+};
+
+struct writer {
+	struct scratch *scratch;
+	const struct area *area;
+	int pagemap, own_memory;
+	uint64_t base;               /* where the area begins in the file, if some of it is there */
+};
+
+static void parse(struct area *area, const char *line)
+{
+	area->start = lcp_take_hex(&line);
+	line++;
+	area->end = lcp_take_hex(&line);
+	line++;
+	area->read = line[0] == 'r';
+	area->shared = line[3] == 's';
+	line += 5;
+	lcp_take_hex(&line); /* offset */
+	while (*++line != ' ')
+		; /* device */
+	line++;
+	area->inode = lcp_take_decimal(&line);
+	while (*line == ' ')
+		line++;
+	area->path = line;
+}
+
+static void fail(struct scratch *this, long error)
+{
+	if (!this->error)
+		this->error = error ? error : -EIO;
+}
+
+/* Write memory to the file; what may not be read directly is read through /proc/self/mem. */
+static void write_range(struct writer *this, uint64_t start, uint64_t end)
+{
+	struct scratch *scratch = this->scratch;
+	uint64_t at = this->base + start - this->area->start;
+
+	lcp_fact_numbers(scratch, "run", (const uint64_t[]){ start, end, at }, 3);
+	while (start < end) {
+		const char *from = (const char *)start;
+		long n = (long)(end - start);
+
+		if (!this->area->read) {
+			n = n < (long)sizeof(scratch->room) ? n : (long)sizeof(scratch->room);
+			n = SYSCALL4(pread64, this->own_memory, scratch->room, n, start);
+			from = scratch->room;
+		}
+		if (n > 0)
+			n = SYSCALL4(pwrite64, scratch->native->memory, from, n, at);
+		if (n <= 0) {
+			fail(scratch, n);
+			return;
+		}
+		start += (uint64_t)n;
+		at += (uint64_t)n;
+	}
+}
+
+/* Whether a page has content that no file has. */
+static int is_private(uint64_t entry)
+{
+	return entry & (PAGE_PRESENT | PAGE_SWAPPED) && !(entry & PAGE_OF_FILE);
+}
+
+/* Find the next run of private pages from an address; 0 if there is none. */
+static int next_run(struct writer *this, uint64_t from, uint64_t *start, uint64_t *end)
+{
+	struct scratch *scratch = this->scratch;
+	int found = 0;
+
+	while (from < this->area->end) {
+		uint64_t count = (this->area->end - from) / PAGE, most = sizeof(scratch->pages) / sizeof(*scratch->pages);
+		long size;
+
+		count = count < most ? count : most;
+		size = SYSCALL4(pread64, this->pagemap, scratch->pages, count * 8, from / PAGE * 8);
+		if (size != (long)(count * 8)) {
+			fail(scratch, size < 0 ? size : -EIO);
+			return 0;
+		}
+		for (uint64_t i = 0; i < count; i++) {
+			uint64_t at = from + i * PAGE;
+
+			if (is_private(scratch->pages[i]) == found)
+				continue;
+			if (found) {
+				*end = at;
+				return 1;
+			}
+			*start = at;
+			found = 1;
+		}
+		from += count * PAGE;
+	}
+	*end = this->area->end;
+	return found;
+}
+
+static void write_area(struct writer *this)
+{
+	const struct area *area = this->area;
+	struct scratch *scratch = this->scratch;
+	uint64_t start, end, from = area->start;
+	int is_found = 0;
+
+	this->base = scratch->memory_size;
+	/* Huge pages of the page cache, if they are ever made, need this. */
+	if (area->end - area->start >= 16 << 20)
+		this->base += (area->start - this->base) & ((2 << 20) - 1);
+	while (!scratch->error && next_run(this, from, &start, &end)) {
+		/* Pages of a file that were not written are that file's; few large ones are worth the two mappings more. */
+		if (area->inode && area->end - area->start <= WHOLE) {
+			start = area->start;
+			end = area->end;
+		}
+		write_range(this, start, end);
+		is_found = 1;
+		from = end;
+	}
+	if (!is_found)
+		return;
+	scratch->memory_size = this->base + area->end - area->start;
+	lcp_fact_numbers(scratch, "area", (const uint64_t[]){ area->start, area->end, this->base }, 3);
+}
+
+void lcp_write_memory(struct scratch *scratch)
+{
+	long size = lcp_slurp("/proc/self/maps", scratch->maps, sizeof(scratch->maps));
+	struct writer writer = { .scratch = scratch };
+	struct area area;
+
+	writer.pagemap = (int)SYSCALL3(open, "/proc/self/pagemap", 02000000, 0);
+	writer.own_memory = (int)SYSCALL3(open, "/proc/self/mem", 02000000, 0);
+	writer.area = &area;
+	if (size < 0 || writer.pagemap < 0 || writer.own_memory < 0) {
+		fail(scratch, size < 0 ? size : writer.pagemap < 0 ? writer.pagemap : writer.own_memory);
+		return;
+	}
+	for (char *line = scratch->maps, *end; *line && !scratch->error; line = end + 1) {
+		for (end = line; *end != '\n'; end++)
+			;
+		*end = '\0';
+		parse(&area, line);
+		/* The kernel's own: [vvar], [vvar_vclock], [vdso], [vsyscall]. */
+		if (area.shared || lcp_begins(area.path, "[v"))
+			continue;
+		write_area(&writer);
+	}
+	SYSCALL1(close, writer.pagemap);
+	SYSCALL1(close, writer.own_memory);
+	if (!scratch->error && SYSCALL2(ftruncate, scratch->native->memory, scratch->memory_size))
+		fail(scratch, -ENOSPC);
+	lcp_write_facts(scratch);
+}
+#endif

@@ -1,0 +1,39 @@
+/*
+ * Memory of the dump itself, of which copies have nothing: a shared mapping, so that it is not merged with an area of the program.
+ */
+#ifndef LCP_NATIVE_SCRATCH_H
+#define LCP_NATIVE_SCRATCH_H
+
+#include "native/dump.h"
+#include "native/threads.h"
+
+struct scratch {
+	struct lcp_native *native;
+	long error;                  /* the first, of what is written */
+	uint64_t memory_size;        /* of memory.img so far */
+	size_t text_size;
+	char text[2 << 20];          /* facts that are not written yet */
+	char room[2 << 20];          /* for whatever is read */
+	char maps[8 << 20];          /* /proc/self/maps */
+	uint64_t pages[1 << 15];     /* entries of /proc/self/pagemap */
+	char stack[64 << 10] __attribute__((aligned(64)));
+	char child_stack[16 << 10] __attribute__((aligned(64)));
+};
+
+/* Add a fact (libcriu_py/native/facts.py): a name, and what it is. */
+void lcp_fact(struct scratch *scratch, const char *name, const char *text, size_t size);
+/* Add one of numbers, in hexadecimal. */
+void lcp_fact_numbers(struct scratch *scratch, const char *name, const uint64_t *numbers, int count);
+/* Add what is known of the process; all its threads stand still. */
+void lcp_collect_facts(struct scratch *scratch);
+/* Write the facts that have been added. */
+void lcp_write_facts(struct scratch *scratch);
+
+/* Write the memory of this process, and add where it is; on the scratch's own stack, so that none of it changes. */
+void lcp_write_memory(struct scratch *scratch);
+/* Start the publisher, and wait for it; its wait status or -errno. */
+long lcp_publish(struct scratch *scratch);
+/* Wait for a child until a deadline; its wait status, or -ETIME where it had to be killed. */
+long lcp_await_child(long pid, int deadline_ms);
+
+#endif

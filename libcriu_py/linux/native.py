@@ -1,0 +1,83 @@
+"""The dump of a process by itself, without criu (csrc/native)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from libcriu_py._ffi import ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Files(NamedTuple):
+    """The descriptors of a native dump."""
+
+    order: int
+    """What the publisher has to do."""
+    facts: int
+    """A file for what is known of the process."""
+    memory: int
+    """A file for its memory."""
+    result: int
+    """A file for the publisher's sentence, where it refuses."""
+    staging: int
+    """The directory to fill."""
+    slot: int
+    """The descriptor that a copy reads its request from."""
+
+
+class Dumped(NamedTuple):
+    """How a native dump ended."""
+
+    result: int
+    """1 in a copy, 0 in the original; else a negative errno."""
+    status: int
+    """The exit status of the publisher."""
+    failed_thread: int
+    """The thread that could not be stopped; 0 if there is none."""
+    parked_ns: int
+    stood_ns: int
+    """How long the other threads stood still."""
+
+
+def dump(files: Files, command: Sequence[str], env: Mapping[str, str], *, then_exit: bool, deadline: float) -> Dumped:
+    """
+    Dump this process.
+
+    Args:
+        files: The files.
+        command: The command of the publisher.
+        env: Its environment.
+        then_exit: Whether this process ends, with status 0, once the snapshot is published.
+        deadline: How many seconds the publisher may take.
+
+    Returns:
+        In a copy, and in the original where it goes on.
+    """
+    words = [ffi.new("char[]", os.fsencode(word)) for word in command]
+    variables = [ffi.new("char[]", os.fsencode(f"{name}={value}")) for name, value in env.items()]
+    argv, environment = ffi.new("char *[]", [*words, ffi.NULL]), ffi.new("char *[]", [*variables, ffi.NULL])
+    native = ffi.new("struct lcp_native *", {**files._asdict(), "then_exit": then_exit})
+    native.deadline_ms = int(deadline * 1000)
+    native.argv, native.env = argv, environment
+    result = lib.lcp_native_dump(native)
+    status = native.status
+    return Dumped(result, os.waitstatus_to_exitcode(status), native.failed_thread, native.parked_ns, native.stood_ns)
+
+
+def dumped_pid() -> int:
+    """Return the pid that this process, or that of which it is a copy, had at its native dump; 0 without one."""
+    return int(lib.lcp_native_dumped_pid())
+
+
+def new_tid(tid: int) -> int:
+    """Return the id, in a copy, of the thread that had this one at the dump; 0 if there was none."""
+    return int(lib.lcp_native_new_tid(tid))
+
+
+def set_arguments(words: Sequence[bytes]) -> None:
+    """Show a command line in ``ps`` and ``/proc/self/cmdline`` of a native copy, as far as the kernel permits."""
+    block = b"".join(word + b"\0" for word in words)
+    lib.lcp_native_set_arguments(block, len(block))
