@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py._ffi import ffi, lib
 
@@ -59,9 +59,8 @@ def dump(files: Files, command: Sequence[str], env: Mapping[str, str], *, then_e
     words = [ffi.new("char[]", os.fsencode(word)) for word in command]
     variables = [ffi.new("char[]", os.fsencode(f"{name}={value}")) for name, value in env.items()]
     argv, environment = ffi.new("char *[]", [*words, ffi.NULL]), ffi.new("char *[]", [*variables, ffi.NULL])
-    native = ffi.new("struct lcp_native *", {**files._asdict(), "then_exit": then_exit})
-    native.deadline_ms = int(deadline * 1000)
-    native.argv, native.env = argv, environment
+    wanted = {"then_exit": then_exit, "deadline_ms": int(deadline * 1000), "argv": argv, "env": environment}
+    native: Any = ffi.new("struct lcp_native *", {**files._asdict(), **wanted})
     result = lib.lcp_native_dump(native)
     status = native.status
     return Dumped(result, os.waitstatus_to_exitcode(status), native.failed_thread, native.parked_ns, native.stood_ns)

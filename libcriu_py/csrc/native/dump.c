@@ -5,7 +5,7 @@
  * From the first thread that stands still no lock may be taken: no malloc, no stdio, no libc that might.
  */
 #define _GNU_SOURCE
-#include "native/dump.h"
+#include "native/native.h"
 
 #include <errno.h>
 #include <sys/mman.h>

@@ -11,7 +11,7 @@
 /* An area of memory, a line of /proc/self/maps. */
 struct area {
 	uint64_t start, end, inode;
-	char read, shared;
+	char is_readable, is_writable, is_shared;
 	const char *path;
 };
 
@@ -28,8 +28,9 @@ static void parse(struct area *area, const char *line)
 	line++;
 	area->end = lcp_take_hex(&line);
 	line++;
-	area->read = line[0] == 'r';
-	area->shared = line[3] == 's';
+	area->is_readable = line[0] == 'r';
+	area->is_writable = line[1] == 'w';
+	area->is_shared = line[3] == 's';
 	line += 5;
 	lcp_take_hex(&line); /* offset */
 	while (*++line != ' ')
@@ -54,11 +55,13 @@ static void write_range(struct writer *this, uint64_t start, uint64_t end)
 	uint64_t at = this->base + start - this->area->start;
 
 	lcp_fact_numbers(scratch, "run", (const uint64_t[]){ start, end, at }, 3);
+	if (this->area->is_readable && this->area->is_writable)
+		lcp_find_held_mutexes(scratch, start, end);
 	while (start < end) {
 		const char *from = (const char *)start;
 		long n = (long)(end - start);
 
-		if (!this->area->read) {
+		if (!this->area->is_readable) {
 			n = n < (long)sizeof(scratch->room) ? n : (long)sizeof(scratch->room);
 			n = SYSCALL4(pread64, this->own_memory, scratch->room, n, start);
 			from = scratch->room;
@@ -160,7 +163,7 @@ void lcp_write_memory(struct scratch *scratch)
 		*end = '\0';
 		parse(&area, line);
 		/* The kernel's own: [vvar], [vvar_vclock], [vdso], [vsyscall]. */
-		if (area.shared || lcp_begins(area.path, "[v"))
+		if (area.is_shared || lcp_begins(area.path, "[v"))
 			continue;
 		write_area(&writer);
 	}

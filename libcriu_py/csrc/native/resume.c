@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <linux/prctl.h>
 #include "common/plan.h"
-#include "native/dump.h"
+#include "native/native.h"
 #include "native/threads.h"
 
 #define RSEQ_SIGNATURE 0x53053053

@@ -4,7 +4,7 @@
 #ifndef LCP_NATIVE_SCRATCH_H
 #define LCP_NATIVE_SCRATCH_H
 
-#include "native/dump.h"
+#include "native/native.h"
 #include "native/threads.h"
 
 struct scratch {
@@ -31,6 +31,9 @@ void lcp_write_facts(struct scratch *scratch);
 
 /* Write the memory of this process, and add where it is; on the scratch's own stack, so that none of it changes. */
 void lcp_write_memory(struct scratch *scratch);
+/* Add the mutexes in a range of memory that could not be unlocked in a copy. */
+void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end);
+
 /* Start the publisher, and wait for it; its wait status or -errno. */
 long lcp_publish(struct scratch *scratch);
 /* Wait for a child until a deadline; its wait status, or -ETIME where it had to be killed. */

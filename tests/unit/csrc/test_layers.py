@@ -12,6 +12,7 @@ BELOW = {
     "common": set(),
     "binding": {"common"},
     "copy": {"common"},
+    "native": {"copy", "common"},
     "supervise": {"common"},
     "restore": {"supervise", "common"},
     "launcher": {"restore", "supervise", "common"},

@@ -1,8 +1,8 @@
 /*
  * A process dumps itself, without criu and without any right.
  */
-#ifndef LCP_NATIVE_DUMP_H
-#define LCP_NATIVE_DUMP_H
+#ifndef LCP_NATIVE_NATIVE_H
+#define LCP_NATIVE_NATIVE_H
 
 #include <stdint.h>
 
