@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 LAUNCH = "launch"
 MANIFEST = "manifest.json"
-FORMAT = 5
+FORMAT = 6
 PROTOCOL = 3
 """The version of the request to a copy (`snapshot.request`)."""
 VERSION = "0.1.0"
 """The version of this package, as in pyproject.toml."""
 MODES = (None, "root", "capability", "rootless")
 """The privilege mode of the dump, by its number in the record."""
+ENGINES = ("criu", "native")
+"""What dumped the process and restores it, by its number in the record."""
 
 _MAGIC = b"\x93launch\n"
 _KINDS: tuple[Kind | None, ...] = (None, "script", "module", "command")
@@ -48,7 +50,7 @@ _COMMAND_COVERED = 32
 
 # Formats of rows, as for `struct`, except that `s` is the offset and length of a text; texts come first.
 _TEXTS, _LISTS = 10, 11
-_FACTS = "s" * _TEXTS + "II" * _LISTS + "QqqIIII"
+_FACTS = "s" * _TEXTS + "II" * _LISTS + "QqqIIIII4x"
 _NUMBER = "I"
 _PAIR = "ss"
 _OPTION = "sII"
@@ -135,6 +137,7 @@ class Launch(NamedTuple):
     reads: tuple[Read, ...] = ()
     warns: bool = False
     """Whether another value of what was read is only to be told of."""
+    engine: str = "criu"
     protocol: int = PROTOCOL
     package_version: str = VERSION
     """The version of the package that made it."""
@@ -236,6 +239,7 @@ def _facts_of(launch: Launch, program: str, record: _Writer) -> tuple[str | int,
         names,
         *(number for form, rows in lists for number in record.rows(form, rows)),
         *(launch.capabilities, *launch.clocks, launch.uid, launch.gid, MODES.index(launch.mode), flags),
+        ENGINES.index(launch.engine),
     )
 
 
@@ -322,8 +326,8 @@ def _facts(data: bytes) -> Launch:
         raise RecordError(_INCOMPLETE)
     (facts,) = _rows(data, _FACTS, at)
     version, arch, cpu_flags, value, images_key, *slots, names = facts[:_TEXTS]
-    *where, capabilities, monotonic, boottime, uid, gid, mode, flags = facts[_TEXTS:]
-    if mode >= len(MODES):
+    *where, capabilities, monotonic, boottime, uid, gid, mode, flags, engine = facts[_TEXTS:]
+    if mode >= len(MODES) or engine >= len(ENGINES):
         raise RecordError(_INCOMPLETE)
     forms = (_NUMBER, _NUMBER, _PAIR, _OPTION, _MEMORY, _FILE, *[_COMPARED] * 4, _READ)
     pids, groups, variables, options, memory, files, mapped, sources, directories, packages, reads = (
@@ -358,6 +362,7 @@ def _facts(data: bytes) -> Launch:
         packages=tuple(map(ComparedFile._make, packages)),
         reads=tuple(map(Read._make, reads)),
         warns=bool(flags & _WARNS),
+        engine=ENGINES[engine],
         protocol=_HEADER.unpack_from(data)[4],
         package_version=version,
     )

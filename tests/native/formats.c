@@ -83,8 +83,9 @@ static void print_facts(const struct snapshot *snapshot)
 		putchar('\n');
 	}
 	free(command);
-	printf("facts %u %" PRIu64 " %" PRId64 " %" PRId64 " %u %u %u %u", snapshot->record->program, facts->capabilities,
-	       facts->monotonic, facts->boottime, facts->uid, facts->gid, facts->mode, facts->flags);
+	printf("facts %u %" PRIu64 " %" PRId64 " %" PRId64 " %u %u %u %u %u", snapshot->record->program, facts->capabilities,
+	       facts->monotonic, facts->boottime, facts->uid, facts->gid, facts->mode, facts->flags,
+	       facts->engine);
 	print_text(snapshot, "version", facts->version);
 	print_text(snapshot, "arch", facts->arch);
 	print_text(snapshot, "cpu_flags", facts->cpu_flags);

@@ -34,6 +34,7 @@ LAUNCH = Launch(
     names=("json", "sys"),
     directories=(ComparedFile("/etc", 1, 2),),
     reads=(Read("A", "B", 1), Read("C", "", 0)),
+    engine="native",
     packages=(ComparedFile("/x.dist-info/RECORD", 1, 2),),
 )
 

@@ -10,7 +10,7 @@
 #define COVERED offsetof(struct record_header, format)
 #define COMMAND_COVERED offsetof(struct record_header, command_size)
 
-_Static_assert(sizeof(struct record_header) == 48 && sizeof(struct record_facts) == 208, "as in snapshot/record.py");
+_Static_assert(sizeof(struct record_header) == 48 && sizeof(struct record_facts) == 216, "as in snapshot/record.py");
 
 /* ---- checksums -------------------------------------------------------- */
 
@@ -102,7 +102,7 @@ static int good_rows(const struct view *view, struct record_list list, size_t it
 
 static int is_sound(const struct view *view, const struct record_facts *facts)
 {
-	return facts->mode < MODES_OF_DUMPS && facts->memory.count <= MEMORY_FILES &&
+	return facts->mode < MODES_OF_DUMPS && facts->engine < RECORD_ENGINES && facts->memory.count <= MEMORY_FILES &&
 	       good_rows(view, facts->pids, sizeof(uint32_t), 0) &&
 	       good_rows(view, facts->groups, sizeof(uint32_t), 0) &&
 	       good_rows(view, facts->variables, sizeof(struct record_variable), 2) &&

@@ -10,7 +10,7 @@
 
 struct problem;
 
-#define RECORD_FORMAT 5
+#define RECORD_FORMAT 6
 #define MEMORY_FILES 49 /* from which memory may be mapped: memory.img, and those of a store */
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -40,6 +40,7 @@ struct record_header {
 };
 
 enum record_flags { RECORD_REDUCED_BOUNDING = 1, RECORD_SESSION_LEADER = 2, RECORD_MAPS_CODE = 4, RECORD_WARNS = 8 };
+enum record_engine { RECORD_CRIU, RECORD_NATIVE, RECORD_ENGINES };
 enum record_slot { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_REQUEST, SLOTS };
 
 struct record_facts {
@@ -54,6 +55,8 @@ struct record_facts {
 	uint32_t uid, gid;
 	uint32_t mode;               /* of the dump: enum mode, of which auto is none */
 	uint32_t flags;
+	uint32_t engine;             /* what dumped it and restores it: enum record_engine */
+	uint32_t unused;
 };
 
 struct record_variable {

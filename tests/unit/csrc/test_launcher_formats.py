@@ -196,7 +196,8 @@ def canonical(launch: Launch) -> list[str]:
     kind = 0 if launch.program is None else ("script", "module", "command").index(program.kind) + 1
     flags = launch.reduced_bounding + 2 * launch.session_leader + 4 * launch.maps_code + 8 * launch.warns
     mode = (None, "root", "capability", "rootless").index(launch.mode)
-    numbers = (kind, launch.capabilities, *launch.clocks, launch.uid, launch.gid, mode, flags)
+    engine = ("criu", "native").index(launch.engine)
+    numbers = (kind, launch.capabilities, *launch.clocks, launch.uid, launch.gid, mode, flags, engine)
     texts = {
         "version": launch.package_version,
         "arch": launch.arch,
@@ -278,6 +279,7 @@ def random_launch(source: random.Random) -> Launch:
         packages=compared(),
         reads=tuple(Read(text(), text(), number(2)) for _ in texts()),
         warns=source.random() < 0.5,
+        engine=source.choice(launch_record.ENGINES),
         package_version=text(),
     )
 
@@ -296,7 +298,8 @@ def test_records_are_read_as_written(formats: Path) -> None:
 
 def test_what_fits_into_no_record() -> None:
     """It is refused when it is to be written."""
-    for changes in ({"images_key": "a\0b"}, {"uid": -1}, {"pids": (1 << 32,)}, {"command": ("\0",)}, {"mode": "other"}):
+    wrong = ({"images_key": "a\0b"}, {"uid": -1}, {"pids": (1 << 32,)}, {"command": ("\0",)})
+    for changes in (*wrong, {"mode": "other"}, {"engine": "other"}):
         with pytest.raises(ValueError, match=r"NUL|does not fit|not in tuple"):
             launch_record.encode(launch_of_here(**changes))
 
