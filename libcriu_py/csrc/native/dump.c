@@ -153,6 +153,7 @@ static int dump(struct scratch *scratch)
 			return 1;
 		}
 		lcp_collect_facts(scratch);
+		lcp_write_shared_memory(scratch);
 		result = scratch->error;
 		if (!result && native->then_exit) {
 			result = stand_still(scratch);

@@ -6,6 +6,7 @@
 #include "copy/pages.h"
 
 #define PAGE 4096ull
+#define MOST_SHARED (64ull << 20)
 #define WHOLE (4ull << 20) /* an area of a file up to this size is saved whole if a page of it was written */
 
 /* An area of memory, a line of /proc/self/maps. */
@@ -144,15 +145,40 @@ static void write_area(struct writer *this)
 	lcp_fact_numbers(scratch, "area", (const uint64_t[]){ area->start, area->end, this->base }, 3);
 }
 
-void lcp_write_memory(struct scratch *scratch)
+/* Whether memory is shared with nobody who could be found by a name: its content has to be saved. */
+static int is_nameless(const struct area *area)
+{
+	const char *end = area->path;
+
+	while (*end)
+		end++;
+	return area->is_shared && (lcp_begins(area->path, "/memfd:") ||
+				   (end - area->path > 10 && lcp_begins(end - 10, " (deleted)")));
+}
+
+static void write_shared(struct writer *this)
+{
+	const struct area *area = this->area;
+	struct scratch *scratch = this->scratch;
+
+	/* Its pages need not be in our page table, and to read all of a large one would make it larger. */
+	if ((uint64_t)scratch == area->start || area->end - area->start > MOST_SHARED)
+		return;
+	this->base = scratch->memory_size;
+	write_range(this, area->start, area->end);
+	scratch->memory_size = this->base + area->end - area->start;
+	lcp_fact_numbers(scratch, "area", (const uint64_t[]){ area->start, area->end, this->base }, 3);
+}
+
+/* Call a function for each area of this process but the kernel's own: [vvar], [vvar_vclock], [vdso], [vsyscall]. */
+static void for_each_area(struct scratch *scratch, void (*call)(struct writer *this))
 {
 	long size = lcp_slurp("/proc/self/maps", scratch->maps, sizeof(scratch->maps));
-	struct writer writer = { .scratch = scratch };
 	struct area area;
+	struct writer writer = { scratch, &area, -1, -1, 0 };
 
 	writer.pagemap = (int)SYSCALL3(open, "/proc/self/pagemap", 02000000, 0);
 	writer.own_memory = (int)SYSCALL3(open, "/proc/self/mem", 02000000, 0);
-	writer.area = &area;
 	if (size < 0 || writer.pagemap < 0 || writer.own_memory < 0) {
 		fail(scratch, size < 0 ? size : writer.pagemap < 0 ? writer.pagemap : writer.own_memory);
 		return;
@@ -162,13 +188,33 @@ void lcp_write_memory(struct scratch *scratch)
 			;
 		*end = '\0';
 		parse(&area, line);
-		/* The kernel's own: [vvar], [vvar_vclock], [vdso], [vsyscall]. */
-		if (area.is_shared || lcp_begins(area.path, "[v"))
-			continue;
-		write_area(&writer);
+		if (!lcp_begins(area.path, "[v"))
+			call(&writer);
 	}
 	SYSCALL1(close, writer.pagemap);
 	SYSCALL1(close, writer.own_memory);
+}
+
+static void write_if_shared(struct writer *this)
+{
+	if (is_nameless(this->area))
+		write_shared(this);
+}
+
+static void write_if_private(struct writer *this)
+{
+	if (!this->area->is_shared)
+		write_area(this);
+}
+
+void lcp_write_shared_memory(struct scratch *scratch)
+{
+	for_each_area(scratch, write_if_shared);
+}
+
+void lcp_write_memory(struct scratch *scratch)
+{
+	for_each_area(scratch, write_if_private);
 	if (!scratch->error && SYSCALL2(ftruncate, scratch->native->memory, scratch->memory_size))
 		fail(scratch, -ENOSPC);
 	lcp_write_facts(scratch);

@@ -31,6 +31,8 @@ void lcp_write_facts(struct scratch *scratch);
 
 /* Write the memory of this process, and add where it is; on the scratch's own stack, so that none of it changes. */
 void lcp_write_memory(struct scratch *scratch);
+/* The same for memory that it shares by no name, before other processes can change it. */
+void lcp_write_shared_memory(struct scratch *scratch);
 /* Add the mutexes in a range of memory that could not be unlocked in a copy. */
 void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end);
 
