@@ -334,7 +334,7 @@ class CriuEngine(SimulateEngine):
         launch = launch._replace(**installed.find(modules)._asdict())
         staging.publish(mapped.record(launch), facts)
         if self.ends_original:
-            from libcriu_py.dump import notices
+            from libcriu_py.snapshot import notices
 
             if self._program is None:
                 notices.taken(staging.target)

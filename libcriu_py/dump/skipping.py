@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py.dump import notices
 from libcriu_py.hooks.lifecycle import Engine, Outcome, Return
+from libcriu_py.snapshot import notices
 from libcriu_py.snapshot.manifest import IMAGES
 from libcriu_py.snapshot.record import LAUNCH
 

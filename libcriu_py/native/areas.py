@@ -1,0 +1,187 @@
+"""What is mapped where in a copy, and what is read into it from `memory.img`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from libcriu_py.native.facts import FactsError, NotEligible
+from libcriu_py.native.plan import NO_FILE, Area, AreaFlag, File, FileFlag, Read
+from libcriu_py.native.regions import PROT_WRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from libcriu_py.memory.owners import Owned
+    from libcriu_py.native.facts import Facts, Saved
+    from libcriu_py.native.regions import Region
+
+MEMORY = b"memory.img"
+_Range = TypeVar("_Range", "Owned", "Saved")
+
+
+class Layout(NamedTuple):
+    """The memory of a plan."""
+
+    areas: tuple[Area, ...]
+    reads: tuple[Read, ...]
+    files: tuple[File, ...]
+
+
+class _Files:
+    """The files of a plan, `memory.img` first."""
+
+    def __init__(self, size: int) -> None:
+        self.rows = [File(MEMORY, size, 0, FileFlag.OF_SNAPSHOT)]
+        self._numbers: dict[tuple[bytes, int], int] = {}
+
+    def number(self, region: Region) -> int:
+        """Return the index of a mapped file."""
+        flags = FileFlag.WRITABLE if region.is_shared and "mw" in region.flags else 0
+        key = region.path, int(flags)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.rows)
+            self.rows.append(_opened(region, flags))
+        return self._numbers[key]
+
+
+def _opened(region: Region, flags: int) -> File:
+    name = os.fsdecode(region.path)
+    try:
+        status = os.stat(region.path)
+    except OSError as error:
+        raise NotEligible(f"maps {name}, which cannot be found ({error.strerror})") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise NotEligible(f"maps {name}, which is no regular file")
+    # On layers of an overlay the kernel's numbers are others than those that stat returns.
+    is_alike = (os.major(status.st_dev), os.minor(status.st_dev)) == region.device
+    if is_alike and status.st_ino != region.inode:
+        raise NotEligible(f"maps {name}, which was replaced")
+    return File(region.path, status.st_size, status.st_mtime_ns, flags)
+
+
+def lay_out(facts: Facts, regions: Sequence[Region], owned: Sequence[Owned], size: int) -> Layout:
+    """
+    Decide the source of each area.
+
+    Args:
+        facts: What the dump wrote down.
+        regions: The areas of the process that stands still.
+        owned: What may be mapped from `memory.img`, by address, each within one area.
+        size: That of `memory.img`.
+
+    Raises:
+        NotEligible: A file that is mapped is not there any more.
+        FactsError: What was saved does not fit the areas.
+    """
+    files = _Files(size)
+    saved = {one.start: one for one in facts.areas}
+    areas: list[Area] = []
+    reads: list[Read] = []
+    pieces_left, runs_left = list(reversed(owned)), list(reversed(facts.runs))
+    for region in regions:
+        if facts.scratch[0] <= region.start < facts.scratch[1]:
+            continue
+        content = saved.pop(region.start, None)
+        _refuse_area(region, content, regions)
+        pieces, runs = _taken(pieces_left, region.end), _taken(runs_left, region.end)
+        if region.is_wiped:
+            pieces, runs = [], []
+        for area in _areas(region, files, pieces, content):
+            inside = [] if area.file == 0 else list(_reads(area, runs))
+            flags = area.flags | AreaFlag.PROTECT * bool(inside and not area.protection & PROT_WRITE)
+            _append(areas, area._replace(flags=flags))
+            for one in inside:
+                _append_read(reads, one)
+    if saved or pieces_left or runs_left:
+        raise FactsError("memory was saved that is not there")
+    return Layout(tuple(areas), tuple(reads), tuple(files.rows))
+
+
+def _taken(left: list[_Range], end: int) -> list[_Range]:
+    """Take from the end of a list what begins before an address."""
+    taken = []
+    while left and left[-1].start < end:
+        taken.append(left.pop())
+    return taken
+
+
+def _refuse_area(region: Region, content: Saved | None, regions: Sequence[Region]) -> None:
+    if content is not None and content.end != region.end:
+        raise FactsError("an area has other bounds than when it was saved")
+    if region.is_nameless and (content is None or _is_mapped_again(region, regions)):
+        raise NotEligible(f"has shared memory that is large or mapped twice ({os.fsdecode(region.path)})")
+
+
+def _is_mapped_again(region: Region, regions: Sequence[Region]) -> bool:
+    """Return whether other areas show the same part of an object."""
+    end = region.offset + region.end - region.start
+    return any(
+        (one.device, one.inode) == (region.device, region.inode)
+        and one.start != region.start
+        and one.offset < end
+        and region.offset < one.offset + one.end - one.start
+        for one in regions
+    )
+
+
+def _areas(region: Region, files: _Files, pieces: Sequence[Owned], content: Saved | None) -> Iterator[Area]:
+    """Yield the parts of an area, by address: what is mapped from `memory.img`, and the rest."""
+    at = region.start
+    for piece in pieces:
+        if content is None:
+            raise FactsError("an area without content is to be mapped")
+        if at < piece.start:
+            yield _rest(region, files, at, piece.start)
+        offset = content.offset + piece.start - region.start
+        yield Area(piece.start, piece.end, region.protection, _flags(region), 0, offset, region.advice)
+        at = piece.end
+    if at < region.end:
+        yield _rest(region, files, at, region.end)
+
+
+def _rest(region: Region, files: _Files, start: int, end: int) -> Area:
+    if not region.inode or region.is_nameless:
+        return Area(start, end, region.protection, _flags(region), NO_FILE, 0, region.advice)
+    offset = region.offset + start - region.start
+    return Area(start, end, region.protection, _flags(region), files.number(region), offset, region.advice)
+
+
+def _flags(region: Region) -> int:
+    return (
+        AreaFlag.SHARED * region.is_shared
+        | AreaFlag.GROWS_DOWN * ("gd" in region.flags)
+        | AreaFlag.NO_RESERVE * ("nr" in region.flags)
+        | AreaFlag.LOCKED * ("lo" in region.flags)
+    )
+
+
+def _reads(area: Area, runs: Sequence[Saved]) -> Iterator[Read]:
+    for start, end, offset in runs:
+        low, high = max(start, area.start), min(end, area.end)
+        if low < high:
+            yield Read(low, high, offset + low - start)
+
+
+def _append(areas: list[Area], area: Area) -> None:
+    """Add an area, to the one before it where both can be one mapping."""
+    if areas:
+        last = areas[-1]
+        shift = 0 if area.file == NO_FILE else last.end - last.start
+        if (
+            last.end == area.start
+            and not area.flags & AreaFlag.GROWS_DOWN
+            and area == last._replace(start=area.start, end=area.end, offset=last.offset + shift)
+        ):
+            areas[-1] = last._replace(end=area.end)
+            return
+    areas.append(area)
+
+
+def _append_read(reads: list[Read], read: Read) -> None:
+    last = reads[-1] if reads else None
+    if last is not None and last.end == read.start and last.offset + last.end - last.start == read.offset:
+        reads[-1] = last._replace(end=read.end)
+    else:
+        reads.append(read)

@@ -1,0 +1,141 @@
+"""Compare the descriptors of a plan with those of the process that stands still."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from libcriu_py.native.plan import TIMER, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from libcriu_py.native.plan import Descriptor, Plan
+
+_O_LARGEFILE = 0o100000
+_LINKS = {
+    Kind.SOCKET_PAIR: rb"socket:\[\d+\]",
+    Kind.PIPE: rb"pipe:\[\d+\]",
+    Kind.PIPE_END: rb"pipe:\[\d+\]",
+    Kind.OTHER_END: rb"(socket|pipe):\[\d+\]",
+    Kind.EPOLL: rb"anon_inode:\[eventpoll\]",
+    Kind.EVENTFD: rb"anon_inode:\[eventfd\]",
+    Kind.TIMERFD: rb"anon_inode:\[timerfd\]",
+    Kind.SIGNALFD: rb"anon_inode:\[signalfd\]",
+}
+_EVENTFD_SEMAPHORE = 1
+
+
+class Differs(Exception):
+    """The plan is not the process."""
+
+
+class _Fd:
+    """An open descriptor of the process."""
+
+    def __init__(self, pid: int, fd: int) -> None:
+        self.link = os.readlink(b"/proc/%d/fd/%d" % (pid, fd))
+        with open(f"/proc/{pid}/fdinfo/{fd}", "rb", buffering=0) as file:
+            self.info = file.readall()
+        self.position = int(self._field(rb"pos", rb"(\d+)"))
+        self.flags = int(self._field(rb"flags", rb"([0-7]+)"), 8)
+
+    def _field(self, name: bytes, pattern: bytes) -> bytes:
+        found = re.search(rb"^" + name + rb":\s*" + pattern + rb"$", self.info, re.MULTILINE)
+        return found[1] if found else b"0"
+
+    def number(self, name: bytes, base: int = 10) -> int:
+        """Return a number of /proc/PID/fdinfo."""
+        return int(self._field(name, rb"([0-9a-f]+)"), base)
+
+    def times(self) -> tuple[int, int]:
+        """Return value and interval of a timerfd in ns."""
+        pairs = [self._field(name, rb"\((\d+, \d+)\)").split(b", ") for name in (b"it_value", b"it_interval")]
+        value, interval = (int(pair[0]) * 10**9 + int(pair[-1]) for pair in pairs)
+        return value, interval
+
+    def watched(self) -> set[tuple[int, int, int]]:
+        """Return what an epoll descriptor watches."""
+        found = re.findall(rb"^tfd: *(\d+) events: *(\w+) data: *(\w+) ", self.info, re.MULTILINE)
+        return {(int(fd), int(events, 16), int(data, 16)) for fd, events, data in found}
+
+
+def compare_descriptors(plan: Plan, pid: int, ours: Collection[int]) -> None:
+    """
+    Compare all descriptors above 2.
+
+    Args:
+        plan: The plan.
+        pid: The process, which stands still.
+        ours: Open files that copies do not have, as descriptors of this process.
+
+    Raises:
+        Differs: A copy would have others.
+    """
+    hidden = {_identity(os.fstat(fd)) for fd in ours}
+    there = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        fd = int(name)
+        one = _Fd(pid, fd)
+        # The process waits for this one by a descriptor.
+        is_wait = one.link == b"anon_inode:[pidfd]" and one.number(b"Pid") == os.getpid()
+        if not is_wait and _identity(os.stat(f"/proc/{pid}/fd/{fd}")) not in hidden:
+            there[fd] = one
+    rows = {row.fd: row for row in plan.descriptors}
+    others = {fd for fd in there if fd > 2} ^ rows.keys()
+    if others:
+        raise Differs(f"descriptor {min(others)} is in one of plan and process only")
+    for row in plan.descriptors:
+        why = _difference(row, there, rows, plan)
+        if why is not None:
+            raise Differs(f"descriptor {row.fd} differs: {why}")
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _difference(row: Descriptor, there: dict[int, _Fd], rows: dict[int, Descriptor], plan: Plan) -> str | None:
+    one = there[row.fd]
+    if bool(one.flags & os.O_CLOEXEC) != bool(row.close_on_exec):
+        return "it is closed by exec or is not"
+    if row.kind in {Kind.REQUEST, Kind.DUPLICATE}:
+        same = one if row.kind == Kind.REQUEST else there.get(row.other)
+        is_same = same is not None and (same.link, same.position) == (one.link, one.position)
+        return None if is_same else f"it is no duplicate of {row.other}"
+    flags = one.flags & ~(os.O_CLOEXEC | _O_LARGEFILE)
+    if row.kind == Kind.OPEN:
+        is_same = (row.data, row.value) == (one.link, one.position) or (row.form == 0o020000 and row.data == one.link)
+        return None if is_same and row.flags == flags else "another file, another position or other flags"
+    if not re.fullmatch(_LINKS.get(Kind(row.kind), b"(?!)"), one.link):
+        return f"it is {os.fsdecode(one.link)}"
+    asked = row.flags & ~(_EVENTFD_SEMAPHORE if row.kind == Kind.EVENTFD else 0)
+    if asked != flags & ~os.O_ACCMODE:
+        return "other flags"
+    return _difference_of_state(row, there, rows, plan)
+
+
+def _difference_of_state(row: Descriptor, there: dict[int, _Fd], rows: dict[int, Descriptor], plan: Plan) -> str | None:
+    one = there[row.fd]
+    found: object = None
+    wanted: object = None
+    if row.kind in {Kind.PIPE, Kind.OTHER_END} and one.link.startswith(b"pipe:"):
+        is_reading = one.flags & os.O_ACCMODE == os.O_RDONLY
+        found = there[row.other].link, is_reading, rows[row.other].other if row.kind == Kind.OTHER_END else row.other
+        wanted = one.link, row.kind == Kind.PIPE, row.fd if row.kind == Kind.OTHER_END else row.other
+    elif row.kind == Kind.PIPE_END:
+        found, wanted = row.value, int(one.flags & os.O_ACCMODE != os.O_RDONLY)
+    elif row.kind == Kind.EPOLL:
+        found = {(watch.fd, watch.events, watch.data) for watch in plan.watches if watch.epoll == row.fd}
+        wanted = one.watched()
+    elif row.kind == Kind.EVENTFD:
+        found = row.value, row.flags & _EVENTFD_SEMAPHORE
+        wanted = one.number(b"eventfd-count", 16), one.number(b"eventfd-semaphore")
+    elif row.kind == Kind.SIGNALFD:
+        found, wanted = row.value, one.number(b"sigmask", 16)
+    elif row.kind == Kind.TIMERFD:
+        value, interval, _ = TIMER.unpack(row.data)
+        # Its time has gone on since the dump.
+        found, wanted = (row.value, interval, bool(value)), (one.number(b"clockid"), one.times()[1], bool(value))
+    return None if found == wanted else f"{found} is not {wanted}"

@@ -1,0 +1,208 @@
+"""
+The open descriptors of a plan.
+
+What is not known completely is refused by name: a copy without it, or with another, would be a wrong one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from libcriu_py.native.facts import NotEligible
+from libcriu_py.native.kinds import of_eventfd, of_pipe, of_signalfd, of_timerfd, watches
+from libcriu_py.native.plan import ANY_SIZE, Descriptor, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from libcriu_py.native.facts import Facts, Open
+    from libcriu_py.native.plan import Watch
+
+_STDIO = range(3)
+_DEVICES = frozenset(os.makedev(*numbers) for numbers in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)))
+"""null, zero, full, random, urandom, tty."""
+_O_LARGEFILE, _O_ASYNC = 0o100000, 0o20000
+_PLAIN = ~(os.O_CLOEXEC | _O_LARGEFILE)
+_SHUT = "shut down"
+_ANONYMOUS = b"anon_inode:"
+
+
+class Descriptors:
+    """
+    Those of a process that stands still.
+
+    Raises:
+        NotEligible: One is of a kind that a plan cannot have.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._known = {one.fd: one for one in facts.descriptors if one.fd not in facts.ours}
+        self._first = _groups(facts)
+        self._rows: dict[int, Descriptor] = {}
+        self._peers: dict[int, int] | None = None
+
+    def rows(self) -> tuple[Descriptor, ...]:
+        """Return the rows of the plan, in the order in which they are made."""
+        _refuse_incomparable(self._facts)
+        duplicates: list[Descriptor] = []
+        rows: list[Descriptor] = []
+        for fd in sorted(self._known):
+            one, first = self._known[fd], self._first.get(fd, fd)
+            if fd in _STDIO or fd in self._rows:
+                continue
+            if first != fd:
+                if first == self._facts.slot or first not in self._known or fd == self._facts.slot:
+                    raise NotEligible(f"has a second descriptor of what only the dump uses ({fd})")
+                duplicates.append(Descriptor(fd, Kind.DUPLICATE, other=first, close_on_exec=one.close_on_exec))
+                continue
+            for row in self._made(one):
+                self._rows[row.fd] = row
+                rows.append(row)
+        return (*rows, *duplicates)
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Return what epoll descriptors watch."""
+        facts = self._facts
+        allowed = {fd: one for fd, one in self._known.items() if fd not in _STDIO and fd != facts.slot}
+        epolls = [row.fd for row in self._rows.values() if row.kind == Kind.EPOLL]
+        return tuple(watch for fd in epolls for watch in watches(self._known[fd], allowed))
+
+    def _made(self, one: Open) -> Iterator[Descriptor]:
+        if one.fd == self._facts.slot:
+            yield Descriptor(one.fd, Kind.REQUEST, close_on_exec=one.close_on_exec)
+            return
+        if one.flags & _O_ASYNC:
+            raise NotEligible(f"has a descriptor with O_ASYNC ({one.fd})")
+        if b"\nlock:" in one.info:
+            raise NotEligible(f"holds a lock of a file ({_name(one)}, descriptor {one.fd})")
+        if one.link.startswith(b"socket:"):
+            yield from self._socket(one)
+        elif one.link.startswith(b"pipe:"):
+            yield from self._pipe(one)
+        elif one.link.startswith(_ANONYMOUS):
+            yield self._anonymous(one)
+        else:
+            yield self._with_path(one)
+
+    # ---- kinds -------------------------------------------------------------
+
+    def _with_path(self, one: Open) -> Descriptor:
+        name = _name(one)
+        form = stat.S_IFMT(one.mode)
+        if one.link.startswith(b"/memfd:"):
+            raise NotEligible(f"has a memfd ({name}, descriptor {one.fd})")
+        if form == stat.S_IFCHR and one.rdev not in _DEVICES:
+            raise NotEligible(f"has a device open ({name}, descriptor {one.fd})")
+        if form not in {stat.S_IFREG, stat.S_IFDIR, stat.S_IFCHR} or not one.link.startswith(b"/"):
+            raise NotEligible(f"has {name} open (descriptor {one.fd})")
+        if _is_of_process(one.link):
+            raise NotEligible(f"has a file of a process open ({name}, descriptor {one.fd})")
+        try:
+            status = os.stat(one.link)
+        except OSError:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != (one.dev, one.inode):
+            raise NotEligible(f"has a file open that was deleted or replaced ({name}, descriptor {one.fd})")
+        return Descriptor(
+            *(one.fd, Kind.OPEN, one.flags & _PLAIN),
+            close_on_exec=one.close_on_exec,
+            form=form,
+            value=0 if form == stat.S_IFCHR else one.position,
+            other_offset=one.size if form == stat.S_IFREG else ANY_SIZE,
+            data=one.link,
+        )
+
+    def _anonymous(self, one: Open) -> Descriptor:
+        name = one.link.removeprefix(_ANONYMOUS)
+        row = Descriptor(one.fd, Kind.EPOLL, one.flags & os.O_NONBLOCK, close_on_exec=one.close_on_exec)
+        if name == b"[eventpoll]":
+            return row
+        if name == b"[eventfd]":
+            return of_eventfd(one, row)
+        if name == b"[timerfd]":
+            return of_timerfd(one, row)
+        if name == b"[signalfd]":
+            return of_signalfd(one, row)
+        raise NotEligible(f"has a kernel object that is not known ({_name(one)}, descriptor {one.fd})")
+
+    def _pipe(self, one: Open) -> Iterator[Descriptor]:
+        ends = [
+            other
+            for fd, other in sorted(self._known.items())
+            if other.link == one.link and self._first.get(fd, fd) == fd
+        ]
+        if any(end.fd in _STDIO for end in ends):
+            raise NotEligible(f"has a pipe that is a standard stream, too (descriptor {one.fd})")
+        yield from of_pipe(self._facts.standing, ends)
+
+    def _socket(self, one: Open) -> Iterator[Descriptor]:
+        if one.accepting:
+            raise NotEligible(f"has a listening socket (descriptor {one.fd})")
+        if one.domain != 1:
+            raise NotEligible(f"has a socket of family {one.domain} (descriptor {one.fd})")
+        if self._peers is None:
+            from libcriu_py.findings.sockets import unix_peers
+
+            self._peers = unix_peers()
+        peer = self._peers.get(one.inode, 0)
+        ends = [other for other in self._known.values() if other.inode == peer and other.link.startswith(b"socket:")]
+        ends = [end for end in ends if self._first.get(end.fd, end.fd) == end.fd]
+        if not peer or len(ends) != 1 or ends[0].fd in _STDIO or self._peers.get(peer) != one.inode:
+            raise NotEligible(f"holds a socket that is not connected inside the process (descriptor {one.fd})")
+        (end,) = ends
+        for either in (one, end):
+            if either.queued:
+                raise NotEligible(f"has data in a socket (descriptor {either.fd})")
+        yield Descriptor(
+            *(one.fd, Kind.SOCKET_PAIR, one.flags & os.O_NONBLOCK, end.fd, one.close_on_exec), value=one.type
+        )
+        yield Descriptor(end.fd, Kind.OTHER_END, end.flags & os.O_NONBLOCK, one.fd, end.close_on_exec)
+
+
+def _name(one: Open) -> str:
+    return os.fsdecode(one.link).removesuffix(" (deleted)")
+
+
+def _is_of_process(link: bytes) -> bool:
+    first, second, *_ = (*link.split(b"/")[1:], b"", b"")
+    return first == b"proc" and second.isdigit()
+
+
+def _groups(facts: Facts) -> dict[int, int]:
+    """Return the lowest descriptor with the same open file description, for each that is not it."""
+    first: dict[int, int] = {}
+    for low, high in sorted(facts.same):
+        lowest = first.get(low, low)
+        first[high] = min(lowest, first.get(high, lowest))
+    return first
+
+
+def _refuse_incomparable(facts: Facts) -> None:
+    """Refuse descriptors that may or may not share one open file description, where the kernel does not tell."""
+    if facts.can_compare:
+        return
+    seen: dict[tuple[int, ...], int] = {}
+    for one in facts.descriptors:
+        key = one.dev, one.inode, one.rdev, one.flags & _PLAIN, one.position
+        is_file = not one.link.startswith((b"anon_inode:", b"socket:"))
+        if is_file and key in seen and one.fd not in facts.ours:
+            message = f"may have two descriptors of one open file ({_name(one)}, descriptors {seen[key]} and {one.fd})"
+            raise NotEligible(message)
+        seen[key] = one.fd
+
+
+def find(facts: Facts) -> tuple[Sequence[Descriptor], Sequence[Watch]]:
+    """
+    Return the descriptors of a plan, and what those of epoll watch.
+
+    Args:
+        facts: What the dump wrote down.
+
+    Raises:
+        NotEligible: One is of a kind that a plan cannot have.
+    """
+    found = Descriptors(facts)
+    return found.rows(), found.watches()

@@ -1,0 +1,141 @@
+"""Pipes and the kernel's other objects behind descriptors, from what /proc/PID/fdinfo says of them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import select
+from typing import TYPE_CHECKING
+
+from libcriu_py.native.facts import NotEligible
+from libcriu_py.native.plan import TIMER, Descriptor, Kind, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from libcriu_py.native.facts import Open
+
+_F_GETPIPE_SZ = 1032
+_O_DIRECT = 0o40000
+_ALWAYS = select.EPOLLERR | select.EPOLLHUP
+_MONOTONIC, _BOOTTIME = 1, 7
+_TFD_ABSTIME, _TFD_CANCEL_ON_SET = 1, 2
+_WATCH = re.compile(
+    rb"^tfd: +(\d+) events: +([0-9a-f]+) data: +([0-9a-f]+) +pos:-?\d+ ino:([0-9a-f]+) sdev:", re.MULTILINE
+)
+_TIMER = re.compile(
+    rb"^clockid: (\d+)\nticks: (\d+)\nsettime flags: 0?([0-7]+)\n"
+    rb"it_value: \((\d+), (\d+)\)\nit_interval: \((\d+), (\d+)\)\n",
+    re.MULTILINE,
+)
+_SECOND = 10**9
+
+
+def of_eventfd(one: Open, row: Descriptor) -> Descriptor:
+    """Return the row of an eventfd; the kernel tells since 6.6 whether it is a semaphore."""
+    count = re.search(rb"^eventfd-count: *([0-9a-f]+)\n", one.info, re.MULTILINE)
+    semaphore = re.search(rb"^eventfd-semaphore: *([01])\n", one.info, re.MULTILINE)
+    if count is None or semaphore is None:
+        raise NotEligible(f"has an eventfd of which this kernel does not tell enough (descriptor {one.fd})")
+    return row._replace(kind=Kind.EVENTFD, value=int(count[1], 16), flags=row.flags | int(semaphore[1]))
+
+
+def of_signalfd(one: Open, row: Descriptor) -> Descriptor:
+    """Return the row of a signalfd."""
+    mask = re.search(rb"^sigmask:\s*([0-9a-f]+)\n", one.info, re.MULTILINE)
+    if mask is None:
+        raise NotEligible(f"has a signalfd of which this kernel does not tell enough (descriptor {one.fd})")
+    return row._replace(kind=Kind.SIGNALFD, value=int(mask[1], 16))
+
+
+def of_timerfd(one: Open, row: Descriptor) -> Descriptor:
+    """Return the row of a timerfd, whose time goes on from where it is."""
+    found = _TIMER.search(one.info)
+    if found is None:
+        raise NotEligible(f"has a timerfd of which this kernel does not tell enough (descriptor {one.fd})")
+    clock, ticks, *times = int(found[1]), int(found[2]), *map(int, found.groups()[3:])
+    flags = int(found[3], 8)
+    value, interval = (seconds * _SECOND + rest for seconds, rest in (times[:2], times[2:]))
+    is_absolute = value and flags & _TFD_ABSTIME and clock not in {_MONOTONIC, _BOOTTIME}
+    if is_absolute or flags & _TFD_CANCEL_ON_SET:
+        raise NotEligible(f"has a timerfd that waits for a time of day (descriptor {one.fd})")
+    return row._replace(kind=Kind.TIMERFD, value=clock, data=TIMER.pack(value, interval, ticks))
+
+
+def watches(epoll: Open, allowed: Mapping[int, Open]) -> Iterator[Watch]:
+    """
+    Yield what an epoll descriptor watches.
+
+    Args:
+        epoll: The descriptor.
+        allowed: What it may watch: descriptors that copies have.
+
+    Raises:
+        NotEligible: It watches what is not open any more, or a standard stream.
+    """
+    for line in epoll.info.splitlines():
+        if not line.startswith(b"tfd:"):
+            continue
+        found = _WATCH.match(line)
+        if found is None:
+            raise NotEligible(f"has an epoll descriptor of which this kernel does not tell enough ({epoll.fd})")
+        fd, events, data, inode = int(found[1]), *(int(text, 16) for text in found.groups()[1:])
+        if fd not in allowed or allowed[fd].inode != inode:
+            reason = f"watches what is not open any more, or a standard stream (descriptor {fd}, by epoll {epoll.fd})"
+            raise NotEligible(reason)
+        if events & _ALWAYS != _ALWAYS:
+            raise NotEligible(f"has a watch that EPOLLONESHOT has ended (descriptor {fd}, by epoll {epoll.fd})")
+        yield Watch(epoll.fd, fd, events, data)
+
+
+def of_pipe(standing: int, ends: Sequence[Open]) -> Iterator[Descriptor]:
+    """
+    Yield the rows of a pipe.
+
+    Args:
+        standing: The process that has it open.
+        ends: Its ends there, one descriptor of each open file description.
+
+    Raises:
+        NotEligible: It leads out of the process, has data in it, or an end was opened twice.
+    """
+    fd = ends[0].fd
+    by_mode = {end.flags & os.O_ACCMODE: end for end in ends}
+    if len(by_mode) != len(ends) or os.O_RDWR in by_mode:
+        raise NotEligible(f"has an end of a pipe that was opened again (descriptor {fd})")
+    if any(end.queued for end in ends):
+        raise NotEligible(f"has data in a pipe (descriptor {fd})")
+    capacity = _capacity(standing, ends[0], is_alone=len(ends) == 1)
+    reading, writing = by_mode.get(os.O_RDONLY), by_mode.get(os.O_WRONLY)
+    rows = [
+        Descriptor(end.fd, Kind.PIPE, end.flags & (os.O_NONBLOCK | _O_DIRECT), close_on_exec=end.close_on_exec)
+        for end in (reading, writing)
+        if end is not None
+    ]
+    if len(rows) == 1:
+        yield rows[0]._replace(kind=Kind.PIPE_END, value=int(reading is None))
+        return
+    yield rows[0]._replace(other=rows[1].fd, value=capacity)
+    yield rows[1]._replace(kind=Kind.OTHER_END, other=rows[0].fd)
+
+
+def _capacity(standing: int, end: Open, *, is_alone: bool) -> int:
+    """Return how much a pipe holds; refuse one whose only end here is connected with another process."""
+    flags = os.O_NONBLOCK | os.O_CLOEXEC | (end.flags & os.O_ACCMODE)
+    try:
+        fd = os.open(f"/proc/{standing}/fd/{end.fd}", flags)
+    except OSError as error:
+        if is_alone and error.errno == errno.ENXIO and end.flags & os.O_ACCMODE == os.O_WRONLY:
+            return 0  # nobody reads it
+        raise NotEligible(f"has a pipe that leads out of the process (descriptor {end.fd})") from None
+    try:
+        if is_alone:
+            poll = select.poll()
+            poll.register(fd, 0)
+            if not any(found & (select.POLLHUP | select.POLLERR) for _, found in poll.poll(0)):
+                raise NotEligible(f"has a pipe that leads out of the process (descriptor {end.fd})")
+        return fcntl.fcntl(fd, _F_GETPIPE_SZ)
+    finally:
+        os.close(fd)

@@ -1,0 +1,96 @@
+"""What of a process and its threads no copy would have, apart from memory and descriptors."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from libcriu_py.native.facts import FactsError, NotEligible
+
+if TYPE_CHECKING:
+    from libcriu_py.native.facts import Facts
+
+_AT_SECURE = 23
+_AUXV = struct.Struct("<QQ")
+_SIGNAL_OF_DUMP = 1 << 32
+"""Signal 33, which parks threads."""
+
+
+def refuse(facts: Facts) -> None:
+    """
+    Refuse a process that has such a thing.
+
+    Args:
+        facts: What the dump wrote down.
+
+    Raises:
+        NotEligible: It has.
+        FactsError: What the dump wrote down contradicts itself.
+    """
+    status = facts.status
+    for name in ("Uid", "Gid"):
+        if len(set(status[name].split())) != 1:
+            raise NotEligible("has other effective ids than real ones")
+    if facts.timers.strip():
+        raise NotEligible("has timers of timer_create(2)")
+    if "shstk" in status.get("x86_Thread_features", ""):
+        raise NotEligible("has shadow stacks")
+    if auxiliary(facts).get(_AT_SECURE):
+        raise NotEligible("was started with more rights than its caller has")
+    if int(status["Threads"]) != len(facts.threads):
+        raise FactsError("the number of threads is another")
+    _refuse_threads(facts)
+    _refuse_pending(facts)
+    _refuse_children(facts)
+    _refuse_filters(facts)
+
+
+def auxiliary(facts: Facts) -> dict[int, int]:
+    """Return the auxiliary vector: values by AT_* number."""
+    data = facts.auxv
+    return dict(_AUXV.iter_unpack(data[: len(data) // _AUXV.size * _AUXV.size]))
+
+
+def _refuse_threads(facts: Facts) -> None:
+    names = {thread.tid: os.fsdecode(thread.name) for thread in facts.threads}
+    for thread in facts.threads:
+        if thread.gs:
+            raise NotEligible(f"has a thread that uses the register gs ({names[thread.tid]})")
+        if thread.holds_robust:
+            raise NotEligible(f"has a thread that holds a robust mutex ({names[thread.tid]})")
+    for _, tid, _ in facts.held:
+        raise NotEligible(f"has a thread that holds a recursive or error-checking mutex ({names.get(tid, tid)})")
+
+
+def _refuse_pending(facts: Facts) -> None:
+    pending = int(facts.status["SigPnd"], 16) | int(facts.status["ShdPnd"], 16)
+    for thread in facts.threads:
+        pending |= thread.pending
+    pending &= ~_SIGNAL_OF_DUMP
+    if pending:
+        numbers = ", ".join(str(bit + 1) for bit in range(64) if pending >> bit & 1)
+        raise NotEligible(f"has a pending signal ({numbers})")
+
+
+def _refuse_children(facts: Facts) -> None:
+    children = set(facts.children or ())
+    if facts.children is None and facts.standing == facts.original:
+        for tid in os.listdir(f"/proc/{facts.standing}/task"):
+            with open(f"/proc/{facts.standing}/task/{tid}/children", "rb") as file:
+                children.update(map(int, file.read().split()))
+    children -= {os.getpid(), facts.standing}
+    if children:
+        raise NotEligible(f"has a child process ({min(children)})")
+
+
+def _refuse_filters(facts: Facts) -> None:
+    """Refuse threads with seccomp filters of their own; those of the whole process are its caller's."""
+    if facts.standing != facts.original:
+        return
+    found = set()
+    for tid in os.listdir(f"/proc/{facts.standing}/task"):
+        with open(f"/proc/{facts.standing}/task/{tid}/status", "rb") as file:
+            found.add(tuple(line for line in file.read().split(b"\n") if line.startswith(b"Seccomp")))
+    if len(found) > 1:
+        raise NotEligible("has a thread with a seccomp filter of its own")

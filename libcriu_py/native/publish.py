@@ -1,0 +1,107 @@
+"""
+The publisher: a process of its own that makes a snapshot of what a dump has written, while the dumped process stands.
+
+Its descriptors 3 to 6 are the order, the facts, the result and the directory. It ends with status 0, 10 where the
+process is not eligible, or 11 after another error; the result has one sentence then.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from typing import TYPE_CHECKING, NoReturn
+
+from libcriu_py.memory.owners import Census
+from libcriu_py.native import build, check, facts as written, plan as format_of_plan
+from libcriu_py.native.background import Background
+from libcriu_py.native.facts import NotEligible
+from libcriu_py.snapshot import record
+from libcriu_py.snapshot.manifest import MEMORY, write_records
+from libcriu_py.snapshot.record import FileEntry
+from libcriu_py.snapshot.staging import put_in_place
+
+if TYPE_CHECKING:
+    from libcriu_py.native.facts import Facts
+    from libcriu_py.native.plan import Plan
+    from libcriu_py.snapshot.record import Launch
+
+_ORDER, _FACTS, _RESULT, _DIRECTORY = 3, 4, 5, 6
+_VERSION = 1
+_NOT_ELIGIBLE, _FAILED = 10, 11
+
+
+def main() -> NoReturn:
+    """Publish, and end this process."""
+    status, sentence = 0, ""
+    try:
+        _publish()
+    except NotEligible as refusal:
+        status, sentence = _NOT_ELIGIBLE, refusal.reason
+    except Exception as error:  # noqa: BLE001 - the dumped process tells of it
+        from libcriu_py.errors import in_words
+
+        status, sentence = _FAILED, in_words(error) or repr(error)
+    os.pwrite(_RESULT, " ".join(sentence.split()).encode("utf-8", "backslashreplace"), 0)
+    # Nothing is left to be done at exit, and what the checker has mapped need not be unmapped first.
+    os._exit(status)
+
+
+def _publish() -> None:
+    order = json.loads(_content(_ORDER))
+    if order["version"] != _VERSION:
+        message = "the order to the publisher is of another version of libcriu_py"
+        raise ValueError(message)
+    image = os.open(MEMORY, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=_DIRECTORY)
+    settled = Background(image)
+    facts = written.parse(_content(_FACTS))
+    launch = record.decode(base64.b64decode(order["launch"]))
+    census = None if order["census"] is None else Census(*order["census"])
+    built = build.build(facts, image, order["memory"], census)
+    _refuse_changed(launch, built.plan)
+    data = format_of_plan.encode(built.plan)
+    ours = (_ORDER, _FACTS, _RESULT, _DIRECTORY, image)
+    check.compare(data, image, facts.standing, facts.scratch, ours, is_twin=facts.standing != facts.original)
+    _write_plan(data)
+    os.fchmod(image, 0o400)  # copies map it: writing to it would change running ones
+    files = {MEMORY: settled.result(), format_of_plan.PLAN: _entry(data)}
+    launch = launch._replace(pids=_tids(facts))
+    write_records(order["staging"], launch, {**order["manifest"], "memory": built.memory}, files)
+    put_in_place(order["staging"], order["target"])
+    if order["program"]:
+        _tell(order["target"])
+
+
+def _content(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def _entry(data: bytes) -> FileEntry:
+    from libcriu_py.linux import checksum
+
+    return FileEntry(len(data), checksum.sum_bytes(data))
+
+
+def _write_plan(data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(format_of_plan.PLAN, flags, 0o600, dir_fd=_DIRECTORY), "wb") as file:
+        file.write(data)
+
+
+def _tids(facts: Facts) -> tuple[int, ...]:
+    return tuple(sorted(thread.tid for thread in facts.threads))
+
+
+def _refuse_changed(launch: Launch, plan: Plan) -> None:
+    """Refuse a file that has changed since what is recorded of it was read."""
+    recorded = {os.fsencode(one.path): (one.size, one.mtime_ns) for one in launch.mapped}
+    for file in plan.files:
+        if recorded.get(file.path, (file.size, file.mtime_ns)) != (file.size, file.mtime_ns):
+            message = f"{os.fsdecode(file.path)} was changed during the dump"
+            raise ValueError(message)
+
+
+def _tell(snapshot: str) -> None:
+    from libcriu_py.snapshot import notices
+
+    notices.taken(snapshot)
