@@ -34,7 +34,7 @@ NAME = "libcriu-py-run"
 NAMES = (NAME, "libcriu-py")
 """The names that it has on PATH."""
 PLACE = Path("libcriu_py", "bin", NAME)
-FOLDERS = ("common", "supervise", "restore", "launcher")
+FOLDERS = ("become", "common", "supervise", "restore", "launcher")
 """Where its units are, below csrc."""
 
 MAIN = str(CSRC / "launcher" / "launcher.c")

@@ -14,6 +14,7 @@
 #define PLAN_FORMAT 1
 #define PLAN_PAGE 4096
 #define PLAN_NO_FILE UINT32_MAX
+#define PLAN_ANY_SIZE UINT64_MAX
 #define PLAN_COMPONENTS 32
 
 /* Offsets are from the beginning of the plan, and multiples of 8. */
@@ -52,6 +53,7 @@ enum plan_area_flags {
 	PLAN_NO_RESERVE = 4,
 	PLAN_LOCKED = 8,              /* mlock once it is filled */
 	PLAN_PROTECT = 16,            /* map it writable, fill it by reads, then set `protection` */
+	PLAN_GUARD = 32,              /* a guard region inside a mapping (MADV_GUARD_INSTALL): anonymous, without content */
 };
 
 /* Sorted by address, without overlap. */
@@ -84,8 +86,8 @@ struct plan_file {
 
 enum plan_descriptor_kind {
 	PLAN_REQUEST = 1,             /* the copy's end of a SOCK_SEQPACKET pair with the request */
-	PLAN_OPEN,                    /* a path: file, directory or device; value: position */
-	PLAN_DUPLICATE,               /* of the descriptor `other`, which is in the list before, or is 0, 1 or 2 */
+	PLAN_OPEN,                    /* a path: file, directory or device; value: position; form and size are compared */
+	PLAN_DUPLICATE,               /* of the descriptor `other`, which is in the list before, or is 0, 1 or 2; its flags are those of it */
 	PLAN_SOCKET_PAIR,             /* a new pair of type `value` (SOCK_*): this end, and `other` */
 	PLAN_PIPE,                    /* a new pipe with capacity `value`: this is the end that reads, `other` the one that writes */
 	PLAN_PIPE_END,                /* as PLAN_PIPE where only one end is open here: `value` 0 reads, 1 writes */
@@ -94,7 +96,7 @@ enum plan_descriptor_kind {
 	PLAN_TIMERFD,                 /* value: the clock; data: struct plan_timer */
 	PLAN_SIGNALFD,                /* value: the mask */
 	PLAN_MEMFD,                   /* data: its name; content: `value` bytes at `other_offset` of memory.img */
-	PLAN_LISTENER,                /* value: domain << 32 | type << 16 | protocol; data: struct plan_listener */
+	PLAN_LISTENER,                /* value: domain << 32 | type << 16 | protocol; data: struct plan_listener and address */
 	PLAN_INOTIFY,                 /* data: (wd, mask, path NUL)*, see plan.py */
 };
 
@@ -106,10 +108,11 @@ struct plan_descriptor {
 	int32_t fd, other;
 	uint32_t kind;
 	uint32_t flags;               /* O_* for open or F_SETFL (without O_CLOEXEC) */
-	uint32_t close_on_exec, unused;
+	uint32_t close_on_exec;
+	uint32_t form;                /* PLAN_OPEN: the S_IFMT bits of what must be there; else 0 */
 	uint64_t value;
-	uint64_t other_offset;
-	struct plan_bytes data;       /* a path, or content that is queued */
+	uint64_t other_offset;        /* PLAN_OPEN: its size, or PLAN_ANY_SIZE */
+	struct plan_bytes data;       /* a path, or content that is queued: what a read of `fd` is to find (SOCK_STREAM) */
 };
 
 struct plan_watch {
@@ -123,7 +126,19 @@ struct plan_timer {
 	uint64_t expired;
 };
 
-/* What `resume` is called with, in the loader's own region, which it unmaps when no thread is in it any more. */
+enum plan_listener_options {
+	PLAN_REUSE_ADDRESS = 1, PLAN_REUSE_PORT = 2, PLAN_ONLY_V6 = 4, PLAN_KEEPALIVE = 8, PLAN_NO_DELAY = 16,
+};
+
+/* The address that getsockname(2) gave follows it. */
+struct plan_listener {
+	uint32_t backlog, options;
+};
+
+/*
+ * What `resume` is jumped to with in rdi, fs set and rsp exactly `stack`, all signals blocked. It is in the loader's own
+ * region, which `resume` unmaps when no thread is in it any more. Descriptors are in place and nothing else is open.
+ */
 struct plan_arrival {
 	uint64_t region, region_size;
 	void (*fall_back)(const char *why, long error); /* start the program conventionally; does not return */

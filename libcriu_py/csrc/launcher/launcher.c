@@ -20,10 +20,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/cleanup.h"
 #include "common/descriptors.h"
 #include "common/files.h"
+#include "launcher/conventional.h"
+#include "launcher/messages.h"
 #include "launcher/script.h"
+#include "restore/engine.h"
 #include "restore/handover.h"
 #include "restore/launch.h"
 #include "restore/order.h"
@@ -39,7 +41,7 @@ extern char **environ;
 #define COMMAND "libcriu-py-command" /* of pyproject.toml */
 
 static const char usage[] =
-	"usage: libcriu-py-run [--no-fallback] [-q] [--mode MODE] DIR [--] [ARGUMENTS ...]\n"
+	"usage: libcriu-py-run [--no-fallback] [-q] [--engine ENGINE] [--mode MODE] DIR [--] [ARGUMENTS ...]\n"
 	"       libcriu-py-run --script FILE [ARGUMENTS ...]\n";
 
 static const char help[] =
@@ -50,7 +52,8 @@ static const char help[] =
 	"\n"
 	"  --no-fallback    fail where a conventional start would be tried\n"
 	"  -q, --quiet      do not say why there was a conventional start\n"
-	"  --mode MODE      how to be allowed to: auto, root, capability, rootless\n"
+	"  --engine ENGINE  restore only a snapshot of this engine: native, criu; auto takes either\n"
+	"  --mode MODE      how criu is to be allowed to: auto, root, capability, rootless\n"
 	"  --script FILE    take DIR, MODE and the conventional command from a launch script, whose interpreter\n"
 	"                   line names this program\n"
 	"\n"
@@ -59,27 +62,6 @@ static const char help[] =
 
 /* The disposition of SIGXFSZ at the start of this process. */
 static sighandler_t xfsz = SIG_DFL;
-
-/* ---- messages --------------------------------------------------------- */
-
-/* Write one line to stderr, unless that is closed. */
-static void say(const char *first, const char *second, const char *third)
-{
-	AUTO_FREE char *line = NULL;
-	int size = asprintf(&line, "libcriu-py: %s%s%s\n", first, second, third);
-
-	/* What files say must not move anybody's cursor: neither control characters nor, in UTF-8, C1. */
-	for (unsigned char *at = (unsigned char *)line; size > 0 && *at; at++) {
-		if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)
-			*at++ = '?';
-		else if (*at >= ' ' && *at != 0x7f)
-			continue;
-		if (at[1])
-			*at = '?'; /* all but the end of the line */
-	}
-	if (size > 0 && write(2, line, (size_t)size) < 0)
-		return;
-}
 
 /* ---- standard streams ------------------------------------------------- */
 
@@ -104,40 +86,6 @@ static uint64_t blocked_signals(void)
 		if (sig != 32 && sig != 33 && sigismember(&mask, sig) == 1) /* glibc keeps these for its threads */
 			found |= (uint64_t)1 << (sig - 1);
 	return found;
-}
-
-/* ---- the conventional start ------------------------------------------- */
-
-/* A program that takes its own checkpoint shall only do its work, without a new snapshot. */
-static void disable_checkpoint(void)
-{
-	char pid[16];
-
-	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	setenv("LIBCRIU_PY_CONVENTIONAL", pid, 1);
-}
-
-static int start_conventionally(char *const *command, char *const *arguments)
-{
-	size_t count = 0, words = 0;
-	char **argv;
-
-	while (arguments[count])
-		count++;
-	while (command[words])
-		words++;
-	argv = calloc(words + count + 1, sizeof(*argv));
-	if (!argv)
-		return LAUNCHER_FAILED;
-	memcpy(argv, command, words * sizeof(*argv));
-	memcpy(argv + words, arguments, count * sizeof(*argv));
-	signal(SIGXFSZ, xfsz);
-	for (int fd = 0; fd < 3; fd++)
-		if (lcp_is_closed(fd))
-			close(fd); /* the placeholder */
-	execvp(argv[0], argv);
-	say(argv[0], " cannot be started either: ", strerror(errno));
-	return LAUNCHER_FAILED;
 }
 
 /* ---- its end ---------------------------------------------------------- */
@@ -204,7 +152,7 @@ static int become_command(char **argv)
 	} else {
 		snprintf(why, sizeof(why), " cannot be started: %s", strerror(error));
 	}
-	say(path, why, error == ENOENT ? "; install libcriu-py again" : "");
+	lcp_say(path, why, error == ENOENT ? "; install libcriu-py again" : "");
 	return LAUNCHER_FAILED;
 }
 
@@ -236,6 +184,14 @@ static int read_options(struct launch *launch, char **argv)
 			launch->print_request = 1;
 		} else if (!strcmp(*argv, "--list-mismatches")) {
 			launch->list_mismatches = launch->no_fallback = 1;
+		} else if (!strcmp(*argv, "--stop")) {
+			launch->stop = 1;
+		} else if (!strcmp(*argv, "--engine")) {
+			launch->engine = *++argv;
+			if (!launch->engine)
+				return wrong_usage(launch, "argument --engine: expected one argument", "");
+			if (lcp_engine_of(launch->engine) < 0)
+				return wrong_usage(launch, "argument --engine: invalid choice: ", launch->engine);
 		} else if (!strcmp(*argv, "--mode")) {
 			launch->mode = *++argv;
 			if (!launch->mode)
@@ -310,7 +266,7 @@ static void try_restored(const struct launch *launch, const struct snapshot *sna
 
 	result = lcp_restore(&restored, launch, snapshot, problem);
 	if (result > 0) {
-		say("", problem->text, "");
+		lcp_say("", problem->text, "");
 		_exit(LAUNCHER_FAILED);
 	}
 	if (result)
@@ -320,36 +276,48 @@ static void try_restored(const struct launch *launch, const struct snapshot *sna
 		end_as(status);
 }
 
+/* Know how to start the program conventionally, if that is wanted and possible. */
+static void prepare_conventional(struct launch *launch, const struct script *script, const struct snapshot *snapshot)
+{
+	char *const *command = script->command ? script->command : lcp_snapshot_command(snapshot);
+
+	if (!command || launch->no_fallback)
+		return;
+	launch->conventional = lcp_conventional_argv(command, launch->arguments);
+	launch->conventional_env = lcp_conventional_env(launch->env, lcp_snapshot_is_of_main(snapshot));
+}
+
 static int run(struct launch *launch)
 {
 	struct problem problem = { 0 };
 	struct script script = { 0 };
 	struct snapshot snapshot;
-	char *const *command;
+	int result;
 
 	/* As Python does: a write beyond the file size limit is an error, and does not end this process. */
 	xfsz = signal(SIGXFSZ, SIG_IGN);
+	launch->xfsz_ignored = xfsz == SIG_IGN;
 	if (launch->script && lcp_script_read(&script, launch, &problem)) {
-		say("", problem.text, "");
+		lcp_say("", problem.text, "");
 		return SNAPSHOT_UNUSABLE;
 	}
-	if (!lcp_snapshot_open(&snapshot, launch->directory, &problem)) {
-		if (launch->print_request)
-			return lcp_print_request(launch, &snapshot);
-		if (launch->list_mismatches)
-			return lcp_snapshot_list_mismatches(&snapshot);
+	result = lcp_snapshot_open(&snapshot, launch->directory, &problem);
+	if (!result && launch->print_request)
+		return lcp_print_request(launch, &snapshot);
+	if (!result && launch->list_mismatches)
+		return lcp_snapshot_list_mismatches(&snapshot);
+	prepare_conventional(launch, &script, &snapshot);
+	if (!result)
 		try_restored(launch, &snapshot, &problem);
-	}
-	command = launch->no_fallback ? NULL : script.command ? script.command : lcp_snapshot_command(&snapshot);
-	if (!command) {
-		say("", problem.text, "");
+	if (!launch->conventional || !launch->conventional_env) {
+		lcp_say("", problem.text, "");
 		return problem.code;
 	}
 	if (!launch->quiet)
-		say("starting conventionally: ", problem.text, "");
-	if (!lcp_snapshot_is_of_main(&snapshot))
-		disable_checkpoint();
-	return start_conventionally(command, launch->arguments);
+		lcp_say("starting conventionally: ", problem.text, "");
+	signal(SIGXFSZ, xfsz);
+	lcp_start_conventionally(launch->conventional, launch->conventional_env);
+	return LAUNCHER_FAILED;
 }
 
 /* Restore for a caller, which gets events of the copy. There is no conventional start. */
@@ -363,7 +331,7 @@ static int run_order(const char *number)
 
 	signal(SIGXFSZ, SIG_IGN);
 	if (lcp_order_read(&order, atoi(number))) {
-		say("the order is of another version of libcriu_py, or damaged; install libcriu-py again", "", "");
+		lcp_say("the order is of another version of libcriu_py, or damaged; install libcriu-py again", "", "");
 		return LAUNCHER_FAILED;
 	}
 	launch.order = &order;

@@ -111,8 +111,8 @@ static void check_machine(struct finding *finding, const struct snapshot *snapsh
 
 static void check_identity(struct finding *finding, const struct record_facts *facts)
 {
-	if (geteuid() == 0)
-		return; /* root may be able to become that user, which is found out later */
+	if (geteuid() == 0 && facts->engine != RECORD_NATIVE)
+		return; /* criu may be able to make it that user's, which is found out later */
 	if (facts->uid != geteuid())
 		found(finding, "the program ran as uid %u, this is uid %u", facts->uid, geteuid());
 	else if (facts->gid != getegid())

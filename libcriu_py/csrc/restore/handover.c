@@ -40,14 +40,9 @@ static void find_inherited(struct inherited_fds *found)
 	}
 }
 
-int lcp_fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
-		     const struct own_status *own, struct inherited_fds *inherited, char cwd[PATH_MAX],
-		     struct problem *problem)
+int lcp_describe_self(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
+		      const struct own_status *own, char cwd[PATH_MAX], struct problem *problem)
 {
-	find_inherited(inherited);
-	if (inherited->count > MOST_INHERITED)
-		return lcp_failed(problem, "this process was started with %d descriptors above 2, of which "
-				       "a copy can be given %d", inherited->count, MOST_INHERITED);
 	memset(request, 0, sizeof(*request));
 	if (!getcwd(cwd, PATH_MAX))
 		return lcp_failed(problem, "the working directory cannot be told: %s", strerror(errno));
@@ -60,10 +55,23 @@ int lcp_fill_request(struct request *request, const struct launch *launch, const
 	request->pgid = getpgrp();
 	request->ignored = own->ignored;
 	request->blocked = launch->blocked;
-	request->inherited = inherited;
 	lcp_get_schedule(0, request->schedule);
 	for (int fd = 0; fd < 3; fd++)
 		request->closed |= lcp_is_closed(fd) ? 1u << fd : 0;
+	return 0;
+}
+
+int lcp_fill_request(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
+		     const struct own_status *own, struct inherited_fds *inherited, char cwd[PATH_MAX],
+		     struct problem *problem)
+{
+	find_inherited(inherited);
+	if (inherited->count > MOST_INHERITED)
+		return lcp_failed(problem, "this process was started with %d descriptors above 2, of which "
+				       "a copy can be given %d", inherited->count, MOST_INHERITED);
+	if (lcp_describe_self(request, launch, snapshot, own, cwd, problem))
+		return -1;
+	request->inherited = inherited;
 	return 0;
 }
 

@@ -20,6 +20,10 @@ int lcp_fill_request(struct request *request, const struct launch *launch, const
 		     const struct own_status *own, struct inherited_fds *inherited, char cwd[PATH_MAX],
 		     struct problem *problem);
 
+/* The same of all but its descriptors above 2. */
+int lcp_describe_self(struct request *request, const struct launch *launch, const struct snapshot *snapshot,
+		      const struct own_status *own, char cwd[PATH_MAX], struct problem *problem);
+
 /*
  * Send the memfd of a request with the streams in `pass` and the inherited descriptors; 0 or -errno, that of making the
  * memfd if `file` is one.

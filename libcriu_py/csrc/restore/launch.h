@@ -14,14 +14,19 @@ struct order;
 struct launch {
 	const char *directory;
 	const char *mode;        /* NULL: the first that works */
+	const char *engine;      /* which the snapshot has to be of; NULL: as the variable says */
 	const char *script;      /* a launch script, or NULL */
 	char *const *arguments;  /* of the program, NULL-terminated */
 	char **env;
 	uint64_t blocked;        /* bit n: signal n + 1 was blocked from the start */
+	char *const *conventional; /* the command of a conventional start, or NULL */
+	char *const *conventional_env;
 	char **command;          /* the whole command line where this is libcriu-py, else NULL */
 	int no_fallback, quiet;
 	int print_request;       /* only print the request */
 	int list_mismatches;     /* only print what makes a restore impossible */
+	int stop;                /* a native copy stops right before its program goes on, for tests */
+	int xfsz_ignored;        /* whether SIGXFSZ was ignored from the start */
 	const struct order *order; /* of a caller, or NULL where this process is to be the program */
 };
 

@@ -18,7 +18,8 @@ struct restored;
 #define ORDER_STANDBY 8          /* the copy waits for its request; hand its descriptors to the caller */
 #define ORDER_HOLD 16            /* send the request when a byte has come on the status socket */
 #define ORDER_VERIFY(flags) ((flags) >> 5 & 3) /* enum verify, of which 0 leaves it to the variable */
-#define ORDER_FLAGS (127) /* all that are known */
+#define ORDER_ENGINE(flags) ((flags) >> 7 & 3) /* enum engine, of which 0 leaves it to the variable */
+#define ORDER_FLAGS (511) /* all that are known */
 
 /* The first number of each message; the others are listed here, and a text follows. */
 #define STATUS_RESTORED 1 /* pid, whether from a pool; the conventional command, each word with a NUL; the pidfd */

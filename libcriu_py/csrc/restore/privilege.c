@@ -74,9 +74,9 @@ int lcp_read_own_status(struct own_status *own, struct problem *problem)
 	own->bounding = lcp_field_number(status, "CapBnd", 16);
 	own->no_new_privs = lcp_field_number(status, "NoNewPrivs", 10) == 1;
 	own->seccomp_filters = (long)lcp_field_number(status, "Seccomp_filters", 10);
-	own->ignored = lcp_field_number(status, "SigIgn", 16);
+	own->all_ignored = lcp_field_number(status, "SigIgn", 16);
 	/* Python's own, and the two that glibc keeps for its threads. */
-	own->ignored &= ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1) | (uint64_t)3 << 31);
+	own->ignored = own->all_ignored & ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1) | (uint64_t)3 << 31);
 	return 0;
 }
 

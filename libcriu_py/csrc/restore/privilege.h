@@ -23,6 +23,7 @@ const char *lcp_stage_text(int stage);
 struct own_status {
 	uint64_t effective, permitted, bounding;
 	uint64_t ignored;        /* signals, by bit, without those that Python itself ignores */
+	uint64_t all_ignored;    /* with them */
 	int no_new_privs;
 	long seccomp_filters;
 };

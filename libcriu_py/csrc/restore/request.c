@@ -105,7 +105,7 @@ static void put_environment(struct text *out, char *const *env)
 
 /* ---- the rest --------------------------------------------------------- */
 
-static void put_limits(struct text *out)
+static void put_limits(struct text *out, int in_place)
 {
 	/* Those that Python's resource module knows, in order of their numbers. */
 	static const int numbers[] = {
@@ -114,7 +114,7 @@ static void put_limits(struct text *out)
 		RLIMIT_RTPRIO, RLIMIT_RTTIME,
 	};
 
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+	for (size_t i = 0; !in_place && i < sizeof(numbers) / sizeof(*numbers); i++) {
 		struct rlimit limit;
 
 		if (getrlimit((__rlimit_resource_t)numbers[i], &limit))
@@ -163,7 +163,7 @@ int lcp_request_encode(struct text *out, const struct request *request)
 	put_bits(out, request->closed, 0);
 	put_bits(out, request->pass, 0);
 	put_bits(out, request->ignored, 1);
-	put_limits(out);
+	put_limits(out, request->in_place);
 	for (int i = 0; request->inherited && i < request->inherited->count; i++)
 		put_number(out, request->inherited->fds[i]);
 	end_field(out);

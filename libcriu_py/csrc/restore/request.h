@@ -44,6 +44,7 @@ struct request {
 	const struct inherited_fds *inherited; /* these come with it too; NULL: none */
 	int schedule[3];         /* niceness, policy, priority */
 	pid_t pgid;              /* 0: none is to be joined */
+	int in_place;            /* this process becomes the copy, whose limits are right so */
 	uint64_t ignored;        /* bit n: signal n + 1 is ignored */
 	uint64_t blocked;        /* the same of those that are blocked */
 };

@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/descriptors.h"
 #include "restore/criu_options.h"
+#include "restore/engine.h"
 #include "restore/from_pool.h"
 #include "restore/handover.h"
 #include "restore/launch.h"
@@ -335,11 +336,14 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 				    signals, .pair = { -1, -1 }, .passed = &restored->inherited };
 	int result;
 
-	if (lcp_read_own_status(&this.own, problem))
+	if (lcp_engine_check(launch, snapshot, problem) || lcp_read_own_status(&this.own, problem))
 		return -1;
 	if ((!launch->order || has_flag(launch, ORDER_MAY_TAKE)) &&
 	    lcp_claim_copy(restored, launch, snapshot, &this.own))
 		return 0;
+	if (lcp_is_native(snapshot))
+		return launch->order ? lcp_supervise_native(restored, launch, snapshot, problem) :
+				       lcp_become_native(launch, snapshot, &this.own, problem);
 	result = restore_anew(&this, restored);
 	/* What is wrong with the snapshot is the reason, even if something else failed first. */
 	if (result < 0 && !this.is_checked && lcp_snapshot_check(snapshot, launch->order, NULL))
@@ -347,23 +351,33 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 	return result;
 }
 
-int lcp_restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot,
-		struct problem *problem)
+static int open_signals(void)
 {
-	sigset_t all, old, wanted;
-	int signals, result;
+	sigset_t wanted;
 
-	sigfillset(&all);
 	sigemptyset(&wanted);
 	for (size_t i = 0; i < sizeof(ending_signals) / sizeof(*ending_signals); i++)
 		sigaddset(&wanted, ending_signals[i]);
+	return signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int lcp_restore(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot,
+		struct problem *problem)
+{
+	int becomes = !launch->order && lcp_is_native(snapshot), signals = -1, result;
+	sigset_t all, old;
+
+	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
-	/* A caller handles signals itself, and its end ends the restore. */
-	signals = launch->order ? launch->order->status : signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
-	result = signals < 0 ? lcp_failed(problem, "signalfd: %s", strerror(errno)) :
-			       restore_blocked(restored, launch, snapshot, signals, problem);
+	/* A caller handles signals itself, and its end ends the restore. A process that becomes the copy keeps nothing open. */
+	if (!becomes)
+		signals = launch->order ? launch->order->status : open_signals();
+	result = signals < 0 && !becomes ? lcp_failed(problem, "signalfd: %s", strerror(errno)) :
+					   restore_blocked(restored, launch, snapshot, signals, problem);
 	if (!result)
 		lcp_tree_release(snapshot->directory);
+	if (!result && becomes) /* it is a pool's copy after all */
+		signals = open_signals();
 	if (!result && !launch->order)
 		pass_on_early(signals, restored->pidfd);
 	if (signals >= 0 && !launch->order)

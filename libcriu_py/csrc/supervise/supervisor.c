@@ -188,6 +188,29 @@ static pid_t restore_program(const struct lcp_job *job, int channel)
 	return pid;
 }
 
+/* Start the process that becomes the copy, which itself tells its caller if it cannot. */
+static pid_t become_program(const struct lcp_job *job, int channel)
+{
+	int report[2];
+	char word;
+	pid_t pid;
+
+	if (pipe2(report, O_CLOEXEC))
+		lcp_fail(channel, 0, errno, LCP_STAGE_FORK);
+	pid = fork();
+	if (pid < 0)
+		lcp_fail(channel, 0, errno, LCP_STAGE_FORK);
+	if (pid == 0) {
+		job->become(job->context, report[1]);
+		_exit(125);
+	}
+	close(report[1]);
+	while (read(report[0], &word, 1) < 0 && errno == EINTR)
+		;
+	close(report[0]);
+	return pid;
+}
+
 /* Whether a process is left that pid 1 must stay for. */
 static int has_children(void)
 {
@@ -273,7 +296,7 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	if (job->flags & LCP_STANDBY)
 		setsid();
 	/* criu dumps no session that began outside the pid namespace, whose number there is 0. */
-	if (!job->restore && ((job->namespaces & LCP_NS_PID) || getsid(0) == 0))
+	if (!job->restore && !job->become && ((job->namespaces & LCP_NS_PID) || getsid(0) == 0))
 		setsid();
 	if (job->namespaces & LCP_NS_PID) {
 		result = lcp_mount_own_proc(job->namespaces);
@@ -297,7 +320,8 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	/* Blocked since before the fork, as libcriu needs it for restore_child. */
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
-	pid = job->restore ? restore_program(job, channel) : start_program(job, channel, mask);
+	pid = job->become  ? become_program(job, channel) :
+	      job->restore ? restore_program(job, channel) : start_program(job, channel, mask);
 	signals = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
 	pidfd = lcp_pidfd_open(pid);
 	lcp_tell(channel, LCP_EVENT_STARTED, pid, 0, 0, pidfd);

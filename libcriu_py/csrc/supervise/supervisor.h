@@ -40,6 +40,11 @@ struct lcp_job {
 	char *const *criu_env;
 	void (*restored)(void *context); /* called in the supervisor before it tells of a restored program, or NULL */
 	void *context;
+	/*
+	 * Become the copy, in a child of the supervisor, in the place of criu's restore, or NULL. Does not return if it can.
+	 * `report` is closed, by itself at an exec, once it may be told that the copy runs.
+	 */
+	void (*become)(void *context, int report);
 };
 
 /*

@@ -14,7 +14,8 @@ BELOW = {
     "copy": {"common"},
     "native": {"copy", "common"},
     "supervise": {"common"},
-    "restore": {"supervise", "common"},
+    "become": {"common"},
+    "restore": {"become", "supervise", "common"},
     "launcher": {"restore", "supervise", "common"},
 }
 """What the units of a folder may include beside those of their own."""

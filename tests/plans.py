@@ -1,0 +1,212 @@
+"""Write plans for the loader by hand, with a process that has no libc (tests/native/resumed.c)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import struct
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.snapshots import launch_of_here, write_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC = ROOT / "libcriu_py" / "csrc"
+PAGE = 4096
+NO_FILE = 0xFFFFFFFF
+CODE, COMMANDS, STACK, FS = 0x20000000, 0x21000000, 0x30000000, 0x40000000
+WHY_OFFSET, RANGE_OFFSET = 0x800, 0xC00
+SHARED, GROWS_DOWN, NO_RESERVE, LOCKED, PROTECT, GUARD = 1, 2, 4, 8, 16, 32
+REQUEST, OPEN, DUPLICATE, SOCKET_PAIR, PIPE, PIPE_END, EPOLL, EVENTFD, TIMERFD, SIGNALFD, MEMFD, LISTENER = range(1, 13)
+OTHER_END = 64
+ANY_SIZE = (1 << 64) - 1
+
+_HEADER = struct.Struct("<8sIIQQQ64I4Q2I2I2Q3Q10I4Q")
+_AREA = struct.Struct("<QQQIHHQ")
+_READ = struct.Struct("<QQQ")
+_FILE = struct.Struct("<IIQqII")
+_DESCRIPTOR = struct.Struct("<iiIIIIQQII")
+_WATCH = struct.Struct("<iiIIQ")
+
+
+class Area(NamedTuple):
+    """A row of `struct plan_area`."""
+
+    start: int
+    end: int
+    protection: int = 3
+    offset: int = 0
+    file: int = NO_FILE
+    flags: int = 0
+    advice: int = 0
+
+
+class File(NamedTuple):
+    """A row of `struct plan_file`."""
+
+    path: str
+    size: int
+    mtime_ns: int = 0
+    flags: int = 0
+
+
+class Descriptor(NamedTuple):
+    """A row of `struct plan_descriptor`."""
+
+    fd: int
+    kind: int
+    flags: int = 0
+    other: int = -1
+    close_on_exec: int = 0
+    value: int = 0
+    other_offset: int = 0
+    data: bytes = b""
+    form: int = 0
+
+
+class Plan(NamedTuple):
+    """All that a plan has."""
+
+    areas: Sequence[Area] = ()
+    reads: Sequence[tuple[int, int, int]] = ()
+    files: Sequence[File] = ()
+    descriptors: Sequence[Descriptor] = ()
+    watches: Sequence[tuple[int, int, int, int]] = ()
+    special: tuple[int, int, int, int] = (0, 0, 0, 0)
+    vdso: bytes = b""
+    threads: int = 1
+    xcr0: int = 0
+    components: Sequence[int] = (0,) * 64
+    in_vdso: int = 0
+    resume: int = 0
+    stack: int = 0
+    fs: int = 0
+    clocks: tuple[int, int] = (0, 0)
+    format: int = 1
+
+    def encode(self) -> bytes:
+        """Write it."""
+        data = bytearray(_HEADER.size)
+
+        def put(more: bytes) -> int:
+            data.extend(b"\0" * (-len(data) % 8))
+            at = len(data)
+            data.extend(more)
+            return at
+
+        def text(content: bytes) -> tuple[int, int]:
+            return (put(content + b"\0"), len(content)) if content else (0, 0)
+
+        vdso = text(self.vdso)
+        rows = [
+            [_AREA.pack(a.start, a.end, a.offset, a.file, a.protection, a.flags, a.advice) for a in self.areas],
+            [_READ.pack(*read) for read in self.reads],
+            [_FILE.pack(*text(os.fsencode(f.path)), f.size, f.mtime_ns, f.flags, 0) for f in self.files],
+            [
+                _DESCRIPTOR.pack(
+                    *(d.fd, d.other, d.kind, d.flags, d.close_on_exec, d.form, d.value, d.other_offset), *text(d.data)
+                )
+                for d in self.descriptors
+            ],
+            [_WATCH.pack(epoll, fd, events, 0, value) for epoll, fd, events, value in self.watches],
+        ]
+        lists = [number for items in rows for number in (put(b"".join(items)), len(items))]
+        data[: _HEADER.size] = _HEADER.pack(
+            *(b"\x93plan\r\n\0", self.format, _HEADER.size, len(data), PAGE, self.xcr0, *self.components, *self.special),
+            *(*vdso, self.threads, self.in_vdso, *self.clocks, self.resume, self.stack, self.fs, *lists, 0, 0, 0, 0),
+        )
+        return bytes(data)
+
+
+class Image(NamedTuple):
+    """A program without libc, as memory from CODE on: its code, whole pages, and its variables."""
+
+    code: bytes
+    data: bytes
+    entry: int
+
+
+@functools.cache
+def resumed() -> Image:
+    """Return the process that tests resume."""
+    with tempfile.TemporaryDirectory() as directory:
+        program, script = Path(directory, "resumed"), Path(directory, "script")
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+        flags = ["-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-pie", "-no-pie"]
+        flags += ["-mgeneral-regs-only", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}", "-Wl,--build-id=none"]
+        script.write_text(
+            f"ENTRY(resume) SECTIONS {{ . = {CODE:#x}; .text : {{ *(.text*) *(.rodata*) . = ALIGN({PAGE}); }}"
+            f" .data : {{ *(.data*) *(.bss*) BYTE(0) . = ALIGN({PAGE}); }}"
+            " /DISCARD/ : { *(.eh_frame*) *(.note*) *(.comment*) } }"
+        )
+        source = str(ROOT / "tests" / "native" / "resumed.c")
+        subprocess.run([*compiler, *flags, "-o", program, "-T", script, source], check=True)
+        for section in ("text", "data"):
+            image = Path(directory, section)
+            subprocess.run(["objcopy", "-O", "binary", "-j", f".{section}", program, image], check=True)
+        names = subprocess.run(["nm", program], check=True, capture_output=True, text=True).stdout
+        entry = next(int(line.split()[0], 16) for line in names.splitlines() if line.endswith(" resume"))
+        return Image(*(Path(directory, name).read_bytes() for name in ("text", "data")), entry)
+
+
+def vdso_of_here() -> tuple[tuple[int, int, int, int], bytes]:
+    """Return where the kernel's pages are in a plan, with what this kernel's vdso has in it."""
+    ranges = []
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        if line.endswith(("[vvar]", "[vvar_vclock]", "[vdso]")):
+            start, end = (int(number, 16) for number in line.split()[0].split("-"))
+            ranges.append((start, end))
+    first, (start, end) = ranges[0][0], ranges[-1]
+    with open("/proc/self/mem", "rb", buffering=0) as memory:
+        memory.seek(start)
+        content = memory.read(end - start)
+    base = 0x7FFF00000000
+    return (base, base + end - first, base + start - first, base + end - first), content
+
+
+def plan_of(commands: str = "o", why: str = "test", shown: tuple[int, int] = (0, 0)) -> tuple[Plan, bytes]:
+    """Return the plan of a process that does what the commands say, and its memory.img."""
+    code, data, entry = resumed()
+    words = bytearray(PAGE)
+    words[: len(commands) + 1] = commands.encode() + b"\0"
+    words[WHY_OFFSET : WHY_OFFSET + len(why) + 1] = why.encode() + b"\0"
+    struct.pack_into("<QQ", words, RANGE_OFFSET, *shown)
+    thread = bytearray(PAGE)
+    thread[40:48] = struct.pack("<Q", 0x1234)
+    memory = code + data + bytes(words) + bytes(thread)
+    border, end = CODE + len(code), CODE + len(code) + len(data)
+    at = end - CODE
+    special, vdso = vdso_of_here()
+    plan = Plan(
+        areas=(
+            Area(CODE, border, 5, 0, 0),
+            Area(border, end, 3, len(code), 0),
+            Area(COMMANDS, COMMANDS + PAGE, 1, at, 0),
+            Area(STACK, STACK + 16 * PAGE, 3, flags=GROWS_DOWN),
+            Area(FS, FS + PAGE),
+        ),
+        reads=((FS, FS + PAGE, at + PAGE),),
+        files=(File("memory.img", len(memory), 0, 1),),
+        special=special,
+        vdso=vdso,
+        resume=entry,
+        stack=STACK + 16 * PAGE - 64,
+        fs=FS,
+    )
+    return plan, memory
+
+
+def write_native(directory: Path, plan: Plan | bytes, memory: bytes, **changes: object) -> Path:
+    """Make a native snapshot, without a sum of its files."""
+    write_snapshot(directory, launch_of_here(engine="native", **changes))
+    for name, content in (("plan", plan if isinstance(plan, bytes) else plan.encode()), ("memory.img", memory)):
+        (directory / name).touch(mode=0o600)
+        (directory / name).write_bytes(content)
+    return directory

@@ -1,0 +1,214 @@
+"""
+The launcher becomes the process of a plan: its memory, protections, descriptors and entry; and whatever is odd in a plan
+is refused.
+
+The plans are written by hand, for a process without libc (tests/native/resumed.c) that reports what it finds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from libcriu_py.snapshot import launcher as native_launcher
+from libcriu_py.snapshot.request import Request
+from tests.plans import (
+    ANY_SIZE,
+    CODE,
+    COMMANDS,
+    CSRC,
+    FS,
+    GROWS_DOWN,
+    LOCKED,
+    NO_RESERVE,
+    PAGE,
+    PROTECT,
+    SHARED,
+    STACK,
+    Area,
+    Descriptor,
+    File,
+    Plan,
+    plan_of,
+    write_native,
+)
+from tests.plans import DUPLICATE, EPOLL, EVENTFD, LISTENER, MEMFD, OPEN, OTHER_END, PIPE, REQUEST, SIGNALFD
+from tests.plans import SOCKET_PAIR, TIMERFD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Start = Callable[..., subprocess.CompletedProcess[bytes]]
+
+TIMEOUT = 60
+DONE = 7
+"""The status with which the process ends that has done what it was told."""
+
+
+@pytest.fixture(name="launcher", scope="module")
+def launcher_fixture() -> str:
+    """Return the launcher that was built with the package."""
+    path = native_launcher.find()
+    assert path is not None, "libcriu-py-run was not built"
+    return path
+
+
+@pytest.fixture(name="start")
+def start_fixture(launcher: str, tmp_path: Path) -> Start:
+    """Return a function that starts a plan."""
+
+    def start(
+        plan: Plan | bytes, memory: bytes, *arguments: str, options: tuple[str, ...] = ("--no-fallback",), **more: Any
+    ) -> subprocess.CompletedProcess[bytes]:
+        snap = tmp_path / f"snap{len(list(tmp_path.iterdir()))}"
+        write_native(snap, plan, memory)
+        argv = [launcher, *options, snap, "--", *arguments]
+        return subprocess.run(argv, check=False, capture_output=True, timeout=TIMEOUT, **more)
+
+    return start
+
+
+def with_descriptors(commands: str, *rows: Descriptor, **changes: Any) -> tuple[Plan, bytes]:
+    """Return the plan of a process that has these descriptors."""
+    plan, memory = plan_of(commands)
+    return plan._replace(descriptors=rows, **changes), memory
+
+
+def maps_of(output: bytes) -> list[tuple[int, int, str, str]]:
+    """Return the areas of /proc/self/maps: start, end, protection, path."""
+    found = []
+    for line in output.decode().splitlines():
+        range_, protection, _, _, _, *path = line.split()
+        start, end = (int(number, 16) for number in range_.split("-"))
+        found.append((start, end, protection, "".join(path)))
+    return found
+
+
+# ---- the blob ------------------------------------------------------------------
+
+
+def output_of(*command: str | Path) -> str:
+    """Return what a tool prints."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_blob_is_complete(tmp_path: Path) -> None:
+    """What runs while nothing else is mapped refers to nothing else, and leaves the registers alone that threads have."""
+    target = tmp_path / "blob.o"
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}"]
+    output_of("cc", *flags, "-c", "-o", target, CSRC / "become" / "blob.c")
+    relocations = output_of("readelf", "-rW", target)
+    assert re.findall(r"Relocation section '(\S+)'", relocations) == [".rela.eh_frame"]
+    sections = output_of("readelf", "-SW", target)
+    sizes = {name: int(size, 16) for name, size in re.findall(r"\] (\S+) +\w+ +\w+ \w+ (\w+)", sections)}
+    assert sizes["lcp_blob"] % PAGE == 0
+    assert not any(size for name, size in sizes.items() if name.startswith((".text", ".data", ".rodata", ".bss")))
+    code = output_of("objdump", "-d", "--no-show-raw-insn", "-j", "lcp_blob", target)
+    assert not re.search(r"%[xyz]mm|%mm|%st|%fs|%gs", code)
+    assert "syscall" in code
+
+
+def test_blob_is_whole_pages_of_the_launcher(launcher: str) -> None:
+    """No other code goes with it when it is moved."""
+    sections = output_of("readelf", "-SW", launcher)
+    found = re.search(r" lcp_blob +PROGBITS +(\w+) \w+ (\w+)", sections)
+    assert found is not None
+    assert [int(number, 16) % PAGE for number in found.groups()] == [0, 0]
+
+
+# ---- memory ----------------------------------------------------------------------
+
+
+def test_memory_is_as_planned(start: Start) -> None:
+    """Areas, protections, what is read, the stack pointer and the thread's memory are those of the plan, and no others."""
+    plan, memory = plan_of("umtk")
+    done = start(plan, memory)
+    assert (done.returncode, done.stderr) == (DONE, b"")
+    text, stack = done.stdout[:-8], struct.unpack("<Q", done.stdout[-8:])[0]
+    assert stack == plan.stack
+    assert text.endswith(b"thread\n")
+    found = [(start, end, protection) for start, end, protection, _ in maps_of(text[: -len(b"thread\n")])]
+    letters = {1: "r--p", 3: "rw-p", 5: "r-xp"}
+    special = [area for area in found if area[0] >= plan.special[0] and area[1] <= plan.special[1]]
+    assert (special[0][0], special[-1][1]) == plan.special[:2]
+    ours = [area for area in found if area not in special and area[0] < 1 << 47]
+    assert ours == [(area.start, area.end, letters[area.protection]) for area in plan.areas]
+
+
+def test_protection_is_set_after_the_reads(start: Start) -> None:
+    """An area that nobody may write is filled all the same, also by reads that are not of one piece of the file."""
+    plan, memory = plan_of("ot")
+    at = FS - PAGE
+    areas = [*plan.areas[:-1], Area(at, FS + 2 * PAGE, 1, flags=PROTECT)]
+    plan = plan._replace(areas=areas, reads=((at, FS, 0), *plan.reads), fs=FS)
+    assert start(plan, memory).stdout == b""
+    plan = plan._replace(areas=[*plan.areas[:-1], Area(at, FS, 1, flags=PROTECT), Area(FS, FS + 2 * PAGE, 3)])
+    assert start(plan, memory).stdout == b"ok\nthread\n"
+
+
+def test_many_reads(start: Start) -> None:
+    """More reads than one call takes, whose places in the file are in no order, and gaps between them that stay zero."""
+    base, count = 0x50000000, 700
+    plan, memory = plan_of("p", shown=(base, 2 * count * PAGE))
+    areas = [*plan.areas, Area(base, base + 2 * count * PAGE, 3)]
+    offset = len(memory)
+    content = [bytes([number % 251]) * PAGE for number in range(count)]
+    reads = [(base + 2 * n * PAGE, base + (2 * n + 1) * PAGE, offset + (n ^ 1) * PAGE) for n in range(count)]
+    memory += b"".join(content)
+    files = [plan.files[0]._replace(size=len(memory))]
+    done = start(plan._replace(areas=areas, reads=[*plan.reads, *reads], files=files), memory)
+    assert done.stdout == b"".join(content[number ^ 1] + bytes(PAGE) for number in range(count))
+
+
+def test_files_of_the_program(start: Start, tmp_path: Path) -> None:
+    """An area of a file outside of the snapshot is mapped if the file has size and time of the dump, else nothing is."""
+    library = tmp_path / "library"
+    library.write_bytes(b"x" * PAGE)
+    status = library.stat()
+    plan, memory = plan_of("om")
+    area = Area(0x50000000, 0x50001000, 1, 0, 1, SHARED)
+    plan = plan._replace(areas=[*plan.areas, area])
+    file = File(str(library), PAGE, status.st_mtime_ns)
+    done = start(plan._replace(files=[*plan.files, file]), memory)
+    assert f"50000000-50001000 r--s 00000000 {os.major(status.st_dev):02x}".encode() in done.stdout
+    assert done.stdout.startswith(b"ok\n")
+    for changed in (file._replace(size=1), file._replace(mtime_ns=1), file._replace(path=f"{library}.other")):
+        done = start(plan._replace(files=[*plan.files, changed]), memory)
+        assert (done.returncode, done.stdout) == (125, b"")
+        assert b"which the program has mapped, " in done.stderr
+
+
+def flags_of(output: bytes) -> dict[int, set[str]]:
+    """Return what the kernel says of areas in smaps, by their first addresses."""
+    pattern = re.compile(r"^([0-9a-f]+)-[0-9a-f]+ .*?^VmFlags: ([a-z ]*)$", re.MULTILINE | re.DOTALL)
+    return {int(start, 16): {*flags.split()} for start, flags in pattern.findall(output.decode())}
+
+
+def test_flags_of_areas(start: Start) -> None:
+    """Shared, growing, locked and advised areas are made as such."""
+    plan, memory = plan_of("a")
+    extra = [
+        Area(0x50000000, 0x50010000, 3, flags=SHARED),
+        Area(0x51000000, 0x51010000, 3, flags=LOCKED),
+        Area(0x52000000, 0x52010000, 3, flags=NO_RESERVE, advice=1 << 10 | 1 << 15 | 1 << 16),
+        Area(0x53000000, 0x53010000, 0),
+    ]
+    done = start(plan._replace(areas=[*plan.areas, *extra]), memory)
+    assert (done.returncode, done.stderr) == (DONE, b"")
+    flags = flags_of(done.stdout)
+    assert "gd" in flags[STACK]
+    assert "sh" in flags[0x50000000]
+    assert "lo" in flags[0x51000000]
+    assert {"nr", "dc", "nh", "dd"} <= flags[0x52000000]
+    assert not {"rd", "wr", "ex"} & flags[0x53000000]
+    assert not {"sh", "lo", "nr", "dc", "dd", "gd"} & flags[FS]
