@@ -125,6 +125,24 @@ static void put_threads(struct scratch *this)
 
 /* ---- descriptors ------------------------------------------------------ */
 
+static void put_children(struct scratch *this)
+{
+	const struct standing *standing = lcp_standing;
+	char path[64], text[4096];
+	size_t size = 0;
+
+	for (int i = 0; i < standing->thread_count && size < sizeof(text) - 1; i++) {
+		long count;
+
+		if (standing->threads[i].state == THREAD_GONE)
+			continue;
+		lcp_task_path(path, standing->threads[i].tid, "/children");
+		count = lcp_slurp(path, text + size, sizeof(text) - size);
+		size += count < 0 ? 0 : (size_t)count;
+	}
+	lcp_fact(this, "children", text, size);
+}
+
 struct open_file {
 	int fd;
 	uint64_t device, inode, rdev;
@@ -140,6 +158,23 @@ static void put_socket(int fd, uint64_t numbers[4])
 		SYSCALL5(getsockopt, fd, 1, options[i], &value, &size);
 		numbers[i] = (uint64_t)value;
 	}
+}
+
+/* Options that a new pair would not have; times in us. */
+static void put_socket_options(struct scratch *this, int fd)
+{
+	static const int options[] = { 20 /* SO_RCVTIMEO */, 21 /* SO_SNDTIMEO */, 8 /* SO_RCVBUF */, 7 /* SO_SNDBUF */,
+				       16 /* SO_PASSCRED */ };
+	uint64_t numbers[5];
+
+	for (int i = 0; i < 5; i++) {
+		int64_t value[2] = { 0, 0 };
+		int size = i < 2 ? sizeof(value) : sizeof(int);
+
+		SYSCALL5(getsockopt, fd, 1, options[i], value, &size);
+		numbers[i] = (uint64_t)(i < 2 ? value[0] * 1000000 + value[1] : value[0]);
+	}
+	lcp_fact_numbers(this, "socket", numbers, 5);
 }
 
 static void put_descriptor(struct scratch *this, int fd, struct open_file *file)
@@ -175,6 +210,8 @@ static void put_descriptor(struct scratch *this, int fd, struct open_file *file)
 	lcp_fact(this, "fd", text, (size_t)(end - text) + (size_t)(size < 0 ? 0 : size));
 	lcp_put_number(lcp_put(path, "/proc/self/fdinfo/"), (uint64_t)fd, 10);
 	put_file(this, "fdinfo", path);
+	if (S_ISSOCK(status.st_mode))
+		put_socket_options(this, fd);
 }
 
 /* Whether two descriptors share what is open; negative: nobody can tell. */
@@ -260,6 +297,7 @@ void lcp_collect_facts(struct scratch *this)
 	NUMBERS(this, "clocks", (uint64_t)lcp_clock(1), (uint64_t)lcp_clock(7));
 	put_processor(this);
 	put_threads(this);
+	put_children(this);
 	put_file(this, "auxv", "/proc/self/auxv");
 	put_file(this, "status", "/proc/self/status");
 	put_file(this, "stat", "/proc/self/stat");

@@ -6,6 +6,7 @@
 #include "copy/pages.h"
 
 #define PAGE 4096ull
+#define PAGE_GUARD (1ull << 58) /* nobody may touch it (MADV_GUARD_INSTALL); it seems to be swapped */
 #define MOST_SHARED (64ull << 20)
 #define WHOLE (4ull << 20) /* an area of a file up to this size is saved whole if a page of it was written */
 
@@ -81,7 +82,7 @@ static void write_range(struct writer *this, uint64_t start, uint64_t end)
 /* Whether a page has content that no file has. */
 static int is_private(uint64_t entry)
 {
-	return entry & (PAGE_PRESENT | PAGE_SWAPPED) && !(entry & PAGE_OF_FILE);
+	return entry & (PAGE_PRESENT | PAGE_SWAPPED) && !(entry & (PAGE_OF_FILE | PAGE_GUARD));
 }
 
 /* Find the next run of private pages from an address; 0 if there is none. */
@@ -174,6 +175,7 @@ static void write_shared(struct writer *this)
 static void for_each_area(struct scratch *scratch, void (*call)(struct writer *this))
 {
 	long size = lcp_slurp("/proc/self/maps", scratch->maps, sizeof(scratch->maps));
+	uint64_t size_of_all = 0;
 	struct area area;
 	struct writer writer = { scratch, &area, -1, -1, 0 };
 
@@ -188,11 +190,16 @@ static void for_each_area(struct scratch *scratch, void (*call)(struct writer *t
 			;
 		*end = '\0';
 		parse(&area, line);
+		size_of_all += area.end - area.start;
 		if (!lcp_begins(area.path, "[v"))
 			call(&writer);
 	}
 	SYSCALL1(close, writer.pagemap);
 	SYSCALL1(close, writer.own_memory);
+	/* What a fork leaves out (MADV_DONTFORK) a twin lacks. */
+	if (scratch->size_of_all && scratch->size_of_all != size_of_all)
+		lcp_fact_numbers(scratch, "unforkable", &scratch->size_of_all, 1);
+	scratch->size_of_all = size_of_all;
 }
 
 static void write_if_shared(struct writer *this)

@@ -11,6 +11,7 @@ struct scratch {
 	struct lcp_native *native;
 	long error;                  /* the first, of what is written */
 	uint64_t memory_size;        /* of memory.img so far */
+	uint64_t size_of_all;        /* of its areas, when they were last looked at */
 	size_t text_size;
 	char text[2 << 20];          /* facts that are not written yet */
 	char room[2 << 20];          /* for whatever is read */
