@@ -14,6 +14,8 @@
 #if defined(__x86_64__)
 #include "native/scratch.h"
 
+#define MEMBARRIER_CMD_GET_REGISTRATIONS 512 /* Linux 6.3; before, nobody can tell */
+
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));
 
@@ -69,6 +71,7 @@ static long note_process(struct standing *this, struct scratch *scratch)
 			SYSCALL4(rt_sigaction, number, NULL, &this->actions[number], 8);
 	for (int which = 0; which < 3; which++)
 		SYSCALL2(getitimer, which, this->timers[which]);
+	this->barriers = SYSCALL3(membarrier, MEMBARRIER_CMD_GET_REGISTRATIONS, 0, 0);
 	return 0;
 }
 

@@ -41,6 +41,7 @@ struct standing {
 	volatile uint32_t arrived, may_go;
 	uint64_t rseq_offset, rseq_size;
 	int64_t timers[3][4];                /* of setitimer(2): interval and value */
+	long barriers;                       /* for which the process is registered (membarrier(2)) */
 	struct kernel_action actions[65];
 	struct prctl_mm_map mm;
 	uint64_t auxv[64];
