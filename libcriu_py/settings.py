@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Argument = str | bytes | os.PathLike[str]
     Stream = int | IO[Any] | None
     Then = Literal["exit", "continue"]
-    EngineName = Literal["criu", "simulate"]
+    EngineName = Literal["auto", "native", "criu", "simulate"]
+    RestoreEngine = Literal["auto", "native", "criu"]
     MemoryKind = Literal["auto", "map", "copy"]
     Exit = Literal["normal", "fast"]
     ForkCallbacks = Literal["known", "none"]
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         pass_fds: Sequence[int]
         wait_ready: bool
         main: Program | None
+        engine: RestoreEngine
         mode: Privilege | str | None
         isolate: bool
         verify: Verify | None
@@ -137,6 +139,8 @@ class Setting:
         return True if self.kind == "flag" else text
 
 
+DEFAULT_ENGINE = "criu"
+
 # fmt: off
 _ROWS = (
     Setting("dir", "directory", None, "checkpoint snapshot",
@@ -145,12 +149,17 @@ _ROWS = (
     Setting("then", "text", "exit", "checkpoint",
             "what the original does after the dump: end with status 0, without its atexit and finally code, or go on",
             "LIBCRIU_PY_THEN", choices=("exit", "continue")),
-    Setting("engine", "text", "criu", "checkpoint",
-            "what dumps the process; simulate runs the same lifecycle, hooks included, without CRIU",
-            "LIBCRIU_PY_ENGINE", choices=("criu", "simulate")),
+    Setting("engine", "text", DEFAULT_ENGINE, "checkpoint snapshot",
+            "what dumps the process and restores it (docs/engines.md): native, without CRIU, rights or namespaces; "
+            "criu; auto: native where the process is eligible, else criu; simulate runs the same lifecycle, hooks "
+            "included, without a dump",
+            "LIBCRIU_PY_ENGINE", option="--engine", choices=("auto", "native", "criu", "simulate")),
+    Setting("engine", "text", "auto", "restore",
+            "the engine that the snapshot must be of; auto takes either; the variable decides where that is left out",
+            "LIBCRIU_PY_ENGINE", option="--engine", choices=("auto", "native", "criu")),
     Setting("options", "mapping", None, "checkpoint",
-            "options of criu's dump, by the names of DumpOptions; the variable is a JSON object such as "
-            '{"tcp_close": true}, and overrides only the options that it names',
+            "options of criu's dump, by the names of DumpOptions, of which the native engine has none; the variable is "
+            'a JSON object such as {"tcp_close": true}, and overrides only the options that it names',
             "LIBCRIU_PY_OPTIONS"),
     Setting("resources", "mapping", None, "checkpoint",
             "built-in resources to switch off or to set (docs/resources.md); the variable lists names, separated by "
@@ -213,9 +222,11 @@ _ROWS = (
     Setting("wait_ready", "flag", False, "restore", "return only when the after-hooks of the copy have run"),
     Setting("main", "Program", None, "restore", "what the copy runs instead of its own main program"),
     Setting("mode", "text", None, "restore snapshot",
-            "privilege mode; default: $LIBCRIU_PY_MODE, else the first that works",
+            "privilege mode of criu (the native engine has none); default: $LIBCRIU_PY_MODE, else the first that "
+            "works",
             "LIBCRIU_PY_MODE", option="--mode", choices=("auto", "root", "capability", "rootless"), launcher=True),
-    Setting("isolate", "flag", False, "restore", "use a pid namespace even where the pids of the image look free"),
+    Setting("isolate", "flag", False, "restore",
+            "use a pid namespace even where the pids of the image look free; native copies have pids of their own"),
     Setting("verify", "text", None, "restore",
             "when the large files of a snapshot are read and compared with their sums (small ones are at each start): "
             "arrival: by what brought them, and where they were touched on this boot; once: on each machine and boot; "
@@ -257,8 +268,10 @@ _ROWS = (
 )
 # fmt: on
 
-TABLE = {setting.name: setting for setting in _ROWS}
-"""All settings, by name."""
+TABLE: dict[str, Setting] = {}
+"""All settings, by name; of two, the first."""
+for _setting in _ROWS:
+    TABLE.setdefault(_setting.name, _setting)
 
 _VARIABLES = {setting.variable for setting in _ROWS if setting.variable}
 
@@ -266,6 +279,11 @@ _VARIABLES = {setting.variable for setting in _ROWS if setting.variable}
 def used_by(*uses: str) -> list[Setting]:
     """Return the settings with one of these uses."""
     return [setting for setting in _ROWS if any(use in setting.uses for use in uses)]
+
+
+def of_use(name: str, use: str) -> Setting:
+    """Return a setting, as it is for one of its uses."""
+    return next(setting for setting in used_by(use) if setting.name == name)
 
 
 def variable(name: str) -> str | None:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.errors import CriuError, in_words
-from libcriu_py.settings import TABLE
+from libcriu_py.settings import TABLE, of_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,9 +51,16 @@ def build(name: str, *, usage: str, description: str, epilog: str) -> argparse.A
     )
 
 
-def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add the option of a setting. Without it, the value is None, which leaves the setting to the program."""
-    setting = TABLE[name]
+def add_setting(parser: argparse.ArgumentParser, name: str, use: str = "") -> None:
+    """
+    Add the option of a setting. Without it, the value is None, which leaves the setting to the program.
+
+    Args:
+        parser: Where to add it.
+        name: The name of the setting.
+        use: Which of its uses this is, if it differs between them.
+    """
+    setting = of_use(name, use) if use else TABLE[name]
     how: dict[str, Any] = {"dest": name, "help": setting.text}
     if setting.kind == "flag":
         how["action"] = "store_true"

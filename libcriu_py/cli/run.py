@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py.settings import TABLE
+from libcriu_py.settings import of_use
 
 if TYPE_CHECKING:
     import argparse
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HELP = "run the program of a snapshot"
 
 FLAGS = {"--no-fallback": "no_fallback", "--quiet": "quiet", "-q": "quiet"}
+WITH_VALUE = ("--engine", "--mode")
 
 
 EPILOG = """\
@@ -48,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = build(
         "run",
-        usage="[--no-fallback] [-q] [--mode MODE] DIR [--] [ARGUMENTS ...]",
+        usage="[--no-fallback] [-q] [--engine ENGINE] [--mode MODE] DIR [--] [ARGUMENTS ...]",
         description="Restore a copy of the program in DIR and run it with new arguments.",
         epilog=EPILOG,
     )
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="do not say why the program is started conventionally"
     )
+    add_setting(parser, "engine", "restore")
     add_setting(parser, "mode")
     add_directory(parser)
     add_rest(parser)
@@ -76,7 +78,7 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
     """
     place = 0
     while place < len(argv) and argv[place].startswith("-") and argv[place] != "--":
-        place += 2 if argv[place] == "--mode" else 1
+        place += 2 if argv[place] in WITH_VALUE else 1
     if argv[place : place + 1] == ["--"]:
         place += 1  # DIR may start with a dash
     own, rest = argv[: place + 1], argv[place + 1 :]
@@ -93,15 +95,16 @@ def quick_parse(own: list[str]) -> dict[str, Any] | None:
     Returns:
         The options as argparse would return them, or None if argparse is needed.
     """
-    options: dict[str, Any] = {"no_fallback": False, "quiet": False, "mode": None}
+    options: dict[str, Any] = {"no_fallback": False, "quiet": False, "engine": None, "mode": None}
     words = iter(own[:-1])
     for word in words:
         if word in FLAGS:
             options[FLAGS[word]] = True
-        elif word == "--mode":
-            options["mode"] = next(words, "")
-            if options["mode"] not in TABLE["mode"].choices:
+        elif word in WITH_VALUE:
+            name, value = word[2:], next(words, "")
+            if value not in of_use(name, "restore").choices:
                 return None
+            options[name] = value
         else:
             return None
     if not own or own[-1].startswith("-"):
@@ -134,5 +137,7 @@ def main(argv: list[str]) -> int:
     from libcriu_py.snapshot import launcher
 
     flags = [word for word in ("--no-fallback", "--quiet") if options[FLAGS[word]]]
-    mode = [] if options["mode"] is None else ["--mode", options["mode"]]
-    return launcher.become([*flags, *mode, "--", options["dir"], "--", *rest])
+    for name in ("engine", "mode"):
+        if options[name] is not None:
+            flags += [f"--{name}", options[name]]
+    return launcher.become([*flags, "--", options["dir"], "--", *rest])

@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for setting in used_by("snapshot"):
         if setting.name not in {"python", "module"}:
-            add_setting(parser, setting.name)
+            add_setting(parser, setting.name, "snapshot")
     add_program(parser)
     parser.set_defaults(store=variable("LIBCRIU_PY_STORE"))
     return parser
@@ -267,6 +267,8 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
     env["LIBCRIU_PY_IF_EXISTS"] = "replace" if options.replace else "error"
     env["LIBCRIU_PY_IF_IMPOSSIBLE"] = "raise"
     env["LIBCRIU_PY_COMMAND"] = "1"
+    if options.engine:
+        env["LIBCRIU_PY_ENGINE"] = options.engine
     if options.memory:
         env["LIBCRIU_PY_MEMORY"] = options.memory
     if options.env_check:

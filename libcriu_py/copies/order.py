@@ -30,6 +30,8 @@ STANDBY = 8
 HOLD = 16
 _VERIFY = (None, "arrival", "once", "always")
 _VERIFY_SHIFT = 5
+_ENGINES = {"auto": 0, "native": 2, "criu": 3}
+_ENGINE_SHIFT = 7
 
 _RESTORED = 1
 TOLD = 2
@@ -213,6 +215,22 @@ def verify_flag(level: str | None) -> int:
         message = f'verify must be "arrival", "once" or "always", not {level!r}'
         raise ValueError(message)
     return _VERIFY.index(level) << _VERIFY_SHIFT
+
+
+def engine_flag(engine: str) -> int:
+    """
+    Return the flags that ask for an engine.
+
+    Args:
+        engine: One of them; "auto" leaves it to the variable.
+
+    Raises:
+        ValueError: There is no such engine.
+    """
+    if engine not in _ENGINES:
+        message = f'engine must be "auto", "native" or "criu", not {engine!r}'
+        raise ValueError(message)
+    return _ENGINES[engine] << _ENGINE_SHIFT
 
 
 def receive(sock: int) -> Status | None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from libcriu_py.program.main import Program
-    from libcriu_py.settings import Argument, RestoreSettings, Stream, Verify
+    from libcriu_py.settings import Argument, RestoreEngine, RestoreSettings, Stream, Verify
     from libcriu_py.snapshot.manifest import Snapshot
 
     SnapshotOrPath = str | os.PathLike[str] | Snapshot
@@ -61,6 +61,7 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     pass_fds: Sequence[int] = (),
     wait_ready: bool = False,
     main: Program | None = None,
+    engine: RestoreEngine = "auto",
     mode: Privilege | str | None = None,
     isolate: bool = False,
     verify: Verify | None = None,
@@ -84,8 +85,10 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
         pass_fds: Descriptors that it gets under the same numbers.
         wait_ready: Return only after its after-hooks have run.
         main: What it runs instead of its own main program.
-        mode: Privilege mode; None picks the first that works (see `Privilege`).
-        isolate: Use a pid namespace even if the pids of the image look free.
+        engine: The engine that the snapshot must be of, "native" or "criu"; "auto" takes either, unless
+            `LIBCRIU_PY_ENGINE` names one.
+        mode: Privilege mode of criu; None picks the first that works (see `Privilege`). Native copies need none.
+        isolate: Use a pid namespace even if the pids of the image look free. A native copy has a pid of its own anyway.
         verify: When large files of the snapshot are compared with their sums: "arrival", by what brought them; "once",
             on each machine and boot; "always". None means `LIBCRIU_PY_VERIFY`, else "arrival".
         die_with_caller: Kill it when this process ends.
@@ -110,7 +113,7 @@ def restore(  # noqa: PLR0913 - the parameters of subprocess.Popen
     pass_fds = list(pass_fds)
     check_count(pass_fds)
     directory = dir if isinstance(dir, (str, os.PathLike)) else dir.path
-    flags = (order.ISOLATE if isolate else 0) | order.verify_flag(verify)
+    flags = (order.ISOLATE if isolate else 0) | order.verify_flag(verify) | order.engine_flag(engine)
     if die_with_caller:
         flags |= order.DIE_WITH_CALLER
         if standby and not isolate:

@@ -23,6 +23,10 @@ from libcriu_py.snapshot.request import ERROR, PAGES, READY, STARTED, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from typing import NoReturn
+
+FAILED = 125
+"""Exit status of a copy that could not take over, and of a launcher that could not start it."""
 
 
 class Handover:
@@ -43,7 +47,7 @@ class Handover:
         self._socket: int | None = slot
         self._begun = False
         self._prefix = list(prefix)
-        self._others = processes.other_tasks()
+        self._others = self._tasks()
         schedule = this_process.schedule()
         self._scheduled_alike = [task for task in self._others if this_process.schedule(task) == schedule]
 
@@ -60,19 +64,33 @@ class Handover:
         Raises:
             KeyboardInterrupt: A signal arrived meanwhile; or whatever else the program's handler raises for it.
         """
+        request: Request | None = None
         try:
             request, fds = self._read()
             apply(request, self._prefix)
-            self._schedule(request.schedule)
+            self._show_arguments(request)
+            self._schedule(request)
             if fds:
                 self._install_fds(fds, request)
             before_start(request.closed, request.env)
-        except Exception as error:  # noqa: BLE001 - after any error, the launcher starts the program conventionally
-            self._send(ERROR + (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
-            self.await_release()
-            os._exit(125)
+        except Exception as error:  # noqa: BLE001 - after any error, the program is started conventionally
+            self._give_up(error, request)
         self.report_started()
         return request
+
+    def _tasks(self) -> list[int]:
+        """Return the ids of the threads and children that a copy has too."""
+        return processes.other_tasks()
+
+    def _give_up(self, error: Exception, request: Request | None) -> NoReturn:  # noqa: ARG002
+        """Report an error to the restoring side, which starts the program conventionally, and end this process."""
+        self._send(ERROR + (str(error) or repr(error)).encode("utf-8", "backslashreplace"))
+        self.await_release()
+        os._exit(FAILED)
+
+    def _show_arguments(self, request: Request) -> None:  # noqa: ARG002
+        """Show the new command line in `ps`."""
+        set_title()
 
     def in_copy(self) -> bool:
         """Return whether this process is a copy, in which a socket has replaced the request's slot."""
@@ -116,15 +134,15 @@ class Handover:
         pages.prefetch(f"{request.snapshot}/{WORKING_SET}")
         return request, fds
 
-    def _schedule(self, wanted: Sequence[int]) -> None:
+    def _schedule(self, request: Request) -> None:
         """
         Apply niceness, scheduling policy and priority to each thread and child, as far as permitted.
 
         Threads and children that differed from this thread at the dump keep theirs: the program set those.
         """
-        if this_process.schedule() != wanted:
+        if this_process.schedule() != request.schedule:
             for task in (0, *self._scheduled_alike):
-                this_process.set_schedule(task, wanted)
+                this_process.set_schedule(task, request.schedule)
 
     def _install_fds(self, fds: Sequence[int], request: Request) -> None:
         """
@@ -212,7 +230,6 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
     _limit(limits)
     time.tzset()
     set_locale()
-    set_title()
 
 
 def _replace_environment(env: Mapping[bytes, bytes]) -> None:

@@ -8,6 +8,7 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from libcriu_py.dump import changes
 from libcriu_py.errors import CriuError, HookError
 from libcriu_py.findings import tracing
 from libcriu_py.hooks import lifecycle, no_checkpoint, runner
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from libcriu_py.snapshot.request import Request
 
+changes.note()
 reads.begin()
 
 P = ParamSpec("P")
@@ -82,7 +84,7 @@ class Checkpoint:
     @property
     def stats(self) -> Mapping[str, int]:
         """
-        CRIU's statistics of the dump: times in microseconds, counts of pages; empty when simulated.
+        CRIU's statistics of the dump: times in microseconds, counts of pages; empty where another engine took it.
 
         Raises:
             ImageError: The statistics cannot be read.
@@ -92,7 +94,8 @@ class Checkpoint:
         from libcriu_py.images.readers import dump_stats
 
         path = self.request.snapshot if self.request is not None else os.fspath(self._settings["dir"])
-        return dump_stats(os.path.join(path, "images"))
+        images = os.path.join(path, "images")
+        return dump_stats(images) if os.path.isdir(images) else {}
 
     def __enter__(self) -> Self:
         """Check that this process can be dumped, and reserve the snapshot's directory."""
@@ -199,10 +202,10 @@ class Checkpoint:
 
 
 def _make_engine(settings: Mapping[str, Any]) -> lifecycle.Engine:
-    from libcriu_py.dump import engine as engines
-
     if settings["engine"] == "simulate":
-        return engines.SimulateEngine()
+        from libcriu_py.dump.engine import SimulateEngine
+
+        return SimulateEngine()
     if settings["dir"] is None:
         message = (
             "no directory for the snapshot: give one to checkpoint(), or set LIBCRIU_PY_SNAPSHOT, "
@@ -210,8 +213,21 @@ def _make_engine(settings: Mapping[str, Any]) -> lifecycle.Engine:
         )
         raise ValueError(message)
     names = ("then", "program", "details", "options", "memory", "env_check")
-    chosen = {name: settings[name] for name in names}
-    return engines.CriuEngine(os.fspath(settings["dir"]), replace=settings["if_exists"] == "replace", **chosen)
+    chosen: dict[str, Any] = {name: settings[name] for name in names}
+    chosen["replace"] = settings["if_exists"] == "replace"
+    path = os.fspath(settings["dir"])
+    if settings["engine"] == "native":
+        from libcriu_py.dump.native_engine import NativeEngine
+
+        return NativeEngine(path, **chosen)
+    from libcriu_py.dump.criu_engine import CriuEngine
+
+    if settings["engine"] == "criu":
+        return CriuEngine(path, **chosen)
+    from libcriu_py.dump.auto_engine import AutoEngine
+    from libcriu_py.dump.native_engine import NativeEngine
+
+    return AutoEngine(NativeEngine(path, **chosen), CriuEngine(path, **chosen))
 
 
 def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
@@ -245,7 +261,9 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         dir: The snapshot to make; the directory must not exist or be empty.
         then: "exit" ends the original with status 0 after the dump, without its atexit and finally
             code, which belongs to the copies; "continue" keeps it running.
-        engine: "criu", or "simulate" to run the same lifecycle, hooks included, without CRIU.
+        engine: What dumps the process and restores it: "native", without CRIU, rights or namespaces, for one process on
+            x86-64 (docs/engines.md); "criu"; "auto" for native where the process is eligible, else criu; or "simulate"
+            to run the same lifecycle, hooks included, without a dump.
         replace: Whether to replace an existing snapshot: short for `if_exists="replace"`.
         if_exists: What to do where there is a snapshot already: "error" raises FileExistsError; "replace" replaces it,
             in one step, when the new one is complete; "continue" goes on past the block, as `Outcome.SKIPPED`.

@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Any, NamedTuple, NoReturn
 
+from libcriu_py.dump import changes
 from libcriu_py.errors import CriuError, HookError, in_words
 from libcriu_py.findings import tracing
 from libcriu_py.program import environment, preload, reads
@@ -111,6 +112,7 @@ def main() -> None:
     argv, orig_argv = sys.argv, sys.orig_argv
     first = program.value if program is not None and program.kind == "script" else ""
     argv[:] = [first, *plan.argv]
+    changes.note()
     # Copies run the main module anew.
     reads.begin(main=False)
     built_ins = BuiltIns()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from libcriu_py.hooks.lifecycle import Engine, Outcome, Return
 from libcriu_py.snapshot import notices
-from libcriu_py.snapshot.manifest import IMAGES
 from libcriu_py.snapshot.record import LAUNCH
+from libcriu_py.snapshot.remains import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ def is_wanted(error: BaseException, settings: Mapping[str, Any]) -> bool:
 
 def _holds_snapshot(path: str | os.PathLike[str]) -> bool:
     """Return whether a directory has a snapshot, or one that is being made; anything else there is a mistake."""
-    return any(os.path.lexists(os.path.join(path, name)) for name in (LAUNCH, IMAGES))
+    return any(os.path.lexists(os.path.join(path, name)) for name in (LAUNCH, MARKER))
 
 
 class SkippingEngine(Engine):

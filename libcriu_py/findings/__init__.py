@@ -72,15 +72,19 @@ def refuse(options: Mapping[str, object]) -> None:
     Raises:
         PreflightError: Something cannot be dumped.
     """
-    asked = variable("LIBCRIU_PY_PREFLIGHT")
-    if asked == "off":
+    report_if_asked(options)
+    if variable("LIBCRIU_PY_PREFLIGHT") == "off":
         return
-    if asked == "report":
-        _show_and_end(preflight(options))
     # Temporary files are no problem for criu, and finding them takes a look at every object.
     problems = Report(_findings(options)).problems
     if problems:
         raise PreflightError(problems)
+
+
+def report_if_asked(options: Mapping[str, object]) -> None:
+    """Print what a dump by criu would have to save, and end this process, where the variable asks for that."""
+    if variable("LIBCRIU_PY_PREFLIGHT") == "report":
+        _show_and_end(preflight(options))
 
 
 def _findings(options: Mapping[str, object]) -> tuple[Finding, ...]:

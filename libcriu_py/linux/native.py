@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+# Resolve this at import: cffi's first lookup allocates, in each copy.
+_set_arguments = lib.lcp_native_set_arguments
+
+
 class Files(NamedTuple):
     """The descriptors of a native dump."""
 
@@ -76,7 +80,6 @@ def new_tid(tid: int) -> int:
     return int(lib.lcp_native_new_tid(tid))
 
 
-def set_arguments(words: Sequence[bytes]) -> None:
-    """Show a command line in ``ps`` and ``/proc/self/cmdline`` of a native copy, as far as the kernel permits."""
-    block = b"".join(word + b"\0" for word in words)
-    lib.lcp_native_set_arguments(block, len(block))
+def set_arguments(words: bytes) -> None:
+    """Show a command line, of words with a NUL behind each, in ``ps`` and ``/proc/self/cmdline`` of a native copy."""
+    _set_arguments(words, len(words))

@@ -4,14 +4,15 @@ The snapshot directory, its launch record and its manifest.
     snap/launch          what a restore needs, for the launcher (`snapshot.record`)
     snap/manifest.json   further facts for people; written last
     snap/images/         criu's images
+    snap/plan            of the native engine, in their place: what memory and descriptors copies have
     snap/memory.img      memory that copies map instead of copying it; optional
     snap/memory/         blocks of memory that are in a store; optional
     snap/working-set     pages that copies copy ahead; optional
-    snap/slots/          placeholders for stdin, stdout, stderr and the request
+    snap/slots/          placeholders for stdin, stdout, stderr and the request, for criu
     snap/dump.log        criu's log
 
-The images hold all memory of the program, and restoring them executes it. So the directory has mode 0700, and one that
-another user owns or can write to is refused.
+Images and memory.img hold all memory of the program, and restoring them executes it. So the directory has mode 0700,
+and one that another user owns or can write to is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ MEMORY = "memory.img"
 SHARED_DIRECTORY = "memory"
 WORKING_SET = "working-set"
 DUMP_LOG = "dump.log"
-_REQUIRED = ("criu_version", "machine", "python", "created")
+_REQUIRED = ("machine", "python", "created")
 _TEXT = (str, type(None))
 _NUMBER = (int, float)
 _LATEST = 1 << 40
@@ -59,6 +60,7 @@ _FORMS: dict[str, Any] = {
     "machine": {"*": _TEXT},
     "python": {"version": str, "executable": str, "*": str},
     "created": _NUMBER,
+    "why_not_native": _TEXT,
     "argv": [str],
     "cwd": _TEXT,
     "details": dict,
@@ -131,8 +133,13 @@ class Snapshot:
         return cls(directory, launch, _checked(manifest, at))
 
     @property
+    def engine(self) -> str:
+        """What dumped the process and restores it: "native" or "criu"."""
+        return self.launch.engine
+
+    @property
     def images(self) -> str:
-        """The directory of criu's images."""
+        """The directory of criu's images, if that dumped the process."""
         return os.path.join(self.path, IMAGES)
 
     @property

@@ -51,15 +51,15 @@ class Staging:
         self.path = self.target
         """The directory to fill: the target, or one beside it when the target is replaced."""
         remains.sweep(self.target)
-        self._made = self._make_directory(path)
+        self.made = self._make_directory(path)
+        """Whether the directory goes if there is no snapshot."""
         if not os.path.exists(os.path.join(self.target, MANIFEST)):
             self._claim(path)
         elif replace:
             self.path = remains.make_beside(self.target)
-            self._made = True
+            self.made = True
         else:
             raise FileExistsError(errno.EEXIST, _NOT_EMPTY.format(path))
-        os.mkdir(self.images, 0o700)
 
     def _make_directory(self, path: str | os.PathLike[str]) -> bool:
         """Make the directory, unless there is one; tell whether it was made."""
@@ -108,14 +108,21 @@ class Staging:
         return os.path.join(self.path, SLOTS_DIRECTORY, name)
 
     def populate(self) -> None:
-        """Make the slots: empty placeholder files, mode 0600."""
+        """Make what criu needs: a directory for its images, and the slots, empty placeholder files of mode 0600."""
         old = os.umask(0o077)
         try:
+            os.mkdir(self.images)
             os.mkdir(os.path.join(self.path, SLOTS_DIRECTORY))
             for name in SLOTS:
                 os.close(os.open(self.slot(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         finally:
             os.umask(old)
+
+    def clear(self) -> None:
+        """Remove what a dump has left that was refused."""
+        for name in os.listdir(self.path):
+            if name != remains.MARKER:
+                os.unlink(os.path.join(self.path, name))
 
     def publish(self, launch: Launch, manifest: Mapping[str, object]) -> None:
         """
@@ -131,11 +138,10 @@ class Staging:
         self.path = self.target
 
     def _tidy(self) -> None:
-        """Move criu's log out of the images, and make what criu wrote private."""
+        """Move criu's log out of the images, and make what was written private."""
         log = os.path.join(self.images, DUMP_LOG)
         if os.path.exists(log):
             os.rename(log, os.path.join(self.path, DUMP_LOG))
-        os.chmod(self.images, 0o700)
         for base, _, names in os.walk(self.path):
             for name in names:
                 # Copies map memory.img: writing to it would change running ones.
@@ -145,7 +151,7 @@ class Staging:
     def discard(self) -> None:
         """Remove what was made; leave a directory that existed before, empty."""
         remains.clear(self.path)
-        if self._made:
+        if self.made:
             os.rmdir(self.path)
 
 

@@ -87,7 +87,8 @@ def test_a_checkpoint_loads_no_library_for_the_original_alone() -> None:
             "criu.options",
             "dump.arrival",
             "dump.checkpoint",
-            "dump.engine",
+            "dump.criu_engine",
+            "dump.native_engine",
             "dump.prepare",
             "dump.stdio",
         ),
@@ -97,7 +98,8 @@ def test_a_checkpoint_loads_no_library_for_the_original_alone() -> None:
     imports = "".join(f"import libcriu_py.{name}\n" for name in modules)
     unwanted = (*heavy, "libcriu_py.criu.hints", "libcriu_py.images.readers")
     code = (
-        f"import sys\n{imports}libcriu_py.dump.engine._load_for_restore()\n"
+        f"import sys\n{imports}from libcriu_py.dump import criu_engine, engine, native_engine\n"
+        "engine.load_for_copies(f'{criu_engine.OURS} {native_engine.OURS}')\n"
         f"print([name for name in {unwanted} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

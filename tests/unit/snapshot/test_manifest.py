@@ -76,7 +76,7 @@ def test_directory_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is damaged"), ("[]", "not a manifest"), ('{"machine": {}}', "lacks criu_version, python")],
+    [("{", "is damaged"), ("[]", "not a manifest"), ('{"machine": {}}', "lacks python, created")],
 )
 def test_damaged_manifest(snapshot: Path, content: str, message: str) -> None:
     """A manifest that cannot be used is refused in one sentence."""

@@ -1,0 +1,106 @@
+"""
+The first steps of a native copy, which nobody supervises: where they fail, it starts its program itself.
+
+The launcher has become this process, and has left two messages: the request, and whether and how a conventional start
+may follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, NoReturn
+
+from libcriu_py.dump.arrival import FAILED, Handover
+from libcriu_py.linux import native, this_process
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from libcriu_py.snapshot.request import Request
+
+_NO_FALLBACK, _QUIET = 1, 2
+
+
+class NativeHandover(Handover):
+    """The copy's side of the hand-over where the launcher has become the copy."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """
+        Prepare the hand-over, right before the dump.
+
+        Args:
+            command: The conventional command line up to the program's arguments.
+        """
+        self._shown = b"".join([os.fsencode(word) + b"\0" for word in command])
+        self._own = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
+        self._command = [*command]
+        self.slot = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        super().__init__(self.slot, command)
+
+    def await_release(self) -> None:
+        """Return at once: nothing holds the threads of this copy."""
+
+    def _tasks(self) -> list[int]:
+        return []  # their ids are those of other processes in copies
+
+    def _show_arguments(self, request: Request) -> None:
+        native.set_arguments(self._shown + b"\0".join([*request.argv, b""]))
+
+    def _schedule(self, request: Request) -> None:
+        """Apply that of a caller who takes an idle copy; one that has become the copy has handed over its own."""
+        if request.pgid is not None and this_process.schedule() != request.schedule:
+            for task in os.listdir("/proc/self/task"):
+                this_process.set_schedule(int(task), request.schedule)
+
+    def _give_up(self, error: Exception, request: Request | None) -> NoReturn:
+        told = self._how()
+        if told is None:
+            super()._give_up(error, request)
+        why = f"the restored process could not take over: {str(error) or repr(error)}"
+        if request is None or told & _NO_FALLBACK:
+            _say(why)
+            os._exit(FAILED)
+        if not told & _QUIET:
+            _say(f"starting conventionally: {why}")
+        self._start_conventionally(request)
+
+    def _how(self) -> int | None:
+        """Return how the launcher wants a conventional start; None if another process does that."""
+        if self._socket is None:
+            return None
+        try:
+            os.set_blocking(self._socket, False)
+            message = os.read(self._socket, 2)
+        except OSError:
+            return None
+        return message[1] if message[:1] == b"N" and len(message) > 1 else None
+
+    def _start_conventionally(self, request: Request) -> NoReturn:
+        import signal
+
+        for fd in self._own:
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:
+                continue
+        for number in signal.valid_signals():
+            if signal.getsignal(number) is signal.SIG_IGN and number not in request.ignored:
+                with contextlib.suppress(ValueError):  # in another thread than the main one
+                    signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, request.blocked)
+        env = {**request.env, b"LIBCRIU_PY_CONVENTIONAL": b"%d" % os.getpid()}
+        words = [*map(os.fsencode, self._command), *request.argv]
+        try:
+            os.execve(words[0], words, env)
+        except OSError as error:
+            _say(f"{self._command[0]} cannot be started either: {error.strerror}")
+        os._exit(FAILED)
+
+
+def _say(text: str) -> None:
+    line = " ".join(text.split())
+    try:
+        os.write(2, f"libcriu-py: {line}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        return  # nobody reads it
