@@ -24,7 +24,7 @@ test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit coverage system test-tools test-clean test-cpython test-apps matrix fuzz bench clean
+.PHONY: help criu venv build demo test lint types format unit coverage system test-tools test-clean test-cpython test-apps stress matrix fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ test-tools: venv
 
 system: test-tools ## the tests that dump and restore
 	@LIBCRIU_PY_TEST_PREFIXES='$(test_prefixes)' $(python) -m pytest --no-skips $(PARALLEL) tests/system $(ARGS)
+
+stress: venv ## restore thousands of copies, also at once, under signals and in odd address spaces (minutes)
+	@$(python) -m tests.stress $(ARGS)
 
 test-clean: ## install, build and use it in clean roots of Debian 12 and 13 (root; minutes)
 	@scripts/test-clean
