@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-MODES = ("root", "rootless-as-root", "rootless", "capability") if os.geteuid() == 0 else ("rootless",)
-"""The ways to be allowed that this test run can try; without rights there is but one."""
+NATIVE = "native"
+"""The engine that needs no right, tried by an account that has none."""
+
+MODES = (
+    ("root", "rootless-as-root", "rootless", "capability", NATIVE) if os.geteuid() == 0 else ("rootless", NATIVE)
+)
+"""The ways to dump and restore that this test run can try: by criu as far as it may, and by the native engine."""
 
 
 ONCE = tuple(name for name in MODES if name != "rootless-as-root")
@@ -61,9 +66,14 @@ class Mode(NamedTuple):
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables that force the mode."""
+        """The variables that force engine and mode."""
         criu = {} if self.criu is None else {"LIBCRIU_PY_CRIU": str(self.criu)}
-        return {"LIBCRIU_PY_MODE": self.value, **criu}
+        return {"LIBCRIU_PY_ENGINE": self.engine, "LIBCRIU_PY_MODE": self.value, **criu}
+
+    @property
+    def engine(self) -> str:
+        """The engine that dumps and restores."""
+        return NATIVE if self.name == NATIVE else "criu"
 
     @property
     def prefix(self) -> list[str]:
@@ -165,8 +175,9 @@ def mode_named(request: pytest.FixtureRequest, own_account: Account) -> Callable
 
     def find(name: str) -> Mode:
         criu = request.getfixturevalue("capability_criu") if name == "capability" else None
-        account = request.getfixturevalue("account") if name in {"rootless", "capability"} else own_account
-        return Mode(name, name.removesuffix("-as-root"), account, criu)
+        account = own_account if name in {"root", "rootless-as-root"} else request.getfixturevalue("account")
+        value = "auto" if name == NATIVE else name.removesuffix("-as-root")
+        return Mode(name, value, account, criu)
 
     return find
 
