@@ -12,6 +12,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py.linux.search import Search
 from libcriu_py.memory import libraries
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _TEXTS = {
     "oneTBB's allocator": (b"TBBMALLOC:", b"TBB_MALLOC_"),
     "the allocator of a Java virtual machine": (b"JNI_CreateJavaVM",),
 }
+_SEARCH = Search([text for texts in _TEXTS.values() for text in texts])
 _OWN_HEAP = {"tcmalloc", "unknown"}
 """Allocators that use sbrk(2), as glibc's heap does (gperftools, src/system-alloc.cc)."""
 
@@ -109,10 +111,10 @@ def _in_file(path: str) -> Iterator[str]:
         if not size:
             return
         with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data:
-            parts = list(_constants(data))
-            for name, texts in _TEXTS.items():
-                if any(data.find(text, start, end) >= 0 for text in texts for start, end in parts):
-                    yield name
+            there = _SEARCH.find(data, _constants(data))
+        for name, texts in _TEXTS.items():
+            if not there.isdisjoint(texts):
+                yield name
     finally:
         os.close(fd)
 

@@ -71,7 +71,7 @@ _WORDS = struct.Struct("<QQ")
 _SIZE_FLAGS = 7
 _PREV_INUSE, _IS_MMAPPED, _NON_MAIN_ARENA = 1, 2, 4
 _MIN_CHUNK = 32
-_HEAP_SAMPLE = 1_000_000  # chunks to follow in [heap]: anything but a malloc heap fails within two
+_HEAP_SAMPLE = 1_000  # chunks to follow in [heap]: anything but a malloc heap fails within two
 
 _ARENA_HEAP = 64 << 20  # HEAP_MAX_SIZE of 64-bit glibc (malloc/arena.c)
 _HEAP_INFO = struct.Struct("<QQQQ")  # ar_ptr, prev, size, mprotect_size

@@ -39,7 +39,7 @@ class _Files:
     def number(self, region: Region) -> int:
         """Return the index of a mapped file."""
         flags = FileFlag.WRITABLE if region.is_shared and "mw" in region.flags else 0
-        key = region.path, int(flags)
+        key = region.path, flags
         if key not in self._numbers:
             self._numbers[key] = len(self.rows)
             self.rows.append(_opened(region, flags))

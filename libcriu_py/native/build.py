@@ -34,12 +34,13 @@ class Built(NamedTuple):
     """For the manifest."""
 
 
-def build(facts: Facts, image: int, wanted: str, census: Census | None) -> Built:
+def build(facts: Facts, smaps: bytes, image: int, wanted: str, census: Census | None) -> Built:
     """
     Make the plan of a snapshot.
 
     Args:
         facts: What the dump wrote down.
+        smaps: /proc/PID/smaps of the process that stands still.
         image: `memory.img`, open for reading.
         wanted: How copies get their memory: "auto", "map" or "copy".
         census: What malloc said about its large blocks.
@@ -49,7 +50,7 @@ def build(facts: Facts, image: int, wanted: str, census: Census | None) -> Built
         FactsError: What the dump wrote down does not fit the process.
     """
     process.refuse(facts)
-    found, special = regions.read(facts.standing)
+    found, special = regions.parse(smaps)
     regions.refuse_unknown(found, range(*facts.scratch))
     rows, watches = descriptors.find(facts)
     choice = owned.choose(facts, found, image, wanted, census)

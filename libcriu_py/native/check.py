@@ -60,13 +60,14 @@ class _Mapped(NamedTuple):
 
 
 def compare(
-    data: bytes, image: int, pid: int, scratch: tuple[int, int], ours: Collection[int], *, is_twin: bool
+    data: bytes, smaps: bytes, image: int, pid: int, scratch: tuple[int, int], ours: Collection[int], *, is_twin: bool
 ) -> None:
     """
     Compare a plan with a process.
 
     Args:
         data: The plan as it was written.
+        smaps: /proc/PID/smaps of the process.
         image: `memory.img`, open for reading.
         pid: The process, which stands still.
         scratch: Its memory that copies do not have.
@@ -79,7 +80,7 @@ def compare(
         OSError: Something cannot be read.
     """
     plan = format_of_plan.decode(data)
-    mapped = [one for one in _smaps(pid) if not (scratch[0] <= one.start and one.end <= scratch[1])]
+    mapped = [one for one in _parse(smaps) if not (scratch[0] <= one.start and one.end <= scratch[1])]
     checker = _Checker(plan, image, pid, is_twin=is_twin)
     try:
         checker.areas(mapped)
@@ -89,9 +90,7 @@ def compare(
     compare_descriptors(plan, pid, ours)
 
 
-def _smaps(pid: int) -> Iterator[_Mapped]:
-    with open(f"/proc/{pid}/smaps", "rb", buffering=0) as file:
-        data = file.readall()
+def _parse(data: bytes) -> Iterator[_Mapped]:
     for head, flags in zip(_HEAD.finditer(data), _FLAGS.finditer(data), strict=True):
         start, end, read, write, execute, sharing, offset, major, minor, inode, path = head.groups()
         if _KERNEL.fullmatch(path):

@@ -108,7 +108,7 @@ def _difference(row: Descriptor, there: dict[int, _Fd], rows: dict[int, Descript
     if row.kind == Kind.OPEN:
         is_same = (row.data, row.value) == (one.link, one.position) or (row.form == 0o020000 and row.data == one.link)
         return None if is_same and row.flags == flags else "another file, another position or other flags"
-    if not re.fullmatch(_LINKS.get(Kind(row.kind), b"(?!)"), one.link):
+    if not re.fullmatch(_LINKS.get(row.kind, b"(?!)"), one.link):
         return f"it is {os.fsdecode(one.link)}"
     asked = row.flags & ~(_EVENTFD_SEMAPHORE if row.kind == Kind.EVENTFD else 0)
     if asked != flags & ~os.O_ACCMODE:

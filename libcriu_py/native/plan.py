@@ -6,7 +6,6 @@ The launcher's structures are in csrc/common/plan.h, which explains the fields; 
 
 from __future__ import annotations
 
-import enum
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,8 +35,8 @@ class PlanError(ValueError):
     """A plan is damaged, or cannot be written."""
 
 
-class AreaFlag(enum.IntFlag):
-    """What is special about an area of memory."""
+class AreaFlag:
+    """What is special about an area of memory: bits."""
 
     SHARED = 1
     GROWS_DOWN = 2
@@ -47,14 +46,14 @@ class AreaFlag(enum.IntFlag):
     GUARD = 32
 
 
-class FileFlag(enum.IntFlag):
-    """How a mapped file is opened."""
+class FileFlag:
+    """How a mapped file is opened: bits."""
 
     OF_SNAPSHOT = 1
     WRITABLE = 2
 
 
-class Kind(enum.IntEnum):
+class Kind:
     """What a descriptor is."""
 
     REQUEST = 1
@@ -71,6 +70,10 @@ class Kind(enum.IntEnum):
     LISTENER = 12
     INOTIFY = 13
     OTHER_END = 64
+
+
+_AREA_FLAGS = 63
+KINDS = frozenset(value for name, value in vars(Kind).items() if name.isupper())
 
 
 class Area(NamedTuple):
@@ -300,7 +303,7 @@ def _check_memory(plan: Plan) -> None:
         _need(last <= area.start < area.end and not (area.start | area.end | area.offset) % PAGE, "areas overlap")
         _need(area.file == NO_FILE or area.file < len(plan.files), "an area of an unknown file")
         _need(not (area.flags & AreaFlag.GROWS_DOWN and area.file != NO_FILE), "a stack of a file")
-        _need(not area.flags & ~sum(AreaFlag) and not area.protection & ~7, "an area of an unknown kind")
+        _need(not area.flags & ~_AREA_FLAGS and not area.protection & ~7, "an area of an unknown kind")
         last = area.end
     last = at = 0
     for read in plan.reads:
@@ -319,7 +322,7 @@ def _check_descriptors(plan: Plan) -> None:
     known = {0, 1, 2}
     awaited = -1
     for one in plan.descriptors:
-        _need(one.fd > 2 and one.fd not in known and one.kind in Kind.__members__.values(), "a descriptor")
+        _need(one.fd > 2 and one.fd not in known and one.kind in KINDS, "a descriptor")
         _need((one.kind == Kind.OTHER_END) == (one.fd == awaited or awaited >= 0), "the other end of a pair")
         _need(one.kind != Kind.DUPLICATE or one.other in known, "a duplicate of what is not there")
         awaited = one.other if one.kind in {Kind.PIPE, Kind.SOCKET_PAIR} else -1

@@ -57,11 +57,13 @@ def _publish() -> None:
     facts = written.parse(_content(_FACTS))
     launch = record.decode(base64.b64decode(order["launch"]))
     census = None if order["census"] is None else Census(*order["census"])
-    built = build.build(facts, image, order["memory"], census)
+    with open(f"/proc/{facts.standing}/smaps", "rb", buffering=0) as file:
+        smaps = file.readall()
+    built = build.build(facts, smaps, image, order["memory"], census)
     _refuse_changed(launch, built.plan)
     data = format_of_plan.encode(built.plan)
     ours = (_ORDER, _FACTS, _RESULT, _DIRECTORY, image)
-    check.compare(data, image, facts.standing, facts.scratch, ours, is_twin=facts.standing != facts.original)
+    check.compare(data, smaps, image, facts.standing, facts.scratch, ours, is_twin=facts.standing != facts.original)
     _write_plan(data)
     os.fchmod(image, 0o400)  # copies map it: writing to it would change running ones
     files = {MEMORY: settled.result(), format_of_plan.PLAN: _entry(data)}

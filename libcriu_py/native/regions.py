@@ -31,6 +31,9 @@ _REFUSED = {
 }
 _DROPPABLE = frozenset({"dp"})
 """Memory of the vdso's getrandom: what else the kernel sets for it says that copies begin with zeros."""
+_PROTECTIONS = {
+    b"%c%c%c" % (r, w, x): (r == 114) | (w == 119) << 1 | (x == 120) << 2 for r in b"r-" for w in b"w-" for x in b"x-"
+}
 _OF_KERNEL = (b"[vvar]", b"[vvar_vclock]", b"[vdso]")
 _DELETED = b" (deleted)"
 
@@ -40,8 +43,9 @@ class Region(NamedTuple):
 
     start: int
     end: int
-    permissions: str
-    """Such as "rw-p"."""
+    protection: int
+    """PROT_* bits."""
+    is_shared: bool
     offset: int
     """In its file."""
     device: tuple[int, int]
@@ -52,16 +56,6 @@ class Region(NamedTuple):
     flags: frozenset[str]
     has_key: bool
     """Whether it has a protection key."""
-
-    @property
-    def protection(self) -> int:
-        """Return the PROT_* bits."""
-        return sum(bit for bit, letter in ((1, "r"), (2, "w"), (4, "x")) if letter in self.permissions)
-
-    @property
-    def is_shared(self) -> bool:
-        """Return whether it is a shared mapping."""
-        return self.permissions[3] == "s"
 
     @property
     def is_nameless(self) -> bool:
@@ -76,24 +70,19 @@ class Region(NamedTuple):
     @property
     def advice(self) -> int:
         """Return the advice in effect, as a bit for each MADV_* number."""
-        return sum(1 << number for flag, number in ADVICE.items() if flag in self.flags)
+        return sum([1 << ADVICE[flag] for flag in self.flags if flag in ADVICE])
 
 
-def read(pid: int) -> tuple[list[Region], list[Region]]:
+def parse(smaps: bytes) -> tuple[list[Region], list[Region]]:
     """
     Return what a process has mapped, by address, and the kernel's own areas in it: [vvar] to [vdso].
 
     Args:
-        pid: The process, which must stand still.
-
-    Raises:
-        NotEligible: An area is of a kind that is not known or cannot be made again.
+        smaps: The content of /proc/PID/smaps.
     """
-    with open(f"/proc/{pid}/smaps", "rb", buffering=0) as file:
-        data = file.readall()
     found: list[Region] = []
     special: list[Region] = []
-    head, *parts = data.split(b"\nVmFlags:")
+    head, *parts = smaps.split(b"\nVmFlags:")
     for part in parts:
         flags, _, following = part.partition(b"\n")
         region = _region(head, frozenset(flags.decode("ascii").split()))
@@ -112,7 +101,7 @@ def _region(text: bytes, flags: frozenset[str]) -> Region:
     major, _, minor = device.partition(b":")
     key = rest.find(b"ProtectionKey:")
     return Region(
-        *(int(start, 16), int(end, 16), permissions.decode("ascii"), int(offset, 16)),
+        *(int(start, 16), int(end, 16), _PROTECTIONS[permissions[:3]], permissions[3:] == b"s", int(offset, 16)),
         *((int(major, 16), int(minor, 16)), int(inode), _path(path[0]) if path else b"", flags),
         has_key=key >= 0 and rest[key:].split(None, 2)[1] != b"0",
     )

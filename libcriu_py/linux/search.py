@@ -1,0 +1,43 @@
+"""Looking for several texts at once in a large file (csrc/common/search.h)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from libcriu_py._ffi import ffi, lib
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Iterable, Sequence
+
+
+class Search:
+    """What to look for."""
+
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        """
+        Prepare the search.
+
+        Args:
+            texts: Up to 32, of 8 bytes or more.
+        """
+        self._texts = texts
+        self._held = [ffi.new("char[]", text) for text in texts]
+        self._pointers = ffi.new("char *[]", self._held)
+        self._sizes = ffi.new("size_t[]", [len(text) for text in texts])
+
+    def find(self, data: mmap.mmap, parts: Iterable[tuple[int, int]]) -> set[bytes]:
+        """
+        Return which texts are in one of the parts of a mapped file.
+
+        Args:
+            data: The file.
+            parts: Where the parts begin and end.
+        """
+        found = 0
+        with ffi.from_buffer(data) as whole:
+            for start, end in parts:
+                low, high = min(start, len(data)), min(end, len(data))
+                if low < high:
+                    found |= lib.lcp_find_texts(whole + low, high - low, self._pointers, self._sizes, len(self._texts))
+        return {text for number, text in enumerate(self._texts) if found >> number & 1} if found else set()
