@@ -119,7 +119,16 @@ class Plan(NamedTuple):
         ]
         lists = [number for items in rows for number in (put(b"".join(items)), len(items))]
         data[: _HEADER.size] = _HEADER.pack(
-            *(b"\x93plan\r\n\0", self.format, _HEADER.size, len(data), PAGE, self.xcr0, *self.components, *self.special),
+            *(
+                b"\x93plan\r\n\0",
+                self.format,
+                _HEADER.size,
+                len(data),
+                PAGE,
+                self.xcr0,
+                *self.components,
+                *self.special,
+            ),
             *(*vdso, self.threads, self.in_vdso, *self.clocks, self.resume, self.stack, self.fs, *lists, 0, 0, 0, 0),
         )
         return bytes(data)

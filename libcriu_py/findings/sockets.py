@@ -19,7 +19,7 @@ _SOCK_DIAG, _BY_FAMILY = 4, 20
 _REQUEST_DUMP = 0x301
 _ALL_STATES, _SHOW_NAME_AND_PEER = 0xFFFFFFFF, 5
 _NLMSG_DONE, _NLMSG_ERROR = 3, 2
-_ATTRIBUTE_PEER = 2
+_ATTRIBUTE_NAME, _ATTRIBUTE_PEER, _ATTRIBUTE_SHUTDOWN = 0, 2, 6
 
 
 class Sockets:
@@ -133,24 +133,30 @@ def _inodes_of_tree() -> frozenset[int]:
     return frozenset(found)
 
 
-def unix_peers() -> dict[int, int]:
-    """Return the inode of each connected UNIX socket's peer, by its own inode."""
+def unix_peers(odd: set[int] | None = None) -> dict[int, int]:
+    """
+    Return the inode of each connected UNIX socket's peer, by its own inode.
+
+    Args:
+        odd: Gets the inodes of those that have a name, or that shutdown(2) has closed in part.
+    """
     import _socket
 
     netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, _SOCK_DIAG)
     peers: dict[int, int] = {}
+    odd = set() if odd is None else odd
     try:
         # struct nlmsghdr, struct unix_diag_req
         body = struct.pack("=BBHIIIII", _socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOW_NAME_AND_PEER, 0, 0)
         netlink.send(struct.pack("=IHHII", 16 + len(body), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + body)
-        while _read_answer(netlink.recv(1 << 16), peers):
+        while _read_answer(netlink.recv(1 << 16), peers, odd):
             pass
     finally:
         netlink.close()
     return peers
 
 
-def _read_answer(data: bytes, peers: dict[int, int]) -> bool:
+def _read_answer(data: bytes, peers: dict[int, int], odd: set[int]) -> bool:
     """Read the messages of one datagram; return whether more follow."""
     place = 0
     while place + 16 <= len(data):
@@ -164,6 +170,8 @@ def _read_answer(data: bytes, peers: dict[int, int]) -> bool:
             size, number = struct.unpack_from("=HH", data, attribute)
             if number == _ATTRIBUTE_PEER:
                 (peers[inode],) = struct.unpack_from("=I", data, attribute + 4)
+            elif number == _ATTRIBUTE_NAME or (number == _ATTRIBUTE_SHUTDOWN and data[attribute + 4]):
+                odd.add(inode)
             attribute += max(4, size + 3 & ~3)
         place += length + 3 & ~3
     return True

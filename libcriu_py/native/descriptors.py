@@ -10,6 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from libcriu_py.linux.files import read_small
 from libcriu_py.native.facts import NotEligible
 from libcriu_py.native.kinds import of_eventfd, of_pipe, of_signalfd, of_timerfd, watches
 from libcriu_py.native.plan import ANY_SIZE, Descriptor, Kind
@@ -42,7 +43,7 @@ class Descriptors:
         self._known = {one.fd: one for one in facts.descriptors if one.fd not in facts.ours}
         self._first = _groups(facts)
         self._rows: dict[int, Descriptor] = {}
-        self._peers: dict[int, int] | None = None
+        self._sockets: _Sockets | None = None
 
     def rows(self) -> tuple[Descriptor, ...]:
         """Return the rows of the plan, in the order in which they are made."""
@@ -143,23 +144,38 @@ class Descriptors:
             raise NotEligible(f"has a listening socket (descriptor {one.fd})")
         if one.domain != 1:
             raise NotEligible(f"has a socket of family {one.domain} (descriptor {one.fd})")
-        if self._peers is None:
-            from libcriu_py.findings.sockets import unix_peers
-
-            self._peers = unix_peers()
-        peer = self._peers.get(one.inode, 0)
+        self._sockets = self._sockets or _Sockets()
+        peer = self._sockets.peers.get(one.inode, 0)
         ends = [other for other in self._known.values() if other.inode == peer and other.link.startswith(b"socket:")]
         ends = [end for end in ends if self._first.get(end.fd, end.fd) == end.fd]
-        if not peer or len(ends) != 1 or ends[0].fd in _STDIO or self._peers.get(peer) != one.inode:
+        if not peer or len(ends) != 1 or ends[0].fd in _STDIO or self._sockets.peers.get(peer) != one.inode:
             raise NotEligible(f"holds a socket that is not connected inside the process (descriptor {one.fd})")
         (end,) = ends
         for either in (one, end):
             if either.queued:
                 raise NotEligible(f"has data in a socket (descriptor {either.fd})")
+            if not self._sockets.is_plain(either):
+                raise NotEligible(f"has a socket with options, a name or a closed side (descriptor {either.fd})")
         yield Descriptor(
             *(one.fd, Kind.SOCKET_PAIR, one.flags & os.O_NONBLOCK, end.fd, one.close_on_exec), value=one.type
         )
         yield Descriptor(end.fd, Kind.OTHER_END, end.flags & os.O_NONBLOCK, one.fd, end.close_on_exec)
+
+
+class _Sockets:
+    """What the kernel tells of UNIX sockets."""
+
+    def __init__(self) -> None:
+        from libcriu_py.findings.sockets import unix_peers
+
+        self._odd: set[int] = set()
+        self.peers = unix_peers(self._odd)
+        sizes = [read_small(f"/proc/sys/net/core/{name}mem_default") for name in "rw"]
+        self._options = (0, 0, *(int(size or 0) for size in sizes), 0)
+
+    def is_plain(self, one: Open) -> bool:
+        """Return whether a socket is as socketpair(2) makes it."""
+        return one.inode not in self._odd and one.options == self._options
 
 
 def _name(one: Open) -> str:

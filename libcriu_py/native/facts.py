@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FORMAT = b"1"
 _ONCE = ("format", "ids", "resume", "slot", "scratch", "xsave", "clocks", "auxv", "status", "stat")
 """Records that there must be, and once."""
-_OPTIONAL = ("timers", "limits", "ours", "cannot_compare", "children")
+_OPTIONAL = ("timers", "limits", "ours", "cannot_compare", "children", "unforkable")
 
 
 class FactsError(ValueError):
@@ -73,6 +73,8 @@ class Open(NamedTuple):
     """Where /proc/self/fd leads."""
     info: bytes
     """/proc/self/fdinfo."""
+    options: tuple[int, ...] | None
+    """Of a socket: SO_RCVTIMEO and SO_SNDTIMEO in us, SO_RCVBUF, SO_SNDBUF, SO_PASSCRED."""
 
 
 class Saved(NamedTuple):
@@ -112,6 +114,8 @@ class Facts(NamedTuple):
     same: tuple[tuple[int, int], ...]
     """Pairs of descriptors that share one open file description."""
     can_compare: bool
+    is_forkable: bool
+    """Whether a fork keeps all memory."""
     held: tuple[tuple[int, ...], ...]
     """Mutexes that a thread holds by its id: address, thread, kind."""
     areas: tuple[Saved, ...]
@@ -167,8 +171,10 @@ def _parse(data: bytes) -> Facts:
             described = value
         elif described is not None:
             *numbers, link = described.split(b" ", 15)
-            descriptors.append(Open._make((*[int(word, 16) for word in numbers], link, value)))
+            descriptors.append(Open._make((*[int(word, 16) for word in numbers], link, value, None)))
             described = None
+        elif name == "socket":
+            descriptors[-1] = descriptors[-1]._replace(options=_numbers(value))
         elif name in lists:
             lists[name].append(value)
         elif name in {*_ONCE, *_OPTIONAL} and name not in once:
@@ -213,6 +219,7 @@ def _facts(once: dict[str, bytes], lists: dict[str, list[bytes]], descriptors: S
         descriptors=tuple(descriptors),
         same=tuple([(first, second) for first, second in map(_numbers, lists["same"])]),
         held=tuple(map(_numbers, lists["held"])),
+        is_forkable="unforkable" not in once,
         can_compare=once.get("cannot_compare", b"0") == b"0",
         areas=tuple(sorted([Saved(*_numbers(value)) for value in lists["area"]])),
         runs=tuple(sorted([Saved(*_numbers(value)) for value in lists["run"]])),

@@ -40,6 +40,8 @@ def refuse(facts: Facts) -> None:
         raise NotEligible("was started with more rights than its caller has")
     if int(status["Threads"]) != len(facts.threads):
         raise FactsError("the number of threads is another")
+    if not facts.is_forkable:
+        raise NotEligible("has memory with MADV_DONTFORK, and is to go on after the dump")
     _refuse_threads(facts)
     _refuse_pending(facts)
     _refuse_children(facts)

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 NATIVE = "native"
 """The engine that needs no right, tried by an account that has none."""
 
-MODES = (
-    ("root", "rootless-as-root", "rootless", "capability", NATIVE) if os.geteuid() == 0 else ("rootless", NATIVE)
-)
+MODES = ("root", "rootless-as-root", "rootless", "capability", NATIVE) if os.geteuid() == 0 else ("rootless", NATIVE)
 """The ways to dump and restore that this test run can try: by criu as far as it may, and by the native engine."""
 
 
