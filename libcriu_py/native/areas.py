@@ -11,7 +11,7 @@ from libcriu_py.native.plan import NO_FILE, Area, AreaFlag, File, FileFlag, Read
 from libcriu_py.native.regions import PROT_WRITE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from libcriu_py.memory.owners import Owned
     from libcriu_py.native.facts import Facts, Saved
@@ -61,7 +61,9 @@ def _opened(region: Region, flags: int) -> File:
     return File(region.path, status.st_size, status.st_mtime_ns, flags)
 
 
-def lay_out(facts: Facts, regions: Sequence[Region], owned: Sequence[Owned], size: int) -> Layout:
+def lay_out(
+    facts: Facts, regions: Sequence[Region], owned: Sequence[Owned], guards: Sequence[tuple[int, int]], size: int
+) -> Layout:
     """
     Decide the source of each area.
 
@@ -69,6 +71,7 @@ def lay_out(facts: Facts, regions: Sequence[Region], owned: Sequence[Owned], siz
         facts: What the dump wrote down.
         regions: The areas of the process that stands still.
         owned: What may be mapped from `memory.img`, by address, each within one area.
+        guards: Ranges that nobody may touch, by address, each within one area.
         size: That of `memory.img`.
 
     Raises:
@@ -88,8 +91,9 @@ def lay_out(facts: Facts, regions: Sequence[Region], owned: Sequence[Owned], siz
         pieces, runs = _taken(pieces_left, region.end), _taken(runs_left, region.end)
         if region.is_wiped:
             pieces, runs = [], []
-        for area in _areas(region, files, pieces, content):
-            inside = [] if area.file == 0 else list(_reads(area, runs))
+        inner = [guard for guard in guards if region.start <= guard[0] < region.end]
+        for area in _guarded(_areas(region, files, pieces, content), inner):
+            inside = [] if area.file == 0 or area.flags & AreaFlag.GUARD else list(_reads(area, runs))
             flags = area.flags | AreaFlag.PROTECT * bool(inside and not area.protection & PROT_WRITE)
             _append(areas, area._replace(flags=flags))
             for one in inside:
@@ -139,6 +143,26 @@ def _areas(region: Region, files: _Files, pieces: Sequence[Owned], content: Save
         at = piece.end
     if at < region.end:
         yield _rest(region, files, at, region.end)
+
+
+def _guarded(areas: Iterable[Area], guards: Sequence[tuple[int, int]]) -> Iterator[Area]:
+    """Cut areas where guard regions begin and end."""
+    for area in areas:
+        at = area.start
+        for start, end in guards:
+            if not (area.start <= start < area.end):
+                continue
+            if at < start:
+                yield _part(area, at, start)
+            yield area._replace(start=start, end=end, flags=area.flags | AreaFlag.GUARD, file=NO_FILE, offset=0)
+            at = end
+        if at < area.end:
+            yield _part(area, at, area.end)
+
+
+def _part(area: Area, start: int, end: int) -> Area:
+    shift = 0 if area.file == NO_FILE else start - area.start
+    return area._replace(start=start, end=end, offset=area.offset + shift)
 
 
 def _rest(region: Region, files: _Files, start: int, end: int) -> Area:

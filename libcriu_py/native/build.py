@@ -54,7 +54,8 @@ def build(facts: Facts, smaps: bytes, image: int, wanted: str, census: Census | 
     regions.refuse_unknown(found, range(*facts.scratch))
     rows, watches = descriptors.find(facts)
     choice = owned.choose(facts, found, image, wanted, census)
-    layout = areas.lay_out(facts, found, choice.owned, os.fstat(image).st_size)
+    guards = regions.guards(facts.standing, found)
+    layout = areas.lay_out(facts, found, choice.owned, guards, os.fstat(image).st_size)
     vdso = _vdso(facts, special)
     components = dict.fromkeys(range(COMPONENTS), (0, 0))
     components |= {number: (offset, size) for number, offset, size in facts.components if not _AMX >> number & 1}

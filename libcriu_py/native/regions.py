@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.native.facts import NotEligible
+from libcriu_py.native.plan import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
-_ORDINARY = frozenset({"rd", "wr", "ex", "sh", "mr", "mw", "me", "ms", "gd", "lo", "ac", "nr", "sd"})
-"""Flags that protection, sharing and the like follow from; "ac" and "sd" are the kernel's bookkeeping."""
+_ORDINARY = frozenset({"rd", "wr", "ex", "sh", "mr", "mw", "me", "ms", "gd", "lo", "ac", "nr", "sd", "gu"})
+"""Flags that protection, sharing and the like follow from; "ac", "sd" and "gu" are the kernel's bookkeeping."""
 ADVICE = {"rr": 1, "sr": 2, "dc": 10, "mg": 12, "hg": 14, "nh": 15, "dd": 16, "wf": 18}
 """The number of the MADV_* that sets a flag."""
 _REFUSED = {
@@ -35,6 +37,8 @@ _PROTECTIONS = {
     b"%c%c%c" % (r, w, x): (r == 114) | (w == 119) << 1 | (x == 120) << 2 for r in b"r-" for w in b"w-" for x in b"x-"
 }
 _OF_KERNEL = (b"[vvar]", b"[vvar_vclock]", b"[vdso]")
+_GUARDED = re.compile(b"[%s]+" % re.escape(bytes(top for top in range(256) if top & 0x04)))
+"""By the upper byte of an entry of the pagemap."""
 _DELETED = b" (deleted)"
 
 
@@ -110,6 +114,25 @@ def _region(text: bytes, flags: frozenset[str]) -> Region:
 def _path(text: bytes) -> bytes:
     """Return a path as it is: the kernel writes a line's end in it as an octal number (seq_path)."""
     return text.replace(b"\\012", b"\n")
+
+
+def guards(pid: int, regions: Iterable[Region]) -> list[tuple[int, int]]:
+    """
+    Return where nobody may touch memory (MADV_GUARD_INSTALL), as below the stacks of threads since glibc 2.42.
+
+    Args:
+        pid: The process.
+        regions: Its areas.
+    """
+    found = []
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+        for region in regions:
+            if region.inode or not region.protection:
+                continue
+            entries = os.pread(pagemap.fileno(), (region.end - region.start) // PAGE * 8, region.start // PAGE * 8)
+            runs = _GUARDED.finditer(entries[7::8])
+            found += [(region.start + run.start() * PAGE, region.start + run.end() * PAGE) for run in runs]
+    return found
 
 
 def refuse_unknown(regions: Iterable[Region], stopped_at: range) -> None:
