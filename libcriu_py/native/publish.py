@@ -1,7 +1,8 @@
 """
 The publisher: a process of its own that makes a snapshot of what a dump has written, while the dumped process stands.
 
-Its descriptors 3 to 6 are the order, the facts, the result and the directory. It ends with status 0, 10 where the
+Its descriptors 3 to 7 are the order, the facts, the result, the directory and a pipe, whose other end is closed when
+facts and memory are complete: it starts while they are being written. It ends with status 0, 10 where the
 process is not eligible, or 11 after another error; the result has one sentence then.
 """
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from libcriu_py.native.plan import Plan
     from libcriu_py.snapshot.record import Launch
 
-_ORDER, _FACTS, _RESULT, _DIRECTORY = 3, 4, 5, 6
+_ORDER, _FACTS, _RESULT, _DIRECTORY, _WRITTEN = 3, 4, 5, 6, 7
 _VERSION = 1
 _NOT_ELIGIBLE, _FAILED = 10, 11
 
@@ -52,6 +53,7 @@ def _publish() -> None:
     if order["version"] != _VERSION:
         message = "the order to the publisher is of another version of libcriu_py"
         raise ValueError(message)
+    os.read(_WRITTEN, 1)
     image = os.open(MEMORY, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=_DIRECTORY)
     settled = Background(image)
     facts = written.parse(_content(_FACTS))

@@ -94,13 +94,12 @@ static struct standing *make_standing(void)
 /* ---- the standing process --------------------------------------------- */
 
 
-/* Write the memory, and have it published; a wait status or -errno. */
+/* Have the memory written and published; a wait status or -errno. */
 static long write_and_publish(struct scratch *scratch)
 {
 	lcp_fact_numbers(scratch, "ids",
 			 (const uint64_t[]){ (uint64_t)lcp_standing->pid, (uint64_t)SYSCALL0(getpid) }, 2);
-	lcp_write_memory(scratch);
-	return scratch->error ? scratch->error : lcp_publish(scratch);
+	return lcp_publish(scratch);
 }
 
 /* Call it on the scratch's stack, and come back. */

@@ -7,24 +7,26 @@
 #include <linux/sched.h>
 #include <poll.h>
 
-#define FIRST 3 /* the publisher's descriptors: order, facts, result, staging */
+#define FIRST 3 /* the publisher's descriptors: order, facts, result, staging, and the end of a pipe: all is written */
+#define GIVEN 5
 
 /* The new process, which has our memory until it is another program. */
-static __attribute__((noreturn)) void exec_publisher(const struct lcp_native *native)
+static __attribute__((noreturn)) void exec_publisher(const struct scratch *scratch)
 {
-	const int given[] = { native->order, native->facts, native->result, native->staging };
+	const struct lcp_native *native = scratch->native;
+	const int given[GIVEN] = { native->order, native->facts, native->result, native->staging, scratch->written[0] };
 	const struct kernel_action standard = { 0 };
 	uint64_t none = 0;
-	long moved[4];
+	long moved[GIVEN];
 
 	for (int number = 1; number <= 64; number++)
 		SYSCALL4(rt_sigaction, number, &standard, NULL, 8);
 	SYSCALL2(prctl, PR_SET_PDEATHSIG, 9);
-	for (int i = 0; i < 4; i++)
-		moved[i] = SYSCALL3(fcntl, given[i], 0 /* F_DUPFD */, FIRST + 4);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < GIVEN; i++)
+		moved[i] = SYSCALL3(fcntl, given[i], 0 /* F_DUPFD */, FIRST + GIVEN);
+	for (int i = 0; i < GIVEN; i++)
 		SYSCALL3(dup3, moved[i], FIRST + i, 0);
-	SYSCALL3(close_range, FIRST + 4, ~0u, 0);
+	SYSCALL3(close_range, FIRST + GIVEN, ~0u, 0);
 	SYSCALL4(rt_sigprocmask, 2, &none, NULL, 8);
 	SYSCALL3(execve, native->argv[0], native->argv, native->env);
 	for (;;)
@@ -33,11 +35,10 @@ static __attribute__((noreturn)) void exec_publisher(const struct lcp_native *na
 
 static long start_publisher(struct scratch *scratch)
 {
-	const struct lcp_native *native = scratch->native;
-	register const struct lcp_native *argument __asm__("r12") = native;
+	register const struct scratch *argument __asm__("r12") = scratch;
 	register uint64_t r10 __asm__("r10") = 0;
 	register uint64_t r8 __asm__("r8") = 0;
-	register void (*entry)(const struct lcp_native *) __asm__("r13") = exec_publisher;
+	register void (*entry)(const struct scratch *) __asm__("r13") = exec_publisher;
 	char *stack = scratch->child_stack + sizeof(scratch->child_stack);
 	long result;
 
@@ -83,12 +84,21 @@ long lcp_await_child(long pid, int deadline_ms)
 
 long lcp_publish(struct scratch *scratch)
 {
-	long pid = start_publisher(scratch);
+	long pid = SYSCALL2(pipe2, scratch->written, 02000000 /* O_CLOEXEC */);
 
+	/* An interpreter takes as long to start as most memory takes to be written. */
+	if (!pid)
+		pid = start_publisher(scratch);
 	if (pid < 0)
 		return pid;
+	SYSCALL1(close, scratch->written[0]);
 	/* Where Yama rules (ptrace_scope 1), it could not look at this process; EINVAL where it does not. */
 	SYSCALL2(prctl, PR_SET_PTRACER, pid);
-	return lcp_await_child(pid, scratch->native->deadline_ms);
+	lcp_write_memory(scratch);
+	if (scratch->error)
+		SYSCALL2(kill, pid, 9);
+	SYSCALL1(close, scratch->written[1]);
+	pid = lcp_await_child(pid, scratch->native->deadline_ms);
+	return scratch->error ? scratch->error : pid;
 }
 #endif

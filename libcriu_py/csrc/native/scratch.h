@@ -11,6 +11,7 @@ struct scratch {
 	struct lcp_native *native;
 	long error;                  /* the first, of what is written */
 	uint64_t memory_size;        /* of memory.img so far */
+	int written[2];              /* a pipe that is closed when all is written */
 	uint64_t size_of_all;        /* of its areas, when they were last looked at */
 	size_t text_size;
 	char text[2 << 20];          /* facts that are not written yet */
@@ -30,14 +31,14 @@ void lcp_collect_facts(struct scratch *scratch);
 /* Write the facts that have been added. */
 void lcp_write_facts(struct scratch *scratch);
 
-/* Write the memory of this process, and add where it is; on the scratch's own stack, so that none of it changes. */
+/* Write the memory of this process, and add where it is. */
 void lcp_write_memory(struct scratch *scratch);
 /* The same for memory that it shares by no name, before other processes can change it. */
 void lcp_write_shared_memory(struct scratch *scratch);
 /* Add the mutexes in a range of memory that could not be unlocked in a copy. */
 void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end);
 
-/* Start the publisher, and wait for it; its wait status or -errno. */
+/* Start the publisher, write the memory beside it, and wait for it; its wait status or -errno. */
 long lcp_publish(struct scratch *scratch);
 /* Wait for a child until a deadline; its wait status, or -ETIME where it had to be killed. */
 long lcp_await_child(long pid, int deadline_ms);
