@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.snapshots import launch_of_here, write_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    Start = Callable[..., subprocess.CompletedProcess[bytes]]
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "libcriu_py" / "csrc"
@@ -27,6 +29,8 @@ SHARED, GROWS_DOWN, NO_RESERVE, LOCKED, PROTECT, GUARD = 1, 2, 4, 8, 16, 32
 REQUEST, OPEN, DUPLICATE, SOCKET_PAIR, PIPE, PIPE_END, EPOLL, EVENTFD, TIMERFD, SIGNALFD, MEMFD, LISTENER = range(1, 13)
 OTHER_END = 64
 ANY_SIZE = (1 << 64) - 1
+DONE = 7
+"""The status with which the process ends that has done what it was told."""
 
 _HEADER = struct.Struct("<8sIIQQQ64I4Q2I2I2Q3Q10I4Q")
 _AREA = struct.Struct("<QQQIHHQ")
@@ -162,7 +166,7 @@ def resumed() -> Image:
             subprocess.run(["objcopy", "-O", "binary", "-j", f".{section}", program, image], check=True)
         names = subprocess.run(["nm", program], check=True, capture_output=True, text=True).stdout
         entry = next(int(line.split()[0], 16) for line in names.splitlines() if line.endswith(" resume"))
-        return Image(*(Path(directory, name).read_bytes() for name in ("text", "data")), entry)
+        return Image(Path(directory, "text").read_bytes(), Path(directory, "data").read_bytes(), entry)
 
 
 def vdso_of_here() -> tuple[tuple[int, int, int, int], bytes]:

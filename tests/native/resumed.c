@@ -71,6 +71,15 @@ static void read_some(int fd)
 	write_out("\n", 1);
 }
 
+/* Print how many events an epoll instance has, and the first. */
+static void poll_events(int fd)
+{
+	struct { int count; unsigned int events, low, high; } found = { 0 };
+
+	found.count = (int)call(__NR_epoll_wait, fd, (long)&found.events, 1, 0);
+	write_out((char *)&found, sizeof(found));
+}
+
 static long thread_word(void)
 {
 	long word;
@@ -90,6 +99,7 @@ __attribute__((used, noreturn)) void begin(const struct plan_arrival *arrival, l
 		case 'w': call(__NR_write, 1, (long)WHY, 64, 0); break;
 		case 'r': receive(*++at - '0'); break;
 		case 'd': read_some(*++at - '0'); break;
+		case 'e': poll_events(*++at - '0'); break;
 		case 't': write_out(thread_word() == 0x1234 ? "thread\n" : "none\n", thread_word() == 0x1234 ? 7 : 5); break;
 		case 'p': write_out(RANGE[0], (long)RANGE[1]); break;
 		case 'k': write_out((char *)&stack, 8); break;

@@ -54,17 +54,20 @@ static int needs_memory(const struct plan_header *plan)
 }
 
 /* Have room for all numbers; what is open stays so when the limit is lowered again. */
-static void raise_limit(struct rlimit *before, int needed)
+static int raise_limit(struct rlimit *before, rlim_t needed, struct why *why)
 {
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, before))
-		before->rlim_cur = RLIM_INFINITY;
-	if (before->rlim_cur >= (rlim_t)needed)
-		return;
+		before->rlim_cur = before->rlim_max = RLIM_INFINITY;
+	if (before->rlim_cur >= needed)
+		return 0;
 	limit = *before;
-	limit.rlim_cur = limit.rlim_max < (rlim_t)needed ? limit.rlim_max : (rlim_t)needed;
-	setrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = needed;
+	if (limit.rlim_max < needed || setrlimit(RLIMIT_NOFILE, &limit))
+		return lcp_why(why, "the program needs room for %d open files, and may have %d here; raise that with ulimit -n",
+			       (int)needed, (int)limit.rlim_max);
+	return 0;
 }
 
 int lcp_places_open(struct places *places, const struct plan_header *plan, int directory, struct why *why)
@@ -83,7 +86,8 @@ int lcp_places_open(struct places *places, const struct plan_header *plan, int d
 		return lcp_why(why, "no memory is left for its descriptors");
 	for (uint32_t i = 0; i < plan->files.count; i++)
 		places->files[i] = -1;
-	raise_limit(&places->limit, places->above + (int)(plan->files.count + plan->descriptors.count) + SPARE);
+	if (raise_limit(&places->limit, (rlim_t)places->above + plan->files.count + plan->descriptors.count + SPARE, why))
+		return -1;
 	if (needs_memory(plan)) {
 		places->memory = openat(directory, MEMORY, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
 		if (places->memory < 0)

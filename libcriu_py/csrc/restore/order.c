@@ -139,11 +139,19 @@ static int tell_restored(const struct order *order, const struct restored *resto
 	return tell(order, status, words.data, words.failed ? 0 : words.size, fds, count);
 }
 
+/* Receive a message of the copy. ECONNRESET comes once, before it, of one that has not read its request. */
+static ssize_t take(int control, char *text, size_t size, int flags)
+{
+	ssize_t n = recv(control, text, size, flags | MSG_DONTWAIT);
+
+	return n < 0 && errno == ECONNRESET ? recv(control, text, size, flags | MSG_DONTWAIT) : n;
+}
+
 /* Forward a message of the copy; 0 if no more can come. */
 static int forward_message(const struct order *order, int control)
 {
 	static char text[LARGEST_TEXT];
-	ssize_t size = recv(control, text, sizeof(text), MSG_DONTWAIT);
+	ssize_t size = take(control, text, sizeof(text), 0);
 
 	if (size > 0)
 		tell(order, (struct status){ STATUS_TOLD, 0, 0, 0, 0 }, text, (size_t)size, NULL, 0);
@@ -210,6 +218,7 @@ int lcp_order_serve(const struct order *order, const struct restored *restored, 
 				    { restored->channel, POLLIN, 0 },
 				    { order->status, 0, 0 } };
 	struct lcp_event event;
+	char word;
 	int ignored;
 
 	release_descriptors(order, restored);
@@ -235,7 +244,7 @@ int lcp_order_serve(const struct order *order, const struct restored *restored, 
 		}
 	} while (event.kind != LCP_EVENT_ENDED);
 	if (polled[0].fd >= 0) /* what it said last */
-		while (recv(restored->control, &ignored, 1, MSG_PEEK | MSG_DONTWAIT) > 0 &&
+		while (take(restored->control, &word, 1, MSG_PEEK) > 0 &&
 		       forward_message(order, restored->control))
 			;
 	tell(order, (struct status){ STATUS_ENDED, event.value, 0, event.stage, 0 }, NULL, 0, NULL, 0);

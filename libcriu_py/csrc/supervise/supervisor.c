@@ -32,8 +32,6 @@
 #include "supervise/events.h"
 #include "supervise/namespaces.h"
 
-extern char **environ;
-
 /*
  * A device, or a file that is only read, as it is seen in the new mount
  * namespace: criu finds no mount for one that came from outside, and children of
@@ -136,79 +134,6 @@ static void serve_criu(const struct lcp_job *job, int listener)
 		_exit(127); /* the program sees the connection closed */
 	}
 	close(sock);
-}
-
-/* Where the word is awaited that a restore may go on; -1: nowhere. */
-static int word_from = -1;
-
-/* Called by fork, which libcriu does but once: criu starts beside, and is told nothing before the caller has agreed. */
-static void await_word(void)
-{
-	char word;
-	ssize_t size;
-
-	if (word_from < 0)
-		return;
-	lcp_tell(word_from, LCP_EVENT_SUPERVISED, getpid(), 0, 0, -1);
-	while ((size = recv(word_from, &word, 1, 0)) < 0 && errno == EINTR)
-		;
-	word_from = -1;
-	if (size == 1)
-		return;
-	lcp_kill_children(getpid());
-	_exit(1);
-}
-
-static pid_t restore_program(const struct lcp_job *job, int channel)
-{
-	int pid;
-
-	if (job->flags & LCP_AWAIT_WORD) {
-		word_from = channel;
-		if (pthread_atfork(NULL, await_word, NULL))
-			lcp_fail(channel, 0, ENOMEM, LCP_STAGE_FORK);
-	}
-
-	for (int i = 0; i < job->inherit_count; i++)
-		fcntl(job->inherit[i], F_SETFD, 0);
-	/* criu puts its own descriptors below it (criu/servicefd.c); the restored process has a limit of its own. */
-	lcp_raise_limit(RLIMIT_NOFILE);
-	/* libcriu's child runs execlp("criu", ...) with our environment. */
-	environ = (char **)job->env;
-	errno = 0;
-	pid = criu_local_restore_child(job->restore);
-	if (pid <= 0) {
-		int error = errno;
-
-		lcp_kill_children(getpid()); /* of a criu that has died after it had let them go */
-		lcp_fail(channel, pid, error, LCP_STAGE_RESTORE);
-	}
-	if (job->restored)
-		job->restored(job->context);
-	return pid;
-}
-
-/* Start the process that becomes the copy, which itself tells its caller if it cannot. */
-static pid_t become_program(const struct lcp_job *job, int channel)
-{
-	int report[2];
-	char word;
-	pid_t pid;
-
-	if (pipe2(report, O_CLOEXEC))
-		lcp_fail(channel, 0, errno, LCP_STAGE_FORK);
-	pid = fork();
-	if (pid < 0)
-		lcp_fail(channel, 0, errno, LCP_STAGE_FORK);
-	if (pid == 0) {
-		job->become(job->context, report[1]);
-		_exit(125);
-	}
-	close(report[1]);
-	while (read(report[0], &word, 1) < 0 && errno == EINTR)
-		;
-	close(report[0]);
-	return pid;
 }
 
 /* Whether a process is left that pid 1 must stay for. */
@@ -320,8 +245,8 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	/* Blocked since before the fork, as libcriu needs it for restore_child. */
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
-	pid = job->become  ? become_program(job, channel) :
-	      job->restore ? restore_program(job, channel) : start_program(job, channel, mask);
+	pid = job->become  ? lcp_become_program(job, channel) :
+	      job->restore ? lcp_restore_program(job, channel) : start_program(job, channel, mask);
 	signals = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
 	pidfd = lcp_pidfd_open(pid);
 	lcp_tell(channel, LCP_EVENT_STARTED, pid, 0, 0, pidfd);

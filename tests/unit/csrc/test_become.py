@@ -1,34 +1,21 @@
 """
-The launcher becomes the process of a plan: its memory, protections, descriptors and entry; and whatever is odd in a plan
-is refused.
+The launcher becomes the process of a plan: its memory, protections and entry.
 
 The plans are written by hand, for a process without libc (tests/native/resumed.c) that reports what it finds.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import resource
-import signal
-import socket
 import struct
 import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
-
-from libcriu_py.snapshot import launcher as native_launcher
-from libcriu_py.snapshot.request import Request
 from tests.plans import (
-    ANY_SIZE,
-    CODE,
-    COMMANDS,
     CSRC,
+    DONE,
     FS,
-    GROWS_DOWN,
     LOCKED,
     NO_RESERVE,
     PAGE,
@@ -36,52 +23,14 @@ from tests.plans import (
     SHARED,
     STACK,
     Area,
-    Descriptor,
     File,
-    Plan,
     plan_of,
-    write_native,
 )
-from tests.plans import DUPLICATE, EPOLL, EVENTFD, LISTENER, MEMFD, OPEN, OTHER_END, PIPE, REQUEST, SIGNALFD
-from tests.plans import SOCKET_PAIR, TIMERFD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    Start = Callable[..., subprocess.CompletedProcess[bytes]]
-
-TIMEOUT = 60
-DONE = 7
-"""The status with which the process ends that has done what it was told."""
-
-
-@pytest.fixture(name="launcher", scope="module")
-def launcher_fixture() -> str:
-    """Return the launcher that was built with the package."""
-    path = native_launcher.find()
-    assert path is not None, "libcriu-py-run was not built"
-    return path
-
-
-@pytest.fixture(name="start")
-def start_fixture(launcher: str, tmp_path: Path) -> Start:
-    """Return a function that starts a plan."""
-
-    def start(
-        plan: Plan | bytes, memory: bytes, *arguments: str, options: tuple[str, ...] = ("--no-fallback",), **more: Any
-    ) -> subprocess.CompletedProcess[bytes]:
-        snap = tmp_path / f"snap{len(list(tmp_path.iterdir()))}"
-        write_native(snap, plan, memory)
-        argv = [launcher, *options, snap, "--", *arguments]
-        return subprocess.run(argv, check=False, capture_output=True, timeout=TIMEOUT, **more)
-
-    return start
-
-
-def with_descriptors(commands: str, *rows: Descriptor, **changes: Any) -> tuple[Plan, bytes]:
-    """Return the plan of a process that has these descriptors."""
-    plan, memory = plan_of(commands)
-    return plan._replace(descriptors=rows, **changes), memory
+    from tests.plans import Start
 
 
 def maps_of(output: bytes) -> list[tuple[int, int, str, str]]:
@@ -103,7 +52,7 @@ def output_of(*command: str | Path) -> str:
 
 
 def test_blob_is_complete(tmp_path: Path) -> None:
-    """What runs while nothing else is mapped refers to nothing else, and leaves the registers alone that threads have."""
+    """What runs while nothing else is mapped refers to nothing else, and uses general registers only."""
     target = tmp_path / "blob.o"
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}"]
     output_of("cc", *flags, "-c", "-o", target, CSRC / "become" / "blob.c")
@@ -130,7 +79,7 @@ def test_blob_is_whole_pages_of_the_launcher(launcher: str) -> None:
 
 
 def test_memory_is_as_planned(start: Start) -> None:
-    """Areas, protections, what is read, the stack pointer and the thread's memory are those of the plan, and no others."""
+    """Areas, protections, content, stack pointer and the thread's memory are those of the plan, and no others."""
     plan, memory = plan_of("umtk")
     done = start(plan, memory)
     assert (done.returncode, done.stderr) == (DONE, b"")
@@ -157,7 +106,7 @@ def test_protection_is_set_after_the_reads(start: Start) -> None:
 
 
 def test_many_reads(start: Start) -> None:
-    """More reads than one call takes, whose places in the file are in no order, and gaps between them that stay zero."""
+    """There may be more reads than one call takes, in no order of the file, and gaps between them stay zero."""
     base, count = 0x50000000, 700
     plan, memory = plan_of("p", shown=(base, 2 * count * PAGE))
     areas = [*plan.areas, Area(base, base + 2 * count * PAGE, 3)]
@@ -171,7 +120,7 @@ def test_many_reads(start: Start) -> None:
 
 
 def test_files_of_the_program(start: Start, tmp_path: Path) -> None:
-    """An area of a file outside of the snapshot is mapped if the file has size and time of the dump, else nothing is."""
+    """An area of a file outside of the snapshot is mapped if the file is what it was at the dump, else nothing is."""
     library = tmp_path / "library"
     library.write_bytes(b"x" * PAGE)
     status = library.stat()
