@@ -17,7 +17,6 @@ _O_LARGEFILE = 0o100000
 _LINKS = {
     Kind.SOCKET_PAIR: rb"socket:\[\d+\]",
     Kind.PIPE: rb"pipe:\[\d+\]",
-    Kind.PIPE_END: rb"pipe:\[\d+\]",
     Kind.OTHER_END: rb"(socket|pipe):\[\d+\]",
     Kind.EPOLL: rb"anon_inode:\[eventpoll\]",
     Kind.EVENTFD: rb"anon_inode:\[eventfd\]",
@@ -124,8 +123,6 @@ def _difference_of_state(row: Descriptor, there: dict[int, _Fd], rows: dict[int,
         is_reading = one.flags & os.O_ACCMODE == os.O_RDONLY
         found = there[row.other].link, is_reading, rows[row.other].other if row.kind == Kind.OTHER_END else row.other
         wanted = one.link, row.kind == Kind.PIPE, row.fd if row.kind == Kind.OTHER_END else row.other
-    elif row.kind == Kind.PIPE_END:
-        found, wanted = row.value, int(one.flags & os.O_ACCMODE != os.O_RDONLY)
     elif row.kind == Kind.EPOLL:
         found = {(watch.fd, watch.events, watch.data) for watch in plan.watches if watch.epoll == row.fd}
         wanted = one.watched()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 _F_GETPIPE_SZ = 1032
 _O_DIRECT = 0o40000
+_ENDS = (os.O_RDONLY, os.O_WRONLY)
 _ALWAYS = select.EPOLLERR | select.EPOLLHUP
 _MONOTONIC, _BOOTTIME = 1, 7
 _TFD_ABSTIME, _TFD_CANCEL_ON_SET = 1, 2
@@ -105,37 +105,22 @@ def of_pipe(standing: int, ends: Sequence[Open]) -> Iterator[Descriptor]:
     by_mode = {end.flags & os.O_ACCMODE: end for end in ends}
     if len(by_mode) != len(ends) or os.O_RDWR in by_mode:
         raise NotEligible(f"has an end of a pipe that was opened again (descriptor {fd})")
+    if len(ends) != len(_ENDS):
+        raise NotEligible(f"has a pipe whose other end is not open in the process (descriptor {fd})")
     if any(end.queued for end in ends):
         raise NotEligible(f"has data in a pipe (descriptor {fd})")
-    capacity = _capacity(standing, ends[0], is_alone=len(ends) == 1)
-    reading, writing = by_mode.get(os.O_RDONLY), by_mode.get(os.O_WRONLY)
-    rows = [
-        Descriptor(end.fd, Kind.PIPE, end.flags & (os.O_NONBLOCK | _O_DIRECT), close_on_exec=end.close_on_exec)
-        for end in (reading, writing)
-        if end is not None
-    ]
-    if len(rows) == 1:
-        yield rows[0]._replace(kind=Kind.PIPE_END, value=int(reading is None))
-        return
-    yield rows[0]._replace(other=rows[1].fd, value=capacity)
-    yield rows[1]._replace(kind=Kind.OTHER_END, other=rows[0].fd)
+    reading, writing = (by_mode[mode] for mode in _ENDS)
+    for end, kind, other, value in (
+        (reading, Kind.PIPE, writing.fd, _capacity(standing, reading)),
+        (writing, Kind.OTHER_END, reading.fd, 0),
+    ):
+        flags = end.flags & (os.O_NONBLOCK | _O_DIRECT)
+        yield Descriptor(end.fd, kind, flags, other, end.close_on_exec, value=value)
 
 
-def _capacity(standing: int, end: Open, *, is_alone: bool) -> int:
-    """Return how much a pipe holds; refuse one whose only end here is connected with another process."""
-    flags = os.O_NONBLOCK | os.O_CLOEXEC | (end.flags & os.O_ACCMODE)
+def _capacity(standing: int, end: Open) -> int:
+    fd = os.open(f"/proc/{standing}/fd/{end.fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fd = os.open(f"/proc/{standing}/fd/{end.fd}", flags)
-    except OSError as error:
-        if is_alone and error.errno == errno.ENXIO and end.flags & os.O_ACCMODE == os.O_WRONLY:
-            return 0  # nobody reads it
-        raise NotEligible(f"has a pipe that leads out of the process (descriptor {end.fd})") from None
-    try:
-        if is_alone:
-            poll = select.poll()
-            poll.register(fd, 0)
-            if not any(found & (select.POLLHUP | select.POLLERR) for _, found in poll.poll(0)):
-                raise NotEligible(f"has a pipe that leads out of the process (descriptor {end.fd})")
         return fcntl.fcntl(fd, _F_GETPIPE_SZ)
     finally:
         os.close(fd)
