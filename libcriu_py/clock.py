@@ -1,9 +1,10 @@
 """
 Monotonic clocks that do not count the time between dump and restore.
 
-In a copy, `time.monotonic()` continues from the dump if the restore may make a time namespace: as root, and in a user
-namespace. With a file-capable criu, or on a kernel without time namespaces, it is the machine's clock, which counts the
-downtime, and goes backwards after a reboot. `monotonic()` here never does either.
+In a copy, `time.monotonic()` continues from the dump: a native copy replaces Python's own, and criu makes a time
+namespace where it may: as root, and in a user namespace. With a file-capable criu, or on a kernel without time
+namespaces, it is the machine's clock, which counts the downtime, and goes backwards after a reboot. `monotonic()` here
+never does either.
 """
 
 from __future__ import annotations
@@ -44,6 +45,16 @@ def compensate() -> None:
 def is_compensated() -> bool:
     """Return whether `compensate` was called."""
     return time.monotonic is monotonic
+
+
+def builtin(name: str) -> object:
+    """Return Python's own function of this name, which `compensate` may have replaced; None if it replaces no such."""
+    return {"monotonic": _monotonic, "monotonic_ns": _monotonic_ns}.get(name)
+
+
+def continues() -> bool:
+    """Return whether monotonic clocks of the next dump's copies continue."""
+    return _continues
 
 
 def set_continues(wanted: bool) -> None:  # noqa: FBT001 - a setter

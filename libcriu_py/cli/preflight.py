@@ -65,7 +65,7 @@ def _preflight(options: argparse.Namespace, arguments: list[str]) -> int:
         sys.stderr.write("libcriu-py preflight: name a program (-m MODULE, SCRIPT or COMMAND)\n")
         return USAGE
     python = options.python or sys.executable
-    variables = {**os.environ, "LIBCRIU_PY_PREFLIGHT": "report"}
+    variables = {**os.environ, "LIBCRIU_PY_PREFLIGHT": "report", "LIBCRIU_PY_ENGINE": "criu"}
     if options.trace:
         variables["LIBCRIU_PY_TRACE_FDS"] = "1"
     with tempfile.TemporaryDirectory(prefix="libcriu_py-") as directory:

@@ -59,7 +59,11 @@ class Checkpoint:
         """Take the arguments of `checkpoint_here`."""
         self._given = settings
         self._settings = overridden({"dir": dir, **settings})
-        self._built_ins = BuiltIns(self._settings["resources"], fork_callbacks=self._settings["fork_callbacks"])
+        self._built_ins = BuiltIns(
+            self._settings["resources"],
+            fork_callbacks=self._settings["fork_callbacks"],
+            native=self._settings["engine"] in {"auto", "native"},
+        )
         self._engine = _make_engine(self._settings)
         self.timings: list[Timing] = []
         """How long each hook and built-in resource took; a copy has the original's timings too."""

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.dump.engine import SnapshotEngine, load_for_copies
+from libcriu_py.errors import UnsupportedFeature
 from libcriu_py.hooks.lifecycle import Outcome, Return
 
 if TYPE_CHECKING:
@@ -58,10 +59,14 @@ class CriuEngine(SnapshotEngine):
             FileExistsError: The directory is not empty.
         """
         from libcriu_py.criu.find import find_criu
-        from libcriu_py.dump import arrival
+        from libcriu_py.dump import arrival, elsewhere
         from libcriu_py.privilege.decision import decide_dump
 
-        decision = decide_dump(find_criu())
+        try:
+            decision = decide_dump(find_criu())
+        except UnsupportedFeature:
+            elsewhere.start_again(self.why_not_native)
+            raise
         self._criu = decision.criu
         self._mode: Privilege = decision.mode
         load_for_copies(OURS)

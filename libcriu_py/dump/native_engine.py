@@ -24,7 +24,7 @@ _REFUSED, _FAILED = 10, 11
 """Exit statuses of the publisher (native/publish.py)."""
 _LARGEST_RESULT = 4096
 _THREAD_ERRORS = (errno.EAGAIN, errno.ETIMEDOUT)
-OURS = "dump.native_arrival linux.native linux.this_process"
+OURS = "clock dump.native_arrival linux.clocks linux.native linux.this_process"
 
 
 class NotEligible(UnsupportedFeature):
@@ -72,16 +72,21 @@ class NativeEngine(SnapshotEngine):
             NotEligible: Something in the process is not for this engine.
             CheckpointError: The dump failed; the process is as it was.
         """
+        from libcriu_py import clock
         from libcriu_py.dump import stdio
         from libcriu_py.dump.native_arrival import NativeHandover
+        from libcriu_py.linux.clocks import Clocks
 
         staging = self._reserved()
         launch, order = self._make_ready(staging)
         dumped_at = time.time()
+        clocks = Clocks() if clock.continues() else None
         self._kept = (launch, order)
         self._handover = NativeHandover(launch.command)
         try:
             if self._ask(staging, order, self._handover.slot):
+                if clocks is not None:
+                    clocks.go_on()
                 request = self._handover.receive(before_start=stdio.reopen)
                 return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
         except BaseException:
@@ -92,6 +97,8 @@ class NativeEngine(SnapshotEngine):
         finally:
             if not self._handover.in_copy():
                 self._handover.close()
+                if clocks is not None:
+                    clocks.put_back()
         return Return(Outcome.CONTINUED)
 
     # Code that only the original runs has functions of its own, so that copies need not free its variables.

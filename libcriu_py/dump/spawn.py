@@ -6,24 +6,30 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from libcriu_py.dump.elsewhere import ELSEWHERE
+from libcriu_py.errors import BinaryNotFound, UnsupportedFeature
 from libcriu_py.linux import sockets, supervision
+from libcriu_py.settings import DEFAULT_ENGINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from libcriu_py.privilege.decision import Decision
     from libcriu_py.privilege.mode import Privilege
+    from libcriu_py.privilege.namespaces import Place
 
 
 def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Privilege | str | None = None) -> int:
     """
     Run a program where it may checkpoint itself, and wait for it.
 
-    As root, or with a file-capable criu, the program runs right here; otherwise in a user, pid and mount namespace,
-    whose supervisor runs criu for it.
+    The native engine needs nothing, so the program runs right here. For criu it does so as root, or with a file-capable
+    criu; otherwise in a user, pid and mount namespace, whose supervisor runs criu for it. Where the engine is "auto",
+    the program is started there if the native engine has refused it here.
 
     Args:
         argv: The path of the program, and its arguments.
-        env: Its environment.
+        env: Its environment, which has the engine.
         mode: Privilege mode; None picks the first that works.
 
     Returns:
@@ -33,13 +39,45 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
         UnsupportedFeature: No privilege mode works here.
         OSError: The program could not be started.
     """
+    from libcriu_py.privilege.mode import Privilege
+
+    engine = env.get("LIBCRIU_PY_ENGINE") or DEFAULT_ENGINE
+    if engine == "native" or (engine == "auto" and Privilege.of(mode) is Privilege.AUTO):
+        status = _run_here(argv, env, engine)
+        if status != ELSEWHERE:
+            return status
+    return _run_for_criu(argv, env, _decide(mode))
+
+
+def _decide(mode: Privilege | str | None) -> Decision:
     from libcriu_py.criu.find import find_criu
-    from libcriu_py.linux.runtime_dir import dump_environment, sweep
-    from libcriu_py.privilege.decision import decide, namespaces_failed
-    from libcriu_py.privilege.namespaces import avoid_low_pids, place_of_program
+    from libcriu_py.linux.runtime_dir import sweep
+    from libcriu_py.privilege.decision import decide
 
     sweep()
-    decision = decide(mode, criu=find_criu())
+    return decide(mode, criu=find_criu())
+
+
+def _run_here(argv: Sequence[str], env: Mapping[str, str], engine: str) -> int:
+    """Run a program without namespaces, such that criu can dump it too where that may be."""
+    from libcriu_py.privilege.mode import Privilege
+    from libcriu_py.privilege.namespaces import HERE
+
+    if engine == "auto":
+        try:
+            decision = _decide(None)
+        except (UnsupportedFeature, BinaryNotFound):
+            decision = None
+        if decision is not None and decision.mode is not Privilege.ROOTLESS:
+            return _run_for_criu(argv, env, decision)
+    return _run(argv, {name: value for name, value in env.items() if name != "LIBCRIU_PY_SERVICE"}, HERE)
+
+
+def _run_for_criu(argv: Sequence[str], env: Mapping[str, str], decision: Decision) -> int:
+    """Run a program where criu may dump it."""
+    from libcriu_py.linux.runtime_dir import dump_environment
+    from libcriu_py.privilege.namespaces import avoid_low_pids, place_of_program
+
     criu = decision.criu
     place = place_of_program(decision.mode)
     variables = {**env, "LIBCRIU_PY_MODE": decision.mode.value, "LIBCRIU_PY_CRIU": criu}
@@ -50,6 +88,13 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
         variables["LIBCRIU_PY_SERVICE"] = service.name
     else:
         avoid_low_pids()
+    return _run(argv, variables, place, service)
+
+
+def _run(
+    argv: Sequence[str], variables: Mapping[str, str], place: Place, service: supervision.CriuService | None = None
+) -> int:
+    """Run a program in its place, and return how it has ended."""
     sys.stdout.flush()
     channel = supervision.supervise(
         namespaces=place.namespaces,
@@ -62,12 +107,9 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     try:
         event, supervisor = supervision.await_start(channel)
         if event.pidfd is None:
-            stage = supervision.STAGES.get(event.stage, "starting")
             if supervisor:
                 supervision.reap(supervisor, wait=True)
-            if event.stage in supervision.STAGES_OF_NAMESPACES:
-                raise namespaces_failed(event.error, event.stage)
-            raise OSError(event.error, f"{stage} failed for {argv[0]}: {os.strerror(event.error)}")
+            raise _not_started(event, argv[0])
         pidfd = event.pidfd
         try:
             status = supervision.mirror(channel, pidfd, terminal=place.has_own_pids or os.getsid(0) == 0)
@@ -78,3 +120,12 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     finally:
         os.close(channel)
     return os.waitstatus_to_exitcode(status)
+
+
+def _not_started(event: supervision.Event, program: str) -> Exception:
+    from libcriu_py.privilege.decision import namespaces_failed
+
+    if event.stage in supervision.STAGES_OF_NAMESPACES:
+        return namespaces_failed(event.error, event.stage)
+    stage = supervision.STAGES.get(event.stage, "starting")
+    return OSError(event.error, f"{stage} failed for {program}: {os.strerror(event.error)}")

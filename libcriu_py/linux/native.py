@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-# Resolve this at import: cffi's first lookup allocates, in each copy.
-_set_arguments = lib.lcp_native_set_arguments
+# Resolve these at import: cffi's first lookup allocates, in each copy.
+_set_arguments, _dumped_pid, _new_tid = (
+    lib.lcp_native_set_arguments,
+    lib.lcp_native_dumped_pid,
+    lib.lcp_native_new_tid,
+)
 
 
 class Files(NamedTuple):
@@ -72,12 +76,12 @@ def dump(files: Files, command: Sequence[str], env: Mapping[str, str], *, then_e
 
 def dumped_pid() -> int:
     """Return the pid that this process, or that of which it is a copy, had at its native dump; 0 without one."""
-    return int(lib.lcp_native_dumped_pid())
+    return int(_dumped_pid())
 
 
 def new_tid(tid: int) -> int:
     """Return the id, in a copy, of the thread that had this one at the dump; 0 if there was none."""
-    return int(lib.lcp_native_new_tid(tid))
+    return int(_new_tid(tid))
 
 
 def set_arguments(words: bytes) -> None:

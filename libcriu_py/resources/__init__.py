@@ -38,6 +38,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     # In the order in which they run after the dump; before it they run in reverse.
+    "ids": Kind("native_ids", "NativeIds"),
     "fds": Kind("descriptors", "Descriptors"),
     "secrets": Kind("secrets", "Secrets"),
     "clock": Kind("clocks", "Clock"),
@@ -86,13 +87,16 @@ class BuiltIns:
     Thread safety: none; it is used by the thread that takes the checkpoint.
     """
 
-    def __init__(self, settings: Settings | None = None, *, fork_callbacks: str = "known") -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, fork_callbacks: str = "known", native: bool = False
+    ) -> None:
         """
         Check the settings; those of LIBCRIU_PY_RESOURCES go before these.
 
         Args:
             settings: By name in `KINDS`: True, False to switch off, or options; see docs/resources.md.
             fork_callbacks: "known" to have copies call those known to renew random state or ids, or "none".
+            native: Whether copies may have other ids than the dumped process.
 
         Raises:
             ValueError: A name is unknown.
@@ -104,6 +108,7 @@ class BuiltIns:
             raise ValueError(message)
         self._active: list[tuple[str, BuiltIn]] = []
         self._calls_known = fork_callbacks == "known"
+        self._left_out = () if native else ("ids",)
         self.fork_callbacks: list[tuple[str, Callable[[], object]]] = []
         """By name, callbacks of `os.register_at_fork` to call in a copy while other threads are stopped."""
         self.begun: list[tuple[str, Callable[[], object]]] = []
@@ -136,7 +141,7 @@ class BuiltIns:
         search.begin()
         self.fork_callbacks = known() if self._calls_known else []
         for name, kind in KINDS.items():
-            options = self._wanted(name)
+            options = name not in self._left_out and self._wanted(name)
             if options is False or (kind.libraries and not any(library in sys.modules for library in kind.libraries)):
                 continue
             make: Callable[..., BuiltIn] = getattr(

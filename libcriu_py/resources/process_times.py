@@ -2,13 +2,15 @@
 `psutil` and `prometheus_client`: the start times of a copy's processes.
 
 psutil identifies a process by pid and start time, to detect reuse of the pid (psutil/__init__.py, _get_ident). A copy
-has the pids of the dump and a later start, so objects made before the dump would take its own process for another.
+has the pids of the dump, or natively another one, and a later start, so objects made before the dump would take its own
+process for another.
 prometheus_client computes a start time from the boot time that it reads at import; a copy may be on another machine,
 and has its own clock.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -22,6 +24,7 @@ class PsutilProcesses(BuiltIn):
 
     def __init__(self) -> None:
         self._found: list[Any] = []
+        self._pid = os.getpid()
 
     def before_dump(self) -> None:
         """Find the objects for processes in the dumped tree."""
@@ -40,7 +43,7 @@ class PsutilProcesses(BuiltIn):
         for item in self._found:
             kept = item._hash  # noqa: SLF001
             # Not __init__(): that of psutil.Popen starts a program.
-            item._init(item.pid, _ignore_nsp=True)  # noqa: SLF001
+            item._init(os.getpid() if item.pid == self._pid else item.pid, _ignore_nsp=True)  # noqa: SLF001
             item._hash = kept  # noqa: SLF001 - it may be in a set
         self.in_original()
 

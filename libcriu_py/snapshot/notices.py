@@ -30,6 +30,12 @@ def skipped(error: BaseException) -> None:
     _say(f"no snapshot was made, and the program goes on without: {in_words(error)}")
 
 
+def starts_again(why: str | None) -> None:
+    """Say why the program is started once more."""
+    reason = "this program asks for criu" if why is None else f"the native engine cannot dump this program, which {why}"
+    _say(f"{reason}; starting it again where criu may dump it")
+
+
 def _say(text: str) -> None:
     line = " ".join(text.split())
     try:

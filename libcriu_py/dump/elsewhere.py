@@ -1,0 +1,32 @@
+"""Programs that `libcriu-py snapshot` starts again where criu may dump them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+from libcriu_py.settings import variable
+
+ELSEWHERE = 118
+"""Exit status of a program that is to be started again."""
+
+
+def start_again(why: str | None) -> None:
+    """
+    End this process and its children, if `libcriu-py snapshot` has started it right here; else return.
+
+    Args:
+        why: What the native engine says of it; None if the program asks for criu.
+    """
+    if not variable("LIBCRIU_PY_COMMAND") or variable("LIBCRIU_PY_SERVICE"):
+        return
+    from libcriu_py.dump import notices, stdio
+    from libcriu_py.linux import processes
+
+    notices.starts_again(why)
+    stdio.flush()
+    for pid in processes.processes()[1:]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    os._exit(ELSEWHERE)
