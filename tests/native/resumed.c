@@ -109,6 +109,10 @@ __attribute__((used, noreturn)) void begin(const struct plan_arrival *arrival, l
 			for (volatile long i = 0; i < 100000000; i++)
 				;
 			break;
+		case 'v': /* call a function of the vdso: clock, time */
+			((long (*)(long, void *))RANGE[0])((long)RANGE[1], buffer);
+			write_out(buffer, 16);
+			break;
 		case 'u': call(__NR_munmap, (long)arrival->region, (long)arrival->region_size, 0, 0); break;
 		case 'l': /* which descriptors are open, how, and whether an exec closes them */
 			for (int fd = 0; fd < 64; fd++) {

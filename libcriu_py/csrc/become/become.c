@@ -17,6 +17,7 @@
 #include "become/machine.h"
 #include "become/places.h"
 #include "become/reader.h"
+#include "become/vdso.h"
 #include "common/cleanup.h"
 #include "common/descriptors.h"
 
@@ -31,6 +32,7 @@
 #define PLAN "plan"
 #define LARGEST_PLAN (64 << 20)
 #define DISTANCE (1ul << 30) /* from areas, which grow */
+#define BEHIND (1ul << 24)   /* room for the kernel's pages, which stay when the region is gone */
 #define TRIES 100
 #define SECOND 1000000000LL
 
@@ -63,6 +65,8 @@ int lcp_plan_open(struct plan *plan, int directory, struct why *why)
 /* A part of memory that is nowhere near the program's: the blob's code and what it knows, and behind that the plan. */
 struct region {
 	uint64_t start, code, data, size;
+	uint64_t special, vdso;  /* of the kernel's pages, where they are not those of the plan */
+	int vdso_copy;
 	struct blob_context *context;
 	char *free;              /* behind the context, what is left */
 };
@@ -83,7 +87,7 @@ static int is_clear(const struct plan_header *plan, uint64_t start, uint64_t end
 /* Choose by chance, so that nobody can know where code is; what is in the way of this process's the kernel refuses. */
 static int find_region(struct region *region, const struct plan_header *plan)
 {
-	const uint64_t lowest = DISTANCE, room = HIGHEST_ADDRESS - 2 * DISTANCE - region->size;
+	const uint64_t lowest = DISTANCE, room = HIGHEST_ADDRESS - 2 * DISTANCE - region->size - BEHIND;
 	uint64_t chance[TRIES];
 	void *got;
 
@@ -91,7 +95,7 @@ static int find_region(struct region *region, const struct plan_header *plan)
 		return -1;
 	for (int i = 0; i < TRIES; i++) {
 		region->start = lowest + chance[i] % room / PLAN_PAGE * PLAN_PAGE;
-		if (!is_clear(plan, region->start, region->start + region->size))
+		if (!is_clear(plan, region->start, region->start + region->size + BEHIND))
 			continue;
 		got = mmap((void *)region->start, region->size, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -155,6 +159,19 @@ static int make_region(struct region *region, const struct become *this, const s
 	return 0;
 }
 
+/* Keep a vdso that is not this kernel's, whose own goes behind the region; 0 or -1. */
+static int place_vdso(struct region *region, const struct plan_header *plan, struct why *why)
+{
+	region->vdso_copy = -1;
+	region->special = plan->special_start;
+	region->vdso = plan->vdso_start;
+	if (lcp_vdso_is_same(plan))
+		return 0;
+	region->special = region->start + pages(region->size) + BEHIND / 2;
+	region->vdso_copy = lcp_vdso_make(plan, region->special, &region->vdso, why);
+	return region->vdso_copy < 0 ? -1 : 0;
+}
+
 /* ---- what the blob knows ------------------------------------------------------------ */
 
 static const char *const stages[] = {
@@ -216,6 +233,9 @@ static void describe(struct region *region, const struct become *this, const str
 	context->kept_count = places->kept_count;
 	context->memory = places->memory;
 	context->report = report;
+	context->vdso_copy = region->vdso_copy;
+	context->special = region->special;
+	context->vdso = region->vdso;
 	context->request = slot;
 	context->slot = -1;
 	plan_for_each(struct plan_descriptor, row, plan, plan->descriptors)
@@ -285,8 +305,12 @@ static int go(const struct become *this, struct places *places, size_t plan_size
 	lcp_places_settle(places);
 	if (make_region(&region, this, places, plan_size))
 		return lcp_why(why, "there is no room for the loader: %s", strerror(errno));
+	if (place_vdso(&region, places->plan, why))
+		return -1;
 	describe(&region, this, places, *slot, *report);
 	jump(&region, places, plan_size);
+	if (region.vdso_copy >= 0)
+		close(region.vdso_copy);
 	return lcp_why(why, "the loader cannot be moved: %s", strerror(errno));
 }
 

@@ -168,15 +168,18 @@ static BLOB void unmap_all_else(const struct plan_arrival *arrival)
 	must(call2(__NR_munmap, end, HIGHEST_ADDRESS - end), BLOB_UNMAP);
 }
 
-/* The kernel takes the address for a hint. */
-static BLOB void place_vdso(const struct plan_header *plan)
+static BLOB void place_vdso(const struct blob_context *context)
 {
+	const struct plan_header *plan = context->plan;
 	unsigned char resident;
 
 	if (!plan->vdso_start)
 		return;
-	must(call2(__NR_arch_prctl, ARCH_MAP_VDSO_64, plan->special_start), BLOB_VDSO);
-	must(call3(__NR_mincore, plan->vdso_start, PLAN_PAGE, &resident), BLOB_VDSO);
+	must(call2(__NR_arch_prctl, ARCH_MAP_VDSO_64, context->special), BLOB_VDSO);
+	must(call3(__NR_mincore, context->vdso, PLAN_PAGE, &resident), BLOB_VDSO); /* the kernel took it for a hint */
+	if (context->vdso_copy >= 0)
+		must(call6(__NR_mmap, plan->vdso_start, plan->vdso_end - plan->vdso_start, PROT_READ | PROT_EXEC,
+			   MAP_PRIVATE | MAP_FIXED, (uint64_t)context->vdso_copy, 0), BLOB_VDSO);
 }
 
 static BLOB void map(const struct plan_area *area, const int *files)
@@ -262,6 +265,8 @@ static BLOB void close_files(const struct blob_context *context)
 		call1(__NR_close, context->files[i]);
 	if (context->memory >= 0)
 		call1(__NR_close, context->memory);
+	if (context->vdso_copy >= 0)
+		call1(__NR_close, context->vdso_copy);
 	call1(__NR_close, context->request);
 	for (uint32_t i = 0; i < context->kept_count; i++)
 		call1(__NR_close, context->kept[i].kept);
@@ -274,7 +279,7 @@ static BLOB __attribute__((used, noreturn)) void run(struct blob_context *contex
 	const struct plan_header *plan = context->plan;
 
 	unmap_all_else(&context->arrival);
-	place_vdso(plan);
+	place_vdso(context);
 	plan_for_each(struct plan_area, area, plan, plan->areas)
 		map(area, context->files);
 	read_all(context);

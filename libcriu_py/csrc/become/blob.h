@@ -41,6 +41,8 @@ struct blob_context {
 	int report;              /* closed when all is loaded, or -1 */
 	int request;             /* the socket of the request, which has a duplicate in its place: */
 	int slot;                /* or -1 */
+	int vdso_copy;           /* what is mapped where the vdso was, or -1 where this kernel's is mapped there: */
+	uint64_t special, vdso;  /* where the kernel's pages go, and where the vdso is to be in them */
 	uint32_t flags;
 	/* The conventional start, with what has to be as it was. */
 	const char *program;

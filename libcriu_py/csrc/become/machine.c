@@ -1,11 +1,11 @@
 #define _GNU_SOURCE
 #include "become/machine.h"
 
-#include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
 
 #include "become/reader.h"
+#include "become/vdso.h"
 #include "become/why.h"
 
 #ifdef __x86_64__
@@ -48,18 +48,6 @@ static int check_components(const struct plan_header *plan, struct why *why)
 	return 0;
 }
 
-static int check_vdso(const struct plan_header *plan, struct why *why)
-{
-	const void *vdso = (const void *)getauxval(AT_SYSINFO_EHDR);
-
-	if (!plan->vdso_start)
-		return 0;
-	/* The content has the distance to the data before it, and so its size. */
-	if (vdso && !memcmp(vdso, plan_at(plan, plan->vdso_content.offset), plan->vdso_content.length))
-		return 0;
-	return lcp_why(why, "this kernel is not the one of the dump: its vdso differs; make the snapshot on this kernel");
-}
-
 int lcp_machine_check(const struct plan_header *plan, struct why *why)
 {
 	if (getauxval(AT_SECURE))
@@ -68,7 +56,9 @@ int lcp_machine_check(const struct plan_header *plan, struct why *why)
 		return lcp_why(why, "pages have %ld bytes here, and %d in the snapshot", sysconf(_SC_PAGESIZE), PLAN_PAGE);
 	if (plan->threads > 1 && check_components(plan, why))
 		return -1;
-	return check_vdso(plan, why);
+	if (plan->in_vdso && !lcp_vdso_is_same(plan))
+		return lcp_why(why, "a thread of the program was in the vdso of another kernel; make the snapshot anew");
+	return 0;
 }
 
 #else

@@ -7,10 +7,15 @@ The plans are written by hand, for a process without libc (tests/native/resumed.
 from __future__ import annotations
 
 import os
+import random
 import re
 import struct
 import subprocess
+import tempfile
+import time
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.plans import (
     CSRC,
@@ -25,12 +30,13 @@ from tests.plans import (
     Area,
     File,
     plan_of,
+    vdso_of_here,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.plans import Start
+    from tests.plans import Plan, Start
 
 
 def maps_of(output: bytes) -> list[tuple[int, int, str, str]]:
@@ -161,3 +167,76 @@ def test_flags_of_areas(start: Start) -> None:
     assert {"nr", "dc", "nh", "dd"} <= flags[0x52000000]
     assert not {"rd", "wr", "ex"} & flags[0x53000000]
     assert not {"sh", "lo", "nr", "dc", "dd", "gd"} & flags[FS]
+
+
+# ---- the vdso of another kernel ----------------------------------------------------
+
+
+def another_vdso(commands: str, function: str, argument: int) -> tuple[Plan, bytes]:
+    """Return the plan of a process of a kernel with another vdso, one function of which it calls."""
+    special, content = vdso_of_here()
+    symbols = symbols_of(content)
+    plan, memory = plan_of(commands, shown=(special[2] + symbols[function], argument))
+    doctored = bytearray(content)
+    note = content.index(b"GNU\0")
+    doctored[note + 4] ^= 255  # of the build id
+    return plan._replace(vdso=bytes(doctored)), memory
+
+
+def symbols_of(vdso: bytes) -> dict[str, int]:
+    """Return where the functions of a vdso are."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(vdso)
+        file.flush()
+        table = output_of("readelf", "--dyn-syms", "-W", file.name)
+    found = re.findall(r": (\w+) +\d+ FUNC +\w+ +\w+ +\d+ (\w+)@", table)
+    return {name: int(value, 16) for value, name in found}
+
+
+@pytest.mark.parametrize("function", ["__vdso_clock_gettime", "clock_gettime"])
+def test_another_vdso(start: Start, function: str) -> None:
+    """Its functions, at their old addresses, do what those of this kernel do, which are elsewhere."""
+    before = time.monotonic()
+    plan, memory = another_vdso("umv", function, time.CLOCK_MONOTONIC)
+    done = start(plan, memory)
+    assert (done.returncode, done.stderr) == (DONE, b"")
+    seconds, nanoseconds = struct.unpack("<qq", done.stdout[-16:])
+    assert before <= seconds + nanoseconds / 1e9 <= time.monotonic()
+    areas = maps_of(done.stdout[:-16])
+    copy = next(area for area in areas if area[0] == plan.special[2])
+    assert copy[:3] == (*plan.special[2:], "r-xp")
+    (own,) = [area for area in areas if area[3] == "[vdso]"]
+    assert abs(own[0] - plan.special[2]) > 1 << 30
+
+
+def test_another_vdso_in_which_a_thread_was(start: Start) -> None:
+    """Its code goes on where it was, so only the same will do."""
+    plan, memory = another_vdso("o", "clock_gettime", 1)
+    done = start(plan._replace(in_vdso=1), memory)
+    assert (done.returncode, done.stdout) == (126, b"")
+    assert b"a thread of the program was in the vdso of another kernel" in done.stderr
+
+
+@pytest.mark.parametrize("damage", [b"\x7fELF", b"__vdso_time\0"])
+def test_vdso_that_is_none(start: Start, damage: bytes) -> None:
+    """What is no vdso, or has functions that nothing can replace, is refused."""
+    plan, memory = plan_of("o")
+    doctored = plan.vdso.replace(damage, damage.swapcase())
+    assert doctored != plan.vdso
+    done = start(plan._replace(vdso=doctored), memory)
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert b"the vdso of the dump " in done.stderr
+
+
+def test_vdso_with_random_changes(start: Start) -> None:
+    """Whatever is where symbols are, the loader reads nothing that is not there."""
+    chance = random.Random(7)
+    plan, memory = plan_of("o")
+    for _ in range(40):
+        doctored = bytearray(plan.vdso)
+        for _ in range(chance.randrange(1, 6)):
+            doctored[
+                chance.choice([chance.randrange(64), chance.randrange(0x1D0, 0x400), 5600 + chance.randrange(1088)])
+            ] = chance.randrange(256)
+        done = start(plan._replace(vdso=bytes(doctored)), memory)
+        assert (done.returncode, done.stdout) in {(DONE, b"ok\n"), (125, b"")}
