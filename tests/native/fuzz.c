@@ -5,6 +5,7 @@
  *   s  a launch script          l  a log of criu
  *   r  a request: path, working directory and any number of arguments and variables, each ended by a NUL, which are
  *      written, read again and compared
+ *   p  a plan               v  a plan, whose list of functions of another kernel's vdso is redirected
  *
  * Built with -fsanitize=fuzzer -DLIBFUZZER it is a target of libFuzzer. Otherwise it makes its inputs itself:
  *
@@ -14,6 +15,8 @@
 #define main formats_main
 #include "formats.c"
 #undef main
+#include "become/reader.h"
+#include "become/vdso.h"
 #include "restore/refusal.c"
 #include "launcher/script.c"
 
@@ -49,6 +52,32 @@ static void try_log(char *text)
 
 	if (reason && strlen(reason) > LARGEST)
 		abort();
+}
+
+/* In memory of just the right size, which must not be changed. What is accepted is used as the loader does. */
+static void try_plan(const char *text, size_t size, int with_vdso)
+{
+	struct plan_header *plan = malloc(size);
+	uint64_t sum = 0, at;
+	struct why why;
+	int fd;
+
+	memcpy(plan, text, size);
+	if (!lcp_plan_fault(plan, size)) {
+		plan_for_each(struct plan_file, file, plan, plan->files)
+			sum += strlen(plan_at(plan, file->path.offset));
+		plan_for_each(struct plan_area, area, plan, plan->areas)
+			if (area->file != PLAN_NO_FILE)
+				sum += ((const struct plan_file *)plan_at(plan, plan->files.offset))[area->file].size;
+		plan_for_each(struct plan_descriptor, row, plan, plan->descriptors)
+			sum += (uint64_t)((const char *)plan_at(plan, row->data.offset))[row->data.length];
+		fd = with_vdso && plan->vdso_start ? lcp_vdso_make(plan, 1 << 30, &at, &why) : -1;
+		if (fd >= 0)
+			close(fd);
+	}
+	if (sum == 1 || memcmp(plan, text, size))
+		abort();
+	free(plan);
 }
 
 static void try_request(char *text, size_t size)
@@ -92,9 +121,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		try_log(text);
 	} else if (*data == 'r') {
 		try_request(text, rest);
+	} else if (*data == 'p' || *data == 'v') {
+		try_plan(text, rest, *data == 'v');
 	}
 	free(text);
-	return strchr("cslr", *data) ? 0 : -1;
+	return strchr("cslrpv", *data) ? 0 : -1;
 }
 
 #ifndef LIBFUZZER

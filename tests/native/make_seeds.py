@@ -1,13 +1,28 @@
-"""Write the fuzzer's launch records anew, after a change to their format: ``python -m tests.native.make_seeds``."""
+"""Write the fuzzer's launch records and plans anew, after a change of format: ``python -m tests.native.make_seeds``."""
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 from libcriu_py.program.main import Program
 from libcriu_py.program.reads import Read
 from libcriu_py.snapshot import record as launch_record
 from libcriu_py.snapshot.record import ComparedFile, FileEntry, Launch, MemoryFile
+from tests.plans import (
+    ANY_SIZE,
+    DUPLICATE,
+    EPOLL,
+    LISTENER,
+    OPEN,
+    OTHER_END,
+    PAGE,
+    PIPE,
+    REQUEST,
+    TIMERFD,
+    Descriptor,
+    plan_of,
+)
 
 LAUNCH = Launch(
     command=("/bin/echo", "a"),
@@ -38,7 +53,39 @@ LAUNCH = Launch(
     packages=(ComparedFile("/x.dist-info/RECORD", 1, 2),),
 )
 
+
+def small_vdso() -> bytes:
+    """Return a page that is a vdso as far as the loader looks: an ELF header, sections, and two functions."""
+    names = b"\0__vdso_time\0getrandom\0"
+    symbols = bytes(24) + struct.pack("<IBBHQQ", 1, 2, 0, 1, 512, 64) + struct.pack("<IBBHQQ", 13, 2, 0, 1, 576, 64)
+    sections = bytes(64) + struct.pack("<IIQQQQIIQQ", 0, 11, 2, 256, 256, len(symbols), 2, 1, 8, 24)
+    sections += struct.pack("<IIQQQQIIQQ", 0, 3, 2, 400, 400, len(names), 0, 0, 1, 0)
+    header = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, 1024, 0, 64, 56, 0, 64, 3, 0)
+    page = bytearray(PAGE)
+    for offset, content in ((0, header), (256, symbols), (400, names), (1024, sections)):
+        page[offset : offset + len(content)] = content
+    return bytes(page)
+
+
+PLAN = plan_of()[0]._replace(
+    special=(0x7FFF00000000, 0x7FFF00002000, 0x7FFF00001000, 0x7FFF00002000),
+    vdso=small_vdso(),
+    descriptors=(
+        Descriptor(3, REQUEST, 2),
+        Descriptor(4, OPEN, 0, other_offset=ANY_SIZE, data=b"/dev/null"),
+        Descriptor(5, DUPLICATE, other=1),
+        Descriptor(6, PIPE, 0, 7, value=65536, data=b"queued"),
+        Descriptor(7, OTHER_END, 1),
+        Descriptor(8, EPOLL, 2),
+        Descriptor(9, TIMERFD, 2, value=1, data=bytes(24)),
+        Descriptor(10, LISTENER, 2, value=2 << 32 | 1 << 16, data=bytes(24)),
+    ),
+    watches=((8, 6, 1, 0),),
+)
+
 if __name__ == "__main__":
     seeds = Path(__file__).with_name("seeds")
     for name, kind in (("record", b"b"), ("record-repaired", b"c")):
         (seeds / name).write_bytes(kind + launch_record.encode(LAUNCH))
+    for name, kind in (("plan", b"p"), ("plan-vdso", b"v")):
+        (seeds / name).write_bytes(kind + PLAN.encode())
