@@ -194,8 +194,8 @@ def test_fallback_starts_the_program_conventionally(mode: Mode, place: Path) -> 
     """With a damaged snapshot the program still runs, with its arguments and one line that says why."""
     program = SampleProgram.in_directory(mode, place)
     snapshot = program.directory / "snap"
-    for image in (snapshot / "images").glob("core-*.img"):
-        image.write_bytes(b"nothing")
+    for file in (*(snapshot / "images").glob("core-*.img"), *snapshot.glob("plan")):
+        file.write_bytes(b"nothing")
     done = run([*mode.command, "run", str(snapshot), "fail", "3"])
     assert (done.returncode, done.stdout) == (3, "failing\n")
     assert len(done.stderr.splitlines()) == 1

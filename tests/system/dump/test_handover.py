@@ -254,24 +254,26 @@ def test_working_directory_that_cannot_be_entered(plain: SelfDump) -> None:
 
 
 def test_fallback_runs_the_program_conventionally(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
-    """Where the images are damaged the program starts conventionally, with one line that says why."""
+    """Where what is restored is damaged the program starts conventionally, with one line that says why."""
     directory = directory_of(mode.account)
     code = """
     import sys
     from libcriu_py import checkpoint
-    with checkpoint(engine="simulate" if len(sys.argv) > 1 else "criu") as snap:
+    with checkpoint(**{"engine": "simulate"} if len(sys.argv) > 1 else {}) as snap:
         pass
     print(snap.outcome, sys.argv[1:])
     """
     dump = take(mode, directory, code)
-    core = dump.path / "images" / "inventory.img"
-    core.write_bytes(bytes(core.stat().st_size))
+    is_native = mode.name == "native"
+    damaged = dump.path / ("plan" if is_native else "images/inventory.img")
+    damaged.write_bytes(bytes(damaged.stat().st_size))
     reseal(dump.path)
+    reason = f"{dump.path} cannot be restored here: its plan is damaged" if is_native else "criu refused to restore"
     command = [mode.account.python, "-m", "libcriu_py", "run"]
     done = mode.run([*command, dump.path, "--", "x"])
     assert done.stdout == "Outcome.SIMULATED ['x']\n"
-    assert done.stderr.startswith("libcriu-py: starting conventionally: criu refused to restore"), done.stderr
+    assert done.stderr.startswith(f"libcriu-py: starting conventionally: {reason}"), done.stderr
     assert done.stderr.count("\n") == 1
     assert mode.run([*command, "--quiet", dump.path, "--", "x"]).stderr == ""
     refused = mode.run([*command, "--no-fallback", dump.path, "--", "x"])
-    assert (refused.returncode, refused.stdout) == (125, "")
+    assert (refused.returncode, refused.stdout) == (126 if is_native else 125, "")
