@@ -120,7 +120,7 @@ class Setting:
         """
         value = self.default if value is None else value
         text = variable(self.variable) if self.variable else None
-        if text is not None:
+        if text is not None and not self._is_rehearsal(value):
             value = self._parsed(text, value)
         if self.choices and value not in self.choices:
             allowed = '", "'.join(self.choices[:-1])
@@ -128,6 +128,10 @@ class Setting:
             message = f'{source} must be "{allowed}" or "{self.choices[-1]}", not {value!r}'
             raise ValueError(message)
         return value
+
+    def _is_rehearsal(self, value: Any) -> bool:
+        """Return whether the program itself asks for no dump, which a variable does not change; a report asks anyway."""
+        return self.name == "engine" and value == "simulate" and not variable("LIBCRIU_PY_PREFLIGHT")
 
     def _parsed(self, text: str, value: Any) -> Any:
         if self.name == "resources":  # BuiltIns merges them

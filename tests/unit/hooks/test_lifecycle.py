@@ -245,6 +245,10 @@ def test_settings_of_the_environment_go_first(monkeypatch: pytest.MonkeyPatch, t
     with checkpoint(tmp_path, engine="criu") as snap:
         pass
     assert snap.outcome is Outcome.SIMULATED
+    monkeypatch.setenv("LIBCRIU_PY_ENGINE", "native")
+    with checkpoint(tmp_path, engine="simulate") as snap:
+        pass
+    assert snap.outcome is Outcome.SIMULATED  # a program that rehearses is not dumped because of a variable
 
 
 @pytest.mark.parametrize(
