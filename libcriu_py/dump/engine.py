@@ -116,19 +116,21 @@ class SnapshotEngine(SimulateEngine):
         """
         import resource
 
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # The program's own limits may be too low for an image of its memory, and for who writes it.
+        limits = {limit: resource.getrlimit(limit) for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)}
         returned: Return | None = None
         try:
-            # The program's own limit on file sizes may be too low for an image of its memory.
-            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            for limit, (_, hard) in limits.items():
+                resource.setrlimit(limit, (hard, hard))
             returned = self.take()
             return returned
         finally:
             if returned is None or returned.outcome is not Outcome.RESTORED:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+                for limit, values in limits.items():
+                    resource.setrlimit(limit, values)
 
     def take(self) -> Return:
-        """Dump this process, with file sizes as large as they may be."""
+        """Dump this process, with limits as high as they may be."""
         raise NotImplementedError
 
     # Code that only the original runs has functions of its own, so that copies need not free its variables.

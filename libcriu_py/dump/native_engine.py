@@ -208,6 +208,8 @@ def _raise(dumped: Dumped, result: int) -> NoReturn:
         message = f"the native dump failed: publishing it took longer than {_PATIENCE:.0f} seconds"
     else:
         message = f"the native dump failed: {os.strerror(number)}"
+    if os.strerror(errno.ENOSPC) in message:
+        message += ": the disk is full; make room, or name another directory"
     raise CheckpointError(message)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from libcriu_py.memory.owners import Census
     from libcriu_py.native.facts import Facts
-    from libcriu_py.native.regions import Region
+    from libcriu_py.native.regions import Mapped, Region
 
 _AT_SYSINFO_EHDR = 33
 _AMX = 3 << 17
@@ -34,13 +34,13 @@ class Built(NamedTuple):
     """For the manifest."""
 
 
-def build(facts: Facts, smaps: bytes, image: int, wanted: str, census: Census | None) -> Built:
+def build(facts: Facts, mapped: Mapped, image: int, wanted: str, census: Census | None) -> Built:
     """
     Make the plan of a snapshot.
 
     Args:
         facts: What the dump wrote down.
-        smaps: /proc/PID/smaps of the process that stands still.
+        mapped: What the process that stands still has mapped.
         image: `memory.img`, open for reading.
         wanted: How copies get their memory: "auto", "map" or "copy".
         census: What malloc said about its large blocks.
@@ -50,7 +50,7 @@ def build(facts: Facts, smaps: bytes, image: int, wanted: str, census: Census | 
         FactsError: What the dump wrote down does not fit the process.
     """
     process.refuse(facts)
-    found, special = regions.parse(smaps)
+    found, special = mapped
     regions.refuse_unknown(found, range(*facts.scratch))
     rows, watches = descriptors.find(facts)
     choice = owned.choose(facts, found, image, wanted, census)

@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING, NoReturn
 
 from libcriu_py.memory.owners import Census
-from libcriu_py.native import build, check, facts as written, plan as format_of_plan
+from libcriu_py.native import build, check, facts as written, plan as format_of_plan, regions
 from libcriu_py.native.background import Background
 from libcriu_py.native.facts import NotEligible
 from libcriu_py.snapshot import record
@@ -23,8 +23,11 @@ from libcriu_py.snapshot.record import FileEntry
 from libcriu_py.snapshot.staging import put_in_place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from libcriu_py.native.facts import Facts
     from libcriu_py.native.plan import Plan
+    from libcriu_py.native.regions import Region
     from libcriu_py.snapshot.record import Launch
 
 _ORDER, _FACTS, _RESULT, _DIRECTORY, _WRITTEN = 3, 4, 5, 6, 7
@@ -54,14 +57,16 @@ def _publish() -> None:
         message = "the order to the publisher is of another version of libcriu_py"
         raise ValueError(message)
     os.read(_WRITTEN, 1)
-    image = os.open(MEMORY, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=_DIRECTORY)
-    settled = Background(image)
+    image = os.open(MEMORY, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=_DIRECTORY)
     facts = written.parse(_content(_FACTS))
-    launch = record.decode(base64.b64decode(order["launch"]))
-    census = None if order["census"] is None else Census(*order["census"])
     with open(f"/proc/{facts.standing}/smaps", "rb", buffering=0) as file:
         smaps = file.readall()
-    built = build.build(facts, smaps, image, order["memory"], census)
+    found = regions.parse(smaps)
+    _wipe(image, facts, found.regions)
+    settled = Background(image)
+    launch = record.decode(base64.b64decode(order["launch"]))
+    census = None if order["census"] is None else Census(*order["census"])
+    built = build.build(facts, found, image, order["memory"], census)
     _refuse_changed(launch, built.plan)
     data = format_of_plan.encode(built.plan)
     ours = (_ORDER, _FACTS, _RESULT, _DIRECTORY, image)
@@ -78,6 +83,14 @@ def _publish() -> None:
 
 def _content(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def _wipe(image: int, facts: Facts, found: Sequence[Region]) -> None:
+    """Overwrite what a fork would not leave to a child, such as the state of generators: it must be in no file."""
+    wiped = [(region.start, region.end) for region in found if region.is_wiped]
+    for start, end, offset in facts.runs:
+        if any(low <= start < high for low, high in wiped):
+            os.pwrite(image, bytes(end - start), offset)
 
 
 def _entry(data: bytes) -> FileEntry:

@@ -10,7 +10,7 @@ from libcriu_py.native.facts import NotEligible
 from libcriu_py.native.plan import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 _ORDINARY = frozenset({"rd", "wr", "ex", "sh", "mr", "mw", "me", "ms", "gd", "lo", "ac", "nr", "sd", "gu"})
@@ -77,9 +77,17 @@ class Region(NamedTuple):
         return sum([1 << ADVICE[flag] for flag in self.flags if flag in ADVICE])
 
 
-def parse(smaps: bytes) -> tuple[list[Region], list[Region]]:
+class Mapped(NamedTuple):
+    """What a process has mapped, by address."""
+
+    regions: Sequence[Region]
+    special: Sequence[Region]
+    """The kernel's own: [vvar] to [vdso]."""
+
+
+def parse(smaps: bytes) -> Mapped:
     """
-    Return what a process has mapped, by address, and the kernel's own areas in it: [vvar] to [vdso].
+    Read what a process has mapped.
 
     Args:
         smaps: The content of /proc/PID/smaps.
@@ -95,7 +103,7 @@ def parse(smaps: bytes) -> tuple[list[Region], list[Region]]:
             special.append(region)
         elif region.path != b"[vsyscall]":
             found.append(region)
-    return found, special
+    return Mapped(found, special)
 
 
 def _region(text: bytes, flags: frozenset[str]) -> Region:

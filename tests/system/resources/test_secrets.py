@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _found(directory: Path, needle: str) -> list[str]:
     """Return the files below a directory that hold a text."""
     files = [path for path in directory.rglob("*") if path.is_file()]
-    assert any(path.name.startswith("pages-") for path in files)
+    assert any(path.name.startswith(("pages-", "memory.img")) for path in files)
     return [path.name for path in files if needle.encode() in path.read_bytes()]
 
 
