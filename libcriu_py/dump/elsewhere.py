@@ -21,8 +21,9 @@ def start_again(why: str | None) -> None:
     """
     if not variable("LIBCRIU_PY_COMMAND") or variable("LIBCRIU_PY_SERVICE"):
         return
-    from libcriu_py.dump import notices, stdio
+    from libcriu_py.dump import stdio
     from libcriu_py.linux import processes
+    from libcriu_py.snapshot import notices
 
     notices.starts_again(why)
     stdio.flush()
