@@ -114,6 +114,8 @@ def _taken(left: list[_Range], end: int) -> list[_Range]:
 def _refuse_area(region: Region, content: Saved | None, regions: Sequence[Region]) -> None:
     if content is not None and content.end != region.end:
         raise FactsError("an area has other bounds than when it was saved")
+    if region.is_of_snapshot and content is None:
+        raise FactsError("memory of an earlier snapshot was not saved")
     if region.is_nameless and (content is None or _is_mapped_again(region, regions)):
         raise NotEligible(f"has shared memory that is large or mapped twice ({os.fsdecode(region.path)})")
 
@@ -166,7 +168,7 @@ def _part(area: Area, start: int, end: int) -> Area:
 
 
 def _rest(region: Region, files: _Files, start: int, end: int) -> Area:
-    if not region.inode or region.is_nameless:
+    if not region.inode or region.is_nameless or region.is_of_snapshot:
         return Area(start, end, region.protection, _flags(region), NO_FILE, 0, region.advice)
     offset = region.offset + start - region.start
     return Area(start, end, region.protection, _flags(region), files.number(region), offset, region.advice)

@@ -63,7 +63,8 @@ class StandingMemory(memory.Memory):
         flags, status, number = memory.MAP_PRIVATE, memory.REGULAR, 0
         if region.inode:
             status |= memory.FILE_PRIVATE
-            number = self.numbers.setdefault(region.path, len(self.numbers) + 1)
+            path = region.path.removesuffix(b" (deleted)") if region.is_of_snapshot else region.path
+            number = self.numbers.setdefault(path, len(self.numbers) + 1)
         else:
             status |= memory.ANON_PRIVATE | (memory.HEAP if region.path == b"[heap]" else 0)
             flags |= memory.MAP_ANONYMOUS

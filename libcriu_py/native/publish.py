@@ -74,7 +74,9 @@ def _publish() -> None:
     _write_plan(data)
     os.fchmod(image, 0o400)  # copies map it: writing to it would change running ones
     files = {MEMORY: settled.result(), format_of_plan.PLAN: _entry(data)}
-    launch = launch._replace(pids=_tids(facts))
+    # Not those of an earlier snapshot, whose place this one may take.
+    mapped = {os.fsdecode(file.path) for file in built.plan.files}
+    launch = launch._replace(pids=_tids(facts), mapped=tuple(one for one in launch.mapped if one.path in mapped))
     write_records(order["staging"], launch, {**order["manifest"], "memory": built.memory}, files)
     put_in_place(order["staging"], order["target"])
     if order["program"]:

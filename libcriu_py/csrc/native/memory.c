@@ -119,6 +119,19 @@ static int next_run(struct writer *this, uint64_t from, uint64_t *start, uint64_
 	return found;
 }
 
+static int ends_with(const char *text, const char *end)
+{
+	size_t length = lcp_length(text), size = lcp_length(end);
+
+	return length >= size && lcp_begins(text + length - size, end);
+}
+
+/* Whether memory is mapped from an earlier snapshot, of which a later one must not need anything. */
+static int is_of_snapshot(const struct area *area)
+{
+	return area->inode && (ends_with(area->path, "/memory.img") || ends_with(area->path, "/memory.img (deleted)"));
+}
+
 static void write_area(struct writer *this)
 {
 	const struct area *area = this->area;
@@ -130,6 +143,11 @@ static void write_area(struct writer *this)
 	/* Huge pages of the page cache, if they are ever made, need this. */
 	if (area->end - area->start >= 16 << 20)
 		this->base += (area->start - this->base) & ((2 << 20) - 1);
+	if (is_of_snapshot(area)) {
+		write_range(this, from, area->end);
+		from = area->end;
+		is_found = 1;
+	}
 	while (!scratch->error && next_run(this, from, &start, &end)) {
 		/* Pages of a file that were not written are that file's; few large ones are worth the two mappings more. */
 		if (area->inode && area->end - area->start <= WHOLE) {
@@ -149,12 +167,7 @@ static void write_area(struct writer *this)
 /* Whether memory is shared with nobody who could be found by a name: its content has to be saved. */
 static int is_nameless(const struct area *area)
 {
-	const char *end = area->path;
-
-	while (*end)
-		end++;
-	return area->is_shared && (lcp_begins(area->path, "/memfd:") ||
-				   (end - area->path > 10 && lcp_begins(end - 10, " (deleted)")));
+	return area->is_shared && (lcp_begins(area->path, "/memfd:") || ends_with(area->path, " (deleted)"));
 }
 
 static void write_shared(struct writer *this)

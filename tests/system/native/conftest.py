@@ -29,13 +29,17 @@ class Outcome(NamedTuple):
     output: str
     errors: str
 
-    def copy(self) -> str:
-        """Start a copy, and return what it printed."""
+    def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Start a copy, and wait for its end."""
         program = launcher.find()
         assert program is not None, "libcriu-py-run was not built"
         assert self.status == 0, self.errors
-        argv = [program, "--no-fallback", str(self.snapshot)]
-        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=TIMEOUT)
+        argv = [program, "--no-fallback", str(self.snapshot), "--", *arguments]
+        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=TIMEOUT)
+
+    def copy(self) -> str:
+        """Start a copy, and return what it printed."""
+        done = self.start()
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 

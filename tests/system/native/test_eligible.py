@@ -172,3 +172,24 @@ def test_original_goes_on(dump: Run) -> None:
     outcome = dump(before, after, then="continue")
     assert outcome.output == "before 100000 continued\n"
     assert outcome.copy() == "before 100000 restored\n"
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "here"])
+def test_copy_of_a_copy_needs_no_earlier_snapshot(place: str, dump: Run) -> None:
+    """A copy can dump itself, and what it maps of its snapshot is saved again: that may be replaced, or go."""
+    before = "data, places = bytearray(b'd' * (8 << 20)), [sys.argv[0] + '.elsewhere', sys.argv[0][:-10] + 'snap']"
+    after = f"""
+        data[:3] = b"new"
+        if len(sys.argv) > 1:
+            with checkpoint(places[{place == "here"}], engine="native", replace=True):
+                pass
+        print(data[:4], data.count(b"d"))
+        """
+    first = dump(before, after)
+    done = first.start("again")
+    assert done.returncode == 0, done.stderr
+    second = first
+    if place == "elsewhere":
+        second = first._replace(snapshot=first.snapshot.with_name("program.py.elsewhere"))
+        first.snapshot.rename(first.snapshot.with_name("gone"))
+    assert second.copy() == "bytearray(b'newd') 8388605\n"
