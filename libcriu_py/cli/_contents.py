@@ -7,7 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.images import readers
-from libcriu_py.snapshot.manifest import DUMP_LOG, IMAGES, MEMORY, SHARED_DIRECTORY, SLOTS, Snapshot
+from libcriu_py.snapshot.manifest import (
+    DUMP_LOG,
+    IMAGES,
+    MEMORY,
+    SHARED_DIRECTORY,
+    SLOTS,
+    Snapshot,
+    dump_stats,
+)
 from libcriu_py.snapshot.record import FileEntry
 
 if TYPE_CHECKING:
@@ -44,15 +52,17 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
         "arguments": manifest.get("argv"),
         "created": manifest["created"],
         "age": round(max(0.0, time.time() - manifest["created"]), 1),
-        "criu": manifest["criu_version"],
+        "engine": launch.engine,
+        "why_not_native": manifest.get("why_not_native"),
+        "criu": manifest.get("criu_version"),
         "python": {**manifest["python"], "variables": dict(launch.variables)},
         "machine": {"arch": launch.arch, **manifest["machine"]},
         "uid": launch.uid,
         "mode": launch.mode,
         "size": _sizes({**launch.files, **_log(snapshot)}),
-        "processes": [_process(snapshot, process) for process in readers.process_tree(snapshot.images)],
+        "processes": _processes(snapshot),
         "memory": _memory(manifest.get("memory") or {}),
-        "dump": readers.dump_stats(snapshot.images),
+        "dump": dump_stats(snapshot.path),
         **_preparation(snapshot.details),
         "mismatches": [mismatch._asdict() for mismatch in mismatches],
         "verified": verify,
@@ -97,6 +107,14 @@ def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:
         "owners": memory.get("owners", {}),
         "working_set": memory.get("working_set"),
     }
+
+
+def _processes(snapshot: Snapshot) -> list[dict[str, Any]]:
+    if snapshot.engine == "native":
+        from libcriu_py.cli import _native_contents
+
+        return [_native_contents.process(snapshot, SHARED)]
+    return [_process(snapshot, process) for process in readers.process_tree(snapshot.images)]
 
 
 def _process(snapshot: Snapshot, process: readers.Process) -> dict[str, Any]:

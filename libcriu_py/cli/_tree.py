@@ -56,10 +56,19 @@ def _origin(tree: Tree, contents: dict[str, Any]) -> None:
         what = f"{shlex.join(contents['command'])}, which checkpointed itself"
     tree.add(Text(what))
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(contents["created"]))
-    tree.add(Text(f"made {when} ({_age(contents['age'])} ago) by uid {contents['uid']}, mode {contents['mode']}"))
+    tree.add(Text(f"made {when} ({_age(contents['age'])} ago) by uid {contents['uid']}, {_engine(contents)}"))
     python, machine = contents["python"], contents["machine"]
-    tree.add(Text(f"Python {python['version']} at {python['executable']}, CRIU {contents['criu']}"))
+    criu = f", CRIU {contents['criu']}" if contents["criu"] else ""
+    tree.add(Text(f"Python {python['version']} at {python['executable']}{criu}"))
     tree.add(Text(", ".join(f"{name} {value}" for name, value in machine.items() if isinstance(value, str))))
+
+
+def _engine(contents: dict[str, Any]) -> str:
+    """Return what dumped the process, and why not the native engine."""
+    if contents["engine"] == "native":
+        return "engine native"
+    why = contents["why_not_native"]
+    return f"engine criu, mode {contents['mode']}" + (f"; not native, because it {why}" if why else "")
 
 
 def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
@@ -67,10 +76,15 @@ def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
     branch = tree.add(Text(f"{size(sizes['total'])} in {sizes['files']} files"))
     if sizes["mapped"]:
         branch.add(Text(f"{size(sizes['mapped'])} of memory that copies share until they write to it"))
-    branch.add(Text(f"{size(sizes['pages'])} of memory that is copied at each restore"))
-    branch.add(Text(f"{size(sizes['images'])} of other images"))
-    branch.add(Text(f"{size(sizes['other'])} of logs and placeholders"))
-    frozen, written = dump.get("frozen_time", 0) / 1000, dump.get("pages_written", 0)
+    if sizes["images"]:
+        branch.add(Text(f"{size(sizes['pages'])} of memory that is copied at each restore"))
+        branch.add(Text(f"{size(sizes['images'])} of other images"))
+    branch.add(Text(f"{size(sizes['other'])} of {'logs and placeholders' if sizes['images'] else 'its plan'}"))
+    written = dump.get("pages_written", 0)
+    if "frozen_time" not in dump:
+        tree.add(Text(f"the dump wrote {written} pages"))
+        return
+    frozen = dump["frozen_time"] / 1000
     tree.add(Text(f"the dump froze it for {frozen:.1f} ms and wrote {written} pages in {_ms(dump, 'memwrite_time')}"))
 
 

@@ -88,18 +88,16 @@ class Checkpoint:
     @property
     def stats(self) -> Mapping[str, int]:
         """
-        CRIU's statistics of the dump: times in microseconds, counts of pages; empty where another engine took it.
+        Statistics of the dump, CRIU's where that took it: times in microseconds, counts of pages; empty when simulated.
 
         Raises:
             ImageError: The statistics cannot be read.
         """
         if self.outcome in {None, Outcome.SIMULATED, Outcome.SKIPPED}:
             return {}
-        from libcriu_py.images.readers import dump_stats
+        from libcriu_py.snapshot.manifest import dump_stats
 
-        path = self.request.snapshot if self.request is not None else os.fspath(self._settings["dir"])
-        images = os.path.join(path, "images")
-        return dump_stats(images) if os.path.isdir(images) else {}
+        return dump_stats(self.request.snapshot if self.request is not None else os.fspath(self._settings["dir"]))
 
     def __enter__(self) -> Self:
         """Check that this process can be dumped, and reserve the snapshot's directory."""

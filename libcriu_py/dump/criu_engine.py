@@ -65,7 +65,7 @@ class CriuEngine(SnapshotEngine):
         try:
             decision = decide_dump(find_criu())
         except UnsupportedFeature:
-            elsewhere.start_again(self.why_not_native)
+            elsewhere.start_again(self.why_not_native, self.abandon)
             raise
         self._criu = decision.criu
         self._mode: Privilege = decision.mode

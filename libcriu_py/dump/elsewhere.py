@@ -8,16 +8,21 @@ from contextlib import suppress
 
 from libcriu_py.settings import variable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ELSEWHERE = 118
 """Exit status of a program that is to be started again."""
 
 
-def start_again(why: str | None) -> None:
+def start_again(why: str | None, leave: Callable[[], None]) -> None:
     """
     End this process and its children, if `libcriu-py snapshot` has started it right here; else return.
 
     Args:
         why: What the native engine says of it; None if the program asks for criu.
+        leave: Called before the end, to leave the snapshot's directory to the next start.
     """
     if not variable("LIBCRIU_PY_COMMAND") or variable("LIBCRIU_PY_SERVICE"):
         return
@@ -25,6 +30,7 @@ def start_again(why: str | None) -> None:
     from libcriu_py.linux import processes
     from libcriu_py.snapshot import notices
 
+    leave()
     notices.starts_again(why)
     stdio.flush()
     for pid in processes.processes()[1:]:

@@ -135,7 +135,7 @@ class NativeEngine(SnapshotEngine):
             "memory": self._memory,
             "census": self._census,
             "then": "exit" if self.ends_original else "continue",
-            "program": self._program is None,
+            "program": self.ends_original and self._program is None,
         }
         return json.dumps(order).encode("ascii")
 
@@ -143,7 +143,7 @@ class NativeEngine(SnapshotEngine):
         """Dump, and return whether this is a copy, which has none of the descriptors that are opened here."""
         files, opened = _open_files(staging, order, slot)
         try:
-            dumped = native.dump(files, _publisher(), os.environ, then_exit=self.ends_original, deadline=_PATIENCE)
+            dumped = native.dump(files, publisher(), os.environ, then_exit=self.ends_original, deadline=_PATIENCE)
             if dumped.result == 1:
                 opened.clear()
                 return True
@@ -178,7 +178,7 @@ def _open_files(staging: Staging, order: bytes, slot: int) -> tuple[Files, list[
     return Files(order_fd, facts, memory, result, directory, slot), opened
 
 
-def _publisher() -> list[str]:
+def publisher() -> list[str]:
     """Return the command of the publisher: this interpreter, without what belongs to the program."""
     import _cffi_backend
 

@@ -43,6 +43,8 @@ MEMORY = "memory.img"
 SHARED_DIRECTORY = "memory"
 WORKING_SET = "working-set"
 DUMP_LOG = "dump.log"
+_BLOCK = 512
+"""Bytes of a block of `st_blocks` (stat(2))."""
 _REQUIRED = ("machine", "python", "created")
 _TEXT = (str, type(None))
 _NUMBER = (int, float)
@@ -200,6 +202,25 @@ class Snapshot:
             What is wrong.
         """
         return sums.verify(self)
+
+
+def dump_stats(path: str) -> Mapping[str, int]:
+    """
+    Return statistics of a dump: times in microseconds, counts of pages; of a native one, how many it has written.
+
+    Args:
+        path: The snapshot.
+
+    Raises:
+        ImageError: Those of criu cannot be read.
+    """
+    images = os.path.join(path, IMAGES)
+    if os.path.isdir(images):
+        from libcriu_py.images import readers
+
+        return readers.dump_stats(images)
+    written = os.stat(os.path.join(path, MEMORY)).st_blocks * _BLOCK
+    return {"pages_written": written // os.sysconf("SC_PAGE_SIZE")}
 
 
 def refuse_damaged(snapshot: Snapshot) -> None:

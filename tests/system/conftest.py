@@ -37,6 +37,9 @@ Each mode once: root by root, rootless and with file capabilities by an account 
 difference to launchers and to the modes themselves.
 """
 
+by_criu = pytest.mark.parametrize("mode", [name for name in ONCE if name != NATIVE], indirect=True)
+"""For tests of what only criu can dump, such as children, or of its files."""
+
 IN_PLACE = tuple(name for name in ONCE if name != "rootless")
 """Those in which programs are dumped and restored where they are, without being started by the command."""
 

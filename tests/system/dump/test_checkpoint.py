@@ -13,6 +13,7 @@ from libcriu_py.images.codec import Message
 from libcriu_py.snapshot import record as launch_record
 from libcriu_py.snapshot.record import Launch
 from tests.system.cli_terminal import Terminal
+from tests.system.conftest import NATIVE, by_criu
 from tests.system.selfdump import PLAIN, REPORT, SelfDump, start, take, write_program
 
 if TYPE_CHECKING:
@@ -152,12 +153,26 @@ STEPS = {
     "criu": ("", "os.environ['LIBCRIU_PY_CRIU'] = '/bin/false'; os.environ.pop('LIBCRIU_PY_SERVICE', None)", ""),
 }
 """Where a checkpoint fails: code of the block, code before it, and what the exception says."""
+NATIVE_STEPS = {
+    "dump": ("", "io_uring()", "NotEligible: the native engine cannot dump this process: it "),
+    "publish": (
+        "",
+        "from libcriu_py.dump import native_engine; native_engine.publisher = lambda: ['/bin/false']",
+        "CheckpointError: the native dump failed: the process that publishes it ended with status 1",
+    ),
+    "criu": (
+        "",
+        "from libcriu_py.dump import native_engine; native_engine.publisher = lambda: ['/nowhere']",
+        "CheckpointError: the native dump failed: ",
+    ),
+}
+"""The same where the native engine works differently."""
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_failure_leaves_the_process_as_it_was(step: str, mode: Mode, directory_of: Directories) -> None:
     """Whatever fails, hooks are undone, stdio works, nothing is left open, and no directory stays behind."""
-    block, before, expected = STEPS[step]
+    block, before, expected = {**STEPS, **(NATIVE_STEPS if mode.name == NATIVE else {})}[step]
     code = f"""
 import os, sys
 from libcriu_py import after_restore, before_checkpoint, checkpoint, register
@@ -290,6 +305,7 @@ def test_asyncio_program(mode: Mode, directory_of: Directories) -> None:
     assert dump.run("x").stdout == "True True True ['x']\n"
 
 
+@by_criu
 def test_child_process(mode: Mode, directory_of: Directories) -> None:
     """A child with pipes to its parent is dumped and restored with it; that of the original ends with the original."""
     code = """
@@ -329,6 +345,7 @@ print("parent", worker.exitcode, file=ours_too)
 """
 
 
+@by_criu
 def test_child_has_the_stdio_of_the_copy(mode: Mode, directory_of: Directories) -> None:
     """A worker that shares its parent's streams prints and reads where the copy does; so does a duplicate."""
     dump = take(mode, directory_of(mode.account), WORKER, "0", input="of the dump")
@@ -339,6 +356,7 @@ def test_child_has_the_stdio_of_the_copy(mode: Mode, directory_of: Directories) 
     assert merged.stdout == "worker\ncomplaint\nparent 0\n"
 
 
+@by_criu
 def test_child_has_the_file_of_the_copy(mode: Mode, directory_of: Directories) -> None:
     """Output of the dump in a file is that of the copy afterwards."""
     directory = directory_of(mode.account)
@@ -381,6 +399,7 @@ def test_child_keeps_a_file_that_the_program_has_given_up(
     assert "such as subprocess.DEVNULL or PIPE" in made.stderr
 
 
+@by_criu
 def test_child_has_the_terminal_of_the_copy(mode: Mode, directory_of: Directories) -> None:
     """So it is where the dump was at a terminal, and where the copy is."""
     directory = directory_of(mode.account)
@@ -396,6 +415,7 @@ def test_child_has_the_terminal_of_the_copy(mode: Mode, directory_of: Directorie
         assert "worker\n" in terminal.seen
 
 
+@by_criu
 def test_pool_of_child_processes(mode: Mode, directory_of: Directories) -> None:
     """
     A multiprocessing pool works in each copy, or, where criu may not read its semaphores, the refusal says so.
@@ -528,6 +548,7 @@ def test_ordinary_process_is_told_what_to_do(account: Account, directory_of: Dir
     assert "not reached" not in done.stdout
 
 
+@by_criu
 def test_images_leave_the_comparison_of_libraries_to_the_record(mode: Mode, directory_of: Directories) -> None:
     """They have no build-ids, for which each restore would map each library; size and time are in the record."""
     snapshot = take(mode, directory_of(mode.account))

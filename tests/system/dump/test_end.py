@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tests.system.conftest import by_criu
 from tests.system.selfdump import take
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def test_threads_do_nothing_twice(mode: Mode, directory_of: Callable[[Account], 
     assert len(numbers["copy"]) >= 20
 
 
+@by_criu
 def test_children_do_nothing_twice(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
     """They are stopped before the dump, and go on in copies."""
     directory = directory_of(mode.account)

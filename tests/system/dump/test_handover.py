@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.snapshots import reseal
-from tests.system.conftest import MODES, Mode
+from tests.system.conftest import MODES, Mode, by_criu
 from tests.system.selfdump import PLAIN, SelfDump, take
 
 if TYPE_CHECKING:
@@ -253,6 +253,7 @@ def test_working_directory_that_cannot_be_entered(plain: SelfDump) -> None:
     assert "No such file or directory: b'/nowhere'" in plain.call(code).stdout
 
 
+@by_criu
 def test_fallback_runs_the_program_conventionally(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
     """Where what is restored is damaged the program starts conventionally, with one line that says why."""
     directory = directory_of(mode.account)
