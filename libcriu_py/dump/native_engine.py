@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _PATIENCE = 600.0
 """Seconds that the publisher may take, who compares all memory."""
-_REFUSED, _FAILED = 10, 11
+_REFUSED, _FAILED, _REFUSED_NOW = 10, 11, 12
+_PAUSES = (0.001, 0.01, 0.1)
+"""Seconds to wait before a dump is tried again, where a thread held a lock for a moment or a signal was pending."""
 """Exit statuses of the publisher (native/publish.py)."""
 _LARGEST_RESULT = 4096
 _THREAD_ERRORS = (errno.EAGAIN, errno.ETIMEDOUT)
@@ -41,6 +43,10 @@ class NotEligible(UnsupportedFeature):
             f"the native engine cannot dump this process: it {reason}; put that right before the dump, "
             'or use engine="criu"'
         )
+
+
+class NotNow(NotEligible):
+    """The native engine cannot dump this process at this moment."""
 
 
 class NativeEngine(SnapshotEngine):
@@ -140,6 +146,16 @@ class NativeEngine(SnapshotEngine):
         return json.dumps(order).encode("ascii")
 
     def _ask(self, staging: Staging, order: bytes, slot: int) -> bool:
+        """Dump, and return whether this is a copy."""
+        for pause in _PAUSES:
+            try:
+                return self._ask_once(staging, order, slot)
+            except NotNow:
+                os.unlink(staging.memory)
+                time.sleep(pause)
+        return self._ask_once(staging, order, slot)
+
+    def _ask_once(self, staging: Staging, order: bytes, slot: int) -> bool:
         """Dump, and return whether this is a copy, which has none of the descriptors that are opened here."""
         files, opened = _open_files(staging, order, slot)
         try:
@@ -196,8 +212,9 @@ def _raise(dumped: Dumped, result: int) -> NoReturn:
     if number in _THREAD_ERRORS:
         raise NotEligible(f"has a thread that does not stop ({_name_of(dumped.failed_thread)})")
     sentence = os.pread(result, _LARGEST_RESULT, 0).decode("utf-8", "replace").strip()
-    if number == errno.ECHILD and dumped.status == _REFUSED:
-        raise NotEligible(sentence or "has something that is not known")
+    if number == errno.ECHILD and dumped.status in {_REFUSED, _REFUSED_NOW}:
+        kind = NotNow if dumped.status == _REFUSED_NOW else NotEligible
+        raise kind(sentence or "has something that is not known")
     if number == errno.ENOTSUP:
         raise NotEligible(sentence or "runs on a machine, or with a C library, that this engine does not know")
     if number == errno.ECHILD and dumped.status == _FAILED and sentence:

@@ -35,6 +35,10 @@ class NotEligible(Exception):
         self.reason = reason
 
 
+class NotNow(NotEligible):
+    """A process that can perhaps be dumped in a moment."""
+
+
 class Thread(NamedTuple):
     """A thread that stands still."""
 

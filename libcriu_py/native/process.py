@@ -6,7 +6,7 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from libcriu_py.native.facts import FactsError, NotEligible
+from libcriu_py.native.facts import FactsError, NotEligible, NotNow
 
 if TYPE_CHECKING:
     from libcriu_py.native.facts import Facts
@@ -61,8 +61,9 @@ def _refuse_threads(facts: Facts) -> None:
             raise NotEligible(f"has a thread that uses the register gs ({names[thread.tid]})")
         if thread.holds_robust:
             raise NotEligible(f"has a thread that holds a robust mutex ({names[thread.tid]})")
-    for _, tid, _ in facts.held:
-        raise NotEligible(f"has a thread that holds a recursive or error-checking mutex ({names.get(tid, tid)})")
+    for address, tid, _ in facts.held:
+        holder = names.get(tid, tid)
+        raise NotNow(f"has a thread that holds a recursive or error-checking mutex ({holder}, at {address:x})")
 
 
 def _refuse_pending(facts: Facts) -> None:
@@ -72,7 +73,7 @@ def _refuse_pending(facts: Facts) -> None:
     pending &= ~_SIGNAL_OF_DUMP
     if pending:
         numbers = ", ".join(str(bit + 1) for bit in range(64) if pending >> bit & 1)
-        raise NotEligible(f"has a pending signal ({numbers})")
+        raise NotNow(f"has a pending signal ({numbers})")
 
 
 def _refuse_children(facts: Facts) -> None:

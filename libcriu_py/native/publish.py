@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from libcriu_py.memory.owners import Census
 from libcriu_py.native import build, check, facts as written, plan as format_of_plan, regions
 from libcriu_py.native.background import Background
-from libcriu_py.native.facts import NotEligible
+from libcriu_py.native.facts import NotEligible, NotNow
 from libcriu_py.snapshot import record
 from libcriu_py.snapshot.manifest import MEMORY, write_records
 from libcriu_py.snapshot.record import FileEntry
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _ORDER, _FACTS, _RESULT, _DIRECTORY, _WRITTEN = 3, 4, 5, 6, 7
 _VERSION = 1
-_NOT_ELIGIBLE, _FAILED = 10, 11
+_NOT_ELIGIBLE, _FAILED, _NOT_NOW = 10, 11, 12
 
 
 def main() -> NoReturn:
@@ -41,7 +41,7 @@ def main() -> NoReturn:
     try:
         _publish()
     except NotEligible as refusal:
-        status, sentence = _NOT_ELIGIBLE, refusal.reason
+        status, sentence = _NOT_NOW if isinstance(refusal, NotNow) else _NOT_ELIGIBLE, refusal.reason
     except Exception as error:  # noqa: BLE001 - the dumped process tells of it
         from libcriu_py.errors import in_words
 

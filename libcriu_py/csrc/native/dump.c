@@ -154,6 +154,8 @@ static int dump(struct scratch *scratch)
 			lcp_arrive(&lcp_standing->threads[0]);
 			return 1;
 		}
+		/* Or the kernel notes in it on which processor this thread is (rseq(2)), and memory would change. */
+		lcp_register_rseq(&this->threads[0], RSEQ_UNREGISTER);
 		lcp_collect_facts(scratch);
 		lcp_write_shared_memory(scratch);
 		result = scratch->error;
@@ -166,6 +168,7 @@ static int dump(struct scratch *scratch)
 			result = stand_in_twin(scratch, begun);
 			is_held = 0;
 		}
+		lcp_register_rseq(&this->threads[0], 0);
 	}
 	if (is_held)
 		lcp_release((int)result);

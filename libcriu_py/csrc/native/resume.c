@@ -28,18 +28,25 @@ uint64_t lcp_resume_stack(const struct thread *leader)
 	return (leader->context.rsp - ROOM) & ~15ull;
 }
 
+void lcp_register_rseq(const struct thread *thread, int flags)
+{
+	const struct standing *this = lcp_standing;
+	uint64_t area = thread->fs + this->rseq_offset;
+
+	if (!this->rseq_size)
+		return;
+	if (!flags)
+		*(volatile uint64_t *)(area + 8) = 0; /* rseq_cs: no section was interrupted */
+	SYSCALL4(rseq, area, this->rseq_size, flags, RSEQ_SIGNATURE);
+}
+
 void lcp_arrive(const struct thread *thread)
 {
 	struct standing *this = lcp_standing;
 
 	if (thread->robust)
 		SYSCALL2(set_robust_list, thread->robust, thread->robust_size);
-	if (this->rseq_size) {
-		uint64_t area = thread->fs + this->rseq_offset;
-
-		*(volatile uint64_t *)(area + 8) = 0; /* rseq_cs: no section was interrupted */
-		SYSCALL4(rseq, area, this->rseq_size, 0, RSEQ_SIGNATURE);
-	}
+	lcp_register_rseq(thread, 0);
 	SYSCALL2(prctl, PR_SET_NAME, thread->name);
 	/* That of other threads comes from their signal frames (sigreturn(2)). */
 	if (thread->tid == this->own_tid)

@@ -60,6 +60,9 @@ void lcp_release(int error);
 /* Note what the kernel knows of the calling thread only. */
 void lcp_describe_thread(struct thread *thread);
 struct thread *lcp_find_thread(int tid);
+#define RSEQ_UNREGISTER 1
+/* Register the calling thread for restartable sequences (rseq(2)), or withdraw that. */
+void lcp_register_rseq(const struct thread *thread, int flags);
 /* Called in each thread of a copy before it goes on. */
 void lcp_arrive(const struct thread *thread);
 
