@@ -130,7 +130,7 @@ class Setting:
         return value
 
     def _is_rehearsal(self, value: Any) -> bool:
-        """Return whether the program itself asks for no dump, which a variable does not change; a report asks anyway."""
+        """Return whether the program itself asks for no dump, which no variable changes but that of a report."""
         return self.name == "engine" and value == "simulate" and not variable("LIBCRIU_PY_PREFLIGHT")
 
     def _parsed(self, text: str, value: Any) -> Any:

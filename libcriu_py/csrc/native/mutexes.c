@@ -7,20 +7,24 @@
  * there (nptl/pthread_mutex_unlock.c). The others, and Python's own locks, know no holder that is looked at.
  */
 struct mutex {
-	uint32_t lock, count, owner, users, kind;
+	uint32_t lock, count, owner, users, kind, spins, list[4];
 };
 
 #define RECURSIVE 1
 #define ERROR_CHECKING 2
 #define INHERITS_PRIORITY 32
-#define MOST 100000 /* of counts, beyond which it is something else */
+#define OTHER_BITS 0x380 /* shared, elision wanted, elision not wanted */
+#define MOST 1000 /* of counts, beyond which it is something else */
 
 static int is_held(const struct mutex *mutex)
 {
 	uint32_t type = mutex->kind & 3;
 
 	/* The lock of one that inherits priority is the id itself, with flags. */
-	if (mutex->kind & ~(uint32_t)(INHERITS_PRIORITY | 0x83) || mutex->users - 1 >= MOST)
+	if (mutex->kind & ~(uint32_t)(INHERITS_PRIORITY | OTHER_BITS | 3) || mutex->users - 1 >= MOST)
+		return 0;
+	/* These are of robust mutexes, which threads tell of. Small pids stand in memory for other reasons too. */
+	if (mutex->spins || mutex->list[0] || mutex->list[1] || mutex->list[2] || mutex->list[3])
 		return 0;
 	if (mutex->kind & INHERITS_PRIORITY)
 		return (mutex->lock & 0x3fffffff) == mutex->owner;
