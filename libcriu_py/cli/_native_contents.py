@@ -71,7 +71,7 @@ def _kind(plan: Plan, area: Area, shared: str) -> str:
         return "stack" if area.flags & AreaFlag.GROWS_DOWN else "anonymous"
     if plan.files[area.file].flags & FileFlag.OF_SNAPSHOT:
         return shared
-    return "file, shared" if area.flags & AreaFlag.SHARED else "file"
+    return "file, shared" if area.flags & AreaFlag.SHARED else "file, private"
 
 
 def _descriptors(plan: Plan) -> list[dict[str, Any]]:

@@ -203,10 +203,8 @@ def make_snapshot(plan: Plan, options: argparse.Namespace) -> int:
         if status != NO_SNAPSHOT:
             sys.stderr.write(f"libcriu-py: no snapshot was made: {_why_not(status, plan)}\n")
         return 1
-    if options.store and Snapshot.open(plan.dir).memory_key is not None:
-        from libcriu_py.cli.optimize import share
-
-        share(plan.dir, options.store)
+    if options.store:
+        _share(plan.dir, options.store)
     if options.script is not None:
         from libcriu_py.copies.launch_script import write_launch_script
 
@@ -215,6 +213,19 @@ def make_snapshot(plan: Plan, options: argparse.Namespace) -> int:
     if options.script is not None:
         print(f"or start: {_quoted(options.script, starts=True)}")
     return 0
+
+
+def _share(directory: str, store: str) -> None:
+    """Put large blocks of a snapshot into a store, if its engine can do that."""
+    snapshot = Snapshot.open(directory)
+    if snapshot.engine == "native":
+        sys.stderr.write(
+            "libcriu-py: nothing is in the store: it shares memory between snapshots of criu only (--engine criu)\n"
+        )
+    elif snapshot.memory_key is not None:
+        from libcriu_py.cli.optimize import share
+
+        share(directory, store)
 
 
 def _refuse_existing(directory: str, *, replace: bool) -> None:

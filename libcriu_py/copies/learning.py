@@ -16,7 +16,7 @@ from libcriu_py.memory.memory import PAGE
 from libcriu_py.privilege.mode import Privilege
 from libcriu_py.snapshot import sums
 from libcriu_py.snapshot.identity import refuse_mismatches
-from libcriu_py.snapshot.manifest import WORKING_SET, Snapshot, write_records
+from libcriu_py.snapshot.manifest import WORKING_SET, Snapshot, refuse_native, write_records
 from libcriu_py.snapshot.staging import replacing
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def learn(
 def _open(path: str | os.PathLike[str]) -> Snapshot:
     """Open a snapshot, and refuse one without mapped memory."""
     snapshot = Snapshot.open(path)
+    refuse_native(snapshot, "what copies write to is learned for snapshots of criu only (--engine criu)")
     if snapshot.memory_key is None:
         message = f"the copies of {path} map no memory, so learning what they write to gains nothing"
         raise SnapshotError(message)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from libcriu_py.linux.files import status
+from libcriu_py.linux.files import stat, status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,11 +23,15 @@ _FIELDS = {
 }
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts")
 _at_start: dict[str, object] = {}
+_noted: list[tuple[int, str]] = []
+"""Pid and start time of the process for which that was noted; a copy is another one."""
 
 
 def note() -> None:
-    """Note how things are, as early as possible; a second call does nothing."""
-    if not _at_start:
+    """Note how things are, as early as possible; a second call in the same process does nothing."""
+    process = (os.getpid(), stat()[19])
+    if _noted != [process]:
+        _noted[:] = [process]
         _at_start.update(_state())
 
 

@@ -57,6 +57,7 @@ class Checkpoint:
 
     def __init__(self, dir: str | os.PathLike[str] | None = None, **settings: Unpack[HereSettings]) -> None:  # noqa: A002
         """Take the arguments of `checkpoint_here`."""
+        changes.note()
         self._given = settings
         self._settings = overridden({"dir": dir, **settings})
         self._built_ins = BuiltIns(

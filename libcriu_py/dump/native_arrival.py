@@ -8,6 +8,7 @@ may follow.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from libcriu_py.snapshot.request import Request
 
 _NO_FALLBACK, _QUIET = 1, 2
+_SLOT = 48
+"""The least number of the request's slot: not one that copies are likely to inherit, such as 3 or /dev/fd/63."""
 
 
 class NativeHandover(Handover):
@@ -35,7 +38,9 @@ class NativeHandover(Handover):
         self._shown = b"".join([os.fsencode(word) + b"\0" for word in command])
         self._own = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
         self._command = [*command]
-        self.slot = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        slot = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.slot = fcntl.fcntl(slot, fcntl.F_DUPFD_CLOEXEC, _SLOT)
+        os.close(slot)
         super().__init__(self.slot, command)
 
     def await_release(self) -> None:

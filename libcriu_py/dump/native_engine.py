@@ -223,6 +223,8 @@ def _raise(dumped: Dumped, result: int) -> NoReturn:
         message = f"the native dump failed: the process that publishes it ended with status {dumped.status}"
     elif number == errno.ETIME:
         message = f"the native dump failed: publishing it took longer than {_PATIENCE:.0f} seconds"
+    elif number == errno.ENOSPC:
+        message = "the native dump failed: the disk is full"
     else:
         message = f"the native dump failed: {os.strerror(number)}"
     if os.strerror(errno.ENOSPC) in message:

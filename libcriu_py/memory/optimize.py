@@ -12,7 +12,7 @@ from libcriu_py.images import framing
 from libcriu_py.memory import allocators, check, libraries, plan, rewrite
 from libcriu_py.memory.memory import PAGE, Memory, processes, wiped_on_fork
 from libcriu_py.memory.owners import LIBRARY_FILE, Census, recognise
-from libcriu_py.snapshot.manifest import IMAGES, MEMORY, Snapshot, refuse_damaged, write_records
+from libcriu_py.snapshot.manifest import IMAGES, MEMORY, Snapshot, refuse_damaged, refuse_native, write_records
 from libcriu_py.snapshot.record import MemoryFile
 from libcriu_py.snapshot.staging import replacing
 
@@ -165,6 +165,7 @@ def optimize(path: str | os.PathLike[str], *, wanted: str = "auto") -> Mapped:
         OSError: The new snapshot cannot be written.
     """
     snapshot = Snapshot.open(path)
+    refuse_native(snapshot, 'its memory is mapped wherever that is safe, unless it was made with memory="copy"')
     if snapshot.memory_key is not None:
         message = f"the memory of {path} is mapped already; make the snapshot anew to change that"
         raise SnapshotError(message)

@@ -27,6 +27,7 @@ from libcriu_py.snapshot.manifest import (
     SHARED_DIRECTORY,
     Snapshot,
     refuse_damaged,
+    refuse_native,
     sha256,
     write_records,
 )
@@ -169,6 +170,7 @@ def share(path: str | os.PathLike[str], store: Store) -> Shared:
         OSError: The new snapshot cannot be written.
     """
     snapshot = Snapshot.open(path)
+    refuse_native(snapshot, "a store shares memory between snapshots of criu only (--engine criu)")
     if snapshot.memory_key is None:
         message = f"the copies of {path} map no memory: there is nothing to share; try: libcriu-py optimize {path}"
         raise SnapshotError(message)

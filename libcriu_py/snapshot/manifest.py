@@ -223,6 +223,22 @@ def dump_stats(path: str) -> Mapping[str, int]:
     return {"pages_written": written // os.sysconf("SC_PAGE_SIZE")}
 
 
+def refuse_native(snapshot: Snapshot, why: str) -> None:
+    """
+    Refuse to rewrite a snapshot of the native engine.
+
+    Args:
+        snapshot: The snapshot.
+        why: The reason.
+
+    Raises:
+        SnapshotError: It is one.
+    """
+    if snapshot.engine == "native":
+        message = f"{snapshot.path} is of the native engine: {why}"
+        raise SnapshotError(message)
+
+
 def refuse_damaged(snapshot: Snapshot) -> None:
     """
     Refuse to rewrite a snapshot whose files do not match its manifest.

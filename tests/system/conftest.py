@@ -37,6 +37,7 @@ Each mode once: root by root, rootless and with file capabilities by an account 
 difference to launchers and to the modes themselves.
 """
 
+CRIU_MODES = tuple(name for name in MODES if name != NATIVE)
 by_criu = pytest.mark.parametrize("mode", [name for name in ONCE if name != NATIVE], indirect=True)
 """For tests of what only criu can dump, such as children, or of its files."""
 

@@ -60,7 +60,7 @@ class SelfDump(NamedTuple):
     def run(self, *args: str | bytes, **options: Any) -> subprocess.CompletedProcess[Any]:
         """Run a restored copy by the command, without fallback; the options are those of `run_as`."""
         command = [self.mode.account.python, "-m", "libcriu_py", "run", "--no-fallback", self.path, "--", *args]
-        return self.mode.run(command, **options)
+        return self.mode.run(command, **without_engine(options))
 
     def report(self, *args: str | bytes, **options: Any) -> Any:
         """Run a restored copy of a program that reports, and give what it says."""
@@ -71,9 +71,14 @@ class SelfDump(NamedTuple):
     def call(self, code: str, *args: str | Path, **options: Any) -> subprocess.CompletedProcess[Any]:
         """Run code that uses the API, with the snapshot's path as its first argument, as the snapshot's owner."""
         argv = [self.mode.account.python, "-c", textwrap.dedent(code), self.path, *args]
-        done = self.mode.run(argv, **options)
+        done = self.mode.run(argv, **without_engine(options))
         assert done.returncode == 0, done.stderr
         return done
+
+
+def without_engine(options: dict[str, Any]) -> dict[str, Any]:
+    """Leave the engine to the snapshot, and in copies to their program, which may say "simulate"."""
+    return {**options, "env": {"LIBCRIU_PY_ENGINE": "", **(options.get("env") or {})}}
 
 
 def write_program(mode: Mode, directory: Path, code: str) -> Path:

@@ -20,7 +20,7 @@ from libcriu_py.snapshot import launcher as native_launcher, record as launch_re
 from tests.snapshots import reseal
 from tests.system.accounts import popen_as
 from tests.system.cli_terminal import Terminal
-from tests.system.conftest import MODES, Mode
+from tests.system.conftest import CRIU_MODES, MODES, NATIVE, Mode
 from tests.system.selfdump import take
 
 if TYPE_CHECKING:
@@ -278,6 +278,9 @@ def test_more_descriptors_than_a_copy_can_be_given(copies: Copies) -> None:
     start = shlex.join([*copies.command, str(copies.path), "--", "read", "/dev/fd/5"])
     done = copies.mode.run(["/bin/bash", "-c", line + start], env=copies.env)
     assert done.stdout == "five\n"
+    if copies.mode.name == NATIVE:
+        assert done.stderr == ""  # it has inherited them
+        return
     assert "this process was started with 25" in done.stderr
     assert "descriptors above 2, of which a copy can be given 249" in done.stderr
 
@@ -479,15 +482,18 @@ def broken_fixture(made: tuple[Mode, Path]) -> Iterator[Copies]:
 
 
 def break_image(copies: Copies) -> None:
-    """Make an image unreadable for criu, whose size stays."""
-    (image,) = (copies.path / "images").glob("core-*.img")
+    """Make an image unreadable for criu, or the plan for the launcher, whose size stays."""
+    (image,) = (*copies.path.glob("images/core-*.img"), *copies.path.glob("plan"))
     image.write_bytes(b"x" * image.stat().st_size)
     reseal(copies.path)
 
 
 def remove_images(copies: Copies) -> None:
-    """Remove the images."""
-    shutil.rmtree(copies.path / "images")
+    """Remove the images, or the plan."""
+    if copies.mode.name == NATIVE:
+        (copies.path / "plan").unlink()
+    else:
+        shutil.rmtree(copies.path / "images")
 
 
 def name_another_machine(copies: Copies) -> None:
@@ -518,10 +524,16 @@ REASONS = {
 }
 
 
+NATIVE_REASONS = {
+    "image": (break_image, 126, "plan"),
+    "images": (remove_images, 126, "plan"),
+}
+
+
 @pytest.mark.parametrize("what", REASONS)
 def test_program_runs_conventionally(broken: Copies, what: str) -> None:
     """With its arguments, status and one line that says why; --no-fallback fails instead, --quiet drops the line."""
-    spoil, code, reason = REASONS[what]
+    spoil, code, reason = {**REASONS, **(NATIVE_REASONS if broken.mode.name == NATIVE else {})}[what]
     spoil(broken)
     done = broken.run("count", "a", "b", options=())
     assert (done.returncode, done.stdout) == (0, "4\n")
@@ -555,6 +567,7 @@ def test_limit_of_the_size_of_files(copies: Copies) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("made", CRIU_MODES, indirect=True)
 def test_criu_that_is_not_there(copies: Copies) -> None:
     """Status 125 without fallback, and the conventional program with it."""
     env = {"LIBCRIU_PY_CRIU": "/nowhere/criu"}
@@ -585,7 +598,7 @@ open("{begun}").close()
 """Restores, and fails when the program has begun: two lines that meet at a FIFO."""
 
 
-@pytest.mark.parametrize("made", [name for name in MODES if name != "capability"], indirect=True)
+@pytest.mark.parametrize("made", [name for name in CRIU_MODES if name != "capability"], indirect=True)
 def test_criu_that_dies_when_the_program_has_begun(made: tuple[Mode, Path]) -> None:
     """The program is not started once more."""
     mode, path = made
@@ -621,6 +634,7 @@ def test_launch_script(made: tuple[Mode, Path]) -> None:
     assert (done.stdout, done.stderr) == ("4\n", "")
 
 
+@pytest.mark.parametrize("made", CRIU_MODES, indirect=True)
 def test_mapped_memory(broken: Copies) -> None:
     """A snapshot whose memory is mapped is restored; without that memory it is refused."""
     code = """if True:

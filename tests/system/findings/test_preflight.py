@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.conftest import by_criu
 from tests.system.selfdump import start, take, write_program
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def test_what_is_fine_is_dumped(what: str, mode: Mode, directory_of: Directories
     assert done.stdout == "here\n", done.stderr
 
 
+@by_criu
 def test_all_that_is_fine_at_once(mode: Mode, directory_of: Directories) -> None:
     """In each mode a program may have all of it."""
     directory = directory_of(mode.account)
@@ -113,6 +115,7 @@ def test_all_that_is_fine_at_once(mode: Mode, directory_of: Directories) -> None
 
 
 @pytest.mark.parametrize("what", PROBLEMS)
+@by_criu
 def test_criu_agrees_with_problems(what: str, other_side: str, mode: Mode, directory_of: Directories) -> None:
     """Preflight names what criu, asked without it, refuses."""
     directory = directory_of(mode.account)
@@ -140,6 +143,7 @@ with checkpoint():
 """
 
 
+@by_criu
 def test_seccomp_filter(mode: Mode, directory_of: Directories) -> None:
     """A filter that the program has set up since it began is named, and criu agrees."""
     directory = directory_of(mode.account)
@@ -151,6 +155,7 @@ def test_seccomp_filter(mode: Mode, directory_of: Directories) -> None:
     assert "OperationRefused" in refused.stderr, refused.stderr
 
 
+@by_criu
 def test_soft_limits_of_the_program(mode: Mode, directory_of: Directories) -> None:
     """What a program allows itself is not what criu has to do with, and a copy has the limits of its restoring side."""
     code = """
@@ -169,6 +174,7 @@ def test_soft_limits_of_the_program(mode: Mode, directory_of: Directories) -> No
 
 
 @pytest.mark.parametrize(("limit", "value"), [("RLIMIT_NOFILE", 12), ("RLIMIT_FSIZE", 4096)])
+@by_criu
 def test_hard_limits_of_the_program(limit: str, value: int, mode: Mode, directory_of: Directories) -> None:
     """Nobody exceeds its hard limits, criu neither; but one that the program is served has descriptors of its own."""
     directory = directory_of(mode.account)
@@ -190,6 +196,7 @@ def test_hard_limits_of_the_program(limit: str, value: int, mode: Mode, director
     assert not (directory / "snap").exists()
 
 
+@by_criu
 def test_inotify(mode: Mode, directory_of: Directories) -> None:
     """Watches are dumped with the rights of root only; elsewhere they are a problem, and criu agrees."""
     directory = directory_of(mode.account)
@@ -204,6 +211,7 @@ def test_inotify(mode: Mode, directory_of: Directories) -> None:
     assert "OperationRefused" in refused.stderr, refused.stderr
 
 
+@by_criu
 def test_all_problems_at_once(mode: Mode, directory_of: Directories) -> None:
     """One exception has every problem, with its descriptor, and with where it was opened when that is traced."""
     code = f"""{BEGINNING}
@@ -243,6 +251,7 @@ with checkpoint():
 """
 
 
+@by_criu
 def test_inherited_lock(mode: Mode, directory_of: Directories) -> None:
     """A lock that came with a descriptor, as under flock(1), is named with who took it, and criu agrees."""
     directory = directory_of(mode.account)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.conftest import MODES, Mode
+from tests.system.conftest import CRIU_MODES, MODES, Mode
 from tests.system.csrc.test_launcher import Copies, read_line
 from tests.system.mapped_programs import memory_of, record_of, take_mapped
 from tests.system.standby import TIMEOUT, descendants
@@ -41,7 +41,7 @@ PROGRAM = """
 """
 
 
-@pytest.fixture(scope="module", params=MODES)
+@pytest.fixture(scope="module", params=CRIU_MODES)
 def taken(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[SelfDump]:
     """Yield one snapshot in each mode."""
     mode = mode_named(request.param)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libcriu_py.criu.native import built_prefix
-from tests.system.conftest import IN_PLACE, MODES, ONCE, Mode
+from tests.system.conftest import IN_PLACE, MODES, ONCE, Mode, by_criu
 from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def test_pandas_computes_the_same(mapped: SelfDump) -> None:
         assert done.stdout == f"True {argument}\n", done.stderr
 
 
+@by_criu
 def test_optimize_after_the_fact(mode: Mode, directory_of: Directories) -> None:
     """A snapshot with copied memory becomes one with mapped memory while copies of it run; twice is an error."""
     snapshot = take_mapped(mode, directory_of(mode.account), PANDAS, memory="copy")
@@ -162,6 +163,7 @@ def test_another_memory_file_is_refused(linked: SelfDump, harm: str) -> None:
     assert "make the snapshot anew" in done.stderr
 
 
+@by_criu
 def test_a_tree_of_processes(mode: Mode, directory_of: Directories) -> None:
     """Forked children keep their own pages, and share the parent's that they did not write to, and shared memory."""
     snapshot = take_mapped(mode, directory_of(mode.account), TREE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.system.conftest import ONCE
+from tests.system.conftest import CRIU_MODES, by_criu
 from tests.system.mapped_programs import record_of, take_mapped
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def take_two(mode: Mode, directory: Path) -> Two:
     return snapshots[0], snapshots[1], store
 
 
-@pytest.fixture(scope="module", params=ONCE)
+@pytest.fixture(scope="module", params=CRIU_MODES)
 def taken(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[Two]:
     """Yield two snapshots that share a store, in each mode."""
     mode = mode_named(request.param)
@@ -99,6 +99,7 @@ def two(taken: Two, directory_of: Directories) -> Two:
     return one, other, directory / store.name
 
 
+@by_criu
 def test_two_snapshots_share_a_block(mode: Mode, directory_of: Directories) -> None:
     """The block is on disk once and in memory once for copies of both; what differs is each snapshot's own."""
     one, two, store = take_two(mode, directory_of(mode.account))
@@ -176,6 +177,7 @@ def test_what_cannot_be_shared_stays(two: Two) -> None:
     assert sorted(os.listdir(directory)) == ["one", "program.py", "snap-auto", "store", "two"]
 
 
+@by_criu
 def test_learned_pages_of_shared_blocks(mode: Mode, directory_of: Directories) -> None:
     """Blocks in a store are seen to be written to as other memory is."""
     code = """
@@ -198,6 +200,7 @@ def test_learned_pages_of_shared_blocks(mode: Mode, directory_of: Directories) -
     assert ones == (8 << 12) + (8 << 8)
 
 
+@by_criu
 def test_a_wrong_division_is_noticed(mode: Mode, directory_of: Directories) -> None:
     """The check reads what was written: one byte that differs, in a block or in the rest, and nothing is published."""
     snapshot = take_mapped(mode, directory_of(mode.account), READER, "one")

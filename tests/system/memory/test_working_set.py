@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.snapshots import reseal
+from tests.system.conftest import by_criu
 from tests.system.mapped_programs import memory_of, take_mapped
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def report(snapshot: SelfDump, *args: str, **env: str) -> dict[str, Any]:
     return said
 
 
+@by_criu
 def test_learned_pages_are_there(mode: Mode, directory_of: Directories) -> None:
     """Copies take hardly a fault where the run to learn from wrote, and have the same memory."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
@@ -82,6 +84,7 @@ def test_learned_pages_are_there(mode: Mode, directory_of: Directories) -> None:
 
 
 @pytest.mark.parametrize("threads", [[], ["with a thread"]])
+@by_criu
 def test_huge_pages_for_one_thread(mode: Mode, directory_of: Directories, threads: list[str]) -> None:
     """Huge pages are used where the kernel has them, unless another thread could write meanwhile."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER, *threads)
@@ -93,6 +96,7 @@ def test_huge_pages_for_one_thread(mode: Mode, directory_of: Directories, thread
     assert (said["huge"] > (MEGABYTES << 10) * 0.6) == possible
 
 
+@by_criu
 def test_several_runs_and_learning_anew(mode: Mode, directory_of: Directories) -> None:
     """Only what all the runs write to is copied; what was learned before is forgotten."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
@@ -106,6 +110,7 @@ def test_several_runs_and_learning_anew(mode: Mode, directory_of: Directories) -
     assert (MEGABYTES << 8) * 0.4 < said["faults"] < (MEGABYTES << 8) * 0.6
 
 
+@by_criu
 def test_a_failed_run_changes_nothing(mode: Mode, directory_of: Directories) -> None:
     """A run that fails, and copied memory, are no way to learn; the snapshot is as it was."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER)
@@ -118,6 +123,7 @@ def test_a_failed_run_changes_nothing(mode: Mode, directory_of: Directories) -> 
     assert sorted(os.listdir(snapshot.path.parent)) == ["program.py", snapshot.path.name]
 
 
+@by_criu
 def test_copied_memory_is_mapped_first(mode: Mode, directory_of: Directories) -> None:
     """A snapshot whose memory is copied is optimised, and then learns."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER, memory="copy")
@@ -128,6 +134,7 @@ def test_copied_memory_is_mapped_first(mode: Mode, directory_of: Directories) ->
 
 
 @pytest.mark.parametrize("content", ["nothing", "anything", "everywhere"])
+@by_criu
 def test_a_wrong_file_does_no_harm(mode: Mode, directory_of: Directories, content: str) -> None:
     """Whatever ranges are in the file, no byte of the memory changes."""
     snapshot = take_mapped(mode, directory_of(mode.account), WRITER)

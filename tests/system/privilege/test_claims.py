@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system.cli_start import TIMEOUT
+from tests.system.conftest import by_criu
 from tests.system.selfdump import take
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Directories = Callable[[Account], Path]
 
 
+@by_criu
 def test_connections_are_closed_on_request(mode: Mode, directory_of: Directories) -> None:
     """tcp_close leaves them out, where dumping them takes CAP_NET_ADMIN; nothing is asked of the firewall."""
     code = """
@@ -43,6 +45,7 @@ def test_connections_are_closed_on_request(mode: Mode, directory_of: Directories
     assert done.stdout == "closed\nclosed\n", done.stderr
 
 
+@by_criu
 def test_sockets_with_another_end_outside(mode: Mode, directory_of: Directories) -> None:
     """With ext_unix_sk a datagram socket is connected to the same path again."""
     code = """
@@ -66,6 +69,7 @@ def test_sockets_with_another_end_outside(mode: Mode, directory_of: Directories)
 
 
 @pytest.mark.parametrize("skip", [True, False])
+@by_criu
 def test_modes_of_files_are_compared_unless_told_not_to(mode: Mode, directory_of: Directories, *, skip: bool) -> None:
     """skip_file_rwx_check of the dump holds for each restore."""
     code = f"""
@@ -90,6 +94,7 @@ def test_modes_of_files_are_compared_unless_told_not_to(mode: Mode, directory_of
         assert "mode" in done.stderr
 
 
+@by_criu
 def test_options_of_the_command_line_are_passed_on(mode: Mode, directory_of: Directories) -> None:
     """What only criu's command line has goes into its configuration file: here a limit that refuses a deleted file."""
     code = """

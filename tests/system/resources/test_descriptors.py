@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from tests.system.conftest import by_criu
 from tests.system.selfdump import start, take, write_program
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ RULES = [
 ]
 
 
+@by_criu
 def test_rules_in_code_and_in_toml(mode: Mode, directory_of: Directories) -> None:
     """The first rule that fits counts; a reopened log appends, a reopened input goes on where it was."""
     directory = directory_of(mode.account)

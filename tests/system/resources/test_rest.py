@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.conftest import by_criu
 from tests.system.pairs import both, two_copies
 from tests.system.selfdump import take, write_program
 
@@ -256,6 +257,7 @@ def test_threads_of_linear_algebra(mode: Mode, directory_of: Directories) -> Non
         assert set(new) == {7 if chosen else 1 if after else every}
 
 
+@by_criu
 def test_objects_of_the_own_process(mode: Mode, directory_of: Directories) -> None:
     """Those of psutil that were made before the dump stand for the copy's processes; others stay what they were."""
     code = """
