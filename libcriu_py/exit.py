@@ -169,10 +169,46 @@ def freeze() -> None:
     """
     gc.collect()
     _frozen.clear()
+    freeze_more()
+
+
+def freeze_more() -> None:
+    """Leave out also what has come since `freeze`, as the last step before a dump."""
     for thing in _closable():
         with suppress(TypeError):  # sqlite3 connections have no weak references; uncommitted changes are rolled back
             _frozen.append(weakref.ref(thing))
     gc.freeze()
+
+
+def for_ending() -> tuple[object, ...] | None:
+    """
+    Return what C needs to end a copy where nothing is to be called or closed (csrc/copy/ending.c).
+
+    Returns:
+        None if there is something to do at the end already.
+    """
+    standard = {id(layer) for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__) for layer in _layers(stream)}
+    known = (reference() for reference in _frozen)
+    if any(thing is not None and id(thing) not in standard for thing in known):
+        return None
+    threads: Any = threading
+    exits: Any = atexit
+    try:
+        if exits._ncallbacks() or threads._threading_atexits:  # noqa: SLF001
+            return None
+        names = (*CLOSING_CLASSES, "_interpreters", "_xxsubinterpreters")
+        return (
+            threads._active,  # noqa: SLF001
+            threads._limbo,  # noqa: SLF001
+            threads._threading_atexits,  # noqa: SLF001
+            exits._ncallbacks,  # noqa: SLF001
+            gc.get_objects,
+            (_io._IOBase, *_closing_classes()),  # noqa: SLF001
+            tuple(name for name in names if name not in sys.modules),
+            sys.intern("flush"),
+        )
+    except AttributeError:  # of another version of Python
+        return None
 
 
 def unfreeze() -> None:

@@ -55,6 +55,9 @@ def _forget_after_fork() -> None:
 
 os.register_at_fork(after_in_child=_forget_after_fork)
 
+leave_call = _forget_after_fork
+"""Forget the call that dumped this process, in a copy whose program runs before that returns."""
+
 
 def built_prefix() -> str:
     """Return the prefix of the CRIU that the extension was built against; empty if unknown."""

@@ -13,10 +13,11 @@ import resource
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from libcriu_py.dump import stdio
-from libcriu_py.linux import pages, processes, sockets, this_process
+from libcriu_py.dump import stdio, takeover, title
+from libcriu_py.hooks.lifecycle import Outcome, Return
+from libcriu_py.linux import arrival as early, pages, processes, sockets, this_process
 from libcriu_py.program import environment as own_variables
 from libcriu_py.snapshot.manifest import WORKING_SET
 from libcriu_py.snapshot.request import ERROR, PAGES, READY, STARTED, Request
@@ -24,6 +25,8 @@ from libcriu_py.snapshot.request import ERROR, PAGES, READY, STARTED, Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import NoReturn
+
+    from libcriu_py.hooks.lifecycle import Departure
 
 FAILED = 125
 """Exit status of a copy that could not take over, and of a launcher that could not start it."""
@@ -51,19 +54,76 @@ class Handover:
         schedule = this_process.schedule()
         self._scheduled_alike = [task for task in self._others if this_process.schedule(task) == schedule]
 
-    def receive(self, *, before_start: Callable[[Sequence[int], Mapping[bytes, bytes]], None]) -> Request:
+    def expect(
+        self,
+        departure: Departure,
+        *,
+        calls: Sequence[Callable[[], object]] = (),
+        unwanted: int = -1,
+        **plan: Any,
+    ) -> None:
         """
-        Receive and apply the request.
+        Have copies do this in C as far as it is usual, right before the dump.
+
+        Args:
+            departure: What is to be done beside it.
+            calls: What the engine does in a copy.
+            unwanted: A descriptor that the program must not inherit.
+            plan: Further members of `struct lcp_arrival`.
+        """
+        if self._socket is None:
+            return
+        if self._others:
+            calls = (*calls, self.await_release)
+        takeover.expect(
+            departure,
+            slot=self._socket,
+            prefix=self._prefix,
+            calls=calls,
+            **{**self._plan(), "unwanted": unwanted, **plan},
+        )
+
+    def _plan(self) -> dict[str, Any]:
+        """Return what C needs to know of this kind of hand-over."""
+        return {"takes_schedule": True, "title": title.show if title.is_known() else None}
+
+    def is_over(self) -> bool:
+        """Return whether this is a copy in which C has done it all."""
+        return early.state() in {early.APPLIED, early.ENDED}
+
+    def has_run(self) -> bool:
+        """Return whether this is a copy whose program has run already."""
+        return early.state() == early.ENDED
+
+    def close_unless_ended(self, fd: int) -> None:
+        """Close a descriptor that was unwanted."""
+        if not self.has_run():
+            os.close(fd)
+
+    def receive(
+        self, dumped_at: float, *, before_start: Callable[[Sequence[int], Mapping[bytes, bytes]], None]
+    ) -> Return:
+        """
+        Receive and apply the request, unless that has been done in C.
 
         On failure, report the error to the restoring side, which can still start the program conventionally, and end
         this process: no code of the program has run in it yet.
 
         Args:
+            dumped_at: When the dump was, by the wall clock.
             before_start: Called with the closed descriptors and the environment, to set up Python's stdio.
 
         Raises:
             KeyboardInterrupt: A signal arrived meanwhile; or whatever else the program's handler raises for it.
         """
+        if self.is_over():
+            self._begun = True
+            has_run = self.has_run()
+            if has_run:
+                self._socket = None
+            block = early.Block()
+            returned = Return(Outcome.RESTORED, None, max(0.0, time.time() - dumped_at), has_run)
+            return returned._replace(later=lambda: Request.decode(block.read()))
         request: Request | None = None
         try:
             request, fds = self._read()
@@ -76,7 +136,7 @@ class Handover:
         except Exception as error:  # noqa: BLE001 - after any error, the program is started conventionally
             self._give_up(error, request)
         self.report_started()
-        return request
+        return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
 
     def _tasks(self) -> list[int]:
         """Return the ids of the threads and children that a copy has too."""
@@ -90,7 +150,7 @@ class Handover:
 
     def _show_arguments(self, request: Request) -> None:  # noqa: ARG002
         """Show the new command line in `ps`."""
-        set_title()
+        title.show()
 
     def in_copy(self) -> bool:
         """Return whether this process is a copy, in which a socket has replaced the request's slot."""
@@ -122,7 +182,8 @@ class Handover:
         if self._socket is None:
             message = "the hand-over is over"
             raise ValueError(message)
-        tag, (memory, *fds) = sockets.receive_fds(self._socket)
+        received = early.received_fds()
+        tag, (memory, *fds) = (b"F", received) if received else sockets.receive_fds(self._socket)
         while tag == PAGES:  # an idle copy prefetches what its program is likely to use
             pages.fetch_pages(memory)
             os.close(memory)
@@ -319,26 +380,3 @@ def _sets_ctype(name: str) -> bool:
     except _LocaleError:
         return False
     return True
-
-
-def set_title() -> None:
-    """Show the new command line in `ps`, if `setproctitle` was loaded before the dump."""
-    setproctitle = sys.modules.get("setproctitle")
-    if setproctitle is not None:
-        line = os.fsencode(" ".join(sys.orig_argv))
-        name = (
-            setproctitle.getthreadtitle()
-        )  # setproctitle() changes the thread name too, by which pgrep and top find the program
-        setproctitle.setproctitle(line.decode("utf-8", "replace"))
-        setproctitle.setthreadtitle(name)
-
-
-def prepare_title() -> None:
-    """Let `setproctitle`, if installed, locate the command line now, but undo its change of the thread name."""
-    try:
-        import setproctitle
-    except ImportError:  # optional: without it `ps` shows the old title
-        return
-    name = setproctitle.getthreadtitle()
-    setproctitle.getproctitle()
-    setproctitle.setthreadtitle(name)

@@ -20,7 +20,9 @@ class AutoEngine(SimulateEngine):
 
     def __init__(self, native: NativeEngine, criu: CriuEngine) -> None:
         """Take both engines, for the same snapshot."""
+        super().__init__()
         self._engine: SnapshotEngine = native
+        native.departure = criu.departure = self.departure
         self._criu = criu
         self.ends_original = native.ends_original
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from libcriu_py.hooks.lifecycle import Continuation
     from libcriu_py.hooks.no_checkpoint import Timing
     from libcriu_py.settings import (
         EngineName,
@@ -71,8 +72,7 @@ class Checkpoint:
         self._entered = False
         self.outcome: Outcome | None = None
         """Whether this process is the original or a copy; None until the block is left."""
-        self.request: Request | None = None
-        """In a copy, what the restoring side asked for; None in the original."""
+        self._request: Request | Callable[[], Request] | None = None
         self.downtime: float | None = None
         """In a copy, the seconds from dump to restore by the wall clock; None in the original."""
 
@@ -80,6 +80,13 @@ class Checkpoint:
         """Return directory and outcome."""
         outcome = "not taken" if self.outcome is None else self.outcome.value
         return f"<Checkpoint {self._settings['dir']!r}, {outcome}>"
+
+    @property
+    def request(self) -> Request | None:
+        """In a copy, what the restoring side asked for; None in the original."""
+        if callable(self._request):
+            self._request = self._request()
+        return self._request
 
     @property
     def restored(self) -> bool:
@@ -134,6 +141,21 @@ class Checkpoint:
             self._engine.abandon()
             return
         await self._take(in_loop=True)
+
+    def continue_with(self, program: Continuation, *, frozen: bool) -> None:
+        """
+        Have copies run a program, and end, in the place of going on behind the block.
+
+        Args:
+            program: The program.
+            frozen: Whether copies leave what there is at the dump out of garbage collections.
+        """
+        self._engine.departure.program = program
+        if frozen:
+            from libcriu_py import exit as ending
+
+            ending.freeze()
+            self._engine.departure.last.append(ending.freeze_more)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Decorate a warm-up function: each call runs it, takes a checkpoint and returns the function's result."""
@@ -190,6 +212,7 @@ class Checkpoint:
 
         frozen_before = gc.get_freeze_count() > 0
         ending.freeze()
+        self._engine.departure.last.append(ending.freeze_more)
         try:
             await taking
         finally:
@@ -200,7 +223,7 @@ class Checkpoint:
 
     def _note(self, returned: Return) -> None:
         self.outcome = returned.outcome
-        self.request = returned.request
+        self._request = returned.request or returned.later
         self.downtime = returned.downtime
 
 

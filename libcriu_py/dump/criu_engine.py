@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from libcriu_py.errors import UnsupportedFeature
 from libcriu_py.hooks.lifecycle import Outcome, Return
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from libcriu_py.dump.original import Original
     from libcriu_py.findings.shared_stdio import Shared
@@ -59,7 +60,7 @@ class CriuEngine(SnapshotEngine):
             FileExistsError: The directory is not empty.
         """
         from libcriu_py.criu.find import find_criu
-        from libcriu_py.dump import arrival, elsewhere
+        from libcriu_py.dump import elsewhere, title
         from libcriu_py.privilege.decision import decide_dump
 
         try:
@@ -70,7 +71,7 @@ class CriuEngine(SnapshotEngine):
         self._criu = decision.criu
         self._mode: Privilege = decision.mode
         load_for_copies(OURS)
-        arrival.prepare_title()
+        title.prepare()
         if self._staging is None:
             self.reserve()
 
@@ -84,6 +85,7 @@ class CriuEngine(SnapshotEngine):
             OperationRefused: criu refused; the process is as it was.
             TransportError: criu could not be reached.
         """
+        from libcriu_py.criu.native import leave_call
         from libcriu_py.criu.values import DumpOutcome
         from libcriu_py.dump import arrival, stdio
         from libcriu_py.dump.original import Original
@@ -99,14 +101,18 @@ class CriuEngine(SnapshotEngine):
             slot = os.open(staging.slot("request"), os.O_RDONLY | os.O_CLOEXEC)
             self._handover = arrival.Handover(slot, launch.command)
             images = os.open(staging.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            calls: list[Callable[[], object]] = [leave_call]
+            if original.stopped:
+                calls.append(functools.partial(processes.resume, original.stopped))
+            expect = functools.partial(self._handover.expect, self.departure, calls=calls, unwanted=images)
             try:
-                outcome = self._ask_criu(images, original.shared)
+                outcome = self._ask_criu(images, original.shared, expect)
             finally:
-                os.close(images)
+                self._handover.close_unless_ended(images)
             if outcome is DumpOutcome.RESTORED:
-                processes.resume(original.stopped)
-                request = self._handover.receive(before_start=stdio.reopen)
-                return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
+                if not self._handover.has_run():
+                    processes.resume(original.stopped)
+                return self._handover.receive(dumped_at, before_start=stdio.reopen)
         except BaseException:
             if self._handover is not None and self._handover.in_copy():
                 # A signal handler of the program has raised, as for Ctrl-C: the launcher must not start it again.
@@ -150,7 +156,7 @@ class CriuEngine(SnapshotEngine):
             restore_options={name: value for name, value in options.items() if isinstance(value, int)},
         )
 
-    def _ask_criu(self, images: int, shared: Sequence[Shared]) -> Any:
+    def _ask_criu(self, images: int, shared: Sequence[Shared], expect: Callable[[], None]) -> Any:
         from libcriu_py.criu.call import written_config
         from libcriu_py.criu.client import Criu
         from libcriu_py.errors import OperationRefused
@@ -179,10 +185,10 @@ class CriuEngine(SnapshotEngine):
             if service is not None:
                 # The service was started without our options; a configuration file passes those it lacks (CRIU 4.2).
                 with written_config(os.path.join(self._reserved().path, "criu.conf"), options):
-                    return Criu(service_fd=sockets.connect(service)).dump(options)
+                    return Criu(service_fd=sockets.connect(service)).dump(options, before_wait=expect)
             env = {os.fsdecode(name): os.fsdecode(value) for name, value in dump_environment(self._criu).items()}
             with traceable():
-                return Criu(self._criu).dump(options, env=env)
+                return Criu(self._criu).dump(options, env=env, before_wait=expect)
         except OperationRefused as error:
             error.forget_log()  # it is removed with the directory
             raise

@@ -57,6 +57,7 @@ class SnapshotEngine(SimulateEngine):
         env_check: str = "error",
     ) -> None:
         """Take the arguments of `checkpoint_here`."""
+        super().__init__()
         self._path = path
         self.ends_original = then == "exit"
         self._replace = replace
@@ -126,12 +127,18 @@ class SnapshotEngine(SimulateEngine):
             return returned
         finally:
             if returned is None or returned.outcome is not Outcome.RESTORED:
+                self._forget_copy()
                 for limit, values in limits.items():
                     resource.setrlimit(limit, values)
 
     def take(self) -> Return:
         """Dump this process, with limits as high as they may be."""
         raise NotImplementedError
+
+    def _forget_copy(self) -> None:
+        from libcriu_py.linux import arrival
+
+        arrival.forget()
 
     # Code that only the original runs has functions of its own, so that copies need not free its variables.
 
@@ -224,6 +231,6 @@ def load_for_copies(names: str) -> None:
 
 _STDLIB = ("signal", "resource", "_locale", "select", "ctypes", "encodings.ascii")
 _OURS = (
-    "dump.arrival dump.stdio findings.process linux.capabilities linux.processes memory.owners program.start_variables "
-    "snapshot.identity snapshot.manifest snapshot.request"
+    "dump.arrival dump.stdio dump.takeover findings.process linux.arrival linux.capabilities linux.processes "
+    "memory.owners program.start_variables snapshot.identity snapshot.manifest snapshot.request"
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from libcriu_py.dump.arrival import FAILED, Handover
 from libcriu_py.linux import native, this_process
@@ -45,6 +45,9 @@ class NativeHandover(Handover):
 
     def await_release(self) -> None:
         """Return at once: nothing holds the threads of this copy."""
+
+    def _plan(self) -> dict[str, Any]:
+        return {"show": native.show_arguments(), "shown": self._shown, "shown_size": len(self._shown)}
 
     def _tasks(self) -> list[int]:
         return []  # their ids are those of other processes in copies

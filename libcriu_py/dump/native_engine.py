@@ -14,6 +14,7 @@ from libcriu_py.hooks.lifecycle import Outcome, Return
 from libcriu_py.linux import native
 
 if TYPE_CHECKING:
+    from libcriu_py.dump.native_arrival import NativeHandover
     from libcriu_py.linux.native import Dumped, Files
     from libcriu_py.snapshot.record import Launch
     from libcriu_py.snapshot.staging import Staging
@@ -90,11 +91,10 @@ class NativeEngine(SnapshotEngine):
         self._kept = (launch, order)
         self._handover = NativeHandover(launch.command)
         try:
-            if self._ask(staging, order, self._handover.slot):
-                if clocks is not None:
+            if self._ask(staging, order, self._handover, 0 if clocks is None else clocks.reading):
+                if clocks is not None and not self._handover.is_over():
                     clocks.go_on()
-                request = self._handover.receive(before_start=stdio.reopen)
-                return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))
+                return self._handover.receive(dumped_at, before_start=stdio.reopen)
         except BaseException:
             if self._handover.in_copy():
                 # A signal handler of the program has raised, as for Ctrl-C: the program must not start again.
@@ -145,20 +145,21 @@ class NativeEngine(SnapshotEngine):
         }
         return json.dumps(order).encode("ascii")
 
-    def _ask(self, staging: Staging, order: bytes, slot: int) -> bool:
+    def _ask(self, staging: Staging, order: bytes, handover: NativeHandover, reading: int) -> bool:
         """Dump, and return whether this is a copy."""
         for pause in _PAUSES:
             try:
-                return self._ask_once(staging, order, slot)
+                return self._ask_once(staging, order, handover, reading)
             except NotNow:
                 os.unlink(staging.memory)
                 time.sleep(pause)
-        return self._ask_once(staging, order, slot)
+        return self._ask_once(staging, order, handover, reading)
 
-    def _ask_once(self, staging: Staging, order: bytes, slot: int) -> bool:
+    def _ask_once(self, staging: Staging, order: bytes, handover: NativeHandover, reading: int) -> bool:
         """Dump, and return whether this is a copy, which has none of the descriptors that are opened here."""
-        files, opened = _open_files(staging, order, slot)
+        files, opened = _open_files(staging, order, handover.slot)
         try:
+            handover.expect(self.departure, reading=reading)
             dumped = native.dump(files, publisher(), os.environ, then_exit=self.ends_original, deadline=_PATIENCE)
             if dumped.result == 1:
                 opened.clear()

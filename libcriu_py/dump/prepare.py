@@ -18,14 +18,26 @@ from typing import Any, NamedTuple, NoReturn
 from libcriu_py.dump import changes
 from libcriu_py.errors import CriuError, HookError, in_words
 from libcriu_py.findings import tracing
+from libcriu_py.hooks.lifecycle import Continuation
 from libcriu_py.program import environment, preload, reads
-from libcriu_py.program.main import Program, parse_program, path0, precompile, run_main, set_path0
+from libcriu_py.program.main import (
+    Program,
+    hide_frames,
+    parse_program,
+    path0,
+    precompile,
+    prepare_main,
+    run_main,
+    set_path0,
+)
 from libcriu_py.resources import BuiltIns
 from libcriu_py.settings import variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from libcriu_py.dump.checkpoint import Checkpoint
 
 USAGE = 2
 """Exit status if the command line of a restored interpreter is wrong."""
@@ -128,32 +140,74 @@ def main() -> None:
     argv[:] = [first]
     orig_argv[:] = [sys.executable, *(program.arguments() if program is not None else [])]
 
-    from libcriu_py.dump.checkpoint import checkpoint_here
-
-    if plan.exit == "fast":
-        from libcriu_py.exit import freeze
-
-        freeze()
+    path = details.get("path")
+    continuation = _Continuation(program, path if isinstance(path, str) else None, plan.exit)
     try:
-        here = checkpoint_here(plan.dir, then="exit", program=program, details=details)
+        here = _checkpoint(plan, details, continuation)
     except HookError:
         raise  # its traceback shows where the program's own code failed; also in a copy
     except (CriuError, OSError) as error:
         _fail(in_words(error))
+    if continuation.has_run:
+        if continuation.error is not None:
+            raise continuation.error
+        return
     asked = here.request.main if here.request is not None else None
-    path = details.get("path")
     if plan.exit == "normal":
-        _run(asked or program, path)
+        _run(asked or program, continuation.path)
         return
     from libcriu_py.exit import run_and_exit_fast
 
-    run_and_exit_fast(lambda: _run(asked or program, path))
+    run_and_exit_fast(lambda: _run(asked or program, continuation.path))
 
 
-def _run(program: Program | None, path: object) -> None:
+def _checkpoint(plan: Plan, details: dict[str, object], continuation: _Continuation) -> Checkpoint:
+    from libcriu_py.dump.checkpoint import Checkpoint
+
+    taken = Checkpoint(plan.dir, then="exit", program=plan.program, details=details)
+    taken.continue_with(continuation, frozen=plan.exit == "fast")
+    with taken:
+        pass
+    return taken
+
+
+class _Continuation(Continuation):
+    """The program, which a copy runs without returning from the dump."""
+
+    def __init__(self, program: Program | None, path: str | None, ending: str) -> None:
+        self.path = path
+        self._program = program
+        self._is_fast = ending == "fast"
+        self.main = None if program is None else prepare_main(program, path=path)
+        self.has_run = False
+        self.error: BaseException | None = None
+
+    def ending(self) -> object:
+        from libcriu_py.exit import for_ending
+
+        return for_ending() if self._is_fast else None
+
+    def run(self) -> None:
+        _run(self._program, self.path)
+
+    def ended(self, error: BaseException | None) -> None:
+        code: object = error.code if isinstance(error, SystemExit) else None
+        if self._is_fast and (error is None or (isinstance(error, SystemExit) and (code is None or type(code) is int))):
+            from libcriu_py.exit import exit_fast
+
+            exit_fast(code if isinstance(code, int) else 0)
+        self.has_run = True
+        self.error = error
+        if error is None or self.main is None or error.__traceback__ is None:
+            return
+        if error.__traceback__.tb_frame.f_code is self.main.code:
+            hide_frames(error)
+
+
+def _run(program: Program | None, path: str | None) -> None:
     """Run a program in the copy, with the arguments of the restore."""
     if program is not None:
-        run_main(program, sys.argv[1:], path=path if isinstance(path, str) else None)
+        run_main(program, sys.argv[1:], path=path)
         return
     try:
         program, args = parse_program(sys.argv[1:])

@@ -47,6 +47,48 @@ class Return(NamedTuple):
     request: Request | None = None
     downtime: float | None = None
     """Seconds between dump and restore, by the wall clock."""
+    ended: bool = False
+    """Whether the program has run already."""
+    later: Callable[[], Request] | None = None
+    """Returns the request, where that was not read yet."""
+
+
+class Continuation:
+    """
+    What a copy does in the place of returning from its dump: it runs a program, and ends.
+
+    Returning would cost: each function that goes on writes reference counts, and so copies pages.
+    """
+
+    main: Any = None
+    """The program's main module, made before the dump (`program.main.Main`), if that can be."""
+
+    def ending(self) -> object:
+        """Return, right before the dump, what C needs to end the process (`exit.for_ending`); None if it must not."""
+        return None
+
+    def run(self) -> None:
+        """Run the program."""
+        raise NotImplementedError
+
+    def ended(self, error: BaseException | None) -> None:
+        """End the process after the program, or keep what it has raised; the dump then returns."""
+        raise NotImplementedError
+
+
+class Departure:
+    """What the last steps before the dump are, and the first ones in a copy."""
+
+    def __init__(self) -> None:
+        """Plan nothing."""
+        self.last: list[Callable[[], object]] = []
+        """What is done right before the dump."""
+        self.program: Continuation | None = None
+        self.calls: tuple[Callable[[], object], ...] = ()
+        """What a copy calls before the program."""
+        self.more_calls: tuple[Callable[[], object], ...] = ()
+        """The same where one of the watched variables has changed."""
+        self.watched: tuple[bytes, ...] = ()
 
 
 class Engine:
@@ -54,6 +96,10 @@ class Engine:
 
     ends_original = False
     """Whether the original ends with its dump: until then, its other threads do nothing that copies do too."""
+
+    def __init__(self) -> None:
+        """Plan nothing beside the dump."""
+        self.departure = Departure()
 
     def prepare(self) -> None:
         """Check at the start that the process can be dumped, and reserve what the dump needs; raise if it cannot."""
@@ -93,7 +139,6 @@ async def run(
     """
     entries = registry.begin()
     concurrent = tuple(entry for entry in entries if not entry.single_threaded)
-    alone = tuple(entry for entry in entries if entry.single_threaded)
     try:
         no_checkpoint.begin(hook_run.wait)
     except BaseException:
@@ -103,7 +148,7 @@ async def run(
     try:
         await runner.run_befores(concurrent, hook_run)
         try:
-            returned = await _dump_alone(engine, built_ins, alone, hook_run)
+            returned = await _dump_alone(engine, built_ins, entries, hook_run, on_return)
         except BaseException as error:
             undone = await runner.run_afters(concurrent, hook_run)
             runner.raise_all([error, *undone], "the checkpoint failed, and so did undoing its hooks")
@@ -113,6 +158,21 @@ async def run(
         registry.end()
         engine.abandon()
         raise
+    if not returned.ended:
+        await _go_on(engine, built_ins, hook_run, entries, returned, on_return)
+
+
+async def _go_on(
+    engine: Engine,
+    built_ins: BuiltIns,
+    hook_run: runner.HookRun,
+    entries: tuple[Entry, ...],
+    returned: Return,
+    on_return: Callable[[Return], None],
+) -> None:
+    """Put right what the dump needed, on both sides of it."""
+    concurrent = tuple(entry for entry in entries if not entry.single_threaded)
+    alone = tuple(entry for entry in entries if entry.single_threaded)
     on_return(returned)
     restored = returned.outcome is Outcome.RESTORED
     errors = await runner.run_built_ins(built_ins.fork_callbacks, hook_run) if restored else []
@@ -130,15 +190,20 @@ async def run(
 
 
 async def _dump_alone(
-    engine: Engine, built_ins: BuiltIns, alone: tuple[Entry, ...], hook_run: runner.HookRun
+    engine: Engine,
+    built_ins: BuiltIns,
+    entries: tuple[Entry, ...],
+    hook_run: runner.HookRun,
+    on_return: Callable[[Return], None],
 ) -> Return:
     """Dump with other threads stopped, if there are single-threaded hooks; resume the threads on failure."""
+    alone = tuple(entry for entry in entries if entry.single_threaded)
     try:
         if alone:
             hook_run.thread_stop.begin(hook_run.wait)
         await runner.run_befores(alone, hook_run)
         try:
-            return await _dump_with_built_ins(engine, built_ins, hook_run)
+            return await _dump_with_built_ins(engine, built_ins, entries, hook_run, on_return)
         except BaseException as error:
             undone = await runner.run_afters(alone, hook_run)
             runner.raise_all([error, *undone], "the dump failed, and so did undoing its hooks")
@@ -148,7 +213,13 @@ async def _dump_alone(
         raise
 
 
-async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, hook_run: runner.HookRun) -> Return:
+async def _dump_with_built_ins(
+    engine: Engine,
+    built_ins: BuiltIns,
+    entries: tuple[Entry, ...],
+    hook_run: runner.HookRun,
+    on_return: Callable[[Return], None],
+) -> Return:
     """Prepare the built-in resources and dump; undo that if either fails."""
     from libcriu_py.resources import failed
 
@@ -169,6 +240,8 @@ async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, hook_run: ru
             if not hook_run.thread_stop.active:
                 hook_run.thread_stop.begin(hook_run.wait)
             hook_run.thread_stop.settle()
+        if engine.departure.program is not None:
+            _plan_copy(engine, built_ins, entries, hook_run, on_return)
         return engine.dump()
     except BaseException as error:
         if not stopped:
@@ -177,6 +250,31 @@ async def _dump_with_built_ins(engine: Engine, built_ins: BuiltIns, hook_run: ru
         undone = await runner.run_built_ins(built_ins.begun, hook_run)
         runner.raise_all([error, *undone], "the dump failed, and so did undoing what was done for it")
         raise
+
+
+def _plan_copy(
+    engine: Engine,
+    built_ins: BuiltIns,
+    entries: tuple[Entry, ...],
+    hook_run: runner.HookRun,
+    on_return: Callable[[Return], None],
+) -> None:
+    """Plan what a copy does before its program: as little as possible, where there are no hooks and no threads."""
+    departure = engine.departure
+    if entries or hook_run.limit is not None or hook_run.thread_stop.active or not built_ins.are_plain():
+        returned = Return(Outcome.RESTORED)
+
+        def go_on() -> None:
+            drive(_go_on(engine, built_ins, hook_run, entries, returned, on_return))
+
+        departure.calls = departure.more_calls = (go_on,)
+        return
+    departure.last.insert(0, built_ins.before_dump_last)
+    departure.calls, departure.more_calls = built_ins.calls_in_copy(runner.raise_all)
+    departure.watched = built_ins.watched()
+    # No other thread waits for these; where the dump fails, that they have ended already is no harm.
+    no_checkpoint.end()
+    registry.end()
 
 
 def _quiesce(engine: Engine, hook_run: runner.HookRun) -> None:

@@ -33,11 +33,12 @@ class Clocks:
             for name, method in methods
             if any(start <= method < end for start, end in writable)
         ]
-        self._reading = time.monotonic_ns()
+        self.reading = time.monotonic_ns()
+        """From where they go on."""
 
     def go_on(self) -> None:
         """Let the clocks of this copy go on from the dump."""
-        _go_on_from(self._reading)
+        _go_on_from(self.reading)
 
     def put_back(self) -> None:
         """Put back the functions, in the original."""

@@ -10,6 +10,8 @@ from libcriu_py._ffi import ffi, lib
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from libcriu_py._libcriu import CData
+
 
 # Resolve these at import: cffi's first lookup allocates, in each copy.
 _set_arguments, _dumped_pid, _new_tid = (
@@ -82,6 +84,11 @@ def dumped_pid() -> int:
 def new_tid(tid: int) -> int:
     """Return the id, in a copy, of the thread that had this one at the dump; 0 if there was none."""
     return int(_new_tid(tid))
+
+
+def show_arguments() -> CData:
+    """Return the C function behind `set_arguments`."""
+    return ffi.addressof(lib, "lcp_native_set_arguments")  # type: ignore[arg-type]
 
 
 def set_arguments(words: bytes) -> None:

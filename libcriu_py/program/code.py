@@ -64,6 +64,14 @@ def compiled(source: str | bytes, filename: str) -> CodeType:
     return compile(source, filename, "exec", dont_inherit=True)
 
 
+def source_of(filename: str) -> bytes | None:
+    """Return the source of a main program that was precompiled from this file; None if it was not."""
+    if _Precompiled.source is None or _Precompiled.source[0] != filename:
+        return None
+    source = _Precompiled.source[1]
+    return source if isinstance(source, bytes) else None
+
+
 def may_be_archive(path: str) -> bool:
     """Return whether a file can be a zip archive: a quick check before the slower one by `zipimport`."""
     try:

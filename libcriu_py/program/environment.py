@@ -113,6 +113,11 @@ def find_changes() -> Changes:
     return _changes[0]
 
 
+def changes() -> Changes:
+    """Return the changes, as `find_changes` found them."""
+    return _changes[0]
+
+
 def added_variables() -> Mapping[bytes, bytes]:
     """Return the variables that the program has added, as `find_changes` found them."""
     return _changes[0].added

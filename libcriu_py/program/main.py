@@ -260,6 +260,57 @@ def precompile(program: Program) -> None:
         main_code.precompile(_read(filename), filename)
 
 
+class Main(NamedTuple):
+    """
+    A main module that was made before the dump, for copies to run if its file is as it was.
+
+    Attributes:
+        code: Its code.
+        space: The namespace of the new `__main__`.
+        file: The file, as a start would name it; empty for a command.
+        real: The same without symbolic links.
+        source: What the code was compiled from.
+    """
+
+    code: CodeType
+    space: dict[str, Any]
+    file: bytes
+    real: bytes
+    source: bytes
+
+
+def prepare_main(program: Program, *, path: str | None = None) -> Main | None:
+    """
+    Do before the dump what `run_main` does up to the program's code.
+
+    Where a copy finds the file changed, it calls `run_main`, which begins anew.
+
+    Args:
+        program: What to run.
+        path: The first entry of sys.path; None for `path0`.
+
+    Returns:
+        The main module; None if it cannot be known before a copy starts.
+    """
+    filename = program.value
+    source = main_code.source_of(filename)
+    if program.kind != "script" or not os.path.isabs(filename) or source is None:
+        return None
+    sys.argv[:] = [filename]
+    set_path0(path0(program) if path is None else path)
+    try:
+        code = _load(program)
+    except (SystemExit, SyntaxError, ValueError):
+        return None  # it has just been changed
+    space = sys.modules["__main__"].__dict__
+    return Main(code, space, os.fsencode(filename), os.fsencode(os.path.realpath(filename)), source)
+
+
+def hide_frames(error: BaseException) -> None:
+    """Make the interpreter show an exception of a program that `prepare_main` has prepared as the program's alone."""
+    _leave_us_out(error, error.__traceback__)
+
+
 def fresh_main() -> ModuleType:
     """
     Replace ``__main__`` by a new, empty module.
@@ -310,7 +361,7 @@ def _forget_stale_finders() -> None:
             finder.invalidate_caches()
 
 
-def _leave_us_out(error: BaseException) -> None:
+def _leave_us_out(error: BaseException, shown: TracebackType | None = None) -> None:
     """
     Make the interpreter show an uncaught exception without the frames of this package.
 
@@ -324,7 +375,7 @@ def _leave_us_out(error: BaseException) -> None:
 
     def show(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         sys.excepthook = hook
-        own = _program_frames(trace) if value is error else trace
+        own = trace if value is not error else shown or _program_frames(trace)
         value.__traceback__ = own
         sys.last_traceback = own
         hook(kind, value, own)

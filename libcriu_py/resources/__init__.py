@@ -10,6 +10,7 @@ They touch only libraries that are loaded, and import what they need before the 
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from functools import partial
@@ -114,6 +115,8 @@ class BuiltIns:
         self.begun: list[tuple[str, Callable[[], object]]] = []
         """The calls that undo what has run before the dump. Kept in copies: freeing it would dirty shared pages."""
         self._left: tuple[float, float] = (0.0, 0.0)
+        self._left_to_do: list[tuple[str, BuiltIn]] = []
+        self._always: list[tuple[str, BuiltIn]] = []
 
     def note_variables(self) -> None:
         """Record the environment that the process was started with, while it can still be read."""
@@ -164,6 +167,53 @@ class BuiltIns:
         arrival = Arrival(max(0.0, time.time() - wall), time.monotonic() - monotonic)
         for name, item in self._active:
             yield name, partial(item.in_copy, arrival)
+
+    def are_plain(self) -> bool:
+        """Return whether copies need no more than a call of each: no callbacks, and nothing to await."""
+        methods = (method for _, item in self._active for method in (item.in_copy, item.in_original))
+        return not self.fork_callbacks and not any(map(inspect.iscoroutinefunction, methods))
+
+    def before_dump_last(self) -> None:
+        """Do in advance what copies need not do, as the last step before the dump."""
+        self._left_to_do = [(name, item) for name, item in self._active if item.before_dump_last()]
+        self._always = [(name, item) for name, item in self._left_to_do if not item.variables]
+
+    def calls_in_copy(
+        self, raise_all: Callable[[list[BaseException], str], None]
+    ) -> tuple[tuple[Callable[[], object], ...], tuple[Callable[[], object], ...]]:
+        """
+        Return what a copy calls in any case, and what where one of the watched variables has changed.
+
+        Args:
+            raise_all: Raises failures together.
+        """
+        self._raise_all = raise_all
+        self.before_dump_last()
+        return ((self._do_always,) if self._always else ()), ((self._do_all,) if self._left_to_do else ())
+
+    def watched(self) -> tuple[bytes, ...]:
+        """Return the variables that decide whether there is something to do."""
+        return tuple(name for _, item in self._active for name in item.variables)
+
+    def _do_always(self) -> None:
+        self._do(self._always)
+
+    def _do_all(self) -> None:
+        self._do(self._left_to_do)
+
+    def _do(self, items: Iterable[tuple[str, BuiltIn]]) -> None:
+        wall, monotonic = self._left
+        arrival = Arrival(max(0.0, time.time() - wall), time.monotonic() - monotonic)
+        errors: list[BaseException] = []
+        for name, item in items:
+            try:
+                item.in_copy(arrival)
+            except Exception as error:  # noqa: BLE001 - raised once all have run
+                errors.append(failed(name, "after it", error))
+            except BaseException as error:  # noqa: BLE001 - an interruption too
+                errors.append(error)
+        if errors:
+            self._raise_all(errors, "after-restore hooks failed")
 
     def in_original(self) -> Iterable[tuple[str, Callable[[], object]]]:
         """Return the calls to make in the original, in order."""

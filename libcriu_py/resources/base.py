@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -25,8 +25,16 @@ class Arrival(NamedTuple):
 class BuiltIn:
     """A built-in resource, made anew for each checkpoint."""
 
+    variables: ClassVar[tuple[bytes, ...]] = ()
+    """If not empty, a copy has work only where one of these variables is not as it was at the dump."""
+
     def before_dump(self) -> Awaitable[None] | None:
         """Prepare for the dump, in the original."""
+
+    def before_dump_last(self) -> bool:
+        """Do what can be done in advance for copies; return whether something is left for `in_copy`."""
+        ours = (BuiltIn.in_copy, BuiltIn.in_original)
+        return (type(self).in_copy, type(self).in_original) != ours
 
     def in_copy(self, arrival: Arrival) -> Awaitable[None] | None:  # noqa: ARG002
         """Adapt a restored copy to where it runs; do what `in_original` does unless overridden."""

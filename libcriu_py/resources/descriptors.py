@@ -54,6 +54,10 @@ class Descriptors(BuiltIn):
             message = f"a rule refuses a dump with {'; '.join(refused)}"
             raise CheckpointError(message)
 
+    def before_dump_last(self) -> bool:
+        """Return whether there is something to reopen."""
+        return bool(self._reopen)
+
     def in_original(self) -> None:
         """Reopen what rules say to reopen."""
         waiting, self._reopen = self._reopen, []

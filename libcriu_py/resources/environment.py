@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libcriu_py.program import environment as own_variables
 from libcriu_py.resources.base import Arrival, BuiltIn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Environment(BuiltIn):
@@ -27,6 +30,10 @@ class Environment(BuiltIn):
         """Record what the program has changed, and the variables at the dump."""
         own_variables.find_changes()
         self._old = _variables()
+
+    def before_dump_last(self) -> bool:
+        """Return whether Python heeds these variables."""
+        return not sys.flags.ignore_environment
 
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Apply the variables that differ from those at the dump."""
@@ -109,7 +116,7 @@ def _faulthandler(old: str, new: str) -> None:  # noqa: ARG001
         faulthandler.disable()
 
 
-_APPLY = {
+_APPLY: dict[bytes, Callable[[str, str], None]] = {
     b"PYTHONPATH": _path,
     b"PYTHONWARNINGS": _warnings,
     b"PYTHONDONTWRITEBYTECODE": _bytecode,
@@ -118,3 +125,4 @@ _APPLY = {
     b"PYTHONTRACEMALLOC": _tracemalloc,
     b"PYTHONFAULTHANDLER": _faulthandler,
 }
+Environment.variables = tuple(_APPLY)

@@ -30,6 +30,10 @@ class GnuTls(BuiltIn):
 
             self._refresh = [ctypes.CDLL(path).gnutls_rnd_refresh for path in sorted(paths)]
 
+    def before_dump_last(self) -> bool:
+        """Return whether there are any."""
+        return bool(self._refresh)
+
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Renew each."""
         for refresh in self._refresh:

@@ -24,6 +24,11 @@ class Imports(BuiltIn):
         """Clear what may be out of date at a restore."""
         forget()
 
+    def before_dump_last(self) -> bool:
+        """Clear what was cached since, right before the dump, so that a copy need not do it."""
+        forget()
+        return False
+
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Clear what was cached since."""
         forget()

@@ -35,6 +35,10 @@ class Locale(BuiltIn):
             if current not in {"C", "POSIX"} and current == from_environment(name, os.environ):
                 self._followed.append(category)
 
+    def before_dump_last(self) -> bool:
+        """Return whether a category follows the environment."""
+        return bool(self._followed)
+
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Set them by the new environment, or to "C" if the locale it names is not installed."""
         for category in self._followed:

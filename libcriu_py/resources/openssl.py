@@ -52,6 +52,10 @@ class OpenSsl(BuiltIn):
         for add in self._add:
             add(os.urandom(_SEED_BYTES))
 
+    def before_dump_last(self) -> bool:
+        """Return whether there are any."""
+        return bool(self._add)
+
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Mix bytes from the kernel into each, counted as full entropy."""
         for add in self._add:

@@ -104,6 +104,10 @@ class Secrets(BuiltIn):
         self._park({name: data[name] for name in names})
         wipe(names, data)
 
+    def before_dump_last(self) -> bool:
+        """Return False: a copy has nothing to do."""
+        return False
+
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Do nothing: the hand-over has set the new environment."""
         self._parked = None

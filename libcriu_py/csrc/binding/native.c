@@ -250,5 +250,7 @@ int lcp_call(enum lcp_operation operation, criu_opts *opts, const struct lcp_chi
 	*error = errno;
 	in_call.child = NULL;
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	if (operation == LCP_DUMP && result > 0 && lcp_on_arrival)
+		lcp_on_arrival();
 	return result;
 }

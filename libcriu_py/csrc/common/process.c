@@ -19,6 +19,8 @@
 
 extern char **environ;
 
+void (*lcp_on_arrival)(void);
+
 int lcp_wait_for(pid_t pid)
 {
 	int status;

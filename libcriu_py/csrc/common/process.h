@@ -30,6 +30,9 @@ int lcp_replace_environ(const char *block, size_t size);
 
 /* cdef: end */
 
+/* What a copy does first, when the dump of this process has returned in it; NULL: nothing. */
+extern void (*lcp_on_arrival)(void);
+
 /* Wait for a child; its wait status or -errno. */
 int lcp_wait_for(pid_t pid);
 /* Kill a process and all that descend from it, or only these. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #if defined(__x86_64__)
+#include "common/process.h"
 #include "native/scratch.h"
 
 #define MEMBARRIER_CMD_GET_REGISTRATIONS 512 /* Linux 6.3; before, nobody can tell */
@@ -199,6 +200,8 @@ int lcp_native_dump(struct lcp_native *native)
 	SYSCALL4(rt_sigprocmask, 2, &mask, NULL, 8);
 	if (result != 1) /* a copy has none of it */
 		munmap(scratch, size);
+	else if (lcp_on_arrival)
+		lcp_on_arrival();
 	return result;
 }
 

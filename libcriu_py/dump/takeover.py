@@ -1,0 +1,129 @@
+"""
+What a copy does before its program goes on, prepared before the dump for C (csrc/copy/arrive.c).
+
+Each function of Python that runs in a copy writes reference counts, and so copies pages that it would share.
+`libcriu_py.dump.arrival` does the same in Python, for whatever is unusual.
+"""
+
+from __future__ import annotations
+
+import _locale  # of C, without the cost of `locale`
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.dump import stdio
+from libcriu_py.linux import arrival
+from libcriu_py.program import environment as own_variables
+from libcriu_py.snapshot.manifest import WORKING_SET
+from libcriu_py.snapshot.record import PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from libcriu_py.hooks.lifecycle import Departure
+
+_STREAM_VARIABLES = ("PYTHONIOENCODING", "PYTHONUNBUFFERED")
+
+
+def expect(
+    departure: Departure,
+    *,
+    slot: int,
+    prefix: Sequence[str],
+    calls: Sequence[Callable[[], object]] = (),
+    title: Callable[[], object] | None = None,
+    **plan: Any,
+) -> None:
+    """
+    Prepare the hand-over of the copies of the dump that follows.
+
+    Args:
+        departure: What is to be done beside it.
+        slot: The descriptor that the copy reads its request from.
+        prefix: The command line up to the program's arguments.
+        calls: What the engine does in a copy.
+        title: Shows the new command line.
+        plan: Further members of `struct lcp_arrival`.
+    """
+    for step in departure.last:
+        step()
+    if sys.orig_argv[: len(prefix)] != [*prefix] or not sys.argv:
+        return  # the program has changed them; Python puts them right
+    added, changed = own_variables.changes()
+    run = departure.program
+    main = None if run is None else run.main
+    streams = {} if run is None else _expected_streams()
+    objects = arrival.Objects(
+        argv=sys.argv,
+        orig_argv=sys.orig_argv,
+        environ=os.environ,
+        environb=os.environb,
+        data=sys.intern("_data"),
+        kept=_kept,
+        reopen=_reopen,
+        title=title,
+        calls=(*departure.calls, *calls),
+        more_calls=(*departure.more_calls, *calls),
+        run=None if run is None else run.run,
+        code=None if main is None else main.code,
+        space=None if main is None else main.space,
+        ended=None if run is None else run.ended,
+        ending=None if run is None else run.ending(),
+    )
+    sources = {} if main is None else {"main_file": main.file, "main_real": main.real, "main_source": main.source}
+    arrival.expect(
+        objects,
+        protocol=PROTOCOL,
+        slot=slot,
+        prefix=len(prefix),
+        working_set=os.fsencode(WORKING_SET),
+        added=[name + b"=" + value for name, value in added.items()],
+        changed=[text for name, old, new in changed for text in (name + b"=" + old, _variable(name, new))],
+        watched=[_variable(name, os.environb.get(name)) for name in _watched(departure)],
+        main_size=0 if main is None else len(main.source),
+        **sources,
+        **streams,
+        **plan,
+    )
+
+
+_kept: list[object] = []
+
+
+def _watched(departure: Departure) -> list[bytes]:
+    return [*departure.watched, *arrival.strings(_STREAM_VARIABLES)]
+
+
+def _variable(name: bytes, value: bytes | None) -> bytes:
+    return name if value is None else name + b"=" + value
+
+
+def _reopen() -> None:
+    stdio.reopen((), os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001 - without its encoding
+
+
+def _expected_streams() -> dict[str, Any]:
+    """
+    Set the standard streams up for what copies usually have: output to a pipe, input from a file or nothing.
+
+    Those of this process stay open, and what Python writes to them is as before.
+    """
+    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
+    if any(stream is None or stream.closed for stream in streams) or not all(map(stdio.is_open, range(3))):
+        return {}
+    stdio.flush()
+    saved = [os.dup(fd) for fd in range(3)]
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    pipe = os.pipe()
+    try:
+        for fd, made in enumerate((null, pipe[1], pipe[1])):
+            os.dup2(made, fd)
+        _reopen()
+        found = tuple(arrival.stream(fd)[0] for fd in range(3))
+    finally:
+        for fd, kept in enumerate(saved):
+            os.dup2(kept, fd)
+        for fd in (*saved, null, *pipe):
+            os.close(fd)
+    return {"streams": found, "locale": os.fsencode(_locale.setlocale(_locale.LC_CTYPE, None))}
