@@ -11,11 +11,17 @@ from __future__ import annotations
 
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _NANOSECONDS = 1_000_000_000
 _monotonic, _monotonic_ns = time.monotonic, time.monotonic_ns
 _jump_ns = 0
 _continues = False
 _downtime = 0.0
+_later: list[Callable[[], tuple[float, float]]] = []
+"""What returns the arguments of `add_jump`, once somebody asks."""
 
 
 def monotonic() -> float:
@@ -25,12 +31,30 @@ def monotonic() -> float:
 
 def monotonic_ns() -> int:
     """Return `time.monotonic_ns()` without the time between dump and restore, in nanoseconds."""
+    if _later:
+        _settle()
     return _monotonic_ns() - _jump_ns
 
 
 def downtime() -> float:
     """Return the seconds that this process has spent in snapshots, by the wall clock; 0 if it was never restored."""
+    if _later:
+        _settle()
     return _downtime
+
+
+def add_jump_later(measure: Callable[[], tuple[float, float]] | None) -> None:
+    """
+    Have copies call `add_jump` when somebody asks, with what a function returns then.
+
+    Args:
+        measure: The function; None if there is no copy of this process, or it calls `add_jump` itself.
+    """
+    _later[:] = [] if measure is None else [measure]
+
+
+def _settle() -> None:
+    add_jump(*_later.pop()())
 
 
 def compensate() -> None:

@@ -69,6 +69,8 @@ def expect(
         code=None if main is None else main.code,
         space=None if main is None else main.space,
         ended=None if run is None else run.ended,
+        thread=departure.thread,
+        native_id=sys.intern("_native_id"),
         ending=None if run is None else run.ending(),
     )
     sources = {} if main is None else {"main_file": main.file, "main_real": main.real, "main_source": main.source}
@@ -81,6 +83,7 @@ def expect(
         added=[name + b"=" + value for name, value in added.items()],
         changed=[text for name, old, new in changed for text in (name + b"=" + old, _variable(name, new))],
         watched=[_variable(name, os.environb.get(name)) for name in _watched(departure)],
+        id_place=departure.id_place,
         main_size=0 if main is None else len(main.source),
         **sources,
         **streams,

@@ -89,6 +89,9 @@ class Departure:
         self.more_calls: tuple[Callable[[], object], ...] = ()
         """The same where one of the watched variables has changed."""
         self.watched: tuple[bytes, ...] = ()
+        self.thread: object = None
+        self.id_place = 0
+        """The `threading.Thread` of this thread, and where its id is, if they are all that has one."""
 
 
 class Engine:
@@ -272,6 +275,7 @@ def _plan_copy(
     departure.last.insert(0, built_ins.before_dump_last)
     departure.calls, departure.more_calls = built_ins.calls_in_copy(runner.raise_all)
     departure.watched = built_ins.watched()
+    departure.thread, departure.id_place = built_ins.only_id()
     # No other thread waits for these; where the dump fails, that they have ended already is no harm.
     no_checkpoint.end()
     registry.end()

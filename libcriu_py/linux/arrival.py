@@ -53,6 +53,10 @@ class Objects(NamedTuple):
     space: object
     ended: Callable[[BaseException | None], object] | None
     """Ends the process after the program, or keeps its exception."""
+    thread: object
+    """The `threading.Thread` of the one that goes on, if its id has to be renewed."""
+    native_id: str
+    """The name of its attribute."""
     ending: object
     """What C needs to end it."""
 
@@ -76,6 +80,13 @@ def expect(objects: Objects, **plan: Any) -> None:
         setattr(arrival, name, _native(value, kept))
     _expected[:] = kept
     _expect(arrival, ffi.cast("void *", id(objects)))
+
+
+def arrived_at() -> tuple[float, float]:
+    """Return `time.monotonic()` and the wall clock at the arrival of this copy; 0 if C did not see it."""
+    times = ffi.new("int64_t[2]")
+    lib.lcp_arrived_at(times)
+    return times[0] / 1e9, times[1] / 1e9
 
 
 def forget() -> None:

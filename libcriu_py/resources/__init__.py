@@ -191,6 +191,11 @@ class BuiltIns:
         self.before_dump_last()
         return ((self._do_always,) if self._always else ()), ((self._do_all,) if self._left_to_do else ())
 
+    def only_id(self) -> tuple[object, int]:
+        """Return the thread whose id alone a copy has to renew, and where that is; None and 0 if there is more."""
+        found = (item.only_id() for _, item in self._active)
+        return next((one for one in found if one is not None), (None, 0))
+
     def watched(self) -> tuple[bytes, ...]:
         """Return the variables that decide whether there is something to do."""
         return tuple(name for _, item in self._active for name in item.variables)

@@ -36,6 +36,10 @@ class BuiltIn:
         ours = (BuiltIn.in_copy, BuiltIn.in_original)
         return (type(self).in_copy, type(self).in_original) != ours
 
+    def only_id(self) -> tuple[object, int] | None:
+        """Return a thread whose id C renews, and where that is."""
+        return None
+
     def in_copy(self, arrival: Arrival) -> Awaitable[None] | None:  # noqa: ARG002
         """Adapt a restored copy to where it runs; do what `in_original` does unless overridden."""
         return self.in_original()

@@ -38,6 +38,21 @@ class NativeIds(BuiltIn):
             self._find_id(state)
             self._find_loop(state)
 
+    def before_dump_last(self) -> bool:
+        """Return whether there is more than one id."""
+        return self.only_id() is None
+
+    def only_id(self) -> tuple[object, int] | None:
+        """Return the thread that dumps, if it is the only one, and where its id is."""
+        threads: Any = threading
+        if self._holders or len(threads._active) != 1 or threads._limbo or len(self._places) != 1:  # noqa: SLF001
+            return None
+        ((ident, thread),) = threads._active.items()  # noqa: SLF001
+        place = self._places.get(ident)
+        if place is None or ident != threading.get_ident() or place.value != thread._native_id:  # noqa: SLF001
+            return None
+        return thread, ctypes.addressof(place)
+
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Put the copy's in their places."""
         if native.dumped_pid():

@@ -25,6 +25,7 @@ struct lcp_arrival {
 	int takes_schedule;      /* whether the request's is for it, even without a process group */
 	int prefix;              /* how many words of sys.orig_argv stay */
 	int64_t reading;         /* from which Python's clocks go on, or 0 */
+	uint64_t id_place;       /* where the interpreter keeps the id of the thread that dumps, or 0 */
 	const char *working_set; /* its file's name in the snapshot */
 	int (*show)(const char *words, int size); /* the command line, if not NULL */
 	const char *shown;       /* its words up to the arguments */
@@ -51,6 +52,8 @@ enum lcp_arrived {
 /* Note what a copy of the dump that follows does, and the Python objects for it (python_arrival.h); NULL: nothing. */
 void lcp_expect_arrival(const struct lcp_arrival *arrival, void *objects);
 enum lcp_arrived lcp_has_arrived(void);
+/* Python's monotonic clock and the wall clock when this copy arrived, in nanoseconds; 0 if it did not. */
+void lcp_arrived_at(int64_t *times);
 /* The descriptors that came with the request, the request's own first; their number. */
 int lcp_received_fds(int *fds, int limit);
 /* The request itself, once it is applied. */

@@ -2,6 +2,7 @@
  * The first steps of a copy, in C from the return of its dump to its program, and from the program's end to its own:
  * libcriu_py/dump/arrival.py has the same in Python, for whatever is unusual.
  */
+#define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030a0000
 #include <Python.h>
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/descriptors.h"
@@ -22,7 +24,8 @@
 
 /* The objects of libcriu_py/dump/takeover.py, in its order. */
 enum object {
-	ARGV, ORIG_ARGV, ENVIRON, ENVIRONB, DATA, KEPT, REOPEN, TITLE, CALLS, MORE_CALLS, RUN, CODE, SPACE, ENDED, ENDING,
+	ARGV, ORIG_ARGV, ENVIRON, ENVIRONB, DATA, KEPT, REOPEN, TITLE, CALLS, MORE_CALLS, RUN, CODE, SPACE, ENDED, THREAD,
+	NATIVE_ID, ENDING,
 };
 
 static struct lcp_arrival expected;
@@ -30,6 +33,7 @@ static PyObject *objects;
 static enum lcp_arrived state;
 static struct lcp_received received;
 static int fds[MAX_FDS], fd_count;
+static int64_t arrived_at[2];
 
 static PyObject *get(enum object name)
 {
@@ -150,13 +154,30 @@ static int call_all(PyObject *calls)
 	return 0;
 }
 
+/* A native copy has other ids than the dumped process: threading and the interpreter keep this thread's. */
+static int renew_id(void)
+{
+	unsigned long *place = (unsigned long *)(uintptr_t)expected.id_place;
+	unsigned long id = (unsigned long)gettid();
+	PyObject *number;
+	int result;
+
+	if (!place || *place == id)
+		return 0;
+	*place = id;
+	number = PyLong_FromUnsignedLong(id);
+	result = !number || PyObject_SetAttr(get(THREAD), get(NATIVE_ID), number);
+	Py_XDECREF(number);
+	return result ? -1 : 0;
+}
+
 /* Run the program; -1 with its exception. */
 static int run(void)
 {
 	int is_same = lcp_same_variables(&expected);
 	PyObject *result;
 
-	if (call_all(get(is_same ? CALLS : MORE_CALLS)))
+	if (renew_id() || call_all(get(is_same ? CALLS : MORE_CALLS)))
 		return -1;
 	if (expected.slot >= 0) { /* not if these calls have done it */
 		lcp_send(expected.slot, "R", 1);
@@ -214,11 +235,15 @@ static void arrive(void)
 {
 	PyGILState_STATE gil;
 	PyObject *ended, *ending;
+	struct timespec now;
 
 	lcp_on_arrival = NULL;
 	state = LCP_NOT_ARRIVED;
 	if (expected.reading)
 		lcp_go_on_from(expected.reading);
+	clock_gettime(CLOCK_REALTIME, &now);
+	arrived_at[0] = lcp_monotonic();
+	arrived_at[1] = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 	if (receive() || lcp_read_request(&received, fds[0], &expected))
 		return;
 	fetch_working_set();
@@ -252,6 +277,7 @@ void lcp_expect_arrival(const struct lcp_arrival *arrival, void *given)
 
 	lcp_on_arrival = given ? arrive : NULL;
 	state = LCP_NOT_ARRIVED;
+	arrived_at[0] = arrived_at[1] = 0;
 	if (arrival)
 		expected = *arrival;
 	Py_XINCREF((PyObject *)given);
@@ -263,6 +289,11 @@ void lcp_expect_arrival(const struct lcp_arrival *arrival, void *given)
 enum lcp_arrived lcp_has_arrived(void)
 {
 	return state;
+}
+
+void lcp_arrived_at(int64_t *times)
+{
+	memcpy(times, arrived_at, sizeof(arrived_at));
 }
 
 int lcp_received_fds(int *into, int limit)

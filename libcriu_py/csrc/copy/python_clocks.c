@@ -43,6 +43,11 @@ void lcp_put_back_clock(uintptr_t method, uintptr_t former)
 	((PyMethodDef *)method)->ml_meth = (PyCFunction)former;
 }
 
+int64_t lcp_monotonic(void)
+{
+	return kernels() - ahead;
+}
+
 void lcp_go_on_from(int64_t reading)
 {
 	ahead = kernels() - reading;

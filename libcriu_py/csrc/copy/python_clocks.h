@@ -16,6 +16,8 @@ uintptr_t lcp_replace_clock(uintptr_t method, int nanoseconds);
 void lcp_put_back_clock(uintptr_t method, uintptr_t former);
 /* Have replaced clocks go on from a reading of CLOCK_MONOTONIC. */
 void lcp_go_on_from(int64_t nanoseconds);
+/* What the replaced ones read, or those that were not. */
+int64_t lcp_monotonic(void);
 
 /* cdef: end */
 
