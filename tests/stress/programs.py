@@ -70,7 +70,7 @@ def threads(path: str, engine: str) -> None:
             wrong[number] += hashlib.sha256(_BLOCK).digest() != wanted
             rounds[number] += 1
 
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(5)]
+    workers = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(5)]
     for worker in workers:
         worker.start()
     with checkpoint(path, engine=engine, exit="fast"):  # type: ignore[arg-type]
