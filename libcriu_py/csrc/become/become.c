@@ -298,7 +298,7 @@ static int go(const struct become *this, struct places *places, size_t plan_size
 {
 	struct region region;
 
-	if (lcp_places_raise(places, slot) || lcp_places_raise(places, report))
+	if (lcp_places_yield(places, slot) || lcp_places_yield(places, report))
 		return lcp_why(why, "a descriptor cannot be moved: %s", strerror(errno));
 	if (lcp_places_make(places, *slot, this->arguments, why))
 		return -1;

@@ -82,8 +82,11 @@ int lcp_places_open(struct places *places, const struct plan_header *plan, int d
 		places->above = row->fd >= places->above ? row->fd + 1 : places->above;
 	places->files = malloc((plan->files.count + 1) * sizeof(*places->files));
 	places->kept = calloc(plan->descriptors.count + 1, sizeof(*places->kept));
-	if (!places->files || !places->kept)
+	places->is_planned = calloc((size_t)places->above, 1);
+	if (!places->files || !places->kept || !places->is_planned)
 		return lcp_why(why, "no memory is left for its descriptors");
+	plan_for_each(struct plan_descriptor, row, plan, plan->descriptors)
+		places->is_planned[row->fd] = 1;
 	for (uint32_t i = 0; i < plan->files.count; i++)
 		places->files[i] = -1;
 	if (raise_limit(&places->limit, (rlim_t)places->above + plan->files.count + plan->descriptors.count + SPARE, why))
@@ -103,11 +106,11 @@ int lcp_places_open(struct places *places, const struct plan_header *plan, int d
 
 /* ---- descriptors ---------------------------------------------------------------------- */
 
-int lcp_places_raise(const struct places *places, int *fd)
+int lcp_places_yield(const struct places *places, int *fd)
 {
 	int higher;
 
-	if (*fd < 0 || *fd >= places->above)
+	if (*fd < 0 || *fd >= places->above || !places->is_planned[*fd])
 		return 0;
 	higher = fcntl(*fd, F_DUPFD_CLOEXEC, places->above);
 	if (higher < 0)
@@ -131,7 +134,7 @@ static int is_named(char *const *arguments, int fd)
 	return 0;
 }
 
-/* Keep what this process was started with under a number of the plan; what is its own has been raised. */
+/* Keep what this process was started with under a number of the plan; what is its own is out of the way. */
 static int make_room(struct places *places, int fd, char *const *arguments, struct why *why)
 {
 	int flags = fcntl(fd, F_GETFD), kept;
@@ -165,7 +168,7 @@ static int place(struct places *places, const struct plan_descriptor *row, int s
 {
 	int pair[2] = { -1, -1 }, result = lcp_make_descriptor(places, row, slot, pair, why);
 
-	if (result || (pair[1] >= 0 && lcp_places_raise(places, &pair[1])) || settle(pair[0], row) ||
+	if (result || (pair[1] >= 0 && lcp_places_yield(places, &pair[1])) || settle(pair[0], row) ||
 	    (pair[1] >= 0 && settle(pair[1], row + 1))) {
 		if (!result)
 			lcp_why(why, "descriptor %d of the program cannot be put in its place: %s", row->fd,
@@ -199,9 +202,9 @@ int lcp_places_make(struct places *places, int slot, char *const *arguments, str
 	const struct plan_descriptor *rows = plan_at(plan, plan->descriptors.offset);
 
 	for (uint32_t i = 0; i < plan->files.count; i++)
-		if (lcp_places_raise(places, &places->files[i]))
+		if (lcp_places_yield(places, &places->files[i]))
 			return lcp_why(why, "a file cannot be moved: %s", strerror(errno));
-	if (lcp_places_raise(places, &places->memory))
+	if (lcp_places_yield(places, &places->memory))
 		return lcp_why(why, MEMORY " cannot be moved: %s", strerror(errno));
 	for (uint32_t i = 0; i < plan->descriptors.count; i++)
 		if (make_room(places, rows[i].fd, arguments, why))
@@ -238,4 +241,5 @@ void lcp_places_undo(struct places *places)
 	lcp_places_settle(places);
 	free(places->files);
 	free(places->kept);
+	free(places->is_planned);
 }

@@ -12,7 +12,8 @@ struct why;
 
 struct places {
 	const struct plan_header *plan;
-	int above;               /* all numbers of the plan: where others are out of the way */
+	int above;               /* all numbers of the plan */
+	char *is_planned;        /* for each number below that */
 	int memory;              /* memory.img, or -1 where it is not needed */
 	int *files;              /* of the plan; -1: not open */
 	struct blob_kept *kept;  /* what this process was started with under numbers of the plan */
@@ -29,8 +30,8 @@ int lcp_places_make(struct places *places, int slot, char *const *arguments, str
 void lcp_places_settle(const struct places *places);
 /* Close all that was made and opened, and put what was kept where it was. */
 void lcp_places_undo(struct places *places);
-/* Move one out of the way of the plan's; 0 or -1 with errno. */
-int lcp_places_raise(const struct places *places, int *fd);
+/* Move one out of the way if its number is of the plan; 0 or -1 with errno. */
+int lcp_places_yield(const struct places *places, int *fd);
 
 /* Make the descriptor of a row, or of a row and the other end behind it; 0, or -1 with the reason (make.c). */
 int lcp_make_descriptor(const struct places *places, const struct plan_descriptor *row, int slot, int pair[2],
