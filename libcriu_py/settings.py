@@ -157,10 +157,10 @@ _ROWS = (
             "what dumps the process and restores it (docs/engines.md): native, without CRIU, rights or namespaces; "
             "criu; auto: native where the process is eligible, else criu; simulate runs the same lifecycle, hooks "
             "included, without a dump",
-            "LIBCRIU_PY_ENGINE", option="--engine", choices=("auto", "native", "criu", "simulate")),
+            "LIBCRIU_PY_ENGINE", option="--engine", choices=("auto", "native", "criu", "simulate"), launcher=True),
     Setting("engine", "text", "auto", "restore",
             "the engine that the snapshot must be of; auto takes either; the variable decides where that is left out",
-            "LIBCRIU_PY_ENGINE", option="--engine", choices=("auto", "native", "criu")),
+            "LIBCRIU_PY_ENGINE", option="--engine", choices=("auto", "native", "criu"), launcher=True),
     Setting("options", "mapping", None, "checkpoint",
             "options of criu's dump, by the names of DumpOptions, of which the native engine has none; the variable is "
             'a JSON object such as {"tcp_close": true}, and overrides only the options that it names',
@@ -290,16 +290,20 @@ def of_use(name: str, use: str) -> Setting:
     return next(setting for setting in used_by(use) if setting.name == name)
 
 
-def variable(name: str) -> str | None:
+def variable(name: str, env: Mapping[str, str] = os.environ) -> str | None:
     """
     Return the value of a variable of the table, by its full name; None if it is not set or empty.
+
+    Args:
+        name: Its name.
+        env: The environment, if not that of this process.
 
     Raises:
         KeyError: The table has no such variable.
     """
     if name not in _VARIABLES:
         raise KeyError(name)
-    return os.environ.get(name) or None
+    return env.get(name) or None
 
 
 def words(name: str) -> list[str]:

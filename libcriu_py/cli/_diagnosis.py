@@ -29,7 +29,7 @@ def show(report: Report) -> None:
 
 
 def _mode(console: Console, diagnosis: Diagnosis) -> None:
-    name = (f"{diagnosis.mode.value:<12}", "bold")
+    name = (f"{diagnosis.name:<12}", "bold")
     if diagnosis.obstacle is not None:
         _obstacle(console, name, diagnosis.obstacle)
         return

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from libcriu_py.diagnosis import Report
 
-HELP = "find out which modes work here, and how to fix the others"
+HELP = "find out which ways to dump and restore work here, and how to fix the others"
 
 EPILOG = """\
 examples:
@@ -23,7 +23,8 @@ examples:
   libcriu-py doctor --json | jq .facts     everything that was examined
   sudo libcriu-py doctor --fix             also run the commands that root must run, after asking
 
-A mode works if the doctor can dump and restore a tiny process in it. This test leaves nothing behind.
+The native engine comes first, which needs no right; the others are modes of criu. One works if the doctor can dump and
+restore a tiny process in it. This test leaves nothing behind.
 
 exit status:
   0  a mode works (with --mode: all of those given work)
@@ -37,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = build(
         "doctor",
         usage="[--json] [--fix [--yes]] [--mode MODE ...]",
-        description="Look at CRIU, kernel, capabilities, namespaces, filters and mounts, and try each mode.",
+        description="Try the native engine; look at CRIU, kernel, capabilities, namespaces, filters and mounts, and "
+        "try each mode of criu.",
         epilog=EPILOG,
     )
     parser.add_argument("--json", action="store_true", help="print everything that was found, as JSON")
@@ -46,8 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mode",
         action="append",
-        choices=("root", "capability", "rootless"),
-        help="try only this mode; repeatable",
+        choices=("native", "root", "capability", "rootless"),
+        help="try only this way; repeatable",
     )
     return parser
 

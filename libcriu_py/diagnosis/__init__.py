@@ -1,9 +1,9 @@
 """
-Find out which privilege modes work on this machine, and how to fix the others.
+Find out which ways to dump and restore work on this machine, and how to fix the others.
 
     facts    what is there: criu, kernel, capabilities, namespaces, filters, mounts
-    modes    for each mode: a real dump and restore of a tiny process, or the first thing that blocks it,
-             with the command that fixes it
+    modes    for the native engine, and for criu in each privilege mode: a real dump and restore of a tiny process, or
+             the first thing that blocks it, with the command that fixes it
 """
 
 from __future__ import annotations
@@ -16,22 +16,32 @@ from libcriu_py.privilege.mode import Obstacle, Privilege
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Final, Literal
+
+    Way = Privilege | Literal["native"]
 
 __all__ = ["Diagnosis", "Obstacle", "Report", "doctor"]
 
-MODES = (Privilege.ROOT, Privilege.CAPABILITY, Privilege.ROOTLESS)
+NATIVE: Final = "native"
+MODES: tuple[Way, ...] = (NATIVE, Privilege.ROOT, Privilege.CAPABILITY, Privilege.ROOTLESS)
 
 
 class Diagnosis(NamedTuple):
-    """The result for one mode."""
+    """The result for one way."""
 
-    mode: Privilege
+    mode: Way
+    """A privilege mode of criu, or "native" for the engine that needs none."""
     obstacle: Obstacle | None
     """The first thing that blocks it; None if a process was dumped and restored."""
     dump: float | None = None
     """How long the start and dump of the tiny process took, in seconds."""
     restore: float | None = None
     """How long its restore took, in seconds."""
+
+    @property
+    def name(self) -> str:
+        """The name of the mode."""
+        return self.mode.value if isinstance(self.mode, Privilege) else self.mode
 
     @property
     def works(self) -> bool:
@@ -54,14 +64,14 @@ class Report(NamedTuple):
     """What slows restores down or affects some programs, but blocks no mode."""
 
     @property
-    def works(self) -> tuple[Privilege, ...]:
+    def works(self) -> tuple[Way, ...]:
         """The modes that work."""
         return tuple(diagnosis.mode for diagnosis in self.modes if diagnosis.works)
 
     def as_dict(self) -> dict[str, object]:
         """Return it as plain data, ready for JSON."""
         return {
-            "modes": {diagnosis.mode.value: diagnosis.as_dict() for diagnosis in self.modes},
+            "modes": {diagnosis.name: diagnosis.as_dict() for diagnosis in self.modes},
             "notes": [note._asdict() for note in self.notes],
             "facts": self.facts,
         }
@@ -69,12 +79,12 @@ class Report(NamedTuple):
 
 def doctor(wanted: Sequence[Privilege | str] = MODES) -> Report:
     """
-    Find out which modes work for this user, in this place, and what blocks the others.
+    Find out which ways work for this user, in this place, and what blocks the others.
 
     This changes nothing: the tiny process that is dumped and restored in each mode lives in a temporary directory.
 
     Args:
-        wanted: The modes to try.
+        wanted: The modes to try, and "native".
 
     Returns:
         The results.
@@ -84,8 +94,9 @@ def doctor(wanted: Sequence[Privilege | str] = MODES) -> Report:
     """
     gathered = facts.gather()
     diagnoses = []
-    for mode in map(Privilege.of, wanted):
-        obstacle = modes.find_obstacle(mode, gathered)
+    for name in wanted:
+        mode: Way = NATIVE if name == NATIVE else Privilege.of(name)
+        obstacle = modes.native_obstacle() if mode == NATIVE else modes.find_obstacle(Privilege.of(mode), gathered)
         diagnoses.append(Diagnosis(mode, *modes.try_mode(mode)) if obstacle is None else Diagnosis(mode, obstacle))
     return Report(gathered, tuple(diagnoses), tuple(modes.notes(gathered)))
 

@@ -23,6 +23,7 @@ OLDEST_CRIU = (3, 18)
 _PATIENCE = 60.0  # seconds for a dump and restore that take less than one
 _GRACE = 30.0  # seconds for a trial that timed out to end
 _TRIAL = "from libcriu_py.diagnosis.trial import main; sys.exit(main(sys.argv[1], float(sys.argv[2])))"
+_NOT_OF_TRIALS = ("LIBCRIU_PY_SNAPSHOT", "LIBCRIU_PY_ENGINE")
 _FEW_FILES = 256
 _SLOW_START = 0.002
 """Seconds above the start of a small program that are worth a note."""
@@ -56,6 +57,17 @@ def find_obstacle(mode: Privilege, facts: Facts) -> Obstacle | None:
     if mode is Privilege.ROOTLESS:
         forget_namespaces()  # so that it is tested again
     return find_cheap_obstacle(mode, facts["criu"]["path"])
+
+
+def native_obstacle() -> Obstacle | None:
+    """Find what blocks the native engine, without dumping anything."""
+    from libcriu_py.dump.native_engine import NotEligible, refuse_machine
+
+    try:
+        refuse_machine()
+    except NotEligible as refusal:
+        return Obstacle(f"this process {refusal.reason}", "use criu")
+    return None
 
 
 def _criu(facts: Facts) -> Obstacle | None:
@@ -170,21 +182,22 @@ def _slow_start(criu: Mapping[str, Any]) -> Obstacle | None:
 # ---- the trial -------------------------------------------------------------
 
 
-def try_mode(mode: Privilege) -> Trial:
+def try_mode(mode: Privilege | str) -> Trial:
     """
     Dump and restore a tiny process in a mode.
 
     Args:
-        mode: Root, capability or rootless.
+        mode: Root, capability or rootless; or "native", by that engine.
 
     Returns:
         How long it took, or what stopped it.
     """
     # In a separate process, so that the caller's descriptors, threads and signals have no effect.
-    env = {name: value for name, value in os.environ.items() if name != "LIBCRIU_PY_SNAPSHOT"}
+    name = mode.value if isinstance(mode, Privilege) else mode
+    env = {name: value for name, value in os.environ.items() if name not in _NOT_OF_TRIALS}
     try:
         done = subprocess.run(
-            interpreter.command(_TRIAL, mode.value, str(_PATIENCE)),
+            interpreter.command(_TRIAL, name, str(_PATIENCE)),
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -192,20 +205,19 @@ def try_mode(mode: Privilege) -> Trial:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Trial(_failed("it timed out and did not end", mode), None, None)
+        return Trial(_failed("it timed out and did not end", name), None, None)
     try:
         told = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
-        return Trial(_failed(f"its process ended with status {done.returncode}: {last}", mode), None, None)
+        return Trial(_failed(f"its process ended with status {done.returncode}: {last}", name), None, None)
     if told["error"] is not None:
-        return Trial(_failed(told["error"], mode), told["dump"], None)
+        return Trial(_failed(told["error"], name), told["dump"], None)
     return Trial(None, told["dump"], told["restore"])
 
 
-def _failed(reason: str, mode: Privilege) -> Obstacle:
-    return Obstacle(
-        f"the trial failed: {reason}",
-        f"LIBCRIU_PY_MODE={mode.value} {own_command()} snapshot -o DIR PROGRAM, then read DIR/dump.log",
-        YOU,
-    )
+def _failed(reason: str, name: str) -> Obstacle:
+    command = f"LIBCRIU_PY_MODE={name} {own_command()} snapshot -o DIR PROGRAM, then read DIR/dump.log"
+    if name == "native":
+        command = f"{own_command()} snapshot --engine native -o DIR PROGRAM"
+    return Obstacle(f"the trial failed: {reason}", command, YOU)

@@ -36,7 +36,7 @@ def main(mode: str, patience: float) -> int:
     Try a mode.
 
     Args:
-        mode: Its name.
+        mode: Its name, or "native".
         patience: The timeout, in seconds.
 
     Returns:
@@ -99,8 +99,10 @@ def _dump(mode: str, snapshot: str, errors: str) -> str | None:
     os.dup2(fd, 2)
     os.close(fd)
     argv = interpreter.command(_PROGRAM, snapshot)
+    engine = "native" if mode == "native" else "criu"
+    env = {**os.environ, "LIBCRIU_PY_ENGINE": engine}
     try:
-        status = spawn.spawn_for_snapshot(argv, env=os.environ, mode=mode)
+        status = spawn.spawn_for_snapshot(argv, env=env, mode=None if engine == "native" else mode)
     except (CriuError, OSError) as error:
         return str(error)
     finally:
@@ -118,7 +120,8 @@ def _restore(mode: str, snapshot: str) -> str | None:
     from libcriu_py.errors import CriuError
 
     try:
-        with restore(snapshot, [_TOKEN], mode=mode, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+        mode_of_criu = None if mode == "native" else mode
+        with restore(snapshot, [_TOKEN], mode=mode_of_criu, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
             output, errors = process.communicate()
     except (CriuError, OSError) as error:
         return str(error)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from libcriu_py.dump.elsewhere import ELSEWHERE
 from libcriu_py.errors import BinaryNotFound, UnsupportedFeature
 from libcriu_py.linux import sockets, supervision
-from libcriu_py.settings import DEFAULT_ENGINE
+from libcriu_py.settings import DEFAULT_ENGINE, variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     """
     from libcriu_py.privilege.mode import Privilege
 
-    engine = env.get("LIBCRIU_PY_ENGINE") or DEFAULT_ENGINE
+    engine = variable("LIBCRIU_PY_ENGINE", env) or DEFAULT_ENGINE
     if engine == "native" or (engine == "auto" and Privilege.of(mode) is Privilege.AUTO):
         status = _run_here(argv, env, engine)
         if status != ELSEWHERE:
