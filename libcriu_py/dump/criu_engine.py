@@ -209,7 +209,7 @@ class CriuEngine(SnapshotEngine):
 
             redirect(staging.images, os.getpid(), shared)
         clocks = clock.readings_for_copies()
-        pids = sorted({task for process in process_tree(staging.images) for task in process.threads})
+        pids = [task for process in process_tree(staging.images) for task in process.threads]
         compared = mapped_files(processes.processes(), without=[staging.path])
         facts["why_not_native"] = self.why_not_native
         facts["criu_version"] = str(Criu(self._criu).version())

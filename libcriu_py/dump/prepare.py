@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
     from libcriu_py.dump.checkpoint import Checkpoint
 
-USAGE = 2
-"""Exit status if the command line of a restored interpreter is wrong."""
-
 NO_SNAPSHOT = 119
 """Exit status if no snapshot was made and stderr says why. Programs that checkpoint themselves have their own."""
 
@@ -211,9 +208,9 @@ def _run(program: Program | None, path: str | None) -> None:
         return
     try:
         program, args = parse_program(sys.argv[1:])
-    except ValueError as error:
-        preload.report(str(error))
-        raise SystemExit(USAGE) from None
+    except ValueError:
+        # The launcher starts a new interpreter itself where it may (lcp_snapshot_take_option).
+        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
     run_main(program, args)
 
 

@@ -78,7 +78,8 @@ def parse_program(args: Sequence[str]) -> tuple[Program, list[str]]:
         The program, and its own arguments.
 
     Raises:
-        ValueError: Another option than -m or -c is given, or one of these without its value.
+        ValueError: Another option than -m or -c is given, or one of these without its value: only a new interpreter
+            can take it.
     """
     if not args:
         return Program("script", ""), []

@@ -121,6 +121,7 @@ class Launch(NamedTuple):
     clocks: tuple[int, int] = (0, 0)
     """CLOCK_MONOTONIC and CLOCK_BOOTTIME in ns from which those of copies go on; 0 for the machine's own clocks."""
     pids: tuple[int, ...] = ()
+    """Of all threads, in the images; the program's is the first."""
     memory_files: tuple[MemoryFile, ...] = ()
     maps_code: bool = False
     """Whether library code is mapped from these files."""

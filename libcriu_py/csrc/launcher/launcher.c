@@ -307,7 +307,7 @@ static int run(struct launch *launch)
 	if (!result && launch->list_mismatches)
 		return lcp_snapshot_list_mismatches(&snapshot);
 	prepare_conventional(launch, &script, &snapshot);
-	if (!result)
+	if (!result && (launch->no_fallback || !lcp_snapshot_take_option(&snapshot, *launch->arguments, &problem)))
 		try_restored(launch, &snapshot, &problem);
 	if (!launch->conventional || !launch->conventional_env) {
 		lcp_say("", problem.text, "");

@@ -48,6 +48,7 @@ int lcp_describe_self(struct request *request, const struct launch *launch, cons
 		return lcp_failed(problem, "the working directory cannot be told: %s", strerror(errno));
 	request->argv = launch->arguments;
 	request->env = launch->env;
+	request->pid = lcp_snapshot_pid(snapshot);
 	request->cwd = cwd;
 	request->umask = umask(077);
 	umask(request->umask);

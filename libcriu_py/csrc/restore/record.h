@@ -47,7 +47,7 @@ struct record_facts {
 	struct record_text version;  /* of the package */
 	struct record_text arch, cpu_flags, program, images_key, slots[SLOTS];
 	struct record_text names;    /* of modules at the top, each with a slash before and behind it */
-	struct record_list pids, groups; /* uint32_t */
+	struct record_list pids, groups; /* uint32_t; the first pid is the program's */
 	struct record_list variables, options, memory, files, mapped, sources;
 	struct record_list directories, packages, reads;
 	uint64_t capabilities;

@@ -80,11 +80,23 @@ static int is_new(const char **table, size_t size, const char *entry, size_t len
 	return 1;
 }
 
+/* Whether a variable names a process, as LISTEN_PID does, and that is this one. */
+static int names_us(const char *name, const char *equals)
+{
+	char us[16];
+
+	if (equals - name < 3 || memcmp(equals - 3, "PID", 3))
+		return 0;
+	snprintf(us, sizeof(us), "%d", getpid());
+	return !strcmp(equals + 1, us);
+}
+
 /* As os.environ has it: of two variables of one name the first counts. */
-static void put_environment(struct text *out, char *const *env)
+static void put_environment(struct text *out, char *const *env, pid_t pid)
 {
 	AUTO_FREE const char **seen = NULL;
 	size_t count = 0, size = 16;
+	char program[16];
 
 	while (env[count])
 		count++;
@@ -98,8 +110,15 @@ static void put_environment(struct text *out, char *const *env)
 	for (; *env; env++) {
 		const char *equals = strchr(*env, '=');
 
-		if (equals && is_new(seen, size, *env, (size_t)(equals - *env)))
+		if (!equals || !is_new(seen, size, *env, (size_t)(equals - *env)))
+			continue;
+		if (pid && names_us(*env, equals)) {
+			snprintf(program, sizeof(program), "%d", pid);
+			lcp_request_put(out, *env, (size_t)(equals + 1 - *env));
+			put_field(out, program);
+		} else {
 			put_field(out, *env);
+		}
 	}
 }
 
@@ -181,7 +200,7 @@ int lcp_request_encode(struct text *out, const struct request *request)
 	end_field(out);
 	for (char *const *argument = request->argv; *argument; argument++)
 		put_field(out, *argument);
-	put_environment(out, request->env);
+	put_environment(out, request->env, request->pid);
 	return out->failed ? -ENOMEM : 0;
 }
 

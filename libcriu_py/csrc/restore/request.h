@@ -36,6 +36,7 @@ struct inherited_fds {
 struct request {
 	char *const *argv;       /* without the program's name; NULL-terminated */
 	char *const *env;
+	pid_t pid;               /* of the program; variables that name this process name it */
 	const char *cwd;
 	mode_t umask;
 	const char *snapshot;

@@ -4,6 +4,7 @@
 #ifndef LCP_SNAPSHOT_H
 #define LCP_SNAPSHOT_H
 
+#include <sys/types.h>
 #include "restore/record.h"
 
 struct order;
@@ -37,6 +38,14 @@ int lcp_snapshot_check(const struct snapshot *snapshot, const struct order *orde
 
 /* Print what `lcp_snapshot_check` finds, all of it and each with a NUL at its end; the exit status. */
 int lcp_snapshot_list_mismatches(const struct snapshot *snapshot);
+
+/* The pid of the program, in the images. */
+pid_t lcp_snapshot_pid(const struct snapshot *snapshot);
+
+/*
+ * Refuse options for a restored interpreter that only a new one can take; `first` is the first argument, or NULL. 0 or -1.
+ */
+int lcp_snapshot_take_option(const struct snapshot *snapshot, const char *first, struct problem *problem);
 
 /* Open a file from which memory is mapped; the descriptor or -1. */
 int lcp_snapshot_open_memory(const struct snapshot *snapshot, const struct record_memory *part,
