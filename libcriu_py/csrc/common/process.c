@@ -59,6 +59,44 @@ void lcp_kill_tree(pid_t pid)
 	kill(pid, SIGKILL);
 }
 
+void lcp_end_child(pid_t pid)
+{
+	siginfo_t info;
+
+	/* The pid of a child that is not reaped can be no other process's. */
+	if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT))
+		return;
+	lcp_kill_tree(pid);
+	lcp_wait_for(pid);
+}
+
+/* Each round ends one generation. The kernel lists as many children at once as fit into a page. */
+void lcp_end_children(pid_t but)
+{
+	char list[4097], path[64];
+	int count = 1;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	while (count) {
+		AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t size = fd < 0 ? 0 : read(fd, list, sizeof(list) - 1);
+		char *at = list, *end;
+
+		list[size > 0 ? size : 0] = '\0';
+		for (count = 0;; at = end) {
+			pid_t child = (pid_t)strtol(at, &end, 10);
+
+			if (end == at || *end != ' ')
+				break; /* one whose end is on the next page is for the next round */
+			if (child == but || kill(child, SIGKILL))
+				continue;
+			while (waitpid(child, NULL, __WALL) < 0 && errno == EINTR)
+				;
+			count++;
+		}
+	}
+}
+
 void lcp_raise_limit(int resource)
 {
 	struct rlimit limit;

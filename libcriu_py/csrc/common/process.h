@@ -38,6 +38,13 @@ int lcp_wait_for(pid_t pid);
 /* Kill a process and all that descend from it, or only these. */
 void lcp_kill_tree(pid_t pid);
 void lcp_kill_children(pid_t pid);
+/* Kill and reap a process, and kill all that descend from it, if it is a child of this one. */
+void lcp_end_child(pid_t pid);
+/*
+ * Kill and reap all children of this process, which has one thread, but one, and what these leave to it: all that descend
+ * from it if it is a reaper (PR_SET_CHILD_SUBREAPER). Safe in handlers of signals.
+ */
+void lcp_end_children(pid_t but);
 /* Raise a soft limit of this process to the hard one; safe after vfork. */
 void lcp_raise_limit(int resource);
 

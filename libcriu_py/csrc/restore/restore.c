@@ -15,11 +15,13 @@
 
 #include "common/cleanup.h"
 #include "common/descriptors.h"
+#include "common/process.h"
 #include "restore/criu_options.h"
 #include "restore/engine.h"
 #include "restore/from_pool.h"
 #include "restore/handover.h"
 #include "restore/launch.h"
+#include "restore/limit.h"
 #include "restore/order.h"
 #include "restore/privilege.h"
 #include "restore/problem.h"
@@ -53,6 +55,8 @@ struct restoration {
 	struct lcp_event news;
 	int channel, pidfd;
 	pid_t supervisor;
+	int limit; /* of an attempt, in ms */
+	long long until;
 };
 
 static int has_flag(const struct launch *launch, unsigned int flags)
@@ -117,14 +121,17 @@ static int await_news(struct restoration *this)
 	for (;;) {
 		struct pollfd polled[2] = { { this->channel, POLLIN, 0 },
 					    { wanted_to_end ? -1 : this->signals, POLLIN, 0 } };
-		int count = poll(polled, 2, wanted_to_end ? PATIENCE_MS : -1);
+		long long left = this->until - lcp_now_ms();
+		int count = poll(polled, 2, left > 0 ? (int)left : 0);
 
 		if (count == 0) {
-			kill(this->supervisor, SIGKILL);
-			return -ETIMEDOUT;
+			lcp_kill_tree(this->supervisor);
+			return wanted_to_end ? -EINTR : -ETIMEDOUT;
 		}
-		if (count > 0 && polled[1].revents)
+		if (count > 0 && polled[1].revents) {
 			wanted_to_end = 1;
+			this->until = lcp_now_ms() + PATIENCE_MS;
+		}
 		if (count < 0 || !polled[0].revents)
 			continue;
 		result = lcp_next_event(this->channel, -1, &this->news, &this->pidfd);
@@ -143,6 +150,13 @@ static void give_up(const struct restoration *this)
 /* Set the reason why there is no restored process; -1. */
 static int explain(const struct restoration *this, int result, const struct work *work)
 {
+	if (result == -ETIMEDOUT)
+		return lcp_failed(this->problem,
+				  "criu did not restore it within %g s (LIBCRIU_PY_CRIU_LIMIT), and was ended",
+				  this->limit / 1000.0);
+	if (!result && this->news.stage == LCP_STAGE_CRIU)
+		return lcp_failed(this->problem, "criu was ended by signal SIG%s before it had restored it",
+				  sigabbrev_np(this->news.value) ?: "?");
 	if (result)
 		return lcp_failed(this->problem,
 				  "the supervisor of the restore ended before it could restore anything");
@@ -171,6 +185,7 @@ static int supervise(struct restoration *this, const struct lcp_job *job)
 	int result = lcp_supervise_directly(job, &this->channel, &this->supervisor);
 
 	this->pidfd = -1;
+	this->until = lcp_now_ms() + this->limit;
 	if (!result)
 		return await_news(this);
 	this->supervisor = 0;
@@ -213,7 +228,7 @@ static int restore_isolated(struct restoration *this, const struct isolation *is
 {
 	const struct snapshot *snapshot = this->snapshot;
 	const char *criu = isolation->namespaces & LCP_NS_USER ? this->decision.plain : this->decision.criu;
-	int images = this->inherited.fds[4], result;
+	int images = this->inherited.fds[4], has_pids = !!(isolation->namespaces & LCP_NS_PID), result;
 	AUTO_FREE char *cache = lcp_criu_cache(criu, this->own.seccomp_filters > 0, this->problem);
 	char *const environment[] = { cache, CRIU_ENVIRONMENT };
 	struct lcp_job job = { 0 };
@@ -237,6 +252,8 @@ static int restore_isolated(struct restoration *this, const struct isolation *is
 		job.env = environment;
 		job.restored = remove_work;
 		job.context = &work;
+		if (!has_pids)
+			lcp_orphans_begin();
 		result = supervise(this, &job);
 		if (!finish_request(this)) {
 			result = finish_restore(this, result, &work);
@@ -244,6 +261,8 @@ static int restore_isolated(struct restoration *this, const struct isolation *is
 			give_up(this);
 			result = -1;
 		}
+		if (!has_pids)
+			lcp_orphans_end(result ? snapshot : NULL);
 	}
 	criu_local_free_opts(job.restore);
 	if (result)
@@ -305,6 +324,7 @@ static int restore_anew(struct restoration *this, struct restored *restored)
 		this->problem->failure = FAILURE_MODE;
 		return -1;
 	}
+	this->limit = lcp_restore_limit(this->snapshot);
 	result = lcp_socketpair(this->pair);
 	if (result)
 		return lcp_failed(this->problem, "the request cannot be made: %s", strerror(-result));

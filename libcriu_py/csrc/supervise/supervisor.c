@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,8 +28,10 @@
 #include "common/descriptors.h"
 #include "common/files.h"
 #include "common/process.h"
+#include "supervise/becoming.h"
 #include "supervise/events.h"
 #include "supervise/namespaces.h"
+#include "supervise/restoring.h"
 
 /*
  * A device, or a file that is only read, as it is seen in the new mount
@@ -314,11 +315,13 @@ int lcp_supervise(const struct lcp_job *job, int *channel)
 
 int lcp_supervise_directly(const struct lcp_job *job, int *channel, pid_t *supervisor)
 {
-	int pair[2], result = lcp_socketpair(pair), flags = SIGCHLD;
+	int pair[2], result = lcp_restoring_begin(), flags = SIGCHLD;
 	AUTO_CLOSE int ours = -1, theirs = -1;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 
+	if (!result)
+		result = lcp_socketpair(pair);
 	if (result)
 		return result;
 	ours = pair[0];

@@ -4,48 +4,10 @@
 #ifndef LCP_SUPERVISOR_H
 #define LCP_SUPERVISOR_H
 
-#include <stdint.h>
 #include <sys/types.h>
-#include "criu.h"
+#include "supervise/job.h"
 
 /* cdef: begin */
-
-/* Kill the program when the process that asked for it is gone. */
-#define LCP_DIE_WITH_CALLER 1
-/*
- * Restore it in a session without a terminal, for a standby pool. Until the caller sends a byte on the channel, which
- * says that the copy was claimed, the copy ends with the caller.
- */
-#define LCP_STANDBY 2
-/*
- * Start criu at once, send LCP_EVENT_SUPERVISED, and restore when the caller has sent a byte on the channel; without it
- * all ends.
- */
-#define LCP_AWAIT_WORD 4
-
-struct lcp_job {
-	int namespaces;          /* LCP_NS_* */
-	int flags;               /* LCP_DIE_WITH_CALLER, LCP_STANDBY */
-	uint64_t ambient;        /* capability bits that criu, or the program, is given */
-	int last_pid;            /* pids of a new pid namespace begin after it; 0: leave */
-	int64_t monotonic;       /* nanoseconds from which these clocks go on for a restored program; 0: leave */
-	int64_t boottime;
-	const int *inherit;      /* descriptors to be kept over an exec */
-	int inherit_count;
-	criu_opts *restore;      /* options of a restore, or NULL to exec */
-	char *const *argv;       /* program to exec, without any capability */
-	char *const *env;        /* its environment, or criu's */
-	const char *service;     /* abstract socket on which that program is served a criu, or NULL */
-	char *const *criu_argv;  /* command of that criu but the last word, the descriptor */
-	char *const *criu_env;
-	void (*restored)(void *context); /* called in the supervisor before it tells of a restored program, or NULL */
-	void *context;
-	/*
-	 * Become the copy, in a child of the supervisor, in the place of criu's restore, or NULL. Does not return if it can.
-	 * `report` is closed, by itself at an exec, once it may be told that the copy runs.
-	 */
-	void (*become)(void *context, int report);
-};
 
 /*
  * Start the supervisor of a job, a child of the caller; 0 or -errno. `channel` gets the socket on

@@ -149,7 +149,7 @@ class Copies(NamedTuple):
         """Start a copy."""
         argv = [*self.command, "--no-fallback", self.path, "--", *args]
         settings = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, **more}
-        return popen_as(self.mode.account, argv, env=self.env, **settings)
+        return popen_as(self.mode.account, argv, **{"env": self.env, **settings})
 
 
 def launch(account: Account) -> list[str]:

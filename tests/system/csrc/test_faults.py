@@ -1,0 +1,176 @@
+"""A criu, or a supervisor, that is dead or does not go on ends a restore, and nothing of it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libcriu_py import CriuError, restore
+from tests.system import standby
+from tests.system.conftest import MODES, Mode
+from tests.system.csrc.test_launcher import Copies, make, read_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+OWN_CRIU = [name for name in MODES if name != "capability"]
+"""Modes in which any program can be criu, without file capabilities."""
+TIMEOUT = 30
+LIMIT = {"LIBCRIU_PY_CRIU_LIMIT": "0.7"}
+PROGRAM = 'import sys; print("ran", flush=True); sys.stdin.readline()'
+CRIU = """\
+#!{python}
+import os, signal, sys, time
+criu = os.getpid()
+if {delay} and os.fork() == 0:
+    if os.fork() == 0:
+        os.closerange(0, 1000)
+        time.sleep({delay})
+        os.kill(criu, signal.{name})
+    os._exit(0)
+if not {delay}:
+    os.kill(criu, signal.{name})
+else:
+    os.wait()
+os.execv("{criu}", ["criu", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture(scope="module", params=OWN_CRIU)
+def copies(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> Iterator[Copies]:
+    """Yield a snapshot for each mode."""
+    mode = mode_named(request.param)
+    directory = mode.account.directory()
+    yield Copies(mode, make(mode, directory, PROGRAM))
+    shutil.rmtree(directory)
+
+
+def criu_that(copies: Copies, name: str, delay: float = 0) -> dict[str, str]:
+    """Return the variables for a criu that gets a signal at its start, or so many seconds later."""
+    path = copies.path.parent / "criu"
+    account = copies.mode.account
+    path.write_text(CRIU.format(python=account.python, name=name, delay=delay, criu=account.criu))
+    account.give(path)
+    path.chmod(0o755)
+    return {**LIMIT, "LIBCRIU_PY_CRIU": str(path)}
+
+
+@pytest.mark.parametrize("name", ["SIGSTOP", "SIGKILL"])
+def test_criu_ends_a_restore(copies: Copies, name: str) -> None:
+    """One sentence says why, and the conventional start does the work."""
+    env = criu_that(copies, name)
+    done = copies.run(options=(), env=env, input="x\n", timeout=TIMEOUT)
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    why = "criu did not restore it within 0.7 s (LIBCRIU_PY_CRIU_LIMIT), and was ended"
+    if name == "SIGKILL":
+        why = "criu was ended by signal SIGKILL before it had restored it"
+    assert done.stderr.endswith(
+        f"libcriu-py: starting conventionally: {why}\n"
+    )  # libcriu itself may say something before
+
+
+@pytest.mark.parametrize("name", ["SIGSTOP", "SIGKILL"])
+def test_criu_in_the_middle(copies: Copies, name: str) -> None:
+    """Whenever it is hit, the program runs once, restored or not, and nothing is left of a first try."""
+    for delay in range(1, 12):
+        env = criu_that(copies, name, 0.002 * delay)
+        done = copies.run(options=(), env=env, input="x\n", timeout=TIMEOUT)
+        assert done.stdout == "ran\n" or (done.returncode, done.stdout) == (125, ""), done.stderr
+
+
+def test_killed_supervisor_or_launcher(copies: Copies) -> None:
+    """Neither of them leaves what criu has made."""
+    for whose in ("supervisor", "launcher"):
+        with start_and_stop(copies) as process:
+            deadline = time.monotonic() + TIMEOUT
+            below = standby.descendants(process.pid)
+            victim = process.pid if whose == "launcher" else min(standby.children(process.pid))
+            os.kill(victim, signal.SIGKILL)
+            _, complaint = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == (-signal.SIGKILL if whose == "launcher" else 125)
+        if whose == "supervisor":
+            assert "the supervisor of the restore ended before it could restore anything" in complaint
+        for pid in below:
+            while standby.name_of(pid) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert standby.name_of(pid) is None
+
+
+def start_and_stop(copies: Copies) -> subprocess.Popen[str]:
+    """Start a copy whose criu stops, as late as may be: it may have restored the program before."""
+    for delay in (0.004, 0.003, 0.002, 0.001, 0):
+        env = {**copies.env, **criu_that(copies, "SIGSTOP", delay), "LIBCRIU_PY_CRIU_LIMIT": "20"}
+        process = copies.start(env=env, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        while not select.select([process.stdout], [], [], 0.01)[0]:
+            if any(map(is_stopped, standby.descendants(process.pid))):
+                return process
+        with process:
+            assert process.communicate("x\n", TIMEOUT)[0] == "ran\n"
+    message = "no criu was stopped"
+    raise AssertionError(message)
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped."""
+    with (
+        contextlib.suppress(FileNotFoundError, ProcessLookupError),
+        open(f"/proc/{pid}/stat", encoding="ascii") as file,
+    ):
+        return file.read().rpartition(")")[2].split()[0] == "T"
+    return False
+
+
+def test_no_file_in_place_of_one(copies: Copies) -> None:
+    """A FIFO in place of an image or of memory is refused, and nobody waits for who would write to it."""
+    for name in ("memory.img", f"images/core-{first_pid(copies.path)}.img"):
+        path = copies.path / name
+        if not path.exists():
+            continue
+        kept = path.with_name("kept")
+        path.rename(kept)
+        os.mkfifo(path)
+        copies.mode.account.give(path)
+        try:
+            done = copies.run(timeout=TIMEOUT)
+            assert (done.returncode, done.stdout) == (126, "")
+            assert str(path) in done.stderr
+        finally:
+            kept.rename(path)
+
+
+def first_pid(snapshot: Path) -> str:
+    """Return the pid of a snapshot's first image."""
+    return min(path.stem.split("-")[1] for path in (snapshot / "images").glob("core-*.img"))
+
+
+def test_restore_from_python(copies: Copies) -> None:
+    """It raises the reason."""
+    if not copies.mode.account.is_self:
+        return
+    variables = {**copies.env, **criu_that(copies, "SIGSTOP")}
+    kept = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        with pytest.raises(CriuError, match="did not restore it within"):
+            restore(copies.path)
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def test_limit_that_is_kept(copies: Copies) -> None:
+    """A restore in time knows nothing of it."""
+    with copies.start(env={**copies.env, **LIMIT}) as process:
+        assert read_line(process) == "ran"
+        process.communicate("x\n", TIMEOUT)
+    assert process.returncode == 0
