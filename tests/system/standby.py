@@ -174,6 +174,12 @@ def supervisors_of(pid: int) -> set[int]:
     return {child for child in below if name_of(child) == "lcp-supervisor"}
 
 
+def copies_of(supervisor: int) -> set[int]:
+    """Return the pids of a supervisor's copies; where it is pid 1 there is a process between."""
+    below = children(supervisor)
+    return {pid for child in below for pid in (children(child) if name_of(child) == "lcp-parent" else {child})}
+
+
 def descendants(pid: int) -> set[int]:
     """Return the pids of a process's children, their children, and so on."""
     found: set[int] = set()

@@ -152,6 +152,8 @@ void lcp_close_all_but(int *keep, int count)
 
 	qsort(keep, (size_t)count, sizeof(int), compare_ints);
 	for (int i = 0; i < count; i++) {
+		if (keep[i] < 0)
+			continue; /* a descriptor that there is not */
 		if ((unsigned int)keep[i] > from)
 			syscall(SYS_close_range, from, keep[i] - 1, 0);
 		from = (unsigned int)keep[i] + 1;

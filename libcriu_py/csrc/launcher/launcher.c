@@ -229,8 +229,9 @@ static int read_options(struct launch *launch, char **argv)
 /* Behave as the program until it ends; its wait status. */
 static int be_program(const struct restored *restored)
 {
+	const struct inherited_fds *passed = &restored->inherited;
+	struct lcp_handed handed = { restored->control, passed->fds, passed->count, restored->parent };
 	int status = SIGKILL; /* if the supervisor was killed, and with it the program */
-	struct lcp_handed handed = { restored->control, restored->inherited.fds, restored->inherited.count };
 
 	lcp_proxy(restored->channel, restored->pidfd, restored->own_session, &handed, &status);
 	return status;
@@ -262,9 +263,8 @@ static int has_started(const struct restored *restored, int status, struct probl
 static void try_restored(const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)
 {
 	struct restored restored;
-	int result, status;
+	int status, result = lcp_restore(&restored, launch, snapshot, problem);
 
-	result = lcp_restore(&restored, launch, snapshot, problem);
 	if (result > 0) {
 		lcp_say("", problem->text, "");
 		_exit(LAUNCHER_FAILED);

@@ -19,6 +19,7 @@
 #include "restore/sums.h"
 #include "restore/scratch.h"
 #include "restore/snapshot.h"
+#include "supervise/parent.h"
 #include "supervise/proxy.h"
 
 /* Supplementary groups and control groups of version 1 can make it long. */
@@ -89,7 +90,10 @@ int lcp_claim_copy(struct restored *restored, const struct launch *launch, const
 	if (size < 0 || lcp_standby_take(path, text, (size_t)size, fds))
 		return 0;
 	restored->pid = lcp_pid_behind(fds[2]); /* before it can end */
+	restored->parent = lcp_watch_parent(fds[0]); /* before the program goes on */
 	if (send_request(fds[1], launch, snapshot, own, &restored->inherited)) {
+		if (restored->parent >= 0)
+			close(restored->parent);
 		for (int i = 0; i < 3; i++)
 			close(fds[i]);
 		return 0;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -103,4 +104,21 @@ int lcp_send_request(int control, int file, unsigned int pass, const struct inhe
 	memcpy(fds + count, inherited->fds, (size_t)inherited->count * sizeof(*fds));
 	count += inherited->count;
 	return count <= 1 + MOST_INHERITED ? lcp_send_fds(control, fds, count) : -E2BIG;
+}
+
+int lcp_withdraw_request(int slot)
+{
+	char tag;
+
+	while (recv(slot, &tag, 1, MSG_DONTWAIT) > 0)
+		if (tag == 'F')
+			return 0;
+	return -1;
+}
+
+int lcp_has_begun(int control)
+{
+	char word;
+
+	return recv(control, &word, 1, 0) == 1 && word == 'S';
 }

@@ -30,4 +30,10 @@ int lcp_describe_self(struct request *request, const struct launch *launch, cons
  */
 int lcp_send_request(int control, int file, unsigned int pass, const struct inherited_fds *inherited);
 
+/* Withdraw the request from a copy that has not read it, and so ends without; 0 or -1. `slot` is the copy's socket. */
+int lcp_withdraw_request(int slot);
+
+/* Wait for a copy that has read its request: whether its program has begun, or it has ended instead. */
+int lcp_has_begun(int control);
+
 #endif

@@ -37,6 +37,7 @@ struct restored {
 	pid_t pid;         /* as its supervisor sees it */
 	pid_t supervisor;  /* our child; 0: that of a pool */
 	sigset_t mask;     /* of this process before */
+	int parent;        /* of lcp_watch_parent, for a copy with a process between; -1: none */
 	int own_session;   /* the terminal's signals do not reach it by themselves */
 	struct inherited_fds inherited; /* passed on, and open here until the program has begun */
 };

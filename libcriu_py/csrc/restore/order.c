@@ -21,6 +21,7 @@
 #include "restore/problem.h"
 #include "restore/request.h"
 #include "supervise/events.h"
+#include "supervise/parent.h"
 #include "supervise/proxy.h"
 
 #define MAGIC "lcporder"
@@ -163,7 +164,7 @@ static int forward_message(const struct order *order, int control)
 /* This process must not hold pipes of the caller open. */
 static void release_descriptors(const struct order *order, const struct restored *restored)
 {
-	int keep[] = { 0, 1, 2, order->status, restored->channel, restored->control, restored->pidfd };
+	int keep[] = { 0, 1, 2, order->status, restored->channel, restored->control, restored->pidfd, restored->parent };
 	int null = open("/dev/null", O_RDWR);
 
 	for (int fd = 0; fd < 3; fd++)
@@ -214,9 +215,10 @@ static int release(const struct order *order, const struct restored *restored)
 
 int lcp_order_serve(const struct order *order, const struct restored *restored, char *const *command)
 {
-	struct pollfd polled[3] = { { restored->control, POLLIN, 0 },
+	struct pollfd polled[4] = { { restored->control, POLLIN, 0 },
 				    { restored->channel, POLLIN, 0 },
-				    { order->status, 0, 0 } };
+				    { order->status, 0, 0 },
+				    { restored->parent, POLLIN, 0 } };
 	struct lcp_event event;
 	char word;
 	int ignored;
@@ -229,8 +231,12 @@ int lcp_order_serve(const struct order *order, const struct restored *restored, 
 		lcp_pidfd_signal(restored->pidfd, SIGKILL);
 	do {
 		event = (struct lcp_event){ 0 };
-		if (poll(polled, 3, -1) < 0)
+		if (poll(polled, 4, -1) < 0)
 			continue;
+		if (polled[3].revents) {
+			close(polled[3].fd);
+			polled[3].fd = lcp_watch_parent(restored->channel);
+		}
 		if (polled[0].revents && !forward_message(order, restored->control))
 			polled[0].fd = -1;
 		if (polled[2].revents) {

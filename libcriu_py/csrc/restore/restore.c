@@ -33,6 +33,7 @@
 #include "restore/tree.h"
 #include "supervise/events.h"
 #include "supervise/namespaces.h"
+#include "supervise/parent.h"
 #include "supervise/supervisor.h"
 
 #define PATIENCE_MS 2000 /* for a restore that somebody wants to end */
@@ -50,7 +51,7 @@ struct restoration {
 	int pair[2]; /* the sockets of the hand-over: ours, the copy's */
 	struct inherited inherited;
 	struct inherited_fds *passed;
-	int is_checked, is_complete, is_pid_taken;
+	int is_checked, is_complete, is_pid_taken, has_parent;
 	/* The outcome of the last attempt. */
 	struct lcp_event news;
 	int channel, pidfd;
@@ -216,8 +217,8 @@ static int finish_restore(struct restoration *this, int result, const struct wor
 	if (!result && this->news.kind == LCP_EVENT_STARTED)
 		return 0;
 	refused = !result && this->news.stage == LCP_STAGE_RESTORE;
+	explain(this, result, work); /* a supervisor that is given up may remove criu's log */
 	give_up(this);
-	explain(this, result, work);
 	/* criu reports EEXIST for the first process of a tree, and for others only a line. */
 	this->is_pid_taken = refused && (this->news.error == EEXIST || strstr(this->problem->text, "File exists"));
 	return -1;
@@ -245,6 +246,10 @@ static int restore_isolated(struct restoration *this, const struct isolation *is
 		job.flags = LCP_DIE_WITH_CALLER | LCP_AWAIT_WORD;
 		if (has_flag(this->launch, ORDER_STANDBY))
 			job.flags |= LCP_STANDBY;
+		/* A program that has been an orphan from the start must not see another parent, which would then seem to end. */
+		this->has_parent = has_pids && (job.flags & LCP_STANDBY || getppid() != 1);
+		if (this->has_parent)
+			job.flags |= LCP_HAS_PARENT;
 		job.ambient = isolation->ambient;
 		job.last_pid = isolation->last_pid;
 		job.inherit = this->inherited.fds;
@@ -297,25 +302,6 @@ static void pass_on_early(int signals, int pidfd)
 		lcp_pidfd_signal(pidfd, (int)info.ssi_signo);
 }
 
-/* Withdraw the request from a copy that has not read it, and so ends without; 0 or -1. */
-static int withdraw_request(int slot)
-{
-	char tag;
-
-	while (recv(slot, &tag, 1, MSG_DONTWAIT) > 0)
-		if (tag == 'F')
-			return 0;
-	return -1;
-}
-
-/* Wait for a copy that has read its request: whether its program has begun, or it has ended instead. */
-static int has_begun(int control)
-{
-	char word;
-
-	return recv(control, &word, 1, 0) == 1 && word == 'S';
-}
-
 static int restore_anew(struct restoration *this, struct restored *restored)
 {
 	int is_read = 0, result;
@@ -332,11 +318,11 @@ static int restore_anew(struct restoration *this, struct restored *restored)
 	if (!result)
 		result = restore_somewhere(this);
 	if (result)
-		is_read = this->is_complete && withdraw_request(this->pair[1]);
+		is_read = this->is_complete && lcp_withdraw_request(this->pair[1]);
 	lcp_close_inherited(&this->inherited);
 	if (result) {
 		/* criu died right after it had let the copy go. */
-		result = is_read && has_begun(this->pair[0]) ? 1 : -1;
+		result = is_read && lcp_has_begun(this->pair[0]) ? 1 : -1;
 		close(this->pair[0]);
 		return result;
 	}
@@ -345,6 +331,7 @@ static int restore_anew(struct restoration *this, struct restored *restored)
 	restored->pid = this->news.value;
 	restored->pidfd = this->pidfd;
 	restored->control = this->pair[0];
+	restored->parent = this->has_parent ? lcp_watch_parent(this->channel) : -1;
 	restored->own_session = !!(this->snapshot->facts->flags & RECORD_SESSION_LEADER);
 	return 0;
 }

@@ -27,6 +27,9 @@ int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pi
 
 /* cdef: end */
 
+/* A caller sends it on the channel when its parent is init: so is the program's to be. */
+#define LCP_ORPHANED 'O'
+
 /* Let a supervisor of a job with LCP_AWAIT_WORD go on; 0 or -errno. */
 int lcp_give_word(int channel);
 /* Tell the caller of a supervisor what has happened, with a descriptor or -1. */

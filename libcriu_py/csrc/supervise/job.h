@@ -21,10 +21,15 @@
  * all ends.
  */
 #define LCP_AWAIT_WORD 4
+/*
+ * In a pid namespace, restore the program as the child of a process between it and pid 1, until the caller sends
+ * LCP_ORPHANED: getppid() is not 1.
+ */
+#define LCP_HAS_PARENT 8
 
 struct lcp_job {
 	int namespaces;          /* LCP_NS_* */
-	int flags;               /* LCP_DIE_WITH_CALLER, LCP_STANDBY */
+	int flags;               /* LCP_DIE_WITH_CALLER and so on */
 	uint64_t ambient;        /* capability bits that criu, or the program, is given */
 	int last_pid;            /* pids of a new pid namespace begin after it; 0: leave */
 	int64_t monotonic;       /* nanoseconds from which these clocks go on for a restored program; 0: leave */

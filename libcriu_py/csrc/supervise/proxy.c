@@ -18,6 +18,7 @@
 #include "common/descriptors.h"
 #include "common/files.h"
 #include "supervise/events.h"
+#include "supervise/parent.h"
 
 /* How long the supervisor may take to report that the program goes on. */
 #define NEWS_MS 20
@@ -151,7 +152,7 @@ int lcp_proxy(int channel, int pidfd, int terminal, const struct lcp_handed *han
 {
 	struct lcp_event event;
 	sigset_t all, old;
-	AUTO_CLOSE int signals = -1;
+	AUTO_CLOSE int signals = -1, parent = handed ? handed->parent : -1;
 	int result = 0, ignored, control = handed && handed->count ? handed->control : -1;
 	int typed = 0; /* Ctrl-Z was, or SIGTSTP sent to us */
 
@@ -161,11 +162,17 @@ int lcp_proxy(int channel, int pidfd, int terminal, const struct lcp_handed *han
 	if (signals < 0)
 		result = -errno;
 	while (!result) {
-		struct pollfd polled[3] = { { channel, POLLIN, 0 }, { signals, POLLIN, 0 }, { control, POLLIN, 0 } };
+		struct pollfd polled[] = {
+			{ channel, POLLIN, 0 }, { signals, POLLIN, 0 }, { control, POLLIN, 0 }, { parent, POLLIN, 0 }
+		};
 		struct signalfd_siginfo info;
 
-		if (poll(polled, 3, -1) <= 0)
+		if (poll(polled, 4, -1) <= 0)
 			continue;
+		if (polled[3].revents) {
+			close(parent);
+			parent = lcp_watch_parent(channel);
+		}
 		if (polled[1].revents)
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 				typed |= pass_on(pidfd, &info, terminal);

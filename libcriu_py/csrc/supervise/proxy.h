@@ -15,8 +15,9 @@
  */
 struct lcp_handed {
 	int control;             /* the socket on which it tells that its own code runs */
-	const int *fds; /* to be closed then, or a pipe would never end here; until then it can be started otherwise */
+	const int *fds;          /* to be closed then, or a pipe would never end here; until then it can be started otherwise */
 	int count;
+	int parent;              /* of lcp_watch_parent, called again when it has ended; -1: does not matter */
 };
 int lcp_proxy(int channel, int pidfd, int terminal, const struct lcp_handed *handed, int *status);
 

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/descriptors.h"
 #include "common/process.h"
 #include "supervise/events.h"
 #include "supervise/job.h"
@@ -182,5 +184,59 @@ pid_t lcp_restore_program(const struct lcp_job *job, int channel)
 	end_watch();
 	if (job->restored)
 		job->restored(job->context);
+	return pid;
+}
+
+/* ---- the process between ---------------------------------------------- */
+
+/* Be the parent of a program until it ends. Its end is left to be reported by pid 1, whose child it then is. */
+static void __attribute__((noreturn)) be_parent(pid_t pid, int channel)
+{
+	siginfo_t info = { 0 };
+
+	for (;;) {
+		if (waitid(P_PID, (id_t)pid, &info, WEXITED | WSTOPPED | WNOWAIT))
+			_exit(1);
+		if (info.si_code != CLD_STOPPED && info.si_code != CLD_TRAPPED)
+			_exit(0);
+		info.si_pid = 0;
+		if (!waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOHANG) && info.si_pid)
+			lcp_tell(channel, LCP_EVENT_STOPPED, info.si_status, 0, 0, -1);
+	}
+}
+
+static void __attribute__((noreturn)) be_between(const struct lcp_job *job, int channel, int report)
+{
+	pid_t pid;
+
+	prctl(PR_SET_NAME, "lcp-parent");
+	pid = lcp_restore_program(job, channel);
+	if (write(report, &pid, sizeof(pid)) != sizeof(pid))
+		_exit(1);
+	lcp_close_all_but(&channel, 1); /* pipes of the caller, too */
+	be_parent(pid, channel);
+}
+
+pid_t lcp_restore_between(const struct lcp_job *job, int channel, pid_t *between)
+{
+	/* What the caller sends is for the process between; only its end matters here. */
+	struct pollfd polled[2] = { { -1, POLLIN, 0 }, { channel, 0, 0 } };
+	int report[2];
+	pid_t pid;
+
+	if (pipe2(report, O_CLOEXEC) || (*between = fork()) < 0)
+		lcp_fail(channel, 0, errno, LCP_STAGE_FORK);
+	if (*between == 0)
+		be_between(job, channel, report[1]);
+	close(report[1]);
+	polled[0].fd = report[0];
+	while (poll(polled, 2, -1) < 0)
+		;
+	if (!polled[0].revents && job->restored)
+		job->restored(job->context);
+	/* The process between has told why; or with this process all end at once, before criu can complain of another's end. */
+	if (!polled[0].revents || read(report[0], &pid, sizeof(pid)) != sizeof(pid))
+		_exit(1);
+	close(report[0]);
 	return pid;
 }

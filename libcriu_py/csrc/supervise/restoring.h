@@ -14,5 +14,10 @@ int lcp_restoring_begin(void);
 pid_t lcp_restoring_criu(void);
 /* In the supervisor: let criu restore; the pid of the program, a child. A failure is told, and ends this process. */
 pid_t lcp_restore_program(const struct lcp_job *job, int channel);
+/*
+ * The same where the supervisor is pid 1, as the child of a process between. That ends with the program; if it is killed
+ * before, the program becomes a child of pid 1.
+ */
+pid_t lcp_restore_between(const struct lcp_job *job, int channel, pid_t *between);
 
 #endif

@@ -145,13 +145,15 @@ static int has_children(void)
 	return !waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
 }
 
-/* Report on `pid`; true when it has ended. */
-static int report_children(int channel, pid_t pid)
+/* Report on `pid`; true when it has ended. `between` gets 0 when that process has. */
+static int report_children(int channel, pid_t pid, pid_t *between)
 {
 	int status, last = 0, ended = 0;
 	pid_t child;
 
 	while ((child = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
+		if (child == *between && !WIFSTOPPED(status))
+			*between = 0;
 		if (child != pid)
 			continue; /* an orphan that came to us as pid 1 */
 		if (WIFSTOPPED(status)) {
@@ -180,10 +182,23 @@ static void end_program(const struct lcp_job *job, pid_t pid, int taken)
 		lcp_kill_tree(pid);
 }
 
-static void watch(const struct lcp_job *job, int channel, pid_t pid, int signals, int listener)
+/* Take in a word of the caller; false if it is gone. */
+static int hear_caller(int channel, pid_t between, int *taken)
+{
+	char word;
+
+	if (recv(channel, &word, 1, MSG_DONTWAIT) <= 0)
+		return 0;
+	if (word != LCP_ORPHANED)
+		*taken = 1;
+	else if (between)
+		kill(between, SIGKILL);
+	return 1;
+}
+
+static void watch(const struct lcp_job *job, int channel, pid_t pid, pid_t between, int signals, int listener)
 {
 	int caller_gone = 0, taken = 0;
-	char word;
 
 	for (;;) {
 		struct pollfd polled[3] = {
@@ -191,7 +206,7 @@ static void watch(const struct lcp_job *job, int channel, pid_t pid, int signals
 		};
 		struct signalfd_siginfo info;
 
-		if (report_children(channel, pid))
+		if (report_children(channel, pid, &between))
 			return;
 		if (poll(polled, 3, -1) < 0 && errno != EINTR)
 			_exit(1);
@@ -200,9 +215,7 @@ static void watch(const struct lcp_job *job, int channel, pid_t pid, int signals
 		if (polled[0].revents)
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 				;
-		if (polled[1].revents && recv(channel, &word, 1, MSG_DONTWAIT) > 0) {
-			taken = 1;
-		} else if (polled[1].revents) {
+		if (polled[1].revents && !hear_caller(channel, between, &taken)) {
 			caller_gone = 1;
 			end_program(job, pid, taken);
 		}
@@ -213,8 +226,8 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 {
 	sigset_t chld;
 	int pidfd, signals, result, keep[3], listener = -1;
+	pid_t pid, between = 0;
 	char line[16];
-	pid_t pid;
 
 	prctl(PR_SET_NAME, "lcp-supervisor");
 	/* A caller may ignore SIGCHLD, and then the kernel reports no end of a child (signal(7)). */
@@ -246,8 +259,14 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	/* Blocked since before the fork, as libcriu needs it for restore_child. */
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
-	pid = job->become  ? lcp_become_program(job, channel) :
-	      job->restore ? lcp_restore_program(job, channel) : start_program(job, channel, mask);
+	if (job->become)
+		pid = lcp_become_program(job, channel);
+	else if (!job->restore)
+		pid = start_program(job, channel, mask);
+	else if (job->flags & LCP_HAS_PARENT)
+		pid = lcp_restore_between(job, channel, &between);
+	else
+		pid = lcp_restore_program(job, channel);
 	signals = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
 	pidfd = lcp_pidfd_open(pid);
 	lcp_tell(channel, LCP_EVENT_STARTED, pid, 0, 0, pidfd);
@@ -256,7 +275,7 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	keep[1] = signals;
 	keep[2] = listener;
 	lcp_close_all_but(keep, listener < 0 ? 2 : 3);
-	watch(job, channel, pid, signals, listener);
+	watch(job, channel, pid, between, signals, listener);
 	close(channel);
 	if (getpid() == 1) /* what the program left running lives on */
 		while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)

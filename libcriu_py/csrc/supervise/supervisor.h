@@ -23,9 +23,4 @@ int lcp_supervise(const struct lcp_job *job, int *channel);
  */
 int lcp_supervise_directly(const struct lcp_job *job, int *channel, pid_t *supervisor);
 
-/* In the supervisor (restored.c): have criu restore the program. Each of these ends the supervisor if there is none. */
-pid_t lcp_restore_program(const struct lcp_job *job, int channel);
-/* Start a process that becomes the program, and itself tells its caller if it cannot. */
-pid_t lcp_become_program(const struct lcp_job *job, int channel);
-
 #endif

@@ -27,7 +27,7 @@ from tests.system.accounts import popen_as
 from tests.system.conftest import MODES, Mode
 from tests.system.csrc.test_launcher import launch, make, read_line
 from tests.system.leaks import wait_for_end
-from tests.system.standby import TIMEOUT, Pool, children, name_of
+from tests.system.standby import TIMEOUT, Pool, children, copies_of, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,12 +72,15 @@ def supervisors() -> set[int]:
 
 
 def supervisor_of(launcher: subprocess.Popen[str]) -> int:
-    """Return the supervisor of the copy that a launcher has: the parent of what its pidfd is of."""
+    """Return the supervisor of the copy that a launcher has, that of what its pidfd is of."""
     for info in Path(f"/proc/{launcher.pid}/fdinfo").iterdir():
         words = info.read_text().split()
         if "Pid:" in words:
-            pid = words[words.index("Pid:") + 1]
-            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            pid = int(words[words.index("Pid:") + 1])
+            while pid > 1 and name_of(pid) != "lcp-supervisor":
+                pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            if pid > 1:  # one is of the launcher's parent
+                return pid
     message = "the launcher has no pidfd"
     raise AssertionError(message)
 
@@ -98,7 +101,7 @@ def test_killed_copy_is_replaced(mode: Mode, snapshot: Path) -> None:
             before = supervisors()
             assert len(before) == 2
             supervisor = min(before)
-            victim = supervisor if whose == "supervisor" else min(children(supervisor))
+            victim = supervisor if whose == "supervisor" else min(copies_of(supervisor))
             os.kill(victim, signal.SIGKILL)
             deadline = time.monotonic() + TIMEOUT
             # The launcher reaps its supervisor before the pool knows of that.
@@ -179,7 +182,7 @@ def test_what_a_program_leaves_running_lives_on(mode: Mode, snapshot: Path) -> N
 
 def waiting_copy(but: int = 0) -> int:
     """Return the copy that waits in a pool of one; `but` is one that no longer does."""
-    (pid,) = {pid for supervisor in supervisors() for pid in children(supervisor) if name_of(pid)} - {but}
+    (pid,) = {pid for supervisor in supervisors() for pid in copies_of(supervisor) if name_of(pid)} - {but}
     return pid
 
 
@@ -259,7 +262,7 @@ def test_memory_is_bounded(mode: Mode, snapshot: Path) -> None:
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         (supervisor,) = supervisors()
-        (copy,) = children(supervisor)
+        (copy,) = copies_of(supervisor)
         rollup = Path(f"/proc/{copy}/smaps_rollup").read_text().split()
         one = int(rollup[rollup.index("Pss:") + 1]) / 1024
     # More than two fit, since what they share counts once; a second one is made only where it would fit without that.
