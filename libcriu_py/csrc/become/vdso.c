@@ -198,7 +198,7 @@ int lcp_vdso_make(const struct plan_header *plan, uint64_t at, uint64_t *text, s
 	size_t size = plan->vdso_content.length;
 	AUTO_FREE unsigned char *copy = malloc(size);
 	struct functions there, here;
-	uint64_t start, own, end;
+	uint64_t start = 0, own = 0, end = 0;
 	AUTO_CLOSE int fd = -1;
 
 	if (find_pages(&start, &own, &end) || find_functions(&here, (const void *)own, end - own))
