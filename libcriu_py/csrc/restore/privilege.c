@@ -63,6 +63,21 @@ static int has(const struct own_status *own, int capability)
 	return !!(own->effective & capability_bit(capability));
 }
 
+/* Python's own, and the two that glibc keeps for its threads. */
+static const uint64_t pythons_own = (uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1) | (uint64_t)3 << 31;
+
+int lcp_read_ignored(struct own_status *own)
+{
+	struct sigaction action;
+
+	memset(own, 0, sizeof(*own));
+	for (int sig = 1; sig <= 64; sig++)
+		if (!sigaction(sig, NULL, &action) && action.sa_handler == SIG_IGN)
+			own->all_ignored |= (uint64_t)1 << (sig - 1);
+	own->ignored = own->all_ignored & ~pythons_own;
+	return 0;
+}
+
 int lcp_read_own_status(struct own_status *own, struct problem *problem)
 {
 	char status[8192];
@@ -75,8 +90,7 @@ int lcp_read_own_status(struct own_status *own, struct problem *problem)
 	own->no_new_privs = lcp_field_number(status, "NoNewPrivs", 10) == 1;
 	own->seccomp_filters = (long)lcp_field_number(status, "Seccomp_filters", 10);
 	own->all_ignored = lcp_field_number(status, "SigIgn", 16);
-	/* Python's own, and the two that glibc keeps for its threads. */
-	own->ignored = own->all_ignored & ~((uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1) | (uint64_t)3 << 31);
+	own->ignored = own->all_ignored & ~pythons_own;
 	return 0;
 }
 

@@ -28,6 +28,8 @@ struct own_status {
 	long seccomp_filters;
 };
 int lcp_read_own_status(struct own_status *own, struct problem *problem);
+/* Only the signals, without /proc; 0. */
+int lcp_read_ignored(struct own_status *own);
 
 struct decision {
 	enum mode mode;

@@ -343,7 +343,8 @@ static int restore_blocked(struct restored *restored, const struct launch *launc
 				    signals, .pair = { -1, -1 }, .passed = &restored->inherited };
 	int result;
 
-	if (lcp_engine_check(launch, snapshot, problem) || lcp_read_own_status(&this.own, problem))
+	if (lcp_engine_check(launch, snapshot, problem) ||
+	    (lcp_is_native(snapshot) ? lcp_read_ignored(&this.own) : lcp_read_own_status(&this.own, problem)))
 		return -1;
 	if ((!launch->order || has_flag(launch, ORDER_MAY_TAKE)) &&
 	    lcp_claim_copy(restored, launch, snapshot, &this.own))
