@@ -39,10 +39,15 @@ static int open_file(const struct places *places, const struct plan_file *file, 
 	struct stat status;
 
 	if (fd < 0 || fstat(fd, &status))
-		return lcp_why(why, "%s, which the program has mapped, cannot be opened: %s", path, strerror(errno));
-	if (is_ours ? (uint64_t)status.st_size != file->size : is_changed(file, &status))
-		return lcp_why(why, "%s, which the program has mapped, was changed after the dump", path);
-	return lcp_keep_fd(&fd);
+		lcp_why(why, "%s, which the program has mapped, cannot be opened (%s); put it back, or make the snapshot anew "
+			"(--replace)", path, strerror(errno));
+	else if (is_ours ? (uint64_t)status.st_size != file->size : is_changed(file, &status))
+		lcp_why(why, "%s, which the program has mapped, was changed after the dump; make the snapshot anew (--replace)",
+			path);
+	else
+		return lcp_keep_fd(&fd);
+	why->is_changed = 1;
+	return -1;
 }
 
 static int needs_memory(const struct plan_header *plan)

@@ -6,6 +6,7 @@
 
 /* A sentence without its end, cut if longer. */
 struct why {
+	int is_changed;          /* a file is not what it was at the dump, so that no other attempt can succeed */
 	char text[600];
 };
 

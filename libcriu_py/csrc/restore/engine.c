@@ -123,7 +123,7 @@ int lcp_become_native(const struct launch *launch, const struct snapshot *snapsh
 	struct plan plan;
 	struct why why;
 
-	if (lcp_snapshot_check(snapshot, NULL, problem) || open_plan(&plan, snapshot, problem))
+	if (lcp_snapshot_check_unmapped(snapshot, problem) || open_plan(&plan, snapshot, problem))
 		return -1;
 	become.flags = (launch->quiet ? BECOME_QUIET : 0) | (launch->stop ? BECOME_STOP : 0);
 	become.blocked = launch->blocked;
@@ -135,7 +135,8 @@ int lcp_become_native(const struct launch *launch, const struct snapshot *snapsh
 	if (become.slot < 0)
 		return -1;
 	lcp_become(&become, &plan, &why);
-	return lcp_failed(problem, "%s cannot be restored here: %s", snapshot->path, why.text);
+	return lcp_problem_set(problem, why.is_changed ? SNAPSHOT_UNUSABLE : LAUNCHER_FAILED,
+			       "%s cannot be restored here: %s", snapshot->path, why.text);
 }
 
 /* ---- a child of a supervisor ----------------------------------------------------------- */

@@ -36,6 +36,9 @@ char **lcp_snapshot_command(const struct snapshot *snapshot);
  */
 int lcp_snapshot_check(const struct snapshot *snapshot, const struct order *order, struct problem *problem);
 
+/* The same, but for the files that the program had mapped: who maps them compares them. */
+int lcp_snapshot_check_unmapped(const struct snapshot *snapshot, struct problem *problem);
+
 /* Print what `lcp_snapshot_check` finds, all of it and each with a NUL at its end; the exit status. */
 int lcp_snapshot_list_mismatches(const struct snapshot *snapshot);
 

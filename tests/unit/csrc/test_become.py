@@ -139,7 +139,7 @@ def test_files_of_the_program(start: Start, tmp_path: Path) -> None:
     assert done.stdout.startswith(b"ok\n")
     for changed in (file._replace(size=1), file._replace(mtime_ns=1), file._replace(path=f"{library}.other")):
         done = start(plan._replace(files=[*plan.files, changed]), memory)
-        assert (done.returncode, done.stdout) == (125, b"")
+        assert (done.returncode, done.stdout) == (126, b"")
         assert b"which the program has mapped, " in done.stderr
 
 
