@@ -6,9 +6,11 @@ import ctypes
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -270,6 +272,21 @@ def test_snapshot_of_another_user(launcher: str, tmp_path: Path) -> None:
     done = subprocess.run([launcher, "--no-fallback", snap], check=False, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (126, b"")
     assert b"the program ran as uid 1234, this is uid 0" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a program that has root's rights")
+def test_launcher_with_more_rights_than_its_caller(launcher: str, tmp_path: Path) -> None:
+    """It becomes nothing, whoever owns the snapshot."""
+    snap = write_native(tmp_path / "snap", *plan_of("o"))
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)  # noqa: PTH101, S103 - others start what is in it
+        privileged = shutil.copy(launcher, place)
+        os.chmod(privileged, 0o4755)  # noqa: PTH101, S103 - this is what is tested
+        done = subprocess.run(
+            [privileged, "--no-fallback", snap], check=False, capture_output=True, timeout=60, user=65534
+        )
+    assert (done.returncode, done.stdout) == (126, b"")
+    assert b"this process has more rights than who started it" in done.stderr
 
 
 @pytest.mark.parametrize(
