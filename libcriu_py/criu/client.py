@@ -57,6 +57,9 @@ class Criu:
         ValueError: More than one of these is given.
     """
 
+    answers_within = 30.0
+    """Seconds that criu may take to answer a question about itself or the kernel, which takes milliseconds."""
+
     def __init__(
         self,
         binary: str | os.PathLike[str] | None = None,
@@ -120,7 +123,10 @@ class Criu:
             elif request.values.get("pid") == os.getpid():
                 message = "leave pid out to dump the calling process: criu refuses a dump tree that it is in itself"
                 raise ValueError(message)
-            result = self._run("dump", lib.LCP_DUMP, request, notify, detached=itself, before_wait=before_wait)
+            limit = native.dump_limit() if itself else 0
+            result = self._run(
+                "dump", lib.LCP_DUMP, request, notify, detached=itself, before_wait=before_wait, limit=limit
+            )
             if itself and result:
                 request.keep()
         return DumpOutcome.RESTORED if result else DumpOutcome.DUMPED
@@ -312,7 +318,7 @@ class Criu:
         options = {"config": {"unprivileged": True}} if unprivileged and self._binary else None
         request = Request(options, self._binary, None, capture=True)
         with request:
-            return self._run(question, code, request, features=features)
+            return self._run(question, code, request, features=features, limit=self.answers_within)
 
     def _request(self, options: Options | Values, env: Environment | None, *, capture: bool = False) -> Request:
         if self._binary is None and (env or any(_value(options, name) for name in _NOT_FOR_A_SERVICE)):
@@ -339,7 +345,7 @@ class Criu:
 
         return native.Call(request.native, lambda *told: notify(make_notification(*told)), more)
 
-    def _run(
+    def _run(  # noqa: PLR0913 - what operations differ in
         self,
         operation: str,
         code: int,
@@ -350,9 +356,10 @@ class Criu:
         detached: bool = False,
         before_wait: Callable[[], object] | None = None,
         features: object = None,
+        limit: float = 0,
     ) -> int:
         call = self._call(request, notify, more)
-        fd, pid = self._connect(request, detached=detached)
+        fd, pid = self._connect(request, detached=detached, limit=limit)
         try:
             try:
                 if before_wait is not None:
@@ -362,12 +369,13 @@ class Criu:
                 raise
             result, error = call.run(code, features)
         finally:
-            status = native.reap_service(pid)
-        return finish(self, operation, request, result, error, status)
+            late = 0 < limit <= call.seconds
+            status = native.reap_service(pid, stuck=late)
+        return finish(self, operation, request, result, error, status, limit if late else None)
 
-    def _connect(self, request: Request, *, detached: bool) -> tuple[int, int]:
+    def _connect(self, request: Request, *, detached: bool, limit: float) -> tuple[int, int]:
         if self._binary is not None:
-            return native.spawn_service(request.native, detached=detached)
+            return native.spawn_service(request.native, detached=detached, limit=0 if detached else limit)
         fd = self._service_fd
         if fd is None:
             fd = connect_service(self._service_address or "")

@@ -24,6 +24,7 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import time
 
 from libcriu_py._ffi import ffi, lib, text
 from libcriu_py.criu.names import ADDED_IN, ADDERS, SETTERS
@@ -191,6 +192,7 @@ class Call:
         on_notify: Called with the action, a pid or None, and a descriptor or None.
         on_more: Called after each pre-dump of `dump_iters`; returns whether to pre-dump again.
         error: The exception that a callback raised.
+        seconds: How long it has taken.
     """
 
     def __init__(
@@ -203,6 +205,7 @@ class Call:
         self.on_notify = on_notify
         self.on_more = on_more
         self.error: BaseException | None = None
+        self.seconds = 0.0
         self.thread = _thread.get_ident()
 
     def run(self, operation: int, features: CData | None = None) -> tuple[int, int]:
@@ -227,10 +230,12 @@ class Call:
             if self.on_notify is not None:
                 lib.criu_local_set_notify_cb(self.native.opts, lib.lcp_notify)
             _current = self
+            begun = time.monotonic()
             try:
                 result = lib.lcp_call(operation, self.native.opts, self.native.child, features or ffi.NULL, error)
             finally:
                 _current = None
+                self.seconds = time.monotonic() - begun
         if self.error is not None:
             raise self.error
         return result, error[0]
@@ -243,13 +248,14 @@ def refuse_nested() -> None:
         raise CriuError(message)
 
 
-def spawn_service(native: NativeOptions, *, detached: bool) -> tuple[int, int]:
+def spawn_service(native: NativeOptions, *, detached: bool, limit: float = 0) -> tuple[int, int]:
     """
     Start criu for one operation and make libcriu talk to it.
 
     Args:
         native: The options of the operation.
-        detached: Whether to keep criu out of our process tree, for a self-dump.
+        detached: Whether to keep criu out of our process tree, for a self-dump, which ends after `dump_limit`.
+        limit: Seconds to wait for an answer of one that is not detached; 0: no limit.
 
     Returns:
         Our end of the connection, which libcriu closes, and the pid for `reap_service`; 0 if detached.
@@ -261,7 +267,7 @@ def spawn_service(native: NativeOptions, *, detached: bool) -> tuple[int, int]:
     refuse_nested()
     pid = ffi.new("int *")
     with _lock:
-        fd = lib.lcp_spawn_service(os.fsencode(native.binary or ""), native.child, detached, pid)
+        fd = lib.lcp_spawn_service(os.fsencode(native.binary or ""), native.child, detached, int(limit * 1000), pid)
     native.close_fds()
     if fd < 0:
         message = f"cannot start {native.binary}: {os.strerror(-fd)}"
@@ -279,15 +285,26 @@ def use_service_fd(native: NativeOptions, fd: int) -> None:
     lib.criu_local_set_service_fd(native.opts, fd)
 
 
-def reap_service(pid: int) -> int | None:
+def dump_limit() -> float:
+    """Return how many seconds criu may take to dump this process."""
+    return float(lib.lcp_dump_limit(os.getpid())) / 1000
+
+
+def reap_service(pid: int, *, stuck: bool = False) -> int | None:
     """
     Wait for a criu that `spawn_service` started.
+
+    Args:
+        pid: What that returned.
+        stuck: Whether it has not answered in time, and is to be killed first.
 
     Returns:
         Its wait status; None if it was detached, or somebody else has reaped it.
     """
     if not pid:
         return None
+    if stuck:
+        lib.lcp_kill_tree(pid)
     status = lib.lcp_reap_service(pid)
     return None if status < 0 else status
 

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from libcriu_py.criu.call import Request
 
 
-def finish(who: object, operation: str, request: Request, result: int, error: int, status: int | None = None) -> int:
+def finish(
+    who: object,
+    operation: str,
+    request: Request,
+    result: int,
+    error: int,
+    status: int | None = None,
+    limit: float | None = None,
+) -> int:
     """
     Return the result of libcriu, or raise the exception for it (the table of results is in criu.h).
 
@@ -23,6 +31,7 @@ def finish(who: object, operation: str, request: Request, result: int, error: in
         result: What libcriu returned.
         error: The errno of libcriu.
         status: The wait status of criu; None if unknown.
+        limit: The seconds after which it was ended; None if it was not.
 
     Raises:
         MemoryError: There is not enough memory.
@@ -40,16 +49,20 @@ def finish(who: object, operation: str, request: Request, result: int, error: in
     from libcriu_py.criu.log import refusal
 
     told = refusal(operation, result, error, request.written_log(), request.output())
-    raise told if result == -errno.EBADE else _broken(who, status, told)
+    raise told if result == -errno.EBADE else _broken(who, status, limit, told)
 
 
-def _broken(who: object, status: int | None, told: OperationRefused) -> TransportError:
-    if status is not None and os.WIFSIGNALED(status):
+def _broken(who: object, status: int | None, limit: float | None, told: OperationRefused) -> TransportError:
+    if limit is not None:
+        how = f"it was ended after {limit:g} s (LIBCRIU_PY_CRIU_LIMIT)"
+    elif status is not None and os.WIFSIGNALED(status):
         how = f"it was killed by signal {os.WTERMSIG(status)}"
     elif status:
         how = f"it ended with status {os.waitstatus_to_exitcode(status)}"
     else:
-        how = os.strerror(told.errno) if told.errno else "the connection was closed"
+        # For an end without an answer libcriu has EINVAL, EIO or nothing.
+        plain = told.errno in {0, errno.EINVAL, errno.EIO}
+        how = "it ended before it had answered" if plain else os.strerror(told.errno)
     message = f"{who!r} did not answer the request to {told.operation}: {how}"
     if told.reason:
         message = f"{message}; it wrote: {told.reason}"

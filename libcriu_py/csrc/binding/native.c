@@ -10,12 +10,15 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/descriptors.h"
 #include "common/process.h"
+#include "common/watch.h"
 
 extern char **environ;
 
@@ -101,22 +104,42 @@ static pid_t __attribute__((noinline)) spawn_attached(struct start *start)
 }
 
 /*
- * The middle process exists only to die: its child is then adopted by init (or
- * by a reaper above us) and is outside the tree that a self-dump dumps. It gets
- * a session of its own, as a Ctrl-C meant for the program must not end criu in
- * the middle of a dump.
+ * Watches criu from outside of the tree that is dumped, in a session of its own: a Ctrl-C meant for the program must not
+ * end criu in the middle of a dump. It has the memory of the caller, as after fork, but for what criu is started with.
  */
-static pid_t __attribute__((noinline)) spawn_detached(struct start *start)
+static void __attribute__((noreturn, noinline)) watch_detached(struct start *start, int report, int limit_ms)
 {
-	pid_t pid = vfork();
+	pid_t pid;
+
+	setsid();
+	lcp_prepare_watch();
+	pid = vfork();
+	if (pid == 0)
+		exec_service(start);
+	if (pid < 0)
+		start->error = errno;
+	if (start->error && write(report, &start->error, sizeof(start->error)) < 0)
+		_exit(1);
+	if (start->error)
+		_exit(0);
+	lcp_watch(pid, limit_ms);
+}
+
+/*
+ * The middle process exists only to die: its child is then adopted by init (or by a reaper above us) and is outside the
+ * tree that a self-dump dumps.
+ */
+static pid_t __attribute__((noinline)) spawn_detached(struct start *start, int report)
+{
+	int limit_ms = lcp_dump_limit(getpid());
+	pid_t pid = vfork(), child;
 
 	if (pid == 0) {
-		pid = vfork();
-		if (pid == 0) {
-			setsid();
-			exec_service(start);
-		}
-		if (pid < 0)
+		/* Not fork, whose handlers would run in the caller's memory. */
+		child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+		if (child == 0)
+			watch_detached(start, report, limit_ms);
+		if (child < 0)
 			start->error = errno;
 		_exit(0);
 	}
@@ -126,23 +149,31 @@ static pid_t __attribute__((noinline)) spawn_detached(struct start *start)
 /* An orphan goes to the nearest subreaper, which must not be ourselves. */
 static pid_t spawn_outside_tree(struct start *start)
 {
-	int reaper = 0;
+	int reaper = 0, report[2];
 	pid_t pid;
 
+	if (pipe2(report, O_CLOEXEC))
+		return -1;
 	prctl(PR_GET_CHILD_SUBREAPER, &reaper, 0, 0, 0);
 	if (reaper)
 		prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
-	pid = spawn_detached(start);
+	pid = spawn_detached(start, report[1]);
+	close(report[1]);
 	if (pid > 0)
 		lcp_wait_for(pid);
+	/* It ends when criu runs, and so when nothing of it but the connection is left here. */
+	if (pid > 0 && !start->error && read(report[0], &start->error, sizeof(start->error)) < 0)
+		start->error = errno;
+	close(report[0]);
 	if (reaper)
 		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	return pid;
 }
 
-int lcp_spawn_service(const char *binary, const struct lcp_child *child, bool detached, int *pid)
+int lcp_spawn_service(const char *binary, const struct lcp_child *child, bool detached, int limit_ms, int *pid)
 {
 	struct start start = { .binary = binary, .child = child };
+	struct timeval limit = { limit_ms / 1000, limit_ms % 1000 * 1000 };
 	int pair[2], error = lcp_socketpair(pair);
 	AUTO_CLOSE int ours = -1, crius = -1;
 	sigset_t all;
@@ -153,6 +184,8 @@ int lcp_spawn_service(const char *binary, const struct lcp_child *child, bool de
 		return error;
 	ours = pair[0];
 	start.fd = crius = pair[1];
+	if (limit_ms && setsockopt(ours, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)))
+		return -errno;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &start.mask);

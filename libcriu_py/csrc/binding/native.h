@@ -43,9 +43,11 @@ struct lcp_child {
 /*
  * Start `binary swrk` on one end of a socket pair and return the other end,
  * or -errno. *pid is the criu process, a child of the caller, or 0 when
- * `detached`: then criu is nobody's child but init's, and no zombie is left.
+ * `detached`: then criu is outside the caller's tree, and no zombie is left; it
+ * dumps the caller, and is ended if that takes longer than lcp_dump_limit().
+ * Else nothing is waited for longer than `limit_ms`, which is told by EAGAIN; 0: no limit.
  */
-int lcp_spawn_service(const char *binary, const struct lcp_child *child, bool detached, int *pid);
+int lcp_spawn_service(const char *binary, const struct lcp_child *child, bool detached, int limit_ms, int *pid);
 
 /* Wait for a criu that was started attached; returns its wait status or -errno. */
 int lcp_reap_service(int pid);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -52,7 +53,7 @@ void lcp_kill_children(pid_t pid)
 	}
 }
 
-void lcp_kill_tree(pid_t pid)
+void lcp_kill_tree(int pid)
 {
 	kill(pid, SIGSTOP); /* it shall not make more */
 	lcp_kill_children(pid);

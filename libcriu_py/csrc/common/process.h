@@ -28,6 +28,9 @@ int lcp_end_at_exit(void);
 /* Make NUL-terminated NAME=VALUE strings, `size` bytes in all, the C environment. */
 int lcp_replace_environ(const char *block, size_t size);
 
+/* Kill a process and all that descend from it. */
+void lcp_kill_tree(int pid);
+
 /* cdef: end */
 
 /* What a copy does first, when the dump of this process has returned in it; NULL: nothing. */
@@ -35,8 +38,7 @@ extern void (*lcp_on_arrival)(void);
 
 /* Wait for a child; its wait status or -errno. */
 int lcp_wait_for(pid_t pid);
-/* Kill a process and all that descend from it, or only these. */
-void lcp_kill_tree(pid_t pid);
+/* Kill all that descend from a process. */
 void lcp_kill_children(pid_t pid);
 /* Kill and reap a process, and kill all that descend from it, if it is a child of this one. */
 void lcp_end_child(pid_t pid);

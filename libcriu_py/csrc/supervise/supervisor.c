@@ -32,6 +32,7 @@
 #include "supervise/events.h"
 #include "supervise/namespaces.h"
 #include "supervise/restoring.h"
+#include "supervise/service.h"
 
 /*
  * A device, or a file that is only read, as it is seen in the new mount
@@ -100,41 +101,6 @@ static pid_t start_program(const struct lcp_job *job, int channel, const sigset_
 	return pid;
 }
 
-/*
- * A program that asks for it is served a criu of its own: the program has no
- * capability, neither when it runs nor in the image, and this process has the
- * one that criu needs. criu takes the pid to dump from the socket's credentials.
- */
-static void serve_criu(const struct lcp_job *job, int listener)
-{
-	int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC), null, count = 0;
-	char *argv[8], number[16];
-	sigset_t none;
-	pid_t pid;
-
-	if (sock < 0)
-		return;
-	pid = lcp_same_user(sock) ? fork() : -1;
-	if (pid == 0) {
-		/* Our own stdio is closed: the connection may be one of 0 to 2. */
-		sock = fcntl(sock, F_DUPFD, 10);
-		null = open("/dev/null", O_RDWR);
-		for (int fd = 0; fd < 3; fd++)
-			dup2(null, fd);
-		while (job->criu_argv[count] && count < 6) {
-			argv[count] = job->criu_argv[count];
-			count++;
-		}
-		snprintf(number, sizeof(number), "%d", sock);
-		argv[count++] = number;
-		argv[count] = NULL;
-		lcp_raise_limit(RLIMIT_NOFILE);
-		sigemptyset(&none);
-		pthread_sigmask(SIG_SETMASK, &none, NULL);
-		execve(argv[0], argv, job->criu_env);
-		_exit(127); /* the program sees the connection closed */
-	}
-	close(sock);
 }
 
 /* Whether a process is left that pid 1 must stay for. */
@@ -211,7 +177,7 @@ static void watch(const struct lcp_job *job, int channel, pid_t pid, pid_t betwe
 		if (poll(polled, 3, -1) < 0 && errno != EINTR)
 			_exit(1);
 		if (polled[2].revents)
-			serve_criu(job, listener);
+			lcp_serve_criu(listener, job->criu_argv, job->criu_env);
 		if (polled[0].revents)
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 				;
