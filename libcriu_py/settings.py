@@ -261,6 +261,9 @@ _ROWS = (
     Setting("service", "text", None, "",
             "internal, set for a program in a namespace: the socket on which it is served a criu",
             "LIBCRIU_PY_SERVICE", launcher=True),
+    Setting("maker", "text", None, "",
+            "internal, set for a program in a namespace: the command that makes the snapshot, which outlives it",
+            "LIBCRIU_PY_MAKER"),
     Setting("env_check", "text", "error", "checkpoint snapshot",
             "what a start does where a variable is not as the program read it before the dump: error starts it "
             "conventionally (restore() raises), warn says so on stderr, off records none; the variable decides at the "

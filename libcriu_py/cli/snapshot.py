@@ -188,6 +188,7 @@ def make_snapshot(plan: Plan, options: argparse.Namespace) -> int:
 
     start = time.monotonic()
     _refuse_existing(plan.dir, replace=options.replace)
+    remains.sweep(plan.dir)
     if options.store:
         _refuse_unwritable(os.path.abspath(options.store), f"{options.store} cannot be used as a store")
     if options.script is not None:
@@ -240,6 +241,8 @@ def _refuse_existing(directory: str, *, replace: bool) -> None:
         _refuse_unwritable(directory, f"{directory} cannot be used")
         return
     if remains.is_left(directory):
+        # The program may be in a pid namespace, where it cannot see whether the maker lives.
+        remains.clear_left(directory)
         return
     if not os.path.exists(os.path.join(directory, MANIFEST)):
         message = f"{directory} exists and is not a snapshot; remove it, or choose another directory with -o"

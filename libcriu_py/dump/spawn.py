@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from libcriu_py.dump.elsewhere import ELSEWHERE
-from libcriu_py.errors import BinaryNotFound, UnsupportedFeature
+from libcriu_py.errors import BinaryNotFound, CheckpointError, UnsupportedFeature
 from libcriu_py.linux import sockets, supervision
 from libcriu_py.settings import DEFAULT_ENGINE, variable
 
@@ -37,6 +37,7 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
 
     Raises:
         UnsupportedFeature: No privilege mode works here.
+        CheckpointError: The supervisor was killed.
         OSError: The program could not be started.
     """
     from libcriu_py.privilege.mode import Privilege
@@ -77,15 +78,18 @@ def _run_for_criu(argv: Sequence[str], env: Mapping[str, str], decision: Decisio
     """Run a program where criu may dump it."""
     from libcriu_py.linux.runtime_dir import dump_environment
     from libcriu_py.privilege.namespaces import avoid_low_pids, place_of_program
+    from libcriu_py.snapshot import remains
 
     criu = decision.criu
     place = place_of_program(decision.mode)
     variables = {**env, "LIBCRIU_PY_MODE": decision.mode.value, "LIBCRIU_PY_CRIU": criu}
-    variables.pop("LIBCRIU_PY_SERVICE", None)
+    for name in ("LIBCRIU_PY_SERVICE", "LIBCRIU_PY_MAKER"):
+        variables.pop(name, None)
     service = None
     if place.has_own_pids:
         service = supervision.CriuService(sockets.random_name(), criu, dump_environment(criu))
         variables["LIBCRIU_PY_SERVICE"] = service.name
+        variables["LIBCRIU_PY_MAKER"] = remains.maker()
     else:
         avoid_low_pids()
     return _run(argv, variables, place, service)
@@ -117,6 +121,9 @@ def _run(
             os.close(pidfd)
         # The supervisor may stay for processes that the program left running; its next parent reaps it then.
         supervision.reap(supervisor, wait=False)
+    except BrokenPipeError:
+        message = "the supervisor of the program was killed, and the program with it; run the command again"
+        raise CheckpointError(message) from None
     finally:
         os.close(channel)
     return os.waitstatus_to_exitcode(status)

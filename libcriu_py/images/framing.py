@@ -29,6 +29,8 @@ _MAGIC = {
 FILES_NAME = "files.img"
 """The image of open and mapped files."""
 
+_LARGEST = 1 << 28
+"""Bytes; larger images are damaged: none of these kinds holds memory."""
 _SIZE = struct.Struct("<I")
 _HEAD = struct.Struct("<II")
 
@@ -46,7 +48,7 @@ def read(path: str | os.PathLike[str], kind: str) -> list[Message]:
     """
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = file.read(_LARGEST + 1)
     except OSError as error:
         raise ImageError(f"cannot read the image {os.fspath(path)}: {error.strerror}") from error
     try:
@@ -58,6 +60,8 @@ def read(path: str | os.PathLike[str], kind: str) -> list[Message]:
 def _messages(data: bytes, magic: int) -> list[Message]:
     if len(data) < _HEAD.size:
         raise ImageError("it is cut off")
+    if len(data) > _LARGEST:
+        raise ImageError(f"it has more than {_LARGEST} bytes")
     found, following = _HEAD.unpack_from(data)
     place = _SIZE.size  # images of version 1.0 have one magic number
     if found in {_COMMON_MAGIC, _SERVICE_MAGIC}:

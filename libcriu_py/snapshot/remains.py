@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from libcriu_py.linux.files import read_small, stat
+from libcriu_py.settings import variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,14 +33,19 @@ _PATIENCE = 5.0
 """Seconds that the removal of a replaced snapshot waits for its readers; a restore has read it in less than one."""
 
 
+def maker() -> str:
+    """Return what names this process as the maker of a directory."""
+    return f"{_boot()}:{_pid_namespace('self')}:{os.getpid()}:{stat()[19]}"
+
+
 def mark(directory: str) -> None:
     """
-    Claim a directory for this process.
+    Claim a directory for this process, or for the command that has put it into a pid namespace and outlives it.
 
     Raises:
         FileExistsError: Another process has claimed it.
     """
-    os.symlink(f"{_boot()}:{_pid_namespace('self')}:{os.getpid()}:{stat()[19]}", os.path.join(directory, MARKER))
+    os.symlink(variable("LIBCRIU_PY_MAKER") or maker(), os.path.join(directory, MARKER))
 
 
 def unmark(directory: str) -> None:
@@ -57,6 +63,13 @@ def is_left(directory: str) -> bool:
         return False
     is_own = modes.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
     return is_own and not os.path.exists(os.path.join(directory, _COMPLETE)) and not _lives(maker, directory)
+
+
+def clear_left(directory: str) -> None:
+    """Empty a directory that a command was making when it was killed; leave any other alone."""
+    with locked(directory):
+        if is_left(directory):
+            clear(directory)
 
 
 def sweep(target: str) -> None:

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,6 +30,7 @@ struct start {
 	sigset_t mask; /* of the caller, before it blocked everything */
 	int fd;        /* criu's end of the socket pair */
 	int error;     /* errno of a failed exec */
+	pid_t watcher; /* of a criu that is detached */
 };
 
 /*
@@ -129,9 +131,8 @@ static void __attribute__((noreturn, noinline)) watch_detached(struct start *sta
  * The middle process exists only to die: its child is then adopted by init (or by a reaper above us) and is outside the
  * tree that a self-dump dumps.
  */
-static pid_t __attribute__((noinline)) spawn_detached(struct start *start, int report)
+static pid_t __attribute__((noinline)) spawn_detached(struct start *start, int report, int limit_ms)
 {
-	int limit_ms = lcp_dump_limit(getpid());
 	pid_t pid = vfork(), child;
 
 	if (pid == 0) {
@@ -141,15 +142,29 @@ static pid_t __attribute__((noinline)) spawn_detached(struct start *start, int r
 			watch_detached(start, report, limit_ms);
 		if (child < 0)
 			start->error = errno;
+		start->watcher = child;
 		_exit(0);
 	}
 	return pid;
 }
 
+/* Wait until criu runs, and so nothing of it but the connection is left here; its errno otherwise. */
+static int await_exec(const struct start *start, int report, int limit_ms)
+{
+	struct pollfd polled = { report, POLLIN, 0 };
+	int error = 0;
+
+	if (poll(&polled, 1, limit_ms) == 0) {
+		kill(start->watcher, SIGKILL); /* it was stopped */
+		return ETIMEDOUT;
+	}
+	return read(report, &error, sizeof(error)) < 0 ? errno : error;
+}
+
 /* An orphan goes to the nearest subreaper, which must not be ourselves. */
 static pid_t spawn_outside_tree(struct start *start)
 {
-	int reaper = 0, report[2];
+	int reaper = 0, report[2], limit_ms = lcp_dump_limit(getpid());
 	pid_t pid;
 
 	if (pipe2(report, O_CLOEXEC))
@@ -157,13 +172,12 @@ static pid_t spawn_outside_tree(struct start *start)
 	prctl(PR_GET_CHILD_SUBREAPER, &reaper, 0, 0, 0);
 	if (reaper)
 		prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
-	pid = spawn_detached(start, report[1]);
+	pid = spawn_detached(start, report[1], limit_ms);
 	close(report[1]);
 	if (pid > 0)
 		lcp_wait_for(pid);
-	/* It ends when criu runs, and so when nothing of it but the connection is left here. */
-	if (pid > 0 && !start->error && read(report[0], &start->error, sizeof(start->error)) < 0)
-		start->error = errno;
+	if (pid > 0 && !start->error)
+		start->error = await_exec(start, report[0], limit_ms);
 	close(report[0]);
 	if (reaper)
 		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

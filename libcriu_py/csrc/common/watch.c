@@ -50,6 +50,7 @@ void lcp_prepare_watch(void)
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	prctl(PR_SET_NAME, "lcp-watch");
 }
 
 /* Reap what has ended and continue what has stopped; whether criu has ended. */
@@ -72,7 +73,6 @@ void lcp_watch(pid_t criu, int limit_ms)
 	long long end = now_ms() + limit_ms, left;
 	sigset_t chld;
 
-	prctl(PR_SET_NAME, "lcp-watch");
 	lcp_close_all_but(&(int){ 0 }, 0);
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);

@@ -101,8 +101,6 @@ static pid_t start_program(const struct lcp_job *job, int channel, const sigset_
 	return pid;
 }
 
-}
-
 /* Whether a process is left that pid 1 must stay for. */
 static int has_children(void)
 {

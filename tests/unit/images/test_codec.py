@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,3 +100,12 @@ def test_an_image_of_another_kind_is_refused(tmp_path: Path) -> None:
     framing.write(str(tmp_path / "mm-1.img"), "pagemap", [])
     with pytest.raises(ImageError, match="kind"):
         framing.read(str(tmp_path / "mm-1.img"), "mm")
+
+
+def test_an_image_of_any_size_is_refused(tmp_path: Path) -> None:
+    """Instead of being read to its end, which takes all memory."""
+    path = tmp_path / "mm-1.img"
+    framing.write(str(path), "mm", [])
+    os.truncate(path, 1 << 40)
+    with pytest.raises(ImageError, match="has more than"):
+        framing.read(str(path), "mm")
