@@ -8,6 +8,7 @@ has its own directory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -85,11 +86,21 @@ def dump_environment(criu: str) -> Mapping[bytes, bytes]:
     environment = criu_environment(criu)
     path = os.path.join(os.fsdecode(environment[b"XDG_RUNTIME_DIR"]), "dump.conf")
     if not os.path.exists(path):
-        own = f"{path}.{os.getpid()}"
-        with open(own, "w", encoding="ascii") as file:
-            file.write("file-validation filesize\n")
-        os.replace(own, path)
+        _write(path, b"file-validation filesize\n")
     return {**environment, b"CRIU_CONFIG_FILE": os.fsencode(path)}
+
+
+def _write(path: str, content: bytes) -> None:
+    """Write a small file in one step; an error names it, or nobody would think of the tmpfs as what is full."""
+    own = f"{path}.{os.getpid()}"
+    try:
+        with open(own, "wb", buffering=0) as file:
+            file.write(content)
+        os.replace(own, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(own)
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def sweep() -> None:

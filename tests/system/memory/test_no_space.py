@@ -1,4 +1,4 @@
-"""``libcriu-py optimize`` where the new snapshot cannot be written."""
+"""Commands where something cannot be written: the new snapshot, or what criu needs on /dev/shm."""
 
 from __future__ import annotations
 
@@ -31,3 +31,34 @@ def test_no_space_is_a_failure(
     done = command("optimize", snapshot)
     assert "memory mapped" in done.stdout
     assert command("run", "--no-fallback", snapshot).stdout == "ran\n"
+
+
+FULL = """
+mount -t tmpfs -o mode=1777,size=64k,nr_inodes=$1 shm /dev/shm && shift || exit 99
+head -c 128K /dev/zero >/dev/shm/others 2>/dev/null
+exec "$@"
+"""
+"""Has a /dev/shm of its own that is full: of data where the number is high, else of files."""
+
+
+def in_full_shm(command: Command, files: int, *words: object) -> str:
+    """Run a command where /dev/shm is full, and return what it has said."""
+    namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    done = command.mode.run([*namespace, "sh", "-c", FULL, "sh", files, *command.mode.command, *words])
+    return str(done.stdout + done.stderr)
+
+
+def test_full_shm_is_named(one: Command) -> None:
+    """Where there is no more room for files, and where there is none for what is in them."""
+    script = write(one.place / "main.py", "print('ran')\n")
+    snapshot = one.place / "snap"
+    for files in (2, 50):
+        said = in_full_shm(one, files, "snapshot", "-o", snapshot, script)
+        assert "No space left on device" in said
+        assert "/dev/shm/libcriu_py-" in said
+        assert not snapshot.exists()
+    assert one("snapshot", "-o", snapshot, script).returncode == 0
+    said = in_full_shm(one, 2, "run", snapshot)
+    assert "starting conventionally: /dev/shm/libcriu_py-" in said
+    assert "No space left on device" in said
+    assert "ran\n" in in_full_shm(one, 50, "run", "--no-fallback", snapshot)

@@ -1,0 +1,188 @@
+"""Signals for whoever takes part in a dump or a restore."""
+
+from __future__ import annotations
+
+import random
+import signal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.faults import program, space, targets, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.faults.place import Place, Ran
+    from tests.faults.targets import Call
+    from tests.faults.verdict import Judgement
+
+KILL, STOP, TERM = signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM
+TRACED = ["strace", "-D", "-qq", "-y", "-f", "--detach-on=execve", "-o"]
+_SPANS = {
+    "dump": {"first": 0.9, "supervisor": 0.7, "program": 0.7, "criu": 0.06, "watch": 0.06},
+    "restore": {"first": 0.03, "supervisor": 0.025, "program": 0.01, "criu": 0.02},
+}
+"""Seconds for which a target is there, more or less: a random time is taken of them."""
+_LABELS = {"dump": {"first": "command", "watch": "criu's watcher"}, "restore": {"first": "launcher"}}
+_STEPS = [
+    "images",
+    "slots",
+    "images/dump.log",
+    "images/seccomp.img",
+    "images/core-*.img",
+    "images/mm-*.img",
+    "images/pagemap-*.img",
+    "images/pages-1.img",
+    "images/fdinfo-*.img",
+    "images/files.img",
+    "images/fs-*.img",
+    "images/ids-*.img",
+    "images/pstree.img",
+    "images/tty-info.img",
+    "images/timens-*.img",
+    "images/inventory.img",
+    "images/stats-dump",
+    "dump.log",
+    "memory.img",
+    "launch",
+]
+"""What appears one after another while a snapshot is made."""
+
+
+class Fault(NamedTuple):
+    """A signal for one target at one moment, for which there is either a random number or a step of 0 to 1."""
+
+    phase: str
+    target: str
+    number: signal.Signals
+    random: float | None
+    step: float
+
+    @property
+    def row(self) -> str:
+        """Return the name of the row in the report."""
+        done = {KILL: "killed", STOP: "stopped", TERM: "terminated"}[self.number]
+        label = _LABELS[self.phase].get(self.target, self.target)
+        return f"{label} {done} in a {self.phase}"
+
+
+def cases(count: int, seed: int, base: Path) -> Iterator[tuple[str, Callable[[Place], Judgement]]]:
+    """
+    Yield all cases, each with its row.
+
+    Args:
+        count: How many random and how many exact times there are for each target.
+        seed: Of the random times.
+        base: The shared directory.
+    """
+    numbers = random.Random(seed)
+    for phase, spans in _SPANS.items():
+        for target in spans:
+            for number in (KILL, STOP, TERM):
+                for place in range(count if number is KILL else (count + 1) // 2):
+                    at = place / max(1, count - 1)
+                    for moment in (numbers.random(), None):
+                        fault = Fault(phase, target, number, moment, at)
+                        run = _dump if phase == "dump" else _restore
+                        yield fault.row, partial(run, fault, place, base)
+
+
+def record(place: Place) -> Judgement:
+    """Write down which system calls the targets make, in a place without a fault."""
+    (place.directory / "inject").write_text("-s 100", encoding="ascii")
+    snap = place.directory / "snap"
+    logs = {"dump-first": _traced(place, program.snapshot_command(place, snap))}
+    logs["dump-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
+    logs["restore-first"] = _traced(place, program.start_command(place.base / "snap"))
+    logs["restore-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
+    (place.directory / "inject").unlink()
+    logs |= {f"write-{name}": _traced(place, space.command(name, place.directory, place)) for name in space.COMMANDS}
+    for name, log in logs.items():
+        (place.base / f"{name}.log").write_text(log, encoding="utf-8")
+    return verdict.Judgement(verdict.Verdict.RIGHT)
+
+
+def _traced(place: Place, command: list[object]) -> str:
+    log = place.directory / "log"
+    ran = place.run([*TRACED, log, *command])
+    if ran.status or ran.hung:
+        message = f"{command} under strace: {ran}"
+        raise RuntimeError(message)
+    return log.read_text(encoding="utf-8", errors="replace")
+
+
+def _call(base: Path, fault: Fault) -> Call | None:
+    """Return the system call at which a fault is caused; None where the target is not traced."""
+    name = "first" if fault.target == "supervisor" and fault.phase == "restore" else fault.target
+    log = base / f"{fault.phase}-{name}.log"
+    if fault.random is not None or not log.exists():
+        return None
+    named = "lcp-supervisor" if fault.target == "supervisor" else ""
+    found = targets.calls(log.read_text(encoding="utf-8"), named)
+    return found[round(fault.step * (len(found) - 1))]
+
+
+def _cause(place: Place, fault: Fault, command: list[object], step: Callable[[int], bool]) -> Ran:
+    """Run a command with a fault."""
+    span = _SPANS[fault.phase][fault.target]
+    call = _call(place.base, fault)
+    if fault.random is not None:
+        return place.run(command, during=targets.after(fault.target, fault.random * span, fault.number))
+    if call is None:
+        return place.run(command, during=targets.at_step(fault.target, fault.number, step))
+    options = call.injection(fault.number)
+    resumed = None
+    if fault.number is STOP and fault.target == "first":
+        resumed = partial(_resume_later)
+    if fault.target == "criu":
+        (place.directory / "inject").write_text(" ".join(options), encoding="ascii")
+        ran = place.run(command)
+        (place.directory / "inject").unlink()
+        return ran
+    return place.run([*TRACED, "/dev/null", *options, *command], during=resumed)
+
+
+def _resume_later(process: object) -> None:
+    """Continue what was started until it has ended: nobody tells when it has stopped."""
+    import contextlib
+    import os
+    import subprocess
+    import time
+
+    assert isinstance(process, subprocess.Popen)
+    while process.poll() is None:
+        time.sleep(0.5)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGCONT)
+
+
+def _mode(fault: Fault, variant: int) -> str:
+    """Return in which privilege mode a case is: half of them in each, as far as there is a choice."""
+    if fault.target == "watch":
+        return "root"
+    return "rootless" if variant % 2 or (fault.phase, fault.target) == ("dump", "supervisor") else "root"
+
+
+def _dump(fault: Fault, variant: int, base: Path, place: Place) -> Judgement:
+    snap = place.directory / "snap"
+    goes_on = fault.target in {"criu", "watch"} and variant // 2 % 2 == 1
+    name = "continuing.py" if goes_on else "main.py"
+    command = program.snapshot_command(place, snap, "--mode", _mode(fault, variant), program=name)
+    wanted = _STEPS[round(fault.step * (len(_STEPS) - 1))]
+    ran = _cause(place, fault, command, lambda _: any(snap.glob(wanted)))
+    return program.of_snapshot(place, ran, snap, goes_on=goes_on)
+
+
+def _restore(fault: Fault, variant: int, base: Path, place: Place) -> Judgement:
+    command = program.start_command(base / "snap", "--mode", _mode(fault, variant))
+    mappings = fault.step * int((base / "mappings").read_text(encoding="ascii"))
+    ran = _cause(place, fault, command, lambda pid: _count(Path(f"/proc/{pid}/maps")) >= mappings)
+    return verdict.of_start(ran, program.expected(base))
+
+
+def _count(path: Path) -> int:
+    try:
+        return path.read_bytes().count(b"\n")
+    except OSError:
+        return 0
