@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -184,8 +185,6 @@ def make_snapshot(plan: Plan, options: argparse.Namespace) -> int:
         SnapshotError: The snapshot's path is taken, or not writable.
         CriuError: The program cannot be started so that it can be saved.
     """
-    from libcriu_py.dump.spawn import spawn_for_snapshot
-
     start = time.monotonic()
     _refuse_existing(plan.dir, replace=options.replace)
     remains.sweep(plan.dir)
@@ -196,9 +195,10 @@ def make_snapshot(plan: Plan, options: argparse.Namespace) -> int:
 
         refuse_place(options.script, plan.dir)
     before = _version(plan.dir)
-    status = spawn_for_snapshot(
-        command_line(options.python or sys.executable, plan), env=_environment(options), mode=options.mode
-    )
+    status = _run_program(plan, options)
+    if status == -signal.SIGTRAP and _can_start_again(plan):
+        sys.stderr.write("libcriu-py: criu died in the dump, and the program with it; trying once more\n")
+        status = _run_program(plan, options)
     # If the program has said why it was not saved, a snapshot that exists now is another command's.
     if status == NO_SNAPSHOT or _version(plan.dir) in {None, before}:
         if status != NO_SNAPSHOT:
@@ -227,6 +227,23 @@ def _share(directory: str, store: str) -> None:
         from libcriu_py.cli.optimize import share
 
         share(directory, store)
+
+
+def _run_program(plan: Plan, options: argparse.Namespace) -> int:
+    """Run the program until it is saved, and return its exit status."""
+    from libcriu_py.dump.spawn import spawn_for_snapshot
+
+    command = command_line(options.python or sys.executable, plan)
+    return spawn_for_snapshot(command, env=_environment(options), mode=options.mode)
+
+
+def _can_start_again(plan: Plan) -> bool:
+    """Return whether a program has done nothing yet when it is dumped, but for the imports of its main module."""
+    from libcriu_py.program import preload
+
+    if plan.own or plan.learn or plan.warm_up:
+        return False
+    return plan.program is None or not preload.read(plan.program).checkpoints_itself
 
 
 def _refuse_existing(directory: str, *, replace: bool) -> None:

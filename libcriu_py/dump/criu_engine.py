@@ -199,6 +199,7 @@ class CriuEngine(SnapshotEngine):
         """Publish the snapshot in the original, and end or go on."""
         from libcriu_py import clock
         from libcriu_py.criu.client import Criu
+        from libcriu_py.images import states
         from libcriu_py.images.readers import process_tree
         from libcriu_py.linux import processes
         from libcriu_py.memory.optimize import map_memory
@@ -208,6 +209,7 @@ class CriuEngine(SnapshotEngine):
             from libcriu_py.findings.shared_stdio import redirect
 
             redirect(staging.images, os.getpid(), shared)
+        states.resume(staging.images, os.getpid())  # a Ctrl-Z at that moment is not for copies
         clocks = clock.readings_for_copies()
         pids = [task for process in process_tree(staging.images) for task in process.threads]
         compared = mapped_files(processes.processes(), without=[staging.path])

@@ -31,6 +31,10 @@ STAGES: dict[int, str] = {
 }
 
 
+_LOOKS_EVERY = 0.5
+"""Seconds."""
+
+
 class CriuService(NamedTuple):
     """The criu that a supervisor starts when its program asks for a dump."""
 
@@ -134,7 +138,7 @@ def await_start(channel: int) -> tuple[Event, int]:
     # The pid may come after the event: another process sends it.
     while first is None or supervisor == 0:
         try:
-            event = next_event(channel, None)
+            event = next_event(channel, _LOOKS_EVERY)
         except InterruptedError:
             continue  # the signal's handler has run
         except BrokenPipeError:
@@ -143,9 +147,11 @@ def await_start(channel: int) -> tuple[Event, int]:
                     reap(supervisor, wait=True)
                 raise
             break  # there never was a supervisor
-        if event is not None and event.kind == lib.LCP_EVENT_SUPERVISED:
+        if event is None:
+            lib.lcp_continue_children()  # a supervisor that was stopped would tell nothing
+        elif event.kind == lib.LCP_EVENT_SUPERVISED:
             supervisor = event.value
-        elif event is not None:
+        else:
             first = event
     return first, supervisor
 

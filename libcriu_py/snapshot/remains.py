@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from libcriu_py.linux.files import read_small, stat
 from libcriu_py.settings import variable
+from libcriu_py.snapshot import sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,6 +177,7 @@ def remove(directory: str, *, patience: float = _PATIENCE) -> None:
         if _alone(fd, time.monotonic() + patience):
             with contextlib.suppress(FileExistsError):
                 mark(directory)
+            sums.forget(directory)
             clear(directory)
             os.rmdir(directory)
         else:

@@ -123,8 +123,6 @@ def note(directory: str, files: Mapping[str, FileEntry]) -> None:
         directory: The snapshot.
         files: What is recorded of its files.
     """
-    from libcriu_py.linux.runtime_dir import private_directory
-
     with contextlib.suppress(CriuError, OSError):
         with open(os.path.join(directory, LAUNCH), "rb") as file:
             (identity,) = struct.unpack("<I", file.read(_CHECKSUM.stop)[_CHECKSUM])
@@ -133,12 +131,24 @@ def note(directory: str, files: Mapping[str, FileEntry]) -> None:
         for name, recorded in files.items():
             if recorded.is_large:
                 total = checksum.sum_bytes(_touched(os.stat(os.path.join(directory, name))), total)
-        status = os.stat(directory)
-        path = os.path.join(private_directory(), f"sound-{status.st_dev:x}-{status.st_ino:x}")
+        path = _note_of(directory)
         own = f"{path}.{os.getpid()}"
         with open(own, "w", encoding="ascii") as note:
             note.write(f"{boot} {identity:08x} {total:08x} read\n")
         os.replace(own, path)
+
+
+def forget(directory: str) -> None:
+    """Remove the note of a snapshot that is about to be removed."""
+    with contextlib.suppress(CriuError, OSError):
+        os.unlink(_note_of(directory))
+
+
+def _note_of(directory: str) -> str:
+    from libcriu_py.linux.runtime_dir import private_directory
+
+    status = os.stat(directory)
+    return os.path.join(private_directory(), f"sound-{status.st_dev:x}-{status.st_ino:x}")
 
 
 def _touched(status: os.stat_result) -> bytes:

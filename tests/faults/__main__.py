@@ -37,9 +37,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="a few cases of each kind, in less than a minute")
     parser.add_argument("--only", default="", help="cases in whose row this text stands")
     parser.add_argument("--seed", type=int, default=1, help="of random times and places")
-    parser.add_argument(
-        "--jobs", type=int, default=len(os.sched_getaffinity(0)) + 1, help="how many cases run at once"
-    )
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) + 1, help="how many cases run at once")
     parser.add_argument("--verbose", action="store_true", help="print what came of each case")
     options = parser.parse_args(argv)
     if os.geteuid() != 0:

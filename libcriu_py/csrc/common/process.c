@@ -98,6 +98,16 @@ void lcp_end_children(pid_t but)
 	}
 }
 
+void lcp_continue_children(void)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	while (!waitid(P_ALL, 0, &info, WSTOPPED | WNOHANG) && info.si_pid) {
+		kill(info.si_pid, SIGCONT);
+		info.si_pid = 0;
+	}
+}
+
 void lcp_raise_limit(int resource)
 {
 	struct rlimit limit;

@@ -30,6 +30,8 @@ int lcp_replace_environ(const char *block, size_t size);
 
 /* Kill a process and all that descend from it. */
 void lcp_kill_tree(int pid);
+/* Continue children that have stopped: helpers, which nobody else would continue. */
+void lcp_continue_children(void);
 
 /* cdef: end */
 

@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/descriptors.h"
 #include "common/files.h"
+#include "common/process.h"
 #include "supervise/events.h"
 #include "supervise/parent.h"
 
@@ -81,6 +82,8 @@ static int pass_on(int pidfd, const struct signalfd_siginfo *info, int terminal)
 	int sig = (int)info->ssi_signo;
 	int hangup = (sig == SIGHUP || sig == SIGCONT) && getsid(0) == getpid();
 
+	if (sig == SIGCHLD)
+		lcp_continue_children(); /* the supervisor; without it no end of the program is told */
 	if (sig == SIGCHLD || (info->ssi_code == SI_KERNEL && !terminal && !hangup))
 		return 0;
 	if (terminal && sig == SIGTSTP && has_default(lcp_pid_behind(pidfd), sig))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import textwrap
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.system.accounts import Account
+    from tests.system.cli_command import Command
     from tests.system.conftest import Mode
 
     Directories = Callable[[Account], Path]
@@ -30,6 +35,21 @@ try:
 except CriuError as error:
     print(error)
 print(sys.stdin.read(), threading.active_count())
+"""
+STOPS_PROGRAM = """#!/bin/bash
+if [ "$(cat /proc/$PPID/comm)" = lcp-watch ]; then
+    for pid in $(pgrep -f "{script}"); do
+        [[ $(cat /proc/$pid/comm) == python* ]] && kill -STOP $pid && echo $pid >{script}.stopped
+    done
+fi
+exec {criu} "$@"
+"""
+DIES = """
+import os, signal
+died = os.path.join(os.path.dirname(__file__), "died")
+if not os.path.exists(died):
+    open(died, "w").close()
+    os.kill(os.getpid(), signal.SIGTRAP)
 """
 PLACES = ("root", "rootless-as-root")
 """Where criu is the package's child, and where it is its supervisor's."""
@@ -55,6 +75,40 @@ def dump_by(mode: Mode, directory: Path, does: str, **variables: str) -> str:
     return str(done.stdout)
 
 
+def test_program_that_is_stopped_in_its_dump_runs_in_copies(one: Command) -> None:
+    """As one that is stopped by Ctrl-Z when criu freezes it: it is to be continued, and copies are not stopped."""
+    criu, script, images = one.place / "criu", one.place / "program.py", one.place / "snap" / "images"
+    criu.write_text(STOPS_PROGRAM.format(criu=one.mode.account.criu, script=script))
+    criu.chmod(0o755)
+    script.write_text("from libcriu_py import checkpoint\nwith checkpoint():\n    pass\nprint('ran')\n")
+    command = [one.mode.account.python, script]
+    env = {**os.environ, "LIBCRIU_PY_CRIU": str(criu), "LIBCRIU_PY_SNAPSHOT": str(one.place / "snap")}
+    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, start_new_session=True) as program:
+        deadline = time.monotonic() + 30
+        while not (images / "stats-dump").exists():  # what criu writes last
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert (one.place / "program.py.stopped").read_text() == f"{program.pid}\n"
+        os.kill(program.pid, signal.SIGCONT)
+    assert program.returncode == 0
+    assert one.restored(one.place / "snap", timeout=20) == "ran\n"
+
+
+def test_program_that_dies_with_criu_is_started_again(mode: Mode, directory_of: Directories) -> None:
+    """Where nothing of it but imports has run: what criu has put into it may end it when criu is killed."""
+    directory = directory_of(mode.account)
+    script = directory / "program.py"
+    (directory / "dies.py").write_text(DIES)
+    script.write_text("import dies\nprint('ran')\n")
+    command = [mode.account.python, "-m", "libcriu_py", "snapshot", "-o", directory / "snap", script]
+    done = mode.run(command, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "criu died in the dump, and the program with it; trying once more" in done.stderr
+    (directory / "died").unlink()
+    done = mode.run([*command[:4], "--self", *command[4:-2], directory / "other", script], timeout=60)
+    assert "the program died of signal 5" in done.stderr
+
+
 def test_question_that_is_not_answered_is_given_up(own_account: Account, directory_of: Directories) -> None:
     """As that for its version after each dump."""
     criu = directory_of(own_account) / "criu"
@@ -66,10 +120,10 @@ def test_question_that_is_not_answered_is_given_up(own_account: Account, directo
         limited.version()
 
 
-@pytest.mark.parametrize("signal", ["KILL", "TERM", "SEGV"])
-def test_criu_that_dies_is_told(mode: Mode, directory_of: Directories, signal: str) -> None:
+@pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV"])
+def test_criu_that_dies_is_told(mode: Mode, directory_of: Directories, name: str) -> None:
     """Also where it leaves a helper that holds its connection open, as criu does while it probes the kernel."""
-    said = dump_by(mode, directory_of(mode.account), f"sleep 1000 &\nkill -{signal} $$")
+    said = dump_by(mode, directory_of(mode.account), f"sleep 1000 &\nkill -{name} $$")
     assert "it ended before it had answered" in said
 
 

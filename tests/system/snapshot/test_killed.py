@@ -25,6 +25,14 @@ def supervisor_of(command: subprocess.Popen[str]) -> int:
     return pid
 
 
+def await_file(path: Path) -> None:
+    """Wait until there is a file."""
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_half_a_snapshot_of_a_namespace_is_made_anew(
     mode_named: Callable[[str], Mode], own_account: Account, directory_of: Callable[[Account], Path]
 ) -> None:
@@ -36,10 +44,7 @@ def test_half_a_snapshot_of_a_namespace_is_made_anew(
     argv = [*map(str, [*command.mode.command, "snapshot", "-o", snapshot, script])]
     env = {**os.environ, **command.mode.env, "LIBCRIU_PY_CRIU": str(criu)}
     with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True) as killed:
-        deadline = time.monotonic() + 30
-        while not (snapshot / "slots" / "stderr").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        await_file(snapshot / "slots" / "stderr")
         os.kill(supervisor_of(killed), signal.SIGKILL)
         _, said = killed.communicate(timeout=30)
     assert killed.returncode == 1
@@ -48,3 +53,18 @@ def test_half_a_snapshot_of_a_namespace_is_made_anew(
     done = command("snapshot", "-o", snapshot, script)
     assert done.returncode == 0, done.stderr
     assert command.restored(snapshot) == "ran\n"
+
+
+def test_supervisor_that_is_stopped_is_continued(
+    mode_named: Callable[[str], Mode], own_account: Account, directory_of: Callable[[Account], Path]
+) -> None:
+    """Whenever that is: the command waits for what it tells."""
+    command = Command(mode_named("rootless-as-root"), directory_of(own_account))
+    snapshot = command.place / "snap"
+    script = write(command.place / "main.py", "import decimal, json, logging\n")
+    argv = [*map(str, [*command.mode.command, "snapshot", "-o", snapshot, script])]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as stopped:
+        await_file(snapshot)
+        os.kill(supervisor_of(stopped), signal.SIGSTOP)
+        _, said = stopped.communicate(timeout=30)
+    assert stopped.returncode == 0, said

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from libcriu_py import Snapshot
+from libcriu_py.linux.runtime_dir import private_directory
 from libcriu_py.snapshot import launcher
 from libcriu_py.snapshot.staging import replacing
 from tests.system.cli_command import Command, write
@@ -58,3 +59,14 @@ def test_no_run_in_flight_falls_back(
     replacer.join()
     assert failed == []
     assert sorted(os.listdir(command.place)) == ["main.py", "snap"]
+
+
+def test_note_of_a_replaced_snapshot_goes_with_it(one: Command) -> None:
+    """Or /dev/shm would have one more file for each that was ever made."""
+    snapshot, script = one.place / "snap", write(one.place / "main.py", "print('ran')\n")
+    found = []
+    for _ in range(3):
+        done = one("snapshot", "-o", snapshot, "--replace", "--memory", "map", script)
+        assert done.returncode == 0, done.stderr
+        found.append({name for name in os.listdir(private_directory()) if name.startswith("sound-")})
+    assert len(found[0]) == len(found[1]) == len(found[2])
