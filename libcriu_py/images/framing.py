@@ -7,6 +7,7 @@ See CRIU's criu/image.c (`write_img_head`, img_raw_size) and criu/protobuf.c (`p
 from __future__ import annotations
 
 import os
+import stat
 import struct
 
 from libcriu_py.errors import ImageError
@@ -47,8 +48,10 @@ def read(path: str | os.PathLike[str], kind: str) -> list[Message]:
         ImageError: The image is missing, of another kind, damaged, or holds more than messages.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST + 1)
+        # A FIFO in the place of an image must not make us wait.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            data = file.read(_LARGEST + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     except OSError as error:
         raise ImageError(f"cannot read the image {os.fspath(path)}: {error.strerror}") from error
     try:

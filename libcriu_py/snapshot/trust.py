@@ -21,6 +21,8 @@ from libcriu_py.linux.ownership import GROUP_OR_OTHERS_WRITE, danger_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_LARGEST = 1 << 28
+"""Bytes of a record or manifest; one that is larger is damaged."""
 _TRIES = 100
 
 
@@ -126,7 +128,7 @@ def read(directory: int, path: str) -> bytes:
 
     Raises:
         SnapshotUnsafe: Another user could have written it.
-        OSError: It is not a regular file, or cannot be read.
+        OSError: It is not a regular file, too large, or cannot be read.
     """
     # A FIFO in its place must not make us wait.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -135,4 +137,6 @@ def read(directory: int, path: str) -> bytes:
         refuse_unsafe(path, status)
         if not modes.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, f"{path} is not a regular file")
+        if status.st_size > _LARGEST:
+            raise OSError(errno.EFBIG, f"{path} has {status.st_size} bytes")
         return file.read()

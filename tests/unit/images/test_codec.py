@@ -102,6 +102,13 @@ def test_an_image_of_another_kind_is_refused(tmp_path: Path) -> None:
         framing.read(str(tmp_path / "mm-1.img"), "mm")
 
 
+def test_a_fifo_is_no_image(tmp_path: Path) -> None:
+    """Nobody writes to it, and nobody waits for that."""
+    os.mkfifo(tmp_path / "mm-1.img")
+    with pytest.raises(ImageError, match="cut off"):
+        framing.read(str(tmp_path / "mm-1.img"), "mm")
+
+
 def test_an_image_of_any_size_is_refused(tmp_path: Path) -> None:
     """Instead of being read to its end, which takes all memory."""
     path = tmp_path / "mm-1.img"

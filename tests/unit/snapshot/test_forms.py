@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import resource
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,14 @@ def test_text_that_is_no_manifest(snapshot: Path, text: str) -> None:
     """However deep, however encoded."""
     (snapshot / "manifest.json").write_bytes(text.encode("latin-1", "replace"))
     with pytest.raises(SnapshotError, match=r"manifest\.json (is|lacks)"):
+        Snapshot.open(snapshot)
+
+
+@pytest.mark.parametrize("name", ["launch", "manifest.json"])
+def test_file_that_has_grown(snapshot: Path, name: str) -> None:
+    """It is not read to its end, which takes all memory."""
+    os.truncate(snapshot / name, 1 << 40)
+    with pytest.raises(SnapshotError, match=rf"{name} cannot be read \(.* has 1099511627776 bytes\)"):
         Snapshot.open(snapshot)
 
 
