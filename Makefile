@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Further arguments for pytest, such as ARGS="-k restore -x".
+# Further arguments for pytest, such as ARGS="-k restore -x", and of the targets that name it.
 ARGS ?=
 # How many tests run at once ("auto": one more than there are processors); PARALLEL= is one, with its output as it comes.
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
@@ -24,7 +24,7 @@ test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit coverage system test-tools test-clean test-cpython test-apps stress matrix fuzz bench clean
+.PHONY: help criu venv build demo test lint types format unit coverage system test-tools test-clean test-cpython test-apps stress matrix faults soak fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,12 @@ test-apps: venv ## real programs and frameworks from PyPI, restored and conventi
 
 matrix: test-tools ## test what programs may hold open in each mode, and write the table in docs/unprivileged.md
 	@$(python) -m pytest --no-skips --write-matrix tests/system/privilege/test_matrix.py $(ARGS)
+
+faults: test-tools ## kill, fill up and damage whatever takes part, and write docs/reliability.md (root; ARGS=--quick: a part)
+	@$(python) -m tests.faults $(ARGS)
+
+soak: test-tools ## 2,000 operations of all kinds, and counts of what they leave (root)
+	@$(python) -m tests.faults.soak $(ARGS)
 
 fuzz: ## fuzz what the launcher reads (SECONDS=60)
 	@scripts/fuzz $(SECONDS)

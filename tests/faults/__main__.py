@@ -38,6 +38,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--only", default="", help="cases in whose row this text stands")
     parser.add_argument("--seed", type=int, default=1, help="of random times and places")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) + 1, help="how many cases run at once")
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=12.0,
+        help="seconds after which a command has hung",
+    )
     parser.add_argument("--verbose", action="store_true", help="print what came of each case")
     options = parser.parse_args(argv)
     if os.geteuid() != 0:
@@ -67,7 +73,7 @@ def _cases(options: argparse.Namespace, base: Path) -> Iterator[Case]:
         yield from damage.cases(200, options.seed, base)
         yield from races.cases(20, base)
         return
-    yield from kills.cases(1, options.seed, base)
+    yield from kills.cases(1, options.seed, base, signals=[kills.KILL])
     yield from space.cases(2, base)
     yield from damage.cases(8, options.seed, base, every=29)
     yield from races.cases(2, base)
@@ -85,7 +91,7 @@ def _set_up(base: Path) -> None:
     os.environ["PYTHONPATH"] = str(ROOT)
     program.write(base)
     for step in (_make_snapshots, kills.record):
-        judgement = _finish(Started(base, step))
+        judgement = Started(base, step).wait()
         if judgement.verdict is not Verdict.RIGHT:
             message = f"the faults cannot be prepared: {judgement.detail}"
             raise SystemExit(message)
@@ -107,11 +113,6 @@ def _make_snapshots(place: Place) -> Judgement:
     return Judgement(Verdict.RIGHT)
 
 
-def _finish(started: Started) -> Judgement:
-    select.select([started], [], [], 120)
-    return started.result()
-
-
 def _run(base: Path, cases: Sequence[Case], options: argparse.Namespace) -> list[tuple[str, Judgement]]:
     """Run cases, some at a time; return them with what came of them."""
     waiting = iter(cases)
@@ -119,7 +120,7 @@ def _run(base: Path, cases: Sequence[Case], options: argparse.Namespace) -> list
     judged: list[tuple[str, Judgement]] = []
     while len(judged) < len(cases):
         for row, case in islice(waiting, options.jobs - len(running)):
-            running[Started(base, case)] = row
+            running[Started(base, case, deadline=options.deadline)] = row
         ready, _, _ = select.select([*running], [], [], 1.0)
         for started in [case for case in running if case in ready or case.is_late()]:
             row = running.pop(started)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.faults import program, space, targets, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.faults.place import Place, Ran
     from tests.faults.targets import Call
@@ -67,7 +67,9 @@ class Fault(NamedTuple):
         return f"{label} {done} in a {self.phase}"
 
 
-def cases(count: int, seed: int, base: Path) -> Iterator[tuple[str, Callable[[Place], Judgement]]]:
+def cases(
+    count: int, seed: int, base: Path, *, signals: Sequence[signal.Signals] = (KILL, STOP, TERM)
+) -> Iterator[tuple[str, Callable[[Place], Judgement]]]:
     """
     Yield all cases, each with its row.
 
@@ -75,11 +77,12 @@ def cases(count: int, seed: int, base: Path) -> Iterator[tuple[str, Callable[[Pl
         count: How many random and how many exact times there are for each target.
         seed: Of the random times.
         base: The shared directory.
+        signals: What is sent.
     """
     numbers = random.Random(seed)
     for phase, spans in _SPANS.items():
         for target in spans:
-            for number in (KILL, STOP, TERM):
+            for number in signals:
                 for place in range(count if number is KILL else (count + 1) // 2):
                     at = place / max(1, count - 1)
                     for moment in (numbers.random(), None):
@@ -151,7 +154,9 @@ def _resume_later(process: object) -> None:
     import time
 
     assert isinstance(process, subprocess.Popen)
-    while process.poll() is None:
+    for _ in range(10):
+        if process.poll() is not None:
+            return
         time.sleep(0.5)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGCONT)

@@ -20,10 +20,10 @@ from tests.faults.verdict import Judgement, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-DEADLINE = 12.0
-"""Seconds after which a command has hung; criu is given `LIMIT` of them."""
 LIMIT = "3"
-_CASE_DEADLINE = 120.0
+"""Seconds that criu is given, for each GB."""
+_CASE = 10
+"""A case may take so many times as long as one command."""
 _GRACE = 3.0
 """Seconds in which processes may end by themselves once a command is through."""
 _NEW_NAMESPACES = 0x20000 | 0x20000000  # CLONE_NEWNS | CLONE_NEWPID
@@ -51,10 +51,12 @@ class Place:
     Attributes:
         base: The directory that all cases share, and only read.
         directory: An empty one of this case.
+        deadline: Seconds after which a command has hung.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, deadline: float) -> None:
         self.base = base
+        self.deadline = deadline
         self.directory = _TMP / "case"
 
     def enter(self) -> None:
@@ -97,7 +99,7 @@ class Place:
             start_new_session=True,
             preexec_fn=prepare,
         )
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + self.deadline
         if during is not None:
             during(process)
         try:
@@ -185,13 +187,21 @@ def _mounts() -> set[str]:
 class Started:
     """A case that runs: `result` waits for it, and ends it at its deadline."""
 
-    def __init__(self, base: Path, case: Callable[[Place], Judgement]) -> None:
+    def __init__(self, base: Path, case: Callable[[Place], Judgement], *, deadline: float = 60.0) -> None:
+        """
+        Start a case.
+
+        Args:
+            base: The directory that all cases share.
+            case: What runs in a place of its own, and judges.
+            deadline: Seconds that each command in it may take.
+        """
         self._reads, writes = os.pipe()
-        self._deadline = time.monotonic() + _CASE_DEADLINE
+        self._deadline = time.monotonic() + _CASE * deadline
         self._pid = os.fork()
         if self._pid == 0:
             os.close(self._reads)
-            _run_apart(base, case, writes)
+            _run_apart(Place(base, deadline), case, writes)
         os.close(writes)
 
     def fileno(self) -> int:
@@ -201,6 +211,11 @@ class Started:
     def is_late(self) -> bool:
         """Return whether its deadline is over."""
         return time.monotonic() > self._deadline
+
+    def wait(self) -> Judgement:
+        """Wait for its end, and return the judgement."""
+        select.select([self], [], [], max(0.0, self._deadline - time.monotonic()))
+        return self.result()
 
     def result(self) -> Judgement:
         """Return the judgement; a case without one has hung."""
@@ -218,7 +233,7 @@ class Started:
         return Judgement(Verdict(told["verdict"]), told["detail"])
 
 
-def _run_apart(base: Path, case: Callable[[Place], Judgement], writes: int) -> None:
+def _run_apart(place: Place, case: Callable[[Place], Judgement], writes: int) -> None:
     """Run a case as pid 1 of namespaces of its own, and write its judgement."""
     try:
         _libc.prctl(_DEATHSIG, signal.SIGKILL)
@@ -230,7 +245,6 @@ def _run_apart(base: Path, case: Callable[[Place], Judgement], writes: int) -> N
             os.waitpid(child, 0)
             os._exit(0)
         _libc.prctl(_DEATHSIG, signal.SIGKILL)
-        place = Place(base)
         place.enter()
         judgement = case(place)
         left = place.leaks()

@@ -136,7 +136,7 @@ def calls(log: str, name: str = "", *, about: re.Pattern[str] | None = None) -> 
         about: What is in the lines of the calls that are wanted.
 
     Returns:
-        Those that no other process in the log reaches sooner, since strace counts for each process.
+        Those that no other process in the log reaches, or at least not sooner: strace counts for each process.
     """
     lines = log.splitlines()
     first = _CALL.match(lines[0])
@@ -147,6 +147,7 @@ def calls(log: str, name: str = "", *, about: re.Pattern[str] | None = None) -> 
             wanted = named[1]
     counts: dict[tuple[str | None, str], int] = {}
     reached: set[Call] = set()
+    others: set[Call] = set()
     found = []
     for line in lines:
         match = _CALL.match(line)
@@ -157,8 +158,10 @@ def calls(log: str, name: str = "", *, about: re.Pattern[str] | None = None) -> 
         call = Call(match[2], counts[key])
         if match[1] == wanted and call not in reached and (about is None or about.search(line)):
             found.append(call)
+        if match[1] != wanted:
+            others.add(call)
         reached.add(call)
-    return found
+    return [call for call in found if call not in others] or found
 
 
 def spread(calls: Sequence[Call], count: int) -> list[Call]:
