@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _O_LARGEFILE = 0o100000
 _LINKS = {
     Kind.SOCKET_PAIR: rb"socket:\[\d+\]",
+    Kind.LISTENER: rb"socket:\[\d+\]",
     Kind.PIPE: rb"pipe:\[\d+\]",
     Kind.OTHER_END: rb"(socket|pipe):\[\d+\]",
     Kind.EPOLL: rb"anon_inode:\[eventpoll\]",

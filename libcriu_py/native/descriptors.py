@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from libcriu_py.linux.files import read_small
 from libcriu_py.native.facts import NotEligible
-from libcriu_py.native.kinds import of_eventfd, of_pipe, of_signalfd, of_timerfd, watches
+from libcriu_py.native.kinds import of_eventfd, of_listener, of_pipe, of_signalfd, of_timerfd, watches
 from libcriu_py.native.plan import ANY_SIZE, Descriptor, Kind
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ class Descriptors:
 
     def _socket(self, one: Open) -> Iterator[Descriptor]:
         if one.accepting:
-            raise NotEligible(f"has a listening socket (descriptor {one.fd})")
+            yield of_listener(one)
+            return
         if one.domain != 1:
             raise NotEligible(f"has a socket of family {one.domain} (descriptor {one.fd})")
         self._sockets = self._sockets or _Sockets()

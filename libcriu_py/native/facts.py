@@ -7,7 +7,7 @@ hexadecimal, without 0x, and separated by spaces.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,6 +79,9 @@ class Open(NamedTuple):
     """/proc/self/fdinfo."""
     options: tuple[int, ...] | None
     """Of a socket: SO_RCVTIMEO and SO_SNDTIMEO in us, SO_RCVBUF, SO_SNDBUF, SO_PASSCRED."""
+    listener: tuple[int, ...] | None
+    """Of a listening one: backlog, waiting connections, options as in csrc/common/plan.h, whether it has others."""
+    address: bytes
 
 
 class Saved(NamedTuple):
@@ -175,10 +178,10 @@ def _parse(data: bytes) -> Facts:
             described = value
         elif described is not None:
             *numbers, link = described.split(b" ", 15)
-            descriptors.append(Open._make((*[int(word, 16) for word in numbers], link, value, None)))
+            descriptors.append(Open._make((*[int(word, 16) for word in numbers], link, value, None, None, b"")))
             described = None
-        elif name == "socket":
-            descriptors[-1] = descriptors[-1]._replace(options=_numbers(value))
+        elif name in {"socket", "listener", "address"}:
+            descriptors[-1] = descriptors[-1]._replace(**_of_socket(name, value))
         elif name in lists:
             lists[name].append(value)
         elif name in {*_ONCE, *_OPTIONAL} and name not in once:
@@ -191,6 +194,12 @@ def _parse(data: bytes) -> Facts:
         message = f"{', '.join(missing) or 'the end'} is missing, or the format is another"
         raise FactsError(message)
     return _facts(once, lists, descriptors)
+
+
+def _of_socket(name: str, value: bytes) -> dict[str, Any]:
+    if name == "address":
+        return {"address": value}
+    return {"options" if name == "socket" else name: _numbers(value)}
 
 
 def _facts(once: dict[str, bytes], lists: dict[str, list[bytes]], descriptors: Sequence[Open]) -> Facts:

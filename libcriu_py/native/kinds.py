@@ -8,8 +8,9 @@ import re
 import select
 from typing import TYPE_CHECKING
 
+from libcriu_py.linux.files import read_small
 from libcriu_py.native.facts import NotEligible
-from libcriu_py.native.plan import TIMER, Descriptor, Kind, Watch
+from libcriu_py.native.plan import LISTENER, TIMER, Descriptor, Kind, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ _TIMER = re.compile(
     re.MULTILINE,
 )
 _SECOND = 10**9
+_INTERNET, _STREAM, _TCP = (2, 10), 1, 6
 
 
 def of_eventfd(one: Open, row: Descriptor) -> Descriptor:
@@ -88,6 +90,25 @@ def watches(epoll: Open, allowed: Mapping[int, Open]) -> Iterator[Watch]:
         if events & _ALWAYS != _ALWAYS:
             raise NotEligible(f"has a watch that EPOLLONESHOT has ended (descriptor {fd}, by epoll {epoll.fd})")
         yield Watch(epoll.fd, fd, events, data)
+
+
+def of_listener(one: Open) -> Descriptor:
+    """Return the row of a listening socket, which copies bind anew."""
+    sizes = [read_small(f"/proc/sys/net/ipv4/tcp_{name}mem") for name in "rw"]
+    buffers = tuple(int((size or b"0 0").split()[1]) for size in sizes)
+    backlog, waiting, options, others = one.listener or (0, 0, 0, 1)
+    if one.domain not in _INTERNET or one.type != _STREAM or one.protocol != _TCP or not one.address:
+        raise NotEligible(f"has a listening socket that is not of TCP (descriptor {one.fd})")
+    if waiting:
+        raise NotEligible(f"has a connection that it has not accepted yet (descriptor {one.fd})")
+    if others or one.options != (0, 0, *buffers, 0):
+        raise NotEligible(f"has a listening socket with special options (descriptor {one.fd})")
+    return Descriptor(
+        *(one.fd, Kind.LISTENER, one.flags & os.O_NONBLOCK),
+        close_on_exec=one.close_on_exec,
+        value=one.domain << 32 | one.type << 16 | one.protocol,
+        data=LISTENER.pack(backlog, options) + one.address,
+    )
 
 
 def of_pipe(standing: int, ends: Sequence[Open]) -> Iterator[Descriptor]:

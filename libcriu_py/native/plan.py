@@ -29,6 +29,7 @@ FILE = struct.Struct("<IIQqI4x")
 DESCRIPTOR = struct.Struct("<iiIIIIQQII")
 WATCH = struct.Struct("<iiI4xQ")
 TIMER = struct.Struct("<qqQ")
+LISTENER = struct.Struct("<II")
 
 
 class PlanError(ValueError):

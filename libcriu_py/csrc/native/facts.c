@@ -5,6 +5,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <linux/kcmp.h>
+#include <linux/tcp.h>
 #include <sys/stat.h>
 #include "native/resume.h"
 
@@ -177,6 +178,47 @@ static void put_socket_options(struct scratch *this, int fd)
 	lcp_fact_numbers(this, "socket", numbers, 5);
 }
 
+struct option {
+	int level, number;
+};
+
+static uint64_t option_of(int fd, struct option option)
+{
+	int value = 0, size = sizeof(value);
+
+	SYSCALL5(getsockopt, fd, option.level, option.number, &value, &size);
+	return (unsigned int)value;
+}
+
+/* Backlog, connections that nobody has accepted yet, options that are kept, whether there are others; the address. */
+static void put_listener(struct scratch *this, int fd)
+{
+	/* As in enum plan_listener_options. */
+	static const struct option kept[] = { { 1, 2 /* SO_REUSEADDR */ }, { 1, 15 /* SO_REUSEPORT */ },
+					      { 41, 26 /* IPV6_V6ONLY */ }, { 1, 9 /* SO_KEEPALIVE */ },
+					      { 6, 1 /* TCP_NODELAY */ } };
+	static const struct option others[] = { { 1, 13 /* SO_LINGER */ }, { 1, 12 /* SO_PRIORITY */ },
+						{ 1, 36 /* SO_MARK */ }, { 1, 25 /* SO_BINDTODEVICE */ },
+						{ 6, 9 /* TCP_DEFER_ACCEPT */ }, { 6, 23 /* TCP_FASTOPEN */ },
+						{ 0, 1 /* IP_TOS */ }, { 0, 15 /* IP_FREEBIND */ },
+						{ 0, 19 /* IP_TRANSPARENT */ } };
+	struct tcp_info info = { 0 };
+	uint64_t numbers[4] = { 0 };
+	char address[128];
+	int size = sizeof(info), length = sizeof(address);
+
+	SYSCALL5(getsockopt, fd, 6, TCP_INFO, &info, &size);
+	numbers[0] = info.tcpi_sacked;
+	numbers[1] = info.tcpi_unacked;
+	for (unsigned int i = 0; i < sizeof(kept) / sizeof(*kept); i++)
+		numbers[2] |= (uint64_t)!!option_of(fd, kept[i]) << i;
+	for (unsigned int i = 0; i < sizeof(others) / sizeof(*others); i++)
+		numbers[3] |= option_of(fd, others[i]);
+	SYSCALL3(getsockname, fd, address, &length);
+	lcp_fact_numbers(this, "listener", numbers, 4);
+	lcp_fact(this, "address", address, (size_t)length < sizeof(address) ? (size_t)length : 0);
+}
+
 static void put_descriptor(struct scratch *this, int fd, struct open_file *file)
 {
 	char path[48], text[5000], *end;
@@ -212,6 +254,8 @@ static void put_descriptor(struct scratch *this, int fd, struct open_file *file)
 	put_file(this, "fdinfo", path);
 	if (S_ISSOCK(status.st_mode))
 		put_socket_options(this, fd);
+	if (numbers[14])
+		put_listener(this, fd);
 }
 
 /* Whether two descriptors share what is open; negative: nobody can tell. */

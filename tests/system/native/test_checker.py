@@ -35,9 +35,9 @@ r, w = os.pipe(); e = select.epoll(); e.register(r)
 held = bytearray(b"x" * 50_000_000)
 
 from libcriu_py.dump import native_engine
-command = native_engine._publisher()
+command = native_engine.publisher()
 code = {code!r}.replace("{{places!r}}", repr([*map(str, sys.path)]))
-native_engine._publisher = lambda: [*command[:-1], code]
+native_engine.publisher = lambda: [*command[:-1], code]
 """
 TAMPERED = {
     "is missing": "areas = areas[:7] + areas[8:]",

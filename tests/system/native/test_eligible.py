@@ -48,6 +48,22 @@ PROGRAMS = {
         "a.send(b'x'); d.send(b'one'); d.send(b'two'); print(b.recv(9), c.recv(9), c.recv(9), b.gettimeout())",
         "b'x' b'one' b'two' 0.0\n",
     ),
+    "listening socket": (
+        "s = socket.create_server(('127.0.0.1', 0), backlog=7); s.setblocking(False); place = s.getsockname()",
+        (
+            "c = socket.create_connection(place); c.send(b'x'); s.setblocking(True); a, _ = s.accept()\n"
+            "print(s.getsockname() == place, a.recv(9), s.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR))"
+        ),
+        "True b'x' 1\n",
+    ),
+    "listening socket of both families": (
+        "s = socket.create_server(('', 0), family=socket.AF_INET6, dualstack_ipv6=True); place = s.getsockname()",
+        (
+            "c = socket.create_connection(('127.0.0.1', place[1])); a, _ = s.accept()\n"
+            "print(s.getsockname() == place, s.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))"
+        ),
+        "True 0\n",
+    ),
     "pipe": (
         "import fcntl; r, w = os.pipe2(os.O_NONBLOCK); fcntl.fcntl(w, 1031, 1 << 18)",
         "os.write(w, b'x'); print(os.read(r, 9), fcntl.fcntl(r, 1032), fcntl.fcntl(r, 3) & os.O_NONBLOCK > 0)",

@@ -19,7 +19,13 @@ REFUSED = {
     "has a zombie, too: has a child process": (
         "pid = os.fork() or os._exit(0)\nos.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)"
     ),
-    "has a listening socket (descriptor": "s = socket.create_server(('127.0.0.1', 0))",
+    "has a listening socket that is not of TCP": "s = socket.socket(socket.AF_UNIX); s.bind(''); s.listen()",
+    "has a listening socket with special options": (
+        "s = socket.create_server(('127.0.0.1', 0)); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)"
+    ),
+    "has a connection that it has not accepted yet": (
+        "s = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(s.getsockname()); c.close()"
+    ),
     "has a socket of family 2 (descriptor": "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
     "holds a socket that is not connected inside the process": "s = socket.socket(socket.AF_UNIX)",
     "has data in a socket": "a, b = socket.socketpair(); a.send(b'x')",
@@ -67,7 +73,7 @@ def test_refuses_by_name(reason: str, dump: Run) -> None:
     """The reason names it, and there is no snapshot."""
     outcome = dump(REFUSED[reason])
     assert outcome.status == 1
-    assert outcome.errors.rstrip().splitlines()[-1].startswith("libcriu_py.dump.native_engine.NotEligible: ")
+    assert ": the native engine cannot dump this process: it " in outcome.errors.splitlines()[-1]
     assert reason.rpartition(": ")[2] in outcome.errors
     assert not outcome.snapshot.exists()
 

@@ -27,6 +27,7 @@ LAYOUTS = {
     "descriptor": format_of_plan.DESCRIPTOR,
     "watch": format_of_plan.WATCH,
     "timer": format_of_plan.TIMER,
+    "listener": format_of_plan.LISTENER,
 }
 NAMES = {
     "PLAN_NO_FILE": format_of_plan.NO_FILE,
