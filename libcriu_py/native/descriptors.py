@@ -153,14 +153,16 @@ class Descriptors:
             raise NotEligible(f"holds a socket that is not connected inside the process (descriptor {one.fd})")
         (end,) = ends
         for either in (one, end):
-            if either.queued:
+            if len(either.content) != either.queued:
                 raise NotEligible(f"has data in a socket (descriptor {either.fd})")
             if not self._sockets.is_plain(either):
                 raise NotEligible(f"has a socket with options, a name or a closed side (descriptor {either.fd})")
-        yield Descriptor(
-            *(one.fd, Kind.SOCKET_PAIR, one.flags & os.O_NONBLOCK, end.fd, one.close_on_exec), value=one.type
-        )
-        yield Descriptor(end.fd, Kind.OTHER_END, end.flags & os.O_NONBLOCK, one.fd, end.close_on_exec)
+        for this, that, kind, value in (
+            (one, end, Kind.SOCKET_PAIR, one.type),
+            (end, one, Kind.OTHER_END, 0),
+        ):
+            flags = this.flags & os.O_NONBLOCK
+            yield Descriptor(this.fd, kind, flags, that.fd, this.close_on_exec, value=value, data=this.content)
 
 
 class _Sockets:

@@ -16,6 +16,8 @@ _FORMAT = b"1"
 _ONCE = ("format", "ids", "resume", "slot", "scratch", "xsave", "clocks", "auxv", "status", "stat")
 """Records that there must be, and once."""
 _OPTIONAL = ("timers", "limits", "ours", "cannot_compare", "children", "unforkable")
+_OF_OPEN = {"socket": "options", "listener": "listener", "address": "address", "queued": "content"}
+"""Records that follow a descriptor, and the fields of `Open` that have them."""
 
 
 class FactsError(ValueError):
@@ -82,6 +84,8 @@ class Open(NamedTuple):
     listener: tuple[int, ...] | None
     """Of a listening one: backlog, waiting connections, options as in csrc/common/plan.h, whether it has others."""
     address: bytes
+    content: bytes
+    """What is queued in a pipe, or in a stream of bytes, if all of it could be had."""
 
 
 class Saved(NamedTuple):
@@ -178,10 +182,10 @@ def _parse(data: bytes) -> Facts:
             described = value
         elif described is not None:
             *numbers, link = described.split(b" ", 15)
-            descriptors.append(Open._make((*[int(word, 16) for word in numbers], link, value, None, None, b"")))
+            descriptors.append(Open._make((*[int(word, 16) for word in numbers], link, value, None, None, b"", b"")))
             described = None
-        elif name in {"socket", "listener", "address"}:
-            descriptors[-1] = descriptors[-1]._replace(**_of_socket(name, value))
+        elif name in _OF_OPEN:
+            descriptors[-1] = descriptors[-1]._replace(**_more(name, value))
         elif name in lists:
             lists[name].append(value)
         elif name in {*_ONCE, *_OPTIONAL} and name not in once:
@@ -196,10 +200,9 @@ def _parse(data: bytes) -> Facts:
     return _facts(once, lists, descriptors)
 
 
-def _of_socket(name: str, value: bytes) -> dict[str, Any]:
-    if name == "address":
-        return {"address": value}
-    return {"options" if name == "socket" else name: _numbers(value)}
+def _more(name: str, value: bytes) -> dict[str, Any]:
+    field = _OF_OPEN[name]
+    return {field: _numbers(value) if field in {"options", "listener"} else value}
 
 
 def _facts(once: dict[str, bytes], lists: dict[str, list[bytes]], descriptors: Sequence[Open]) -> Facts:

@@ -128,15 +128,17 @@ def of_pipe(standing: int, ends: Sequence[Open]) -> Iterator[Descriptor]:
         raise NotEligible(f"has an end of a pipe that was opened again (descriptor {fd})")
     if len(ends) != len(_ENDS):
         raise NotEligible(f"has a pipe whose other end is not open in the process (descriptor {fd})")
-    if any(end.queued for end in ends):
-        raise NotEligible(f"has data in a pipe (descriptor {fd})")
     reading, writing = (by_mode[mode] for mode in _ENDS)
+    if writing.flags & _O_DIRECT:
+        raise NotEligible(f"has a pipe of packets (descriptor {fd})")
+    if len(reading.content) != reading.queued:
+        raise NotEligible(f"has much data in a pipe (descriptor {fd})")
     for end, kind, other, value in (
         (reading, Kind.PIPE, writing.fd, _capacity(standing, reading)),
         (writing, Kind.OTHER_END, reading.fd, 0),
     ):
-        flags = end.flags & (os.O_NONBLOCK | _O_DIRECT)
-        yield Descriptor(end.fd, kind, flags, other, end.close_on_exec, value=value)
+        flags = end.flags & os.O_NONBLOCK
+        yield Descriptor(end.fd, kind, flags, other, end.close_on_exec, value=value, data=end.content)
 
 
 def _capacity(standing: int, end: Open) -> int:

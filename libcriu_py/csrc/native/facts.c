@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/kcmp.h>
 #include <linux/tcp.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include "native/resume.h"
 
@@ -178,6 +179,46 @@ static void put_socket_options(struct scratch *this, int fd)
 	lcp_fact_numbers(this, "socket", numbers, 5);
 }
 
+/* What a read of a socket would find, which stays there; -1 if that is not all of it, or descriptors are with it. */
+static long peek(struct scratch *this, int fd)
+{
+	struct iovec place = { this->room, sizeof(this->room) };
+	struct msghdr message = { .msg_iov = &place, .msg_iovlen = 1 };
+	long size = SYSCALL3(recvmsg, fd, &message, MSG_PEEK | MSG_DONTWAIT);
+
+	return message.msg_flags & (MSG_CTRUNC | MSG_TRUNC) ? -1 : size;
+}
+
+/* The same of a pipe. */
+static long peek_into_pipe(struct scratch *this, int fd, size_t size)
+{
+	int other[2];
+	long copied;
+
+	if (SYSCALL2(pipe2, other, 02000000 /* O_CLOEXEC */))
+		return -1;
+	copied = SYSCALL4(tee, fd, other[1], size, 2 /* SPLICE_F_NONBLOCK */);
+	if (copied > 0)
+		copied = SYSCALL3(read, other[0], this->room, sizeof(this->room));
+	SYSCALL1(close, other[0]);
+	SYSCALL1(close, other[1]);
+	return copied;
+}
+
+/* Add what is in a pipe, at the end that reads, or in a stream of bytes; nothing where not all of it can be had. */
+static void put_queued(struct scratch *this, const uint64_t *numbers, size_t queued)
+{
+	int fd = (int)numbers[0], is_pipe = S_ISFIFO((mode_t)numbers[1]);
+	long size = -1;
+
+	if (is_pipe && !(numbers[7] & 3))
+		size = peek_into_pipe(this, fd, queued);
+	else if (numbers[12] == SOCK_STREAM)
+		size = peek(this, fd);
+	if (size == (long)queued)
+		lcp_fact(this, "queued", this->room, queued);
+}
+
 struct option {
 	int level, number;
 };
@@ -256,6 +297,8 @@ static void put_descriptor(struct scratch *this, int fd, struct open_file *file)
 		put_socket_options(this, fd);
 	if (numbers[14])
 		put_listener(this, fd);
+	else if (queued)
+		put_queued(this, numbers, (size_t)queued);
 }
 
 /* Whether two descriptors share what is open; negative: nobody can tell. */

@@ -48,6 +48,15 @@ PROGRAMS = {
         "a.send(b'x'); d.send(b'one'); d.send(b'two'); print(b.recv(9), c.recv(9), c.recv(9), b.gettimeout())",
         "b'x' b'one' b'two' 0.0\n",
     ),
+    "data in pipes and sockets": (
+        (
+            "r, w = os.pipe(); [os.write(w, bytes([n])) for n in range(65, 91)]\n"
+            "p, q = os.pipe(); os.write(q, b'z' * 65536)\n"
+            "a, b = socket.socketpair(); a.send(b'to b'); a.send(b' again'); b.send(b'to a')"
+        ),
+        "print(os.read(r, 99), len(os.read(p, 99999)), a.recv(9), b.recv(99)); os.write(w, b'x'); print(os.read(r, 1))",
+        "b'ABCDEFGHIJKLMNOPQRSTUVWXYZ' 65536 b'to a' b'to b again'\nb'x'\n",
+    ),
     "listening socket": (
         "s = socket.create_server(('127.0.0.1', 0), backlog=7); s.setblocking(False); place = s.getsockname()",
         (

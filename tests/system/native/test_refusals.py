@@ -28,13 +28,17 @@ REFUSED = {
     ),
     "has a socket of family 2 (descriptor": "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
     "holds a socket that is not connected inside the process": "s = socket.socket(socket.AF_UNIX)",
-    "has data in a socket": "a, b = socket.socketpair(); a.send(b'x')",
+    "has data in a socket": "a, b = socket.socketpair(type=socket.SOCK_DGRAM); a.send(b'x')",
+    "descriptors: has data in a socket": "a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [0])",
     "has a socket with options": (
         "import struct; a, b = socket.socketpair()\n"
         "a.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack('ll', 1, 0))"
     ),
     "shut down: has a socket with options": "a, b = socket.socketpair(); a.shutdown(socket.SHUT_WR)",
-    "has data in a pipe": "r, w = os.pipe(); os.write(w, b'x')",
+    "has a pipe of packets": "r, w = os.pipe2(os.O_DIRECT)",
+    "has much data in a pipe": (
+        "import fcntl; r, w = os.pipe(); fcntl.fcntl(w, 1031, 1 << 20); os.write(w, bytes(1 << 20))"
+    ),
     "has a pipe whose other end is not open": "r, w = os.pipe(); os.close(w)",
     "has an end of a pipe that was opened again": (
         "r, w = os.pipe(); again = os.open(f'/proc/self/fd/{r}', os.O_RDONLY | os.O_NONBLOCK)"
@@ -83,14 +87,15 @@ def test_refused_process_goes_on(dump: Run) -> None:
     before = """
         go_on, done = threading.Event(), threading.Event()
         threading.Thread(target=lambda: (go_on.wait(), done.set()), daemon=True).start()
-        r, w = os.pipe()
+        r, w = os.pipe2(os.O_DIRECT)
         os.write(w, b"x")
         try:
             with checkpoint(sys.argv[0] + ".refused", engine="native"):
                 pass
         except NotImplementedError as error:
-            assert "has data in a pipe" in str(error)
+            assert "has a pipe of packets" in str(error)
         assert os.read(r, 1) == b"x"
+        os.close(r), os.close(w)
         """
     after = "go_on.set(); print(done.wait(10), snap.outcome.value)"
     assert dump(before, after).copy() == "True restored\n"
