@@ -81,6 +81,16 @@ def dumped_pid() -> int:
     return int(_dumped_pid())
 
 
+def renew_pids(addresses: Sequence[int]) -> None:
+    """Have the pid put at these addresses in copies, before any thread of theirs goes on; none is left from before."""
+    places = ffi.new("int *[]", [ffi.cast("int *", address) for address in addresses])
+    lib.lcp_native_renew_pids(places, len(addresses))
+    _kept[:] = [places]
+
+
+_kept: list[object] = []
+
+
 def new_tid(tid: int) -> int:
     """Return the id, in a copy, of the thread that had this one at the dump; 0 if there was none."""
     return int(_new_tid(tid))

@@ -10,10 +10,13 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libcriu_py.linux import native
 from libcriu_py.resources.base import Arrival, BuiltIn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SEARCHED = 0x100
 """Bytes of a thread's state in which its ids are: both stand together, `thread_id` and `native_thread_id`."""
@@ -29,14 +32,22 @@ class NativeIds(BuiltIn):
         self._pid = os.getpid()
         self._places: dict[int, ctypes.c_ulong] = {}
         """Where the state of a thread has its native id, by its ident."""
-        self._holders: list[tuple[object, ctypes.c_int]] = []
-        """The objects of running loops, and where they have the pid."""
+        self._holders: list[object] = []
+        """The objects of running loops, which have the pid."""
 
     def before_dump(self) -> None:
         """Find where the ids are."""
         for state in _thread_states():
             self._find_id(state)
-            self._find_loop(state)
+        found = [(holder, place) for state in _thread_states() for holder, place in self._find_loop(state)]
+        self._holders = [holder for holder, _ in found]
+        # In C, before any thread goes on: a loop that runs would not find itself.
+        native.renew_pids([place for _, place in found])
+
+    def in_original(self) -> None:
+        """Forget what was found."""
+        native.renew_pids([])
+        super().in_original()
 
     def before_dump_last(self) -> bool:
         """Return whether there is more than one id."""
@@ -56,15 +67,12 @@ class NativeIds(BuiltIn):
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Put the copy's in their places."""
         if native.dumped_pid():
-            pid = os.getpid()
-            for _, place in self._holders:
-                place.value = pid
             threads: Any = threading
             for ident, thread in threads._active.items():  # noqa: SLF001
                 renewed = native.new_tid(thread._native_id or 0)  # noqa: SLF001
                 if renewed:
                     self._renew(ident, thread, renewed)
-        self.in_original()
+        vars(self).clear()
 
     def _renew(self, ident: int, thread: Any, renewed: int) -> None:
         place = self._places.get(ident)
@@ -81,15 +89,16 @@ class NativeIds(BuiltIn):
                 self._places[words[index]] = ctypes.c_ulong.from_address(place)
                 return
 
-    def _find_loop(self, state: int) -> None:
+    def _find_loop(self, state: int) -> Iterator[tuple[object, int]]:
+        """Yield the object of the loop that runs in a thread, and where it has the pid."""
         of_thread = _dict_of(state)
         holder = None if of_thread is None else of_thread.get(_RUNNING_LOOP)
         if type(holder).__name__ != _HOLDER:
             return
         # Behind the object's header and the loop (Modules/_asynciomodule.c).
-        place = ctypes.c_int.from_address(id(holder) + object.__basicsize__ + _WORD)
-        if place.value == self._pid:
-            self._holders.append((holder, place))
+        place = id(holder) + object.__basicsize__ + _WORD
+        if ctypes.c_int.from_address(place).value == self._pid:
+            yield holder, place
 
 
 def _thread_states() -> list[int]:

@@ -35,6 +35,9 @@ int lcp_native_dumped_pid(void);
 /* In a copy, the id of the thread that had this one at the dump; 0 if there was none. */
 int lcp_native_new_tid(int tid);
 
+/* Have the pid put at these places in copies, before any thread goes on. They stay where they are. */
+void lcp_native_renew_pids(int *const *places, int count);
+
 /* cdef: end */
 
 #endif

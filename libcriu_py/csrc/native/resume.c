@@ -125,6 +125,15 @@ static long restore_memory_fields(void)
 	return SYSCALL5(prctl, PR_SET_MM, PR_SET_MM_MAP, map, sizeof(*map), 0);
 }
 
+static int *const *pid_places;
+static int pid_count;
+
+void lcp_native_renew_pids(int *const *places, int count)
+{
+	pid_places = places;
+	pid_count = count;
+}
+
 /* Called by the loader, with all signals blocked. */
 __attribute__((used, noreturn, visibility("hidden"))) void lcp_begin_copy(struct plan_arrival *arrival)
 {
@@ -160,6 +169,8 @@ __attribute__((used, noreturn, visibility("hidden"))) void lcp_begin_copy(struct
 	}
 	while ((arrived = this->arrived) < others)
 		lcp_futex_wait(&this->arrived, arrived, NULL);
+	while (pid_count)
+		*pid_places[--pid_count] = pid;
 	SYSCALL2(munmap, arrival->region, arrival->region_size);
 	if (flags & PLAN_STOP)
 		SYSCALL2(kill, pid, 19);
@@ -206,6 +217,12 @@ int lcp_native_new_tid(int tid)
 {
 	(void)tid;
 	return 0;
+}
+
+void lcp_native_renew_pids(int *const *places, int count)
+{
+	(void)places;
+	(void)count;
 }
 
 int lcp_native_set_arguments(const char *words, int size)

@@ -386,7 +386,8 @@ def test_temporary_files_of_a_module_are_told(command: Command) -> None:
 def test_inspect_finds_changed_files(command: Command) -> None:
     """--verify names the file and makes the status 1."""
     snapshot = make_snapshot(command.mode, command.place / "snap", write(command.place / "app.py", ""))
-    image = snapshot / ("plan" if command.mode.name == NATIVE else "images/inventory.img")
+    image = snapshot / ("memory.img" if command.mode.name == NATIVE else "images/inventory.img")
+    image.chmod(0o600)
     data = bytearray(image.read_bytes())
     data[-1] ^= 1
     image.write_bytes(data)

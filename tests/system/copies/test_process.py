@@ -63,6 +63,8 @@ def obedient(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) 
 PROLOGUE = """
 import os, select, signal, subprocess, sys, time
 from libcriu_py import DEVNULL, PIPE, STDOUT, OperationRefused, SnapshotError, restore
+from libcriu_py.errors import SnapshotMismatch
+from libcriu_py.snapshot.manifest import Snapshot
 snap = sys.argv[1]
 """
 
@@ -157,24 +159,30 @@ print("ok")
 
 
 def test_failed_restore_leaves_nothing(obedient: SelfDump, directory_of: Callable[[Account], Path]) -> None:
-    """A refusal by criu carries its reason, and leaves no process, zombie, descriptor or file."""
+    """A refusal, by criu or of a plan, carries its reason, and leaves no process, zombie, descriptor or file."""
     copy = directory_of(obedient.mode.account) / "damaged"
     obedient.mode.run(["cp", "-a", obedient.path, copy], check=True)
-    image = next((copy / "images").glob("core-*.img"))
+    image = next(iter((*copy.glob("images/core-*.img"), *copy.glob("plan"))))
     image.write_bytes(bytes(image.stat().st_size))
     reseal(copy)
     code = (
         PROLOGUE
         + """
 def state():
-    shm = os.listdir(f"/dev/shm/libcriu_py-{os.geteuid()}")
+    place = f"/dev/shm/libcriu_py-{os.geteuid()}"
+    shm = os.listdir(place) if os.path.isdir(place) else []
     return sorted(os.listdir("/proc/self/fd")), [name for name in shm if f"-{os.getpid()}-" in name]
-before = None
+before, native = None, Snapshot.open(sys.argv[1]).engine == "native"
 for _ in range(3):
     try:
         restore(sys.argv[2], ["exit", "0"], stdin=PIPE, stdout=PIPE)
     except OperationRefused as error:
         assert error.operation == "restore" and error.reason and error.log_tail and error.log_path is None, vars(error)
+        assert not native
+    except SnapshotMismatch as error:
+        assert native and "plan" in str(error), error
+    else:
+        assert False
     before = before or state()
 assert before == state(), (before, state())
 try:
