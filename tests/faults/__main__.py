@@ -69,11 +69,13 @@ def main(argv: Sequence[str]) -> int:
 def _cases(options: argparse.Namespace, base: Path) -> Iterator[Case]:
     if not options.quick:
         yield from kills.cases(20, options.seed, base)
+        yield from kills.stuck(20, base)
         yield from space.cases(20, base)
         yield from damage.cases(200, options.seed, base)
         yield from races.cases(20, base)
         return
     yield from kills.cases(1, options.seed, base, signals=[kills.KILL])
+    yield from kills.stuck(2, base)
     yield from space.cases(2, base)
     yield from damage.cases(8, options.seed, base, every=29)
     yield from races.cases(2, base)

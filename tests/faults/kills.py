@@ -24,6 +24,8 @@ _SPANS = {
     "restore": {"first": 0.03, "supervisor": 0.025, "program": 0.01, "criu": 0.02},
 }
 """Seconds for which a target is there, more or less: a random time is taken of them."""
+_WAITS = {"openat", "read", "write", "splice", "pread64", "vmsplice", "newfstatat", "close", "recvmsg", "sendmsg"}
+"""Where files, devices or other processes can keep criu."""
 _LABELS = {"dump": {"first": "command", "watch": "criu's watcher"}, "restore": {"first": "launcher"}}
 _STEPS = [
     "images",
@@ -91,6 +93,29 @@ def cases(
                         yield fault.row, partial(run, fault, place, base)
 
 
+def stuck(count: int, base: Path) -> Iterator[tuple[str, Callable[[Place], Judgement]]]:
+    """
+    Yield cases in which criu does not come back from a system call of a dump.
+
+    Args:
+        count: How many there are.
+        base: The shared directory.
+    """
+    log = (base / "dump-criu.log").read_text(encoding="utf-8", errors="replace")
+    waits = [call for call in targets.calls(log) if call.name in _WAITS]
+    for call in targets.spread(waits, count):
+        yield "criu stuck in a dump", partial(_stuck, call)
+
+
+def _stuck(call: Call, place: Place) -> Judgement:
+    delay = f"-e trace={call.name} -e inject={call.name}:delay_enter=1000s:when={call.nth}"
+    (place.directory / "inject").write_text(delay, encoding="ascii")
+    snap = place.directory / "snap"
+    ran = place.run(program.snapshot_command(place, snap, program="continuing.py"))
+    (place.directory / "inject").unlink()
+    return program.of_snapshot(place, ran, snap, goes_on=True)
+
+
 def record(place: Place) -> Judgement:
     """Write down which system calls the targets make, in a place without a fault."""
     (place.directory / "inject").write_text("-s 100", encoding="ascii")
@@ -130,8 +155,11 @@ def _cause(place: Place, fault: Fault, command: list[object], step: Callable[[in
     """Run a command with a fault."""
     span = _SPANS[fault.phase][fault.target]
     call = _call(place.base, fault)
-    if fault.random is not None:
-        return place.run(command, during=targets.after(fault.target, fault.random * span, fault.number))
+    # A stop of a helper that strace traces is told to strace, and not to its parent.
+    apart = fault.step if (fault.target, fault.number) == ("supervisor", STOP) else None
+    moment = apart if fault.random is None else fault.random
+    if moment is not None:
+        return place.run(command, during=targets.after(fault.target, moment * span, fault.number))
     if call is None:
         return place.run(command, during=targets.at_step(fault.target, fault.number, step))
     options = call.injection(fault.number)

@@ -71,7 +71,22 @@ void lcp_end_child(pid_t pid)
 	lcp_wait_for(pid);
 }
 
-/* Each round ends one generation. The kernel lists as many children at once as fit into a page. */
+/* The next pid in a text of pids, each with a space behind it; 0 at its end. */
+static pid_t next_pid(char **at)
+{
+	char *end;
+	pid_t pid = (pid_t)strtol(*at, &end, 10);
+
+	if (end == *at || *end != ' ')
+		return 0; /* one whose end is on the next page is for the next round */
+	*at = end;
+	return pid;
+}
+
+/*
+ * What a child leaves comes to this process, so each round ends one generation. The list of children is that of a process
+ * of one thread, and as long as a page at most. All are killed before one is waited for, which another may be tracing.
+ */
 void lcp_end_children(pid_t but)
 {
 	char list[4097], path[64];
@@ -81,20 +96,15 @@ void lcp_end_children(pid_t but)
 	while (count) {
 		AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
 		ssize_t size = fd < 0 ? 0 : read(fd, list, sizeof(list) - 1);
-		char *at = list, *end;
+		char *at = list;
+		pid_t child;
 
 		list[size > 0 ? size : 0] = '\0';
-		for (count = 0;; at = end) {
-			pid_t child = (pid_t)strtol(at, &end, 10);
-
-			if (end == at || *end != ' ')
-				break; /* one whose end is on the next page is for the next round */
-			if (child == but || kill(child, SIGKILL))
-				continue;
-			while (waitpid(child, NULL, __WALL) < 0 && errno == EINTR)
+		for (count = 0; (child = next_pid(&at));)
+			count += child != but && !kill(child, SIGKILL);
+		for (at = list; (child = next_pid(&at));)
+			while (child != but && waitpid(child, NULL, __WALL) < 0 && errno == EINTR)
 				;
-			count++;
-		}
 	}
 }
 
