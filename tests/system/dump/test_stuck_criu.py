@@ -51,6 +51,19 @@ if not os.path.exists(died):
     open(died, "w").close()
     os.kill(os.getpid(), signal.SIGTRAP)
 """
+SIGNALLED = """
+import os, signal, threading
+from libcriu_py import checkpoint
+signals = {signal.SIGCONT, signal.SIGTSTP, signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+for number in (signal.SIGTSTP, signal.SIGUSR1):
+    os.kill(os.getpid(), number)
+signal.pthread_kill(threading.get_ident(), signal.SIGCONT)
+os.kill(os.getpid(), signal.SIGCONT)
+with checkpoint():
+    pass
+print(sorted(signal.sigpending()))
+"""
 PLACES = ("root", "rootless-as-root")
 """Where criu is the package's child, and where it is its supervisor's."""
 
@@ -92,6 +105,18 @@ def test_program_that_is_stopped_in_its_dump_runs_in_copies(one: Command) -> Non
         os.kill(program.pid, signal.SIGCONT)
     assert program.returncode == 0
     assert one.restored(one.place / "snap", timeout=20) == "ran\n"
+
+
+def test_signals_of_job_control_are_not_for_copies(mode: Mode, directory_of: Directories) -> None:
+    """A SIGCONT that comes in the dump is pending in it, and made criu refuse each copy; other signals stay."""
+    directory = directory_of(mode.account)
+    script = directory / "program.py"
+    script.write_text(SIGNALLED)
+    command = [mode.account.python, "-m", "libcriu_py", "snapshot", "--self", "-o", directory / "snap", script]
+    done = mode.run(command, timeout=60)
+    assert done.returncode == 0, done.stderr
+    run = [mode.account.python, "-m", "libcriu_py", "run", "--no-fallback", directory / "snap"]
+    assert mode.run(run, timeout=20).stdout == "[<Signals.SIGUSR1: 10>]\n"
 
 
 def test_program_that_dies_with_criu_is_started_again(mode: Mode, directory_of: Directories) -> None:
