@@ -3,12 +3,12 @@ The only caller of libcriu.
 
 How an operation goes through C:
 
-1. `NativeOptions` builds a fresh `criu_opts` from a mapping of option names to
-   values.  Fresh, because libcriu's string setters leak when called twice.
+1. `NativeOptions` builds a fresh `criu_opts` from option names and values:
+   libcriu's string setters leak when called twice.
 2. `spawn_service` starts criu on a socket pair, and libcriu is given our end.
-   libcriu can start criu itself, but forks the whole process for it, loses the
-   errno of a failed exec, waits for an uninitialised pid when the fork fails,
-   and leaves a zombie in the tree of a self-dump.  Only `restore_child` must be
+   libcriu can start criu itself, but forks the whole process, loses the errno of
+   a failed exec, waits for an uninitialised pid when the fork fails, and leaves
+   a zombie in the tree of a self-dump.  Only `restore_child` must be
    left to it, as nothing else makes the restored process our child.
 3. `run` calls `lcp_call`, which blocks all signals of the thread (libcriu does
    not retry after EINTR), releases the GIL and brings back result and errno.
@@ -396,7 +396,6 @@ def _environment(env: Mapping[str, str | None] | None) -> tuple[CData, list[CDat
     if not env:
         return ffi.NULL, []
     merged = {**os.environb, **{os.fsencode(name): value for name, value in env.items()}}
-    strings = [
-        ffi.new("char[]", name + b"=" + os.fsencode(value)) for name, value in merged.items() if value is not None
-    ]
+    given = {name: os.fsencode(value) for name, value in merged.items() if value is not None}
+    strings = [ffi.new("char[]", name + b"=" + value) for name, value in given.items()]
     return ffi.new("char *[]", [*strings, ffi.NULL]), strings
