@@ -15,8 +15,7 @@ How an operation goes through C:
    One lock is held around it: libcriu keeps errno and more in statics.
 4. A callback arrives without a user pointer.  It finds its operation in
    `_current`, which the lock makes unambiguous, stores an exception there and
-   returns -ECANCELED, because libcriu returns any non-zero callback result as
-   the result of the operation.  `run` raises the stored exception again.
+   returns -ECANCELED, which libcriu returns.  `run` raises it again.
 """
 
 from __future__ import annotations
