@@ -196,7 +196,10 @@ REFUSED = {
         "import subprocess as s; s.Popen(['/bin/cat'], stdin=s.PIPE, stdout=s.DEVNULL, stderr=s.DEVNULL)",
         "it has a child process (cat, pid ",
     ),
-    "socket": ("import socket; door = socket.create_server(('127.0.0.1', 0))", "socket (descriptor 3)"),
+    "socket": (
+        "import socket as s; a = s.create_server(('', 0)); b = s.create_connection(a.getsockname()); c = a.accept()",
+        "socket",
+    ),
     "session": ("os.setsid()", "it has changed its session since it was started"),
     "no_new_privs": ("import ctypes; ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)", "it has changed its capabilities since"),
 }

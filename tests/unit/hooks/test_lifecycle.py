@@ -228,7 +228,7 @@ def test_wrong_arguments(settings: dict[str, str], message: str, monkeypatch: py
 def test_directory_of_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """LIBCRIU_PY_SNAPSHOT overrides the directory that a program names."""
     monkeypatch.setenv("LIBCRIU_PY_SNAPSHOT", str(tmp_path / "other"))
-    snap = checkpoint("named")
+    snap = checkpoint("named", engine="criu")
     assert snap._engine._path == str(tmp_path / "other")  # type: ignore[attr-defined]
 
 
@@ -237,7 +237,7 @@ def test_settings_of_the_environment_go_first(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("LIBCRIU_PY_THEN", "continue")
     monkeypatch.setenv("LIBCRIU_PY_HOOK_LIMIT", "2.5")
     monkeypatch.setenv("LIBCRIU_PY_OPTIONS", '{"tcp_close": true}')
-    snap = checkpoint(tmp_path, hook_limit=1, options={"tcp_close": False, "log_level": 1})
+    snap = checkpoint(tmp_path, hook_limit=1, engine="criu", options={"tcp_close": False, "log_level": 1})
     assert snap._settings["hook_limit"] == 2.5
     assert snap._engine.ends_original is False
     assert snap._engine._options == {"tcp_close": True, "log_level": 1}  # type: ignore[attr-defined]
