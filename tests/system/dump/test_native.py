@@ -45,7 +45,7 @@ def test_ids_of_process_and_threads(native: Mode, directory_of: Directories) -> 
     ids, stop = [], threading.Event()
     worker = threading.Thread(target=lambda: (stop.wait(), ids.append(threading.get_native_id())))
     worker.start()
-    process = multiprocessing.Process(target=os.getpid)
+    process, queue = multiprocessing.Process(target=os.getpid), multiprocessing.Queue()
     finalized = []
     finalizer = multiprocessing.util.Finalize(None, finalized.append, args=(1,), exitpriority=1)
 
@@ -61,6 +61,8 @@ def test_ids_of_process_and_threads(native: Mode, directory_of: Directories) -> 
         worker.join()
         process.start()
         process.join()
+        queue.put("sent")
+        assert queue.get() == "sent"
         finalizer()
         print(json.dumps({
             "other": before != os.getpid(), "tasks": tasks == known, "worker": ids == [worker.native_id],
