@@ -124,6 +124,7 @@ class Handover:
             block = early.Block()
             returned = Return(Outcome.RESTORED, None, max(0.0, time.time() - dumped_at), has_run)
             return returned._replace(later=lambda: Request.decode(block.read()))
+        takeover.raise_interruption()
         request: Request | None = None
         try:
             request, fds = self._read()

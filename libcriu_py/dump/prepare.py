@@ -146,8 +146,7 @@ def main() -> None:
     except (CriuError, OSError) as error:
         _fail(in_words(error))
     if continuation.has_run:
-        if continuation.error is not None:
-            raise continuation.error
+        continuation.raise_error()
         return
     asked = here.request.main if here.request is not None else None
     if plan.exit == "normal":
@@ -179,6 +178,15 @@ class _Continuation(Continuation):
         self.has_run = False
         self.error: BaseException | None = None
 
+    def raise_error(self) -> None:
+        """Raise what the program has raised, and keep nothing of its frames: this object is never collected."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+
     def ending(self) -> object:
         from libcriu_py.exit import for_ending
 
@@ -189,13 +197,15 @@ class _Continuation(Continuation):
 
     def ended(self, error: BaseException | None) -> None:
         code: object = error.code if isinstance(error, SystemExit) else None
-        if self._is_fast and (error is None or (isinstance(error, SystemExit) and (code is None or type(code) is int))):
+        if self._is_fast and (
+            error is None or (isinstance(error, SystemExit) and (code is None or isinstance(code, int)))
+        ):
             from libcriu_py.exit import exit_fast
 
             exit_fast(code if isinstance(code, int) else 0)
         self.has_run = True
         self.error = error
-        if error is None or self.main is None or error.__traceback__ is None:
+        if error is None or isinstance(error, SystemExit) or self.main is None or error.__traceback__ is None:
             return
         if error.__traceback__.tb_frame.f_code is self.main.code:
             hide_frames(error)

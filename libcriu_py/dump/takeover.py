@@ -8,8 +8,10 @@ Each function of Python that runs in a copy writes reference counts, and so copi
 from __future__ import annotations
 
 import _locale  # of C, without the cost of `locale`
+import functools
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.dump import stdio
@@ -17,13 +19,14 @@ from libcriu_py.linux import arrival
 from libcriu_py.program import environment as own_variables
 from libcriu_py.snapshot.manifest import WORKING_SET
 from libcriu_py.snapshot.record import PROTOCOL
+from libcriu_py.snapshot.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from libcriu_py.hooks.lifecycle import Departure
 
-_STREAM_VARIABLES = ("PYTHONIOENCODING", "PYTHONUNBUFFERED")
+_STREAM_VARIABLES = (b"PYTHONIOENCODING", b"PYTHONUNBUFFERED")
 
 
 def expect(
@@ -53,7 +56,11 @@ def expect(
     added, changed = own_variables.changes()
     run = departure.program
     main = None if run is None else run.main
-    streams = {} if run is None else _expected_streams()
+    own_variables.expect_given(_given)
+    _raised.clear()
+    ours = {*added, *(name for name, *_ in changed)}
+    are_given = ours.isdisjoint(_STREAM_VARIABLES)
+    streams = {} if run is None or not are_given else _expected_streams()
     objects = arrival.Objects(
         argv=sys.argv,
         orig_argv=sys.orig_argv,
@@ -61,13 +68,14 @@ def expect(
         environb=os.environb,
         data=sys.intern("_data"),
         kept=_kept,
-        reopen=_reopen,
-        title=title,
+        zone=time.tzset,
+        reopen=functools.partial(_guarded, _reopen if are_given else _reopen_as_given),
+        title=None if title is None else functools.partial(_guarded, title),
         calls=(*departure.calls, *calls),
         more_calls=(*departure.more_calls, *calls),
         run=None if run is None else run.run,
         code=None if main is None else main.code,
-        space=None if main is None else main.space,
+        module=None if main is None else main.module,
         ended=None if run is None else run.ended,
         thread=departure.thread,
         native_id=sys.intern("_native_id"),
@@ -83,6 +91,7 @@ def expect(
         added=[name + b"=" + value for name, value in added.items()],
         changed=[text for name, old, new in changed for text in (name + b"=" + old, _variable(name, new))],
         watched=[_variable(name, os.environb.get(name)) for name in _watched(departure)],
+        **_zone(),
         id_place=departure.id_place,
         main_size=0 if main is None else len(main.source),
         **sources,
@@ -92,10 +101,40 @@ def expect(
 
 
 _kept: list[object] = []
+_raised: list[BaseException] = []
+
+
+def raise_interruption() -> None:
+    """Raise what a signal handler of the program has raised in a call from C."""
+    if _raised:
+        raise _raised.pop()
+
+
+def _guarded(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except Exception:
+        raise  # C lets Python do all of it again, which reports it
+    except BaseException as error:
+        _raised.append(error)
+        raise
+
+
+def _given() -> Mapping[bytes, bytes] | None:
+    """Return the environment that the launcher gave to this copy, if C has applied it."""
+    if arrival.state() == arrival.NOT_ARRIVED:
+        return None
+    return Request.decode(arrival.Block().read()).env
+
+
+def _zone() -> dict[str, Any]:
+    """Return the time zone, if Python's module `time` knows the same as C."""
+    zone, names, offsets = arrival.zone()
+    return {"zone": zone} if names == {*time.tzname} and offsets == {-time.timezone, -time.altzone} else {}
 
 
 def _watched(departure: Departure) -> list[bytes]:
-    return [*departure.watched, *arrival.strings(_STREAM_VARIABLES)]
+    return [*departure.watched, *_STREAM_VARIABLES]
 
 
 def _variable(name: bytes, value: bytes | None) -> bytes:
@@ -104,6 +143,11 @@ def _variable(name: bytes, value: bytes | None) -> bytes:
 
 def _reopen() -> None:
     stdio.reopen((), os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001 - without its encoding
+
+
+def _reopen_as_given() -> None:
+    """Heed the launcher's variables alone, as Python does when it starts: the program has changed them later."""
+    stdio.reopen((), _given() or {})
 
 
 def _expected_streams() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py._ffi import ffi, lib
+from libcriu_py._ffi import ffi, lib, text
 from libcriu_py.linux.sockets import MAX_FDS
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Objects(NamedTuple):
     """The name of the attribute of both that has the variables."""
     kept: list[object]
     """Where the old variables are kept."""
+    zone: Callable[[], object]
+    """Sets the time zone of Python's module `time`."""
     reopen: Callable[[], object]
     """Sets up the standard streams."""
     title: Callable[[], object] | None
@@ -49,8 +51,8 @@ class Objects(NamedTuple):
     run: Callable[[], object] | None
     """Runs the program; None if that goes on behind the dump."""
     code: object
-    """The code of the program's main module, if that is known, and its namespace."""
-    space: object
+    """The code of the program's main module, if that is known, and the module."""
+    module: object
     ended: Callable[[BaseException | None], object] | None
     """Ends the process after the program, or keeps its exception."""
     thread: object
@@ -120,6 +122,13 @@ def stream(fd: int) -> CData:
     found = ffi.new("struct lcp_stream *")
     lib.lcp_look_at_stream(fd, found)
     return found
+
+
+def zone() -> tuple[CData, set[str], set[int]]:
+    """Return what C knows of the time zone (`struct lcp_zone`), and its names and offsets from UTC."""
+    found: Any = ffi.new("struct lcp_zone *")
+    lib.lcp_look_at_zone(found)
+    return found[0], {*map(text, found.names)}, {*found.offsets}
 
 
 def _native(value: Any, kept: list[object]) -> Any:

@@ -62,6 +62,8 @@ _changes: list[Changes] = [_NONE]
 """The changes that copies of the current dump repeat."""
 _given: list[Mapping[bytes, bytes] | None] = [None]
 """In a copy, the environment that its launcher gave it."""
+_given_later: list[Callable[[], Mapping[bytes, bytes] | None]] = []
+"""What returns it where that was not read yet."""
 
 
 def record_start(is_secret: Judge, is_secret_of_program: Judge | None = None) -> None:
@@ -72,6 +74,8 @@ def record_start(is_secret: Judge, is_secret_of_program: Judge | None = None) ->
         is_secret: Returns, by name and value, whether a variable is a secret, which must be neither kept nor in copies.
         is_secret_of_program: The same for variables that the program sets; default: `is_secret`.
     """
+    if _given_later:
+        _given[0] = _given_later.pop()() or _given[0]
     found: Mapping[bytes, bytes | None] | None = _given[0] or (_State.start if _State.noted else _read(is_secret))
     _given[0] = None
     _State.noted = True
@@ -87,6 +91,11 @@ def record_start(is_secret: Judge, is_secret_of_program: Judge | None = None) ->
 def is_secret(name: str, value: bytes) -> bool:
     """Return whether a variable is a secret, whose value must not be kept."""
     return os.fsencode(name) in _State.left_out or _State.is_secret(name, value)
+
+
+def expect_given(read: Callable[[], Mapping[bytes, bytes] | None]) -> None:
+    """Set what returns, in a copy, the environment that its launcher gave it, if somebody asks."""
+    _given_later[:] = [read]
 
 
 def find_changes() -> Changes:
@@ -141,6 +150,7 @@ def with_changes(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         env: The launcher's environment; a further dump of this process finds its changes against it.
     """
     _given[0] = env
+    _given_later.clear()
     added, changed = _changes[0]
     variables = {**added, **env} if added else dict(env)
     for name, old, new in changed:

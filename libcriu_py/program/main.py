@@ -267,14 +267,14 @@ class Main(NamedTuple):
 
     Attributes:
         code: Its code.
-        space: The namespace of the new `__main__`.
+        module: The new `__main__`. Not its namespace: while others hold that, the interpreter does not clear it.
         file: The file, as a start would name it; empty for a command.
         real: The same without symbolic links.
         source: What the code was compiled from.
     """
 
     code: CodeType
-    space: dict[str, Any]
+    module: ModuleType
     file: bytes
     real: bytes
     source: bytes
@@ -303,8 +303,7 @@ def prepare_main(program: Program, *, path: str | None = None) -> Main | None:
         code = _load(program)
     except (SystemExit, SyntaxError, ValueError):
         return None  # it has just been changed
-    space = sys.modules["__main__"].__dict__
-    return Main(code, space, os.fsencode(filename), os.fsencode(os.path.realpath(filename)), source)
+    return Main(code, sys.modules["__main__"], os.fsencode(filename), os.fsencode(os.path.realpath(filename)), source)
 
 
 def hide_frames(error: BaseException) -> None:
@@ -374,9 +373,13 @@ def _leave_us_out(error: BaseException, shown: TracebackType | None = None) -> N
     if hook is None:
         return
 
+    kept: list[Any] = [error, shown]
+
     def show(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         sys.excepthook = hook
-        own = trace if value is not error else shown or _program_frames(trace)
+        known, of_program = kept
+        kept.clear()  # this function outlives the rest, which must be freed: files are flushed then
+        own = trace if value is not known else of_program or _program_frames(trace)
         value.__traceback__ = own
         sys.last_traceback = own
         hook(kind, value, own)

@@ -299,7 +299,7 @@ int lcp_streams_fit(const struct lcp_arrival *arrival)
 {
 	const char *locale = setlocale(LC_CTYPE, NULL);
 
-	if (!arrival->locale || !locale || strcmp(locale, arrival->locale))
+	if (!arrival->locale || !locale || strcmp(locale, arrival->locale) || !lcp_same_variables(arrival))
 		return 0;
 	for (int fd = 0; fd < 3; fd++) {
 		struct lcp_stream stream;
@@ -309,6 +309,31 @@ int lcp_streams_fit(const struct lcp_arrival *arrival)
 			return 0;
 	}
 	return 1;
+}
+
+/* As init_timezone() of Modules/timemodule.c does. */
+void lcp_look_at_zone(struct lcp_zone *zone)
+{
+	const time_t year = (365 * 24 + 6) * 3600, begun = time(NULL) / year * year;
+
+	memset(zone, 0, sizeof(*zone));
+	for (int i = 0; i < 2; i++) {
+		time_t then = begun + i * (year / 2);
+		struct tm tm;
+
+		if (!localtime_r(&then, &tm))
+			continue;
+		zone->offsets[i] = tm.tm_gmtoff;
+		strncpy(zone->names[i], tm.tm_zone ? tm.tm_zone : "", sizeof(zone->names[i]) - 1);
+	}
+}
+
+int lcp_same_zone(const struct lcp_arrival *arrival)
+{
+	struct lcp_zone zone;
+
+	lcp_look_at_zone(&zone);
+	return !memcmp(&zone, &arrival->zone, sizeof(zone));
 }
 
 int lcp_same_main(const struct lcp_arrival *arrival)

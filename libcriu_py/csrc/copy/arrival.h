@@ -17,6 +17,12 @@ struct lcp_stream {
 	int64_t block;
 };
 
+/* What Python's module time knows of the time zone: in winter and in summer. */
+struct lcp_zone {
+	int64_t offsets[2];
+	char names[2][32];
+};
+
 /* What a copy is going to do, known before the dump. Strings of the environment are NAME=VALUE, and NULL ends them. */
 struct lcp_arrival {
 	int protocol;            /* of the request */
@@ -35,6 +41,7 @@ struct lcp_arrival {
 	char *const *watched;    /* variables that decide what is to be done; without an equals sign if absent */
 	const char *locale;      /* of LC_CTYPE, for which the streams were set up; NULL: set them up anew */
 	struct lcp_stream streams[3];
+	struct lcp_zone zone;
 	const char *main_file;   /* of the main program, or NULL */
 	const char *main_real;   /* the same without symbolic links */
 	const char *main_source;
@@ -60,6 +67,8 @@ int lcp_received_fds(int *fds, int limit);
 const char *lcp_received_block(size_t *size);
 /* What the standard stream of a number is. */
 void lcp_look_at_stream(int fd, struct lcp_stream *stream);
+/* What the time zone is, once tzset(3) was called. */
+void lcp_look_at_zone(struct lcp_zone *zone);
 
 /* cdef: end */
 
@@ -83,6 +92,7 @@ int lcp_read_request(struct lcp_received *received, int memory, const struct lcp
 /* Whether the watched variables are as they were; whether the streams fit. */
 int lcp_same_variables(const struct lcp_arrival *arrival);
 int lcp_streams_fit(const struct lcp_arrival *arrival);
+int lcp_same_zone(const struct lcp_arrival *arrival);
 /* Whether the main program is where it was, and as it was. */
 int lcp_same_main(const struct lcp_arrival *arrival);
 

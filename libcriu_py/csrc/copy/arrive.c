@@ -24,7 +24,7 @@
 
 /* The objects of libcriu_py/dump/takeover.py, in its order. */
 enum object {
-	ARGV, ORIG_ARGV, ENVIRON, ENVIRONB, DATA, KEPT, REOPEN, TITLE, CALLS, MORE_CALLS, RUN, CODE, SPACE, ENDED, THREAD,
+	ARGV, ORIG_ARGV, ENVIRON, ENVIRONB, DATA, KEPT, ZONE, REOPEN, TITLE, CALLS, MORE_CALLS, RUN, CODE, MODULE, ENDED, THREAD,
 	NATIVE_ID, ENDING,
 };
 
@@ -139,7 +139,8 @@ static int call(PyObject *function)
 /* Whatever fails is done again in Python, and reported from there. */
 static int set_up(void)
 {
-	if (!set_arguments() && !set_environment() && (lcp_streams_fit(&expected) || !call(get(REOPEN))) &&
+	if (!set_arguments() && !set_environment() && (lcp_same_zone(&expected) || !call(get(ZONE))) &&
+	    (lcp_streams_fit(&expected) || !call(get(REOPEN))) &&
 	    !call(get(TITLE)))
 		return 0;
 	PyErr_Clear();
@@ -175,7 +176,7 @@ static int renew_id(void)
 static int run(void)
 {
 	int is_same = lcp_same_variables(&expected);
-	PyObject *result;
+	PyObject *result, *space;
 
 	if (renew_id() || call_all(get(is_same ? CALLS : MORE_CALLS)))
 		return -1;
@@ -186,7 +187,8 @@ static int run(void)
 	}
 	if (get(CODE) == Py_None || !lcp_same_main(&expected))
 		return call(get(RUN));
-	result = PyEval_EvalCode(get(CODE), get(SPACE), get(SPACE));
+	space = PyModule_GetDict(get(MODULE)); /* borrowed */
+	result = PyEval_EvalCode(get(CODE), space, space);
 	Py_XDECREF(result);
 	return result ? 0 : -1;
 }
@@ -265,6 +267,8 @@ static void arrive(void)
 		run();
 		state = LCP_ENDED;
 		end(ended, ending);
+		Py_DECREF(ended);
+		Py_DECREF(ending);
 	}
 	PyGILState_Release(gil);
 }
