@@ -18,11 +18,16 @@ static int own_directory(const char *path, struct problem *problem)
 {
 	struct stat status;
 
-	if (!mkdir(path, 0700))
-		return 0;
-	if (errno != EEXIST)
-		return lcp_failed(problem, "%s cannot be made: %s", path, strerror(errno));
-	if (!lstat(path, &status) && S_ISDIR(status.st_mode) && status.st_uid == geteuid() && !(status.st_mode & 077))
+	/* It is there but for the first time, and mkdir would have to wait for all who change something beside it. */
+	if (lstat(path, &status)) {
+		if (!mkdir(path, 0700))
+			return 0;
+		if (errno != EEXIST)
+			return lcp_failed(problem, "%s cannot be made: %s", path, strerror(errno));
+		if (lstat(path, &status)) /* another start made it */
+			return lcp_failed(problem, "%s cannot be found: %s", path, strerror(errno));
+	}
+	if (S_ISDIR(status.st_mode) && status.st_uid == geteuid() && !(status.st_mode & 077))
 		return 0;
 	return lcp_failed(
 		problem,
