@@ -10,9 +10,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from libcriu_py.linux.files import read_small
 from libcriu_py.native.facts import NotEligible
-from libcriu_py.native.kinds import of_eventfd, of_listener, of_pipe, of_signalfd, of_timerfd, watches
+from libcriu_py.native.kinds import of_eventfd, of_listener, of_pipe, of_signalfd, of_timerfd, options_of_new, watches
 from libcriu_py.native.plan import ANY_SIZE, Descriptor, Kind
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from libcriu_py.native.plan import Watch
 
 _STDIO = range(3)
+_UNIX = 1
 _DEVICES = frozenset(os.makedev(*numbers) for numbers in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)))
 """null, zero, full, random, urandom, tty."""
 _O_LARGEFILE, _O_ASYNC = 0o100000, 0o20000
@@ -143,7 +143,7 @@ class Descriptors:
         if one.accepting:
             yield of_listener(one)
             return
-        if one.domain != 1:
+        if one.domain != _UNIX:
             raise NotEligible(f"has a socket of family {one.domain} (descriptor {one.fd})")
         self._sockets = self._sockets or _Sockets()
         peer = self._sockets.peers.get(one.inode, 0)
@@ -173,8 +173,7 @@ class _Sockets:
 
         self._odd: set[int] = set()
         self.peers = unix_peers(self._odd)
-        sizes = [read_small(f"/proc/sys/net/core/{name}mem_default") for name in "rw"]
-        self._options = (0, 0, *(int(size or 0) for size in sizes), 0)
+        self._options = options_of_new(_UNIX)
 
     def is_plain(self, one: Open) -> bool:
         """Return whether a socket is as socketpair(2) makes it."""

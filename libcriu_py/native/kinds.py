@@ -8,7 +8,6 @@ import re
 import select
 from typing import TYPE_CHECKING
 
-from libcriu_py.linux.files import read_small
 from libcriu_py.native.facts import NotEligible
 from libcriu_py.native.plan import LISTENER, TIMER, Descriptor, Kind, Watch
 
@@ -92,16 +91,26 @@ def watches(epoll: Open, allowed: Mapping[int, Open]) -> Iterator[Watch]:
         yield Watch(epoll.fd, fd, events, data)
 
 
+def options_of_new(domain: int) -> tuple[int, ...]:
+    """Return the options that a new stream socket has, in the order of `Open.options`; /proc/sys need not show them."""
+    import _socket  # the C module: `socket` would import selectors and enum
+
+    made = _socket.socket(domain, _socket.SOCK_STREAM)
+    try:
+        sizes = [made.getsockopt(_socket.SOL_SOCKET, option) for option in (_socket.SO_RCVBUF, _socket.SO_SNDBUF)]
+    finally:
+        made.close()
+    return 0, 0, *sizes, 0
+
+
 def of_listener(one: Open) -> Descriptor:
     """Return the row of a listening socket, which copies bind anew."""
-    sizes = [read_small(f"/proc/sys/net/ipv4/tcp_{name}mem") for name in "rw"]
-    buffers = tuple(int((size or b"0 0").split()[1]) for size in sizes)
     backlog, waiting, options, others = one.listener or (0, 0, 0, 1)
     if one.domain not in _INTERNET or one.type != _STREAM or one.protocol != _TCP or not one.address:
         raise NotEligible(f"has a listening socket that is not of TCP (descriptor {one.fd})")
     if waiting:
         raise NotEligible(f"has a connection that it has not accepted yet (descriptor {one.fd})")
-    if others or one.options != (0, 0, *buffers, 0):
+    if others or one.options != options_of_new(one.domain):
         raise NotEligible(f"has a listening socket with special options (descriptor {one.fd})")
     return Descriptor(
         *(one.fd, Kind.LISTENER, one.flags & os.O_NONBLOCK),
