@@ -44,9 +44,9 @@ def written(path: Path, name: str) -> Rows:
     """Return the rows of the table that a document has between the marks of this name."""
     found: Rows = {}
     for line in _pattern(name).findall(path.read_text(encoding="utf-8"))[0].splitlines():
-        row, _, *counts = line.strip("| ").split(" | ")
-        if row != _TOTAL and counts and all(count.isdigit() for count in counts):
-            found[row] = Counter({verdict: int(count) for verdict, count in zip(_COLUMNS, counts, strict=True)})
+        cells = line.strip("| ").split(" | ")
+        if len(cells) == len(_COLUMNS) + 2 and cells[0] != _TOTAL and cells[1].isdigit():
+            found[cells[0]] = Counter({verdict: int(cell) for verdict, cell in zip(_COLUMNS, cells[2:], strict=True)})
     return found
 
 
