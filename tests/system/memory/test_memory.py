@@ -235,7 +235,7 @@ def test_a_copy_can_be_checkpointed(mode_named: Callable[[str], Mode], directory
     mode = mode_named(name)
     snapshot = take_mapped(mode, directory_of(mode.account), code)
     second = snapshot._replace(path=snapshot.path.with_name(f"{snapshot.path.name}-second"))
-    done = snapshot.run("again")
+    done = snapshot.run("again", env={"LIBCRIU_PY_ENGINE": mode.engine})
     assert done.returncode == 0, done.stderr
     done = second.run("again")
     assert done.stdout == f"bytearray(b'newd') {(8 << 20) - 3}\n", done.stderr
