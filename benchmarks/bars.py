@@ -10,11 +10,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.measure import END, FIRST
-from benchmarks.ways import ARITHMETIC, BARE, CONVENTIONAL, COPIED, NATIVE, RAW_COPIED, WARM
+from benchmarks.snapshots import CRIU, ENGINES, NATIVE
+from benchmarks.ways import (
+    ARITHMETIC,
+    BARE,
+    BY_CRIU,
+    BY_NATIVE,
+    CONVENTIONAL,
+    COPIED,
+    FORK,
+    RAW_COPIED,
+    TRUE,
+    WARM,
+)
 
 
 class Bar(NamedTuple):
@@ -79,11 +92,11 @@ def at_most(limit: float, unit: str, measure: Callable[[Results], float]) -> Hol
 
 def empty(results: Results) -> Held:
     """Compare the empty program with the interpreter that does nothing."""
-    limit, measured = results.start("empty", BARE, END), results.start("empty", NATIVE, END)
+    limit, measured = results.start("empty", BARE, END), results.start("empty", BY_CRIU, END)
     return f"{limit:.2f} ms", f"{measured:.2f} ms", measured <= limit
 
 
-def faster(scenario: str, moment: str, limit: float, way: str = NATIVE) -> Hold:
+def faster(scenario: str, moment: str, limit: float, way: str = BY_CRIU) -> Hold:
     """Return a check that a program starts so many times faster than conventionally."""
 
     def hold(results: Results) -> Held:
@@ -94,7 +107,7 @@ def faster(scenario: str, moment: str, limit: float, way: str = NATIVE) -> Hold:
     return hold
 
 
-def eight(results: Results, way: str = NATIVE) -> float:
+def eight(results: Results, way: str = BY_CRIU) -> float:
     """Return how many times as long as one eight at once take."""
     one, eight = (results.get("copies", "at_once", way, count, FIRST, "median") for count in ("1", "8"))
     return float(eight / one)
@@ -113,10 +126,63 @@ def firsts(one: tuple[str, str], other: tuple[str, str]) -> Callable[[Results], 
     return lambda results: results.start(*one, FIRST) / results.start(*other, FIRST)
 
 
+def native_over(scenario: str, way: str, moment: str = FIRST) -> Callable[[Results], float]:
+    """Return a function for the ratio of the times of a program by the native engine and by another way."""
+    return lambda results: results.start(scenario, BY_NATIVE, moment) / results.start(scenario, way, moment)
+
+
+def dumps(scenario: str, moment: str, other: str, results: Results) -> float:
+    """Return the ratio of two medians of `dump`: the native engine's, and another's."""
+    one, two = (results.get("dump", "programs", scenario, moment, way, "median") for way in (NATIVE, other))
+    return float(one / two)
+
+
+def standstill(scenario: str) -> Hold:
+    """Return a check that a program stands still for 15 ms and for 1/20 of criu's time at most."""
+
+    def hold(results: Results) -> Held:
+        times = results.get("dump", "programs", scenario, "standstill")
+        if set(ENGINES) - set(times):
+            raise Missing
+        native, criu = (times[way]["median"] for way in ENGINES)
+        limit = min(STANDSTILL, criu / 20)
+        return f"{limit:.3g} ms", f"{native:.3g} ms (criu: {criu:.3g})", native <= limit
+
+    return hold
+
+
+def faults(scenario: str, least: tuple[int, int], results: Results) -> float:
+    """Return the page faults of a native copy, from the jump to its exit, where Python is new enough."""
+    version = tuple(map(int, results.get("native", "machine", "python").split(".")[:2]))
+    if version < least:
+        raise Missing
+    return float(results.get("native", "programs", scenario, "faults_program", "median"))
+
+
+def crowd(results: Results) -> float:
+    """Return how many times as long 64 empty copies at once take by the native engine as by criu."""
+    at_once = (results.get("native", "programs", "empty", "at_once", way, FIRST, "median") for way in (NATIVE, CRIU))
+    one, two = at_once
+    return float(one / two)
+
+
+def spawned(results: Results) -> float:
+    """Return how many times as long native copies of the smallest program take as interpreters, several at once."""
+    rates = (results.get("spawn", "copies_per_second", "empty", way, "at_once", "median") for way in (BARE, BY_NATIVE))
+    bare, native = rates
+    return float(bare / native)
+
+
+def private(results: Results) -> float:
+    """Return how many times as much memory of its own one of several native copies has as one by criu."""
+    native, criu = (results.get("copies", "bytes", way, "private") for way in (BY_NATIVE, BY_CRIU))
+    return float(native / criu)
+
+
 def share(results: Results) -> float:
     """Compare the memory of a copy with that of a conventional start, percent."""
     sizes = results.get("copies", "bytes")
-    return float(100 * sizes[NATIVE]["one_of_many"] / sizes[CONVENTIONAL]["alone"])
+    return float(100 * sizes[BY_CRIU]["one_of_many"] / sizes[CONVENTIONAL]["alone"])
 
 
 def standby(results: Results) -> float:
@@ -124,11 +190,12 @@ def standby(results: Results) -> float:
     return float(results.get("standby", "standby", "empty", "over_bare"))
 
 
-LAUNCHER = firsts(("empty", COPIED), ("empty", RAW_COPIED))
-MEMORY = firsts(("numpy", NATIVE), ("empty", NATIVE))
+STANDSTILL = 15.0  # ms
+OVER_RAW = firsts(("empty", COPIED), ("empty", RAW_COPIED))
+MEMORY = firsts(("numpy", BY_CRIU), ("empty", BY_CRIU))
 BARS: dict[str, Hold] = {
     f"empty program, launch to exit, against `{BARE}`": empty,
-    "launcher over raw `criu restore` of the same image, memory copied, first output": at_most(1.1, "times", LAUNCHER),
+    "launcher over raw `criu restore` of the same image, memory copied, first output": at_most(1.1, "times", OVER_RAW),
     "pandas, warmed up, first output": faster("pandas", FIRST, 20, WARM),
     "pandas, imports done, first output": faster("pandas", FIRST, 20),
     "torch, warmed up, first output": faster("torch", FIRST, 60, WARM),
@@ -140,6 +207,36 @@ BARS: dict[str, Hold] = {
     "8 copies of torch at once, all first outputs, over one": together,
     "memory of one of 8 idle torch copies (PSS), of a conventional one": at_most(15.0, "percent", share),
     "standby, first output, over fork and exec of `/bin/true`": at_most(4.0, "ms", standby),
+    "native: empty program, first output, over criu's": at_most(0.35, "times", native_over("empty", BY_CRIU)),
+    f"native: empty program, launch to exit, over `{BARE}`": at_most(0.3, "times", native_over("empty", BARE, END)),
+    "native: empty program, first output, over fork, exec and exit of `/bin/true`": at_most(
+        3.0, "times", native_over("empty", TRUE)
+    ),
+    "native: empty program, page faults from the jump to the exit": at_most(
+        420, "faults", partial(faults, "empty", (3, 11))
+    ),
+    "native: pandas, page faults from the jump to the exit, Python 3.12 or newer": at_most(
+        1900, "faults", partial(faults, "pandas", (3, 12))
+    ),
+    "native: torch, first output, over criu's": at_most(0.65, "times", native_over("torch", BY_CRIU)),
+    "native: torch + transformers + pandas, first output, over criu's": at_most(
+        0.65, "times", native_over("stack", BY_CRIU)
+    ),
+    "native: pandas, first output, over `os.fork` of a warm parent": at_most(1.2, "times", native_over("pandas", FORK)),
+    "native: pandas, imports done, first output": faster("pandas", FIRST, 20, BY_NATIVE),
+    "native: torch, imports done, first output": faster("torch", FIRST, 60, BY_NATIVE),
+    "native: torch + transformers + pandas, imports done, first output": faster("stack", FIRST, 100, BY_NATIVE),
+    "native: 64 empty copies at once, all first outputs, over criu's": at_most(0.5, "times", crowd),
+    f"native: empty copies, 8 at a time, over as many `{BARE}`": at_most(0.5, "times", spawned),
+    "native: pandas, dump, over criu's": at_most(0.3, "times", partial(dumps, "pandas", "dump", CRIU)),
+    "native: torch, dump, over criu's": at_most(0.3, "times", partial(dumps, "torch", "dump", CRIU)),
+    "native: 1 GB of numpy, dump, over writing as much with fsync": at_most(
+        1.5, "times", partial(dumps, "numpy", "dump", "write and fsync")
+    ),
+    "native: pandas, standstill of a dump": standstill("pandas"),
+    "native: torch, standstill of a dump": standstill("torch"),
+    "native: 1 GB of numpy, standstill of a dump": standstill("numpy"),
+    "native: memory of its own of one of 8 idle torch copies, over criu's": at_most(1.0, "times", private),
 }
 
 

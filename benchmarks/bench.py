@@ -17,7 +17,7 @@ from rich.console import Console
 from benchmarks import machine
 from benchmarks.measure import RunError, Unavailable, plain
 from benchmarks.scenarios import Scenario
-from benchmarks.snapshots import Snapshot, environment, take_snapshot
+from benchmarks.snapshots import CRIU, NATIVE, NotEligible, Snapshot, environment, take_snapshot
 from libcriu_py.criu.find import find_criu
 from libcriu_py.errors import BinaryNotFound, CriuError
 
@@ -136,6 +136,8 @@ class Bench:
         self.console = Console()
         self.budget = Budget(options.runs, None if options.minutes is None else options.minutes * MINUTE)
         self.skipped: list[str] = []
+        self.refused: dict[str, str] = {}
+        """Why the native engine cannot dump which of the programs."""
         self.counted: list[int] = []
         """How many rounds were made of each thing."""
         try:
@@ -170,11 +172,18 @@ class Bench:
                     self.skip(f"{scenario.label}: {error}")
         return found
 
-    def snapshot(self, scenario: Scenario, directory: Path, memory: str, *, warm: bool = False) -> Snapshot | None:
+    def snapshot(
+        self, scenario: Scenario, directory: Path, memory: str = "auto", *, warm: bool = False, engine: str = CRIU
+    ) -> Snapshot | None:
         """Take a snapshot, as `take_snapshot` does; return None, and leave it out, when that fails."""
+        place = directory / f"{engine}-{memory}{'-warm' * warm}"
         with self.console.status(f"{scenario.label}: snapshot"):
             try:
-                return take_snapshot(scenario, directory / ("warm" if warm else memory), memory, warm=warm)
+                return take_snapshot(scenario, place, memory, warm=warm, engine=engine)
+            except NotEligible as refusal:
+                self.refused[scenario.name] = str(refusal)
+                self.skip(f"{scenario.label}, {NATIVE}: not eligible, as it {refusal}")
+                return None
             except (RunError, Unavailable) as error:
                 self.skip(f"snapshot of {scenario.label}: {error}")
                 return None
@@ -236,7 +245,8 @@ class Bench:
     def write(self, **values: Any) -> dict[str, Any]:
         """Return machine, rounds, values and what was left out, and write them as JSON where that was asked for."""
         described = {**self.machine, "load_at_end": list(os.getloadavg())}
-        written = {"machine": described, "runs": self.runs, **plain(values), "skipped": self.skipped}
+        refused = {"not_eligible": self.refused} if self.refused else {}
+        written = {"machine": described, "runs": self.runs, **plain(values), **refused, "skipped": self.skipped}
         if self.options.results is not None:
             self.options.results.mkdir(parents=True, exist_ok=True)
             path = self.options.results / f"{self.options.experiment}.json"

@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 
 from benchmarks.measure import FIRST
 from benchmarks.scenarios import label
-from benchmarks.ways import CONVENTIONAL, COPIED, NATIVE, OURS, WAYS
+from benchmarks.ways import BY_CRIU, BY_NATIVE, CONVENTIONAL, COPIED, OURS, WAYS
 
 LINES = {
     CONVENTIONAL: "conventional",
-    COPIED: "restored, memory copied",
-    NATIVE: "restored, memory mapped",
+    COPIED: "restored by criu, memory copied",
+    BY_CRIU: "restored by criu, memory mapped",
+    BY_NATIVE: "restored by the native engine",
 }
 """What the picture of growing memory shows."""
 
@@ -85,7 +86,7 @@ def draw_bars(axes: Axes, scenarios: dict[str, Any], way: str, offset: float, he
         xerr=errors([first for _, first, _ in shown]),
         error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
         color=WAYS[way].color,
-        label=way,
+        label=WAYS[way].label.replace("`", ""),
     )
     for place, first, speed in shown:
         text = f"{first['median']:.0f}" + (f"  ({speed[0]:.1f}x)" if speed else "")

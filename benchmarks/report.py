@@ -15,11 +15,14 @@ from rich.table import Table as RichTable
 from benchmarks.bars import Missing, Results, bars
 from benchmarks.measure import END, FIRST
 from benchmarks.scenarios import label
-from benchmarks.ways import CONVENTIONAL, COPIED, NATIVE, WARM, WAYS
+from benchmarks.snapshots import CRIU, NATIVE
+from benchmarks.ways import BY_CRIU, BY_NATIVE, CONVENTIONAL, COPIED, NATIVE_WARM, WARM, WAYS
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "<!-- {name}: {end} -->\n"
 MEGA = 1_000_000
+NOT_ELIGIBLE = "not eligible"
+"""In the cells of the native engine, which refuses a program; why is below the table."""
 
 
 class Table(NamedTuple):
@@ -29,6 +32,12 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     skipped: Sequence[str] = ()
     """What was left out, and why."""
+
+    def without_gaps(self) -> Table:
+        """Return it without the columns that are empty, of what was not measured."""
+        kept = [place for place, _ in enumerate(self.heads) if not place or any(row[place] for row in self.rows)]
+        rows = [[row[place] for place in kept] for row in self.rows]
+        return Table([self.heads[place] for place in kept], rows, self.skipped)
 
     def __str__(self) -> str:
         """Return it as a document has it."""
@@ -77,6 +86,11 @@ def about(results: Results, *, short: bool) -> str:
     return f"{text} {machine['date']}; {packages}.{torch}\n"
 
 
+def is_refused(results: Results, program: str) -> bool:
+    """Return whether the native engine cannot dump a program of `startup`."""
+    return program in results.files["startup"].get("not_eligible", {})
+
+
 def main_table(results: Results) -> Table:
     """Return the table of the README: conventional and restored starts."""
 
@@ -89,25 +103,31 @@ def main_table(results: Results) -> Table:
     rows = []
     for name, scenario in results.get("startup", "scenarios").items():
         ways = scenario["variants"]
-        if ways.get(NATIVE) is None:
+        if ways.get(BY_CRIU) is None:
             continue
+        refused = {BY_NATIVE: NOT_ELIGIBLE} if is_refused(results, name) else {}
         cells = [label(name)]
         for moment in (FIRST, END):
             slow = ways[CONVENTIONAL][moment]["median"]
-            cells += [number(slow), *(times(slow, ways.get(way), moment) for way in (NATIVE, WARM))]
+            shown = (refused.get(way) or times(slow, ways.get(way), moment) for way in (BY_NATIVE, BY_CRIU, WARM))
+            cells += [number(slow), *shown]
         rows.append([*cells, f"{scenario['image_bytes'] / MEGA:.0f}"])
-    heads = ["first output: conventional", "restored", "warmed up", "exit: conventional", "restored", "warmed up"]
-    return Table(["ms, medians", *heads, "image, MB"], rows)
+    restored = ["native", "criu", "criu, warmed up"]
+    heads = [f"{moment}: {way}" for moment in ("first output", "exit") for way in ("conventional", *restored)]
+    return Table(["ms, medians", *heads, "image, MB"], rows).without_gaps()
 
 
 def starts(results: Results, moment: str) -> Table:
     """Return the table of all programs and all ways to start them, to FIRST or END."""
     scenarios = results.get("startup", "scenarios")
     ways = [name for name in WAYS if any(name in scenario["variants"] for scenario in scenarios.values())]
-    rows = [
-        [WAYS[way].label, *(cell(scenario["variants"].get(way, {}).get(moment)) for scenario in scenarios.values())]
-        for way in ways
-    ]
+
+    def shown(name: str, way: str) -> str:
+        if way in {BY_NATIVE, NATIVE_WARM} and is_refused(results, name):
+            return NOT_ELIGIBLE
+        return cell(scenarios[name]["variants"].get(way, {}).get(moment))
+
+    rows = [[WAYS[way].label, *(shown(name, way) for name in scenarios)] for way in ways]
     skipped = results.files["startup"].get("skipped", []) if moment == END else ()
     return Table(["", *map(label, scenarios)], rows, skipped)
 
@@ -116,15 +136,54 @@ def dumps(results: Results) -> Table:
     """Return the table of the cost of snapshots."""
     rows = []
     for name, scenario in results.get("startup", "scenarios").items():
-        taken = [scenario.get("dumps", {}).get(way, {}) for way in (NATIVE, COPIED)]
+        taken = {way: scenario.get("dumps", {}).get(way, {}) for way in (BY_NATIVE, BY_CRIU, COPIED)}
+        refused = {BY_NATIVE: NOT_ELIGIBLE} if is_refused(results, name) else {}
         cells = [
-            f"{dump[key] / unit:.{digits}f}" if key in dump else ""
+            f"{dump[key] / unit:.{digits}f}" if dump.get(key) is not None else refused.get(way, "")
             for key, unit, digits in (("seconds", 1, 1), ("frozen_seconds", 1, 2), ("image_bytes", MEGA, 0))
-            for dump in taken
+            for way, dump in taken.items()
+            if (key, way) != ("frozen_seconds", BY_NATIVE)
         ]
         rows.append([label(name), *cells])
-    heads = ["`snapshot`, s: auto", "copied", "of that stopped, s: auto", "copied", "files, MB: auto", "copied"]
-    return Table(["", *heads], rows)
+    heads = [f"`snapshot`, s: {way}" for way in ("native", "criu", "copied")]
+    heads += [f"of that stopped, s: {way}" for way in ("criu", "copied")]
+    heads += [f"files, MB: {way}" for way in ("native", "criu", "copied")]
+    return Table(["", *heads], rows).without_gaps()
+
+
+def dump(results: Results) -> Table:
+    """Return the table of dumps by both engines."""
+    rows = []
+    for name, times in results.get("dump", "programs").items():
+        cells = [cell(times["dump"].get(way)) for way in (NATIVE, CRIU, "write and fsync")]
+        cells += [cell(times[kind].get(way)) for kind in ("standstill", "stopped") for way in (NATIVE, CRIU)]
+        rows.append([label(name), *cells])
+    heads = ["dump, ms: native", "criu", "as much written, with fsync", "longest pause of a thread, ms: native", "criu"]
+    return Table(["", *heads, "threads stopped, ms: native", "criu"], rows, results.files["dump"].get("skipped", ()))
+
+
+def native(results: Results) -> Table:
+    """Return the table of page faults of native copies, and of 64 copies at once."""
+    rows = []
+    for name, found in results.get("native", "programs").items():
+        together = found.get("at_once", {})
+        counts = (f"{found[f'faults_{part}']['median']:.0f}" for part in ("program", "whole"))
+        rows.append([label(name), *counts, *(cell(together.get(way, {}).get(FIRST)) for way in (NATIVE, CRIU))])
+    heads = ["page faults: from the jump", "with the launcher's", "64 at once, all first outputs, ms: native", "criu"]
+    return Table(["", *heads], rows, results.files["native"].get("skipped", ()))
+
+
+def cold(results: Results) -> Table:
+    """Return the table of first starts with a cold page cache."""
+    measured = results.get("cold", "cold")
+    ways = [way for way in WAYS if any(way in times for times in measured.values())]
+    rows = [
+        [f"{label(name)}: {WAYS[way].label}", cell(times[way][FIRST]), cell(times[way][END])]
+        for name, times in measured.items()
+        for way in ways
+        if way in times
+    ]
+    return Table(["cold page cache", "first output, ms", "start to exit, ms"], rows, results.files["cold"]["skipped"])
 
 
 def bar_table(results: Results) -> Table:
@@ -152,15 +211,17 @@ def copies(results: Results) -> Table:
 
 def growth(results: Results) -> Table:
     """Return the table of the start as memory grows."""
-    rows = []
+    restored, rows = (COPIED, BY_CRIU, BY_NATIVE), []
     for size, values in results.get("growth", "sizes").items():
-        firsts = [cell(values[FIRST].get(way)) for way in (CONVENTIONAL, COPIED, NATIVE)]
-        seconds = [f"{values['snapshot_seconds'].get(way, '')}" for way in (COPIED, NATIVE)]
-        sizes = [f"{values['image_bytes'].get(way, 0) / MEGA:.0f}" for way in (COPIED, NATIVE)]
+        firsts = [cell(values[FIRST].get(way)) for way in (CONVENTIONAL, *restored)]
+        seconds = [f"{values['snapshot_seconds'].get(way, '')}" for way in restored]
+        taken = values["image_bytes"]
+        sizes = [f"{taken[way] / MEGA:.0f}" if way in taken else "" for way in restored]
         rows.append([size, *firsts, *seconds, *sizes])
-    heads = ["array, MB", "first output, ms: conventional", "copied", "mapped"]
-    heads += ["snapshot, s: copied", "mapped", "images, MB: copied", "mapped"]
-    return Table(heads, rows, results.get("growth", "skipped"))
+    ways = ("copied", "mapped", "native")
+    heads = ["array, MB", *(f"first output, ms: {way}" for way in ("conventional", *ways))]
+    heads += [f"{what}: {way}" for what in ("snapshot, s", "images, MB") for way in ways]
+    return Table(heads, rows, results.get("growth", "skipped")).without_gaps()
 
 
 def touch(results: Results) -> Table:
@@ -176,7 +237,7 @@ def touch(results: Results) -> Table:
 def standby(results: Results) -> Table:
     """Return the table of copies that wait."""
     measured = results.get("standby", "standby")
-    ways = list(next(iter(measured.values()))["first"])
+    ways = list(dict.fromkeys(way for values in measured.values() for way in values["first"]))
     rows = [
         [label(name), *(cell(values["first"].get(way)) for way in ways), f"{values['over_bare']:.2f}"]
         for name, values in measured.items()
@@ -216,6 +277,9 @@ TABLES: dict[str, tuple[str, Callable[[Results], Table]]] = {
     "first": ("startup", partial(starts, moment=FIRST)),
     "end": ("startup", partial(starts, moment=END)),
     "dumps": ("startup", dumps),
+    "native": ("native", native),
+    "dump": ("dump", dump),
+    "cold": ("cold", cold),
     "growth": ("growth", growth),
     "copies": ("copies", copies),
     "touch": ("touch", touch),

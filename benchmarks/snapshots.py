@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,14 @@ from libcriu_py.snapshot import record
 from libcriu_py.snapshot.record import LAUNCH
 
 # Set by build services and container images, and felt by every start: bytecode that is not kept is compiled each time.
-UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+# The engine is one of the things that are compared.
+UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "LIBCRIU_PY_ENGINE")
+ENGINES = (NATIVE, CRIU) = ("native", "criu")
+REFUSAL = re.compile(r"the native engine cannot dump this process: it (.*?)(?:; put that right|$)", re.MULTILINE)
+
+
+class NotEligible(RunError):
+    """The native engine refuses a program; the message says what this has, as a predicate."""
 
 
 class Snapshot(NamedTuple):
@@ -30,8 +38,8 @@ class Snapshot(NamedTuple):
     """What its files take on the disk."""
     seconds: float
     """How long it took to make: imports, dump, and what is done with the images."""
-    frozen: float
-    """The seconds of these in which criu had the program stopped."""
+    frozen: float | None
+    """The seconds of these in which criu had the program stopped; None by the native engine."""
 
     @property
     def memory_key(self) -> str | None:
@@ -57,7 +65,7 @@ def run_command(
     *words: str, env: Mapping[str, str] | None = None, memory: str = "auto", cwd: Path | None = None
 ) -> None:
     """
-    Run one of the package's commands; raise RunError if it fails.
+    Run one of the package's commands; raise RunError if it fails, and NotEligible where the native engine refuses.
 
     Args:
         words: Its arguments.
@@ -75,11 +83,15 @@ def run_command(
         text=True,
         check=False,
     )
+    if refusal := REFUSAL.search(done.stderr if done.returncode else ""):
+        raise NotEligible(refusal[1])
     if done.returncode != 0:
         raise RunError(f"libcriu-py {words[0]} of {Path(words[-1]).name}: {done.stderr.strip()}")
 
 
-def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto", *, warm: bool = False) -> Snapshot:
+def take_snapshot(
+    scenario: Scenario, directory: Path, memory: str = "auto", *, warm: bool = False, engine: str = CRIU
+) -> Snapshot:
     """
     Make a snapshot of a scenario's program.
 
@@ -88,10 +100,14 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto", *, 
         directory: Where; it must not exist.
         memory: As for `run_command`.
         warm: Whether the program is run before it is saved, and not only its imports are done.
+        engine: What dumps and restores it.
+
+    Raises:
+        NotEligible: The native engine cannot dump the program.
     """
     start = time.monotonic()
     kind = "--warm-up" if warm else "--learn"
-    words = ("-o", str(directory), kind, "", "--exit", "fast", str(scenario.program))
+    words = ("-o", str(directory), "--engine", engine, kind, "", "--exit", "fast", str(scenario.program))
     run_command("snapshot", *words, env=scenario.env, memory=memory, cwd=directory.parent)
     seconds = time.monotonic() - start
     return Snapshot(
@@ -99,5 +115,5 @@ def take_snapshot(scenario: Scenario, directory: Path, memory: str = "auto", *, 
         record.decode((directory / LAUNCH).read_bytes()),
         sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file()),
         seconds,
-        dump_stats(directory / "images")["frozen_time"] / 1e6,
+        dump_stats(directory / "images")["frozen_time"] / 1e6 if engine == CRIU else None,
     )

@@ -12,9 +12,14 @@ from benchmarks.snapshots import Snapshot, command, environment
 
 Start = Callable[[], Sample]
 CONVENTIONAL = "conventional"
-NATIVE = "libcriu-py-run"
+LAUNCHER = "libcriu-py-run"
+"""The command that restores; not a way to start."""
+BY_CRIU = "libcriu-py-run"
+"""The launcher, with a snapshot of the engine `criu`; its name is that of results from when there was no other."""
+BY_NATIVE = "libcriu-py-run, native engine"
 WARM = "libcriu-py-run, warmed up"
 """The same, of a snapshot whose program was run before it was saved."""
+NATIVE_WARM = "libcriu-py-run, native engine, warmed up"
 COPIED = "libcriu-py-run, copied"
 """The same, of a snapshot whose memory is read and not mapped."""
 RAW = "criu restore"
@@ -26,7 +31,7 @@ FORK = "os.fork, warm parent"
 BARE = "python3 -I -S -c pass"
 TRUE = "/bin/true"
 BRIEF = "libcriu-py-run, OpenMP spins briefly"
-"""As NATIVE, of a snapshot whose idle OpenMP threads soon sleep."""
+"""As BY_CRIU, with a snapshot whose idle OpenMP threads soon sleep."""
 ARITHMETIC = "arithmetic"
 """A program that does nothing but compute, in one thread."""
 
@@ -41,9 +46,11 @@ class Look(NamedTuple):
 
 WAYS = {
     CONVENTIONAL: Look("conventional", "#9aa3ad"),
-    NATIVE: Look("restored", "#1f6fb2"),
-    WARM: Look("restored, warmed up", "#134a78"),
-    COPIED: Look("restored, copied", "#4c8f6b"),
+    BY_NATIVE: Look("restored, native", "#c2417c"),
+    NATIVE_WARM: Look("restored, native, warmed up", "#7d2350"),
+    BY_CRIU: Look("restored, criu", "#1f6fb2"),
+    WARM: Look("restored, criu, warmed up", "#134a78"),
+    COPIED: Look("restored, criu, copied", "#4c8f6b"),
     RAW: Look("`criu restore`", "#e0a030"),
     RAW_COPIED: Look("`criu restore`, copied"),
     PYCRIU: Look("pycriu", "#b65d4e"),
@@ -52,11 +59,11 @@ WAYS = {
     FORK: Look("`os.fork`", "#6e7a52"),
     BARE: Look(f"`{BARE}`"),
     TRUE: Look(TRUE),
-    BRIEF: Look("restored, OpenMP spins briefly"),
+    BRIEF: Look("restored, criu, OpenMP spins briefly"),
     ARITHMETIC: Look("arithmetic in one thread"),
 }
 """All ways, in the order of tables."""
-OURS = (NATIVE, WARM, COPIED)
+OURS = (BY_NATIVE, NATIVE_WARM, BY_CRIU, WARM, COPIED)
 FLOORS = {BARE: [sys.executable, "-I", "-S", "-c", "pass"], TRUE: [TRUE]}
 """Programs that do nothing: what an interpreter, and what any process costs, from start to end."""
 
@@ -71,8 +78,10 @@ def conventional(scenario: Scenario) -> Start:
 def restored(scenario: Scenario, snapshot: Snapshot) -> Start:
     """Return a function that starts the program with the package's launcher."""
     # A conventional start in place of a restore would be measured as one.
-    argv = [command(NATIVE), "--no-fallback", str(snapshot.directory)]
-    return lambda: measure(argv, env=environment(), expect=scenario.expect)
+    argv = [command(LAUNCHER), "--no-fallback", str(snapshot.directory)]
+    # What the program read before it was saved must be as it was then.
+    env = {**environment(), **scenario.env}
+    return lambda: measure(argv, env=env, expect=scenario.expect)
 
 
 def floor(name: str) -> Start:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from benchmarks.bench import Experiment
-from benchmarks.experiments import copies, growth, modes, pause, spawn, standby, startup, touch
+from benchmarks.experiments import cold, copies, dump, growth, modes, native, pause, spawn, standby, startup, touch
 
 EXPERIMENTS: dict[str, Experiment] = {
     module.__name__.rpartition(".")[2]: module.EXPERIMENT
-    for module in (startup, copies, growth, touch, standby, pause, modes, spawn)
+    for module in (startup, native, dump, cold, copies, growth, touch, standby, pause, modes, spawn)
 }
 """In the order in which they are measured."""

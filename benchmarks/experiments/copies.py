@@ -17,8 +17,8 @@ from benchmarks.crowd import Crowd
 from benchmarks.machine import memory
 from benchmarks.measure import Sample, Summary, moments
 from benchmarks.scenarios import PROGRAMS, TORCH_IDLE, Scenario
-from benchmarks.snapshots import command, environment, take_snapshot
-from benchmarks.ways import ARITHMETIC, BRIEF, CONVENTIONAL, COPIED, NATIVE
+from benchmarks.snapshots import CRIU, NATIVE, NotEligible, command, environment, take_snapshot
+from benchmarks.ways import ARITHMETIC, BRIEF, BY_CRIU, BY_NATIVE, CONVENTIONAL, COPIED, LAUNCHER
 from libcriu_py.cli.snapshot import SPIN_COUNT
 
 LONGEST = 16
@@ -36,10 +36,20 @@ def crowds(bench: Bench, scenario: Scenario, directory: Path) -> dict[str, Calla
 
     found = {CONVENTIONAL: crowd(sys.executable, str(scenario.program))}
     brief = scenario._replace(env={"GOMP_SPINCOUNT": SPIN_COUNT})
-    for name, prepared, kind in ((NATIVE, scenario, "auto"), (BRIEF, brief, "auto"), (COPIED, scenario, "copy")):
+    kinds = (
+        (BY_NATIVE, scenario, "auto", NATIVE),
+        (BY_CRIU, scenario, "auto", CRIU),
+        (BRIEF, brief, "auto", CRIU),
+        (COPIED, scenario, "copy", CRIU),
+    )
+    for number, (name, prepared, kind, engine) in enumerate(kinds):
         with bench.console.status(f"snapshot for {name}"):
-            snapshot = take_snapshot(prepared, directory / f"snapshot{len(found)}", kind)
-        found[name] = crowd(command(NATIVE), "--no-fallback", str(snapshot.directory))
+            try:
+                snapshot = take_snapshot(prepared, directory / f"snapshot{number}", kind, engine=engine)
+            except NotEligible as refusal:
+                bench.skip(f"{name}: not eligible, as it {refusal}")
+                continue
+        found[name] = crowd(command(LAUNCHER), "--no-fallback", str(snapshot.directory))
     found[ARITHMETIC] = crowd(sys.executable, "-I", "-S", str(PROGRAMS / "arithmetic.py"), expect="ready")
     return found
 

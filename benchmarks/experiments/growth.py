@@ -1,8 +1,8 @@
 """
 Measure what memory costs: the start of a program with a numpy array of 8 MB to 4 GB.
 
-Conventional, restored with the memory read, and restored with the memory mapped; also how long the dump takes, and how
-large the images are. Each size has its snapshots removed before the next is measured.
+Conventional, restored by criu with the memory read and with the memory mapped, and restored by the native engine; also
+how long the dump takes, and how large the images are. Each size has its snapshots removed before the next is measured.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 from benchmarks.bench import Bench, Budget, Experiment
 from benchmarks.measure import Unavailable, moments
 from benchmarks.scenarios import Scenario, numpy
-from benchmarks.ways import CONVENTIONAL, COPIED, NATIVE, conventional, restored
+from benchmarks.snapshots import CRIU, NATIVE
+from benchmarks.ways import BY_CRIU, BY_NATIVE, CONVENTIONAL, COPIED, conventional, restored
 
-FREE = 3  # times the array: the snapshots, and what the dump needs meanwhile
+FREE = 4  # times the array: the snapshots, and what the dump needs meanwhile
 MEGA = 1_000_000
 
 
@@ -25,7 +26,8 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
     free = shutil.disk_usage(directory).free
     if free < FREE * int(scenario.name) << 20:
         raise Unavailable(f"{free / MEGA:.0f} MB are free in {directory.parent}, too few for the snapshots")
-    taken = {name: bench.snapshot(scenario, directory, kind) for name, kind in ((NATIVE, "map"), (COPIED, "copy"))}
+    kinds = ((BY_NATIVE, "auto", NATIVE), (BY_CRIU, "map", CRIU), (COPIED, "copy", CRIU))
+    taken = {name: bench.snapshot(scenario, directory, memory, engine=engine) for name, memory, engine in kinds}
     snapshots = {name: snapshot for name, snapshot in taken.items() if snapshot is not None}
     ways = {CONVENTIONAL: conventional(scenario)}
     ways |= {name: restored(scenario, snapshot) for name, snapshot in snapshots.items()}

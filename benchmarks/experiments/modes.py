@@ -14,12 +14,14 @@ from typing import Any
 from benchmarks.bench import Bench, Budget, Experiment
 from benchmarks.measure import Unavailable, measure, summarize
 from benchmarks.scenarios import Scenario
-from benchmarks.snapshots import command, environment, run_command
+from benchmarks.snapshots import CRIU, NATIVE, NotEligible, command, environment, run_command
 from libcriu_py.criu.find import find_criu
 from libcriu_py.privilege.decision import capable_criu, find_obstacle
 from libcriu_py.privilege.mode import Privilege
 
 MODES = (Privilege.ROOT, Privilege.CAPABILITY, Privilege.ROOTLESS)
+NATIVE_ENGINE = "native engine"
+"""In the place of a mode, of which it has none."""
 WARM_UP = 3  # rounds
 LAUNCHERS: dict[str, list[str]] = {"libcriu-py-run": [], "libcriu-py": ["run"]}
 """The commands that restore, with their subcommand."""
@@ -33,17 +35,25 @@ def variables(mode: Privilege) -> dict[str, str]:
 
 def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -> dict[str, Any]:
     """Measure a program in each mode that works, with each launcher, in turns."""
-    ways = {}
+    kinds = {NATIVE_ENGINE: (NATIVE, environment())}
     for mode in MODES:
         obstacle = find_obstacle(mode, find_criu())
-        if obstacle is not None:
+        if obstacle is None:
+            kinds[mode.value] = (CRIU, variables(mode))
+        else:
             bench.skip(f"{mode.value}: {obstacle}")
+    ways = {}
+    for kind, (engine, env) in kinds.items():
+        target = directory / kind.replace(" ", "-")
+        words = ("-o", str(target), "--engine", engine, "--learn", "", str(scenario.program))
+        try:
+            run_command("snapshot", *words, env=env, cwd=directory)
+        except NotEligible as refusal:
+            bench.skip(f"{scenario.label}, {kind}: not eligible, as it {refusal}")
             continue
-        target, env = directory / mode.value, variables(mode)
-        run_command("snapshot", "-o", str(target), "--learn", "", str(scenario.program), env=env, cwd=directory)
-        for name, words in LAUNCHERS.items():
-            argv = [command(name), *words, "--no-fallback", str(target)]
-            ways[name, mode.value] = partial(measure, argv, env=env, expect=scenario.expect)
+        for name, subcommand in LAUNCHERS.items():
+            argv = [command(name), *subcommand, "--no-fallback", str(target)]
+            ways[name, kind] = partial(measure, argv, env=env, expect=scenario.expect)
     if not ways:
         raise Unavailable("no mode works")
     return {

@@ -16,8 +16,8 @@ from benchmarks.bench import Bench, Budget, Experiment
 from benchmarks.measure import summarize
 from benchmarks.peers.criu import raw
 from benchmarks.scenarios import Scenario
-from benchmarks.snapshots import take_snapshot
-from benchmarks.ways import NATIVE, RAW, Start, restored
+from benchmarks.snapshots import NATIVE, take_snapshot
+from benchmarks.ways import BY_CRIU, BY_NATIVE, RAW, Start, restored
 
 PAUSE = 1.5
 """Seconds; for one after the last event the kernel stays ready (`unaccount_event` in kernel/events/core.c)."""
@@ -37,8 +37,10 @@ def pair(start: Start) -> Callable[[], tuple[float, float]]:
 def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -> dict[str, Any]:
     """Measure a program by the launcher and by criu, in turns."""
     snapshot = take_snapshot(scenario, directory / "snapshot")
-    ways = {
-        NATIVE: pair(restored(scenario, snapshot)),
+    native = bench.snapshot(scenario, directory, engine=NATIVE)
+    ways = {BY_NATIVE: pair(restored(scenario, native))} if native else {}
+    ways |= {
+        BY_CRIU: pair(restored(scenario, snapshot)),
         RAW: pair(raw(RAW, scenario, snapshot, breakpoints=True)),
     }
     samples = bench.turns(scenario.name, ways, budget=budget, complete=True)

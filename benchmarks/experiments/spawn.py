@@ -19,7 +19,8 @@ from benchmarks.bench import Bench, Budget, Experiment
 from benchmarks.measure import RunError, summarize
 from benchmarks.peers.warm import warm_parent
 from benchmarks.scenarios import Scenario
-from benchmarks.snapshots import command, environment, take_snapshot
+from benchmarks.snapshots import NATIVE, command, environment, take_snapshot
+from benchmarks.ways import BARE, BY_CRIU, BY_NATIVE, FLOORS, LAUNCHER
 from libcriu_py.copies.restore import restore
 
 Spawn = Callable[[], AbstractContextManager[Any]]
@@ -52,12 +53,17 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
         raise RunError("--count must be a multiple of --together")
     snapshot = take_snapshot(scenario, directory / "snapshot").directory
     options = ["--no-fallback", str(snapshot)]
+    native = bench.snapshot(scenario, directory, engine=NATIVE)
     spawns: dict[str, Spawn] = {
         "subprocess": process(sys.executable, str(scenario.program)),
         "libcriu-py run": process(command(), "run", *options),
-        "libcriu-py-run": process(command("libcriu-py-run"), *options),
+        BY_CRIU: process(command(LAUNCHER), *options),
         "libcriu_py.copies.restore": lambda: restore(snapshot, stdin=DEVNULL, stdout=DEVNULL),
     }
+    if native is not None:
+        spawns[BY_NATIVE] = process(command(LAUNCHER), "--no-fallback", str(native.directory))
+    if scenario.name == "empty":
+        spawns[BARE] = process(*FLOORS[BARE])
     batches: dict[str, Callable[[int, int], float]] = {name: partial(batch, spawn) for name, spawn in spawns.items()}
 
     def rate(name: str, together: int) -> Callable[[], float]:

@@ -16,13 +16,14 @@ from typing import Any
 from benchmarks.bench import Bench, Budget, Experiment
 from benchmarks.measure import RunError, Sample, milliseconds, summarize
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.snapshots import environment, take_snapshot
+from benchmarks.snapshots import NATIVE, environment, take_snapshot
 from benchmarks.ways import TRUE, Start, restored
 from libcriu_py import StandbyPool
 from libcriu_py.snapshot.record import MANIFEST
 
 STANDBY = "standby"
 RESTORED = "restored"
+BY_NATIVE = "native"
 WARM_UP = 6
 """Runs that do not count: the pool learns from the first four which pages are used."""
 REST = 0.1
@@ -68,6 +69,7 @@ def from_pool(pool: StandbyPool, start: Start) -> Start:
 def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -> dict[str, Any]:
     """Measure a program in each way, in turns."""
     snapshot = take_snapshot(scenario, directory / "snapshot")
+    native = bench.snapshot(scenario, directory, engine=NATIVE)
     alone = snapshot._replace(directory=without_pool(snapshot.directory))
     # The measured programs have the terminal of this one, if it has one, but none of their streams is one.
     with StandbyPool(snapshot.directory, size=2, allow=["terminal"]) as pool:
@@ -76,6 +78,8 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
             STANDBY: from_pool(pool, restored(scenario, snapshot)),
             RESTORED: restored(scenario, alone),
         }
+        if native is not None:
+            ways[BY_NATIVE] = restored(scenario, native)
         samples = bench.turns(scenario.name, ways, warm_up=WARM_UP, budget=budget, complete=True)
     first = {name: summarize(sample.first for sample in found) for name, found in samples.items()}
     return {"over_bare": first[STANDBY].median - first[TRUE].median, "first": first}

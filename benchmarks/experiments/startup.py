@@ -20,8 +20,8 @@ from benchmarks.peers.criu import pycriu, raw
 from benchmarks.peers.dmtcp import dmtcp
 from benchmarks.peers.warm import warm_parent
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.snapshots import Snapshot
-from benchmarks.ways import CONVENTIONAL, COPIED, NATIVE, OURS, RAW, RAW_COPIED, WARM, Start
+from benchmarks.snapshots import NATIVE, Snapshot
+from benchmarks.ways import BY_CRIU, BY_NATIVE, CONVENTIONAL, COPIED, NATIVE_WARM, OURS, RAW, RAW_COPIED, WARM, Start
 
 
 def makers(
@@ -32,10 +32,10 @@ def makers(
     for name, snapshot in snapshots.items():
         if snapshot is not None:
             found[name] = partial(ways.restored, scenario, snapshot)
-    for name, restored in ((RAW, NATIVE), (RAW_COPIED, COPIED)):
+    for name, restored in ((RAW, BY_CRIU), (RAW_COPIED, COPIED)):
         if (snapshot := snapshots[restored]) is not None:
             found[name] = partial(raw, name, scenario, snapshot)
-    if (snapshot := snapshots[NATIVE]) is not None:
+    if (snapshot := snapshots[BY_CRIU]) is not None:
         found[ways.PYCRIU] = partial(pycriu, scenario, snapshot)
     found[ways.DMTCP] = partial(dmtcp, scenario, directory / "dmtcp")
 
@@ -53,7 +53,9 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
     snapshot = bench.snapshot(scenario, directory, "auto")
     copied = bench.snapshot(scenario, directory, "copy")
     warm = bench.snapshot(scenario, directory, "auto", warm=True)
-    snapshots = {NATIVE: snapshot, WARM: warm, COPIED: copied}
+    native = bench.snapshot(scenario, directory, engine=NATIVE)
+    native_warm = bench.snapshot(scenario, directory, warm=True, engine=NATIVE)
+    snapshots = {BY_NATIVE: native, NATIVE_WARM: native_warm, BY_CRIU: snapshot, WARM: warm, COPIED: copied}
     starts: dict[str, Start] = {}
     with ExitStack() as stack:
         for name, make in makers(scenario, directory, snapshots, stack).items():
@@ -64,7 +66,7 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
             except RunError as error:
                 bench.skip(f"{name} of {scenario.name}: {error}")
         samples = bench.turns(scenario.name, starts, budget=budget)
-    return {**times(samples), **sizes(snapshot, copied)}
+    return {**times(samples), **sizes(snapshots)}
 
 
 def times(samples: dict[str, list[Sample]]) -> dict[str, Any]:
@@ -84,19 +86,20 @@ def times(samples: dict[str, list[Sample]]) -> dict[str, Any]:
     return {
         "variants": {name: {**both, "runs_ms": samples[name]} for name, both in found.items()},
         "speed_up": {name: speed_up(name) for name in OURS},
-        "launcher_ms": {name: over_criu(name) for name in OURS if name != WARM},
+        "launcher_ms": {name: over_criu(name) for name in (BY_CRIU, COPIED)},
     }
 
 
-def sizes(snapshot: Snapshot | None, copied: Snapshot | None) -> dict[str, Any]:
+def sizes(snapshots: dict[str, Snapshot | None]) -> dict[str, Any]:
     """Return what the snapshots took."""
+    snapshot = snapshots[BY_CRIU]
     return {
         "image_bytes": snapshot.image_bytes if snapshot else None,
         "mapped": snapshot is not None and snapshot.memory_key is not None,
         "dumps": {
             name: {"image_bytes": one.image_bytes, "seconds": round(one.seconds, 2), "frozen_seconds": one.frozen}
-            for name, one in ((NATIVE, snapshot), (COPIED, copied))
-            if one is not None
+            for name, one in snapshots.items()
+            if one is not None and name not in {WARM, NATIVE_WARM}
         },
         "mode": snapshot.launch.mode if snapshot else None,
     }

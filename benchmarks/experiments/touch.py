@@ -18,9 +18,9 @@ from typing import Any
 from benchmarks.bench import Bench, Budget, Experiment
 from benchmarks.measure import measure, moments
 from benchmarks.scenarios import NUMPY_TOUCH, Scenario
-from benchmarks.snapshots import command, environment, run_command
+from benchmarks.snapshots import CRIU, NATIVE, command, environment, run_command
 
-CONVENTIONAL, COPIED, MAPPED, LEARNED = WAYS = ("conventional", "copied", "mapped", "learned")
+CONVENTIONAL, COPIED, MAPPED, LEARNED, BY_NATIVE = WAYS = ("conventional", "copied", "mapped", "learned", "native")
 
 
 def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -> list[dict[str, Any]]:
@@ -30,15 +30,20 @@ def compare(bench: Bench, scenario: Scenario, directory: Path, budget: Budget) -
     arguments = {job: [str(bench.options.megabytes), *map(str, job)] for job in jobs}
     argvs = {}
     with bench.console.status("snapshots"):
-        for name, memory in ((COPIED, "copy"), (MAPPED, "auto")):
-            words = ("--self", "-o", str(directory / name), program, *arguments[jobs[0]])
+        for name, memory, engine in ((COPIED, "copy", CRIU), (MAPPED, "auto", CRIU), (BY_NATIVE, "auto", NATIVE)):
+            words = ("--engine", engine, "--self", "-o", str(directory / name), program, *arguments[jobs[0]])
             run_command("snapshot", *words, memory=memory)
         for job in jobs:
             learned = directory / f"{LEARNED}-{job[0]}-{job[1]}"
             # The same files, and so the same page cache.
             shutil.copytree(directory / MAPPED, learned, copy_function=os.link)
             run_command("optimize", "--learn-pages", " ".join(arguments[job]), str(learned))
-            snapshots = {COPIED: directory / COPIED, MAPPED: directory / MAPPED, LEARNED: learned}
+            snapshots = {
+                COPIED: directory / COPIED,
+                MAPPED: directory / MAPPED,
+                LEARNED: learned,
+                BY_NATIVE: directory / BY_NATIVE,
+            }
             argvs[job, CONVENTIONAL] = [sys.executable, program]
             for name, snapshot in snapshots.items():
                 argvs[job, name] = [command("libcriu-py-run"), "--no-fallback", str(snapshot), "--"]
