@@ -1,9 +1,10 @@
 """
 Measure dumps by both engines: from leaving the block to the published name, and how long the program stands still.
 
-The time ends when the manifest has its place below the published name. With `then="continue"` a thread of the program
-ticks; its longest pause is what a user notices, which includes what the dump does in Python while it holds the
-interpreter's lock. Beside it stands what the engine itself says: how long threads were stopped.
+The time ends when the snapshot is valid below its name: complete, on the disk, and without the mark of one still
+being made. With `then="continue"` a thread of the program ticks; its longest pause is what a user notices, which
+includes what the dump does in Python while it holds the interpreter's lock. Beside it stands what the engine itself
+says: the native one from asking threads to stop until they go on, criu for as long as it had the process frozen.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmarks.measure import TIMEOUT, RunError, summarize
 from benchmarks.scenarios import PROGRAMS, Scenario
 from benchmarks.snapshots import ENGINES, REFUSAL, environment
 from libcriu_py.snapshot.record import MANIFEST
+from libcriu_py.snapshot.remains import MARKER
 
 DUMP, STANDSTILL, STOPPED, FSYNC = "dump", "standstill", "stopped", "write and fsync"
 LOOK = 0.0005
@@ -40,7 +42,7 @@ def dump(scenario: Scenario, directory: Path, engine: str, then: str) -> tuple[f
         if process.stdout is None or process.stderr is None:
             raise AssertionError
         left = process.stdout.readline()
-        published = wait_for(target / MANIFEST, process) if left and then == "exit" else 0
+        published = wait_for(target, process) if left and then == "exit" else 0
         rest, said = process.communicate(timeout=TIMEOUT)
     shutil.rmtree(target, ignore_errors=True)
     if refusal := REFUSAL.search(said):
@@ -50,9 +52,10 @@ def dump(scenario: Scenario, directory: Path, engine: str, then: str) -> tuple[f
     return tuple(map(float, rest.split())) if then == "continue" else ((published - int(left)) / 1e6,)
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> int:
-    """Wait until a file is there, for as long as the process that makes it runs, and return the time."""
-    while not os.path.lexists(path) and process.poll() is None:
+def wait_for(snapshot: Path, process: subprocess.Popen[str]) -> int:
+    """Wait until a snapshot is published, for as long as the process that makes it runs, and return the time."""
+    manifest, mark = snapshot / MANIFEST, snapshot / MARKER
+    while not (os.path.lexists(manifest) and not os.path.lexists(mark)) and process.poll() is None:
         time.sleep(LOOK)
     return time.monotonic_ns()
 
