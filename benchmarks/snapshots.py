@@ -86,7 +86,8 @@ def run_command(
     if refusal := REFUSAL.search(done.stderr if done.returncode else ""):
         raise NotEligible(refusal[1])
     if done.returncode != 0:
-        raise RunError(f"libcriu-py {words[0]} of {Path(words[-1]).name}: {done.stderr.strip()}")
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise RunError(f"libcriu-py {words[0]} of {Path(words[-1]).name}: {said[-1]}")
 
 
 def take_snapshot(

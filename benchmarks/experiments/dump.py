@@ -48,7 +48,8 @@ def dump(scenario: Scenario, directory: Path, engine: str, then: str) -> tuple[f
     if refusal := REFUSAL.search(said):
         raise RunError(f"not eligible, as it {refusal[1]}")
     if process.returncode != 0 or not left:
-        raise RunError(f"the dump has failed: {said[-300:].strip() or process.returncode}")
+        lines = said.strip().splitlines() or [f"exit status {process.returncode}"]
+        raise RunError(f"the dump has failed: {lines[-1]}")
     return tuple(map(float, rest.split())) if then == "continue" else ((published - int(left)) / 1e6,)
 
 
