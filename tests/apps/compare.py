@@ -122,15 +122,25 @@ def prepare(app: App, directory: Path) -> None:
         path.write_text(content)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of dumps and runs: what a program has read of it must not differ."""
+    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "SOURCE_DATE_EPOCH": "1700000000", "COLUMNS": "100"}
+
+
 def run(command: Sequence[str], app: App, directory: Path, url: str) -> Outcome:
     """Run an app in a fresh directory that has always the same path."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     prepare(app, directory)
     arguments = [word.format(url=url) for word in app.arguments]
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "SOURCE_DATE_EPOCH": "1700000000", "COLUMNS": "100"}
     done = subprocess.run(
-        [*command, *arguments], input=app.stdin, capture_output=True, text=True, cwd=directory, env=env, check=False
+        [*command, *arguments],
+        input=app.stdin,
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        env=environment(),
+        check=False,
     )
     files = {
         str(path.relative_to(directory)): _VOLATILE.sub("<time>", path.read_text("utf-8", "replace"))
@@ -175,6 +185,7 @@ def compare(name: str, app: App, place: Path, url: str) -> dict[str, str]:
             capture_output=True,
             text=True,
             cwd=directory,
+            env=environment(),
             check=False,
         )
         if made.returncode != 0:
