@@ -8,7 +8,6 @@ Each function of Python that runs in a copy writes reference counts, and so copi
 from __future__ import annotations
 
 import _locale  # of C, without the cost of `locale`
-import functools
 import os
 import sys
 import time
@@ -68,9 +67,10 @@ def expect(
         environb=os.environb,
         data=sys.intern("_data"),
         kept=_kept,
+        raised=_raised,
         zone=time.tzset,
-        reopen=functools.partial(_guarded, _reopen if are_given else _reopen_as_given),
-        title=None if title is None else functools.partial(_guarded, title),
+        reopen=_reopen if are_given else _reopen_as_given,
+        title=title,
         calls=(*departure.calls, *calls),
         more_calls=(*departure.more_calls, *calls),
         run=None if run is None else run.run,
@@ -105,19 +105,9 @@ _raised: list[BaseException] = []
 
 
 def raise_interruption() -> None:
-    """Raise what a signal handler of the program has raised in a call from C."""
+    """Raise what a signal handler of the program has raised in a call from C, which has put it into the list."""
     if _raised:
         raise _raised.pop()
-
-
-def _guarded(function: Callable[[], object]) -> None:
-    try:
-        function()
-    except Exception:
-        raise  # C lets Python do all of it again, which reports it
-    except BaseException as error:
-        _raised.append(error)
-        raise
 
 
 def _given() -> Mapping[bytes, bytes] | None:

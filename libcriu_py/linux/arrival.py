@@ -38,6 +38,8 @@ class Objects(NamedTuple):
     """The name of the attribute of both that has the variables."""
     kept: list[object]
     """Where the old variables are kept."""
+    raised: list[BaseException]
+    """Gets what a signal handler raises meanwhile."""
     zone: Callable[[], object]
     """Sets the time zone of Python's module `time`."""
     reopen: Callable[[], object]

@@ -24,8 +24,8 @@
 
 /* The objects of libcriu_py/dump/takeover.py, in its order. */
 enum object {
-	ARGV, ORIG_ARGV, ENVIRON, ENVIRONB, DATA, KEPT, ZONE, REOPEN, TITLE, CALLS, MORE_CALLS, RUN, CODE, MODULE, ENDED, THREAD,
-	NATIVE_ID, ENDING,
+	ARGV, ORIG_ARGV, ENVIRON, ENVIRONB, DATA, KEPT, RAISED, ZONE, REOPEN, TITLE, CALLS, MORE_CALLS, RUN, CODE, MODULE, ENDED,
+	THREAD, NATIVE_ID, ENDING,
 };
 
 static struct lcp_arrival expected;
@@ -136,6 +136,22 @@ static int call(PyObject *function)
 	return result ? 0 : -1;
 }
 
+/* Keep what a signal handler has raised, wherever Python looked for signals, as at the start of each function. */
+static void keep_interruption(void)
+{
+	PyObject *type, *error, *trace;
+
+	if (PyErr_ExceptionMatches(PyExc_Exception))
+		return;
+	PyErr_Fetch(&type, &error, &trace);
+	PyErr_NormalizeException(&type, &error, &trace);
+	if (error)
+		PyList_Append(get(RAISED), error);
+	Py_XDECREF(type);
+	Py_XDECREF(error);
+	Py_XDECREF(trace);
+}
+
 /* Whatever fails is done again in Python, and reported from there. */
 static int set_up(void)
 {
@@ -143,6 +159,7 @@ static int set_up(void)
 	    (lcp_streams_fit(&expected) || !call(get(REOPEN))) &&
 	    !call(get(TITLE)))
 		return 0;
+	keep_interruption();
 	PyErr_Clear();
 	return -1;
 }
