@@ -138,6 +138,8 @@ def encoding(env: Mapping[bytes, bytes]) -> tuple[str, str]:
         given_name, _, given_errors = os.fsdecode(env.get(b"PYTHONIOENCODING", b"")).partition(":")
         name = given_name or name
         errors = given_errors or ("strict" if given_name else errors)
+        if given_name:
+            io.TextIOWrapper(io.BytesIO(), name)  # an unknown one must be refused while all streams are as they were
     return name, errors
 
 
