@@ -101,6 +101,7 @@ static int make_slot(const struct launch *launch, const struct snapshot *snapsho
 	if (result)
 		return -1;
 	/* What else it is, it is by nature. */
+	request.pid = 0; /* of the dumped process; variables that name this process name the copy */
 	request.pgid = 0;
 	request.in_place = 1;
 	memset(request.schedule, 0, sizeof(request.schedule));

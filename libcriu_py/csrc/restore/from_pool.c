@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/descriptors.h"
 #include "common/standby.h"
+#include "restore/engine.h"
 #include "restore/handover.h"
 #include "restore/launch.h"
 #include "restore/order.h"
@@ -46,7 +47,7 @@ static const char *wanted_mode(const struct launch *launch)
 }
 
 /* Make the request in a memfd, or return -1. `pass` gets the streams that come with it. */
-static int make_request(unsigned int *pass, const struct launch *launch, const struct snapshot *snapshot,
+static int make_request(unsigned int *pass, pid_t pid, const struct launch *launch, const struct snapshot *snapshot,
 			const struct own_status *own, struct inherited_fds *inherited)
 {
 	struct request request;
@@ -61,16 +62,18 @@ static int make_request(unsigned int *pass, const struct launch *launch, const s
 	}
 	if (lcp_fill_request(&request, launch, snapshot, own, inherited, cwd, NULL))
 		return -1;
+	if (lcp_is_native(snapshot))
+		request.pid = pid; /* in no namespace of its own */
 	request.pgid = 0; /* the copy has a session of its own */
 	request.pass = *pass;
 	return lcp_request_file(&request);
 }
 
-static int send_request(int control, const struct launch *launch, const struct snapshot *snapshot,
+static int send_request(int control, pid_t pid, const struct launch *launch, const struct snapshot *snapshot,
 			const struct own_status *own, struct inherited_fds *inherited)
 {
 	unsigned int pass;
-	AUTO_CLOSE int file = make_request(&pass, launch, snapshot, own, inherited);
+	AUTO_CLOSE int file = make_request(&pass, pid, launch, snapshot, own, inherited);
 
 	return lcp_send_request(control, file, pass, inherited);
 }
@@ -91,7 +94,7 @@ int lcp_claim_copy(struct restored *restored, const struct launch *launch, const
 		return 0;
 	restored->pid = lcp_pid_behind(fds[2]); /* before it can end */
 	restored->parent = lcp_watch_parent(fds[0]); /* before the program goes on */
-	if (send_request(fds[1], launch, snapshot, own, &restored->inherited)) {
+	if (send_request(fds[1], restored->pid, launch, snapshot, own, &restored->inherited)) {
 		if (restored->parent >= 0)
 			close(restored->parent);
 		for (int i = 0; i < 3; i++)
