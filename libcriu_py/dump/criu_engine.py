@@ -134,7 +134,7 @@ class CriuEngine(SnapshotEngine):
         from libcriu_py.findings import refuse
         from libcriu_py.linux import processes
 
-        refuse(self._options)
+        refuse(self._options, by_criu=True)
         staging.populate()
         processes.leave_foreign_session()
         return self._launch_of(staging), self._facts()

@@ -111,11 +111,11 @@ class NativeEngine(SnapshotEngine):
 
     def _make_ready(self, staging: Staging) -> tuple[Launch, bytes]:
         """Refuse what can be seen from here, and collect launch record, manifest and the order to the publisher."""
-        from libcriu_py.findings import report_if_asked
+        from libcriu_py.findings import refuse
         from libcriu_py.linux import this_process
         from libcriu_py.snapshot.manifest import mapped_files
 
-        report_if_asked(self._options)
+        refuse(self._options, by_criu=False)
         refuse_process()
         this_process.trim_heap()
         launch = self._launch(mode=None, slots=("",) * 4, images_key="", restore_options={})

@@ -62,21 +62,24 @@ def preflight(options: Mapping[str, object] | None = None) -> Report:
     return Report((*_findings(options or {}), *told))
 
 
-def refuse(options: Mapping[str, object]) -> None:
+def refuse(options: Mapping[str, object], *, by_criu: bool) -> None:
     """
-    Refuse a dump that would fail; every checkpoint calls this.
+    Refuse a dump that would fail, or whose copies would share memory; every checkpoint calls this.
 
     Args:
         options: The dump's options.
+        by_criu: Whether criu dumps the process; the native engine refuses by itself what it cannot dump.
 
     Raises:
         PreflightError: Something cannot be dumped.
     """
+    from libcriu_py.findings import shared_mappings
+
     report_if_asked(options)
     if variable("LIBCRIU_PY_PREFLIGHT") == "off":
         return
     # Temporary files are no problem for criu, and finding them takes a look at every object.
-    problems = Report(_findings(options)).problems
+    problems = Report(_findings(options) if by_criu else tuple(shared_mappings.findings())).problems
     if problems:
         raise PreflightError(problems)
 

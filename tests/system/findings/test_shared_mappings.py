@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 PROGRAM = """
 import json, os, sys
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
+if os.environ["LIBCRIU_PY_ENGINE"] == "native":  # which dumps no children, such as the tracker
+    resource_tracker.register = resource_tracker.unregister = lambda *_: None
 from libcriu_py import checkpoint
 memory = shared_memory.SharedMemory(create=True, size=4096)
 print(memory.name, flush=True)
