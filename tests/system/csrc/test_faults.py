@@ -15,14 +15,14 @@ import pytest
 
 from libcriu_py import CriuError, restore
 from tests.system import standby
-from tests.system.conftest import MODES, Mode
+from tests.system.conftest import CRIU_MODES, NATIVE, Mode
 from tests.system.csrc.test_launcher import Copies, make, read_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-OWN_CRIU = [name for name in MODES if name != "capability"]
+OWN_CRIU = [name for name in CRIU_MODES if name != "capability"]
 """Modes in which any program can be criu, without file capabilities."""
 TIMEOUT = 30
 LIMIT = {"LIBCRIU_PY_CRIU_LIMIT": "0.7"}
@@ -130,9 +130,11 @@ def is_stopped(pid: int) -> bool:
     return False
 
 
+@pytest.mark.parametrize("copies", [*OWN_CRIU, NATIVE], indirect=True)
 def test_no_file_in_place_of_one(copies: Copies) -> None:
-    """A FIFO in place of an image or of memory is refused, and nobody waits for who would write to it."""
-    for name in ("memory.img", f"images/core-{first_pid(copies.path)}.img"):
+    """A FIFO in place of an image, of a plan or of memory is refused, and nobody waits for who would write to it."""
+    is_native = copies.mode.name == NATIVE
+    for name in ("memory.img", "plan" if is_native else f"images/core-{first_pid(copies.path)}.img"):
         path = copies.path / name
         if not path.exists():
             continue
