@@ -63,6 +63,9 @@ def digest():
 def numbers():
     print(random.random(), uuid.uuid4(), os.urandom(8).hex())
 
+def named():
+    say(str(os.environ["LISTEN_PID"] == str(os.getpid())))
+
 def listing(directory):
     say(str(os.listdir(directory)))
     sys.stdin.read()

@@ -160,6 +160,14 @@ def test_copies_differ(runs: Runs) -> None:
     assert len(set(found)) == 6
 
 
+def test_variables_that_name_the_launcher_name_the_copy(runs: Runs) -> None:
+    """Its own pid, whether it has one of its own namespace or not."""
+    runs.pool.stock()
+    execute = 'LISTEN_PID=$$ exec "$@"'
+    assert runs.run("/bin/sh", "-c", execute, "sh", *runs.command, "named") == (0, b"True\n", b"")
+    assert runs.pool.stock().served == 1
+
+
 # ---- signals ---------------------------------------------------------------
 
 
