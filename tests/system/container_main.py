@@ -21,9 +21,11 @@ NAMESPACE_FLAGS = 0x7E020000
 """All CLONE_NEW* flags, as the default profiles of Docker and Podman mask them."""
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
+MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
-SCMP_ACT_ALLOW = 0x7FFF0000
-SCMP_CMP_MASKED_EQ = 7
+SCMP_ACT_ALLOW, SCMP_ACT_ERRNO = 0x7FFF0000, 0x00050000
+SCMP_CMP_NE, SCMP_CMP_MASKED_EQ = 1, 7
+AF_VSOCK = 40
 
 COVERED = ("/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug")
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
@@ -55,6 +57,12 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
 
 
+def set_read_only(place: str, flags: int, *, again: bool = True) -> None:
+    """Make a mount read-only, or no longer."""
+    attributes = (ctypes.c_uint64 * 4)(*((MOUNT_ATTR_RDONLY, 0) if again else (0, MOUNT_ATTR_RDONLY)))
+    call("syscall", MOUNT_SETATTR, AT_FDCWD, place.encode(), flags, attributes, ctypes.sizeof(attributes))
+
+
 def change_root(layers: list[str], options: str) -> None:
     """
     Have an overlay as the root, as engines do: the first layer is written to, below all is what was the root.
@@ -83,16 +91,53 @@ def make_mounts(spec: dict[str, Any]) -> None:
     if spec["other_mounts"]:
         mount("more", "/mnt", "tmpfs", 0)
         mount("shm", "/dev/shm", "tmpfs", 0, "mode=1777,size=64m")
+    if spec["read_only"]:
+        set_read_only("/", AT_RECURSIVE)
     mount("proc", "/proc", "proc", 0, spec["proc"])
     for path in filter(os.path.exists, READ_ONLY if spec["masked"] else ()):
         mount(path, path, "", MS_BIND | MS_REC)
         mount(path, path, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
     for path in filter(os.path.exists, COVERED if spec["masked"] else ()):
         mount("/dev/null", path, "", MS_BIND)
-    if not spec["other_mounts"] and "/dev/shm" not in spec["instead"]:
+    if not (spec["other_mounts"] or spec["read_only"] or "/dev/shm" in spec["instead"]):
         mount("shm", "/dev/shm", "tmpfs", 0, "mode=1777,size=64m")
     for place, directory in spec["instead"].items():
         mount(directory, place, "", MS_BIND)
+        if spec["read_only"]:
+            set_read_only(place, 0, again=spec["read_only"] == "all")
+    if spec["read_only"]:
+        mount("none", "/tmp", "tmpfs", 0, "mode=1777")
+
+
+class Filter:
+    """
+    A filter of system calls under construction.
+
+    Args:
+        action: What becomes of a call without a rule.
+    """
+
+    def __init__(self, action: int) -> None:
+        self._library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
+        self._library.seccomp_init.restype = ctypes.c_void_p
+        self._context = ctypes.c_void_p(self._library.seccomp_init(ctypes.c_uint32(action)))
+
+    def add(self, name: str, action: int, *comparisons: Comparison) -> None:
+        """Add a rule for a call that the library knows; another one has the action of calls without a rule."""
+        array = (Comparison * len(comparisons))(*comparisons)
+        code = self._library.seccomp_syscall_resolve_name(name.encode())
+        if code == -1:
+            return
+        length = ctypes.c_uint(len(comparisons))
+        if self._library.seccomp_rule_add_array(self._context, ctypes.c_uint32(action), code, length, array):
+            raise OSError(errno.EINVAL, f"no rule for {name}")
+
+    def load(self) -> None:
+        """Have the filter from here on."""
+        # SCMP_FLTATR_CTL_NNP: leave it alone
+        self._library.seccomp_attr_set(self._context, ctypes.c_int(3), ctypes.c_uint32(0))
+        if self._library.seccomp_load(self._context):
+            raise OSError(errno.EPERM, "the filter cannot be loaded")
 
 
 def filter_calls(profile: str, capabilities: set[str]) -> None:
@@ -101,25 +146,29 @@ def filter_calls(profile: str, capabilities: set[str]) -> None:
 
     Sources: profiles/seccomp/default.json of moby and pkg/seccomp/seccomp.json of containers/common.
     """
-    seccomp = ctypes.CDLL("libseccomp.so.2", use_errno=True)
-    seccomp.seccomp_init.restype = ctypes.c_void_p
-    context = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(SCMP_ACT_ALLOW)))
-
-    def refuse(name: str, number: int, *comparisons: Comparison) -> None:
-        action = ctypes.c_uint32(0x00050000 | number)  # SCMP_ACT_ERRNO
-        array = (Comparison * len(comparisons))(*comparisons)
-        code = seccomp.seccomp_syscall_resolve_name(name.encode())
-        if seccomp.seccomp_rule_add_array(context, action, code, ctypes.c_uint(len(comparisons)), array):
-            raise OSError(errno.EINVAL, f"no rule for {name}")
-
+    made = Filter(SCMP_ACT_ALLOW)
     for name, number in refused_calls(profile, capabilities).items():
-        refuse(name, number)
+        made.add(name, SCMP_ACT_ERRNO | number)
     if profile != "podman" and "sys_admin" not in capabilities:
         for bit in (1 << number for number in range(32) if NAMESPACE_FLAGS >> number & 1):
-            refuse("clone", errno.EPERM, Comparison(0, SCMP_CMP_MASKED_EQ, bit, bit))
-    seccomp.seccomp_attr_set(context, ctypes.c_int(3), ctypes.c_uint32(0))  # SCMP_FLTATR_CTL_NNP: leave it alone
-    if seccomp.seccomp_load(context):
-        raise OSError(errno.EPERM, "the filter cannot be loaded")
+            made.add("clone", SCMP_ACT_ERRNO | errno.EPERM, Comparison(0, SCMP_CMP_MASKED_EQ, bit, bit))
+    made.load()
+
+
+def allow_calls(profile: str, calls: set[str]) -> None:
+    """Load a filter as the engines', which refuses whatever is not in the list of their default profiles."""
+    if profile == "podman":
+        made = Filter(SCMP_ACT_ERRNO | errno.ENOSYS)
+        calls -= {"ptrace", "process_vm_readv", "process_vm_writev", "modify_ldt"}
+        calls |= {"clone", "clone3", "unshare", "setns", "mount", "umount2", "pivot_root"}
+    else:
+        made = Filter(SCMP_ACT_ERRNO | errno.EPERM)
+        made.add("clone", SCMP_ACT_ALLOW, Comparison(0, SCMP_CMP_MASKED_EQ, NAMESPACE_FLAGS, 0))
+        made.add("clone3", SCMP_ACT_ERRNO | errno.ENOSYS)
+    for name in calls:
+        made.add(name, SCMP_ACT_ALLOW)
+    made.add("socket", SCMP_ACT_ALLOW, Comparison(0, SCMP_CMP_NE, AF_VSOCK))
+    made.load()
 
 
 def refused_calls(profile: str, capabilities: set[str]) -> dict[str, int]:
@@ -178,6 +227,8 @@ def in_container(spec: dict[str, Any]) -> None:
     if spec["seccomp"]:
         filter_calls(spec["seccomp"], set(spec["capability_names"]))
     become_user(spec)
+    if spec["listed_calls"]:
+        allow_calls(spec["listed_calls"], set(spec["calls"]))
     os.chdir(spec["cwd"])
     os.execvpe(spec["argv"][0], spec["argv"], os.environ)
 

@@ -40,6 +40,7 @@ def run(
     account: Account,
     capabilities: Iterable[str] | None = DEFAULT,
     seccomp: str | None = None,
+    listed_calls: str | None = None,
     masked: bool = False,
     hostname: str = "container",
     instead: Mapping[str, Path] | None = None,
@@ -51,6 +52,8 @@ def run(
     layers: Sequence[Path] = (),
     overlay: str = "xino=on",
     other_mounts: bool = False,
+    read_only: str = "",
+    uid: int | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | str = "/",
 ) -> subprocess.CompletedProcess[str]:
@@ -62,6 +65,8 @@ def run(
         account: Whose environment it has, and who runs it.
         capabilities: The bounding set, without "cap_"; None leaves it as it is.
         seccomp: "docker" or "podman": a filter like the default one of that engine.
+        listed_calls: "docker" or "podman": allow only what that engine's list has; for an account only with
+            `no_new_privs`.
         masked: Cover parts of /proc and make others read-only.
         hostname: The host name.
         instead: Directories to be seen instead of others: {"/run": ...}.
@@ -74,6 +79,9 @@ def run(
         overlay: Options of its mount. With xino=on files have one device each, as they have by themselves where all
             layers are on one file system, which is how engines keep them.
         other_mounts: Mount one file system more, and the others in another order.
+        read_only: "root": all file systems are read-only, except for those of `instead` and a tmpfs in /tmp, and
+            /dev/shm is none of its own; "all": those of `instead` too.
+        uid: Who runs it instead, who need not be in /etc/passwd, in a group of the same number.
         own_session: Whether a session begins in the container, as it does under an engine.
         env: Variables beside those of a fresh login.
         cwd: Working directory.
@@ -81,12 +89,14 @@ def run(
     names = None if capabilities is None else list(capabilities)
     spec: dict[str, Any] = {
         "argv": [str(word) for word in argv],
-        "uid": account.uid,
-        "gid": account.gid,
+        "uid": account.uid if uid is None else uid,
+        "gid": account.gid if uid is None else uid,
         "capabilities": None if names is None else [NAMES.index(f"cap_{name}") for name in names],
         "capability_names": [] if names is None else names,
         "last_capability": int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii")),
         "seccomp": seccomp,
+        "listed_calls": listed_calls,
+        "calls": Path(__file__).with_name("docker_calls.txt").read_text(encoding="ascii").split(),
         "masked": masked,
         "hostname": hostname,
         "instead": {place: str(path) for place, path in (instead or {}).items()},
@@ -98,6 +108,7 @@ def run(
         "layers": list(map(str, layers)),
         "overlay": overlay,
         "other_mounts": other_mounts,
+        "read_only": read_only,
         "cwd": str(cwd),
     }
     return subprocess.run(

@@ -15,6 +15,7 @@ struct mutex {
 #define INHERITS_PRIORITY 32
 #define OTHER_BITS 0x380 /* shared, elision wanted, elision not wanted */
 #define MOST 1000 /* of counts, beyond which it is something else */
+#define COMMON 1000 /* thread ids below stand in memory for other reasons, and are those of containers */
 
 static int is_held(const struct mutex *mutex)
 {
@@ -33,6 +34,43 @@ static int is_held(const struct mutex *mutex)
 	return type == RECURSIVE ? mutex->count - 1 < MOST : type == ERROR_CHECKING && !mutex->count;
 }
 
+/*
+ * Whether a thread may wait for a condition with a mutex, and so has its address on its stack, or in a register that the
+ * signal's frame there has (pthread_cond_wait).
+ */
+static int may_wait_with(struct scratch *scratch, const struct thread *thread, int memory, uint64_t mutex)
+{
+	const uint64_t *words = (const uint64_t *)scratch->room;
+	/* What glibc knows of a thread is at the top of its stack. */
+	uint64_t most = thread->fs - thread->context.rsp;
+	long size;
+
+	most = most < sizeof(scratch->room) ? most : sizeof(scratch->room);
+	size = SYSCALL4(pread64, memory, scratch->room, most, thread->context.rsp);
+	/* It waits below a signal handler with a stack of its own, or nobody knows. */
+	if (size <= 0 || (thread->signal_stack[1] & 1 /* SS_ONSTACK */))
+		return 1;
+	for (long i = 0; i < size / 8; i++)
+		if (words[i] == mutex)
+			return 1;
+	return 0;
+}
+
+/* Whether as many threads may wait with a mutex as it says: it has users beside its holder only while they wait. */
+static int has_its_users(struct scratch *scratch, const struct mutex *mutex)
+{
+	const struct standing *standing = lcp_standing;
+	long memory = SYSCALL3(open, "/proc/self/mem", 02000000 /* O_CLOEXEC */, 0);
+	uint32_t users = 1;
+
+	for (int i = 0; i < standing->thread_count && users < mutex->users; i++)
+		if ((uint32_t)standing->threads[i].tid != mutex->owner)
+			users += (uint32_t)may_wait_with(scratch, &standing->threads[i], (int)memory, (uint64_t)mutex);
+	if (memory >= 0)
+		SYSCALL1(close, memory);
+	return users >= mutex->users;
+}
+
 void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end)
 {
 	const struct standing *standing = lcp_standing;
@@ -48,6 +86,8 @@ void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end
 		const struct mutex *mutex = (const struct mutex *)at;
 
 		if (mutex->owner - lowest > highest - lowest || !is_held(mutex) || !lcp_find_thread((int)mutex->owner))
+			continue;
+		if (mutex->owner < COMMON && !has_its_users(scratch, mutex))
 			continue;
 		lcp_fact_numbers(scratch, "held", (const uint64_t[]){ at, mutex->owner, mutex->kind }, 3);
 	}

@@ -1,0 +1,193 @@
+"""The native engine in containers as engines make them by default, where criu neither is nor could work."""
+
+from __future__ import annotations
+
+import subprocess
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tests.system import containers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.system.accounts import Account
+
+NOBODY = 54321
+"""An id that no file of accounts has."""
+PLACE = "/mnt"
+"""Where a container has its volume."""
+
+LIMITS: dict[str, Any] = {"capabilities": (), "no_new_privs": True, "masked": True, "read_only": "root"}
+"""As a container that is locked down."""
+
+PROGRAMS = {
+    "empty": ("", "print(sys.argv[1:], os.getuid())"),
+    "pandas": (
+        "import pandas\nframe = pandas.DataFrame({'a': range(1000)})",
+        "print(sys.argv[1:], os.getuid(), frame.a.sum())",
+    ),
+    "busy threads": (
+        """
+        import threading, zlib
+        go, sums, data = threading.Event(), [], bytes(1 << 20)
+        started = [threading.Semaphore(0) for _ in range(5)]
+        def work(number):
+            while not go.is_set():
+                total = zlib.crc32(data)
+                started[number].release()
+            sums.append(total)
+        threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(5)]
+        [thread.start() for thread in threads]
+        [semaphore.acquire() for semaphore in started]
+        """,
+        "go.set(); [thread.join() for thread in threads]; print(sys.argv[1:], os.getuid(), len(set(sums)), len(sums))",
+    ),
+    "asyncio": (
+        """
+        import asyncio, concurrent.futures
+        loop, pool = asyncio.new_event_loop(), concurrent.futures.ThreadPoolExecutor(4)
+        async def ask():
+            return await asyncio.gather(*(loop.run_in_executor(pool, pow, 2, n) for n in range(8)), asyncio.sleep(0, 7))
+        loop.run_until_complete(ask())
+        """,
+        "print(sys.argv[1:], os.getuid(), loop.run_until_complete(ask())); pool.shutdown()",
+    ),
+}
+LIKE_MUTEXES = """
+import ctypes, threading
+numbers = [number for thread in range(1, 20) for number in (2, 2, thread, 2, 1, 0, 0, 0, 0, 0)]
+numbers[:0] = [0, 0]
+found = (ctypes.c_uint32 * len(numbers))(*numbers)
+go = threading.Event()
+threading.Thread(target=go.wait, daemon=True).start()
+"""
+"""Numbers as they stand in numpy's memory, which would be a mutex if a thread had the id in their midst."""
+HELD_MUTEX = """
+import ctypes, threading
+pthread = ctypes.CDLL(None)
+mutex, condition = (ctypes.c_uint64 * 5)(), (ctypes.c_uint64 * 6)()
+mutex[2] = 1  # PTHREAD_MUTEX_RECURSIVE
+locked = threading.Event()
+def wait():
+    pthread.pthread_mutex_lock(mutex)
+    locked.set()
+    pthread.pthread_cond_wait(condition, mutex)
+threading.Thread(target=wait, daemon=True).start()
+locked.wait()
+pthread.pthread_mutex_lock(mutex)
+"""
+"""A mutex that the main thread got when another one began to wait for a condition with it."""
+EXPECTED = {
+    "empty": "",
+    "pandas": " 499500",
+    "busy threads": " 1 5",
+    "asyncio": " [1, 2, 4, 8, 16, 32, 64, 128, 7]",
+}
+
+
+class Volume(NamedTuple):
+    """
+    A directory that containers have in common, with a program and its snapshot.
+
+    Attributes:
+        account: Whose interpreter runs it.
+        path: The directory outside of containers.
+        uid: Who runs the program.
+    """
+
+    account: Account
+    path: Path
+    uid: int
+
+    def write(self, before: str, after: str) -> Volume:
+        """Write the program, and return this."""
+        lines = ("import os, sys\nfrom libcriu_py import checkpoint\n", textwrap.dedent(before), "{block}", after, "")
+        block = "with checkpoint(sys.argv[1]):\n    pass"
+        program = self.path / "program.py"
+        program.write_text("\n".join(lines).replace("{block}", block), encoding="utf-8")
+        subprocess.run(["/bin/chown", "-R", f"{self.uid}:{self.uid}", str(self.path)], check=True)
+        return self
+
+    def run(self, *argv: str | Path, **limits: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container without criu, locked down unless told otherwise."""
+        env = {"LIBCRIU_PY_CRIU": "/nowhere/criu", "PATH": "/nowhere", "HOME": "/nowhere", **limits.pop("env", {})}
+        options = {**LIMITS, "uid": self.uid, "instead": {PLACE: self.path}, **limits}
+        return containers.run(argv, account=self.account, env=env, **options)
+
+    def dump(self, **limits: Any) -> subprocess.CompletedProcess[str]:
+        """Let the program dump itself."""
+        argv = [str(self.account.python), f"{PLACE}/program.py", f"{PLACE}/snap"]
+        env = {"LIBCRIU_PY_ENGINE": "native"}
+        return self.run(*argv, env=env, hostname="build", **limits)
+
+    def start(self, *arguments: str, snapshot: str = "snap", **limits: Any) -> subprocess.CompletedProcess[str]:
+        """Start a copy."""
+        argv = [self.account.native_launcher, "--no-fallback", f"{PLACE}/{snapshot}", "--", *arguments]
+        return self.run(*argv, **limits)
+
+
+@pytest.fixture
+def volume(account: Account, tmp_path: Path) -> Volume:
+    """Return a volume of a user without an entry in /etc/passwd."""
+    path = tmp_path / "volume"
+    path.mkdir(mode=0o755)
+    return Volume(account, path, NOBODY)
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a copy printed, who had nothing to complain of."""
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_dump_and_copies_in_a_container_as_it_is(volume: Volume, program: str, engine: str) -> None:
+    """Nothing is added: no right, no call, no tmpfs but /tmp, no account, no criu; and the program is pid 1."""
+    volume.write(*PROGRAMS[program])
+    limits: dict[str, Any] = {"listed_calls": engine, "pid_1": True}
+    done = volume.dump(**limits)
+    assert done.returncode == 0, done.stderr
+    expected = f"['x', 'y'] {NOBODY}{EXPECTED[program]}\n"
+    assert answer(volume.start("x", "y", **limits)) == expected
+    elsewhere = {"pid_1": False, "busy_pids": 30, "other_mounts": True, "hostname": "elsewhere"}
+    assert answer(volume.start("x", "y", **{**limits, **elsewhere})) == expected
+
+
+def test_snapshot_on_a_read_only_mount_and_moved(volume: Volume) -> None:
+    """A copy needs nothing of where the snapshot was made, and writes nothing where it is."""
+    assert volume.write(*PROGRAMS["pandas"]).dump(listed_calls="docker").returncode == 0
+    (volume.path / "snap").rename(volume.path / "moved")
+    expected = f"['x'] {NOBODY}{EXPECTED['pandas']}\n"
+    assert answer(volume.start("x", snapshot="moved", listed_calls="docker", read_only="all")) == expected
+
+
+def test_copy_of_a_copy(volume: Volume) -> None:
+    """A copy dumps itself again, in a container too, and its copy needs the first snapshot no more."""
+    again = (
+        "block = bytearray(b'x') * (1 << 20)\nwith checkpoint(sys.argv[1]):\n    pass\nprint(sys.argv[1:], len(block))"
+    )
+    limits: dict[str, Any] = {"listed_calls": "docker", "pid_1": True}
+    done = volume.write("", again).dump(**limits)
+    assert done.returncode == 0, done.stderr
+    done = volume.start(f"{PLACE}/second", **limits, env={"LIBCRIU_PY_ENGINE": "native"})
+    assert done.returncode == 0, done.stderr
+    (volume.path / "snap").rename(volume.path / "gone")
+    assert answer(volume.start("x", snapshot="second", **limits)) == f"['x'] {1 << 20}\n"
+
+
+def test_what_looks_like_a_mutex_of_a_thread_with_a_small_id(volume: Volume) -> None:
+    """In containers threads have the ids 1, 2, 3, which stand in memory for other reasons."""
+    done = volume.write(LIKE_MUTEXES, "print(sum(found[:20]))").dump(pid_1=True)
+    assert done.returncode == 0, done.stderr
+    assert answer(volume.start(pid_1=True)) == "17\n"
+
+
+def test_held_mutex_of_a_thread_with_a_small_id(volume: Volume) -> None:
+    """It is refused as elsewhere, also where another thread waits for a condition with it."""
+    done = volume.write(HELD_MUTEX, "").dump(pid_1=True)
+    assert done.returncode == 1
+    assert "holds a recursive or error-checking mutex" in done.stderr
