@@ -40,7 +40,8 @@ def private_directory() -> str:
     Raises:
         CriuError: The path exists and is not a private directory of this user.
     """
-    base = _TMPFS if os.path.isdir(_TMPFS) else os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108
+    is_usable = os.path.isdir(_TMPFS) and os.access(_TMPFS, os.W_OK)
+    base = _TMPFS if is_usable else os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108
     return _own_directory(os.path.join(base, f"libcriu_py-{os.geteuid()}"))
 
 

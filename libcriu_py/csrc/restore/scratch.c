@@ -57,7 +57,7 @@ const char *lcp_scratch_directory(struct problem *problem)
 
 	if (is_checked)
 		return path;
-	if (stat(base, &status) || !S_ISDIR(status.st_mode)) {
+	if (stat(base, &status) || !S_ISDIR(status.st_mode) || access(base, W_OK)) {
 		base = getenv("XDG_RUNTIME_DIR");
 		if (!base || !*base)
 			base = "/tmp";

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -165,6 +166,16 @@ def test_snapshot_on_a_read_only_mount_and_moved(volume: Volume) -> None:
     assert answer(volume.start("x", snapshot="moved", listed_calls="docker", read_only="all")) == expected
 
 
+def test_times_in_whole_seconds(volume: Volume) -> None:
+    """As in the layers of images: a file that is mapped, and one that is open, are still the same."""
+    before = f"import mmap\nfile = open('{PLACE}/data', 'rb')\nm = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)"
+    (volume.path / "data").write_bytes(b"data" * 4096)
+    assert volume.write(before, "print(m[:4], file.read(4))").dump(listed_calls="docker").returncode == 0
+    for path in (volume.path, *volume.path.rglob("*")):
+        os.utime(path, (int(path.stat().st_atime), int(path.stat().st_mtime)))
+    assert answer(volume.start(listed_calls="docker")) == "b'data' b'data'\n"
+
+
 def test_copy_of_a_copy(volume: Volume) -> None:
     """A copy dumps itself again, in a container too, and its copy needs the first snapshot no more."""
     again = (
@@ -177,6 +188,19 @@ def test_copy_of_a_copy(volume: Volume) -> None:
     assert done.returncode == 0, done.stderr
     (volume.path / "snap").rename(volume.path / "gone")
     assert answer(volume.start("x", snapshot="second", **limits)) == f"['x'] {1 << 20}\n"
+
+
+def test_commands_of_the_documentation(volume: Volume) -> None:
+    """An unmodified program, by the commands, under the engine that is named and under the one that is chosen."""
+    volume.write("", "")
+    (volume.path / "plain.py").write_text("import os, sys\nprint(sys.argv[1:], os.getuid())\n", encoding="utf-8")
+    command = [str(volume.account.python), "-m", "libcriu_py"]
+    for engine in ("native", "auto"):
+        argv = [*command, "snapshot", "--engine", engine, "-o", f"{PLACE}/{engine}", f"{PLACE}/plain.py"]
+        done = volume.run(*argv, listed_calls="docker", hostname="build")
+        assert done.returncode == 0, done.stderr
+        argv = [*command, "run", "--no-fallback", f"{PLACE}/{engine}", "--", "x"]
+        assert answer(volume.run(*argv, listed_calls="docker", pid_1=True)) == f"['x'] {NOBODY}\n"
 
 
 def test_what_looks_like_a_mutex_of_a_thread_with_a_small_id(volume: Volume) -> None:
