@@ -12,7 +12,7 @@ import pytest
 from libcriu_py.snapshot import launcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     Run = Callable[..., "Outcome"]
@@ -29,12 +29,12 @@ class Outcome(NamedTuple):
     output: str
     errors: str
 
-    def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
         """Start a copy, and wait for its end."""
         program = launcher.find()
         assert program is not None, "libcriu-py-run was not built"
         assert self.status == 0, self.errors
-        argv = [program, "--no-fallback", str(self.snapshot), "--", *arguments]
+        argv = [*prefix, program, "--no-fallback", str(self.snapshot), "--", *arguments]
         return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=TIMEOUT)
 
     def copy(self) -> str:
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 def dump_fixture(tmp_path: Path) -> Run:
     """Return a function that runs a program around its own dump."""
 
-    def dump(before: str, after: str = "", *, then: str = "exit") -> Outcome:
+    def dump(before: str, after: str = "", *, then: str = "exit", prefix: Sequence[str] = ()) -> Outcome:
         path = tmp_path / "snap"
         program = tmp_path / "program.py"
         lines = (
@@ -59,7 +59,7 @@ def dump_fixture(tmp_path: Path) -> Run:
         )
         program.write_text("\n".join(lines), encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, str(program)],
+            [*prefix, sys.executable, str(program)],
             check=False,
             capture_output=True,
             text=True,
