@@ -47,7 +47,14 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
         status = _run_here(argv, env, engine)
         if status != ELSEWHERE:
             return status
-    return _run_for_criu(argv, env, _decide(mode))
+    try:
+        decision = _decide(mode)
+    except (UnsupportedFeature, BinaryNotFound) as error:
+        if engine == "criu" and os.uname().machine == "x86_64":
+            message = f"{error}; a single process needs neither criu nor rights with --engine native"
+            raise type(error)(message) from error
+        raise
+    return _run_for_criu(argv, env, decision)
 
 
 def _decide(mode: Privilege | str | None) -> Decision:

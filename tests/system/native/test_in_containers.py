@@ -195,6 +195,8 @@ def test_commands_of_the_documentation(volume: Volume) -> None:
     volume.write("", "")
     (volume.path / "plain.py").write_text("import os, sys\nprint(sys.argv[1:], os.getuid())\n", encoding="utf-8")
     command = [str(volume.account.python), "-m", "libcriu_py"]
+    done = volume.run(*command, "snapshot", "-o", f"{PLACE}/criu", f"{PLACE}/plain.py", listed_calls="docker")
+    assert "needs neither criu nor rights with --engine native" in done.stderr
     for engine in ("native", "auto"):
         argv = [*command, "snapshot", "--engine", engine, "-o", f"{PLACE}/{engine}", f"{PLACE}/plain.py"]
         done = volume.run(*argv, listed_calls="docker", hostname="build")
