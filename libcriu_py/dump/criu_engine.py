@@ -199,6 +199,7 @@ class CriuEngine(SnapshotEngine):
         """Publish the snapshot in the original, and end or go on."""
         from libcriu_py import clock
         from libcriu_py.criu.client import Criu
+        from libcriu_py.dump import exclusive
         from libcriu_py.images import states
         from libcriu_py.images.readers import process_tree
         from libcriu_py.linux import processes
@@ -210,6 +211,7 @@ class CriuEngine(SnapshotEngine):
 
             redirect(staging.images, os.getpid(), shared)
         states.resume(staging.images, os.getpid())  # a Ctrl-Z at that moment is not for copies
+        exclusive.give_own_ports(staging.images)
         clocks = clock.readings_for_copies()
         pids = [task for process in process_tree(staging.images) for task in process.threads]
         compared = mapped_files(processes.processes(), without=[staging.path])
@@ -220,6 +222,7 @@ class CriuEngine(SnapshotEngine):
         mapped = map_memory(staging.images, staging.memory, key, wanted=self._memory, census=census)
         facts["memory"] = mapped.describe()
         launch = self._with_modules(launch._replace(clocks=clocks, pids=tuple(pids), mapped=compared))
+        launch = launch._replace(**exclusive.find(staging.images)._asdict())
         staging.publish(mapped.record(launch), facts)
         if self.ends_original:
             from libcriu_py.snapshot import notices

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from libcriu_py.findings.finding import Verdict
 
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Mapping
 
     Judgement = tuple[str, str, Verdict, str]
@@ -20,6 +21,9 @@ _REQUEST_DUMP = 0x301
 _ALL_STATES, _SHOW_NAME_AND_PEER = 0xFFFFFFFF, 5
 _NLMSG_DONE, _NLMSG_ERROR = 3, 2
 _ATTRIBUTE_NAME, _ATTRIBUTE_PEER, _ATTRIBUTE_SHUTDOWN = 0, 2, 6
+
+ONE_COPY = "one copy at a time has the address; where another process has it, the program is started conventionally"
+OWN_PORT = "each copy gets a port of its own if the system chose this one"
 
 
 class Sockets:
@@ -60,10 +64,10 @@ class Sockets:
         if sock.type == _socket.SOCK_RAW:
             return "raw socket", local, Verdict.FINE, "needs CAP_NET_RAW"
         if sock.type != _socket.SOCK_STREAM:
-            return "UDP socket", local, Verdict.FINE, ""
+            return "UDP socket", local, Verdict.FINE, _datagram_advice(sock, local)
         state = sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, 1)[0]
         if state == _LISTEN:
-            return "TCP listener", local, Verdict.FINE, "only one copy at a time can have the port"
+            return "TCP listener", local, Verdict.FINE, ONE_COPY
         if state == _CLOSED:
             return "TCP socket", "not connected", Verdict.FINE, ""
         try:
@@ -86,11 +90,11 @@ class Sockets:
         listening = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
         name = _address(sock.getsockname())
         if listening:
-            return "UNIX listener", name, Verdict.FINE, ""
+            return "UNIX listener", name, Verdict.FINE, ONE_COPY
         try:
             peer_name = _address(sock.getpeername())
         except OSError:
-            return "UNIX socket", name or "not connected", Verdict.FINE, ""
+            return "UNIX socket", name or "not connected", Verdict.FINE, ONE_COPY if name else ""
         if self._peers is None:
             self._peers = unix_peers()
             self._ours = _inodes_of_tree()
@@ -102,6 +106,14 @@ class Sockets:
             return "UNIX socket", what, Verdict.HANDLED, "by the option ext_unix_sk"
         advice = "the other end is not dumped; close it in a before-hook and connect again in an after-hook"
         return "UNIX socket", what, Verdict.NEEDS_HOOK, advice
+
+
+def _datagram_advice(sock: _socket.socket, local: str) -> str:
+    try:
+        sock.getpeername()
+    except OSError:
+        return "" if local.endswith(":0") else ONE_COPY
+    return OWN_PORT
 
 
 def _address(address: object) -> str:

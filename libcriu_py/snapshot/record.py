@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LAUNCH = "launch"
 MANIFEST = "manifest.json"
-FORMAT = 6
+FORMAT = 7
 PROTOCOL = 3
 """The version of the request to a copy (`snapshot.request`)."""
 VERSION = "0.1.0"
@@ -39,7 +39,7 @@ ENGINES = ("criu", "native")
 _MAGIC = b"\x93launch\n"
 _KINDS: tuple[Kind | None, ...] = (None, "script", "module", "command")
 """The kind of main program, by its number; None if the program checkpointed itself."""
-_REDUCED, _LEADER, _CODE, _WARNS = 1, 2, 4, 8
+_REDUCED, _LEADER, _CODE, _WARNS, _ONE_AT_A_TIME = 1, 2, 4, 8, 16
 _LARGEST_SMALL = 64 << 10
 """Bytes of a file that is read at each start, as in restore/sums.c."""
 _HEADER = struct.Struct("<8sIIQIIIIII")
@@ -49,7 +49,7 @@ _COMMAND_COVERED = 32
 """Offset of what the command's checksum covers, after that checksum."""
 
 # Formats of rows, as for `struct`, except that `s` is the offset and length of a text; texts come first.
-_TEXTS, _LISTS = 10, 11
+_TEXTS, _LISTS = 10, 12
 _FACTS = "s" * _TEXTS + "II" * _LISTS + "QqqIIIII4x"
 _NUMBER = "I"
 _PAIR = "ss"
@@ -58,6 +58,7 @@ _READ = "ssI4x"
 _MEMORY = "ssQ"
 _FILE = "sQII"
 _COMPARED = "sQqI4x"
+_LISTENER = "sIIII"
 
 
 class MemoryFile(NamedTuple):
@@ -92,6 +93,22 @@ class ComparedFile(NamedTuple):
     mtime_ns: int
     mode: int = 0
     """`st_mode`; 0 if it does not matter."""
+
+
+class Listener(NamedTuple):
+    """An address that sockets of copies have, which one copy at a time can have."""
+
+    address: str
+    """A numeric host, or a path; an abstract name begins with `@`."""
+    family: int
+    """As in `socket`; so is `type`."""
+    type: int
+    port: int
+    options: int
+    """Of those below: what the program has set for the socket."""
+
+
+REUSE_ADDRESS, REUSE_PORT, ONLY_IPV6 = 1, 2, 4
 
 
 class Launch(NamedTuple):
@@ -139,6 +156,9 @@ class Launch(NamedTuple):
     warns: bool = False
     """Whether another value of what was read is only to be told of."""
     engine: str = "criu"
+    listeners: tuple[Listener, ...] = ()
+    one_at_a_time: bool = False
+    """Whether criu, for a moment, makes files that have the same names in all restores."""
     protocol: int = PROTOCOL
     package_version: str = VERSION
     """The version of the package that made it."""
@@ -231,9 +251,10 @@ def _facts_of(launch: Launch, program: str, record: _Writer) -> tuple[str | int,
         (_COMPARED, launch.directories),
         (_COMPARED, launch.packages),
         (_READ, launch.reads),
+        (_LISTENER, launch.listeners),
     )
     flags = _REDUCED * launch.reduced_bounding | _LEADER * launch.session_leader
-    flags |= _CODE * launch.maps_code | _WARNS * launch.warns
+    flags |= _CODE * launch.maps_code | _WARNS * launch.warns | _ONE_AT_A_TIME * launch.one_at_a_time
     names = "".join(f"/{name}" for name in launch.names) + "/"
     return (
         *(launch.package_version, launch.arch, " ".join(launch.cpu_flags), program, launch.images_key, *launch.slots),
@@ -330,8 +351,8 @@ def _facts(data: bytes) -> Launch:
     *where, capabilities, monotonic, boottime, uid, gid, mode, flags, engine = facts[_TEXTS:]
     if mode >= len(MODES) or engine >= len(ENGINES):
         raise RecordError(_INCOMPLETE)
-    forms = (_NUMBER, _NUMBER, _PAIR, _OPTION, _MEMORY, _FILE, *[_COMPARED] * 4, _READ)
-    pids, groups, variables, options, memory, files, mapped, sources, directories, packages, reads = (
+    forms = (_NUMBER, _NUMBER, _PAIR, _OPTION, _MEMORY, _FILE, *[_COMPARED] * 4, _READ, _LISTENER)
+    pids, groups, variables, options, memory, files, mapped, sources, directories, packages, reads, listeners = (
         _rows(data, form, *place) for form, place in zip(forms, zip(where[::2], where[1::2], strict=True), strict=True)
     )
     name = _KINDS[kind]
@@ -364,6 +385,8 @@ def _facts(data: bytes) -> Launch:
         reads=tuple(map(Read._make, reads)),
         warns=bool(flags & _WARNS),
         engine=ENGINES[engine],
+        listeners=tuple(map(Listener._make, listeners)),
+        one_at_a_time=bool(flags & _ONE_AT_A_TIME),
         protocol=_HEADER.unpack_from(data)[4],
         package_version=version,
     )

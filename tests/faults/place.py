@@ -30,7 +30,7 @@ _NEW_NAMESPACES = 0x20000 | 0x20000000  # CLONE_NEWNS | CLONE_NEWPID
 _PRIVATE = 0x4000 | 0x40000  # MS_REC | MS_PRIVATE
 _BIND, _REMOUNT = 0x1000, 0x20
 _DEATHSIG = 1
-_CACHES = ("kdat-", "namespaces-", "sound-", "start-")
+_CACHES = ("kdat-", "locks", "namespaces-", "sound-", "start-")
 _SHM, _TMP = Path("/dev/shm"), Path("/tmp")
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -69,6 +69,11 @@ static void print_lists(const struct snapshot *snapshot)
 		print_text(snapshot, "value", read->value);
 		putchar('\n');
 	}
+	record_for_each(struct record_listener, listener, snapshot->record, facts->listeners) {
+		printf("listener %u %u %u %u", listener->family, listener->type, listener->port, listener->options);
+		print_text(snapshot, "address", listener->address);
+		putchar('\n');
+	}
 }
 
 static void print_facts(const struct snapshot *snapshot)

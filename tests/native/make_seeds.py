@@ -8,7 +8,7 @@ from pathlib import Path
 from libcriu_py.program.main import Program
 from libcriu_py.program.reads import Read
 from libcriu_py.snapshot import record as launch_record
-from libcriu_py.snapshot.record import ComparedFile, FileEntry, Launch, MemoryFile
+from libcriu_py.snapshot.record import ComparedFile, FileEntry, Launch, Listener, MemoryFile
 from tests.plans import (
     ANY_SIZE,
     DUPLICATE,
@@ -51,6 +51,7 @@ LAUNCH = Launch(
     reads=(Read("A", "B", 1), Read("C", "", 0)),
     engine="native",
     packages=(ComparedFile("/x.dist-info/RECORD", 1, 2),),
+    listeners=(Listener("127.0.0.1", 2, 1, 80, 1),),
 )
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 MARKER = "LCP_TEST_SESSION"
 """The environment variable that marks the processes of one test run."""
-CACHES = ("kdat-", "namespaces-", "sound-", "start-")
+CACHES = ("kdat-", "locks", "namespaces-", "sound-", "start-")
 """How the names of files begin that the package keeps on a tmpfs from one start to the next."""
 GRACE = 5.0
 """Seconds in which processes may end by themselves once their test is over."""

@@ -10,7 +10,7 @@
 #define COVERED offsetof(struct record_header, format)
 #define COMMAND_COVERED offsetof(struct record_header, command_size)
 
-_Static_assert(sizeof(struct record_header) == 48 && sizeof(struct record_facts) == 216, "as in snapshot/record.py");
+_Static_assert(sizeof(struct record_header) == 48 && sizeof(struct record_facts) == 224, "as in snapshot/record.py");
 
 /* ---- checksums -------------------------------------------------------- */
 
@@ -113,7 +113,8 @@ static int is_sound(const struct view *view, const struct record_facts *facts)
 	       good_rows(view, facts->sources, sizeof(struct record_compared), 1) &&
 	       good_rows(view, facts->directories, sizeof(struct record_compared), 1) &&
 	       good_rows(view, facts->packages, sizeof(struct record_compared), 1) &&
-	       good_rows(view, facts->reads, sizeof(struct record_read), 2);
+	       good_rows(view, facts->reads, sizeof(struct record_read), 2) &&
+	       good_rows(view, facts->listeners, sizeof(struct record_listener), 1);
 }
 
 /* The facts themselves are a list of one row; NULL where they are not there. */

@@ -10,7 +10,7 @@
 
 struct problem;
 
-#define RECORD_FORMAT 6
+#define RECORD_FORMAT 7
 #define MEMORY_FILES 49 /* from which memory may be mapped: memory.img, and those of a store */
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -39,7 +39,13 @@ struct record_header {
 	char command[];            /* words, each with a NUL */
 };
 
-enum record_flags { RECORD_REDUCED_BOUNDING = 1, RECORD_SESSION_LEADER = 2, RECORD_MAPS_CODE = 4, RECORD_WARNS = 8 };
+enum record_flags {
+	RECORD_REDUCED_BOUNDING = 1,
+	RECORD_SESSION_LEADER = 2,
+	RECORD_MAPS_CODE = 4,
+	RECORD_WARNS = 8,
+	RECORD_ONE_AT_A_TIME = 16, /* for a moment, criu makes files that have the same names in all restores */
+};
 enum record_engine { RECORD_CRIU, RECORD_NATIVE, RECORD_ENGINES };
 enum record_slot { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_REQUEST, SLOTS };
 
@@ -49,7 +55,7 @@ struct record_facts {
 	struct record_text names;    /* of modules at the top, each with a slash before and behind it */
 	struct record_list pids, groups; /* uint32_t; the first pid is the program's */
 	struct record_list variables, options, memory, files, mapped, sources;
-	struct record_list directories, packages, reads;
+	struct record_list directories, packages, reads, listeners;
 	uint64_t capabilities;
 	int64_t monotonic, boottime; /* 0: those of the machine */
 	uint32_t uid, gid;
@@ -97,6 +103,18 @@ struct record_compared {
 	int64_t mtime_ns;
 	uint32_t mode;               /* 0: any */
 	uint32_t unused;
+};
+
+enum record_listener_options {
+	LISTENER_REUSE_ADDRESS = 1,
+	LISTENER_REUSE_PORT = 2,
+	LISTENER_ONLY_IPV6 = 4,
+};
+
+/* An address that a socket has, which one copy at a time can have. */
+struct record_listener {
+	struct record_text address;  /* a numeric host, or a path; an abstract name begins with @ */
+	uint32_t family, type, port, options;
 };
 
 /* Return the facts of a record whose offsets are all valid; else NULL, with the reason added to the problem. */

@@ -31,6 +31,7 @@
 #include "restore/scratch.h"
 #include "restore/snapshot.h"
 #include "restore/tree.h"
+#include "restore/turns.h"
 #include "supervise/events.h"
 #include "supervise/namespaces.h"
 #include "supervise/parent.h"
@@ -196,10 +197,7 @@ static int supervise(struct restoration *this, const struct lcp_job *job)
 	return 0;
 }
 
-/*
- * Called in the supervisor before it tells that the copy runs: from then on whoever reads its output may kill this
- * launcher.
- */
+/* For the supervisor before it tells that the copy runs: whoever reads its output may then kill this launcher. */
 static void remove_work(void *work)
 {
 	lcp_work_remove(work);
@@ -304,6 +302,7 @@ static void pass_on_early(int signals, int pidfd)
 
 static int restore_anew(struct restoration *this, struct restored *restored)
 {
+	struct turns turns = { -1 };
 	int is_read = 0, result;
 
 	if (lcp_decide_mode(&this->decision, this->launch->mode, &this->own, this->snapshot, this->problem)) {
@@ -316,7 +315,10 @@ static int restore_anew(struct restoration *this, struct restored *restored)
 		return lcp_failed(this->problem, "the request cannot be made: %s", strerror(-result));
 	result = lcp_open_inherited(&this->inherited, this->snapshot, this->pair[1], this->problem);
 	if (!result)
+		result = lcp_turns_take(&turns, this->snapshot, this->limit, this->signals, this->problem);
+	if (!result)
 		result = restore_somewhere(this);
+	lcp_turns_end(&turns);
 	if (result)
 		is_read = this->is_complete && lcp_withdraw_request(this->pair[1]);
 	lcp_close_inherited(&this->inherited);

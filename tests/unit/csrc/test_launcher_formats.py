@@ -36,7 +36,7 @@ from libcriu_py.snapshot import (
     request,
 )
 from libcriu_py.snapshot.manifest import SLOTS, Snapshot
-from libcriu_py.snapshot.record import ComparedFile, FileEntry, Launch, MemoryFile, RecordError
+from libcriu_py.snapshot.record import ComparedFile, FileEntry, Launch, Listener, MemoryFile, RecordError
 from tests.snapshots import MANIFEST_OF_HERE, launch_of_here, write_snapshot
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ def canonical(launch: Launch) -> list[str]:
     program = launch.program or Program("script", "")
     kind = 0 if launch.program is None else ("script", "module", "command").index(program.kind) + 1
     flags = launch.reduced_bounding + 2 * launch.session_leader + 4 * launch.maps_code + 8 * launch.warns
+    flags += 16 * launch.one_at_a_time
     mode = (None, "root", "capability", "rootless").index(launch.mode)
     engine = ("criu", "native").index(launch.engine)
     numbers = (kind, launch.capabilities, *launch.clocks, launch.uid, launch.gid, mode, flags, engine)
@@ -226,6 +227,7 @@ def canonical(launch: Launch) -> list[str]:
         *compared("directory", launch.directories),
         *compared("package", launch.packages),
         *(f"read {read.state}{text('name', read.name)}{text('value', read.value)}" for read in launch.reads),
+        *(f"listener {' '.join(map(str, row[1:]))}{text('address', row.address)}" for row in launch.listeners),
     ]  # fmt: skip
 
 
@@ -281,6 +283,8 @@ def random_launch(source: random.Random) -> Launch:
         reads=tuple(Read(text(), text(), number(2)) for _ in texts()),
         warns=source.random() < 0.5,
         engine=source.choice(launch_record.ENGINES),
+        listeners=tuple(Listener(text(), number(8), number(8), number(16), number(4)) for _ in texts()),
+        one_at_a_time=source.random() < 0.5,
         package_version=text(),
     )
 
