@@ -213,6 +213,9 @@ static void __attribute__((noreturn)) be_between(const struct lcp_job *job, int 
 	pid = lcp_restore_program(job, channel);
 	if (write(report, &pid, sizeof(pid)) != sizeof(pid))
 		_exit(1);
+	/* A program may stop at once: that is told only after the supervisor has told of its start, and closed the other end. */
+	while (poll(&(struct pollfd){ report, 0, 0 }, 1, -1) < 0)
+		;
 	lcp_close_all_but(&channel, 1); /* pipes of the caller, too */
 	be_parent(pid, channel);
 }
@@ -226,8 +229,10 @@ pid_t lcp_restore_between(const struct lcp_job *job, int channel, pid_t *between
 
 	if (pipe2(report, O_CLOEXEC) || (*between = fork()) < 0)
 		lcp_fail(channel, 0, errno, LCP_STAGE_FORK);
-	if (*between == 0)
+	if (*between == 0) {
+		close(report[0]);
 		be_between(job, channel, report[1]);
+	}
 	close(report[1]);
 	polled[0].fd = report[0];
 	while (poll(polled, 2, -1) < 0)
@@ -237,6 +242,5 @@ pid_t lcp_restore_between(const struct lcp_job *job, int channel, pid_t *between
 	/* The process between has told why; or with this process all end at once, before criu can complain of another's end. */
 	if (!polled[0].revents || read(report[0], &pid, sizeof(pid)) != sizeof(pid))
 		_exit(1);
-	close(report[0]);
-	return pid;
+	return pid; /* the supervisor closes report[0] with all that it does not need, when it has told of the start */
 }
