@@ -155,7 +155,9 @@ class Handover:
 
     def in_copy(self) -> bool:
         """Return whether this process is a copy, in which a socket has replaced the request's slot."""
-        return self._begun or (self._socket is not None and stat.S_ISSOCK(os.fstat(self._socket).st_mode))
+        if self._begun or early.state() != early.NOT_ARRIVED:  # C has closed the socket if the program has run
+            return True
+        return self._socket is not None and stat.S_ISSOCK(os.fstat(self._socket).st_mode)
 
     def report_started(self) -> None:
         """Report that code of the program runs from now on; a second call does nothing."""

@@ -51,6 +51,7 @@ def expect(
     for step in departure.last:
         step()
     if sys.orig_argv[: len(prefix)] != [*prefix] or not sys.argv:
+        arrival.forget()  # how this process itself arrived, if it is a copy
         return  # the program has changed them; Python puts them right
     added, changed = own_variables.changes()
     run = departure.program
