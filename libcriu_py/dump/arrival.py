@@ -230,6 +230,8 @@ class Handover:
             os.close(fd)
 
     def _send(self, message: bytes) -> None:
+        if self.has_run():
+            return  # C has told all, and may have closed the socket
         try:
             sockets.send(self._socket if self._socket is not None else -1, message)
         except BrokenPipeError:
