@@ -28,6 +28,8 @@ enum object {
 	THREAD, NATIVE_ID, ENDING,
 };
 
+#define MOST_INTERRUPTIONS 1000
+
 static struct lcp_arrival expected;
 static PyObject *objects;
 static enum lcp_arrived state;
@@ -233,7 +235,7 @@ static int status_of(PyObject *error)
 /* End as the program did; if by an exception that is to be shown, go back to where the dump was called. */
 static void end(PyObject *ended, PyObject *ending)
 {
-	PyObject *type, *error, *trace, *result;
+	PyObject *type, *error, *trace, *result = NULL;
 
 	PyErr_Fetch(&type, &error, &trace);
 	PyErr_NormalizeException(&type, &error, &trace);
@@ -241,9 +243,16 @@ static void end(PyObject *ended, PyObject *ending)
 		lcp_end_if_simple(ending, status_of(error));
 	if (error && trace)
 		PyException_SetTraceback(error, trace);
-	result = PyObject_CallFunctionObjArgs(ended, error ? error : Py_None, NULL);
-	if (!result)
-		PyErr_WriteUnraisable(ended);
+	/*
+	 * Another signal may interrupt it, even where it is entered: the program has ended all the same, and must not be run
+	 * again.
+	 */
+	for (int i = 0; !result && i < MOST_INTERRUPTIONS; i++) {
+		result = PyObject_CallFunctionObjArgs(ended, error ? error : Py_None, NULL);
+		if (!result && PyErr_ExceptionMatches(PyExc_Exception))
+			PyErr_WriteUnraisable(ended);
+		PyErr_Clear();
+	}
 	Py_XDECREF(result);
 	Py_XDECREF(type);
 	Py_XDECREF(error);
