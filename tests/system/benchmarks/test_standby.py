@@ -17,7 +17,7 @@ def test_one_round_measures_what_is_compared(tmp_path: Path) -> None:
     done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     measured = json.loads((tmp_path / "standby.json").read_text(encoding="utf-8"))["standby"]["empty"]
-    assert list(measured["first"]) == ["/bin/true", "standby", "restored"]
+    assert list(measured["first"]) == ["/bin/true", "standby", "restored", "native"]
     medians = {name: summary["median"] for name, summary in measured["first"].items()}
     assert min(medians.values()) > 0
     assert measured["over_bare"] == medians["standby"] - medians["/bin/true"]

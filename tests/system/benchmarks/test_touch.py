@@ -19,7 +19,7 @@ def test_one_round_measures_every_way(tmp_path: Path) -> None:
     jobs = json.loads((tmp_path / "touch.json").read_text(encoding="utf-8"))["jobs"]
     assert [(job["kind"], job["share"]) for job in jobs] == [("reads", 100), ("writes", 100)]
     for job in jobs:
-        assert list(job["ways"]) == ["conventional", "copied", "mapped", "learned"]
+        assert list(job["ways"]) == ["conventional", "copied", "mapped", "learned", "native"]
         for times in job["ways"].values():
             assert 0 < times["first_output_ms"]["median"] <= times["end_ms"]["median"]
     assert "writes 100 %" in done.stdout
