@@ -24,7 +24,7 @@ def start_again(why: str | None, leave: Callable[[], None]) -> None:
         why: What the native engine says of it; None if the program asks for criu.
         leave: Called before the end, to leave the snapshot's directory to the next start.
     """
-    if not variable("LIBCRIU_PY_COMMAND") or variable("LIBCRIU_PY_SERVICE"):
+    if variable("LIBCRIU_PY_COMMAND") != "here":
         return
     from libcriu_py.dump import stdio
     from libcriu_py.linux import processes

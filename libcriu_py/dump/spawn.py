@@ -78,7 +78,8 @@ def _run_here(argv: Sequence[str], env: Mapping[str, str], engine: str) -> int:
             decision = None
         if decision is not None and decision.mode is not Privilege.ROOTLESS:
             return _run_for_criu(argv, env, decision)
-    return _run(argv, {name: value for name, value in env.items() if name != "LIBCRIU_PY_SERVICE"}, HERE)
+    here = {name: value for name, value in env.items() if name != "LIBCRIU_PY_SERVICE"}
+    return _run(argv, {**here, "LIBCRIU_PY_COMMAND": "here"}, HERE)
 
 
 def _run_for_criu(argv: Sequence[str], env: Mapping[str, str], decision: Decision) -> int:

@@ -4,9 +4,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -121,4 +123,20 @@ int lcp_has_begun(int control)
 	char word;
 
 	return recv(control, &word, 1, 0) == 1 && word == 'S';
+}
+
+int lcp_has_said_so(int control)
+{
+	char word;
+
+	return recv(control, &word, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && word == 'S';
+}
+
+void lcp_pass_on_early(int signals, const struct restored *restored)
+{
+	struct signalfd_siginfo info;
+
+	while (read(signals, &info, sizeof(info)) == sizeof(info))
+		if (info.ssi_code != SI_KERNEL || !restored->typed_late)
+			lcp_pidfd_signal(restored->pidfd, (int)info.ssi_signo);
 }

@@ -38,6 +38,7 @@ struct restored {
 	pid_t supervisor;  /* our child; 0: that of a pool */
 	sigset_t mask;     /* of this process before */
 	int parent;        /* of lcp_watch_parent, for a copy with a process between; -1: none */
+	int typed_late;    /* a key was, when the program had begun */
 	int own_session;   /* the terminal's signals do not reach it by themselves */
 	struct inherited_fds inherited; /* passed on, and open here until the program has begun */
 };

@@ -52,7 +52,7 @@ struct restoration {
 	int pair[2]; /* the sockets of the hand-over: ours, the copy's */
 	struct inherited inherited;
 	struct inherited_fds *passed;
-	int is_checked, is_complete, is_pid_taken, has_parent;
+	int is_checked, is_complete, is_pid_taken, has_parent, is_signalled, typed_late;
 	/* The outcome of the last attempt. */
 	struct lcp_event news;
 	int channel, pidfd;
@@ -131,6 +131,8 @@ static int await_news(struct restoration *this)
 			return wanted_to_end ? -EINTR : -ETIMEDOUT;
 		}
 		if (count > 0 && polled[1].revents) {
+			if (!this->is_signalled++)
+				this->typed_late = lcp_has_said_so(this->pair[0]);
 			wanted_to_end = 1;
 			this->until = lcp_now_ms() + PATIENCE_MS;
 		}
@@ -145,8 +147,7 @@ static void give_up(const struct restoration *this)
 {
 	close(this->channel);
 	if (this->supervisor > 0)
-		while (waitpid(this->supervisor, NULL, 0) < 0 && errno == EINTR)
-			;
+		lcp_wait_for(this->supervisor);
 }
 
 /* Set the reason why there is no restored process; -1. */
@@ -291,15 +292,6 @@ static int restore_somewhere(struct restoration *this)
 	return restore_isolated(this, &isolation);
 }
 
-/* Send the signals that arrived before the program ran. */
-static void pass_on_early(int signals, int pidfd)
-{
-	struct signalfd_siginfo info;
-
-	while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
-		lcp_pidfd_signal(pidfd, (int)info.ssi_signo);
-}
-
 static int restore_anew(struct restoration *this, struct restored *restored)
 {
 	struct turns turns = { -1 };
@@ -334,6 +326,7 @@ static int restore_anew(struct restoration *this, struct restored *restored)
 	restored->pidfd = this->pidfd;
 	restored->control = this->pair[0];
 	restored->parent = this->has_parent ? lcp_watch_parent(this->channel) : -1;
+	restored->typed_late = this->typed_late && !(this->snapshot->facts->flags & RECORD_SESSION_LEADER);
 	restored->own_session = !!(this->snapshot->facts->flags & RECORD_SESSION_LEADER);
 	return 0;
 }
@@ -389,7 +382,7 @@ int lcp_restore(struct restored *restored, const struct launch *launch, const st
 	if (!result && becomes) /* it is a pool's copy after all */
 		signals = open_signals();
 	if (!result && !launch->order)
-		pass_on_early(signals, restored->pidfd);
+		lcp_pass_on_early(signals, restored);
 	if (signals >= 0 && !launch->order)
 		close(signals);
 	restored->mask = old;
