@@ -137,6 +137,7 @@ void lcp_pass_on_early(int signals, const struct restored *restored)
 	struct signalfd_siginfo info;
 
 	while (read(signals, &info, sizeof(info)) == sizeof(info))
-		if (info.ssi_code != SI_KERNEL || !restored->typed_late)
+		/* A hangup comes to the leader of the session alone. */
+		if (info.ssi_code != SI_KERNEL || info.ssi_signo == SIGHUP || !restored->typed_late)
 			lcp_pidfd_signal(restored->pidfd, (int)info.ssi_signo);
 }
