@@ -49,6 +49,8 @@ void lcp_end_child(pid_t pid);
  * from it if it is a reaper (PR_SET_CHILD_SUBREAPER). Safe in handlers of signals.
  */
 void lcp_end_children(pid_t but);
+/* The milliseconds of CLOCK_MONOTONIC. */
+long long lcp_now_ms(void);
 /* Raise a soft limit of this process to the hard one; safe after vfork. */
 void lcp_raise_limit(int resource);
 

@@ -33,14 +33,6 @@ int lcp_dump_limit(int pid)
 	return limit < INT_MAX ? (int)limit : INT_MAX;
 }
 
-static long long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
 void lcp_prepare_watch(void)
 {
 	sigset_t all;
@@ -70,16 +62,15 @@ static int has_ended(pid_t criu)
 
 void lcp_watch(pid_t criu, int limit_ms)
 {
-	long long end = now_ms() + limit_ms, left;
+	long long end = lcp_now_ms() + limit_ms, left;
 	sigset_t chld;
 
 	lcp_close_all_but(&(int){ 0 }, 0);
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
-	while (!has_ended(criu) && (left = end - now_ms()) > 0)
+	while (!has_ended(criu) && (left = end - lcp_now_ms()) > 0)
 		sigtimedwait(&chld, NULL, &(struct timespec){ left / 1000, left % 1000 * 1000000 });
 	/* A criu that has died may have left helpers, which hold its connection open (kerndat_init in criu/kerndat.c). */
-	prctl(PR_SET_CHILD_SUBREAPER, 1); /* what they leave comes to this process */
 	lcp_end_children(0);
 	_exit(0);
 }

@@ -236,11 +236,13 @@ static int status_of(PyObject *error)
 static void end(PyObject *ended, PyObject *ending)
 {
 	PyObject *type, *error, *trace, *result = NULL;
+	int status;
 
 	PyErr_Fetch(&type, &error, &trace);
 	PyErr_NormalizeException(&type, &error, &trace);
-	if (status_of(error) >= 0)
-		lcp_end_if_simple(ending, status_of(error));
+	status = status_of(error);
+	if (status >= 0)
+		lcp_end_if_simple(ending, status);
 	if (error && trace)
 		PyException_SetTraceback(error, trace);
 	/*

@@ -94,7 +94,6 @@ static struct standing *make_standing(void)
 
 /* ---- the standing process --------------------------------------------- */
 
-
 /* Have the memory written and published; a wait status or -errno. */
 static long write_and_publish(struct scratch *scratch)
 {

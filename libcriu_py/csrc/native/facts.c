@@ -389,7 +389,6 @@ void lcp_collect_facts(struct scratch *this)
 	put_file(this, "status", "/proc/self/status");
 	put_file(this, "stat", "/proc/self/stat");
 	put_file(this, "timers", "/proc/self/timers");
-	put_file(this, "limits", "/proc/self/limits");
 	put_descriptors(this);
 }
 #endif

@@ -103,12 +103,17 @@ static void shift_deadline(const struct thread *thread, int64_t jump)
 
 static void restore_registrations(void)
 {
-	struct standing *this = lcp_standing;
+	const struct standing *this = lcp_standing;
 
 	/* The number of a registration is its bit (linux/membarrier.h). */
 	for (int bit = 0; bit < 16 && this->barriers > 0; bit++)
 		if (this->barriers >> bit & 1)
 			SYSCALL3(membarrier, 1 << bit, 0, 0);
+}
+
+static void restore_signals(void)
+{
+	const struct standing *this = lcp_standing;
 
 	for (int number = 1; number <= 64; number++)
 		if (number != 9 && number != 19)
@@ -151,6 +156,7 @@ __attribute__((used, noreturn, visibility("hidden"))) void lcp_begin_copy(struct
 	if (result)
 		arrival->fall_back("PR_SET_MM_MAP", result);
 	restore_registrations();
+	restore_signals();
 	this->arrived = this->may_go = 0;
 	for (int i = 0; i < this->thread_count; i++) {
 		struct thread *thread = &this->threads[i];

@@ -166,8 +166,10 @@ static int find_new(char *room, size_t size)
 
 			if (!tid || lcp_find_thread(tid))
 				continue;
-			if (this->thread_count == MOST_THREADS)
+			if (this->thread_count == MOST_THREADS) {
+				SYSCALL1(close, fd);
 				return -E2BIG;
+			}
 			this->threads[this->thread_count] = (struct thread){ .tid = tid, .state = THREAD_NEW, .call = -1 };
 			this->thread_count++;
 			found++;

@@ -14,6 +14,7 @@
 #include "become/become.h"
 #include "common/cleanup.h"
 #include "common/descriptors.h"
+#include "common/process.h"
 #include "restore/handover.h"
 #include "restore/launch.h"
 #include "restore/order.h"
@@ -192,8 +193,7 @@ static int supervise(struct restored *restored, struct ordered *ordered, unsigne
 	if (result > 0 && news.kind == LCP_EVENT_STARTED)
 		return 0;
 	close(restored->channel);
-	while (waitpid(restored->supervisor, NULL, 0) < 0 && errno == EINTR)
-		;
+	lcp_wait_for(restored->supervisor);
 	return explain(&news, result < 0, problem);
 }
 

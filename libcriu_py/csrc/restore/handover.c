@@ -125,19 +125,12 @@ int lcp_has_begun(int control)
 	return recv(control, &word, 1, 0) == 1 && word == 'S';
 }
 
-int lcp_has_said_so(int control)
-{
-	char word;
-
-	return recv(control, &word, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && word == 'S';
-}
-
 void lcp_pass_on_early(int signals, const struct restored *restored)
 {
 	struct signalfd_siginfo info;
 
 	while (read(signals, &info, sizeof(info)) == sizeof(info))
 		/* A hangup comes to the leader of the session alone. */
-		if (info.ssi_code != SI_KERNEL || info.ssi_signo == SIGHUP || !restored->typed_late)
+		if (info.ssi_code != SI_KERNEL || info.ssi_signo == SIGHUP || !restored->typed_late || restored->own_session)
 			lcp_pidfd_signal(restored->pidfd, (int)info.ssi_signo);
 }

@@ -37,8 +37,6 @@ int lcp_withdraw_request(int slot);
 /* Wait for a copy that has read its request: whether its program has begun, or it has ended instead. */
 int lcp_has_begun(int control);
 
-/* Whether the program of a copy has begun: it has said so, and that is still to be read. */
-int lcp_has_said_so(int control);
 /* Send the signals that came before the program ran; one that was typed later has reached it by itself. */
 void lcp_pass_on_early(int signals, const struct restored *restored);
 

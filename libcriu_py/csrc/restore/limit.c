@@ -4,7 +4,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <time.h>
 
 #include "common/process.h"
 #include "restore/record.h"
@@ -25,14 +24,6 @@ int lcp_restore_limit(const struct snapshot *snapshot)
 		size += file->size;
 	limit = (seconds > 0 ? seconds : DEFAULT_S) * 1000 * (double)(size / GB + 1);
 	return limit < INT_MAX ? (int)limit : INT_MAX;
-}
-
-long long lcp_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
 static int was_reaper; /* which the program, if it is started conventionally, stays */

@@ -8,8 +8,6 @@ struct snapshot;
 
 /* The milliseconds that a restore may take: LIBCRIU_PY_CRIU_LIMIT for each GB of the snapshot, rounded up. */
 int lcp_restore_limit(const struct snapshot *snapshot);
-/* The milliseconds of CLOCK_MONOTONIC. */
-long long lcp_now_ms(void);
 /*
  * Outside of pid namespaces: let what a supervisor leaves that is killed come to this process, not to the nearest reaper
  * above it.

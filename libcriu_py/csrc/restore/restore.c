@@ -35,6 +35,7 @@
 #include "supervise/events.h"
 #include "supervise/namespaces.h"
 #include "supervise/parent.h"
+#include "supervise/proxy.h"
 #include "supervise/supervisor.h"
 
 #define PATIENCE_MS 2000 /* for a restore that somebody wants to end */
@@ -326,7 +327,7 @@ static int restore_anew(struct restoration *this, struct restored *restored)
 	restored->pidfd = this->pidfd;
 	restored->control = this->pair[0];
 	restored->parent = this->has_parent ? lcp_watch_parent(this->channel) : -1;
-	restored->typed_late = this->typed_late && !(this->snapshot->facts->flags & RECORD_SESSION_LEADER);
+	restored->typed_late = this->typed_late;
 	restored->own_session = !!(this->snapshot->facts->flags & RECORD_SESSION_LEADER);
 	return 0;
 }

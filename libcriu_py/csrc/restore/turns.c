@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/process.h"
 #include "restore/limit.h"
 #include "restore/problem.h"
 #include "restore/record.h"

@@ -141,12 +141,17 @@ static void stop_too(int sig, int channel, int pidfd, int signals, int terminal)
 		lcp_pidfd_signal(pidfd, SIGCONT);
 }
 
-/* Close what was passed on if the program has begun. Its message stays to be read. */
-static void release_descriptors(const struct lcp_handed *handed)
+int lcp_has_said_so(int control)
 {
 	char word;
 
-	if (recv(handed->control, &word, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && word == 'S')
+	return recv(control, &word, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && word == 'S';
+}
+
+/* Close what was passed on if the program has begun. Its message stays to be read. */
+static void release_descriptors(const struct lcp_handed *handed)
+{
+	if (lcp_has_said_so(handed->control))
 		for (int i = 0; i < handed->count; i++)
 			close(handed->fds[i]);
 }

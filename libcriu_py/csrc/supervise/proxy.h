@@ -23,6 +23,8 @@ int lcp_proxy(int channel, int pidfd, int terminal, const struct lcp_handed *han
 
 /* cdef: end */
 
+/* Whether the program of a copy has begun: it has said so, and that is still to be read. */
+int lcp_has_said_so(int control);
 /* The pid behind a pidfd in our pid namespace; 0 if it has ended. */
 pid_t lcp_pid_behind(int pidfd);
 
