@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from contextlib import suppress
-
 from libcriu_py.settings import variable
 
 TYPE_CHECKING = False
@@ -33,7 +29,4 @@ def start_again(why: str | None, leave: Callable[[], None]) -> None:
     leave()
     notices.starts_again(why)
     stdio.flush()
-    for pid in processes.processes()[1:]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    os._exit(ELSEWHERE)
+    processes.end_with_descendants(ELSEWHERE)

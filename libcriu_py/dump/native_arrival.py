@@ -62,15 +62,17 @@ class NativeHandover(Handover):
                 this_process.set_schedule(int(task), request.schedule)
 
     def _give_up(self, error: Exception, request: Request | None) -> NoReturn:
+        from libcriu_py.snapshot import notices
+
         told = self._how()
         if told is None:
             super()._give_up(error, request)
         why = f"the restored process could not take over: {str(error) or repr(error)}"
         if request is None or told & _NO_FALLBACK:
-            _say(why)
+            notices.say(why)
             os._exit(FAILED)
         if not told & _QUIET:
-            _say(f"starting conventionally: {why}")
+            notices.say(f"starting conventionally: {why}")
         self._start_conventionally(request)
 
     def _how(self) -> int | None:
@@ -87,6 +89,8 @@ class NativeHandover(Handover):
     def _start_conventionally(self, request: Request) -> NoReturn:
         import signal
 
+        from libcriu_py.snapshot import notices
+
         for fd in self._own:
             try:
                 os.set_inheritable(fd, False)
@@ -102,13 +106,5 @@ class NativeHandover(Handover):
         try:
             os.execve(words[0], words, env)
         except OSError as error:
-            _say(f"{self._command[0]} cannot be started either: {error.strerror}")
+            notices.say(f"{self._command[0]} cannot be started either: {error.strerror}")
         os._exit(FAILED)
-
-
-def _say(text: str) -> None:
-    line = " ".join(text.split())
-    try:
-        os.write(2, f"libcriu-py: {line}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        return  # nobody reads it

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _PATIENCE = 600.0
 """Seconds that the publisher may take, who compares all memory."""
 _REFUSED, _FAILED, _REFUSED_NOW = 10, 11, 12
+"""Exit statuses of the publisher (native/publish.py)."""
 _PAUSES = (0.001, 0.01, 0.1)
 """Seconds to wait before a dump is tried again, where a thread held a lock for a moment or a signal was pending."""
-"""Exit statuses of the publisher (native/publish.py)."""
 _LARGEST_RESULT = 4096
 _THREAD_ERRORS = (errno.EAGAIN, errno.ETIMEDOUT)
 OURS = "clock dump.native_arrival linux.clocks linux.native linux.this_process"
@@ -135,12 +135,10 @@ class NativeEngine(SnapshotEngine):
             "version": 1,
             "staging": staging.path,
             "target": staging.target,
-            "made": staging.made,
             "launch": base64.b64encode(record.encode(launch)).decode("ascii"),
             "manifest": facts,
             "memory": self._memory,
             "census": self._census,
-            "then": "exit" if self.ends_original else "continue",
             "program": self.ends_original and self._program is None,
         }
         return json.dumps(order).encode("ascii")
@@ -201,8 +199,7 @@ def publisher() -> list[str]:
 
     import libcriu_py
 
-    places = (os.path.dirname(os.path.dirname(os.path.abspath(module.__file__ or ""))) for module in (libcriu_py,))
-    paths = [*places, os.path.dirname(os.path.abspath(_cffi_backend.__file__))]
+    paths = [os.path.dirname(path) for path in (libcriu_py.__path__[0], os.path.abspath(_cffi_backend.__file__))]
     code = f"import sys; sys.path += {paths!r}; from libcriu_py.native.publish import main; main()"
     return [sys.executable, "-I", "-S", "-B", "-c", code]
 

@@ -81,9 +81,9 @@ def _is_held(task: int) -> bool:
     return status[status.rindex(b")") + 2 :].startswith(b"t")
 
 
-def end_with_descendants() -> NoReturn:
+def end_with_descendants(status: int = 0) -> NoReturn:
     """
-    Kill all descendants and exit with status 0: they are in the image.
+    Kill all descendants and exit: they are in the image, or begin again.
 
     A thread, such as that of a `multiprocessing.Pool`, would replace killed children. So no other Python thread may
     run: os.kill() and os._exit() keep the GIL.
@@ -93,7 +93,7 @@ def end_with_descendants() -> NoReturn:
     for pid in descendants:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    os._exit(0)
+    os._exit(status)
 
 
 def stop_descendants() -> list[int]:

@@ -40,7 +40,7 @@ class Descriptors:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._known = {one.fd: one for one in facts.descriptors if one.fd not in facts.ours}
+        self._known = {one.fd: one for one in facts.descriptors}
         self._first = _groups(facts)
         self._rows: dict[int, Descriptor] = {}
         self._sockets: _Sockets | None = None
@@ -206,7 +206,7 @@ def _refuse_incomparable(facts: Facts) -> None:
     for one in facts.descriptors:
         key = one.dev, one.inode, one.rdev, one.flags & _PLAIN, one.position
         is_file = not one.link.startswith((b"anon_inode:", b"socket:"))
-        if is_file and key in seen and one.fd not in facts.ours:
+        if is_file and key in seen:
             message = f"may have two descriptors of one open file ({_name(one)}, descriptors {seen[key]} and {one.fd})"
             raise NotEligible(message)
         seen[key] = one.fd

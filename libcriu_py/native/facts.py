@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FORMAT = b"1"
 _ONCE = ("format", "ids", "resume", "slot", "scratch", "xsave", "clocks", "auxv", "status", "stat")
 """Records that there must be, and once."""
-_OPTIONAL = ("timers", "limits", "ours", "cannot_compare", "children", "unforkable")
+_OPTIONAL = ("timers", "cannot_compare", "children", "unforkable")
 _OF_OPEN = {"socket": "options", "listener": "listener", "address": "address", "queued": "content"}
 """Records that follow a descriptor, and the fields of `Open` that have them."""
 
@@ -106,7 +106,6 @@ class Facts(NamedTuple):
     stack: int
     fs: int
     slot: int
-    ours: frozenset[int]
     scratch: tuple[int, int]
     xcr0: int
     components: tuple[tuple[int, int, int], ...]
@@ -220,7 +219,6 @@ def _facts(once: dict[str, bytes], lists: dict[str, list[bytes]], descriptors: S
         stack=stack,
         fs=fs,
         slot=_numbers(once["slot"])[0],
-        ours=frozenset(_numbers(once.get("ours", b""))),
         scratch=(start, end),
         xcr0=xcr0,
         components=tuple(zip(components[::3], components[1::3], components[2::3], strict=True)),

@@ -20,23 +20,22 @@ def taken(snapshot: str) -> None:
         return
     total = sum(os.path.getsize(os.path.join(base, name)) for base, _, names in os.walk(snapshot) for name in names)
     path = shlex.quote(snapshot)
-    _say(
-        f"took a snapshot of this program, {path} ({total / 1e6:.1f} MB); start it: libcriu-py run {path} -- ARGUMENTS"
-    )
+    say(f"took a snapshot of this program, {path} ({total / 1e6:.1f} MB); start it: libcriu-py run {path} -- ARGUMENTS")
 
 
 def skipped(error: BaseException) -> None:
     """Say why there is no snapshot."""
-    _say(f"no snapshot was made, and the program goes on without: {in_words(error)}")
+    say(f"no snapshot was made, and the program goes on without: {in_words(error)}")
 
 
 def starts_again(why: str | None) -> None:
     """Say why the program is started once more."""
     reason = "this program asks for criu" if why is None else f"the native engine cannot dump this program, which {why}"
-    _say(f"{reason}; starting it again where criu may dump it")
+    say(f"{reason}; starting it again where criu may dump it")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Say one line, unless nobody reads it."""
     line = " ".join(text.split())
     try:
         os.write(2, f"libcriu-py: {line}\n".encode("utf-8", "backslashreplace"))
