@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py.native import plan as format_of_plan
+from libcriu_py.native.plan import PAGE, Area, AreaFlag, Descriptor, File, Kind, Read, Watch
 from tests.snapshots import launch_of_here, write_snapshot
 
 if TYPE_CHECKING:
@@ -21,58 +23,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "libcriu_py" / "csrc"
-PAGE = 4096
-NO_FILE = 0xFFFFFFFF
 CODE, COMMANDS, STACK, FS = 0x20000000, 0x21000000, 0x30000000, 0x40000000
 WHY_OFFSET, RANGE_OFFSET = 0x800, 0xC00
-SHARED, GROWS_DOWN, NO_RESERVE, LOCKED, PROTECT, GUARD = 1, 2, 4, 8, 16, 32
-REQUEST, OPEN, DUPLICATE, SOCKET_PAIR, PIPE, PIPE_END, EPOLL, EVENTFD, TIMERFD, SIGNALFD, MEMFD, LISTENER = range(1, 13)
-OTHER_END = 64
-ANY_SIZE = (1 << 64) - 1
+SHARED, GROWS_DOWN, NO_RESERVE = AreaFlag.SHARED, AreaFlag.GROWS_DOWN, AreaFlag.NO_RESERVE
+LOCKED, PROTECT, GUARD = AreaFlag.LOCKED, AreaFlag.PROTECT, AreaFlag.GUARD
+REQUEST, OPEN, DUPLICATE, SOCKET_PAIR = Kind.REQUEST, Kind.OPEN, Kind.DUPLICATE, Kind.SOCKET_PAIR
+PIPE, PIPE_END, EPOLL, EVENTFD = Kind.PIPE, Kind.PIPE_END, Kind.EPOLL, Kind.EVENTFD
+TIMERFD, SIGNALFD, MEMFD, LISTENER, OTHER_END = (
+    *(Kind.TIMERFD, Kind.SIGNALFD, Kind.MEMFD),
+    *(Kind.LISTENER, Kind.OTHER_END),
+)
 DONE = 7
 """The status with which the process ends that has done what it was told."""
-
-_HEADER = struct.Struct("<8sIIQQQ64I4Q2I2I2Q3Q10I4Q")
-_AREA = struct.Struct("<QQQIHHQ")
-_READ = struct.Struct("<QQQ")
-_FILE = struct.Struct("<IIQqII")
-_DESCRIPTOR = struct.Struct("<iiIIIIQQII")
-_WATCH = struct.Struct("<iiIIQ")
-
-
-class Area(NamedTuple):
-    """A row of `struct plan_area`."""
-
-    start: int
-    end: int
-    protection: int = 3
-    offset: int = 0
-    file: int = NO_FILE
-    flags: int = 0
-    advice: int = 0
-
-
-class File(NamedTuple):
-    """A row of `struct plan_file`."""
-
-    path: str
-    size: int
-    mtime_ns: int = 0
-    flags: int = 0
-
-
-class Descriptor(NamedTuple):
-    """A row of `struct plan_descriptor`."""
-
-    fd: int
-    kind: int
-    flags: int = 0
-    other: int = -1
-    close_on_exec: int = 0
-    value: int = 0
-    other_offset: int = 0
-    data: bytes = b""
-    form: int = 0
+_FORMAT_AT = 8
+"""Offset of the format in a plan."""
 
 
 class Plan(NamedTuple):
@@ -96,45 +60,28 @@ class Plan(NamedTuple):
     format: int = 1
 
     def encode(self) -> bytes:
-        """Write it."""
-        data = bytearray(_HEADER.size)
-
-        def put(more: bytes) -> int:
-            data.extend(b"\0" * (-len(data) % 8))
-            at = len(data)
-            data.extend(more)
-            return at
-
-        def text(content: bytes) -> tuple[int, int]:
-            return (put(content + b"\0"), len(content)) if content else (0, 0)
-
-        vdso = text(self.vdso)
-        rows = [
-            [_AREA.pack(a.start, a.end, a.offset, a.file, a.protection, a.flags, a.advice) for a in self.areas],
-            [_READ.pack(*read) for read in self.reads],
-            [_FILE.pack(*text(os.fsencode(f.path)), f.size, f.mtime_ns, f.flags, 0) for f in self.files],
-            [
-                _DESCRIPTOR.pack(
-                    *(d.fd, d.other, d.kind, d.flags, d.close_on_exec, d.form, d.value, d.other_offset), *text(d.data)
-                )
-                for d in self.descriptors
-            ],
-            [_WATCH.pack(epoll, fd, events, 0, value) for epoll, fd, events, value in self.watches],
-        ]
-        lists = [number for items in rows for number in (put(b"".join(items)), len(items))]
-        data[: _HEADER.size] = _HEADER.pack(
-            *(
-                b"\x93plan\r\n\0",
-                self.format,
-                _HEADER.size,
-                len(data),
-                PAGE,
-                self.xcr0,
-                *self.components,
-                *self.special,
-            ),
-            *(*vdso, self.threads, self.in_vdso, *self.clocks, self.resume, self.stack, self.fs, *lists, 0, 0, 0, 0),
+        """Write it, whatever is in it."""
+        plan = format_of_plan.Plan(
+            xcr0=self.xcr0,
+            components=tuple(zip(self.components[::2], self.components[1::2], strict=True)),
+            special=self.special[:2],
+            vdso=self.special[2:],
+            vdso_content=self.vdso,
+            threads=self.threads,
+            in_vdso=bool(self.in_vdso),
+            monotonic=self.clocks[0],
+            boottime=self.clocks[1],
+            resume=self.resume,
+            stack=self.stack,
+            fs=self.fs,
+            areas=tuple(self.areas),
+            reads=tuple(map(Read._make, self.reads)),
+            files=tuple(self.files),
+            descriptors=tuple(self.descriptors),
+            watches=tuple(map(Watch._make, self.watches)),
         )
+        data = bytearray(format_of_plan.encode(plan))
+        struct.pack_into("<I", data, _FORMAT_AT, self.format)
         return bytes(data)
 
 
@@ -199,14 +146,14 @@ def plan_of(commands: str = "o", why: str = "test", shown: tuple[int, int] = (0,
     special, vdso = vdso_of_here()
     plan = Plan(
         areas=(
-            Area(CODE, border, 5, 0, 0),
-            Area(border, end, 3, len(code), 0),
-            Area(COMMANDS, COMMANDS + PAGE, 1, at, 0),
+            Area(CODE, border, 5, file=0),
+            Area(border, end, 3, offset=len(code), file=0),
+            Area(COMMANDS, COMMANDS + PAGE, 1, offset=at, file=0),
             Area(STACK, STACK + 16 * PAGE, 3, flags=GROWS_DOWN),
-            Area(FS, FS + PAGE),
+            Area(FS, FS + PAGE, 3),
         ),
         reads=((FS, FS + PAGE, at + PAGE),),
-        files=(File("memory.img", len(memory), 0, 1),),
+        files=(File(b"memory.img", len(memory), 0, 1),),
         special=special,
         vdso=vdso,
         resume=entry,

@@ -122,9 +122,10 @@ def prepare(app: App, directory: Path) -> None:
         path.write_text(content)
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of dumps and runs: what a program has read of it must not differ."""
-    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "SOURCE_DATE_EPOCH": "1700000000", "COLUMNS": "100"}
+def call(command: Sequence[str], app: App, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Dump or run an app, both in one environment: what a program has read of it must not differ."""
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "SOURCE_DATE_EPOCH": "1700000000", "COLUMNS": "100"}
+    return subprocess.run(command, input=app.stdin, capture_output=True, text=True, cwd=directory, env=env, check=False)
 
 
 def run(command: Sequence[str], app: App, directory: Path, url: str) -> Outcome:
@@ -133,15 +134,7 @@ def run(command: Sequence[str], app: App, directory: Path, url: str) -> Outcome:
     directory.mkdir()
     prepare(app, directory)
     arguments = [word.format(url=url) for word in app.arguments]
-    done = subprocess.run(
-        [*command, *arguments],
-        input=app.stdin,
-        capture_output=True,
-        text=True,
-        cwd=directory,
-        env=environment(),
-        check=False,
-    )
+    done = call([*command, *arguments], app, directory)
     files = {
         str(path.relative_to(directory)): _VOLATILE.sub("<time>", path.read_text("utf-8", "replace"))
         for path in sorted(directory.rglob("*"))
@@ -179,15 +172,7 @@ def compare(name: str, app: App, place: Path, url: str) -> dict[str, str]:
         shutil.rmtree(directory)
         directory.mkdir()
         prepare(app, directory)
-        made = subprocess.run(
-            [*OURS, "snapshot", "-o", str(snapshot), *options, *target],
-            input=app.stdin,
-            capture_output=True,
-            text=True,
-            cwd=directory,
-            env=environment(),
-            check=False,
-        )
+        made = call([*OURS, "snapshot", "-o", str(snapshot), *options, *target], app, directory)
         if made.returncode != 0:
             found[kind] = "no snapshot: " + " ".join(made.stderr.splitlines()[-2:])
             continue

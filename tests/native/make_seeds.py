@@ -5,22 +5,20 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from libcriu_py.native.plan import ANY_SIZE, PAGE, Descriptor
 from libcriu_py.program.main import Program
 from libcriu_py.program.reads import Read
 from libcriu_py.snapshot import record as launch_record
 from libcriu_py.snapshot.record import ComparedFile, FileEntry, Launch, Listener, MemoryFile
 from tests.plans import (
-    ANY_SIZE,
     DUPLICATE,
     EPOLL,
     LISTENER,
     OPEN,
     OTHER_END,
-    PAGE,
     PIPE,
     REQUEST,
     TIMERFD,
-    Descriptor,
     plan_of,
 )
 

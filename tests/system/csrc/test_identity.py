@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +11,10 @@ from tests.system.conftest import MODES, Mode
 from tests.system.csrc.test_launcher import Copies, make
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.system.accounts import Account
 
 PROGRAM = """
 import os, sys
@@ -45,11 +46,9 @@ def mode(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> M
 
 
 @pytest.fixture
-def directory(mode: Mode) -> Iterator[Path]:
-    """Yield a directory of the account's own."""
-    made = mode.account.directory()
-    yield made
-    shutil.rmtree(made)
+def directory(mode: Mode, directory_of: Callable[[Account], Path]) -> Path:
+    """Return a directory of the account's own."""
+    return directory_of(mode.account)
 
 
 def test_variables_that_name_the_launcher_name_the_copy(mode: Mode, directory: Path) -> None:

@@ -14,8 +14,10 @@ from tests.system.conftest import CRIU_MODES, MODES, Mode
 from tests.system.csrc.test_launcher import Copies, make
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.system.accounts import Account
 
 TIMEOUT = 60
 COPIES = 8
@@ -63,11 +65,9 @@ def mode(request: pytest.FixtureRequest, mode_named: Callable[[str], Mode]) -> M
 
 
 @pytest.fixture
-def directory(mode: Mode) -> Iterator[Path]:
-    """Yield a directory of the account's own."""
-    made = mode.account.directory()
-    yield made
-    shutil.rmtree(made)
+def directory(mode: Mode, directory_of: Callable[[Account], Path]) -> Path:
+    """Return a directory of the account's own."""
+    return directory_of(mode.account)
 
 
 def start_all(copies: Copies, count: int) -> list[subprocess.Popen[str]]:

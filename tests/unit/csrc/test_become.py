@@ -17,18 +17,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from libcriu_py.native.plan import PAGE, Area, File
 from tests.plans import (
     CSRC,
     DONE,
     FS,
     LOCKED,
     NO_RESERVE,
-    PAGE,
     PROTECT,
     SHARED,
     STACK,
-    Area,
-    File,
     plan_of,
     vdso_of_here,
 )
@@ -131,13 +129,14 @@ def test_files_of_the_program(start: Start, tmp_path: Path) -> None:
     library.write_bytes(b"x" * PAGE)
     status = library.stat()
     plan, memory = plan_of("om")
-    area = Area(0x50000000, 0x50001000, 1, 0, 1, SHARED)
+    area = Area(0x50000000, 0x50001000, 1, SHARED, 1)
     plan = plan._replace(areas=[*plan.areas, area])
-    file = File(str(library), PAGE, status.st_mtime_ns)
+    file = File(os.fsencode(library), PAGE, status.st_mtime_ns)
     done = start(plan._replace(files=[*plan.files, file]), memory)
     assert f"50000000-50001000 r--s 00000000 {os.major(status.st_dev):02x}".encode() in done.stdout
     assert done.stdout.startswith(b"ok\n")
-    for changed in (file._replace(size=1), file._replace(mtime_ns=1), file._replace(path=f"{library}.other")):
+    other = file.path + b".other"
+    for changed in (file._replace(size=1), file._replace(mtime_ns=1), file._replace(path=other)):
         done = start(plan._replace(files=[*plan.files, changed]), memory)
         assert (done.returncode, done.stdout) == (126, b"")
         assert b"which the program has mapped, " in done.stderr

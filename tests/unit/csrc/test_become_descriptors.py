@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from libcriu_py.native.plan import ANY_SIZE, PAGE, Descriptor
 from libcriu_py.snapshot.request import Request
 from tests.plans import (
-    ANY_SIZE,
     DONE,
     DUPLICATE,
     EPOLL,
@@ -27,13 +27,11 @@ from tests.plans import (
     MEMFD,
     OPEN,
     OTHER_END,
-    PAGE,
     PIPE,
     REQUEST,
     SIGNALFD,
     SOCKET_PAIR,
     TIMERFD,
-    Descriptor,
     Plan,
     plan_of,
 )
@@ -71,9 +69,9 @@ def test_places_and_flags(start: Start, tmp_path: Path) -> None:
     path.write_text("0123456789")
     name = os.fsencode(path)
     rows = (
-        Descriptor(6, SOCKET_PAIR, os.O_RDWR, 5, 1, socket.SOCK_STREAM),
+        Descriptor(6, SOCKET_PAIR, os.O_RDWR, 5, 1, value=socket.SOCK_STREAM),
         Descriptor(5, OTHER_END, os.O_RDWR | os.O_NONBLOCK),
-        Descriptor(3, PIPE, os.O_RDONLY | os.O_NONBLOCK, 4, 0, 4096),
+        Descriptor(3, PIPE, os.O_RDONLY | os.O_NONBLOCK, 4, value=4096),
         Descriptor(4, OTHER_END, os.O_WRONLY, close_on_exec=1),
         Descriptor(40, OPEN, os.O_RDWR | os.O_APPEND, close_on_exec=1, other_offset=10, form=stat.S_IFREG, data=name),
         Descriptor(7, DUPLICATE, other=40),
@@ -109,9 +107,9 @@ def test_content(start: Start, tmp_path: Path) -> None:
         "d3d4d5d7d8d9",
         Descriptor(3, OPEN, os.O_RDONLY, value=6, other_offset=10, form=stat.S_IFREG, data=os.fsencode(path)),
         Descriptor(4, EVENTFD, os.O_RDWR, value=7),
-        Descriptor(5, PIPE, os.O_RDONLY, 6, 0, 65536, data=b"queued"),
+        Descriptor(5, PIPE, os.O_RDONLY, 6, value=65536, data=b"queued"),
         Descriptor(6, OTHER_END, os.O_WRONLY),
-        Descriptor(7, SOCKET_PAIR, os.O_RDWR, 8, 0, socket.SOCK_STREAM, data=b"one way"),
+        Descriptor(7, SOCKET_PAIR, os.O_RDWR, 8, value=socket.SOCK_STREAM, data=b"one way"),
         Descriptor(8, OTHER_END, os.O_RDWR, data=b"the other"),
         Descriptor(9, MEMFD, os.O_RDWR, value=5, data=b"name"),
         Descriptor(10, SIGNALFD, os.O_RDWR | os.O_NONBLOCK, value=mask),
@@ -138,7 +136,7 @@ def test_watches(start: Start) -> None:
     rows = (
         Descriptor(3, EVENTFD, os.O_RDWR, value=1),
         Descriptor(4, EPOLL, os.O_RDWR),
-        Descriptor(5, PIPE, os.O_RDONLY, 6, 0, 65536),
+        Descriptor(5, PIPE, os.O_RDONLY, 6, value=65536),
         Descriptor(6, OTHER_END, os.O_WRONLY),
     )
     watches = ((4, 3, select.EPOLLIN, 0x1122334455667788), (4, 5, select.EPOLLIN, 2))

@@ -17,6 +17,7 @@ import pytest
 
 from libcriu_py.copies.order import DIE_WITH_CALLER, ENDED, TOLD, Order, receive
 from libcriu_py.errors import CriuError
+from libcriu_py.native.plan import PAGE, Area, Descriptor, File
 from libcriu_py.privilege.mode import Privilege
 from tests.plans import (
     CODE,
@@ -30,13 +31,9 @@ from tests.plans import (
     GUARD,
     OPEN,
     OTHER_END,
-    PAGE,
     PIPE,
     REQUEST,
     SHARED,
-    Area,
-    Descriptor,
-    File,
     plan_of,
     write_native,
 )
@@ -62,32 +59,32 @@ PLAN = plan_of()[0]
 ODD: dict[str, dict[str, Any]] = {
     "format": {"format": 2},
     "no areas": {"areas": ()},
-    "area beyond memory": extra(Area(0x7FFFFFFFF000, 0x800000000000)),
-    "area at zero": {"areas": [Area(0, PAGE), *PLAN.areas]},
-    "area between pages": extra(Area(HIGH, HIGH + 1)),
-    "empty area": extra(Area(HIGH, HIGH)),
-    "areas overlap": extra(Area(FS, FS + PAGE)),
-    "area where the vdso is": extra(Area(PLAN.special[0], PLAN.special[0] + PAGE)),
+    "area beyond memory": extra(Area(0x7FFFFFFFF000, 0x800000000000, 3)),
+    "area at zero": {"areas": [Area(0, PAGE, 3), *PLAN.areas]},
+    "area between pages": extra(Area(HIGH, HIGH + 1, 3)),
+    "empty area": extra(Area(HIGH, HIGH, 3)),
+    "areas overlap": extra(Area(FS, FS + PAGE, 3)),
+    "area where the vdso is": extra(Area(PLAN.special[0], PLAN.special[0] + PAGE, 3)),
     "protection": extra(Area(HIGH, HIGH + PAGE, 8)),
-    "flags": extra(Area(HIGH, HIGH + PAGE, flags=1 << 15)),
-    "advice": extra(Area(HIGH, HIGH + PAGE, advice=1 << 4)),
-    "no such file": extra(Area(HIGH, HIGH + PAGE, file=1)),
-    "offset": extra(Area(HIGH, HIGH + PAGE, offset=1, file=0)),
-    "offset of no file": extra(Area(HIGH, HIGH + PAGE, offset=PAGE)),
-    "behind its file": extra(Area(HIGH, HIGH + PAGE, offset=1 << 30, file=0)),
-    "memory of the snapshot shared": extra(Area(HIGH, HIGH + PAGE, 1, 0, 0, SHARED)),
-    "stack of a file": extra(Area(HIGH, HIGH + PAGE, 3, 0, 0, GROWS_DOWN)),
-    "guard with content": extra(Area(HIGH, HIGH + PAGE, 3, 0, 0, GUARD)),
+    "flags": extra(Area(HIGH, HIGH + PAGE, 3, flags=1 << 15)),
+    "advice": extra(Area(HIGH, HIGH + PAGE, 3, advice=1 << 4)),
+    "no such file": extra(Area(HIGH, HIGH + PAGE, 3, file=1)),
+    "offset": extra(Area(HIGH, HIGH + PAGE, 3, offset=1, file=0)),
+    "offset of no file": extra(Area(HIGH, HIGH + PAGE, 3, offset=PAGE)),
+    "behind its file": extra(Area(HIGH, HIGH + PAGE, 3, offset=1 << 30, file=0)),
+    "memory of the snapshot shared": extra(Area(HIGH, HIGH + PAGE, 1, SHARED, 0)),
+    "stack of a file": extra(Area(HIGH, HIGH + PAGE, 3, GROWS_DOWN, 0)),
+    "guard with content": extra(Area(HIGH, HIGH + PAGE, 3, GUARD, 0)),
     "read into nothing": {"reads": [(HIGH, HIGH + PAGE, 0)]},
     "read into what nobody may write": {"reads": [(CODE, CODE + PAGE, 0)]},
     "read between pages": {"reads": [(FS + 8, FS + PAGE, 0)]},
     "reads overlap": {"reads": [(FS, FS + PAGE, 0), (FS, FS + PAGE, 0)]},
     "read of too much": {"reads": [(FS, FS + 2 * PAGE, 0)]},
-    "path outside": {"files": [PLAN.files[0]._replace(path="../memory.img")]},
-    "absolute path": {"files": [PLAN.files[0]._replace(path="/memory.img")]},
-    "no path": {"files": [PLAN.files[0]._replace(path="")]},
+    "path outside": {"files": [PLAN.files[0]._replace(path=b"../memory.img")]},
+    "absolute path": {"files": [PLAN.files[0]._replace(path=b"/memory.img")]},
+    "no path": {"files": [PLAN.files[0]._replace(path=b"")]},
     "writable": {"files": [PLAN.files[0]._replace(flags=3)]},
-    "relative path": {"files": [PLAN.files[0], File("library", 1)]},
+    "relative path": {"files": [PLAN.files[0], File(b"library", 1)]},
     "no threads": {"threads": 0},
     "resumes nowhere": {"resume": HIGH},
     "resumes in data": {"resume": FS},
@@ -231,7 +228,7 @@ def test_program_on_path(start: Start) -> None:
 def test_too_little_memory(start: Start) -> None:
     """A limit of the address space that the program does not fit in ends in the conventional start."""
     plan, memory = plan_of("o")
-    plan = plan._replace(areas=[*plan.areas, Area(HIGH, HIGH + (1 << 30))])
+    plan = plan._replace(areas=[*plan.areas, Area(HIGH, HIGH + (1 << 30), 3)])
     limit = 1 << 29
     done = start(plan, memory, options=(), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
     assert (done.returncode, done.stdout) == (0, b"conventionally\n")
