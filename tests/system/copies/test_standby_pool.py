@@ -164,6 +164,7 @@ def test_what_a_program_leaves_running_lives_on(mode: Mode, snapshot: Path) -> N
     with StandbyPool(snapshot, size=1, mode=mode.value) as pool:
         pool.wait_ready(TIMEOUT)
         (supervisor,) = supervisors()
+        (launcher,) = (child for child in children(os.getpid()) if supervisor in children(child))
         # As where a pid of the image was taken, also for root.
         is_isolated = os.readlink(f"/proc/{supervisor}/ns/pid") != os.readlink("/proc/self/ns/pid")
         process = start(mode, snapshot, "daemon")
@@ -177,7 +178,11 @@ def test_what_a_program_leaves_running_lives_on(mode: Mode, snapshot: Path) -> N
     assert left
     for pid in left:
         os.kill(pid, signal.SIGKILL)
-    wait_for_end(left | {supervisor}, TIMEOUT)
+    wait_for_end(left | {supervisor, launcher}, TIMEOUT)
+    # Where the copy outlived the pool, its launcher is reaped when the next process is restored.
+    with restore(snapshot, ["end", "0"], mode=mode.value) as process:
+        assert process.wait(TIMEOUT) == 0
+    assert launcher not in children(os.getpid())
 
 
 def waiting_copy(but: int = 0) -> int:
