@@ -97,6 +97,37 @@ static void restart_call(struct thread *thread, greg_t *registers)
 			      (uint64_t)registers[REG_RIP] == thread->call_pc - LENGTH_OF_SYSCALL;
 }
 
+/*
+ * Count this thread and wait for the release. From the count on nothing of its memory may change, not even its stack,
+ * however late it comes to run again: hence registers only.
+ */
+static void count_and_wait(void)
+{
+	struct standing *this = lcp_standing;
+	register const void *limit __asm__("r10") = NULL;
+
+	__asm__ volatile("lock incl %[parked]\n\t"
+			 "lea %[parked], %%rdi\n\t"
+			 "mov %[wake], %%esi\n\t"
+			 "mov $0x40000000, %%edx\n\t"
+			 "mov %[futex], %%eax\n\t"
+			 "syscall\n"
+			 "1:\n\t"
+			 "cmpl $0, %[released]\n\t"
+			 "jne 2f\n\t"
+			 "lea %[released], %%rdi\n\t"
+			 "mov %[wait], %%esi\n\t"
+			 "xor %%edx, %%edx\n\t"
+			 "mov %[futex], %%eax\n\t"
+			 "syscall\n\t"
+			 "jmp 1b\n"
+			 "2:"
+			 : [parked] "+m"(this->parked)
+			 : [released] "m"(this->released), [wake] "i"(FUTEX_WAKE_PRIVATE), [wait] "i"(FUTEX_WAIT_PRIVATE),
+			   [futex] "i"(__NR_futex), "r"(limit)
+			 : "rax", "rcx", "rdx", "rsi", "rdi", "r11", "memory", "cc");
+}
+
 static void stand_still(struct thread *thread)
 {
 	struct standing *this = lcp_standing;
@@ -106,10 +137,10 @@ static void stand_still(struct thread *thread)
 		return;
 	}
 	thread->state = THREAD_PARKED;
-	__atomic_add_fetch(&this->parked, 1, __ATOMIC_SEQ_CST);
-	lcp_futex_wake(&this->parked);
-	while (!this->released)
-		lcp_futex_wait(&this->released, 0, NULL);
+	/* Or the kernel notes in its memory on which processor it is, when it comes to run again (rseq(2)). */
+	lcp_register_rseq(thread, RSEQ_UNREGISTER);
+	count_and_wait();
+	lcp_register_rseq(thread, 0);
 	__atomic_sub_fetch(&this->parked, 1, __ATOMIC_SEQ_CST);
 	lcp_futex_wake(&this->parked);
 }
