@@ -7,6 +7,7 @@ Options are dataclasses of `libcriu_py.criu.options`, or mappings with the same 
 from __future__ import annotations
 
 import os
+import time
 
 from libcriu_py._ffi import lib
 from libcriu_py.criu import native
@@ -359,6 +360,7 @@ class Criu:
         limit: float = 0,
     ) -> int:
         call = self._call(request, notify, more)
+        begun = time.monotonic()  # what watches criu counts from before it runs
         fd, pid = self._connect(request, detached=detached, limit=limit)
         try:
             try:
@@ -369,7 +371,7 @@ class Criu:
                 raise
             result, error = call.run(code, features)
         finally:
-            late = 0 < limit <= call.seconds
+            late = 0 < limit <= time.monotonic() - begun
             status = native.reap_service(pid, stuck=late)
         return finish(self, operation, request, result, error, status, limit if late else None)
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import _thread
 import errno
 import os
-import time
 
 from libcriu_py._ffi import ffi, lib, text
 from libcriu_py.criu.names import ADDED_IN, ADDERS, SETTERS
@@ -191,7 +190,6 @@ class Call:
         on_notify: Called with the action, a pid or None, and a descriptor or None.
         on_more: Called after each pre-dump of `dump_iters`; returns whether to pre-dump again.
         error: The exception that a callback raised.
-        seconds: How long it has taken.
     """
 
     def __init__(
@@ -204,7 +202,6 @@ class Call:
         self.on_notify = on_notify
         self.on_more = on_more
         self.error: BaseException | None = None
-        self.seconds = 0.0
         self.thread = _thread.get_ident()
 
     def run(self, operation: int, features: CData | None = None) -> tuple[int, int]:
@@ -229,12 +226,10 @@ class Call:
             if self.on_notify is not None:
                 lib.criu_local_set_notify_cb(self.native.opts, lib.lcp_notify)
             _current = self
-            begun = time.monotonic()
             try:
                 result = lib.lcp_call(operation, self.native.opts, self.native.child, features or ffi.NULL, error)
             finally:
                 _current = None
-                self.seconds = time.monotonic() - begun
         if self.error is not None:
             raise self.error
         return result, error[0]
