@@ -143,7 +143,7 @@ class Setting:
         return True if self.kind == "flag" else text
 
 
-DEFAULT_ENGINE = "criu"
+DEFAULT_ENGINE = "auto"
 
 # fmt: off
 _ROWS = (
@@ -155,8 +155,8 @@ _ROWS = (
             "LIBCRIU_PY_THEN", choices=("exit", "continue")),
     Setting("engine", "text", DEFAULT_ENGINE, "checkpoint snapshot",
             "what dumps the process and restores it (docs/engines.md): native, without CRIU, rights or namespaces; "
-            "criu; auto: native where the process is eligible, else criu; simulate runs the same lifecycle, hooks "
-            "included, without a dump",
+            "criu; auto: native where the process is eligible and no option of criu is given, else criu; simulate runs "
+            "the same lifecycle, hooks included, without a dump",
             "LIBCRIU_PY_ENGINE", option="--engine", choices=("auto", "native", "criu", "simulate"), launcher=True),
     Setting("engine", "text", "auto", "restore",
             "the engine that the snapshot must be of; auto takes either; the variable decides where that is left out",

@@ -213,7 +213,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "the directory of parent_images does not exist; it is relative to images_dir",
     ),
     (r"inherit fd (\d+): Bad file descriptor", "descriptor {0} of inherit_fds is not open"),
-    (r"No space left", "the disk is full: make room, or name another directory"),
+    (r"No space(?: left|$)", "the disk is full: make room, or name another directory"),
     (r"Read-only file system", "criu cannot write there; name another directory in work_dir"),
     (
         (

@@ -242,13 +242,14 @@ def _make_engine(settings: Mapping[str, Any]) -> lifecycle.Engine:
     chosen: dict[str, Any] = {name: settings[name] for name in names}
     chosen["replace"] = settings["if_exists"] == "replace"
     path = os.fspath(settings["dir"])
-    if settings["engine"] == "native":
+    engine = settings["engine"]
+    if engine == "native":
         from libcriu_py.dump.native_engine import NativeEngine
 
         return NativeEngine(path, **chosen)
     from libcriu_py.dump.criu_engine import CriuEngine
 
-    if settings["engine"] == "criu":
+    if engine == "criu" or settings["options"]:
         return CriuEngine(path, **chosen)
     from libcriu_py.dump.auto_engine import AutoEngine
     from libcriu_py.dump.native_engine import NativeEngine
@@ -260,7 +261,7 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
     dir: str | os.PathLike[str] | None = None,  # noqa: A002 - the name it has everywhere here
     *,
     then: Then = "exit",
-    engine: EngineName = "criu",
+    engine: EngineName = "auto",
     replace: bool = False,
     if_exists: IfExists = "error",
     if_impossible: IfImpossible = "raise",
@@ -288,8 +289,8 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         then: "exit" ends the original with status 0 after the dump, without its atexit and finally
             code, which belongs to the copies; "continue" keeps it running.
         engine: What dumps the process and restores it: "native", without CRIU, rights or namespaces, for one process on
-            x86-64 (docs/engines.md); "criu"; "auto" for native where the process is eligible, else criu; or "simulate"
-            to run the same lifecycle, hooks included, without a dump.
+            x86-64 (docs/engines.md); "criu"; "auto" for native where the process is eligible and no `options` are
+            given, else criu; or "simulate" to run the same lifecycle, hooks included, without a dump.
         replace: Whether to replace an existing snapshot: short for `if_exists="replace"`.
         if_exists: What to do where there is a snapshot already: "error" raises FileExistsError; "replace" replaces it,
             in one step, when the new one is complete; "continue" goes on past the block, as `Outcome.SKIPPED`.

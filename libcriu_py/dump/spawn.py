@@ -25,7 +25,7 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
 
     The native engine needs nothing, so the program runs right here. For criu it does so as root, or with a file-capable
     criu; otherwise in a user, pid and mount namespace, whose supervisor runs criu for it. Where the engine is "auto",
-    the program is started there if the native engine has refused it here.
+    the program is started there if the native engine has refused it here; but who names a mode means criu.
 
     Args:
         argv: The path of the program, and its arguments.
@@ -43,7 +43,9 @@ def spawn_for_snapshot(argv: Sequence[str], *, env: Mapping[str, str], mode: Pri
     from libcriu_py.privilege.mode import Privilege
 
     engine = variable("LIBCRIU_PY_ENGINE", env) or DEFAULT_ENGINE
-    if engine == "native" or (engine == "auto" and Privilege.of(mode) is Privilege.AUTO):
+    if engine == "auto" and Privilege.of(mode) is not Privilege.AUTO:
+        env = {**env, "LIBCRIU_PY_ENGINE": "criu"}
+    elif engine in {"auto", "native"}:
         status = _run_here(argv, env, engine)
         if status != ELSEWHERE:
             return status

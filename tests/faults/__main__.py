@@ -92,6 +92,7 @@ def _set_up(base: Path) -> None:
     criu.write_text(CRIU.format(criu=find_criu()), encoding="utf-8")
     criu.chmod(0o755)
     os.environ["LIBCRIU_PY_CRIU"] = str(criu)
+    os.environ["LIBCRIU_PY_ENGINE"] = "criu"
     os.environ["PYTHONPATH"] = str(ROOT)
     program.write(base)
     for step in (_make_snapshots, kills.record):

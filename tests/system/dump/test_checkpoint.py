@@ -529,7 +529,7 @@ def test_program_named_in_the_record_starts_conventionally_too(mode: Mode, direc
 
 
 def test_ordinary_process_is_told_what_to_do(account: Account, directory_of: Directories) -> None:
-    """A program started where it cannot be dumped says so at once, and how to start it."""
+    """A program started where criu cannot dump it says so at once, and how to start it."""
     directory = directory_of(account)
     script = directory / "program.py"
     script.write_text(REPORT + "with checkpoint('snap'):\n    print('not reached')\n")
@@ -537,7 +537,7 @@ def test_ordinary_process_is_told_what_to_do(account: Account, directory_of: Dir
 
     done = subprocess.run(
         [account.python, script],
-        env=account.environment(),
+        env=account.environment(LIBCRIU_PY_ENGINE="criu"),
         cwd=directory,
         capture_output=True,
         text=True,

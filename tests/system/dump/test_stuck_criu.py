@@ -96,6 +96,7 @@ def test_program_that_is_stopped_in_its_dump_runs_in_copies(one: Command) -> Non
     script.write_text("from libcriu_py import checkpoint\nwith checkpoint():\n    pass\nprint('ran')\n")
     command = [one.mode.account.python, script]
     env = {**os.environ, "LIBCRIU_PY_CRIU": str(criu), "LIBCRIU_PY_SNAPSHOT": str(one.place / "snap")}
+    env["LIBCRIU_PY_ENGINE"] = "criu"
     with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, start_new_session=True) as program:
         deadline = time.monotonic() + 30
         while not (images / "stats-dump").exists():  # what criu writes last

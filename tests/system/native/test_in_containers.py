@@ -191,14 +191,16 @@ def test_copy_of_a_copy(volume: Volume) -> None:
 
 
 def test_commands_of_the_documentation(volume: Volume) -> None:
-    """An unmodified program, by the commands, under the engine that is named and under the one that is chosen."""
+    """An unmodified program, by the commands, under an engine that is named and under the one that is chosen."""
     volume.write("", "")
     (volume.path / "plain.py").write_text("import os, sys\nprint(sys.argv[1:], os.getuid())\n", encoding="utf-8")
     command = [str(volume.account.python), "-m", "libcriu_py"]
-    done = volume.run(*command, "snapshot", "-o", f"{PLACE}/criu", f"{PLACE}/plain.py", listed_calls="docker")
+    done = volume.run(
+        *command, "snapshot", "--engine", "criu", "-o", f"{PLACE}/criu", f"{PLACE}/plain.py", listed_calls="docker"
+    )
     assert "needs neither criu nor rights with --engine native" in done.stderr
-    for engine in ("native", "auto"):
-        argv = [*command, "snapshot", "--engine", engine, "-o", f"{PLACE}/{engine}", f"{PLACE}/plain.py"]
+    for engine, named in (("native", ["--engine", "native"]), ("auto", [])):
+        argv = [*command, "snapshot", *named, "-o", f"{PLACE}/{engine}", f"{PLACE}/plain.py"]
         done = volume.run(*argv, listed_calls="docker", hostname="build")
         assert done.returncode == 0, done.stderr
         argv = [*command, "run", "--no-fallback", f"{PLACE}/{engine}", "--", "x"]

@@ -246,7 +246,18 @@ def test_a_program_that_cannot_be_restored_starts_conventionally(request: pytest
 
 def test_a_dump_under_a_filter_is_refused_before_criu_is_started(account: Account) -> None:
     """The kernel lets nobody in a filtered container suspend the filter."""
-    argv = [account.python, "-m", "libcriu_py", "snapshot", "-o", account.home / "never", "-m", "this"]
+    argv = [
+        account.python,
+        "-m",
+        "libcriu_py",
+        "snapshot",
+        "--engine",
+        "criu",
+        "-o",
+        account.home / "never",
+        "-m",
+        "this",
+    ]
     done = containers.run([*map(str, argv)], account=account, seccomp="podman", capabilities=TRACE)
     assert done.returncode != 0
     assert "under a seccomp filter" in done.stderr
@@ -259,7 +270,7 @@ from libcriu_py import checkpoint
 if sys.argv[2] == "leader":
     os.setpgid(0, 0)
 before = os.getsid(0)
-with checkpoint(sys.argv[1]):
+with checkpoint(sys.argv[1], engine="criu"):
     pass
 print(json.dumps([before, os.getsid(0) != 0, sys.argv[1:]]))
 """

@@ -110,7 +110,9 @@ def read_only_snapshot(account: Account) -> Iterator[Path]:
     directory = account.directory()
     program = write_program(account, directory)
     snapshot = directory / "snapshot"
-    made = run_as(account, [account.python, "-m", "libcriu_py", "snapshot", "-o", snapshot, program, snapshot])
+    made = run_as(
+        account, [account.python, "-m", "libcriu_py", "snapshot", "--engine", "criu", "-o", snapshot, program, snapshot]
+    )
     assert made.returncode == 0, made.stderr
     for path in [*snapshot.rglob("*"), snapshot]:
         path.chmod(path.stat().st_mode & ~0o222)
