@@ -21,6 +21,7 @@ lock, child and deleted mapping with a verdict:
   handled      this package, or an option of the dump, takes care of it
   needs hook   the program must close or release it before the dump
   impossible   criu cannot dump it
+and which engine would dump the program: what only criu cannot dump is no problem for the native one.
 
 examples:
   libcriu-py preflight service.py --port 80
@@ -60,12 +61,14 @@ def _preflight(options: argparse.Namespace, arguments: list[str]) -> int:
     from libcriu_py.cli.snapshot import find_program
     from libcriu_py.dump.prepare import Plan, command_line
     from libcriu_py.dump.spawn import spawn_for_snapshot
+    from libcriu_py.settings import variable
 
     if options.module is None and options.target is None:
         sys.stderr.write("libcriu-py preflight: name a program (-m MODULE, SCRIPT or COMMAND)\n")
         return USAGE
     python = options.python or sys.executable
-    variables = {**os.environ, "LIBCRIU_PY_PREFLIGHT": "report", "LIBCRIU_PY_ENGINE": "criu"}
+    engine = "criu" if variable("LIBCRIU_PY_ENGINE") == "criu" else "auto"
+    variables = {**os.environ, "LIBCRIU_PY_PREFLIGHT": "report", "LIBCRIU_PY_ENGINE": engine}
     if options.trace:
         variables["LIBCRIU_PY_TRACE_FDS"] = "1"
     with tempfile.TemporaryDirectory(prefix="libcriu_py-") as directory:

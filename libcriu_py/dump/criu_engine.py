@@ -131,9 +131,11 @@ class CriuEngine(SnapshotEngine):
 
     def _make_ready(self, staging: Staging) -> tuple[Launch, dict[str, Any]]:
         """Refuse what cannot be dumped, leave a foreign session, and collect the launch record and manifest."""
-        from libcriu_py.findings import refuse
+        from libcriu_py.findings import is_report_wanted, refuse, show_and_end
         from libcriu_py.linux import processes
 
+        if is_report_wanted():
+            show_and_end(self._options, self.why_not_native)
         refuse(self._options, by_criu=True)
         staging.populate()
         processes.leave_foreign_session()

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from libcriu_py import findings
 from libcriu_py.dump.engine import SnapshotEngine, load_for_copies
 from libcriu_py.errors import CheckpointError, UnsupportedFeature
 from libcriu_py.hooks.lifecycle import Outcome, Return
@@ -68,6 +69,7 @@ class NativeEngine(SnapshotEngine):
             FileExistsError: The directory is not empty.
         """
         refuse_machine()
+        self._is_trial = findings.is_report_wanted()
         load_for_copies(OURS)
         self.reserve()
 
@@ -105,17 +107,19 @@ class NativeEngine(SnapshotEngine):
                 self._handover.close()
                 if clocks is not None:
                     clocks.put_back()
+        if self._is_trial:
+            findings.show_native_and_end(self._options)
         return Return(Outcome.CONTINUED)
 
     # Code that only the original runs has functions of its own, so that copies need not free its variables.
 
     def _make_ready(self, staging: Staging) -> tuple[Launch, bytes]:
         """Refuse what can be seen from here, and collect launch record, manifest and the order to the publisher."""
-        from libcriu_py.findings import refuse
         from libcriu_py.linux import this_process
         from libcriu_py.snapshot.manifest import mapped_files
 
-        refuse(self._options, by_criu=False)
+        if not self._is_trial:
+            findings.refuse(self._options, by_criu=False)
         refuse_process()
         this_process.trim_heap()
         launch = self._launch(mode=None, slots=("",) * 4, images_key="", restore_options={})
@@ -133,6 +137,7 @@ class NativeEngine(SnapshotEngine):
         facts = {**self._facts(), "created": time.time()}
         order = {
             "version": 1,
+            "trial": self._is_trial,
             "staging": staging.path,
             "target": staging.target,
             "launch": base64.b64encode(record.encode(launch)).decode("ascii"),
@@ -149,16 +154,24 @@ class NativeEngine(SnapshotEngine):
             try:
                 return self._ask_once(staging, order, handover, reading)
             except NotNow:
-                os.unlink(staging.memory)
+                if not self._is_trial:
+                    os.unlink(staging.memory)
                 time.sleep(pause)
         return self._ask_once(staging, order, handover, reading)
 
     def _ask_once(self, staging: Staging, order: bytes, handover: NativeHandover, reading: int) -> bool:
         """Dump, and return whether this is a copy, which has none of the descriptors that are opened here."""
-        files, opened = _open_files(staging, order, handover.slot)
+        files, opened = _open_files(staging, order, handover.slot, is_trial=self._is_trial)
         try:
             handover.expect(self.departure, reading=reading)
-            dumped = native.dump(files, publisher(), os.environ, then_exit=self.ends_original, deadline=_PATIENCE)
+            dumped = native.dump(
+                files,
+                publisher(),
+                os.environ,
+                then_exit=self.ends_original and not self._is_trial,
+                is_trial=self._is_trial,
+                deadline=_PATIENCE,
+            )
             if dumped.result == 1:
                 opened.clear()
                 return True
@@ -175,7 +188,7 @@ class NativeEngine(SnapshotEngine):
         return self._handover is not None and self._handover.in_copy()
 
 
-def _open_files(staging: Staging, order: bytes, slot: int) -> tuple[Files, list[int]]:
+def _open_files(staging: Staging, order: bytes, slot: int, *, is_trial: bool) -> tuple[Files, list[int]]:
     """Open the files of a dump; return them, and the descriptors to close."""
     from libcriu_py.linux.native import Files
 
@@ -183,7 +196,8 @@ def _open_files(staging: Staging, order: bytes, slot: int) -> tuple[Files, list[
     try:
         os.write(opened[0], order)
         os.lseek(opened[0], 0, os.SEEK_SET)
-        opened.append(os.open(staging.memory, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        path, flags = (os.devnull, os.O_WRONLY) if is_trial else (staging.memory, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        opened.append(os.open(path, flags | os.O_CLOEXEC, 0o600))
         opened.append(os.open(staging.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except BaseException:
         for fd in opened:

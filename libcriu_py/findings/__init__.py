@@ -8,7 +8,7 @@ every open descriptor, mapping, lock and child, and gives each a verdict and adv
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from libcriu_py.errors import CheckpointError
 from libcriu_py.findings.finding import Finding, Verdict
@@ -75,7 +75,6 @@ def refuse(options: Mapping[str, object], *, by_criu: bool) -> None:
     """
     from libcriu_py.findings import shared_mappings
 
-    report_if_asked(options)
     if variable("LIBCRIU_PY_PREFLIGHT") == "off":
         return
     # Temporary files are no problem for criu, and finding them takes a look at every object.
@@ -84,10 +83,35 @@ def refuse(options: Mapping[str, object], *, by_criu: bool) -> None:
         raise PreflightError(problems)
 
 
-def report_if_asked(options: Mapping[str, object]) -> None:
-    """Print what a dump by criu would have to save, and end this process, where the variable asks for that."""
-    if variable("LIBCRIU_PY_PREFLIGHT") == "report":
-        _show_and_end(preflight(options))
+def is_report_wanted() -> bool:
+    """Return whether a checkpoint is to print what it would have to save, and to end the process."""
+    return variable("LIBCRIU_PY_PREFLIGHT") == "report"
+
+
+def show_and_end(options: Mapping[str, object], why_not_native: str | None) -> NoReturn:
+    """
+    Print what a dump by criu would have to save, and end this process.
+
+    Args:
+        options: The dump's options.
+        why_not_native: What the native engine says of the process; None if it was not asked.
+    """
+    why = f"not native, since this process {why_not_native}" if why_not_native else ""
+    _show_and_end((*preflight(options).findings, Finding("engine", "criu", Verdict.FINE, why)))
+
+
+def show_native_and_end(options: Mapping[str, object]) -> NoReturn:
+    """
+    Print what is in a process that the native engine can dump, and end it.
+
+    Args:
+        options: The dump's options.
+    """
+    from libcriu_py.findings import shared_mappings
+
+    shared = set(shared_mappings.findings())
+    found = [one for one in preflight(options).findings if not one.is_problem or one in shared]
+    _show_and_end((*found, Finding("engine", "native", Verdict.FINE, "a dump needs neither criu nor a right")))
 
 
 def _findings(options: Mapping[str, object]) -> tuple[Finding, ...]:
@@ -97,13 +121,12 @@ def _findings(options: Mapping[str, object]) -> tuple[Finding, ...]:
     return (*descriptors.findings(options), *process.findings(options), *shared_mappings.findings())
 
 
-def _show_and_end(report: Report) -> None:
-    """Print the report, and end the process."""
+def _show_and_end(findings: Sequence[Finding]) -> NoReturn:
     import sys
 
-    sys.stdout.write(table(report.findings))
+    sys.stdout.write(table(findings))
     sys.stdout.flush()
-    os._exit(1 if report.problems else 0)
+    os._exit(1 if Report(tuple(findings)).problems else 0)
 
 
 def table(findings: Iterable[Finding]) -> str:

@@ -52,7 +52,9 @@ class Dumped(NamedTuple):
     """How long the other threads stood still."""
 
 
-def dump(files: Files, command: Sequence[str], env: Mapping[str, str], *, then_exit: bool, deadline: float) -> Dumped:
+def dump(
+    files: Files, command: Sequence[str], env: Mapping[str, str], *, then_exit: bool, is_trial: bool, deadline: float
+) -> Dumped:
     """
     Dump this process.
 
@@ -61,6 +63,7 @@ def dump(files: Files, command: Sequence[str], env: Mapping[str, str], *, then_e
         command: The command of the publisher.
         env: Its environment.
         then_exit: Whether this process ends, with status 0, once the snapshot is published.
+        is_trial: Whether there is to be no snapshot, only the answer whether there could be one.
         deadline: How many seconds the publisher may take.
 
     Returns:
@@ -69,7 +72,13 @@ def dump(files: Files, command: Sequence[str], env: Mapping[str, str], *, then_e
     words = [ffi.new("char[]", os.fsencode(word)) for word in command]
     variables = [ffi.new("char[]", os.fsencode(f"{name}={value}")) for name, value in env.items()]
     argv, environment = ffi.new("char *[]", [*words, ffi.NULL]), ffi.new("char *[]", [*variables, ffi.NULL])
-    wanted = {"then_exit": then_exit, "deadline_ms": int(deadline * 1000), "argv": argv, "env": environment}
+    wanted = {
+        "then_exit": then_exit,
+        "is_trial": is_trial,
+        "deadline_ms": int(deadline * 1000),
+        "argv": argv,
+        "env": environment,
+    }
     native: Any = ffi.new("struct lcp_native *", {**files._asdict(), **wanted})
     result = lib.lcp_native_dump(native)
     status = native.status

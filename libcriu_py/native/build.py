@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from libcriu_py.memory.owners import Census
     from libcriu_py.native.facts import Facts
+    from libcriu_py.native.plan import Descriptor, Watch
     from libcriu_py.native.regions import Mapped, Region
 
 _AT_SYSINFO_EHDR = 33
@@ -49,10 +50,8 @@ def build(facts: Facts, mapped: Mapped, image: int, wanted: str, census: Census 
         NotEligible: The process has something that a plan cannot have.
         FactsError: What the dump wrote down does not fit the process.
     """
-    process.refuse(facts)
     found, special = mapped
-    regions.refuse_unknown(found, range(*facts.scratch))
-    rows, watches = descriptors.find(facts)
+    rows, watches = _refuse(facts, found)
     choice = owned.choose(facts, found, image, wanted, census)
     guards = regions.guards(facts.standing, found)
     layout = areas.lay_out(facts, found, choice.owned, guards, os.fstat(image).st_size)
@@ -79,6 +78,26 @@ def build(facts: Facts, mapped: Mapped, image: int, wanted: str, census: Census 
         watches=tuple(watches),
     )
     return Built(plan, _describe(plan, choice, facts.original, census))
+
+
+def refuse(facts: Facts) -> None:
+    """
+    Refuse what no plan can have, as far as that is known without its memory.
+
+    Args:
+        facts: What the dump wrote down.
+
+    Raises:
+        NotEligible: The process has something that a plan cannot have.
+    """
+    with open(f"/proc/{facts.standing}/smaps", "rb", buffering=0) as file:
+        _refuse(facts, regions.parse(file.readall()).regions)
+
+
+def _refuse(facts: Facts, found: Sequence[Region]) -> tuple[Sequence[Descriptor], Sequence[Watch]]:
+    process.refuse(facts)
+    regions.refuse_unknown(found, range(*facts.scratch))
+    return descriptors.find(facts)
 
 
 def _vdso(facts: Facts, special: Sequence[Region]) -> tuple[int, int]:

@@ -235,7 +235,7 @@ void lcp_write_shared_memory(struct scratch *scratch)
 void lcp_write_memory(struct scratch *scratch)
 {
 	for_each_area(scratch, write_if_private);
-	if (!scratch->error && SYSCALL2(ftruncate, scratch->native->memory, scratch->memory_size))
+	if (!scratch->error && !scratch->native->is_trial && SYSCALL2(ftruncate, scratch->native->memory, scratch->memory_size))
 		fail(scratch, -ENOSPC);
 	lcp_write_facts(scratch);
 }

@@ -12,6 +12,7 @@ struct lcp_native {
 	int order, facts, memory, result, staging; /* descriptors: of the publisher, and of the files to be written */
 	int slot;                /* the descriptor that a copy reads its request from */
 	int then_exit;           /* end with status 0 once the snapshot is published */
+	int is_trial;            /* of whether there can be a snapshot: the file for memory takes all, and keeps nothing */
 	int deadline_ms;         /* for the publisher */
 	char *const *argv;       /* of the publisher */
 	char *const *env;

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.conftest import by_criu
+from tests.system.conftest import NATIVE, by_criu
 from tests.system.selfdump import start, take, write_program
 
 if TYPE_CHECKING:
@@ -272,10 +272,13 @@ def test_command(mode: Mode, directory_of: Directories) -> None:
     fine = mode.run(command)
     assert fine.returncode == 0, fine.stderr
     assert "standard stream" in fine.stdout
+    assert f"engine: {mode.engine}\n" in fine.stdout
     script.write_text(f"{BEGINNING}\n{PROBLEMS['TCP connection']}\nwith checkpoint():\n    pass\n")
     bad = mode.run(command)
     assert bad.returncode == 1
     assert "needs hook  fd " in bad.stdout
+    assert "engine: criu\n" in bad.stdout
+    assert ("not native, since this process has a socket" in bad.stdout) == (mode.name == NATIVE)
     assert [path.name for path in directory.iterdir()] == ["program.py"]
 
 

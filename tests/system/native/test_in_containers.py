@@ -199,6 +199,8 @@ def test_commands_of_the_documentation(volume: Volume) -> None:
         *command, "snapshot", "--engine", "criu", "-o", f"{PLACE}/criu", f"{PLACE}/plain.py", listed_calls="docker"
     )
     assert "needs neither criu nor rights with --engine native" in done.stderr
+    done = volume.run(*command, "preflight", f"{PLACE}/plain.py", listed_calls="docker")
+    assert (done.returncode, "engine: native" in done.stdout) == (0, True), done.stderr + done.stdout
     for engine, named in (("native", ["--engine", "native"]), ("auto", [])):
         argv = [*command, "snapshot", *named, "-o", f"{PLACE}/{engine}", f"{PLACE}/plain.py"]
         done = volume.run(*argv, listed_calls="docker", hostname="build")
