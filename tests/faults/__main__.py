@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command, and return its exit status: 1 if anything came of a fault that must not."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few cases of each kind, in less than a minute")
+    parser.add_argument("--engine", choices=("criu", "native"), default="criu", help="what dumps and restores")
     parser.add_argument("--only", default="", help="cases with this in their row; other rows stay written")
     parser.add_argument("--seed", type=int, default=1, help="of random times and places")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) + 1, help="how many cases run at once")
@@ -52,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     (ROOT / "build").mkdir(exist_ok=True)
     base = Path(tempfile.mkdtemp(prefix="faults-", dir=ROOT / "build"))
     try:
-        _set_up(base)
+        _set_up(base, options.engine)
         cases = [case for case in _cases(options, base) if options.only in case[0]]
         judged = _run(base, cases, options)
     finally:
@@ -63,27 +65,29 @@ def main(argv: Sequence[str]) -> int:
     print(f"{len(judged)} faults in {time.monotonic() - begun:.0f} s, {len(bad)} of which must not be as they are")
     if not options.quick:
         document = ROOT / "docs" / "reliability.md"
-        kept = report.written(document, "faults") if options.only else {}
-        report.write(document, "faults", report.table({**kept, **found}))
+        marks = f"faults, {options.engine}"
+        kept = report.written(document, marks) if options.only else {}
+        report.write(document, marks, report.table({**kept, **found}))
     return 1 if bad else 0
 
 
 def _cases(options: argparse.Namespace, base: Path) -> Iterator[Case]:
+    by_criu = options.engine == "criu"
     if not options.quick:
-        yield from kills.cases(20, options.seed, base)
-        yield from kills.stuck(20, base)
-        yield from space.cases(20, base)
+        yield from kills.cases(20, options.seed, base, engine=options.engine)
+        yield from kills.stuck(20, base) if by_criu else ()
+        yield from space.cases(20, base, by_criu=by_criu)
         yield from damage.cases(200, options.seed, base)
-        yield from races.cases(20, base)
+        yield from races.cases(20, base, by_criu=by_criu)
         return
-    yield from kills.cases(1, options.seed, base, signals=[kills.KILL])
-    yield from kills.stuck(2, base)
-    yield from space.cases(2, base)
+    yield from kills.cases(1, options.seed, base, engine=options.engine, signals=[kills.KILL])
+    yield from kills.stuck(2, base) if by_criu else ()
+    yield from space.cases(2, base, by_criu=by_criu)
     yield from damage.cases(8, options.seed, base, every=29)
-    yield from races.cases(2, base)
+    yield from races.cases(2, base, by_criu=by_criu)
 
 
-def _set_up(base: Path) -> None:
+def _set_up(base: Path, engine: str) -> None:
     """Make what all cases share: programs, snapshots, a criu into which faults can be put, caches."""
     from libcriu_py.criu.find import find_criu
 
@@ -92,10 +96,10 @@ def _set_up(base: Path) -> None:
     criu.write_text(CRIU.format(criu=find_criu()), encoding="utf-8")
     criu.chmod(0o755)
     os.environ["LIBCRIU_PY_CRIU"] = str(criu)
-    os.environ["LIBCRIU_PY_ENGINE"] = "criu"
+    os.environ["LIBCRIU_PY_ENGINE"] = engine
     os.environ["PYTHONPATH"] = str(ROOT)
     program.write(base)
-    for step in (_make_snapshots, kills.record):
+    for step in (_make_snapshots, partial(kills.record, engine=engine)):
         judgement = Started(base, step).wait()
         if judgement.verdict is not Verdict.RIGHT:
             message = f"the faults cannot be prepared: {judgement.detail}"

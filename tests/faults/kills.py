@@ -20,13 +20,20 @@ if TYPE_CHECKING:
 KILL, STOP, TERM = signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM
 TRACED = ["strace", "-D", "-qq", "-y", "-f", "--detach-on=execve", "-o"]
 _SPANS = {
-    "dump": {"first": 0.9, "supervisor": 0.7, "program": 0.7, "criu": 0.06, "watch": 0.06},
-    "restore": {"first": 0.03, "supervisor": 0.025, "program": 0.01, "criu": 0.02},
+    "criu": {
+        "dump": {"first": 0.9, "supervisor": 0.7, "program": 0.7, "criu": 0.06, "watch": 0.06},
+        "restore": {"first": 0.03, "supervisor": 0.025, "program": 0.01, "criu": 0.02},
+    },
+    "native": {
+        "dump": {"first": 0.9, "program": 0.7, "publisher": 0.15},
+        "restore": {"first": 0.015},
+    },
 }
 """Seconds for which a target is there, more or less: a random time is taken of them."""
 _WAITS = {"openat", "read", "write", "splice", "pread64", "vmsplice", "newfstatat", "close", "recvmsg", "sendmsg"}
 """Where files, devices or other processes can keep criu."""
 _LABELS = {"dump": {"first": "command", "watch": "criu's watcher"}, "restore": {"first": "launcher"}}
+_NATIVE_STEPS = ["memory.img", "plan", "launch", "manifest.json"]
 _STEPS = [
     "images",
     "slots",
@@ -60,6 +67,7 @@ class Fault(NamedTuple):
     number: signal.Signals
     random: float | None
     step: float
+    engine: str
 
     @property
     def row(self) -> str:
@@ -70,7 +78,7 @@ class Fault(NamedTuple):
 
 
 def cases(
-    count: int, seed: int, base: Path, *, signals: Sequence[signal.Signals] = (KILL, STOP, TERM)
+    count: int, seed: int, base: Path, *, engine: str, signals: Sequence[signal.Signals] = (KILL, STOP, TERM)
 ) -> Iterator[tuple[str, Callable[[Place], Judgement]]]:
     """
     Yield all cases, each with its row.
@@ -79,16 +87,17 @@ def cases(
         count: How many random and how many exact times there are for each target.
         seed: Of the random times.
         base: The shared directory.
+        engine: What dumps and restores.
         signals: What is sent.
     """
     numbers = random.Random(seed)
-    for phase, spans in _SPANS.items():
+    for phase, spans in _SPANS[engine].items():
         for target in spans:
             for number in signals:
                 for place in range(count if number is KILL else (count + 1) // 2):
                     at = place / max(1, count - 1)
                     for moment in (numbers.random(), None):
-                        fault = Fault(phase, target, number, moment, at)
+                        fault = Fault(phase, target, number, moment, at, engine)
                         run = _dump if phase == "dump" else _restore
                         yield fault.row, partial(run, fault, place, base)
 
@@ -116,16 +125,20 @@ def _stuck(call: Call, place: Place) -> Judgement:
     return program.of_snapshot(place, ran, snap, goes_on=True)
 
 
-def record(place: Place) -> Judgement:
+def record(place: Place, *, engine: str) -> Judgement:
     """Write down which system calls the targets make, in a place without a fault."""
     (place.directory / "inject").write_text("-s 100", encoding="ascii")
     snap = place.directory / "snap"
     logs = {"dump-first": _traced(place, program.snapshot_command(place, snap))}
-    logs["dump-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
+    if engine == "criu":
+        logs["dump-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
     logs["restore-first"] = _traced(place, program.start_command(place.base / "snap"))
-    logs["restore-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
+    if engine == "criu":
+        logs["restore-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
     (place.directory / "inject").unlink()
-    logs |= {f"write-{name}": _traced(place, space.command(name, place.directory, place)) for name in space.COMMANDS}
+    if engine == "criu":
+        for name in space.COMMANDS:
+            logs[f"write-{name}"] = _traced(place, space.command(name, place.directory, place))
     for name, log in logs.items():
         (place.base / f"{name}.log").write_text(log, encoding="utf-8")
     return verdict.Judgement(verdict.Verdict.RIGHT)
@@ -153,7 +166,7 @@ def _call(base: Path, fault: Fault) -> Call | None:
 
 def _cause(place: Place, fault: Fault, command: list[object], step: Callable[[int], bool]) -> Ran:
     """Run a command with a fault."""
-    span = _SPANS[fault.phase][fault.target]
+    span = _SPANS[fault.engine][fault.phase][fault.target]
     call = _call(place.base, fault)
     # A stop of a helper that strace traces is told to strace, and not to its parent.
     apart = fault.step if (fault.target, fault.number) == ("supervisor", STOP) else None
@@ -199,10 +212,11 @@ def _mode(fault: Fault, variant: int) -> str:
 
 def _dump(fault: Fault, variant: int, base: Path, place: Place) -> Judgement:
     snap = place.directory / "snap"
-    goes_on = fault.target in {"criu", "watch"} and variant // 2 % 2 == 1
+    goes_on = fault.target in {"criu", "watch", "publisher"} and variant // 2 % 2 == 1
     name = "continuing.py" if goes_on else "main.py"
     command = program.snapshot_command(place, snap, "--mode", _mode(fault, variant), program=name)
-    wanted = _STEPS[round(fault.step * (len(_STEPS) - 1))]
+    steps = _STEPS if fault.engine == "criu" else _NATIVE_STEPS
+    wanted = steps[round(fault.step * (len(steps) - 1))]
     ran = _cause(place, fault, command, lambda _: any(snap.glob(wanted)))
     return program.of_snapshot(place, ran, snap, goes_on=goes_on)
 

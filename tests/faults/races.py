@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 _ORDER = (Verdict.HANG, Verdict.CRASH, Verdict.WRONG, Verdict.ERROR, Verdict.FELL_BACK, Verdict.RIGHT)
 
 
-def cases(count: int, base: Path) -> Iterator[tuple[str, Callable[[Place], Judgement]]]:
+def cases(count: int, base: Path, *, by_criu: bool) -> Iterator[tuple[str, Callable[[Place], Judgement]]]:
     """
     Yield all cases, each with its row: one start each, at a later time in the other command each time.
 
     Args:
         count: How many starts there are beside each command.
         base: The shared directory.
+        by_criu: Whether criu dumps; `optimize` does nothing else.
     """
-    seconds = {"snapshot --replace": 1.0, "optimize": 0.4, "rm -r": 0.02}
+    seconds = {"snapshot --replace": 1.0, "rm -r": 0.02, **({"optimize": 0.4} if by_criu else {})}
     for number in range(count):
         for name, lasts in seconds.items():
             yield f"`run` beside {name}", partial(_race, name, lasts * number / count)

@@ -20,23 +20,29 @@ if TYPE_CHECKING:
 _WRITES = "write,pwrite64,writev,splice,sendfile,copy_file_range,ftruncate,fallocate,mkdir,rename,renameat2,link,linkat"
 COMMANDS = ("optimize", "store")
 _ABOUT = re.compile(rf"\b({_WRITES.replace(',', '|')})\(.*/tmp/case/")
+_OF_DUMP = ("pwrite64", "ftruncate", "mkdir", "rename", "renameat2", "fsync")
+"""Those of a native dump but for write(2), by which everybody speaks."""
 _ROOM = 1 << 30
 _MEGABYTES = 24
 """More than a snapshot of the program takes while it is made."""
 
 
-def cases(count: int, base: Path) -> Iterator[tuple[str, Callable[[Place], Judgement]]]:
+def cases(count: int, base: Path, *, by_criu: bool) -> Iterator[tuple[str, Callable[[Place], Judgement]]]:
     """
     Yield all cases, each with its row.
 
     Args:
         count: How many sizes of disks and files there are, and how many writes of each command fail.
         base: The shared directory.
+        by_criu: Whether criu dumps; else the process itself does.
     """
     for number in range(count):
         size = (number + 1) * _MEGABYTES * 1_000_000 // count
         yield "disk full in snapshot", partial(_small_disk, size)
         yield "files limited in snapshot", partial(_small_files, size)
+        if not by_criu:
+            yield "write fails in snapshot", partial(_failed_write_of_dump, number)
+            continue
         yield "write of criu fails in snapshot", partial(_failed_write_of_criu, number + 1)
         for name in COMMANDS:
             writes = targets.calls((base / f"write-{name}.log").read_text(encoding="utf-8"), about=_ABOUT)
@@ -68,6 +74,15 @@ def _failed_write_of_criu(nth: int, place: Place) -> Judgement:
     ran = place.run(program.snapshot_command(place, snap))
     (place.directory / "inject").unlink()
     return _made(place, ran, snap)
+
+
+def _failed_write_of_dump(number: int, place: Place) -> Judgement:
+    """Let the nth call of a name fail in whichever process comes to it."""
+    snap = place.directory / "snap"
+    nth, which = divmod(number, len(_OF_DUMP))
+    options = ["-e", f"trace={_OF_DUMP[which]}", "-e", f"inject={_OF_DUMP[which]}:error=ENOSPC:when={nth + 1}"]
+    command = program.snapshot_command(place, snap)
+    return _made(place, place.run(["strace", "-D", "-qq", "-f", "-o", "/dev/null", *options, *command]), snap)
 
 
 def _made(place: Place, ran: Ran, snap: Path) -> Judgement:

@@ -45,7 +45,7 @@ def find(target: str, first: int) -> int | None:
     Return the pid of a target, if there is one.
 
     Args:
-        target: criu, supervisor, watch, program (which is dumped or restored), or first: what was started.
+        target: criu, supervisor, watch, publisher, program (which is dumped or restored), or first: what was started.
         first: The pid of that.
     """
     if target == "first":
@@ -55,7 +55,10 @@ def find(target: str, first: int) -> int | None:
         if pid in {first, os.getpid()}:
             continue
         name = comm(pid)
-        is_wanted = name == names[target] if target in names else _is_program(pid, name)
+        if target in names:
+            is_wanted = name == names[target]
+        else:
+            is_wanted = _is_program(pid, name) and _publishes(pid) == (target == "publisher")
         if is_wanted and not _asks_version(pid):
             return pid
     return None
@@ -66,6 +69,13 @@ def _is_program(pid: int, name: str) -> bool:
         return False
     with contextlib.suppress(OSError):
         return "python" in os.readlink(f"/proc/{pid}/exe")
+    return False
+
+
+def _publishes(pid: int) -> bool:
+    """Return whether this makes the snapshot of a native dump."""
+    with contextlib.suppress(OSError):
+        return b"libcriu_py.native.publish" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 

@@ -16,14 +16,15 @@ BY_CHANCE = "criu killed in a dump"
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="each case has namespaces of its own, which needs root")
-def test_quick_part() -> None:
+@pytest.mark.parametrize(("engine", "kinds"), [("criu", 26), ("native", 13)])
+def test_quick_part(engine: str, kinds: int) -> None:
     """Whatever is done to a dump, a snapshot or a restore, nothing is wrong with status 0, hangs, stays or crashes."""
-    command = [sys.executable, "-m", "tests.faults", "--quick", "--jobs", "3", "--deadline", "50"]
+    command = [sys.executable, "-m", "tests.faults", "--quick", "--engine", engine, "--jobs", "3", "--deadline", "50"]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=110)
     lines = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
     heads, *rows = [line for line in lines if not line[0].startswith("---")]
     assert heads[0] == "fault"
-    assert len(rows) > 25
+    assert len(rows) >= kinds
     for name, tried, right, fell_back, error, wrong, hang, leak, crash in rows:
         counts = [int(count) for count in (right, fell_back, error, wrong, hang, leak, crash)]
         assert sum(counts) == int(tried) > 0, done.stdout
