@@ -231,9 +231,11 @@ static int be_program(const struct restored *restored)
 {
 	const struct inherited_fds *passed = &restored->inherited;
 	struct lcp_handed handed = { restored->control, passed->fds, passed->count, restored->parent };
-	int status = SIGKILL; /* if the supervisor was killed, and with it the program */
+	int status = SIGKILL; /* if the supervisor was killed, and so the program is */
 
-	lcp_proxy(restored->channel, restored->pidfd, restored->own_session, &handed, &status);
+	/* A copy that may still begin must end before anybody asks whether it has begun. */
+	if (lcp_proxy(restored->channel, restored->pidfd, restored->own_session, &handed, &status) < 0)
+		lcp_end_orphan(restored->pidfd);
 	return status;
 }
 

@@ -161,7 +161,7 @@ static void become_ordered(void *context, int report)
 static int explain(const struct lcp_event *news, int result, struct problem *problem)
 {
 	if (result)
-		return lcp_failed(problem, "the supervisor of the restore ended before it could restore anything");
+		return lcp_failed(problem, "the supervisor of the restore ended before it had told of a copy");
 	return lcp_failed(problem, "the supervisor of the restore cannot be started: %s failed (%s)",
 			  lcp_stage_text(news->stage), strerror(news->error));
 }

@@ -178,16 +178,6 @@ static void reap(const struct restored *restored)
 		;
 }
 
-/* The supervisor was killed, so nobody else can end the copy or report its end. */
-static void end_orphan(int pidfd)
-{
-	struct pollfd ended = { pidfd, POLLIN, 0 };
-
-	lcp_pidfd_signal(pidfd, SIGKILL);
-	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
-		;
-}
-
 /* Hand a standby copy to its pool, and only reap its supervisor. */
 static int serve_standby(const struct order *order, const struct restored *restored, char *const *command)
 {
@@ -245,7 +235,7 @@ int lcp_order_serve(const struct order *order, const struct restored *restored, 
 				lcp_pidfd_signal(restored->pidfd, SIGKILL);
 		}
 		if (polled[1].revents && lcp_next_event(restored->channel, -1, &event, &ignored) < 0) {
-			end_orphan(restored->pidfd);
+			lcp_end_orphan(restored->pidfd);
 			event = (struct lcp_event){ LCP_EVENT_ENDED, SIGKILL, 0, 0 };
 		}
 	} while (event.kind != LCP_EVENT_ENDED);

@@ -163,7 +163,7 @@ static int explain(const struct restoration *this, int result, const struct work
 				  sigabbrev_np(this->news.value) ?: "?");
 	if (result)
 		return lcp_failed(this->problem,
-				  "the supervisor of the restore ended before it could restore anything");
+				  "the supervisor of the restore ended before it had told of a copy");
 	if (this->news.stage == LCP_STAGE_RESTORE) {
 		lcp_explain_refusal(work->fd, this->news.error, this->problem);
 		this->problem->value = this->news.value;
@@ -316,8 +316,10 @@ static int restore_anew(struct restoration *this, struct restored *restored)
 		is_read = this->is_complete && lcp_withdraw_request(this->pair[1]);
 	lcp_close_inherited(&this->inherited);
 	if (result) {
-		/* criu died right after it had let the copy go. */
+		/* criu or the supervisor died right after the copy had been let go; all of it has ended. */
 		result = is_read && lcp_has_begun(this->pair[0]) ? 1 : -1;
+		if (result > 0)
+			lcp_problem_add(this->problem, "; the program had begun, and has ended with it");
 		close(this->pair[0]);
 		return result;
 	}

@@ -156,6 +156,20 @@ static void release_descriptors(const struct lcp_handed *handed)
 			close(handed->fds[i]);
 }
 
+void lcp_end_orphan(int pidfd)
+{
+	struct pollfd ended = { pidfd, POLLIN, 0 };
+	pid_t pid;
+
+	lcp_pidfd_signal(pidfd, SIGSTOP); /* it shall not make more */
+	pid = lcp_pid_behind(pidfd);
+	if (pid)
+		lcp_kill_children(pid);
+	lcp_pidfd_signal(pidfd, SIGKILL);
+	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
+		;
+}
+
 int lcp_proxy(int channel, int pidfd, int terminal, const struct lcp_handed *handed, int *status)
 {
 	struct lcp_event event;

@@ -23,6 +23,11 @@ int lcp_proxy(int channel, int pidfd, int terminal, const struct lcp_handed *han
 
 /* cdef: end */
 
+/*
+ * End a copy, and its children, whose supervisor was killed: nobody else can, or report its end. It does and says nothing
+ * any more.
+ */
+void lcp_end_orphan(int pidfd);
 /* Whether the program of a copy has begun: it has said so, and that is still to be read. */
 int lcp_has_said_so(int control);
 /* The pid behind a pidfd in our pid namespace; 0 if it has ended. */

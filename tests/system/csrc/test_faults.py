@@ -9,18 +9,19 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from libcriu_py import CriuError, restore
 from tests.system import standby
+from tests.system.accounts import popen_as
 from tests.system.conftest import CRIU_MODES, NATIVE, Mode
 from tests.system.csrc.test_launcher import Copies, make, read_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 OWN_CRIU = [name for name in CRIU_MODES if name != "capability"]
 """Modes in which any program can be criu, without file capabilities."""
@@ -91,18 +92,32 @@ def test_killed_supervisor_or_launcher(copies: Copies) -> None:
     """Neither of them leaves what criu has made."""
     for whose in ("supervisor", "launcher"):
         with start_and_stop(copies) as process:
-            deadline = time.monotonic() + TIMEOUT
             below = standby.descendants(process.pid)
             victim = process.pid if whose == "launcher" else min(standby.children(process.pid))
             os.kill(victim, signal.SIGKILL)
             _, complaint = process.communicate(timeout=TIMEOUT)
         assert process.returncode == (-signal.SIGKILL if whose == "launcher" else 125)
         if whose == "supervisor":
-            assert "the supervisor of the restore ended before it could restore anything" in complaint
-        for pid in below:
-            while standby.name_of(pid) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert standby.name_of(pid) is None
+            assert "the supervisor of the restore ended before it had told of a copy" in complaint
+        await_ends(below)
+
+
+def kill_supervisor(launcher: int) -> None:
+    """Kill the supervisor of a launcher once it has told of the copy: then it closes its streams."""
+    (supervisor,) = standby.children(launcher)
+    deadline = time.monotonic() + TIMEOUT
+    while Path(f"/proc/{supervisor}/fd/1").exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(supervisor, signal.SIGKILL)
+
+
+def await_ends(pids: set[int]) -> None:
+    """Wait until none of these processes is left."""
+    deadline = time.monotonic() + TIMEOUT
+    for pid in pids:
+        while standby.name_of(pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert standby.name_of(pid) is None
 
 
 def start_and_stop(copies: Copies) -> subprocess.Popen[str]:
@@ -128,6 +143,37 @@ def is_stopped(pid: int) -> bool:
     ):
         return file.read().rpartition(")")[2].split()[0] == "T"
     return False
+
+
+def test_supervisor_killed_as_the_program_begins(copies: Copies) -> None:
+    """A copy that has not begun by then never does: the program is started once, or not at all."""
+    zone = copies.path.parent / "zone"
+    os.mkfifo(zone)
+    copies.mode.account.give(zone)
+    command = [*copies.command, copies.path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with popen_as(copies.mode.account, command, env={**copies.env, "TZ": f":{zone}"}, **pipes) as process:
+        try:
+            held = os.open(zone, os.O_WRONLY)  # as soon as the copy reads its time zone, its last step but one
+            kill_supervisor(process.pid)
+        finally:
+            zone.unlink()
+        assert read_line(process) == "ran"  # the conventional start
+        os.close(held)  # now the copy would begin
+        said, why = process.communicate("x\nx\n", TIMEOUT)
+    assert (process.returncode, said) == (0, "")
+    assert "the restored process ended by signal SIGKILL before the program could go on" in why
+
+
+def test_supervisor_killed_when_the_program_has_begun(copies: Copies) -> None:
+    """The program ends with it, as what is left of it could not be waited for."""
+    with copies.start(stderr=subprocess.PIPE) as process:
+        assert read_line(process) == "ran"
+        below = standby.descendants(process.pid)
+        kill_supervisor(process.pid)
+        assert process.communicate(timeout=TIMEOUT) == ("", "")
+    assert process.returncode == -signal.SIGKILL
+    await_ends(below)
 
 
 @pytest.mark.parametrize("copies", [*OWN_CRIU, NATIVE], indirect=True)
