@@ -2,7 +2,7 @@
 The first steps of a native copy, which nobody supervises: where they fail, it starts its program itself.
 
 The launcher has become this process, and has left two messages: the request, and whether and how a conventional start
-may follow.
+may follow, with the descriptors that it was started with under numbers that the program uses itself.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from libcriu_py.dump.arrival import FAILED, Handover
 from libcriu_py.linux import native, this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from libcriu_py.snapshot.request import Request
 
 _NO_FALLBACK, _QUIET = 1, 2
+_MOST_KEPT = 253
+"""MAX_FDS in csrc/common/descriptors.h."""
 _SLOT = 48
 """The least number of the request's slot: not one that copies are likely to inherit, such as 3 or /dev/fd/63."""
 
@@ -64,29 +66,34 @@ class NativeHandover(Handover):
     def _give_up(self, error: Exception, request: Request | None) -> NoReturn:
         from libcriu_py.snapshot import notices
 
-        told = self._how()
-        if told is None:
+        how = self._how()
+        if how is None:
             super()._give_up(error, request)
+        told, kept = how
         why = f"the restored process could not take over: {str(error) or repr(error)}"
         if request is None or told & _NO_FALLBACK:
             notices.say(why)
             os._exit(FAILED)
         if not told & _QUIET:
             notices.say(f"starting conventionally: {why}")
-        self._start_conventionally(request)
+        self._start_conventionally(request, kept)
 
-    def _how(self) -> int | None:
-        """Return how the launcher wants a conventional start; None if another process does that."""
+    def _how(self) -> tuple[int, dict[int, int]] | None:
+        """Return how the launcher wants a conventional start, and what it has kept; None if another does that."""
+        import socket
+
         if self._socket is None:
             return None
         try:
-            os.set_blocking(self._socket, False)
-            message = os.read(self._socket, 2)
+            sock = socket.socket(fileno=os.dup(self._socket))
+            message, fds, _, _ = socket.recv_fds(sock, 2 + 4 * _MOST_KEPT, _MOST_KEPT, socket.MSG_DONTWAIT)
         except OSError:
             return None
-        return message[1] if message[:1] == b"N" and len(message) > 1 else None
+        if len(message) < 2 or message[:1] != b"N":
+            return None
+        return message[1], dict(zip(memoryview(message[2:]).cast("i"), fds, strict=True))
 
-    def _start_conventionally(self, request: Request) -> NoReturn:
+    def _start_conventionally(self, request: Request, kept: Mapping[int, int]) -> NoReturn:
         import signal
 
         from libcriu_py.snapshot import notices
@@ -96,6 +103,11 @@ class NativeHandover(Handover):
                 os.set_inheritable(fd, False)
             except OSError:
                 continue
+        for number, fd in kept.items():
+            os.dup2(fd, number)
+            os.close(fd)
+        for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(which, 0)
         for number in signal.valid_signals():
             if signal.getsignal(number) is signal.SIG_IGN and number not in request.ignored:
                 with contextlib.suppress(ValueError):  # in another thread than the main one

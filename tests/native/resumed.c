@@ -115,6 +115,7 @@ __attribute__((used, noreturn)) void begin(const struct plan_arrival *arrival, l
 			break;
 		case 'u': call(__NR_munmap, (long)arrival->region, (long)arrival->region_size, 0, 0); break;
 		case 'l': /* which descriptors are open, how, and whether an exec closes them */
+			arrival->settle();
 			for (int fd = 0; fd < 64; fd++) {
 				long flags = call(__NR_fcntl, fd, 3, 0, 0), close = call(__NR_fcntl, fd, 1, 0, 0);
 				int line[3] = { fd, (int)flags, (int)close };

@@ -35,6 +35,8 @@
 #define BEHIND (1ul << 24)   /* room for the kernel's pages, which stay when the region is gone */
 #define TRIES 100
 #define SECOND 1000000000LL
+#define HOW_NO_FALLBACK 1 /* as in libcriu_py/dump/native_arrival.py */
+#define HOW_QUIET 2
 
 /* ---- the plan ---------------------------------------------------------------- */
 
@@ -224,6 +226,7 @@ static void describe(struct region *region, const struct become *this, const str
 	context->arrival.region = region->start;
 	context->arrival.region_size = region->size;
 	context->arrival.fall_back = (void (*)(const char *, long))in_region(region, (void (*)(void))lcp_blob_fall_back);
+	context->arrival.settle = (void (*)(void))in_region(region, lcp_blob_settle);
 	context->arrival.monotonic_jump = since(CLOCK_MONOTONIC, plan->monotonic);
 	context->arrival.boottime_jump = since(CLOCK_BOOTTIME, plan->boottime);
 	context->arrival.flags = this->flags & BECOME_STOP ? PLAN_STOP : 0;
@@ -293,15 +296,21 @@ static void tell_sender(int slot, const struct why *why)
 	lcp_send(slot, message, strlen(message));
 }
 
-static int go(const struct become *this, struct places *places, size_t plan_size, int *slot, int *report,
-	      struct why *why)
+static int go(const struct become *this, struct places *places, size_t plan_size, int *slot, int *control,
+	      int *report, struct why *why)
 {
+	const char how = (char)((this->command ? 0 : HOW_NO_FALLBACK) | (this->flags & BECOME_QUIET ? HOW_QUIET : 0));
 	struct region region;
 
-	if (lcp_places_yield(places, slot) || lcp_places_yield(places, report))
+	if (lcp_places_yield(places, slot) || lcp_places_yield(places, control) || lcp_places_yield(places, report))
 		return lcp_why(why, "a descriptor cannot be moved: %s", strerror(errno));
 	if (lcp_places_make(places, *slot, this->arguments, why))
 		return -1;
+	if (*control >= 0) {
+		if (lcp_places_hand_over(places, *control, how, why))
+			return -1;
+		close(lcp_keep_fd(control));
+	}
 	lcp_places_settle(places);
 	if (make_region(&region, this, places, plan_size))
 		return lcp_why(why, "there is no room for the loader: %s", strerror(errno));
@@ -316,7 +325,7 @@ static int go(const struct become *this, struct places *places, size_t plan_size
 
 int lcp_become(const struct become *this, const struct plan *plan, struct why *why)
 {
-	AUTO_CLOSE int slot = this->slot, report = this->report;
+	AUTO_CLOSE int slot = this->slot, control = this->control, report = this->report;
 	struct places places;
 	int keep[] = { 0, 1, 2, this->directory, slot, report }, result;
 
@@ -325,7 +334,7 @@ int lcp_become(const struct become *this, const struct plan *plan, struct why *w
 	result = lcp_places_open(&places, plan->at, this->directory, why);
 	close(this->directory);
 	if (!result)
-		result = go(this, &places, plan->size, &slot, &report, why);
+		result = go(this, &places, plan->size, &slot, &control, &report, why);
 	if (this->flags & BECOME_ALONE)
 		tell_sender(slot, why);
 	lcp_places_undo(&places);

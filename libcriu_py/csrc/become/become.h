@@ -30,6 +30,7 @@ enum become_flags {
 struct become {
 	int directory;           /* of the snapshot */
 	int slot;                /* the copy's end of the request's socket */
+	int control;             /* the other end, by which it is told how to start conventionally; or -1 */
 	int report;              /* closed once the snapshot is not needed any more; or -1 */
 	unsigned int flags;
 	unsigned int absent;     /* bit n: standard stream n is closed, and its number is held */
@@ -41,8 +42,8 @@ struct become {
 };
 
 /*
- * Become the process. Returns only if that cannot be, -1, with this process as it was, but its descriptors `slot` and
- * `report`, which are closed.
+ * Become the process. Returns only if that cannot be, -1, with this process as it was, but its descriptors `slot`,
+ * `control` and `report`, which are closed.
  */
 int lcp_become(const struct become *this, const struct plan *plan, struct why *why);
 

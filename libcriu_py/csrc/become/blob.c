@@ -147,6 +147,14 @@ static BLOB __attribute__((noreturn)) void fall_back(const char *why, long error
 		call1(__NR_exit_group, FAILED);
 }
 
+BLOB void lcp_blob_settle(void)
+{
+	const struct blob_context *context = own_context();
+
+	for (uint32_t i = 0; i < context->kept_count; i++)
+		call1(__NR_close, context->kept[i].kept);
+}
+
 BLOB void lcp_blob_fall_back(const char *why, long error)
 {
 	fall_back(why, error);
@@ -268,8 +276,6 @@ static BLOB void close_files(const struct blob_context *context)
 	if (context->vdso_copy >= 0)
 		call1(__NR_close, context->vdso_copy);
 	call1(__NR_close, context->request);
-	for (uint32_t i = 0; i < context->kept_count; i++)
-		call1(__NR_close, context->kept[i].kept);
 	if (context->report >= 0)
 		call1(__NR_close, context->report);
 }

@@ -23,7 +23,7 @@ enum blob_flags {
 	BLOB_TELL = 4,           /* what goes wrong is told to whoever sent the request, and nothing is started */
 };
 
-/* A descriptor that the program uses and this process was started with, and where it is kept until the jump. */
+/* A descriptor that the program uses and this process was started with, and where it is kept meanwhile. */
 struct blob_kept {
 	int32_t fd, kept;
 };
@@ -62,5 +62,6 @@ extern const char __start_lcp_blob[], lcp_blob_end[];
 #define lcp_blob_begin __start_lcp_blob /* which linkers define */
 void lcp_blob_enter(struct blob_context *context) __attribute__((noreturn));
 void lcp_blob_fall_back(const char *why, long error) __attribute__((noreturn));
+void lcp_blob_settle(void);
 
 #endif

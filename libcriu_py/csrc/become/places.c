@@ -14,6 +14,7 @@
 #include "become/reader.h"
 #include "become/why.h"
 #include "common/cleanup.h"
+#include "common/descriptors.h"
 
 #define MEMORY "memory.img"
 #define SECOND 1000000000LL
@@ -218,6 +219,22 @@ int lcp_places_make(struct places *places, int slot, char *const *arguments, str
 		if (place(places, &rows[places->made], slot, why))
 			return -1;
 	return watch(places, why);
+}
+
+int lcp_places_hand_over(const struct places *places, int control, char how, struct why *why)
+{
+	struct { char tag, how; int32_t numbers[MAX_FDS]; } __attribute__((packed)) message = { .tag = 'N', .how = how };
+	int fds[MAX_FDS];
+
+	if (places->kept_count > MAX_FDS)
+		return lcp_why(why, "the program uses the numbers of %u inherited descriptors", places->kept_count);
+	for (uint32_t i = 0; i < places->kept_count; i++) {
+		message.numbers[i] = places->kept[i].fd;
+		fds[i] = places->kept[i].kept;
+	}
+	if (lcp_send_message(control, &message, 2 + places->kept_count * sizeof(int32_t), fds, (int)places->kept_count) < 0)
+		return lcp_why(why, "inherited descriptors cannot be handed over: %s", strerror(errno));
+	return 0;
 }
 
 void lcp_places_settle(const struct places *places)

@@ -26,6 +26,11 @@ struct places {
 int lcp_places_open(struct places *places, const struct plan_header *plan, int directory, struct why *why);
 /* Make the descriptors, of which `slot` is the request's; 0 or -1. */
 int lcp_places_make(struct places *places, int slot, char *const *arguments, struct why *why);
+/*
+ * Send the copy, for a conventional start that it may have to make itself, `how`, and what this process was started with
+ * under numbers of the plan; 0 or -1.
+ */
+int lcp_places_hand_over(const struct places *places, int control, char how, struct why *why);
 /* Lower the limit of open files again, which they may have needed to be raised. */
 void lcp_places_settle(const struct places *places);
 /* Close all that was made and opened, and put what was kept where it was. */

@@ -137,7 +137,8 @@ struct plan_listener {
 
 /*
  * What `resume` is jumped to with in rdi, fs set and rsp exactly `stack`, all signals blocked. It is in the loader's own
- * region, which `resume` unmaps when no thread is in it any more. Descriptors are in place and nothing else is open.
+ * region, which `resume` unmaps when no thread is in it any more. Descriptors are in place, and nothing else is open once
+ * `settle` is called.
  */
 struct plan_arrival {
 	uint64_t region, region_size;
@@ -145,6 +146,7 @@ struct plan_arrival {
 	int64_t monotonic_jump;       /* ns by which CLOCK_MONOTONIC is ahead of where it was at the dump */
 	int64_t boottime_jump;
 	uint64_t flags;               /* PLAN_STOP: raise SIGSTOP right before the program goes on, for tests */
+	void (*settle)(void);         /* close what `fall_back` needs, which is not called any more */
 };
 
 #define PLAN_STOP 1

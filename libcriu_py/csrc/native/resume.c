@@ -118,6 +118,13 @@ static void restore_signals(void)
 	for (int number = 1; number <= 64; number++)
 		if (number != 9 && number != 19)
 			SYSCALL4(rt_sigaction, number, &this->actions[number], NULL, 8);
+}
+
+/* When no conventional start can follow any more: they would go on beyond its exec. */
+static void restore_timers(void)
+{
+	const struct standing *this = lcp_standing;
+
 	for (int which = 0; which < 3; which++)
 		if (this->timers[which][2] || this->timers[which][3])
 			SYSCALL3(setitimer, which, this->timers[which], NULL);
@@ -177,6 +184,8 @@ __attribute__((used, noreturn, visibility("hidden"))) void lcp_begin_copy(struct
 		lcp_futex_wait(&this->arrived, arrived, NULL);
 	while (pid_count)
 		*pid_places[--pid_count] = pid;
+	restore_timers();
+	arrival->settle();
 	SYSCALL2(munmap, arrival->region, arrival->region_size);
 	if (flags & PLAN_STOP)
 		SYSCALL2(kill, pid, 19);

@@ -26,8 +26,6 @@
 #include "supervise/supervisor.h"
 
 #define VARIABLE "LIBCRIU_PY_ENGINE"
-#define NO_FALLBACK 1 /* in the message after the request, which says how to start conventionally */
-#define QUIET 2
 
 /* ---- which engine -------------------------------------------------------------- */
 
@@ -79,22 +77,12 @@ static int open_plan(struct plan *plan, const struct snapshot *snapshot, struct 
 
 /* ---- this process ------------------------------------------------------------------- */
 
-/* Send the request, and how to start the program conventionally if the copy cannot take over; 0 or -errno. */
-static int send_all(int control, const struct request *request, const struct launch *launch)
+/* Put the request into a socket; 0 or -1. */
+static int make_slot(struct become *become, const struct launch *launch, const struct snapshot *snapshot,
+		     const struct own_status *own, struct problem *problem)
 {
 	const struct inherited_fds nothing = { .count = 0 };
-	char how[2] = { 'N', (char)((launch->no_fallback ? NO_FALLBACK : 0) | (launch->quiet ? QUIET : 0)) };
-	AUTO_CLOSE int file = lcp_request_file(request);
-	int result = lcp_send_request(control, file, 0, &nothing);
-
-	return result ? result : lcp_send(control, how, sizeof(how));
-}
-
-/* Put the request into a socket, of which the copy gets the end that is returned; or -1. */
-static int make_slot(const struct launch *launch, const struct snapshot *snapshot, const struct own_status *own,
-		     unsigned int *absent, struct problem *problem)
-{
-	AUTO_CLOSE int control = -1, slot = -1;
+	AUTO_CLOSE int control = -1, slot = -1, file = -1;
 	struct request request;
 	char cwd[PATH_MAX];
 	int pair[2], result = lcp_describe_self(&request, launch, snapshot, own, cwd, problem);
@@ -106,16 +94,19 @@ static int make_slot(const struct launch *launch, const struct snapshot *snapsho
 	request.pgid = 0;
 	request.in_place = 1;
 	memset(request.schedule, 0, sizeof(request.schedule));
-	*absent = request.closed;
+	become->absent = request.closed;
 	result = lcp_socketpair(pair);
 	if (!result) {
 		control = pair[0];
 		slot = pair[1];
-		result = send_all(control, &request, launch);
+		file = lcp_request_file(&request);
+		result = lcp_send_request(control, file, 0, &nothing);
 	}
 	if (result)
 		return lcp_failed(problem, "the request cannot be made: %s", strerror(-result));
-	return lcp_keep_fd(&slot);
+	become->control = lcp_keep_fd(&control);
+	become->slot = lcp_keep_fd(&slot);
+	return 0;
 }
 
 int lcp_become_native(const struct launch *launch, const struct snapshot *snapshot, const struct own_status *own,
@@ -133,8 +124,7 @@ int lcp_become_native(const struct launch *launch, const struct snapshot *snapsh
 			 (launch->xfsz_ignored ? (uint64_t)1 << (SIGXFSZ - 1) : 0);
 	become.command = launch->conventional;
 	become.env = launch->conventional_env;
-	become.slot = make_slot(launch, snapshot, own, &become.absent, problem);
-	if (become.slot < 0)
+	if (make_slot(&become, launch, snapshot, own, problem))
 		return -1;
 	lcp_become(&become, &plan, &why);
 	return lcp_problem_set(problem, why.is_changed ? SNAPSHOT_UNUSABLE : LAUNCHER_FAILED,
@@ -201,7 +191,7 @@ int lcp_supervise_native(struct restored *restored, const struct launch *launch,
 			 struct problem *problem)
 {
 	const struct order *order = launch->order;
-	struct ordered ordered = { .become = { .directory = snapshot->directory, .flags = BECOME_ALONE } };
+	struct ordered ordered = { .become = { .directory = snapshot->directory, .control = -1, .flags = BECOME_ALONE } };
 	AUTO_CLOSE int control = -1, slot = -1;
 	int pair[2], result;
 

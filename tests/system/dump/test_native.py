@@ -172,18 +172,25 @@ def test_hand_over_that_fails(native: Mode, directory_of: Directories) -> None:
     if not os.environ.get("LIBCRIU_PY_CONVENTIONAL"):
         own = open(__file__)
         stdio.reopen = fail
+        signal.setitimer(signal.ITIMER_REAL, 1000)
     with checkpoint() as snap:
         pass
-    print(snap.outcome.name, sys.argv[1:], os.environ.get("MARK"), len(before))
+    timer = signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    inherited = os.path.exists("/proc/self/fd/3") and os.readlink("/proc/self/fd/3")
+    print(snap.outcome.name, sys.argv[1:], os.environ.get("MARK"), before, timer, inherited)
     """
     script = write_program(native, directory_of(native.account), code)
     snapshot = script.parent / "snap"
     done = start(native, script, snapshot)
     assert done.returncode == 0, done.stderr
     command = [native.account.python, "-m", "libcriu_py", "run"]
-    plain = native.run([native.account.python, script, "a"], env={"LIBCRIU_PY_ENGINE": "simulate", "MARK": "here"})
-    fallen = native.run([*command, snapshot, "--", "a"], env={"MARK": "here"})
-    assert fallen.stdout == plain.stdout == "SIMULATED ['a'] here 4\n"
+    inheriting = ["/bin/bash", "-c", 'exec "$@" 3</etc/passwd', "bash"]  # under a number that the program uses
+    plain = native.run(
+        [*inheriting, native.account.python, script, "a"],
+        env={"LIBCRIU_PY_ENGINE": "simulate", "LIBCRIU_PY_CONVENTIONAL": "0", "MARK": "here"},
+    )
+    fallen = native.run([*inheriting, *command, snapshot, "--", "a"], env={"MARK": "here"})
+    assert fallen.stdout == plain.stdout == "SIMULATED ['a'] here ['0', '1', '2', '3', '4'] False /etc/passwd\n"
     assert fallen.stderr == (
         "libcriu-py: starting conventionally: the restored process could not take over: injected\n"
     )

@@ -228,7 +228,7 @@ for fd in range(3, 100):
 """
 
 
-@pytest.mark.parametrize("where", ["before", "behind"])
+@pytest.mark.parametrize("where", ["before", "behind", "after"])
 def test_conventional_start_has_what_it_would_have_had(start: Start, where: str) -> None:
     """After a failure, whether libc is there still or not, the program has the launcher's descriptors and no others."""
     rows = [Descriptor(5, EVENTFD, os.O_RDWR), Descriptor(6, EVENTFD, os.O_RDWR)]
@@ -236,8 +236,10 @@ def test_conventional_start_has_what_it_would_have_had(start: Start, where: str)
     if where == "before":
         missing = Descriptor(7, OPEN, os.O_RDONLY, other_offset=1, form=stat.S_IFREG, data=b"/nowhere")
         plan, reason = plan._replace(descriptors=[*rows, missing]), "/nowhere"
-    else:
+    elif where == "behind":
         plan, reason = plan._replace(reads=[(FS, FS + PAGE, 1 << 40)]), "memory.img cannot be read (errno 5)"
+    else:
+        (plan, memory), reason = with_descriptors("f", *rows), "(errno 12)"
     done = start(
         *(plan, memory),
         options=(),
