@@ -132,6 +132,7 @@ class NativeEngine(SnapshotEngine):
         import base64
         import json
 
+        from libcriu_py.dump import changes
         from libcriu_py.snapshot import record
 
         facts = {**self._facts(), "created": time.time()}
@@ -144,6 +145,7 @@ class NativeEngine(SnapshotEngine):
             "manifest": facts,
             "memory": self._memory,
             "census": self._census,
+            "inherited": changes.inherited(),
             "program": self.ends_original and self._program is None,
         }
         return json.dumps(order).encode("ascii")

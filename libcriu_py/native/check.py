@@ -19,6 +19,7 @@ from libcriu_py.native.plan import NO_FILE, PAGE, AreaFlag, FileFlag
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from libcriu_py.native.facts import Facts
     from libcriu_py.native.plan import Area, Plan
 
 _BLOCK = 1 << 20
@@ -59,9 +60,7 @@ class _Mapped(NamedTuple):
     flags: frozenset[bytes]
 
 
-def compare(
-    data: bytes, smaps: bytes, image: int, pid: int, scratch: tuple[int, int], ours: Collection[int], *, is_twin: bool
-) -> None:
+def compare(data: bytes, smaps: bytes, image: int, facts: Facts, ours: Collection[int]) -> None:
     """
     Compare a plan with a process.
 
@@ -69,10 +68,8 @@ def compare(
         data: The plan as it was written.
         smaps: /proc/PID/smaps of the process.
         image: `memory.img`, open for reading.
-        pid: The process, which stands still.
-        scratch: Its memory that copies do not have.
+        facts: Which process it is, and which of its memory and descriptors copies do not have.
         ours: Open files that copies do not have, as descriptors of this process.
-        is_twin: Whether it is a twin of the dumped process, which goes on.
 
     Raises:
         Differs: A copy would not be that process.
@@ -80,14 +77,15 @@ def compare(
         OSError: Something cannot be read.
     """
     plan = format_of_plan.decode(data)
-    mapped = [one for one in _parse(smaps) if not (scratch[0] <= one.start and one.end <= scratch[1])]
-    checker = _Checker(plan, image, pid, is_twin=is_twin)
+    low, high = facts.scratch
+    mapped = [one for one in _parse(smaps) if not (low <= one.start and one.end <= high)]
+    checker = _Checker(plan, image, facts.standing, is_twin=facts.standing != facts.original)
     try:
         checker.areas(mapped)
         checker.registers()
     finally:
         checker.close()
-    compare_descriptors(plan, pid, ours)
+    compare_descriptors(plan, facts, ours)
 
 
 def _parse(data: bytes) -> Iterator[_Mapped]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from typing import TYPE_CHECKING
 
 from libcriu_py.native.plan import TIMER, Kind
@@ -11,6 +12,7 @@ from libcriu_py.native.plan import TIMER, Kind
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from libcriu_py.native.facts import Facts
     from libcriu_py.native.plan import Descriptor, Plan
 
 _O_LARGEFILE = 0o100000
@@ -38,6 +40,7 @@ class _Fd:
         self.link = os.readlink(b"/proc/%d/fd/%d" % (pid, fd))
         with open(f"/proc/{pid}/fdinfo/{fd}", "rb", buffering=0) as file:
             self.info = file.readall()
+        self.mode = os.stat(f"/proc/{pid}/fd/{fd}").st_mode
         self.position = int(self._field(rb"pos", rb"(\d+)"))
         self.flags = int(self._field(rb"flags", rb"([0-7]+)"), 8)
 
@@ -61,18 +64,19 @@ class _Fd:
         return {(int(fd), int(events, 16), int(data, 16)) for fd, events, data in found}
 
 
-def compare_descriptors(plan: Plan, pid: int, ours: Collection[int]) -> None:
+def compare_descriptors(plan: Plan, facts: Facts, ours: Collection[int]) -> None:
     """
     Compare all descriptors above 2.
 
     Args:
         plan: The plan.
-        pid: The process, which stands still.
+        facts: Which process it is, and what it was started with.
         ours: Open files that copies do not have, as descriptors of this process.
 
     Raises:
         Differs: A copy would have others.
     """
+    pid = facts.standing
     hidden = {_identity(os.fstat(fd)) for fd in ours}
     there = {}
     for name in os.listdir(f"/proc/{pid}/fd"):
@@ -83,7 +87,8 @@ def compare_descriptors(plan: Plan, pid: int, ours: Collection[int]) -> None:
         if not is_wait and _identity(os.stat(f"/proc/{pid}/fd/{fd}")) not in hidden:
             there[fd] = one
     rows = {row.fd: row for row in plan.descriptors}
-    others = {fd for fd in there if fd > 2} ^ rows.keys()
+    left = {fd for fd in facts.inherited - rows.keys() if fd in there and _may_be_of_caller(there[fd])}
+    others = {fd for fd in there if fd > 2} - left ^ rows.keys()
     if others:
         raise Differs(f"descriptor {min(others)} is in one of plan and process only")
     for row in plan.descriptors:
@@ -94,6 +99,12 @@ def compare_descriptors(plan: Plan, pid: int, ours: Collection[int]) -> None:
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def _may_be_of_caller(one: _Fd) -> bool:
+    """Return whether a copy may have its caller's descriptor in the place of one: that leads out of the process."""
+    leads_out = not stat.S_ISREG(one.mode) and not stat.S_ISDIR(one.mode) and bool(stat.S_IFMT(one.mode))
+    return leads_out and not one.flags & os.O_CLOEXEC
 
 
 def _difference(row: Descriptor, there: dict[int, _Fd], rows: dict[int, Descriptor], plan: Plan) -> str | None:

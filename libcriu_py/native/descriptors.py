@@ -1,7 +1,8 @@
 """
 The open descriptors of a plan.
 
-What is not known completely is refused by name: a copy without it, or with another, would be a wrong one.
+What is not known completely is refused by name: a copy without it, or with another, would be a wrong one. What the
+process was started with and leads out of it is not in the plan: there a copy has its caller's, as any started program.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Descriptors:
         rows: list[Descriptor] = []
         for fd in sorted(self._known):
             one, first = self._known[fd], self._first.get(fd, fd)
-            if fd in _STDIO or fd in self._rows:
+            if fd in _STDIO or fd in self._rows or self._is_of_caller(one):
                 continue
             if first != fd:
                 if first == self._facts.slot or first not in self._known or fd == self._facts.slot:
@@ -67,7 +68,8 @@ class Descriptors:
     def watches(self) -> tuple[Watch, ...]:
         """Return what epoll descriptors watch."""
         facts = self._facts
-        allowed = {fd: one for fd, one in self._known.items() if fd not in _STDIO and fd != facts.slot}
+        there = {fd: one for fd, one in self._known.items() if fd not in _STDIO and fd != facts.slot}
+        allowed = {fd: one for fd, one in there.items() if not self._is_of_caller(one)}
         epolls = [row.fd for row in self._rows.values() if row.kind == Kind.EPOLL]
         return tuple(watch for fd in epolls for watch in watches(self._known[fd], allowed))
 
@@ -87,6 +89,17 @@ class Descriptors:
             yield self._anonymous(one)
         else:
             yield self._with_path(one)
+
+    def _is_of_caller(self, one: Open) -> bool:
+        """Return whether a descriptor is one of the start, all its duplicates too, and leads out of the process."""
+        inherited, first = self._facts.inherited, self._first.get(one.fd, one.fd)
+        if one.fd not in inherited or any(self._first.get(fd, fd) == first for fd in self._known.keys() - inherited):
+            return False
+        if one.link.startswith(b"pipe:"):
+            return all(other.fd in {*inherited, *_STDIO} for other in self._known.values() if other.link == one.link)
+        if one.link.startswith(b"socket:"):
+            return one.domain == _UNIX and not one.accepting and self._peer(one) is None
+        return stat.S_ISFIFO(one.mode) or (stat.S_ISCHR(one.mode) and one.rdev not in _DEVICES)
 
     # ---- kinds -------------------------------------------------------------
 
@@ -145,17 +158,13 @@ class Descriptors:
             return
         if one.domain != _UNIX:
             raise NotEligible(f"has a socket of family {one.domain} (descriptor {one.fd})")
-        self._sockets = self._sockets or _Sockets()
-        peer = self._sockets.peers.get(one.inode, 0)
-        ends = [other for other in self._known.values() if other.inode == peer and other.link.startswith(b"socket:")]
-        ends = [end for end in ends if self._first.get(end.fd, end.fd) == end.fd]
-        if not peer or len(ends) != 1 or ends[0].fd in _STDIO or self._sockets.peers.get(peer) != one.inode:
+        end = self._peer(one)
+        if end is None or end.fd in _STDIO:
             raise NotEligible(f"holds a socket that is not connected inside the process (descriptor {one.fd})")
-        (end,) = ends
         for either in (one, end):
             if len(either.content) != either.queued:
                 raise NotEligible(f"has data in a socket (descriptor {either.fd})")
-            if not self._sockets.is_plain(either):
+            if not self._of_kernel().is_plain(either):
                 raise NotEligible(f"has a socket with options, a name or a closed side (descriptor {either.fd})")
         for this, that, kind, value in (
             (one, end, Kind.SOCKET_PAIR, one.type),
@@ -163,6 +172,18 @@ class Descriptors:
         ):
             flags = this.flags & os.O_NONBLOCK
             yield Descriptor(this.fd, kind, flags, that.fd, this.close_on_exec, value=value, data=this.content)
+
+    def _of_kernel(self) -> _Sockets:
+        self._sockets = self._sockets or _Sockets()
+        return self._sockets
+
+    def _peer(self, one: Open) -> Open | None:
+        """Return the lowest descriptor of the other end of a pair; None where that is not in the process."""
+        peers = self._of_kernel().peers
+        peer = peers.get(one.inode, 0)
+        ends = [other for other in self._known.values() if other.inode == peer and other.link.startswith(b"socket:")]
+        ends = [end for end in ends if self._first.get(end.fd, end.fd) == end.fd]
+        return ends[0] if peer and len(ends) == 1 and peers.get(peer) == one.inode else None
 
 
 class _Sockets:

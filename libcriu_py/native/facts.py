@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _FORMAT = b"1"
 _ONCE = ("format", "ids", "resume", "slot", "scratch", "xsave", "clocks", "auxv", "status", "stat")
@@ -132,6 +132,18 @@ class Facts(NamedTuple):
     """Whole areas with content, by address."""
     runs: tuple[Saved, ...]
     """The parts of them that were written, by address; the rest is holes."""
+    inherited: frozenset[int] = frozenset()
+    """Descriptors that the process was started with."""
+
+    def with_inherited(self, noted: Iterable[Sequence[int]]) -> Facts:
+        """
+        Return the same facts and what the process was started with.
+
+        Args:
+            noted: Number, device and inode of descriptors.
+        """
+        there = {(one.fd, one.dev, one.inode) for one in self.descriptors if not one.close_on_exec}
+        return self._replace(inherited=frozenset(fd for fd, *identity in noted if (fd, *identity) in there))
 
 
 def parse(data: bytes) -> Facts:

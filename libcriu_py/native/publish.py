@@ -61,7 +61,7 @@ def _publish() -> None:
         build.refuse(written.parse(_content(_FACTS)))
         return
     image = os.open(MEMORY, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=_DIRECTORY)
-    facts = written.parse(_content(_FACTS))
+    facts = written.parse(_content(_FACTS)).with_inherited(order["inherited"])
     with open(f"/proc/{facts.standing}/smaps", "rb", buffering=0) as file:
         smaps = file.readall()
     found = regions.parse(smaps)
@@ -73,7 +73,7 @@ def _publish() -> None:
     _refuse_changed(launch, built.plan)
     data = format_of_plan.encode(built.plan)
     ours = (_ORDER, _FACTS, _RESULT, _DIRECTORY, image)
-    check.compare(data, smaps, image, facts.standing, facts.scratch, ours, is_twin=facts.standing != facts.original)
+    check.compare(data, smaps, image, facts, ours)
     _write_plan(data)
     os.fchmod(image, 0o400)  # copies map it: writing to it would change running ones
     files = {MEMORY: settled.result(), format_of_plan.PLAN: _entry(data)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ import pytest
 from libcriu_py.snapshot import launcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     Run = Callable[..., "Outcome"]
@@ -29,13 +30,15 @@ class Outcome(NamedTuple):
     output: str
     errors: str
 
-    def start(self, *arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    def start(
+        self, *arguments: str, prefix: Sequence[str] = (), pass_fds: Sequence[int] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Start a copy, and wait for its end."""
         program = launcher.find()
         assert program is not None, "libcriu-py-run was not built"
         assert self.status == 0, self.errors
         argv = [*prefix, program, "--no-fallback", str(self.snapshot), "--", *arguments]
-        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=TIMEOUT)
+        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=TIMEOUT, pass_fds=pass_fds)
 
     def copy(self) -> str:
         """Start a copy, and return what it printed."""
@@ -48,7 +51,15 @@ class Outcome(NamedTuple):
 def dump_fixture(tmp_path: Path) -> Run:
     """Return a function that runs a program around its own dump."""
 
-    def dump(before: str, after: str = "", *, then: str = "exit", prefix: Sequence[str] = ()) -> Outcome:
+    def dump(
+        before: str,
+        after: str = "",
+        *,
+        then: str = "exit",
+        prefix: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> Outcome:
         path = tmp_path / "snap"
         program = tmp_path / "program.py"
         lines = (
@@ -65,6 +76,8 @@ def dump_fixture(tmp_path: Path) -> Run:
             text=True,
             timeout=TIMEOUT,
             stdin=subprocess.DEVNULL,
+            pass_fds=pass_fds,
+            env={**os.environ, **(env or {})},
         )
         return Outcome(path, done.returncode, done.stdout, done.stderr)
 
