@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.native import plan as format_of_plan
-from libcriu_py.native.plan import PAGE, Area, AreaFlag, Descriptor, File, Kind, Read, Watch
+from libcriu_py.native.plan import PAGE, Area, AreaFlag, Descriptor, File, Kind, Lock, Read, Watch
 from tests.snapshots import launch_of_here, write_snapshot
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class Plan(NamedTuple):
     stack: int = 0
     fs: int = 0
     clocks: tuple[int, int] = (0, 0)
-    format: int = 1
+    locks: Sequence[Lock] = ()
+    format: int = format_of_plan.FORMAT
 
     def encode(self) -> bytes:
         """Write it, whatever is in it."""
@@ -79,6 +80,7 @@ class Plan(NamedTuple):
             files=tuple(self.files),
             descriptors=tuple(self.descriptors),
             watches=tuple(map(Watch._make, self.watches)),
+            locks=tuple(self.locks),
         )
         data = bytearray(format_of_plan.encode(plan))
         struct.pack_into("<I", data, _FORMAT_AT, self.format)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from libcriu_py.memory.owners import Census
     from libcriu_py.native.facts import Facts
-    from libcriu_py.native.plan import Descriptor, Watch
+    from libcriu_py.native.plan import Descriptor, Lock, Watch
     from libcriu_py.native.regions import Mapped, Region
 
 _AT_SYSINFO_EHDR = 33
@@ -51,7 +51,7 @@ def build(facts: Facts, mapped: Mapped, image: int, wanted: str, census: Census 
         FactsError: What the dump wrote down does not fit the process.
     """
     found, special = mapped
-    rows, watches = _refuse(facts, found)
+    rows, watches, locks = _refuse(facts, found)
     choice = owned.choose(facts, found, image, wanted, census)
     guards = regions.guards(facts.standing, found)
     layout = areas.lay_out(facts, found, choice.owned, guards, os.fstat(image).st_size)
@@ -76,6 +76,7 @@ def build(facts: Facts, mapped: Mapped, image: int, wanted: str, census: Census 
         files=layout.files,
         descriptors=tuple(rows),
         watches=tuple(watches),
+        locks=tuple(locks),
     )
     return Built(plan, _describe(plan, choice, facts.original, census))
 
@@ -94,7 +95,7 @@ def refuse(facts: Facts) -> None:
         _refuse(facts, regions.parse(file.readall()).regions)
 
 
-def _refuse(facts: Facts, found: Sequence[Region]) -> tuple[Sequence[Descriptor], Sequence[Watch]]:
+def _refuse(facts: Facts, found: Sequence[Region]) -> tuple[Sequence[Descriptor], Sequence[Watch], Sequence[Lock]]:
     process.refuse(facts)
     regions.refuse_unknown(found, range(*facts.scratch))
     return descriptors.find(facts)

@@ -58,6 +58,17 @@ class _Fd:
         value, interval = (int(pair[0]) * 10**9 + int(pair[-1]) for pair in pairs)
         return value, interval
 
+    def locks(self) -> set[tuple[int, int, int, int]]:
+        """Return the locks of an open file: kind, whether it excludes others, where it begins, and its length."""
+        found = set()
+        for line in self.info.split(b"\n"):
+            if line.startswith(b"lock:"):
+                kind, _, access, *_, start, end = line.split()[2:]
+                length = 0 if end == b"EOF" else int(end) + 1 - int(start)
+                number = (b"", b"FLOCK", b"POSIX", b"OFDLCK").index(kind)
+                found.add((number, int(access == b"WRITE"), int(start), length))
+        return found
+
     def watched(self) -> set[tuple[int, int, int]]:
         """Return what an epoll descriptor watches."""
         found = re.findall(rb"^tfd: *(\d+) events: *(\w+) data: *(\w+) ", self.info, re.MULTILINE)
@@ -95,6 +106,16 @@ def compare_descriptors(plan: Plan, facts: Facts, ours: Collection[int]) -> None
         why = _difference(row, there, rows, plan)
         if why is not None:
             raise Differs(f"descriptor {row.fd} differs: {why}")
+    if pid == facts.original:  # what a twin shares with the original, that may have unlocked meanwhile
+        _compare_locks(plan, there)
+
+
+def _compare_locks(plan: Plan, there: dict[int, _Fd]) -> None:
+    duplicates = {row.fd for row in plan.descriptors if row.kind == Kind.DUPLICATE}
+    for row in plan.descriptors:
+        found = {(lock.kind, lock.is_exclusive, lock.start, lock.length) for lock in plan.locks if lock.fd == row.fd}
+        if row.fd not in duplicates and found != there[row.fd].locks():
+            raise Differs(f"the locks of descriptor {row.fd} are others")
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -103,6 +124,8 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _may_be_of_caller(one: _Fd) -> bool:
     """Return whether a copy may have its caller's descriptor in the place of one: that leads out of the process."""
+    if b"\nlock:" in one.info:
+        return not one.flags & os.O_CLOEXEC
     leads_out = not stat.S_ISREG(one.mode) and not stat.S_ISDIR(one.mode) and bool(stat.S_IFMT(one.mode))
     return leads_out and not one.flags & os.O_CLOEXEC
 

@@ -12,14 +12,24 @@ import stat
 from typing import TYPE_CHECKING
 
 from libcriu_py.native.facts import NotEligible
-from libcriu_py.native.kinds import of_eventfd, of_listener, of_pipe, of_signalfd, of_timerfd, options_of_new, watches
+from libcriu_py.native.kinds import (
+    is_locked_by_another,
+    locks,
+    of_eventfd,
+    of_listener,
+    of_pipe,
+    of_signalfd,
+    of_timerfd,
+    options_of_new,
+    watches,
+)
 from libcriu_py.native.plan import ANY_SIZE, Descriptor, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from libcriu_py.native.facts import Facts, Open
-    from libcriu_py.native.plan import Watch
+    from libcriu_py.native.plan import Lock, Watch
 
 _STDIO = range(3)
 _UNIX = 1
@@ -79,8 +89,6 @@ class Descriptors:
             return
         if one.flags & _O_ASYNC:
             raise NotEligible(f"has a descriptor with O_ASYNC ({one.fd})")
-        if b"\nlock:" in one.info:
-            raise NotEligible(f"holds a lock of a file ({_name(one)}, descriptor {one.fd})")
         if one.link.startswith(b"socket:"):
             yield from self._socket(one)
         elif one.link.startswith(b"pipe:"):
@@ -99,7 +107,14 @@ class Descriptors:
             return all(other.fd in {*inherited, *_STDIO} for other in self._known.values() if other.link == one.link)
         if one.link.startswith(b"socket:"):
             return one.domain == _UNIX and not one.accepting and self._peer(one) is None
+        if stat.S_ISREG(one.mode) or stat.S_ISDIR(one.mode):
+            return is_locked_by_another(one, self._facts.original)
         return stat.S_ISFIFO(one.mode) or (stat.S_ISCHR(one.mode) and one.rdev not in _DEVICES)
+
+    def locks(self) -> tuple[Lock, ...]:
+        """Return the locks of files, which copies take anew."""
+        rows = [row for row in self._rows.values() if row.kind == Kind.OPEN]
+        return tuple(lock for row in rows for lock in locks(self._known[row.fd]))
 
     # ---- kinds -------------------------------------------------------------
 
@@ -233,9 +248,9 @@ def _refuse_incomparable(facts: Facts) -> None:
         seen[key] = one.fd
 
 
-def find(facts: Facts) -> tuple[Sequence[Descriptor], Sequence[Watch]]:
+def find(facts: Facts) -> tuple[Sequence[Descriptor], Sequence[Watch], Sequence[Lock]]:
     """
-    Return the descriptors of a plan, and what those of epoll watch.
+    Return the descriptors of a plan, what those of epoll watch, and the locks of files.
 
     Args:
         facts: What the dump wrote down.
@@ -244,4 +259,4 @@ def find(facts: Facts) -> tuple[Sequence[Descriptor], Sequence[Watch]]:
         NotEligible: One is of a kind that a plan cannot have.
     """
     found = Descriptors(facts)
-    return found.rows(), found.watches()
+    return found.rows(), found.watches(), found.locks()

@@ -9,7 +9,7 @@ import select
 from typing import TYPE_CHECKING
 
 from libcriu_py.native.facts import NotEligible
-from libcriu_py.native.plan import LISTENER, TIMER, Descriptor, Kind, Watch
+from libcriu_py.native.plan import LISTENER, TIMER, Descriptor, Kind, Lock, LockKind, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +30,37 @@ _TIMER = re.compile(
     rb"it_value: \((\d+), (\d+)\)\nit_interval: \((\d+), (\d+)\)\n",
     re.MULTILINE,
 )
+_LOCK = re.compile(rb"lock:\t\d+: (FLOCK|POSIX|OFDLCK) +ADVISORY +(READ|WRITE) +-?\d+ \S+ (\d+) (\d+|EOF)$")
+_LOCKS = {b"FLOCK": LockKind.FLOCK, b"POSIX": LockKind.POSIX, b"OFDLCK": LockKind.OFD}
 _SECOND = 10**9
 _INTERNET, _STREAM, _TCP = (2, 10), 1, 6
+
+
+def is_locked_by_another(one: Open, pid: int) -> bool:
+    """Return whether another process has locked an open file by flock(2), such as the command flock(1)."""
+    found = [line.split() for line in one.info.splitlines() if line.startswith(b"lock:")]
+    # Of a process that is not seen from here, nothing is told.
+    return any(len(words) == 1 or (words[2] == b"FLOCK" and int(words[5]) != pid) for words in found)
+
+
+def locks(one: Open) -> Iterator[Lock]:
+    """
+    Yield the locks of an open file.
+
+    Raises:
+        NotEligible: One is of a kind that is not known.
+    """
+    for line in one.info.splitlines():
+        if not line.startswith(b"lock:"):
+            continue
+        found = _LOCK.match(line)
+        if found is None or (found[1] == b"FLOCK" and (found[3], found[4]) != (b"0", b"EOF")):
+            raise NotEligible(
+                f"holds a lease, or a lock of an unknown kind ({os.fsdecode(one.link)}, descriptor {one.fd})"
+            )
+        name, access, start, end = found.groups()
+        length = 0 if end == b"EOF" else int(end) - int(start) + 1
+        yield Lock(one.fd, _LOCKS[name], int(access == b"WRITE"), int(start), length)
 
 
 def of_eventfd(one: Open, row: Descriptor) -> Descriptor:

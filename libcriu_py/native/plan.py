@@ -17,17 +17,18 @@ PLAN = "plan"
 PAGE = 4096
 NO_FILE = 0xFFFFFFFF
 COMPONENTS = 32
-FORMAT = 1
+FORMAT = 2
 ANY_SIZE = 0xFFFFFFFFFFFFFFFF
 """The size of what a descriptor has open, where that does not matter."""
 _MAGIC = b"\x93plan\r\n\0"
 
-HEADER = struct.Struct(f"<8sIIQQQ{2 * COMPONENTS}I4Q2III2Q3Q10I32x")
+HEADER = struct.Struct(f"<8sIIQQQ{2 * COMPONENTS}I4Q2III2Q3Q12I24x")
 AREA = struct.Struct("<QQQIHHQ")
 READ = struct.Struct("<QQQ")
 FILE = struct.Struct("<IIQqI4x")
 DESCRIPTOR = struct.Struct("<iiIIIIQQII")
 WATCH = struct.Struct("<iiI4xQ")
+LOCK = struct.Struct("<iIII2Q")
 TIMER = struct.Struct("<qqQ")
 LISTENER = struct.Struct("<II")
 
@@ -71,6 +72,14 @@ class Kind:
     LISTENER = 12
     INOTIFY = 13
     OTHER_END = 64
+
+
+class LockKind:
+    """How a lock was taken."""
+
+    FLOCK = 1
+    POSIX = 2
+    OFD = 3
 
 
 _AREA_FLAGS = 63
@@ -136,6 +145,18 @@ class Watch(NamedTuple):
     data: int
 
 
+class Lock(NamedTuple):
+    """A lock of an open file, which a copy takes anew."""
+
+    fd: int
+    kind: int
+    """Of `LockKind`."""
+    is_exclusive: int
+    start: int = 0
+    length: int = 0
+    """0: to the end."""
+
+
 class Plan(NamedTuple):
     """All of it."""
 
@@ -157,6 +178,7 @@ class Plan(NamedTuple):
     files: tuple[File, ...]
     descriptors: tuple[Descriptor, ...]
     watches: tuple[Watch, ...]
+    locks: tuple[Lock, ...] = ()
 
 
 # ---- writing ----------------------------------------------------------------
@@ -219,6 +241,7 @@ def _encode(plan: Plan, writer: _Writer) -> bytes:
         *writer.rows(FILE, files),
         *writer.rows(DESCRIPTOR, descriptors),
         *writer.rows(WATCH, plan.watches),
+        *writer.rows(LOCK, [(*lock[:3], 0, *lock[3:]) for lock in plan.locks]),
     )
     data = writer.data
     HEADER.pack_into(
@@ -273,8 +296,10 @@ def decode(data: bytes) -> Plan:
     components = tuple(zip(numbers[: 2 * COMPONENTS : 2], numbers[1 : 2 * COMPONENTS : 2], strict=True))
     low, high, start, end, at, length, threads, in_vdso, *rest = numbers[2 * COMPONENTS :]
     monotonic, boottime, resume, stack, fs, *lists = rest
-    places = dict(zip((AREA, READ, FILE, DESCRIPTOR, WATCH), zip(lists[::2], lists[1::2], strict=True), strict=True))
-    areas, reads, files, descriptors, watches = (_rows(data, layout, *place) for layout, place in places.items())
+    layouts = (AREA, READ, FILE, DESCRIPTOR, WATCH, LOCK)
+    areas, reads, files, descriptors, watches, locks = (
+        _rows(data, layout, *place) for layout, *place in zip(layouts, lists[::2], lists[1::2], strict=True)
+    )
     plan = Plan(
         *(xcr0, components, (low, high), (start, end), _text(data, at, length), threads, bool(in_vdso)),
         *(monotonic, boottime, resume, stack, fs),
@@ -286,6 +311,7 @@ def decode(data: bytes) -> Plan:
             for fd, other, kind, flags, close, form, value, offset, at, length in descriptors
         ),
         watches=tuple(map(Watch._make, watches)),
+        locks=tuple(Lock(fd, kind, exclusive, *place) for fd, kind, exclusive, _, *place in locks),
     )
     _check_memory(plan)
     _check_descriptors(plan)
@@ -332,3 +358,8 @@ def _check_descriptors(plan: Plan) -> None:
     epolls = {one.fd for one in plan.descriptors if one.kind == Kind.EPOLL}
     for watch in plan.watches:
         _need(watch.epoll in epolls and watch.fd in known, "a watch")
+    files = {one.fd for one in plan.descriptors if one.kind == Kind.OPEN}
+    kinds = {LockKind.FLOCK, LockKind.POSIX, LockKind.OFD}
+    for lock in plan.locks:
+        _need(lock.fd in files and lock.kind in kinds and lock.is_exclusive < 2, "a lock")
+        _need(lock.kind != LockKind.FLOCK or not (lock.start or lock.length), "a lock")

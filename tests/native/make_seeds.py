@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from libcriu_py.native.plan import ANY_SIZE, PAGE, Descriptor
+from libcriu_py.native.plan import ANY_SIZE, PAGE, Descriptor, Lock
 from libcriu_py.program.main import Program
 from libcriu_py.program.reads import Read
 from libcriu_py.snapshot import record as launch_record
@@ -80,6 +80,7 @@ PLAN = plan_of()[0]._replace(
         Descriptor(10, LISTENER, 2, value=2 << 32 | 1 << 16, data=bytes(24)),
     ),
     watches=((8, 6, 1, 0),),
+    locks=(Lock(4, 2, 1, 5, 7),),
 )
 
 if __name__ == "__main__":

@@ -181,6 +181,7 @@ static const char *const stages[] = {
 	[BLOB_MAP] = "memory of the snapshot cannot be mapped", [BLOB_READ] = "memory.img cannot be read",
 	[BLOB_PROTECT] = "memory cannot be protected", [BLOB_ADVISE] = "memory cannot be kept from children",
 	[BLOB_GUARD] = "a guard region cannot be made", [BLOB_LOCK] = "memory cannot be locked",
+	[BLOB_TAKE] = "another process holds a lock of a file",
 	[BLOB_ENTER] = "thread-local memory cannot be set", [BLOB_STAGES] = " (errno ",
 };
 
@@ -302,6 +303,8 @@ static int go(const struct become *this, struct places *places, size_t plan_size
 	const char how = (char)((this->command ? 0 : HOW_NO_FALLBACK) | (this->flags & BECOME_QUIET ? HOW_QUIET : 0));
 	struct region region;
 
+	if (this->flags & BECOME_ALONE && places->plan->locks.count)
+		return lcp_why(why, "a copy that waits for its start would hold the program's locks of files");
 	if (lcp_places_yield(places, slot) || lcp_places_yield(places, control) || lcp_places_yield(places, report))
 		return lcp_why(why, "a descriptor cannot be moved: %s", strerror(errno));
 	if (lcp_places_make(places, *slot, this->arguments, why))

@@ -280,6 +280,21 @@ static BLOB void close_files(const struct blob_context *context)
 		call1(__NR_close, context->report);
 }
 
+/* Once more for those that the process loses when it closes any descriptor of their file (fcntl(2)). */
+static BLOB void take_locks(const struct plan_header *plan)
+{
+	plan_for_each(struct plan_lock, lock, plan, plan->locks) {
+		struct flock range;
+
+		range.l_type = lock->is_exclusive ? F_WRLCK : F_RDLCK;
+		range.l_whence = SEEK_SET;
+		range.l_start = (off_t)lock->start;
+		range.l_len = (off_t)lock->length;
+		if (lock->kind == PLAN_POSIX)
+			must(call3(__NR_fcntl, lock->fd, F_SETLK, &range), BLOB_TAKE);
+	}
+}
+
 static BLOB __attribute__((used, noreturn)) void run(struct blob_context *context)
 {
 	const struct plan_header *plan = context->plan;
@@ -294,6 +309,7 @@ static BLOB __attribute__((used, noreturn)) void run(struct blob_context *contex
 			finish(area);
 	must(call2(__NR_arch_prctl, ARCH_SET_FS, plan->fs), BLOB_ENTER);
 	close_files(context);
+	take_locks(plan);
 	__asm__ volatile("mov %1, %%rsp\n\t"
 			 "xor %%ebp, %%ebp\n\t"
 			 "cld\n\t"

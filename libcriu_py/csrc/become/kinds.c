@@ -145,6 +145,16 @@ static const char *watches_fault(const struct plan_header *plan, const struct se
 	return NULL;
 }
 
+static const char *locks_fault(const struct plan_header *plan, const struct seen *seen)
+{
+	plan_for_each(struct plan_lock, lock, plan, plan->locks)
+		if (kind_of(seen, lock->fd) != PLAN_OPEN || lock->kind < PLAN_FLOCK || lock->kind > PLAN_OFD ||
+		    lock->is_exclusive > 1 || lock->unused || lock->start > LLONG_MAX ||
+		    lock->length > LLONG_MAX - lock->start || (lock->kind == PLAN_FLOCK && (lock->start || lock->length)))
+			return "a lock is of an unknown kind";
+	return NULL;
+}
+
 const char *lcp_plan_descriptors_fault(const struct plan_header *plan)
 {
 	__attribute__((cleanup(cleanup_seen))) struct seen seen = { NULL, 3 };
@@ -157,5 +167,7 @@ const char *lcp_plan_descriptors_fault(const struct plan_header *plan)
 	if (!seen.kind)
 		return "no memory is left to check it";
 	fault = rows_fault(plan, &seen);
-	return fault ? fault : watches_fault(plan, &seen);
+	if (!fault)
+		fault = watches_fault(plan, &seen);
+	return fault ? fault : locks_fault(plan, &seen);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -202,6 +203,36 @@ static int watch(const struct places *places, struct why *why)
 	return 0;
 }
 
+/* Take a lock, without waiting for it; 0 or -1 with errno. */
+static int take(const struct plan_lock *lock)
+{
+	struct flock range = { .l_type = lock->is_exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET,
+			       .l_start = (off_t)lock->start, .l_len = (off_t)lock->length };
+
+	if (lock->kind == PLAN_FLOCK)
+		return flock(lock->fd, (lock->is_exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB);
+	return fcntl(lock->fd, lock->kind == PLAN_POSIX ? F_SETLK : F_OFD_SETLK, &range);
+}
+
+static int take_locks(const struct places *places, struct why *why)
+{
+	const struct plan_header *plan = places->plan;
+
+	plan_for_each(struct plan_lock, lock, plan, plan->locks) {
+		const char *path = "a file";
+
+		if (!take(lock))
+			continue;
+		plan_for_each(struct plan_descriptor, row, plan, plan->descriptors)
+			if (row->fd == lock->fd)
+				path = plan_at(plan, row->data.offset);
+		if (errno == EAGAIN || errno == EACCES)
+			return lcp_why(why, "another process holds the lock of %s that the program held", path);
+		return lcp_why(why, "%s, which the program has locked, cannot be locked: %s", path, strerror(errno));
+	}
+	return 0;
+}
+
 int lcp_places_make(struct places *places, int slot, char *const *arguments, struct why *why)
 {
 	const struct plan_header *plan = places->plan;
@@ -218,7 +249,7 @@ int lcp_places_make(struct places *places, int slot, char *const *arguments, str
 	while (places->made < (int)plan->descriptors.count)
 		if (place(places, &rows[places->made], slot, why))
 			return -1;
-	return watch(places, why);
+	return watch(places, why) ? -1 : take_locks(places, why);
 }
 
 int lcp_places_hand_over(const struct places *places, int control, char how, struct why *why)

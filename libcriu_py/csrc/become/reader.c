@@ -10,7 +10,8 @@
 #define MOST_OF_FILE ((uint64_t)1 << 62)
 
 _Static_assert(sizeof(struct plan_header) == 456 && sizeof(struct plan_area) == 40 && sizeof(struct plan_read) == 24 &&
-	       sizeof(struct plan_file) == 32 && sizeof(struct plan_descriptor) == 48 && sizeof(struct plan_watch) == 24,
+	       sizeof(struct plan_file) == 32 && sizeof(struct plan_descriptor) == 48 && sizeof(struct plan_watch) == 24 &&
+	       sizeof(struct plan_lock) == 32,
 	       "as in native/plan.py");
 
 /* Advice that outlives the call that gave it, and of which the kernel tells in smaps. */
@@ -202,7 +203,7 @@ const char *lcp_plan_fault(const struct plan_header *plan, size_t size)
 	if (!has_rows(plan, plan->areas, sizeof(struct plan_area)) || !has_rows(plan, plan->reads, sizeof(struct plan_read)) ||
 	    !has_rows(plan, plan->files, sizeof(struct plan_file)) ||
 	    !has_rows(plan, plan->descriptors, sizeof(struct plan_descriptor)) ||
-	    !has_rows(plan, plan->watches, sizeof(struct plan_watch)))
+	    !has_rows(plan, plan->watches, sizeof(struct plan_watch)) || !has_rows(plan, plan->locks, sizeof(struct plan_lock)))
 		return "a list that it names is not in it";
 	for (size_t i = 0; !fault && i < sizeof(faults) / sizeof(*faults); i++)
 		fault = faults[i](plan);

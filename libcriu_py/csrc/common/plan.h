@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define PLAN_MAGIC "\x93plan\r\n" /* and the NUL behind it: 8 bytes */
-#define PLAN_FORMAT 1
+#define PLAN_FORMAT 2
 #define PLAN_PAGE 4096
 #define PLAN_NO_FILE UINT32_MAX
 #define PLAN_ANY_SIZE UINT64_MAX
@@ -43,8 +43,8 @@ struct plan_header {
 	uint64_t monotonic, boottime; /* these clocks at the dump, in ns */
 	/* Where the process goes on: registers of the thread that leads the group. */
 	uint64_t resume, stack, fs;
-	struct plan_list areas, reads, files, descriptors, watches;
-	uint64_t unused[4];
+	struct plan_list areas, reads, files, descriptors, watches, locks;
+	uint64_t unused[3];
 };
 
 enum plan_area_flags {
@@ -119,6 +119,19 @@ struct plan_watch {
 	int32_t epoll, fd;
 	uint32_t events, unused;
 	uint64_t data;
+};
+
+enum plan_lock_kind {
+	PLAN_FLOCK = 1,               /* flock(2) */
+	PLAN_POSIX,                   /* F_SETLK: of the process */
+	PLAN_OFD,                     /* F_OFD_SETLK: of the open file */
+};
+
+/* A lock of a file, of a row PLAN_OPEN. */
+struct plan_lock {
+	int32_t fd;
+	uint32_t kind, is_exclusive, unused;
+	uint64_t start, length;       /* in bytes; 0: to the end. flock(2): both 0 */
 };
 
 struct plan_timer {

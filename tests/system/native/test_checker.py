@@ -29,8 +29,8 @@ publish.format_of_plan.encode = tamper
 publish.main()
 """
 BEFORE = """
-import select
-f = open(sys.argv[0]); f.read(5); g = open(sys.argv[0])
+import fcntl, select
+f = open(sys.argv[0]); f.read(5); fcntl.flock(f, fcntl.LOCK_SH); g = open(sys.argv[0])
 r, w = os.pipe(); e = select.epoll(); e.register(r)
 held = bytearray(b"x" * 50_000_000)
 
@@ -60,7 +60,7 @@ TAMPERED = {
     ),
     "there is no memory for the code": "p = p._replace(resume=p.stack)",
     "there is no memory for the stack": "p = p._replace(stack=p.resume)",
-    "is in one of plan and process only": "descriptors = tuple(d for d in descriptors if d.fd != {f})",
+    "is in one of plan and process only": "descriptors = tuple(d for d in descriptors if d.fd != {g})",
     "differs: another file": "descriptors = change(descriptors, lambda d: d.fd == {f}, value=6)",
     "other flags: differs": "descriptors = change(descriptors, lambda d: d.fd == {w}, flags=0o4000)",
     "closed by exec or is not": "descriptors = change(descriptors, lambda d: d.fd == {f}, close_on_exec=0)",
@@ -68,6 +68,8 @@ TAMPERED = {
         "descriptors = change(descriptors, lambda d: d.fd == {g}, kind=Kind.DUPLICATE, other={f}, form=0, data=b'')"
     ),
     "watches: differs": "p = p._replace(watches=())",
+    "the locks of descriptor": "p = p._replace(locks=())",
+    "shared: the locks of descriptor": "p = p._replace(locks=change(p.locks, lambda _: True, is_exclusive=1))",
     "contradicts itself": "areas = areas[::-1]",
 }
 

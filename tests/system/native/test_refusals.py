@@ -44,7 +44,9 @@ REFUSED = {
         "r, w = os.pipe(); again = os.open(f'/proc/self/fd/{r}', os.O_RDONLY | os.O_NONBLOCK)"
     ),
     "has a memfd": "f = os.memfd_create('some')",
-    "holds a lock of a file": ("import fcntl; f = open(sys.argv[0]); fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)"),
+    "lease: has a descriptor with O_ASYNC": (
+        "import fcntl; f = open(sys.argv[0]); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_RDLCK)"
+    ),
     "has a file open that was deleted or replaced": ("f = open(sys.argv[0] + '.gone', 'w'); os.unlink(f.name)"),
     "has a file of a process open": "f = open('/proc/self/maps')",
     "has a device open": "m, s = os.openpty()",

@@ -17,7 +17,7 @@ import pytest
 
 from libcriu_py.copies.order import DIE_WITH_CALLER, ENDED, TOLD, Order, receive
 from libcriu_py.errors import CriuError
-from libcriu_py.native.plan import PAGE, Area, Descriptor, File
+from libcriu_py.native.plan import PAGE, Area, Descriptor, File, Lock
 from libcriu_py.privilege.mode import Privilege
 from tests.plans import (
     CODE,
@@ -56,8 +56,9 @@ def extra(*areas: Area) -> dict[str, Any]:
 
 HIGH = 0x50000000
 PLAN = plan_of()[0]
+FILE = Descriptor(3, OPEN, data=b"/dev/null")
 ODD: dict[str, dict[str, Any]] = {
-    "format": {"format": 2},
+    "format": {"format": 1},
     "no areas": {"areas": ()},
     "area beyond memory": extra(Area(0x7FFFFFFFF000, 0x800000000000, 3)),
     "area at zero": {"areas": [Area(0, PAGE, 3), *PLAN.areas]},
@@ -114,6 +115,13 @@ ODD: dict[str, dict[str, Any]] = {
     "two requests": {"descriptors": [Descriptor(3, REQUEST), Descriptor(4, REQUEST)]},
     "watch of nothing": {"descriptors": [Descriptor(3, EPOLL)], "watches": [(3, 4, 1, 0)]},
     "watch by no epoll": {"descriptors": [Descriptor(3, EVENTFD)], "watches": [(3, 1, 1, 0)]},
+    "lock of nothing": {"locks": [Lock(3, 1, 1)]},
+    "lock of no file": {"descriptors": [Descriptor(3, EVENTFD)], "locks": [Lock(3, 1, 1)]},
+    "lock of an unknown kind": {"descriptors": [FILE], "locks": [Lock(3, 4, 1)]},
+    "lock of an unknown access": {"descriptors": [FILE], "locks": [Lock(3, 2, 2)]},
+    "lock of a part": {"descriptors": [FILE], "locks": [Lock(3, 1, 1, 1, 1)]},
+    "lock behind all": {"descriptors": [FILE], "locks": [Lock(3, 2, 1, 1 << 63)]},
+    "lock of too much": {"descriptors": [FILE], "locks": [Lock(3, 2, 1, 1 << 62, 1 << 62)]},
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from libcriu_py.native import plan as format_of_plan
-from libcriu_py.native.plan import AreaFlag, FileFlag, Kind, PlanError
+from libcriu_py.native.plan import AreaFlag, FileFlag, Kind, LockKind, PlanError
 
 HEADER = Path(__file__).resolve().parents[3] / "libcriu_py" / "csrc" / "common" / "plan.h"
 TIMEOUT = 60
@@ -26,6 +26,7 @@ LAYOUTS = {
     "file": format_of_plan.FILE,
     "descriptor": format_of_plan.DESCRIPTOR,
     "watch": format_of_plan.WATCH,
+    "lock": format_of_plan.LOCK,
     "timer": format_of_plan.TIMER,
     "listener": format_of_plan.LISTENER,
 }
@@ -37,7 +38,7 @@ NAMES = {
     "PLAN_PAGE": format_of_plan.PAGE,
     **{
         f"PLAN_{name}": value
-        for kind in (AreaFlag, FileFlag, Kind)
+        for kind in (AreaFlag, FileFlag, Kind, LockKind)
         for name, value in vars(kind).items()
         if name[0] != "_"
     },
@@ -71,8 +72,10 @@ EXAMPLE = format_of_plan.Plan(
         format_of_plan.Descriptor(5, Kind.OTHER_END, os.O_NONBLOCK, other=4),
         format_of_plan.Descriptor(6, Kind.EPOLL),
         format_of_plan.Descriptor(7, Kind.DUPLICATE, other=4),
+        format_of_plan.Descriptor(8, Kind.OPEN, data=b"/dev/null"),
     ),
     watches=(format_of_plan.Watch(6, 4, 0x19, 4),),
+    locks=(format_of_plan.Lock(8, LockKind.POSIX, 1, 5, 7),),
 )
 
 
@@ -94,8 +97,8 @@ def test_numbers_are_those_of_c(tmp_path: Path) -> None:
 def test_every_kind_and_flag_of_c_is_known() -> None:
     """Nothing is in the header's enumerations that Python lacks."""
     text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(encoding="ascii"), flags=re.DOTALL)
-    enums = re.findall(r"enum plan_(?:area_flags|file_flags|descriptor_kind) \{(.*?)\}", text, re.DOTALL)
-    assert len(enums) == 3
+    enums = re.findall(r"enum plan_(?:area_flags|file_flags|descriptor_kind|lock_kind) \{(.*?)\}", text, re.DOTALL)
+    assert len(enums) == 4
     assert {name for enum in enums for name in re.findall(r"PLAN_\w+", enum)} <= NAMES.keys()
 
 
@@ -141,12 +144,18 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "an area of an unknown kind": {"areas": (EXAMPLE.areas[0]._replace(flags=1 << 9),), "reads": ()},
     "a read beside all areas": {"reads": (format_of_plan.Read(0x33000, 0x34000, 0),)},
     "a read into an area that is not writable": {"reads": (format_of_plan.Read(0x20000, 0x21000, 0),)},
-    "a descriptor": {"descriptors": (format_of_plan.Descriptor(2, Kind.EPOLL),), "watches": ()},
-    "a descriptor ": {"descriptors": (format_of_plan.Descriptor(3, 14),), "watches": ()},
-    "a descriptor  ": {"descriptors": (EXAMPLE.descriptors[0],) * 2, "watches": ()},
-    "the other end of a pair": {"descriptors": (*EXAMPLE.descriptors[:2], EXAMPLE.descriptors[3]), "watches": ()},
-    "a pair without the other end": {"descriptors": EXAMPLE.descriptors[:2], "watches": ()},
-    "a duplicate of what is not there": {"descriptors": (EXAMPLE.descriptors[4],), "watches": ()},
+    "a descriptor": {"descriptors": (format_of_plan.Descriptor(2, Kind.EPOLL),), "watches": (), "locks": ()},
+    "a descriptor ": {"descriptors": (format_of_plan.Descriptor(3, 14),), "watches": (), "locks": ()},
+    "a descriptor  ": {"descriptors": (EXAMPLE.descriptors[0],) * 2, "watches": (), "locks": ()},
+    "the other end of a pair": {
+        "descriptors": (*EXAMPLE.descriptors[:2], EXAMPLE.descriptors[3]),
+        "watches": (),
+        "locks": (),
+    },
+    "a pair without the other end": {"descriptors": EXAMPLE.descriptors[:2], "watches": (), "locks": ()},
+    "a duplicate of what is not there": {"descriptors": (EXAMPLE.descriptors[4],), "watches": (), "locks": ()},
+    "a lock": {"locks": (format_of_plan.Lock(6, LockKind.FLOCK, 1),)},
+    "a lock ": {"locks": (format_of_plan.Lock(8, LockKind.FLOCK, 1, 1, 1),)},
     "a watch": {"watches": (format_of_plan.Watch(6, 9, 0x19, 4),)},
 }
 
