@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from libcriu_py.errors import SnapshotError
 from libcriu_py.native import plan as format_of_plan
-from libcriu_py.native.plan import NO_FILE, AreaFlag, FileFlag, Kind, PlanError
+from libcriu_py.native.plan import MEMORY, NO_FILE, AreaFlag, FileFlag, Kind, PlanError
 
 if TYPE_CHECKING:
     from libcriu_py.native.plan import Area, Plan
@@ -80,7 +80,7 @@ def _descriptors(plan: Plan) -> list[dict[str, Any]]:
     last = 0
     for one in plan.descriptors:
         last = last if one.kind == Kind.OTHER_END else one.kind
-        name = os.fsdecode(one.data) if last == Kind.OPEN else ""
+        name = os.fsdecode(one.data if last == Kind.OPEN else one.data[MEMORY.size :] if last == Kind.MEMFD else b"")
         kind = "duplicate" if last == Kind.DUPLICATE else _NAMES.get(last, "file")
         found.append(
             {

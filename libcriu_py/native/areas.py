@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from libcriu_py.memory.owners import Owned
-    from libcriu_py.native.facts import Facts, Saved
+    from libcriu_py.native.facts import Facts, Open, Saved
     from libcriu_py.native.regions import Region
 
 MEMORY = b"memory.img"
+_SEAL_WRITE, _SEAL_FUTURE_WRITE = 8, 16
 _Range = TypeVar("_Range", "Owned", "Saved")
 
 
@@ -32,18 +33,37 @@ class Layout(NamedTuple):
 class _Files:
     """The files of a plan, `memory.img` first."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, memfds: Sequence[Open]) -> None:
         self.rows = [File(MEMORY, size, 0, FileFlag.OF_SNAPSHOT)]
-        self._numbers: dict[tuple[bytes, int], int] = {}
+        self._numbers: dict[tuple[bytes, int, int], int] = {}
+        self._memfds = memfds
 
     def number(self, region: Region) -> int:
         """Return the index of a mapped file."""
         flags = FileFlag.WRITABLE if region.is_shared and "mw" in region.flags else 0
-        key = region.path, flags
+        key = region.path, region.inode if region.is_memfd else 0, flags
         if key not in self._numbers:
             self._numbers[key] = len(self.rows)
-            self.rows.append(_opened(region, flags))
+            self.rows.append(self._of_memfd(region, flags) if region.is_memfd else _opened(region, flags))
         return self._numbers[key]
+
+    def memfds(self, region: Region) -> list[Open]:
+        """Return the descriptors of what an area shows, if that is a memfd."""
+        there = region.inode if region.is_memfd else None
+        return [
+            one
+            for one in self._memfds
+            if one.inode == there and (os.major(one.dev), os.minor(one.dev)) == region.device and one.memory is not None
+        ]
+
+    def _of_memfd(self, region: Region, flags: int) -> File:
+        """Return the file that a memfd is, by a descriptor with which a copy gets the same rights to the mapping."""
+        for one in self.memfds(region):
+            access, seals = one.flags & os.O_ACCMODE, (one.memory or (0, 0))[1]
+            may_write = access == os.O_RDWR and not (region.is_shared and seals & (_SEAL_WRITE | _SEAL_FUTURE_WRITE))
+            if access != os.O_WRONLY and (not region.is_shared or may_write == bool(flags)):
+                return File(region.path, one.size, 0, flags | FileFlag.OF_MEMFD, one.fd)
+        raise NotEligible(f"maps {os.fsdecode(region.path)}, of which it has no descriptor with the same rights")
 
 
 def _opened(region: Region, flags: int) -> File:
@@ -78,7 +98,7 @@ def lay_out(
         NotEligible: A file that is mapped is not there any more.
         FactsError: What was saved does not fit the areas.
     """
-    files = _Files(size)
+    files = _Files(size, [one for one in facts.descriptors if one.memory is not None])
     saved = {one.start: one for one in facts.areas}
     areas: list[Area] = []
     reads: list[Read] = []
@@ -87,7 +107,8 @@ def lay_out(
         if facts.scratch[0] <= region.start < facts.scratch[1]:
             continue
         content = saved.pop(region.start, None)
-        _refuse_area(region, content, regions)
+        if not files.memfds(region):
+            _refuse_area(region, content, regions)
         pieces, runs = _taken(pieces_left, region.end), _taken(runs_left, region.end)
         if region.is_wiped:
             pieces, runs = [], []
@@ -168,7 +189,8 @@ def _part(area: Area, start: int, end: int) -> Area:
 
 
 def _rest(region: Region, files: _Files, start: int, end: int) -> Area:
-    if not region.inode or region.is_nameless or region.is_of_snapshot:
+    is_kept = region.is_nameless and not files.memfds(region)
+    if not region.inode or is_kept or region.is_of_snapshot:
         return Area(start, end, region.protection, _flags(region), NO_FILE, 0, region.advice)
     offset = region.offset + start - region.start
     return Area(start, end, region.protection, _flags(region), files.number(region), offset, region.advice)

@@ -85,7 +85,7 @@ def compare(data: bytes, smaps: bytes, image: int, facts: Facts, ours: Collectio
         checker.registers()
     finally:
         checker.close()
-    compare_descriptors(plan, facts, ours)
+    compare_descriptors(plan, facts, image, ours)
 
 
 def _parse(data: bytes) -> Iterator[_Mapped]:
@@ -111,6 +111,7 @@ class _Checker:
 
     def __init__(self, plan: Plan, image: int, pid: int, *, is_twin: bool) -> None:
         self._plan = plan
+        self._pid = pid
         self._is_twin = is_twin
         self._image = image
         self._size = os.fstat(image).st_size
@@ -174,23 +175,35 @@ class _Checker:
             if area.file == NO_FILE or piece.image is not None:
                 raise Differs(f"the area at {low:x} is not shared with its file")
         elif one.is_shared:
-            if area.file != NO_FILE or piece.image is None:
-                raise Differs(f"the area at {low:x} lacks its content, or is of a file")
-            if not self._is_twin:  # the original goes on to write into what it shares with its twin
-                self._compare_bytes(piece, low, high)
+            self._compare_nameless(piece, low, high)
         else:
             self._compare_content(one, piece, low, high)
+
+    def _compare_nameless(self, piece: _Placed, low: int, high: int) -> None:
+        """Compare shared memory without a name; the content of a memfd is that of its descriptor."""
+        if self._is_of_memfd(piece.area):
+            return
+        if piece.area.file != NO_FILE or piece.image is None:
+            raise Differs(f"the area at {low:x} lacks its content, or is of a file")
+        if not self._is_twin:  # the original goes on to write into what it shares with its twin
+            self._compare_bytes(piece, low, high)
+
+    def _is_of_memfd(self, area: Area) -> bool:
+        return area.file != NO_FILE and bool(self._plan.files[area.file].flags & FileFlag.OF_MEMFD)
 
     def _is_of(self, one: _Mapped, area: Area, low: int) -> bool:
         """Return whether a plan's area maps the part of the file that an area of the process does."""
         file = self._plan.files[area.file]
+        is_memfd = self._is_of_memfd(area)
         if file.path != one.path or area.offset + low - area.start != one.offset + low - one.start:
             return False
-        status = os.stat(file.path)
+        status = os.stat(f"/proc/{self._pid}/fd/{file.descriptor}" if is_memfd else file.path)
         if (os.major(status.st_dev), os.minor(status.st_dev)) == one.device and status.st_ino != one.inode:
             return False
         is_writable = one.is_shared and b"mw" in one.flags
         same_mode = bool(file.flags & FileFlag.WRITABLE) == is_writable
+        if is_memfd:  # the original of a twin goes on to write into it
+            return same_mode and (self._is_twin or status.st_size == file.size)
         return same_mode and (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns)
 
     def _compare_content(self, one: _Mapped, piece: _Placed, low: int, high: int) -> None:
@@ -229,7 +242,9 @@ class _Checker:
         if area.file == NO_FILE:
             return _ZEROS[:size]
         if area.file not in self._files:
-            self._files[area.file] = os.open(self._plan.files[area.file].path, os.O_RDONLY | os.O_CLOEXEC)
+            file = self._plan.files[area.file]
+            path = f"/proc/{self._pid}/fd/{file.descriptor}" if self._is_of_memfd(area) else file.path
+            self._files[area.file] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return os.pread(self._files[area.file], size, area.offset + at - area.start).ljust(size, b"\0")
 
     def _need_zeros(self, piece: _Placed, start: int, end: int) -> None:

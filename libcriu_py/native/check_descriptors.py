@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
 from typing import TYPE_CHECKING
 
-from libcriu_py.native.plan import TIMER, Kind
+from libcriu_py.native.plan import MEMORY, TIMER, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,6 +28,8 @@ _LINKS = {
     Kind.SIGNALFD: rb"anon_inode:\[signalfd\]",
 }
 _EVENTFD_SEMAPHORE = 1
+_F_GET_SEALS = 1034
+_BLOCK = 1 << 20
 
 
 class Differs(Exception):
@@ -40,7 +43,8 @@ class _Fd:
         self.link = os.readlink(b"/proc/%d/fd/%d" % (pid, fd))
         with open(f"/proc/{pid}/fdinfo/{fd}", "rb", buffering=0) as file:
             self.info = file.readall()
-        self.mode = os.stat(f"/proc/{pid}/fd/{fd}").st_mode
+        status = os.stat(f"/proc/{pid}/fd/{fd}")
+        self.mode, self.inode = status.st_mode, status.st_ino
         self.position = int(self._field(rb"pos", rb"(\d+)"))
         self.flags = int(self._field(rb"flags", rb"([0-7]+)"), 8)
 
@@ -75,13 +79,14 @@ class _Fd:
         return {(int(fd), int(events, 16), int(data, 16)) for fd, events, data in found}
 
 
-def compare_descriptors(plan: Plan, facts: Facts, ours: Collection[int]) -> None:
+def compare_descriptors(plan: Plan, facts: Facts, image: int, ours: Collection[int]) -> None:
     """
     Compare all descriptors above 2.
 
     Args:
         plan: The plan.
         facts: Which process it is, and what it was started with.
+        image: `memory.img`, open for reading.
         ours: Open files that copies do not have, as descriptors of this process.
 
     Raises:
@@ -106,8 +111,37 @@ def compare_descriptors(plan: Plan, facts: Facts, ours: Collection[int]) -> None
         why = _difference(row, there, rows, plan)
         if why is not None:
             raise Differs(f"descriptor {row.fd} differs: {why}")
-    if pid == facts.original:  # what a twin shares with the original, that may have unlocked meanwhile
+    if pid == facts.original:  # with what a twin shares, the original goes on
         _compare_locks(plan, there)
+        for row in (row for row in plan.descriptors if row.kind == Kind.MEMFD):
+            _compare_memory(row, pid, image)
+
+
+def _is_same_memory(row: Descriptor, there: dict[int, _Fd]) -> bool:
+    one = there[row.fd]
+    name = b"/memfd:" + row.data[MEMORY.size :] + b" (deleted)"
+    return (name, row.value) == (one.link, one.position) and there.get(row.other, one).inode == one.inode
+
+
+def _is_same_file(row: Descriptor, there: dict[int, _Fd]) -> bool:
+    one = there[row.fd]
+    return (row.data, row.value) == (one.link, one.position) or (row.form == 0o020000 and row.data == one.link)
+
+
+def _compare_memory(row: Descriptor, pid: int, image: int) -> None:
+    """Compare the content, the permissions and the seals of a memfd."""
+    size, offset, mode, seals = MEMORY.unpack_from(row.data)
+    fd = os.open(f"/proc/{pid}/fd/{row.fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if (size, mode, seals) != (status.st_size, stat.S_IMODE(status.st_mode), fcntl.fcntl(fd, _F_GET_SEALS)):
+            raise Differs(f"the memory of descriptor {row.fd} has another size, other permissions or other seals")
+        for at in range(0, size, _BLOCK):
+            length = min(_BLOCK, size - at)
+            if os.pread(fd, length, at) != os.pread(image, length, offset + at):
+                raise Differs(f"the memory of descriptor {row.fd} has other content")
+    finally:
+        os.close(fd)
 
 
 def _compare_locks(plan: Plan, there: dict[int, _Fd]) -> None:
@@ -139,9 +173,9 @@ def _difference(row: Descriptor, there: dict[int, _Fd], rows: dict[int, Descript
         is_same = same is not None and (same.link, same.position) == (one.link, one.position)
         return None if is_same else f"it is no duplicate of {row.other}"
     flags = one.flags & ~(os.O_CLOEXEC | _O_LARGEFILE)
-    if row.kind == Kind.OPEN:
-        is_same = (row.data, row.value) == (one.link, one.position) or (row.form == 0o020000 and row.data == one.link)
-        return None if is_same and row.flags == flags else "another file, another position or other flags"
+    if row.kind in {Kind.OPEN, Kind.MEMFD}:
+        is_same = row.flags == flags and (_is_same_memory if row.kind == Kind.MEMFD else _is_same_file)(row, there)
+        return None if is_same else "another file, another position or other flags"
     if not re.fullmatch(_LINKS.get(row.kind, b"(?!)"), one.link):
         return f"it is {os.fsdecode(one.link)}"
     asked = row.flags & ~(_EVENTFD_SEMAPHORE if row.kind == Kind.EVENTFD else 0)

@@ -17,6 +17,7 @@ from libcriu_py.native.kinds import (
     locks,
     of_eventfd,
     of_listener,
+    of_memfd,
     of_pipe,
     of_signalfd,
     of_timerfd,
@@ -122,7 +123,8 @@ class Descriptors:
         name = _name(one)
         form = stat.S_IFMT(one.mode)
         if one.link.startswith(b"/memfd:"):
-            raise NotEligible(f"has a memfd ({name}, descriptor {one.fd})")
+            same = (row.fd for row in self._rows.values() if row.kind == Kind.MEMFD and row.other < 0)
+            return of_memfd(one, next((fd for fd in same if self._known[fd].inode == one.inode), -1))
         if form == stat.S_IFCHR and one.rdev not in _DEVICES:
             raise NotEligible(f"has a device open ({name}, descriptor {one.fd})")
         if form not in {stat.S_IFREG, stat.S_IFDIR, stat.S_IFCHR} or not one.link.startswith(b"/"):

@@ -16,7 +16,7 @@ _FORMAT = b"1"
 _ONCE = ("format", "ids", "resume", "slot", "scratch", "xsave", "clocks", "auxv", "status", "stat")
 """Records that there must be, and once."""
 _OPTIONAL = ("timers", "cannot_compare", "children", "unforkable")
-_OF_OPEN = {"socket": "options", "listener": "listener", "address": "address", "queued": "content"}
+_OF_OPEN = {"socket": "options", "listener": "listener", "address": "address", "queued": "content", "memfd": "memory"}
 """Records that follow a descriptor, and the fields of `Open` that have them."""
 
 
@@ -86,6 +86,8 @@ class Open(NamedTuple):
     address: bytes
     content: bytes
     """What is queued in a pipe, or in a stream of bytes, if all of it could be had."""
+    memory: tuple[int, ...] | None
+    """Of a memfd: where its content is in `memory.img`, and its seals."""
 
 
 class Saved(NamedTuple):
@@ -193,7 +195,9 @@ def _parse(data: bytes) -> Facts:
             described = value
         elif described is not None:
             *numbers, link = described.split(b" ", 15)
-            descriptors.append(Open._make((*[int(word, 16) for word in numbers], link, value, None, None, b"", b"")))
+            descriptors.append(
+                Open._make((*[int(word, 16) for word in numbers], link, value, None, None, b"", b"", None))
+            )
             described = None
         elif name in _OF_OPEN:
             descriptors[-1] = descriptors[-1]._replace(**_more(name, value))
@@ -213,7 +217,7 @@ def _parse(data: bytes) -> Facts:
 
 def _more(name: str, value: bytes) -> dict[str, Any]:
     field = _OF_OPEN[name]
-    return {field: _numbers(value) if field in {"options", "listener"} else value}
+    return {field: _numbers(value) if field in {"options", "listener", "memory"} else value}
 
 
 def _facts(once: dict[str, bytes], lists: dict[str, list[bytes]], descriptors: Sequence[Open]) -> Facts:

@@ -9,7 +9,7 @@ import select
 from typing import TYPE_CHECKING
 
 from libcriu_py.native.facts import NotEligible
-from libcriu_py.native.plan import LISTENER, TIMER, Descriptor, Kind, Lock, LockKind, Watch
+from libcriu_py.native.plan import LISTENER, MEMORY, TIMER, Descriptor, Kind, Lock, LockKind, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _F_GETPIPE_SZ = 1032
 _O_DIRECT = 0o40000
+_O_LARGEFILE = 0o100000
+_OF_MEMFD = os.O_ACCMODE | os.O_NONBLOCK | os.O_APPEND | _O_LARGEFILE
 _ENDS = (os.O_RDONLY, os.O_WRONLY)
 _ALWAYS = select.EPOLLERR | select.EPOLLHUP
 _MONOTONIC, _BOOTTIME = 1, 7
@@ -92,6 +94,28 @@ def of_timerfd(one: Open, row: Descriptor) -> Descriptor:
     if is_absolute or flags & _TFD_CANCEL_ON_SET:
         raise NotEligible(f"has a timerfd that waits for a time of day (descriptor {one.fd})")
     return row._replace(kind=Kind.TIMERFD, value=clock, data=TIMER.pack(value, interval, ticks))
+
+
+def of_memfd(one: Open, first: int) -> Descriptor:
+    """
+    Return the row of a memfd.
+
+    Args:
+        one: The descriptor.
+        first: Another descriptor of the same memory that is made before, or -1.
+    """
+    name = one.link.removeprefix(b"/memfd:").removesuffix(b" (deleted)")
+    if one.memory is None or one.flags & ~_OF_MEMFD or b"\nlock:" in one.info:
+        raise NotEligible(
+            f"has a memfd with huge pages, a lock or special flags ({os.fsdecode(name)}, descriptor {one.fd})"
+        )
+    offset, seals = one.memory
+    return Descriptor(
+        *(one.fd, Kind.MEMFD, one.flags & ~_O_LARGEFILE, first),
+        close_on_exec=one.close_on_exec,
+        value=one.position,
+        data=MEMORY.pack(one.size, offset, one.mode & 0o7777, seals) + name,
+    )
 
 
 def watches(epoll: Open, allowed: Mapping[int, Open]) -> Iterator[Watch]:

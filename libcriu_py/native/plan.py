@@ -25,11 +25,12 @@ _MAGIC = b"\x93plan\r\n\0"
 HEADER = struct.Struct(f"<8sIIQQQ{2 * COMPONENTS}I4Q2III2Q3Q12I24x")
 AREA = struct.Struct("<QQQIHHQ")
 READ = struct.Struct("<QQQ")
-FILE = struct.Struct("<IIQqI4x")
+FILE = struct.Struct("<IIQqIi")
 DESCRIPTOR = struct.Struct("<iiIIIIQQII")
 WATCH = struct.Struct("<iiI4xQ")
 LOCK = struct.Struct("<iIII2Q")
 TIMER = struct.Struct("<qqQ")
+MEMORY = struct.Struct("<QQII")
 LISTENER = struct.Struct("<II")
 
 
@@ -53,6 +54,7 @@ class FileFlag:
 
     OF_SNAPSHOT = 1
     WRITABLE = 2
+    OF_MEMFD = 4
 
 
 class Kind:
@@ -119,6 +121,8 @@ class File(NamedTuple):
     mtime_ns: int = 0
     flags: int = 0
     """`FileFlag` bits."""
+    descriptor: int = -1
+    """Of the memfd that it is."""
 
 
 class Descriptor(NamedTuple):
@@ -229,7 +233,7 @@ def encode(plan: Plan) -> bytes:
 
 def _encode(plan: Plan, writer: _Writer) -> bytes:
     areas = [(a.start, a.end, a.offset, a.file, a.protection, a.flags, a.advice) for a in plan.areas]
-    files = [(*writer.text(f.path), f.size, f.mtime_ns, f.flags) for f in plan.files]
+    files = [(*writer.text(f.path), f.size, f.mtime_ns, f.flags, f.descriptor) for f in plan.files]
     descriptors = [
         (d.fd, d.other, d.kind, d.flags, d.close_on_exec, d.form, d.value, d.other_offset, *writer.text(d.data))
         for d in plan.descriptors
@@ -358,6 +362,9 @@ def _check_descriptors(plan: Plan) -> None:
     epolls = {one.fd for one in plan.descriptors if one.kind == Kind.EPOLL}
     for watch in plan.watches:
         _need(watch.epoll in epolls and watch.fd in known, "a watch")
+    memfds = {one.fd for one in plan.descriptors if one.kind == Kind.MEMFD}
+    _need(all(one.descriptor in memfds for one in plan.files if one.flags & FileFlag.OF_MEMFD), "a mapped memfd")
+    _need(all(one.other in {-1, *memfds} for one in plan.descriptors if one.fd in memfds), "a memfd of another")
     files = {one.fd for one in plan.descriptors if one.kind == Kind.OPEN}
     kinds = {LockKind.FLOCK, LockKind.POSIX, LockKind.OFD}
     for lock in plan.locks:

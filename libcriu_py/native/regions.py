@@ -67,6 +67,11 @@ class Region(NamedTuple):
         return self.is_shared and self.path.endswith(_DELETED)
 
     @property
+    def is_memfd(self) -> bool:
+        """Return whether it is of a memfd, or shared memory without a file."""
+        return self.path.startswith(b"/memfd:")
+
+    @property
     def is_of_snapshot(self) -> bool:
         """Return whether it is mapped from an earlier snapshot, of which a later one needs nothing."""
         return not self.is_shared and self.inode != 0 and self.path.removesuffix(_DELETED).endswith(b"/memory.img")
@@ -183,5 +188,5 @@ def _refuse_file(region: Region, where: str) -> None:
             raise NotEligible(f"has shared memory of an unknown kind: {name}{where}")
     elif not region.path.startswith(b"/"):
         raise NotEligible(f"maps {name}")
-    elif region.path.endswith(_DELETED) and not (region.is_shared or region.is_of_snapshot):
+    elif region.path.endswith(_DELETED) and not (region.is_shared or region.is_of_snapshot or region.is_memfd):
         raise NotEligible(f"maps {name.removesuffix(' (deleted)')}, which was deleted or replaced")

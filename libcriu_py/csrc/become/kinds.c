@@ -16,6 +16,7 @@
 #define OPEN_FLAGS                                                                                                  \
 	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECTORY | O_DIRECT | O_NOATIME | O_SYNC | O_DSYNC | O_PATH | O_NOFOLLOW | \
 	 0100000 /* O_LARGEFILE */)
+#define SEALS 0x3fu /* F_SEAL_SEAL to F_SEAL_EXEC */
 #define SOCKET_FLAGS (O_RDWR | O_NONBLOCK)
 
 /* By kind: 0 is refused. */
@@ -32,7 +33,7 @@ static const struct kind {
 	[PLAN_EVENTFD] = { O_RDWR | O_NONBLOCK | 1, .is_known = 1 },
 	[PLAN_TIMERFD] = { O_RDWR | O_NONBLOCK, .is_known = 1, .has_data = 1 },
 	[PLAN_SIGNALFD] = { O_RDWR | O_NONBLOCK, .is_known = 1 },
-	[PLAN_MEMFD] = { O_RDWR | O_NONBLOCK | O_APPEND | 0100000, .is_known = 1, .has_data = 1, .is_path = 1 },
+	[PLAN_MEMFD] = { O_ACCMODE | O_NONBLOCK | O_APPEND, .is_known = 1, .has_data = 1 },
 	[PLAN_LISTENER] = { SOCKET_FLAGS, .is_known = 1, .has_data = 1 },
 	[PLAN_OTHER_END] = { O_ACCMODE | O_NONBLOCK | O_DIRECT, .is_known = 1, .may_have_data = 1 },
 };
@@ -66,6 +67,18 @@ static const char *data_fault(const struct plan_header *plan, const struct plan_
 	return NULL;
 }
 
+static const char *memory_fault(const struct plan_header *plan, const struct plan_descriptor *row)
+{
+	const struct plan_memory *memory = plan_at(plan, row->data.offset);
+
+	if (row->data.length < sizeof(*memory) || row->data.offset % 8 ||
+	    memchr(memory + 1, '\0', row->data.length - sizeof(*memory)))
+		return "a memfd is without a name";
+	if (memory->size > LLONG_MAX / 2 || memory->offset > LLONG_MAX / 2)
+		return "a memfd is too large";
+	return memory->mode & ~07777u || memory->seals & ~SEALS ? "a memfd is of an unknown kind" : NULL;
+}
+
 static const char *value_fault(const struct plan_header *plan, const struct plan_descriptor *row)
 {
 	uint64_t value = row->value;
@@ -85,7 +98,7 @@ static const char *value_fault(const struct plan_header *plan, const struct plan
 		return value > CLOCK_BOOTTIME_ALARM || row->data.length != sizeof(struct plan_timer) ||
 				       row->data.offset % 8 ? "a timerfd is of an unknown kind" : NULL;
 	case PLAN_MEMFD:
-		return value > LLONG_MAX / 2 || row->other_offset > LLONG_MAX / 2 ? "a memfd is too large" : NULL;
+		return value > LLONG_MAX ? "a memfd is read where it cannot be" : memory_fault(plan, row);
 	case PLAN_LISTENER:
 		return row->data.length <= sizeof(struct plan_listener) || row->data.offset % 8 ||
 				       row->data.length > sizeof(struct plan_listener) + sizeof(struct sockaddr_storage) ?
@@ -112,6 +125,8 @@ static const char *row_fault(const struct plan_header *plan, const struct plan_d
 		return "a pair has one end";
 	if (row->kind == PLAN_DUPLICATE && (row->other < 0 || (row->other > 2 && !kind_of(seen, row->other))))
 		return "a duplicate is of a descriptor that is not in it";
+	if (row->kind == PLAN_MEMFD && row->other >= 0 && kind_of(seen, row->other) != PLAN_MEMFD)
+		return "a memfd is that of a descriptor that is not in it";
 	return data_fault(plan, row);
 }
 
@@ -145,6 +160,14 @@ static const char *watches_fault(const struct plan_header *plan, const struct se
 	return NULL;
 }
 
+static const char *memory_files_fault(const struct plan_header *plan, const struct seen *seen)
+{
+	plan_for_each(struct plan_file, file, plan, plan->files)
+		if (file->flags & PLAN_OF_MEMFD && kind_of(seen, file->descriptor) != PLAN_MEMFD)
+			return "a file is of a memfd that is not in it";
+	return NULL;
+}
+
 static const char *locks_fault(const struct plan_header *plan, const struct seen *seen)
 {
 	plan_for_each(struct plan_lock, lock, plan, plan->locks)
@@ -167,6 +190,8 @@ const char *lcp_plan_descriptors_fault(const struct plan_header *plan)
 	if (!seen.kind)
 		return "no memory is left to check it";
 	fault = rows_fault(plan, &seen);
+	if (!fault)
+		fault = memory_files_fault(plan, &seen);
 	if (!fault)
 		fault = watches_fault(plan, &seen);
 	return fault ? fault : locks_fault(plan, &seen);

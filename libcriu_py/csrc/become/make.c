@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -25,6 +26,9 @@
 
 #define SECOND 1000000000LL
 #define SET_TICKS _IOW('T', 0, uint64_t) /* TFD_IOC_SET_TICKS of linux/timerfd.h */
+#define NO_EXEC 8u     /* MFD_NOEXEC_SEAL and MFD_EXEC of Linux 6.3 */
+#define EXECUTABLE 16u
+#define SEAL_EXEC 32u  /* F_SEAL_EXEC */
 #define DEFAULT_CAPACITY 65536
 
 /* ---- files -------------------------------------------------------------------- */
@@ -49,32 +53,62 @@ static int open_path(const struct places *places, const struct plan_descriptor *
 	return lcp_keep_fd(&fd);
 }
 
-/* Copy from memory.img; 0, or -1 with errno. */
-static int copy_content(int memory, uint64_t at, int fd, uint64_t size)
+/* Copy from memory.img what is no hole; 0, or -1 with errno. */
+static int copy_content(int memory, const struct plan_memory *from, int fd)
 {
-	off_t offset = (off_t)at;
+	off_t at = (off_t)from->offset, end = at + (off_t)from->size, hole;
+	struct stat status;
 
-	while (size) {
-		ssize_t n = sendfile(fd, memory, &offset, size < 1u << 30 ? size : 1u << 30);
+	if (fstat(memory, &status) || status.st_size < end) {
+		errno = EIO;
+		return -1;
+	}
+	while ((at = lseek(memory, at, SEEK_DATA)) >= 0 && at < end) {
+		hole = lseek(memory, at, SEEK_HOLE);
+		hole = hole < end ? hole : end;
+		lseek(fd, at - (off_t)from->offset, SEEK_SET);
+		while (at < hole) {
+			ssize_t n = sendfile(fd, memory, &at, (size_t)(hole - at));
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			errno = n ? errno : EIO;
-			return -1;
+			if (n <= 0 && errno != EINTR)
+				return -1;
 		}
-		size -= (uint64_t)n;
 	}
 	return 0;
 }
 
+static int open_again(int fd, uint32_t flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, (int)flags | O_CLOEXEC);
+}
+
+/* With its content, and whoever may execute it; older kernels do not ask for that. */
+static int new_memory(const struct places *places, const struct plan_memory *memory)
+{
+	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	unsigned int rights = memory->seals & SEAL_EXEC && !(memory->mode & 0111) ? NO_EXEC : EXECUTABLE;
+	AUTO_CLOSE int fd = memfd_create((const char *)(memory + 1), flags | rights);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create((const char *)(memory + 1), flags);
+	if (fd < 0 || ftruncate(fd, (off_t)memory->size) || copy_content(places->memory, memory, fd) ||
+	    fchmod(fd, memory->mode) || fcntl(fd, F_ADD_SEALS, memory->seals))
+		return -1;
+	return lcp_keep_fd(&fd);
+}
+
 static int make_memory(const struct places *places, const struct plan_descriptor *row)
 {
-	AUTO_CLOSE int fd = memfd_create(plan_at(places->plan, row->data.offset), MFD_CLOEXEC);
+	AUTO_CLOSE int made = row->other < 0 ? new_memory(places, plan_at(places->plan, row->data.offset)) : -1, fd = -1;
 
-	if (fd < 0 || ftruncate(fd, (off_t)row->value) ||
-	    copy_content(places->memory, row->other_offset, fd, row->value) || lseek(fd, 0, SEEK_SET) ||
-	    (row->flags & ~(uint32_t)O_RDWR && fcntl(fd, F_SETFL, row->flags)))
+	if (row->other < 0 && made < 0)
+		return -1;
+	fd = row->other < 0 && (row->flags & O_ACCMODE) == O_RDWR ? lcp_keep_fd(&made) :
+								      open_again(made < 0 ? row->other : made, row->flags);
+	if (fd < 0 || fcntl(fd, F_SETFL, row->flags) || lseek(fd, (off_t)row->value, SEEK_SET) < 0)
 		return -1;
 	return lcp_keep_fd(&fd);
 }

@@ -104,6 +104,8 @@ int lcp_places_open(struct places *places, const struct plan_header *plan, int d
 			return lcp_why(why, MEMORY " cannot be opened: %s", strerror(errno));
 	}
 	for (uint32_t i = 0; i < plan->files.count; i++) {
+		if (files[i].flags & PLAN_OF_MEMFD)
+			continue; /* which is not made yet */
 		places->files[i] = open_file(places, &files[i], directory, why);
 		if (places->files[i] < 0)
 			return -1;
@@ -237,6 +239,7 @@ int lcp_places_make(struct places *places, int slot, char *const *arguments, str
 {
 	const struct plan_header *plan = places->plan;
 	const struct plan_descriptor *rows = plan_at(plan, plan->descriptors.offset);
+	const struct plan_file *files = plan_at(plan, plan->files.offset);
 
 	for (uint32_t i = 0; i < plan->files.count; i++)
 		if (lcp_places_yield(places, &places->files[i]))
@@ -249,6 +252,12 @@ int lcp_places_make(struct places *places, int slot, char *const *arguments, str
 	while (places->made < (int)plan->descriptors.count)
 		if (place(places, &rows[places->made], slot, why))
 			return -1;
+	for (uint32_t i = 0; i < plan->files.count; i++)
+		if (files[i].flags & PLAN_OF_MEMFD) {
+			places->files[i] = fcntl(files[i].descriptor, F_DUPFD_CLOEXEC, places->above);
+			if (places->files[i] < 0)
+				return lcp_why(why, "a memfd cannot be mapped: %s", strerror(errno));
+		}
 	return watch(places, why) ? -1 : take_locks(places, why);
 }
 

@@ -6,7 +6,7 @@
 
 #define MOST_THREADS 65536
 #define KNOWN_AREA_FLAGS (PLAN_SHARED | PLAN_GROWS_DOWN | PLAN_NO_RESERVE | PLAN_LOCKED | PLAN_PROTECT | PLAN_GUARD)
-#define KNOWN_FILE_FLAGS (PLAN_OF_SNAPSHOT | PLAN_WRITABLE)
+#define KNOWN_FILE_FLAGS (PLAN_OF_SNAPSHOT | PLAN_WRITABLE | PLAN_OF_MEMFD)
 #define MOST_OF_FILE ((uint64_t)1 << 62)
 
 _Static_assert(sizeof(struct plan_header) == 456 && sizeof(struct plan_area) == 40 && sizeof(struct plan_read) == 24 &&
@@ -60,7 +60,7 @@ static const char *files_fault(const struct plan_header *plan)
 			return "the name of a file is not in it";
 		if (file->flags & ~KNOWN_FILE_FLAGS || file->size > MOST_OF_FILE)
 			return "a file is of an unknown kind";
-		if (file->flags & PLAN_OF_SNAPSHOT ? file->flags & PLAN_WRITABLE || !is_inside(path) : *path != '/')
+		if (file->flags & PLAN_OF_SNAPSHOT ? file->flags & ~(uint32_t)PLAN_OF_SNAPSHOT || !is_inside(path) : *path != '/')
 			return "a file is where none can be";
 	}
 	return NULL;

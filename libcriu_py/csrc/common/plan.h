@@ -75,13 +75,15 @@ struct plan_read {
 enum plan_file_flags {
 	PLAN_OF_SNAPSHOT = 1,         /* relative to the snapshot's directory */
 	PLAN_WRITABLE = 2,            /* O_RDWR, for a shared mapping */
+	PLAN_OF_MEMFD = 4,            /* what `descriptor` is of, a row PLAN_MEMFD */
 };
 
 struct plan_file {
 	struct plan_bytes path;
 	uint64_t size;
 	int64_t mtime_ns;             /* not compared for files of the snapshot */
-	uint32_t flags, unused;
+	uint32_t flags;
+	int32_t descriptor;
 };
 
 enum plan_descriptor_kind {
@@ -95,7 +97,7 @@ enum plan_descriptor_kind {
 	PLAN_EVENTFD,                 /* value: its count; flags may have EFD_SEMAPHORE as bit 0 */
 	PLAN_TIMERFD,                 /* value: the clock; data: struct plan_timer */
 	PLAN_SIGNALFD,                /* value: the mask */
-	PLAN_MEMFD,                   /* data: its name; content: `value` bytes at `other_offset` of memory.img */
+	PLAN_MEMFD,                   /* a new memfd, or that of `other`, opened again; value: position; data: struct plan_memory */
 	PLAN_LISTENER,                /* value: domain << 32 | type << 16 | protocol; data: struct plan_listener and address */
 	PLAN_INOTIFY,                 /* data: (wd, mask, path NUL)*, see plan.py */
 };
@@ -137,6 +139,12 @@ struct plan_lock {
 struct plan_timer {
 	int64_t value_ns, interval_ns; /* until it expires, from the dump; 0: not armed */
 	uint64_t expired;
+};
+
+/* Its name follows it. */
+struct plan_memory {
+	uint64_t size, offset;        /* of its content, in memory.img */
+	uint32_t mode, seals;         /* permissions, and F_SEAL_* */
 };
 
 enum plan_listener_options {

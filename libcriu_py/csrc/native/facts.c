@@ -290,11 +290,14 @@ static void put_descriptor(struct scratch *this, int fd, struct open_file *file)
 	*end++ = ' ';
 	lcp_put_number(lcp_put(path, "/proc/self/fd/"), (uint64_t)fd, 10);
 	size = SYSCALL3(readlink, path, end, 4096);
+	end[size < 0 ? 0 : size] = '\0';
 	lcp_fact(this, "fd", text, (size_t)(end - text) + (size_t)(size < 0 ? 0 : size));
 	lcp_put_number(lcp_put(path, "/proc/self/fdinfo/"), (uint64_t)fd, 10);
 	put_file(this, "fdinfo", path);
 	if (S_ISSOCK(status.st_mode))
 		put_socket_options(this, fd);
+	else if (lcp_begins(end, "/memfd:"))
+		lcp_write_memfd(this, fd);
 	if (numbers[14])
 		put_listener(this, fd);
 	else if (queued)

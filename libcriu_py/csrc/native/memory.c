@@ -3,6 +3,9 @@
 
 #if defined(__x86_64__)
 #include <errno.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include "copy/pages.h"
 
 #define PAGE 4096ull
@@ -170,6 +173,62 @@ static int is_nameless(const struct area *area)
 	return area->is_shared && (lcp_begins(area->path, "/memfd:") || ends_with(area->path, " (deleted)"));
 }
 
+/* What of a memfd is in no hole: to read them would allocate memory. */
+static void copy_data(struct scratch *this, int fd, uint64_t base, uint64_t size)
+{
+	long at = 0, end, n;
+
+	while ((at = SYSCALL3(lseek, fd, at, 3 /* SEEK_DATA */)) >= 0 && (uint64_t)at < size) {
+		end = SYSCALL3(lseek, fd, at, 4 /* SEEK_HOLE */);
+		for (; at < end; at += n) {
+			n = end - at < (long)sizeof(this->room) ? end - at : (long)sizeof(this->room);
+			n = SYSCALL4(pread64, fd, this->room, n, at);
+			if (n > 0)
+				n = SYSCALL4(pwrite64, this->native->memory, this->room, n, base + (uint64_t)at);
+			if (n <= 0) {
+				fail(this, n);
+				return;
+			}
+		}
+	}
+}
+
+void lcp_write_memfd(struct scratch *this, int fd)
+{
+	struct saved_memory *saved = this->saved;
+	struct statfs system;
+	struct stat status;
+	char path[48];
+	long own;
+
+	lcp_put_number(lcp_put(path, "/proc/self/fd/"), (uint64_t)fd, 10);
+	own = SYSCALL3(open, path, 02000000 /* O_RDONLY | O_CLOEXEC */, 0);
+	if (own < 0)
+		return;
+	SYSCALL2(fstat, own, &status);
+	SYSCALL2(fstatfs, own, &system);
+	while (saved < this->saved + this->saved_count && saved->inode != status.st_ino)
+		saved++;
+	if (saved == this->saved + this->saved_count && this->saved_count < MOST_MEMFDS && system.f_type == TMPFS_MAGIC) {
+		*saved = (struct saved_memory){ status.st_ino, this->memory_size };
+		this->saved_count++;
+		copy_data(this, (int)own, saved->offset, (uint64_t)status.st_size);
+		this->memory_size += ((uint64_t)status.st_size + PAGE - 1) & ~(PAGE - 1);
+	}
+	if (saved < this->saved + this->saved_count)
+		lcp_fact_numbers(this, "memfd", (const uint64_t[]){ saved->offset,
+				 (uint64_t)SYSCALL2(fcntl, own, 1034 /* F_GET_SEALS */) }, 2);
+	SYSCALL1(close, own);
+}
+
+static int has_descriptor(const struct scratch *this, const struct area *area)
+{
+	for (int i = 0; i < this->saved_count; i++)
+		if (this->saved[i].inode == area->inode && lcp_begins(area->path, "/memfd:"))
+			return 1;
+	return 0;
+}
+
 static void write_shared(struct writer *this)
 {
 	const struct area *area = this->area;
@@ -217,7 +276,7 @@ static void for_each_area(struct scratch *scratch, void (*call)(struct writer *t
 
 static void write_if_shared(struct writer *this)
 {
-	if (is_nameless(this->area))
+	if (is_nameless(this->area) && !has_descriptor(this->scratch, this->area))
 		write_shared(this);
 }
 

@@ -7,11 +7,20 @@
 #include "native/native.h"
 #include "native/threads.h"
 
+#define MOST_MEMFDS 256
+
+/* A memfd whose content is in memory.img. */
+struct saved_memory {
+	uint64_t inode, offset;
+};
+
 struct scratch {
 	struct lcp_native *native;
 	long error;                  /* the first, of what is written */
 	uint64_t memory_size;        /* of memory.img so far */
 	int written[2];              /* a pipe that is closed when all is written */
+	struct saved_memory saved[MOST_MEMFDS];
+	int saved_count;
 	uint64_t size_of_all;        /* of its areas, when they were last looked at */
 	size_t text_size;
 	char text[2 << 20];          /* facts that are not written yet */
@@ -33,6 +42,8 @@ void lcp_write_facts(struct scratch *scratch);
 
 /* Write the memory of this process, and add where it is. */
 void lcp_write_memory(struct scratch *scratch);
+/* Write the content of a memfd, once, and add where it is. */
+void lcp_write_memfd(struct scratch *scratch, int fd);
 /* The same for memory that it shares by no name, before other processes can change it. */
 void lcp_write_shared_memory(struct scratch *scratch);
 /* Add the mutexes in a range of memory that could not be unlocked in a copy. */

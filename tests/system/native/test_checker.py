@@ -31,7 +31,7 @@ publish.main()
 BEFORE = """
 import fcntl, select
 f = open(sys.argv[0]); f.read(5); fcntl.flock(f, fcntl.LOCK_SH); g = open(sys.argv[0])
-r, w = os.pipe(); e = select.epoll(); e.register(r)
+r, w = os.pipe(); e = select.epoll(); e.register(r); m = os.memfd_create("some"); os.write(m, b"content")
 held = bytearray(b"x" * 50_000_000)
 
 from libcriu_py.dump import native_engine
@@ -68,6 +68,16 @@ TAMPERED = {
         "descriptors = change(descriptors, lambda d: d.fd == {g}, kind=Kind.DUPLICATE, other={f}, form=0, data=b'')"
     ),
     "watches: differs": "p = p._replace(watches=())",
+    "of descriptor 8 has other content": (
+        "descriptors = change(descriptors, lambda d: d.fd == {m}, data=MEMORY.pack(7, 4096, 0o777, 1) + b'some')"
+    ),
+    "other permissions or other seals": (
+        "descriptors = change(descriptors, lambda d: d.fd == {m}, data=MEMORY.pack(7, 0, 0o777, 0) + b'some')"
+    ),
+    "memfd: another position or other flags": "descriptors = change(descriptors, lambda d: d.fd == {m}, value=6)",
+    "memfd: differs: another file": (
+        "descriptors = change(descriptors, lambda d: d.fd == {m}, data=MEMORY.pack(7, 0, 0o777, 1))"
+    ),
     "the locks of descriptor": "p = p._replace(locks=())",
     "shared: the locks of descriptor": "p = p._replace(locks=change(p.locks, lambda _: True, is_exclusive=1))",
     "contradicts itself": "areas = areas[::-1]",
@@ -78,7 +88,7 @@ TAMPERED = {
 def test_refuses_a_wrong_plan(sentence: str, dump: Run) -> None:
     """The dump fails with what differs, and nothing is published."""
     # The descriptors have these numbers in a program that has no others open.
-    numbers = {"f": 3, "g": 4, "r": 5, "w": 6}
+    numbers = {"f": 3, "g": 4, "r": 5, "w": 6, "m": 8}
     tamper = TAMPERED[sentence]
     for name, number in numbers.items():
         tamper = tamper.replace(f"{{{name}}}", str(number))

@@ -96,6 +96,47 @@ PROGRAMS = {
         "print(int.from_bytes(os.read(f, 8), 'little'))",
         "1\n",
     ),
+    "memfd": (
+        (
+            "import fcntl; f = os.memfd_create('some', os.MFD_ALLOW_SEALING); os.write(f, b'content')\n"
+            "os.truncate(f, 3 << 30); os.pwrite(f, b'far', 1 << 30); os.lseek(f, 3, 0); os.fchmod(f, 0o640)\n"
+            "fcntl.fcntl(f, 1033, 2 | 4); assert os.stat(f).st_blocks <= 16"
+        ),
+        (
+            "print(os.read(f, 4), os.pread(f, 3, 1 << 30), os.stat(f).st_size == 3 << 30, os.stat(f).st_blocks)\n"
+            "print(oct(os.stat(f).st_mode), fcntl.fcntl(f, 1034), os.readlink(f'/proc/self/fd/{f}'))"
+        ),
+        "b'tent' b'far' True 16\n0o100640 6 /memfd:some (deleted)\n",
+    ),
+    "memfd without a name that is sealed": (
+        "import fcntl; f = os.memfd_create('', os.MFD_ALLOW_SEALING); os.write(f, b'x'); fcntl.fcntl(f, 1033, 15)",
+        "print(os.pread(f, 9, 0), fcntl.fcntl(f, 1034), mmap.mmap(f, 0, prot=mmap.PROT_READ)[:])",
+        "b'x' 15 b'x'\n",
+    ),
+    "memfd that is opened twice": (
+        (
+            "f = os.memfd_create('some'); os.write(f, b'0123456789'); d = os.dup(f)\n"
+            "r = os.open(f'/proc/self/fd/{f}', os.O_RDONLY); os.read(r, 2)"
+        ),
+        "os.pwrite(f, b'X', 2); print(os.read(r, 2), os.lseek(f, 0, 1), os.lseek(d, 0, 1), os.path.sameopenfile(f, r))",
+        "b'X3' 10 10 True\n",
+    ),
+    "memfd that is mapped shared": (
+        (
+            "f = os.memfd_create('some'); os.write(f, b'a' * 8192); m = mmap.mmap(f, 8192); n = mmap.mmap(f, 4096)\n"
+            "r = os.open(f'/proc/self/fd/{f}', os.O_RDONLY); o = mmap.mmap(r, 8192, prot=mmap.PROT_READ); m[0] = 98"
+        ),
+        "m[1] = 99; os.pwrite(f, b'd', 2); print(m[:4], n[:4], o[:4], os.pread(f, 4, 0))",
+        "b'bcda' b'bcda' b'bcda' b'bcda'\n",
+    ),
+    "memfd that is mapped private": (
+        (
+            "f = os.memfd_create('some'); os.write(f, b'a' * (8 << 20))\n"
+            "m = mmap.mmap(f, 8 << 20, flags=mmap.MAP_PRIVATE); m[5 << 20] = 98"
+        ),
+        "print(m[:1], m[5 << 20:(5 << 20) + 2], os.pread(f, 1, 5 << 20)); os.pwrite(f, b'c', 0); print(m[:1])",
+        "b'a' b'ba' b'a'\nb'c'\n",
+    ),
     "signalfd": (
         (
             "signal.pthread_sigmask(signal.SIG_BLOCK, [12])\n"
@@ -197,6 +238,14 @@ def test_original_goes_on(dump: Run) -> None:
     outcome = dump(before, after, then="continue")
     assert outcome.output == "before 100000 continued\n"
     assert outcome.copy() == "before 100000 restored\n"
+
+
+def test_original_goes_on_with_its_memfd(dump: Run) -> None:
+    """What the original writes into a memfd after the dump, or into a mapping of it, is not in copies."""
+    before = "f = os.memfd_create('some'); os.write(f, b'a' * 8192); m = mmap.mmap(f, 8192); m[0] = 98"
+    outcome = dump(before, "m[1] = 99; os.write(f, b'd'); print(m[:3], os.stat(f).st_size)", then="continue")
+    assert outcome.output == "b'bca' 8193\n"
+    assert outcome.copy() == "b'bca' 8193\n"
 
 
 @pytest.mark.parametrize("place", ["elsewhere", "here"])

@@ -43,7 +43,11 @@ REFUSED = {
     "has an end of a pipe that was opened again": (
         "r, w = os.pipe(); again = os.open(f'/proc/self/fd/{r}', os.O_RDONLY | os.O_NONBLOCK)"
     ),
-    "has a memfd": "f = os.memfd_create('some')",
+    "has a memfd with huge pages, a lock": ("import fcntl; f = os.memfd_create('some'); fcntl.flock(f, fcntl.LOCK_EX)"),
+    "of which it has no descriptor with the same rights": (
+        LIBC + "f = os.memfd_create('some'); os.truncate(f, 4096); r = os.open(f'/proc/self/fd/{f}', os.O_RDONLY)\n"
+        "libc.mmap(None, 4096, 3, 1, f, 0); os.close(f)"
+    ),
     "lease: has a descriptor with O_ASYNC": (
         "import fcntl; f = open(sys.argv[0]); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_RDLCK)"
     ),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libcriu_py.native.plan import ANY_SIZE, PAGE, Descriptor
+from libcriu_py.native.plan import ANY_SIZE, MEMORY, PAGE, Descriptor
 from libcriu_py.snapshot.request import Request
 from tests.plans import (
     DONE,
@@ -111,12 +111,12 @@ def test_content(start: Start, tmp_path: Path) -> None:
         Descriptor(6, OTHER_END, os.O_WRONLY),
         Descriptor(7, SOCKET_PAIR, os.O_RDWR, 8, value=socket.SOCK_STREAM, data=b"one way"),
         Descriptor(8, OTHER_END, os.O_RDWR, data=b"the other"),
-        Descriptor(9, MEMFD, os.O_RDWR, value=5, data=b"name"),
+        Descriptor(9, MEMFD, os.O_RDWR, value=1, data=MEMORY.pack(5, 0, 0o600, 8) + b"name"),
         Descriptor(10, SIGNALFD, os.O_RDWR | os.O_NONBLOCK, value=mask),
     )
     done = start(plan, memory)
     assert (done.returncode, done.stderr) == (DONE, b"")
-    lines = [b"6789", struct.pack("<Q", 7), b"queued", b"one way", b"the other", memory[:5], b""]
+    lines = [b"6789", struct.pack("<Q", 7), b"queued", b"one way", b"the other", memory[1:5], b""]
     assert done.stdout == b"\n".join(lines)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from libcriu_py.copies.order import DIE_WITH_CALLER, ENDED, TOLD, Order, receive
 from libcriu_py.errors import CriuError
-from libcriu_py.native.plan import PAGE, Area, Descriptor, File, Lock
+from libcriu_py.native.plan import MEMORY, PAGE, Area, Descriptor, File, Lock
 from libcriu_py.privilege.mode import Privilege
 from tests.plans import (
     CODE,
@@ -29,6 +29,7 @@ from tests.plans import (
     FS,
     GROWS_DOWN,
     GUARD,
+    MEMFD,
     OPEN,
     OTHER_END,
     PIPE,
@@ -115,6 +116,12 @@ ODD: dict[str, dict[str, Any]] = {
     "two requests": {"descriptors": [Descriptor(3, REQUEST), Descriptor(4, REQUEST)]},
     "watch of nothing": {"descriptors": [Descriptor(3, EPOLL)], "watches": [(3, 4, 1, 0)]},
     "watch by no epoll": {"descriptors": [Descriptor(3, EVENTFD)], "watches": [(3, 1, 1, 0)]},
+    "memfd without a name": {"descriptors": [Descriptor(3, MEMFD)]},
+    "memfd with a NUL": {"descriptors": [Descriptor(3, MEMFD, data=MEMORY.pack(1, 0, 0, 0) + b"a\0b")]},
+    "memfd that is too large": {"descriptors": [Descriptor(3, MEMFD, data=MEMORY.pack(1 << 63, 0, 0, 0))]},
+    "memfd with other seals": {"descriptors": [Descriptor(3, MEMFD, data=MEMORY.pack(1, 0, 0, 64))]},
+    "memfd of nothing": {"descriptors": [Descriptor(3, MEMFD, other=4, data=MEMORY.pack(1, 0, 0, 0))]},
+    "mapped memfd of nothing": {"files": [PLAN.files[0], File(b"/memfd:x", 1, 0, 4, 3)]},
     "lock of nothing": {"locks": [Lock(3, 1, 1)]},
     "lock of no file": {"descriptors": [Descriptor(3, EVENTFD)], "locks": [Lock(3, 1, 1)]},
     "lock of an unknown kind": {"descriptors": [FILE], "locks": [Lock(3, 4, 1)]},

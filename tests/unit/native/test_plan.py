@@ -26,6 +26,7 @@ LAYOUTS = {
     "file": format_of_plan.FILE,
     "descriptor": format_of_plan.DESCRIPTOR,
     "watch": format_of_plan.WATCH,
+    "memory": format_of_plan.MEMORY,
     "lock": format_of_plan.LOCK,
     "timer": format_of_plan.TIMER,
     "listener": format_of_plan.LISTENER,
