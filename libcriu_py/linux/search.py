@@ -1,4 +1,4 @@
-"""Looking for several texts at once in a large file (csrc/common/search.h)."""
+"""Looking for several texts, or for numbers, at once in much data (csrc/common/search.h)."""
 
 from __future__ import annotations
 
@@ -41,3 +41,28 @@ class Search:
                 if low < high:
                     found |= lib.lcp_find_texts(whole + low, high - low, self._pointers, self._sizes, len(self._texts))
         return {text for number, text in enumerate(self._texts) if found >> number & 1} if found else set()
+
+
+def find_words(data: mmap.mmap | bytes, start: int, end: int, numbers: range) -> list[int]:
+    """
+    Return where words of 8 bytes are numbers of a range.
+
+    Args:
+        data: What to look in, as a whole.
+        start: Where to begin in it, a multiple of 8.
+        end: Where to end.
+        numbers: The range.
+    """
+    if not numbers:
+        return []
+    most = 64
+    with ffi.from_buffer(data) as whole:
+        while True:
+            places = ffi.new("uint64_t[]", most)
+            there = lib.lcp_find_words(whole + start, end - start, numbers[0], numbers[-1], places, most)
+            if there <= most:
+                break
+            most = there
+        words = ffi.cast("uint64_t *", whole)
+        found = [start + places[number] for number in range(there)]
+        return [place for place in found if words[place // 8] in numbers]

@@ -44,3 +44,20 @@ uint32_t lcp_find_texts(const char *data, size_t size, const char *const *texts,
 	}
 	return found;
 }
+
+size_t lcp_find_words(const char *data, size_t size, uint64_t low, uint64_t high, uint64_t *places, size_t most)
+{
+	size_t found = 0;
+
+	for (size_t at = 0; at + sizeof(uint64_t) <= size; at += sizeof(uint64_t)) {
+		uint64_t word;
+
+		memcpy(&word, data + at, sizeof(word));
+		if (word - low > high - low)
+			continue;
+		if (found < most)
+			places[found] = at;
+		found++;
+	}
+	return found;
+}

@@ -11,6 +11,7 @@
 #define PAGE 4096ull
 #define PAGE_GUARD (1ull << 58) /* nobody may touch it (MADV_GUARD_INSTALL); it seems to be swapped */
 #define MOST_SHARED (64ull << 20)
+#define CHUNK (256 << 10) /* of what is looked at and then written: it is in the processor's cache in between */
 #define WHOLE (4ull << 20) /* an area of a file up to this size is saved whole if a page of it was written */
 
 /* An area of memory, a line of /proc/self/maps. */
@@ -57,17 +58,16 @@ static void fail(struct scratch *this, long error)
 static void write_range(struct writer *this, uint64_t start, uint64_t end)
 {
 	struct scratch *scratch = this->scratch;
-	uint64_t at = this->base + start - this->area->start;
+	uint64_t at = this->base + start - this->area->start, begun = start;
 
 	lcp_fact_numbers(scratch, "run", (const uint64_t[]){ start, end, at }, 3);
-	if (this->area->is_readable && this->area->is_writable)
-		lcp_find_held_mutexes(scratch, start, end);
 	while (start < end) {
 		const char *from = (const char *)start;
-		long n = (long)(end - start);
+		long n = end - start < CHUNK ? (long)(end - start) : CHUNK;
 
+		if (this->area->is_readable && this->area->is_writable)
+			lcp_find_held_mutexes(scratch, begun, end, start, start + (uint64_t)n);
 		if (!this->area->is_readable) {
-			n = n < (long)sizeof(scratch->room) ? n : (long)sizeof(scratch->room);
 			n = SYSCALL4(pread64, this->own_memory, scratch->room, n, start);
 			from = scratch->room;
 		}

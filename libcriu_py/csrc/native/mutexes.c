@@ -15,7 +15,11 @@ struct mutex {
 #define INHERITS_PRIORITY 32
 #define OTHER_BITS 0x380 /* shared, elision wanted, elision not wanted */
 #define MOST 1000 /* of counts, beyond which it is something else */
+#define LINE 64 /* bytes */
+#define OWNER 8 /* its offset */
 #define COMMON 1000 /* thread ids below stand in memory for other reasons, and are those of containers */
+
+typedef uint32_t vector __attribute__((vector_size(16), may_alias));
 
 static int is_held(const struct mutex *mutex)
 {
@@ -71,10 +75,20 @@ static int has_its_users(struct scratch *scratch, const struct mutex *mutex)
 	return users >= mutex->users;
 }
 
-void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end)
+/* Add a mutex if it is one, and held. */
+static void look_at(struct scratch *scratch, const struct mutex *mutex)
+{
+	if (!is_held(mutex) || !lcp_find_thread((int)mutex->owner))
+		return;
+	if (mutex->owner < COMMON && !has_its_users(scratch, mutex))
+		return;
+	lcp_fact_numbers(scratch, "held", (const uint64_t[]){ (uint64_t)mutex, mutex->owner, mutex->kind }, 3);
+}
+
+void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end, uint64_t from, uint64_t to)
 {
 	const struct standing *standing = lcp_standing;
-	uint32_t lowest = ~0u, highest = 0;
+	uint32_t lowest = ~0u, highest = 0, span;
 
 	for (int i = 0; i < standing->thread_count; i++) {
 		uint32_t tid = (uint32_t)standing->threads[i].tid;
@@ -82,14 +96,19 @@ void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end
 		lowest = tid < lowest ? tid : lowest;
 		highest = tid > highest ? tid : highest;
 	}
-	for (uint64_t at = start; at + sizeof(struct mutex) <= end; at += 8) {
-		const struct mutex *mutex = (const struct mutex *)at;
+	span = highest - lowest;
+	/* Hardly a word of memory is an id of a thread: eight at a time are none, several GB a second. */
+	for (uint64_t line = from; line < to; line += LINE) {
+		const vector *words = (const vector *)line;
+		const vector found = (vector)((words[0] - lowest <= span) | (words[1] - lowest <= span) |
+					      (words[2] - lowest <= span) | (words[3] - lowest <= span));
 
-		if (mutex->owner - lowest > highest - lowest || !is_held(mutex) || !lcp_find_thread((int)mutex->owner))
+		if (!(found[0] | found[2])) /* an owner is the lower half of a word */
 			continue;
-		if (mutex->owner < COMMON && !has_its_users(scratch, mutex))
-			continue;
-		lcp_fact_numbers(scratch, "held", (const uint64_t[]){ at, mutex->owner, mutex->kind }, 3);
+		for (uint64_t at = line - OWNER; at < line + LINE - OWNER; at += 8)
+			if (at >= start && at + sizeof(struct mutex) <= end &&
+			    ((const struct mutex *)at)->owner - lowest <= span)
+				look_at(scratch, (const struct mutex *)at);
 	}
 }
 #endif

@@ -46,8 +46,8 @@ void lcp_write_memory(struct scratch *scratch);
 void lcp_write_memfd(struct scratch *scratch, int fd);
 /* The same for memory that it shares by no name, before other processes can change it. */
 void lcp_write_shared_memory(struct scratch *scratch);
-/* Add the mutexes in a range of memory that could not be unlocked in a copy. */
-void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end);
+/* Add the mutexes in a range of memory that could not be unlocked in a copy, of those whose owner is in a part of it. */
+void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end, uint64_t from, uint64_t to);
 
 /* Start the publisher, write the memory beside it, and wait for it; its wait status or -errno. */
 long lcp_publish(struct scratch *scratch);

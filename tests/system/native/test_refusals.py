@@ -70,6 +70,13 @@ REFUSED = {
         "f = open(sys.argv[0] + '.gone', 'w+b'); f.write(b'x' * 4096); f.flush(); os.unlink(f.name)\n"
         "m = mmap.mmap(f.fileno(), 4096, flags=mmap.MAP_PRIVATE); f.close()"
     ),
+    "across what is written at once: holds a recursive or error-checking mutex": (
+        "m = mmap.mmap(-1, 1 << 20); m[:] = b'\\1' * len(m); m[(1 << 18) - 16 : (1 << 18) + 24] = bytes(40)\n"
+        "mutex = (ctypes.c_uint64 * 5).from_buffer(m, (1 << 18) - 16); mutex[2] = 1  # PTHREAD_MUTEX_RECURSIVE\n"
+        "held = threading.Event()\n"
+        "lock = lambda: (ctypes.CDLL(None).pthread_mutex_lock(mutex), held.set(), threading.Event().wait())\n"
+        "threading.Thread(target=lock, daemon=True).start(); held.wait()"
+    ),
     "has shared memory that is large or mapped twice": (
         LIBC + "fd = os.memfd_create('some'); os.truncate(fd, 4096)\n"
         "for _ in range(2): assert libc.mmap(None, 4096, 3, 1, fd, 0) + 1 > 0\n"
