@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from libcriu_py.errors import BinaryNotFound
 from libcriu_py.settings import variable
 
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")
 """Where distributions put criu, often not on the PATH of an ordinary user."""
+_PACKAGED = os.path.join("libcriu_py_criu", "bin")
+"""Where the distribution libcriu-py-criu has criu, in a directory of Python packages."""
+INSTALL = "pip install 'libcriu-py[criu]'"
+"""The command that installs it; never the system's packages, whose criu may be too old for the kernel."""
 
 
 def find_criu() -> str:
@@ -16,8 +21,9 @@ def find_criu() -> str:
     Return the absolute path of the criu program.
 
     The search order is: `LIBCRIU_PY_CRIU`; the prefixes `LIBCRIU_PY_PREFIX`, that of the CRIU that the extension was
-    built against, and the default of scripts/install-criu; `PATH`; /usr/sbin and /usr/local/sbin. Root passes over one
-    that another user owns or can write, unless a variable names it, and then warns.
+    built against, and the default of scripts/install-criu; the distribution libcriu-py-criu; `PATH`; /usr/sbin and
+    /usr/local/sbin. Root passes over one that another user owns or can write, unless a variable names it, and then
+    warns.
 
     Raises:
         BinaryNotFound: There is none, or `LIBCRIU_PY_CRIU` is not executable.
@@ -39,7 +45,7 @@ def find_criu() -> str:
             _warn_of(danger)
             return os.path.abspath(candidate)
         passed_over = passed_over or f": {danger}, and root would run that user's program; name it in LIBCRIU_PY_CRIU"
-    message = "there is no criu program here: install it with scripts/install-criu, or name it in LIBCRIU_PY_CRIU"
+    message = f"there is no criu program here: install it with {INSTALL}, or name it in LIBCRIU_PY_CRIU"
     raise BinaryNotFound(f"there is no criu program that root could trust{passed_over}" if passed_over else message)
 
 
@@ -81,6 +87,7 @@ def _directories() -> list[str]:
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     prefixes = (variable("LIBCRIU_PY_PREFIX"), built_prefix(), os.path.join(data, "libcriu_py", "criu"))
     directories = [os.path.join(prefix, "sbin") for prefix in prefixes if prefix]
+    directories += [os.path.join(entry, _PACKAGED) for entry in sys.path if entry]
     directories += [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if entry]
     return [*directories, *_SYSTEM_DIRECTORIES]
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import re
 
+from libcriu_py.criu.find import INSTALL
+
 _PID_TAKEN = (
     "the pid of the dumped process is in use here; wait until that process is gone, or restore in a pid namespace"
 )
@@ -238,7 +240,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"vdso|vDSO|rseq|Can't get \d+:\d+ opt: Operation not supported",
-        "this criu is too old for this kernel; install a newer one with scripts/install-criu",
+        f"this criu is too old for this kernel; install a newer one with {INSTALL}",
     ),
     (r"seccomp", "the process runs under a seccomp filter that criu cannot suspend; it needs CAP_SYS_ADMIN"),
     (r"userfaultfd|uffd|UFFD", "userfaultfd is not allowed here (vm.unprivileged_userfaultfd)"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import libcriu_py
+from libcriu_py.criu.find import INSTALL
 from libcriu_py.privilege.decision import find_obstacle as find_cheap_obstacle, forget_namespaces
 from libcriu_py.privilege.mode import Obstacle, Privilege
 from libcriu_py.privilege.obstacles import ROOT, STARTER, YOU, own_command
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 OLDEST_CRIU = (3, 18)
 """The first version with the unprivileged mode."""
+NEW_KERNELS, CRIU_OF_NEW_KERNELS = (6, 16), (4, 2)
+"""From this Linux on SO_PASSCRED cannot be read from network sockets, which criu did before this version."""
 _PATIENCE = 60.0  # seconds for a dump and restore that take less than one
 _GRACE = 30.0  # seconds for a trial that timed out to end
 _TRIAL = "from libcriu_py.diagnosis.trial import main; sys.exit(main(sys.argv[1], float(sys.argv[2])))"
@@ -72,21 +76,24 @@ def native_obstacle() -> Obstacle | None:
 
 def _criu(facts: Facts) -> Obstacle | None:
     criu = facts["criu"]
-    install = _install_script()
-    command, who = (install, YOU) if os.path.exists(install) else ("apt-get install criu", ROOT)
     if criu["path"] is None:
-        return Obstacle(criu["problem"].partition(": install it")[0], command, who)
+        return Obstacle(criu["problem"].partition(": install it")[0], _install(), YOU)
     if criu["version"] is None:
-        return Obstacle(f"{criu['path']} does not run: {criu['problem']}", command, who)
-    version = tuple(map(int, criu["version"].split(".")))
-    if version[:2] < OLDEST_CRIU:
-        return Obstacle(f"{criu['path']} is version {criu['version']}, but 3.18 or newer is required", command, who)
+        return Obstacle(f"{criu['path']} does not run: {criu['problem']}", _install(), YOU)
+    if _numbers(criu["version"]) < OLDEST_CRIU:
+        return Obstacle(f"{criu['path']} is version {criu['version']}, but 3.18 or newer is required", _install(), YOU)
     return None
 
 
-def _install_script() -> str:
-    """Return the path of scripts/install-criu, which exists only in a source tree."""
-    return os.path.join(os.path.dirname(os.path.dirname(libcriu_py.__file__)), "scripts", "install-criu")
+def _install(option: str = "") -> str:
+    """Return the command that installs criu: in a source tree its script, with an option, elsewhere pip."""
+    script = os.path.join(os.path.dirname(os.path.dirname(libcriu_py.__file__)), "scripts", "install-criu")
+    return f"{script}{option}" if os.path.exists(script) else INSTALL
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version, whatever follows them."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _kernel(facts: Facts) -> Obstacle | None:
@@ -154,12 +161,24 @@ def notes(facts: Facts) -> Iterator[Obstacle]:
         )
     if facts["process"]["no_new_privs"]:
         yield Obstacle("NO_NEW_PRIVS is set, and programs dumped here have it when they are restored")
-    slow = _slow_start(facts["criu"])
-    if slow is not None:
-        yield slow
+    for note in (_old_for_kernel(facts), _slow_start(facts["criu"])):
+        if note is not None:
+            yield note
     soft = facts["limits"]["nofile"][0]
     if soft is not None and soft < _FEW_FILES:
         yield Obstacle(f"a process may have only {soft} files open at once", "ulimit -n 1024", YOU)
+
+
+def _old_for_kernel(facts: Facts) -> Obstacle | None:
+    """Say what criu cannot dump on this kernel because it is too old for it; None if it is new enough."""
+    version, kernel = facts["criu"]["version"], facts["kernel"]["release"]
+    if version is None or _numbers(version) >= CRIU_OF_NEW_KERNELS or _numbers(kernel) < NEW_KERNELS:
+        return None
+    return Obstacle(
+        f"{facts['criu']['path']} is version {version}, too old for Linux {kernel}: it cannot dump network sockets",
+        _install(),
+        YOU,
+    )
 
 
 def _slow_start(criu: Mapping[str, Any]) -> Obstacle | None:
@@ -170,11 +189,10 @@ def _slow_start(criu: Mapping[str, Any]) -> Obstacle | None:
     if excess < _SLOW_START:
         return None
     loads = f" with {criu['libraries']} shared libraries" if criu["libraries"] else ""
-    script = _install_script()
     return Obstacle(
         f"{criu['path']} takes {criu['start'] * 1000:.1f} ms to start{loads}: each copy would start "
         f"{excess * 1000:.1f} ms sooner with a lean one",
-        f"{script if os.path.exists(script) else 'scripts/install-criu'} --from-source",
+        _install(" --from-source"),
         YOU,
     )
 

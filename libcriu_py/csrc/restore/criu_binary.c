@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "restore/criu_binary.h"
 
+#include <dirent.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,6 +94,48 @@ static const char *home(void)
 	return entry ? entry->pw_dir : NULL;
 }
 
+/* In the distribution libcriu-py-criu, in one directory of Python packages. */
+#define PACKAGED "libcriu_py_criu/bin/criu"
+
+static int in_packages(char found[PATH_MAX], const char *libraries)
+{
+	AUTO_CLOSEDIR DIR *versions = opendir(libraries);
+	struct dirent *version;
+	char name[sizeof(version->d_name) + 64];
+
+	while (versions && (version = readdir(versions)))
+		if (!strncmp(version->d_name, "python3", 7))
+			for (int i = 0; i < 2; i++) {
+				snprintf(name, sizeof(name), "/%s/%s-packages/" PACKAGED, version->d_name,
+					 i ? "dist" : "site"); /* Debian's name, for packages outside environments */
+				if (find(found, libraries, strlen(libraries), name))
+					return 1;
+			}
+	return 0;
+}
+
+/* Find the packaged criu beside the package that this launcher is in, or in those of the bin directory that it is in. */
+static int beside(char found[PATH_MAX])
+{
+	char own[PATH_MAX];
+	ssize_t size = readlink("/proc/self/exe", own, sizeof(own) - sizeof("/lib64"));
+
+	for (int i = 0; i < 2; i++) { /* the file's name, and bin */
+		while (size > 0 && own[--size] != '/')
+			;
+		if (size <= 0)
+			return 0;
+	}
+	own[size] = '\0';
+	if (!strcmp(strrchr(own, '/'), "/libcriu_py"))
+		return find(found, own, (size_t)size - strlen("libcriu_py"), PACKAGED);
+	strcpy(own + size, "/lib");
+	if (in_packages(found, own))
+		return 1;
+	strcpy(own + size, "/lib64");
+	return in_packages(found, own);
+}
+
 static int on_path(char found[PATH_MAX], const char *path)
 {
 	if (!path)
@@ -119,14 +162,14 @@ int lcp_find_criu(char found[PATH_MAX], struct problem *problem)
 	if ((prefix && *prefix && find_named(found, prefix, "/sbin/criu")) || in_prefix(found, LCP_PREFIX, "/sbin/criu") ||
 	    (data && *data ? in_prefix(found, data, "/libcriu_py/criu/sbin/criu") :
 			     in_prefix(found, home(), "/.local/share/libcriu_py/criu/sbin/criu")) ||
-	    on_path(found, getenv("PATH")) || find(found, "", 0, "/usr/sbin/criu") || find(found, "", 0,
+	    beside(found) || on_path(found, getenv("PATH")) || find(found, "", 0, "/usr/sbin/criu") || find(found, "", 0,
 											   "/usr/local/sbin/criu"))
 		return 0;
 	if (*passed_over.text)
 		return lcp_failed(problem, "there is no criu program that root could trust: %s, and root would run that user's "
 				  "program; name it in LIBCRIU_PY_CRIU", passed_over.text);
-	return lcp_failed(problem, "there is no criu program here: install it with scripts/install-criu, "
-			       "or name it in LIBCRIU_PY_CRIU");
+	return lcp_failed(problem, "there is no criu program here: install it with pip install "
+			       "'libcriu-py[criu]', or name it in LIBCRIU_PY_CRIU");
 }
 
 uint64_t lcp_file_capabilities(const char *program)

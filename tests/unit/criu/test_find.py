@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+PACKAGED = "packages/libcriu_py_criu/bin"
+
+
 def program(directory: Path) -> Path:
     """Make something that can be executed."""
     directory.mkdir(parents=True)
@@ -30,7 +35,9 @@ def program(directory: Path) -> Path:
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Put a program in each place, none in the system's."""
-    found = {name: program(tmp_path / name) for name in ("named", "prefix/sbin", "data/libcriu_py/criu/sbin", "path")}
+    names = ("named", "prefix/sbin", "data/libcriu_py/criu/sbin", PACKAGED, "path")
+    found = {name: program(tmp_path / name) for name in names}
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "packages")])
     monkeypatch.setattr("libcriu_py.criu.native.built_prefix", lambda: "")
     monkeypatch.setattr(find, "_SYSTEM_DIRECTORIES", (str(tmp_path / "system"),))
     monkeypatch.setenv("LIBCRIU_PY_CRIU", str(found["named"]))
@@ -43,13 +50,13 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 def test_the_places_are_searched_in_order(
     places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The variable, the prefixes, PATH, then the system's directories."""
+    """The variable, the prefixes, the packaged one, PATH, then the system's directories."""
     assert find.find_criu() == str(places["named"])
     monkeypatch.delenv("LIBCRIU_PY_CRIU")
-    for name in ("prefix/sbin", "data/libcriu_py/criu/sbin", "path"):
+    for name in ("prefix/sbin", "data/libcriu_py/criu/sbin", PACKAGED, "path"):
         assert find.find_criu() == str(places[name])
         places[name].unlink()
-    with pytest.raises(BinaryNotFound, match="scripts/install-criu"):
+    with pytest.raises(BinaryNotFound, match=re.escape("install it with pip install 'libcriu-py[criu]'")):
         find.find_criu()
     system = program(tmp_path / "system")
     assert find.find_criu() == str(system)
@@ -100,6 +107,7 @@ def test_root_passes_over_what_others_can_change(
     monkeypatch.delenv("LIBCRIU_PY_CRIU")
     monkeypatch.delenv("LIBCRIU_PY_PREFIX")
     said = give_away(places["data/libcriu_py/criu/sbin"], how)
+    places[PACKAGED].unlink()
     assert find.find_criu() == str(places["path"])
     places["path"].unlink()
     with pytest.raises(BinaryNotFound, match=rf"no criu program that root could trust: {re.escape(said)}"):
@@ -125,3 +133,45 @@ def test_root_is_warned_of_what_it_has_named(
         assert find.find_criu() == str(places[name])
     snapshot = write_snapshot(tmp_path / "snap", launch_of_here(mode="root"))
     assert f"libcriu-py: root runs a criu that others can change: {said}\n" in launched(snapshot)
+
+
+@pytest.fixture(scope="module")
+def portable_launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the launcher as for other machines, which knows no prefix."""
+    import build_ffi
+    import build_launcher
+
+    target = tmp_path_factory.mktemp("portable") / "launcher"
+    with pytest.MonkeyPatch.context() as patch:
+        criu = build_ffi.find_criu()._replace(prefix="")
+        patch.setattr(build_launcher, "find_criu", lambda: criu)
+        build_launcher.compile_launcher(target, ["-O0"], static=False)
+    return target
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("own", "packages"),
+    [
+        ("lib/python3.11/site-packages/libcriu_py/bin/libcriu-py-run", "lib/python3.11/site-packages"),
+        ("bin/libcriu-py-run", "lib/python3.10/site-packages"),
+        ("bin/libcriu-py-run", "lib/python3/dist-packages"),
+        ("bin/libcriu-py-run", "lib64/python3.14/site-packages"),
+    ],
+)
+def test_the_launcher_finds_the_packaged_criu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portable_launcher: Path, own: str, packages: str
+) -> None:
+    """Beside its package, or in the packages of the directory of programs that it is in."""
+    for name in ("LIBCRIU_PY_CRIU", "LIBCRIU_PY_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    placed = tmp_path / own
+    placed.parent.mkdir(parents=True)
+    shutil.copy2(portable_launcher, placed)
+    monkeypatch.setattr(launcher, "path", lambda: str(placed))
+    said = give_away(program(tmp_path / packages / "libcriu_py_criu" / "bin"), "owner")
+    snapshot = write_snapshot(tmp_path / "snap", launch_of_here(mode="root"))
+    if not any(os.access(path, os.X_OK) for path in ("/usr/sbin/criu", "/usr/local/sbin/criu")):
+        assert f"no criu program that root could trust: {said}" in launched(snapshot)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import libcriu_py
 from libcriu_py.diagnosis import Diagnosis, Report, can_run, facts, modes, syscalls
 from libcriu_py.linux import capabilities
 from libcriu_py.linux.mounts import mounts
@@ -26,7 +27,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "start": 0.0007,
         "least_start": 0.0006,
     },
-    "kernel": {"checkpoint_restore": True, "system_calls": {"ptrace": "ok"}},
+    "kernel": {"release": "6.1.0-13-amd64", "checkpoint_restore": True, "system_calls": {"ptrace": "ok"}},
     "process": {"uid": 1000, "pid": 4711, "no_new_privs": False},
     "namespaces": {"container": False},
     "security": {"yama": None},
@@ -228,3 +229,43 @@ def test_the_copy_of_setup_is_never_open_to_all(tmp_path: Path) -> None:
     assert steps[0] == "make the group no-such-group"
     assert "mode 0750" in steps[1]
     assert "cap_checkpoint_restore" in steps[2]
+
+
+@pytest.mark.parametrize(
+    "criu",
+    [
+        {"path": None, "problem": "there is no criu program here: install it with something"},
+        {"version": None, "problem": "no"},
+        {"version": "3.17.1"},
+    ],
+)
+def test_pip_installs_criu_where_there_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, criu: dict[str, str | None]
+) -> None:
+    """Not the distribution, whose criu may be too old for the kernel; in a source tree its own script does."""
+    told = with_facts("criu", **criu)
+    found = modes.find_obstacle(Privilege.ROOT, told)
+    assert found is not None
+    assert found.command.endswith("/scripts/install-criu")
+    monkeypatch.setattr(libcriu_py, "__file__", str(tmp_path / "libcriu_py" / "__init__.py"))
+    found = modes.find_obstacle(Privilege.ROOT, told)
+    assert found is not None
+    assert (found.command, found.who) == ("pip install 'libcriu-py[criu]'", obstacles.YOU)
+
+
+@pytest.mark.parametrize(
+    ("version", "kernel", "old"),
+    [
+        ("4.1.1", "6.16.0", True),
+        ("3.19", "6.18.44-fc-v782", True),
+        ("4.2.1", "6.18.44", False),
+        ("4.1.1", "6.12.9+deb13-amd64", False),
+        ("4.10", "7.0.1", False),
+    ],
+)
+def test_a_criu_may_be_too_old_for_the_kernel(version: str, kernel: str, *, old: bool) -> None:
+    """The doctor then says what it cannot dump, though a mode may work."""
+    told = with_facts("criu", version=version)
+    told["kernel"]["release"] = kernel
+    said = [note.text for note in modes.notes(told) if "too old for Linux" in note.text]
+    assert bool(said) == old
