@@ -24,7 +24,7 @@ test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit coverage system test-tools test-clean test-cpython test-apps stress matrix faults soak fuzz bench clean
+.PHONY: help criu venv build demo test lint types format unit coverage system test-tools wheels test-wheels test-clean test-cpython test-apps stress matrix faults soak fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,12 @@ system: test-tools ## the tests that dump and restore
 stress: venv ## restore thousands of copies, also at once, under signals and in odd address spaces (minutes)
 	@$(python) -m tests.stress $(ARGS)
 
+wheels: ## build what is published in dist/, and check it: wheels for every glibc from 2.17 on, and a source distribution
+	@scripts/make-wheels --python $(PYTHON)
+
+test-wheels: ## use the wheels in dist/ in clean roots of Debian 12 and 13 (root; minutes)
+	@scripts/test-wheels
+
 test-clean: ## install, build and use it in clean roots of Debian 12 and 13 (root; minutes)
 	@scripts/test-clean
 
@@ -102,5 +108,5 @@ bench: ## measure (MINUTES=27), and write the times into README and docs; instal
 	@PYCRIU='$(PYCRIU)' $(bench_venv)/bin/python -m benchmarks.suite --minutes $(MINUTES)
 
 clean: ## remove everything that was built here, except CRIU
-	rm -rf build dist .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
+	rm -rf build dist .venv .venv-bench .venv-wheels .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -14,7 +14,9 @@ Where CRIU is looked for, first match wins:
    run time.
 3. ``pkg-config criu``: the distribution's package.
 
-``LIBCRIU_PY_WERROR=1`` turns compiler warnings into errors.
+``LIBCRIU_PY_WERROR=1`` turns compiler warnings into errors.  ``LIBCRIU_PY_PORTABLE=1`` builds for other machines: with
+every library but libc in the extension, without this machine's paths, stripped, and with substitutes for what an old
+glibc lacks (scripts/make-wheels).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,6 +39,9 @@ ROOT = Path(__file__).resolve().parent
 CSRC = Path("libcriu_py/csrc")
 FOLDERS = ("binding", "common", "copy", "native", "supervise")
 """Where the units of the extension are, below csrc."""
+EXPORTS = CSRC / "binding" / "exports.map"
+PORTABLE = bool(os.environ.get("LIBCRIU_PY_PORTABLE"))
+"""Whether the build is for other machines."""
 SMALL_FRAMES = ("-Wframe-larger-than=8192",)
 """The stack of a Python thread may be 64 kB (`threading.stack_size`), and the forked parts run on it too."""
 
@@ -77,6 +83,12 @@ class Criu(NamedTuple):
     prefix: str
 
 
+def refuse_free_threaded() -> None:
+    """End with a message where threads run without a lock, which a dump takes for granted."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        sys.exit(f"libcriu-py is not for free-threaded interpreters such as {sys.executable}: use one with the GIL")
+
+
 def default_prefix() -> Path:
     """Return the prefix that scripts/install-criu installs into by default."""
     data = os.environ.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
@@ -92,8 +104,19 @@ def _from_prefix() -> Criu | None:
         if named:
             sys.exit(f"LIBCRIU_PY_PREFIX={named} holds no CRIU library: run scripts/install-criu --prefix {named}")
         return None
-    protobuf = _pkg_config("--libs", "libprotobuf-c", ["-lprotobuf-c"])
-    return Criu([f"-I{headers}", f"-I{headers.parent}"], [str(archives[0]), *protobuf], str(prefix))
+    protobuf = [_archive("libprotobuf-c.a")] if PORTABLE else _pkg_config("--libs", "libprotobuf-c", ["-lprotobuf-c"])
+    known = "" if PORTABLE else str(prefix)
+    return Criu([f"-I{headers}", f"-I{headers.parent}"], [str(archives[0]), *protobuf], known)
+
+
+def _archive(name: str) -> str:
+    """Return the path of a static library that the compiler knows."""
+    return subprocess.run(
+        ["cc", f"-print-file-name={name}"],  # noqa: S607 - found on PATH, as by make
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
 
 
 def _pkg_config(flag: str, package: str, default: list[str] | None = None) -> list[str]:
@@ -178,6 +201,7 @@ def python_declarations() -> dict[str, str]:
 
 def make_ffi() -> FFI:
     """Return the builder that setuptools compiles."""
+    refuse_free_threaded()
     criu = find_criu()
     builder = FFI()
     builder.cdef(declarations(read_header(criu.cflags)))
@@ -186,19 +210,18 @@ def make_ffi() -> FFI:
     for block in ours.values():
         builder.cdef(block)
     warnings = ["-Wall", "-Wextra", "-Werror", *SMALL_FRAMES] if os.environ.get("LIBCRIU_PY_WERROR") else []
-    # What the module shows is its initialisation: another libcriu in the process is not to get ours, nor we its.
-    flags = ["-std=gnu11", "-fvisibility=hidden", *warnings]
+    flags = ["-std=gnu11", "-fvisibility=hidden", *warnings, *(("-g0",) if PORTABLE else ())]
     # These are for the wrappers that cffi generates; there is one set of flags for all sources.
     relaxed = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
     includes = "\n".join(f'#include "{header}"' for header in ours)
     builder.set_source(
         "libcriu_py._libcriu",
         f'{includes}\nstatic char *const LCP_PREFIX = "{criu.prefix}";\n',
-        sources=units(FOLDERS),
-        depends=["build_ffi.py", *(str(path.relative_to(ROOT)) for path in (ROOT / CSRC).rglob("*.h"))],
+        sources=units((*FOLDERS, "portable") if PORTABLE else FOLDERS),
+        depends=["build_ffi.py", str(EXPORTS), *(str(path.relative_to(ROOT)) for path in (ROOT / CSRC).rglob("*.h"))],
         include_dirs=[str(CSRC)],
         extra_compile_args=[*criu.cflags, *flags, *(relaxed if warnings else ())],
-        extra_link_args=[*criu.libs, "-Wl,--exclude-libs,ALL"],
+        extra_link_args=[*criu.libs, f"-Wl,--version-script={EXPORTS}", *(("-s",) if PORTABLE else ())],
     )
     return builder
 

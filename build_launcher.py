@@ -2,14 +2,15 @@
 Build `libcriu-py-run`, the launcher that has no interpreter to start.
 
 It is one executable, compiled with the CRIU that `build_ffi` finds: beside the package, in ``libcriu_py/bin``,
-where `libcriu_py.snapshot.launcher` looks for it, and on PATH, as scripts of the distribution. pip copies such scripts
+where `libcriu_py.snapshot.launcher` looks for it, and on PATH, as a script of the distribution. pip copies such scripts
 as they are, from a wheel and for an editable install alike, which is why no stub has to be started first. (After a
-change to its sources an editable install is to be repeated, for the copies on PATH.)
+change to its sources an editable install is to be repeated, for the copy on PATH.)
 
 As `libcriu-py` it does `run` itself, and becomes `libcriu-py-command`, the Python program, for all else.
 
 A static executable starts in a third of the time of one whose libraries have to be found; where the archives for
-that are missing, libraries are used.
+that are missing, libraries are used, but not in a portable build (`build_ffi`). ``LIBCRIU_PY_LAUNCHER_CC`` names a
+compiler for it alone.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from setuptools import Command
 from setuptools.command.build_ext import build_ext
 
-from build_ffi import CSRC, ROOT, SMALL_FRAMES, Criu, find_criu, units
+from build_ffi import CSRC, PORTABLE, ROOT, SMALL_FRAMES, Criu, find_criu, units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = "libcriu-py-run"
-NAMES = (NAME, "libcriu-py")
-"""The names that it has on PATH."""
+COMMAND = "libcriu-py"
+"""Its name on PATH."""
 PLACE = Path("libcriu_py", "bin", NAME)
 FOLDERS = ("become", "common", "supervise", "restore", "launcher")
 """Where its units are, below csrc."""
@@ -42,7 +43,8 @@ MAIN = str(CSRC / "launcher" / "launcher.c")
 
 
 def _command(target: Path, criu: Criu, flags: Sequence[str], libs: Sequence[str]) -> list[str]:
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    named = os.environ.get("LIBCRIU_PY_LAUNCHER_CC") or os.environ.get("CC")
+    compiler = shlex.split(named or sysconfig.get_config_var("CC") or "cc")
     warnings = ["-Wall", "-Wextra", *(["-Werror", *SMALL_FRAMES] if os.environ.get("LIBCRIU_PY_WERROR") else [])]
     sources = [str(ROOT / unit) for unit in units(FOLDERS)]
     prefix = f'-DLCP_PREFIX="{criu.prefix}"'
@@ -69,7 +71,8 @@ def compile_launcher(target: Path, flags: Sequence[str] = (), *, static: bool = 
     try:
         if static:
             command = _command(new, criu, [*flags, "-s"], [*criu.libs, "-static"])
-            if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0:
+            said = None if PORTABLE else subprocess.DEVNULL
+            if subprocess.run(command, check=PORTABLE, stderr=said).returncode == 0:
                 new.replace(target)
                 return
         subprocess.run(_command(new, criu, flags, criu.libs), check=True)
@@ -140,5 +143,4 @@ class BuildScripts(Command):
         extension: Any = self.get_finalized_command("build_ext")  # that of setup.py: `BuildExt`
         directory = Path(self.build_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        for name in NAMES:
-            shutil.copy2(extension.launcher, directory / name)
+        shutil.copy2(extension.launcher, directory / COMMAND)

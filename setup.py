@@ -1,5 +1,6 @@
-"""Build the cffi extension and the launcher; all metadata is in pyproject.toml."""
+"""Build the cffi extension and the launcher; all metadata but the long description is in pyproject.toml."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -7,10 +8,24 @@ from setuptools import setup
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from build_ffi import ROOT
 from build_launcher import MAIN, BuildExt, BuildScripts
+
+
+def readme() -> str:
+    """Return README.md with absolute links, since it is also read where its neighbours are not."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    address = re.findall(r'^Source = "(.*)"$', project, re.MULTILINE)[0]
+    text = re.sub(r"(!\[[^]]*\]\()(?!\w+://|#)", rf"\g<1>{address}/raw/main/", text)
+    return re.sub(r"((?<!!)\[[^]]*\]\()(?!\w+://|#)", rf"\g<1>{address}/blob/main/", text)
+
 
 setup(
     cffi_modules=["build_ffi.py:ffibuilder"],
     cmdclass={"build_ext": BuildExt, "build_scripts": BuildScripts},
     scripts=[MAIN],
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

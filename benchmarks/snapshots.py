@@ -15,7 +15,7 @@ from typing import NamedTuple
 from benchmarks.measure import RunError, Unavailable
 from benchmarks.scenarios import Scenario
 from libcriu_py.images.readers import dump_stats
-from libcriu_py.snapshot import record
+from libcriu_py.snapshot import launcher, record
 from libcriu_py.snapshot.record import LAUNCH
 
 # Set by build services and container images, and felt by every start: bytecode that is not kept is compiled each time.
@@ -54,6 +54,8 @@ def environment() -> dict[str, str]:
 
 def command(name: str = "libcriu-py") -> str:
     """Return the path of a command of this environment; raise Unavailable where the package is not installed."""
+    if name == launcher.NAME:
+        return launcher.path()
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:

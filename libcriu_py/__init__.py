@@ -106,6 +106,7 @@ _HOMES = {
     "snapshot.identity": ("Mismatch",),
     "snapshot.manifest": ("Snapshot",),
 }
+__version__ = "0.1.0"
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = list(_HOME)
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import libcriu_py
 from libcriu_py.copies.launch_script import TITLE, write_launch_script
 from libcriu_py.copies.restore import make_request
 from libcriu_py.errors import CriuError, SnapshotError
@@ -633,3 +634,4 @@ def test_versions_are_the_same() -> None:
     assert f"#define RECORD_FORMAT {launch_record.FORMAT}\n" in (CSRC / "restore" / "record.h").read_text()
     assert f'#define TITLE "{TITLE}"\n' in (CSRC / "launcher" / "script.c").read_text()
     assert f'version = "{launch_record.VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert libcriu_py.__version__ == launch_record.VERSION

@@ -97,7 +97,7 @@ def test_new_kernels_want_a_newer_criu(tmp_path: Path, kernel: str, status: int)
 def test_a_lean_build_is_kept(tmp_path: Path) -> None:
     """One that was built in the way of today is used, and a full one too where none of a kind is asked for."""
     path = without_apt(tmp_path)
-    for kind, wanted in (("lean", "--from-source"), ("full", "--full")):
+    for kind, wanted in (("lean", "--from-source"), ("full", "--full"), ("portable", "--portable")):
         prefix = built_prefix(tmp_path / kind, kind)
         for arguments in ([], [wanted]):
             done = install_criu(tmp_path, "--prefix", prefix, *arguments, path=path)
@@ -163,6 +163,20 @@ exec /usr/bin/cc "$@"
 """
 
 
+def make_lean(tmp_path: Path, kind: str, lacks: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Build a program in the way of CRIU, with a toolchain that lacks something; it is `source/criu`."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "Makefile").write_text(MAKEFILE, encoding="ascii")
+    (source / "main.c").write_text(PROGRAM, encoding="ascii")
+    compiler = tmp_path / "cc"
+    compiler.write_text(COMPILER.format(**{"static": "", "archive": "", **lacks}), encoding="ascii")
+    compiler.chmod(0o755)
+    code = f'work={tmp_path} built_for=/p kind={kind}; . "{SCRIPTS}/install-criu"; make_lean -C "{source}" CC="$CC"'
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "CC": str(compiler)}
+    return subprocess.run(["/bin/bash", "-c", code], check=False, env=env, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
     ("lacks", "needed"),
     [
@@ -174,22 +188,19 @@ exec /usr/bin/cc "$@"
 )
 def test_a_lean_build_takes_what_archives_there_are(tmp_path: Path, lacks: dict[str, str], needed: list[str]) -> None:
     """All static where the toolchain can, else each library with an archive, else shared; never an optional one."""
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "Makefile").write_text(MAKEFILE, encoding="ascii")
-    (source / "main.c").write_text(PROGRAM, encoding="ascii")
-    compiler = tmp_path / "cc"
-    compiler.write_text(COMPILER.format(**{"static": "", "archive": "", **lacks}), encoding="ascii")
-    compiler.chmod(0o755)
-    code = f'work={tmp_path} prefix=/p; . "{SCRIPTS}/install-criu"; make_lean -C "{source}" CC="$CC"'
-    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "CC": str(compiler)}
-    done = subprocess.run(["/bin/bash", "-c", code], check=False, env=env, capture_output=True, text=True)
+    done = make_lean(tmp_path, "lean", lacks)
     assert done.returncode == 0, done.stderr
-    program = source / "criu"
+    program = tmp_path / "source" / "criu"
     subprocess.run([program], check=True)
     told = subprocess.run(["/usr/bin/readelf", "-hd", program], check=True, capture_output=True, text=True).stdout
     assert sorted(re.findall(r"NEEDED.*\[(.*)\]", told)) == needed
     assert "EXEC (" in told
+
+
+def test_a_build_for_other_machines_is_static_or_fails(tmp_path: Path) -> None:
+    """Libraries of this machine are not there."""
+    assert make_lean(tmp_path, "portable", {"static": "exit 1"}).returncode != 0
+    assert not (tmp_path / "source" / "criu").exists()
 
 
 def test_default_prefix_follows_xdg(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The criu program for libcriu_py, which finds it beside itself (`libcriu_py.criu.find`): ``bin/criu``."""
