@@ -32,6 +32,10 @@ _SPANS = {
 """Seconds for which a target is there, more or less: a random time is taken of them."""
 _WAITS = {"openat", "read", "write", "splice", "pread64", "vmsplice", "newfstatat", "close", "recvmsg", "sendmsg"}
 """Where files, devices or other processes can keep criu."""
+_ORPHANED = "orphaned-"
+"""In the names of logs of launchers whose supervisors are killed."""
+_SHARES = (0.4, 0.7, 1.0)
+"""Of the supervisor's calls, where that happens."""
 _LABELS = {"dump": {"first": "command", "watch": "criu's watcher"}, "restore": {"first": "launcher"}}
 _NATIVE_STEPS = ["memory.img", "plan", "launch", "manifest.json"]
 _STEPS = [
@@ -137,6 +141,12 @@ def record(place: Place, *, engine: str) -> Judgement:
         logs["restore-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
     (place.directory / "inject").unlink()
     if engine == "criu":
+        supervisor = targets.calls(logs["restore-first"], "lcp-supervisor")
+        for share in _SHARES:
+            call = supervisor[round(share * (len(supervisor) - 1))]
+            start = program.start_command(place.base / "snap")
+            place.run([*TRACED, place.directory / "log", *call.injection(KILL), "-e", "trace=all", *start])
+            logs[f"{_ORPHANED}{share}"] = (place.directory / "log").read_text(encoding="utf-8", errors="replace")
         for name in space.COMMANDS:
             logs[f"write-{name}"] = _traced(place, space.command(name, place.directory, place))
     for name, log in logs.items():
@@ -161,6 +171,10 @@ def _call(base: Path, fault: Fault) -> Call | None:
         return None
     named = "lcp-supervisor" if fault.target == "supervisor" else ""
     found = targets.calls(log.read_text(encoding="utf-8"), named)
+    if named and fault.phase == "restore":  # what a launcher does, too, when its supervisor has ended, would hit both
+        logs = [(base / f"{_ORPHANED}{share}.log").read_text(encoding="utf-8") for share in _SHARES]
+        both = {call for log in logs for call in targets.counted(log)}
+        found = [call for call in found if call not in both]
     return found[round(fault.step * (len(found) - 1))]
 
 

@@ -174,6 +174,13 @@ def calls(log: str, name: str = "", *, about: re.Pattern[str] | None = None) -> 
     return [call for call in found if call not in others] or found
 
 
+def counted(log: str) -> set[Call]:
+    """Return all system calls of the first process in the log of strace."""
+    first = _CALL.match(log)
+    names = [match[2] for match in map(_CALL.match, log.splitlines()) if match and first and match[1] == first[1]]
+    return {Call(name, nth + 1) for name in set(names) for nth in range(names.count(name))}
+
+
 def spread(calls: Sequence[Call], count: int) -> list[Call]:
     """Return so many of them at equal distances, from the first to the last."""
     return [calls[round(number * (len(calls) - 1) / max(1, count - 1))] for number in range(count)]

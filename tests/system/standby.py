@@ -191,6 +191,19 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def named(*names: str) -> set[int]:
+    """Return the pids of all processes with one of these names that have not ended."""
+    pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+    return {pid for pid in pids if name_of(pid) in names and "Z" not in state_of(pid)}
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process as /proc has it; empty when it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
 def name_of(pid: int) -> str | None:
     """Return the name of a process; None when it is gone."""
     try:

@@ -57,7 +57,7 @@ static int set_recorded(criu_opts *opts, const struct snapshot *snapshot, struct
 	return 0;
 }
 
-int lcp_make_options(criu_opts **opts, const char *criu, const struct inherited *inherited, int images, int work,
+int lcp_make_options(criu_opts **opts, const char *criu, const struct inherited *inherited, int images,
 		     const struct snapshot *snapshot, struct problem *problem)
 {
 	int result = 0;
@@ -67,7 +67,6 @@ int lcp_make_options(criu_opts **opts, const char *criu, const struct inherited 
 	    criu_local_set_log_file(*opts, WORK_LOG))
 		return lcp_failed(problem, "no memory is left");
 	criu_local_set_images_dir_fd(*opts, images);
-	criu_local_set_work_dir_fd(*opts, work);
 	criu_local_set_log_level(*opts, LOG_LEVEL);
 	criu_local_set_unprivileged(*opts, true);
 	criu_local_set_shell_job(*opts, true);

@@ -22,7 +22,7 @@ int lcp_open_inherited(struct inherited *inherited, const struct snapshot *snaps
 void lcp_close_inherited(struct inherited *inherited);
 
 /* Make the options of a restore, for the caller to free; 0 or -1. */
-int lcp_make_options(criu_opts **opts, const char *criu, const struct inherited *inherited, int images, int work,
+int lcp_make_options(criu_opts **opts, const char *criu, const struct inherited *inherited, int images,
 		     const struct snapshot *snapshot, struct problem *problem);
 
 #endif

@@ -48,8 +48,9 @@ static char *first_error(char *log)
 	return late;
 }
 
-int lcp_explain_refusal(int work, int error, struct problem *problem)
+int lcp_explain_refusal(const char *directory, int error, struct problem *problem)
 {
+	AUTO_CLOSE int work = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	AUTO_FREE char *log = lcp_read_whole(work, WORK_LOG, LARGEST_LOG);
 	const char *reason = log ? first_error(log) : NULL;
 

@@ -7,6 +7,6 @@
 struct problem;
 
 /* Set the problem from the log in a work directory and the errno that criu reported. Returns -1. */
-int lcp_explain_refusal(int work, int error, struct problem *problem);
+int lcp_explain_refusal(const char *directory, int error, struct problem *problem);
 
 #endif

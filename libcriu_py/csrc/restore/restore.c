@@ -164,8 +164,10 @@ static int explain(const struct restoration *this, int result, const struct work
 	if (result)
 		return lcp_failed(this->problem,
 				  "the supervisor of the restore ended before it had told of a copy");
+	if (this->news.stage == LCP_STAGE_WORK)
+		return lcp_failed(this->problem, "%s cannot be made: %s", work->path, strerror(this->news.error));
 	if (this->news.stage == LCP_STAGE_RESTORE) {
-		lcp_explain_refusal(work->fd, this->news.error, this->problem);
+		lcp_explain_refusal(work->path, this->news.error, this->problem);
 		this->problem->value = this->news.value;
 		return -1;
 	}
@@ -199,12 +201,6 @@ static int supervise(struct restoration *this, const struct lcp_job *job)
 	return 0;
 }
 
-/* For the supervisor before it tells that the copy runs: whoever reads its output may then kill this launcher. */
-static void remove_work(void *work)
-{
-	lcp_work_remove(work);
-}
-
 /* Let the waiting criu restore; 0, or -1 with `is_pid_taken` set if a pid was in use. */
 static int finish_restore(struct restoration *this, int result, const struct work *work)
 {
@@ -236,9 +232,9 @@ static int restore_isolated(struct restoration *this, const struct isolation *is
 	struct work work;
 
 	this->is_pid_taken = 0;
-	if (!cache || lcp_work_make(&work, this->problem))
+	if (!cache || lcp_work_choose(&work, this->problem))
 		return -1;
-	result = lcp_make_options(&job.restore, criu, &this->inherited, images, work.fd, snapshot, this->problem);
+	result = lcp_make_options(&job.restore, criu, &this->inherited, images, snapshot, this->problem);
 	if (!result) {
 		job.monotonic = snapshot->facts->monotonic;
 		job.boottime = snapshot->facts->boottime;
@@ -255,7 +251,9 @@ static int restore_isolated(struct restoration *this, const struct isolation *is
 		job.inherit = this->inherited.fds;
 		job.inherit_count = this->inherited.count;
 		job.env = environment;
-		job.restored = remove_work;
+		/* Supervisor and launcher notice each other's end: whoever is left removes it. */
+		job.restores = lcp_work_make;
+		job.restored = lcp_work_remove;
 		job.context = &work;
 		if (!has_pids)
 			lcp_orphans_begin();
@@ -272,7 +270,6 @@ static int restore_isolated(struct restoration *this, const struct isolation *is
 	criu_local_free_opts(job.restore);
 	if (result)
 		lcp_work_remove(&work);
-	close(work.fd);
 	return result;
 }
 

@@ -95,32 +95,43 @@ char *lcp_criu_cache(const char *criu, int filtered, struct problem *problem)
 	return kept;
 }
 
-int lcp_work_make(struct work *work, struct problem *problem)
+int lcp_work_choose(struct work *work, struct problem *problem)
 {
 	unsigned long long random = 0;
-	char path[PATH_MAX];
+	char name[40];
 
 	work->fd = -1;
 	if (getrandom(&random, 6, 0) != 6)
 		return lcp_failed(problem, "no random numbers: %s", strerror(errno));
-	snprintf(work->name, sizeof(work->name), "work-%d-%012llx", getpid(), random);
-	if (join(path, sizeof(path), problem, work->name))
-		return -1;
-	if (mkdir(path, 0700))
-		return lcp_failed(problem, "%s cannot be made: %s", path, strerror(errno));
-	work->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (work->fd < 0)
-		return lcp_failed(problem, "%s: %s", path, strerror(errno));
-	return 0;
+	snprintf(name, sizeof(name), "work-%d-%012llx", getpid(), random);
+	return join(work->path, sizeof(work->path), problem, name);
 }
 
-void lcp_work_remove(const struct work *work)
+static int open_work(const struct work *this)
 {
-	char path[PATH_MAX];
+	return open(this->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
 
+int lcp_work_make(void *work)
+{
+	struct work *this = work;
+
+	if (mkdir(this->path, 0700))
+		return -errno;
+	this->fd = open_work(this);
+	return this->fd < 0 ? -errno : this->fd;
+}
+
+void lcp_work_remove(void *work)
+{
+	const struct work *this = work;
+	AUTO_CLOSE int opened = this->fd < 0 ? open_work(this) : -1;
+	int fd = this->fd < 0 ? opened : this->fd;
+
+	if (fd < 0)
+		return;
 	/* All that criu leaves in a work directory on restore (criu/stats.c). */
-	unlinkat(work->fd, WORK_LOG, 0);
-	unlinkat(work->fd, "stats-restore", 0);
-	if (!join(path, sizeof(path), NULL, work->name))
-		rmdir(path);
+	unlinkat(fd, WORK_LOG, 0);
+	unlinkat(fd, "stats-restore", 0);
+	rmdir(this->path);
 }

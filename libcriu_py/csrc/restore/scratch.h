@@ -23,13 +23,15 @@ const char *lcp_scratch_directory(struct problem *problem);
  */
 char *lcp_criu_cache(const char *criu, int filtered, struct problem *problem);
 
-/* A directory for the log of one restore. */
+/* A directory for the log of one restore: a launcher chooses its path, and the supervisor makes and removes it. */
 struct work {
-	char name[40];
-	int fd;
+	char path[512];
+	int fd; /* in the process that has made it; else -1 */
 };
-int lcp_work_make(struct work *work, struct problem *problem);
-/* Remove it and its files; `fd` stays open. */
-void lcp_work_remove(const struct work *work);
+int lcp_work_choose(struct work *work, struct problem *problem);
+/* Make it; a descriptor of it or -errno. */
+int lcp_work_make(void *work);
+/* Remove it and its files, if it is there. */
+void lcp_work_remove(void *work);
 
 #endif

@@ -42,7 +42,12 @@ struct lcp_job {
 	const char *service;     /* abstract socket on which that program is served a criu, or NULL */
 	char *const *criu_argv;  /* command of that criu but the last word, the descriptor */
 	char *const *criu_env;
-	void (*restored)(void *context); /* called before a restored program is told of, or when nobody waits for it; or NULL */
+	/*
+	 * Called before criu is started, to make the directory for its log: a descriptor of it, or -errno. From then on the
+	 * other is called, whatever happens to the caller: before a restored program is told of, or where there is none.
+	 */
+	int (*restores)(void *context);
+	void (*restored)(void *context);
 	void *context;
 	/*
 	 * Become the copy, in a child of the supervisor, in the place of criu's restore, or NULL. Does not return if it can.

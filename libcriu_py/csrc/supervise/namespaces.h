@@ -23,6 +23,7 @@
 #define LCP_STAGE_EXEC 7
 #define LCP_STAGE_RESTORE 8
 #define LCP_STAGE_SERVICE 9
+#define LCP_STAGE_WORK 12 /* making the directory for criu's log */
 #define LCP_STAGE_CRIU 11 /* the signal that has ended it */
 /* Of LCP_EVENT_ENDED: the supervisor stays for what the program left running. */
 #define LCP_STAGE_LINGERING 10

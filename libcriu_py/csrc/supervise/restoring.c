@@ -39,6 +39,7 @@ struct noted {
 
 static volatile struct noted *noted;
 static const struct lcp_job *restoring;
+static pid_t supervisor;
 static volatile sig_atomic_t is_ended; /* all that criu has made: the program, too, if libcriu knows of it already */
 static int word_from = -1; /* the channel on which the word is awaited that a restore may go on; -1: none */
 
@@ -64,8 +65,7 @@ pid_t lcp_restoring_criu(void)
 static void __attribute__((noreturn)) end_in_vain(void)
 {
 	lcp_end_children(0);
-	if (restoring->restored)
-		restoring->restored(restoring->context);
+	restoring->restored(restoring->context);
 	_exit(1);
 }
 
@@ -128,6 +128,8 @@ static void await_word(void)
 static void in_criu(void)
 {
 	noted->criu = getpid();
+	if (getppid() != supervisor) /* its caller may have read that before, and cannot end criu */
+		_exit(1);
 }
 
 static void beside_criu(void)
@@ -155,16 +157,35 @@ static void end_watch(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
+/* Tell why there is no program, and clean up when the caller has seen why, or is gone. */
+static void __attribute__((noreturn)) fail(int channel, int value, int error, int stage)
+{
+	ssize_t size;
+	char word;
+
+	lcp_tell(channel, LCP_EVENT_FAILED, value, error, stage, -1);
+	do
+		size = recv(channel, &word, 1, 0);
+	while (size > 0 || (size < 0 && errno == EINTR));
+	restoring->restored(restoring->context);
+	_exit(1);
+}
+
 pid_t lcp_restore_program(const struct lcp_job *job, int channel)
 {
-	int pid, error;
+	int pid, error, work;
 
 	restoring = job;
+	supervisor = getpid();
 	if (job->flags & LCP_AWAIT_WORD)
 		word_from = channel;
 	error = begin_watch();
 	if (error)
-		lcp_fail(channel, 0, error, LCP_STAGE_FORK);
+		fail(channel, 0, error, LCP_STAGE_FORK);
+	work = job->restores(job->context);
+	if (work < 0)
+		fail(channel, 0, -work, LCP_STAGE_WORK);
+	criu_local_set_work_dir_fd(job->restore, work);
 	for (int i = 0; i < job->inherit_count; i++)
 		fcntl(job->inherit[i], F_SETFD, 0);
 	/* criu puts its own descriptors below it (criu/servicefd.c); the restored process has a limit of its own. */
@@ -178,12 +199,11 @@ pid_t lcp_restore_program(const struct lcp_job *job, int channel)
 	if (pid <= 0 || is_ended) {
 		lcp_end_children(0); /* of a criu that has died after it had let them go */
 		if (noted->signal)
-			lcp_fail(channel, noted->signal, 0, LCP_STAGE_CRIU);
-		lcp_fail(channel, pid, error, LCP_STAGE_RESTORE);
+			fail(channel, noted->signal, 0, LCP_STAGE_CRIU);
+		fail(channel, pid, error, LCP_STAGE_RESTORE);
 	}
 	end_watch();
-	if (job->restored)
-		job->restored(job->context);
+	job->restored(job->context);
 	return pid;
 }
 
@@ -237,10 +257,13 @@ pid_t lcp_restore_between(const struct lcp_job *job, int channel, pid_t *between
 	polled[0].fd = report[0];
 	while (poll(polled, 2, -1) < 0)
 		;
-	if (!polled[0].revents && job->restored)
+	if (!polled[0].revents || read(report[0], &pid, sizeof(pid)) != sizeof(pid)) {
+		/* The caller is gone, or knows why. All end at once, before criu can complain of another's end. */
+		kill(-1, SIGKILL);
+		while (waitpid(-1, NULL, 0) > 0)
+			;
 		job->restored(job->context);
-	/* The process between has told why; or with this process all end at once, before criu can complain of another's end. */
-	if (!polled[0].revents || read(report[0], &pid, sizeof(pid)) != sizeof(pid))
 		_exit(1);
+	}
 	return pid; /* the supervisor closes report[0] with all that it does not need, when it has told of the start */
 }

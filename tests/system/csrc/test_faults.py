@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libcriu_py import CriuError, restore
+from tests.faults import targets
 from tests.system import standby
 from tests.system.accounts import popen_as
 from tests.system.conftest import CRIU_MODES, NATIVE, Mode
@@ -174,6 +175,54 @@ def test_supervisor_killed_when_the_program_has_begun(copies: Copies) -> None:
         assert process.communicate(timeout=TIMEOUT) == ("", "")
     assert process.returncode == -signal.SIGKILL
     await_ends(below)
+
+
+def test_launcher_killed_at_each_call(copies: Copies) -> None:
+    """It leaves neither processes nor files."""
+    trace = ["strace", "-D", "-qq", "-o"]
+    command = [*copies.command, copies.path]
+    log = copies.path.parent / "log"
+    assert copies.mode.run([*trace, log, *command], env=copies.env, input="x\n").returncode == 0
+    calls = targets.calls(log.read_text())
+    for call in targets.spread(calls, 40):
+        copies.mode.run([*trace, "/dev/null", *call.injection(signal.SIGKILL), *command], env=copies.env, input="x\n")
+        await_nothing_left(copies)
+
+
+@pytest.mark.parametrize("call", [("mkdir", 83), ("unlinkat", 263), ("rmdir", 84)])
+def test_supervisor_killed_while_it_makes_or_removes_files(copies: Copies, call: tuple[str, int]) -> None:
+    """The launcher removes them."""
+    name, number = call
+    trace = ["strace", "-D", "-qq", "-f", "--detach-on=execve", "-o", "/dev/null", "-e", f"trace={name}"]
+    for moment in ("enter", "exit"):
+        delay = ["-e", f"inject={name}:delay_{moment}=1s:when=1"]
+        command = [*trace, *delay, *copies.command, "--no-fallback", copies.path]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with popen_as(copies.mode.account, command, env=copies.env, **pipes) as process:
+            deadline = time.monotonic() + TIMEOUT
+            while not any(calls_now(pid) == number for pid in standby.descendants(process.pid)):
+                assert time.monotonic() < deadline
+            (supervisor,) = standby.children(process.pid)
+            os.kill(supervisor, signal.SIGKILL)
+            process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 125
+        await_nothing_left(copies)
+
+
+def calls_now(pid: int) -> int:
+    """Return the number of the system call that a process is in; -1 if in none."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(f"/proc/{pid}/syscall").read_text(encoding="ascii").split()[0])
+    return -1
+
+
+def await_nothing_left(copies: Copies) -> None:
+    """Wait until no process and no directory of a restore is left."""
+    scratch = Path(f"/dev/shm/libcriu_py-{copies.mode.account.uid}")
+    deadline = time.monotonic() + TIMEOUT
+    while left := [*scratch.glob("work-*"), *standby.named("lcp-supervisor", "lcp-parent", "criu")]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("copies", [*OWN_CRIU, NATIVE], indirect=True)
