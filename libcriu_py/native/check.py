@@ -86,6 +86,26 @@ def compare(data: bytes, smaps: bytes, image: int, facts: Facts, ours: Collectio
     finally:
         checker.close()
     compare_descriptors(plan, facts, image, ours)
+    if facts.standing == facts.original:  # a fork leaves timers out
+        _compare_timers(facts)
+
+
+def _compare_timers(facts: Facts) -> None:
+    """Compare what was noted of timers with what the kernel says of them, in its order."""
+    try:
+        with open(f"/proc/{facts.standing}/timers", "rb") as file:
+            told = file.read().split()
+    except FileNotFoundError:
+        return
+    kinds = {b"signal": 0, b"none": 1, b"thread": 2}
+    found = set()
+    for number, signal, notify, clock in zip(*(told[place::8] for place in (1, 3, 5, 7)), strict=True):
+        name, value = signal.split(b"/")
+        kind, target, thread = notify.replace(b".", b"/").split(b"/")
+        how = kinds[kind] | 4 * (target == b"tid")
+        found.add((int(number), int(clock) & 0xFFFFFFFF, int(name), how, int(thread), int(value, 16)))
+    if found != {timer[:-1] for timer in facts.noted_timers}:
+        raise Differs("the timers are others")
 
 
 def _parse(data: bytes) -> Iterator[_Mapped]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FORMAT = b"1"
 _ONCE = ("format", "ids", "resume", "slot", "scratch", "xsave", "clocks", "auxv", "status", "stat")
 """Records that there must be, and once."""
-_OPTIONAL = ("timers", "cannot_compare", "children", "unforkable")
+_OPTIONAL = ("timers", "cannot_compare", "children", "unforkable", "timer_thread")
 _OF_OPEN = {"socket": "options", "listener": "listener", "address": "address", "queued": "content", "memfd": "memory"}
 """Records that follow a descriptor, and the fields of `Open` that have them."""
 
@@ -98,6 +98,22 @@ class Saved(NamedTuple):
     offset: int
 
 
+class Timer(NamedTuple):
+    """A timer of timer_create(2)."""
+
+    id: int
+    clock: int
+    """As 32 bits without a sign."""
+    signal: int
+    notify: int
+    """SIGEV_*."""
+    thread: int
+    """Or the process."""
+    value: int
+    pending: int
+    """Signals that are pending for that thread, as a mask."""
+
+
 class Facts(NamedTuple):
     """All of them."""
 
@@ -119,6 +135,10 @@ class Facts(NamedTuple):
     stat: tuple[str, ...]
     """The fields behind the name, the state first."""
     timers: bytes
+    """/proc/self/timers."""
+    noted_timers: tuple[Timer, ...]
+    """Those of them that copies have."""
+    is_timer_thread_known: bool
     children: tuple[int, ...] | None
     """None where nobody looked."""
     threads: tuple[Thread, ...]
@@ -184,7 +204,7 @@ def _numbers(data: bytes) -> tuple[int, ...]:
 
 def _parse(data: bytes) -> Facts:
     once: dict[str, bytes] = {}
-    lists: dict[str, list[bytes]] = {"thread": [], "same": [], "area": [], "run": [], "held": []}
+    lists: dict[str, list[bytes]] = {"thread": [], "same": [], "area": [], "run": [], "held": [], "timer": []}
     descriptors: list[Open] = []
     described: bytes | None = None
     for name, value in _records(data):
@@ -244,6 +264,8 @@ def _facts(once: dict[str, bytes], lists: dict[str, list[bytes]], descriptors: S
         status={name: value.strip() for name, _, value in (line.partition(":") for line in status.splitlines())},
         stat=tuple(once["stat"].rpartition(b")")[2].decode("ascii").split()),
         timers=once.get("timers", b""),
+        noted_timers=tuple([Timer(*_numbers(value)) for value in lists["timer"]]),
+        is_timer_thread_known="timer_thread" not in once,
         children=None if children is None else tuple(map(int, children.split())),
         threads=tuple([_thread(value) for value in lists["thread"]]),
         descriptors=tuple(descriptors),

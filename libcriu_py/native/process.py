@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 _AT_SECURE = 23
 _AUXV = struct.Struct("<QQ")
+_TIMER = re.compile(rb"^ID: (\d+)\nsignal: .*\nnotify: \w+/(\w+)\.(\d+)\nClockID: (-?\d+)$", re.MULTILINE)
+_CLOCKS = frozenset({0, 1, 2, 7, 11, -6})
+"""Real time, monotonic, processor time, since boot, atomic time, and processor time as glibc writes it."""
 _SIGNAL_OF_DUMP = 1 << 32
 """Signal 33, which parks threads."""
 
@@ -32,8 +36,6 @@ def refuse(facts: Facts) -> None:
     for name in ("Uid", "Gid"):
         if len(set(status[name].split())) != 1:
             raise NotEligible("has other effective ids than real ones")
-    if facts.timers.strip():
-        raise NotEligible("has timers of timer_create(2)")
     if "shstk" in status.get("x86_Thread_features", ""):
         raise NotEligible("has shadow stacks")
     if auxiliary(facts).get(_AT_SECURE):
@@ -43,6 +45,7 @@ def refuse(facts: Facts) -> None:
     if not facts.is_forkable:
         raise NotEligible("has memory with MADV_DONTFORK, and is to go on after the dump")
     _refuse_threads(facts)
+    _refuse_timers(facts)
     _refuse_pending(facts)
     _refuse_children(facts)
     _refuse_filters(facts)
@@ -66,10 +69,26 @@ def _refuse_threads(facts: Facts) -> None:
         raise NotNow(f"has a thread that holds a recursive or error-checking mutex ({holder}, at {address:x})")
 
 
+def _refuse_timers(facts: Facts) -> None:
+    """Refuse timers of timer_create(2) that a copy could not have."""
+    threads, noted = {b"%d" % thread.tid for thread in facts.threads}, {timer.id for timer in facts.noted_timers}
+    for number, kind, target, clock in _TIMER.findall(facts.timers):
+        if int(number) not in noted:
+            raise NotEligible(f"has more timers of timer_create(2) than are saved ({len(noted)})")
+        if int(clock) not in _CLOCKS:
+            raise NotEligible(f"has a timer of timer_create(2) for a clock of a thread, or another ({int(clock)})")
+        if kind == b"tid" and target not in threads:
+            raise NotEligible(f"has a timer of timer_create(2) for a thread that has ended ({int(target)})")
+    if facts.timers.count(b"ID: ") != 2 * len(noted):  # that of a clock ends so, too
+        raise FactsError("the timers cannot be understood")
+    if not facts.is_timer_thread_known:
+        raise NotEligible("has a timer of timer_create(2) that starts threads, whose own thread is not known")
+
+
 def _refuse_pending(facts: Facts) -> None:
     pending = int(facts.status["SigPnd"], 16) | int(facts.status["ShdPnd"], 16)
-    for thread in facts.threads:
-        pending |= thread.pending
+    for mask in (*(thread.pending for thread in facts.threads), *(timer.pending for timer in facts.noted_timers)):
+        pending |= mask
     pending &= ~_SIGNAL_OF_DUMP
     if pending:
         numbers = ", ".join(str(bit + 1) for bit in range(64) if pending >> bit & 1)

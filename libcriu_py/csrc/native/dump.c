@@ -14,6 +14,7 @@
 #if defined(__x86_64__)
 #include "common/process.h"
 #include "native/scratch.h"
+#include "native/timers.h"
 
 #define MEMBARRIER_CMD_GET_REGISTRATIONS 512 /* Linux 6.3; before, nobody can tell */
 
@@ -189,6 +190,7 @@ int lcp_native_dump(struct lcp_native *native)
 		return -ENOMEM;
 	scratch->native = native;
 	dumped_pid = lcp_standing->pid;
+	lcp_find_timer_data();
 	result = (int)note_process(lcp_standing, scratch);
 	if (result) {
 		munmap(scratch, size);

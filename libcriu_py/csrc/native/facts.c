@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "native/resume.h"
+#include "native/timers.h"
 
 #define COMPONENTS 32
 #define MOST_NUMBERS 128
@@ -78,9 +79,7 @@ static void put_file(struct scratch *this, const char *name, const char *path)
 {
 	long size = lcp_slurp(path, this->room, sizeof(this->room));
 
-	/* Without CONFIG_CHECKPOINT_RESTORE there is no list of timers. */
-	if (size >= 0 || size != -ENOENT)
-		lcp_fact(this, name, this->room, size < 0 ? 0 : (size_t)size);
+	lcp_fact(this, name, this->room, size < 0 ? 0 : (size_t)size);
 }
 
 /* ---- the processor ---------------------------------------------------- */
@@ -388,10 +387,10 @@ void lcp_collect_facts(struct scratch *this)
 	put_processor(this);
 	put_threads(this);
 	put_children(this);
+	lcp_note_timers(this); /* before signals that may be pending of them */
 	put_file(this, "auxv", "/proc/self/auxv");
 	put_file(this, "status", "/proc/self/status");
 	put_file(this, "stat", "/proc/self/stat");
-	put_file(this, "timers", "/proc/self/timers");
 	put_descriptors(this);
 }
 #endif

@@ -11,6 +11,7 @@
 #include "common/plan.h"
 #include "native/native.h"
 #include "native/threads.h"
+#include "native/timers.h"
 
 #define RSEQ_SIGNATURE 0x53053053
 #define BILLION 1000000000
@@ -182,6 +183,9 @@ __attribute__((used, noreturn, visibility("hidden"))) void lcp_begin_copy(struct
 	}
 	while ((arrived = this->arrived) < others)
 		lcp_futex_wait(&this->arrived, arrived, NULL);
+	result = lcp_restore_timers();
+	if (result)
+		arrival->fall_back("timer_create", result);
 	while (pid_count)
 		*pid_places[--pid_count] = pid;
 	restore_timers();

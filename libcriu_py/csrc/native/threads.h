@@ -8,6 +8,7 @@
 #include "native/syscalls.h"
 
 #define MOST_THREADS 1024
+#define MOST_TIMERS 256
 #define PARKING_SIGNAL 33 /* glibc's SIGSETXID, which sigfillset and pthread_sigmask leave alone */
 
 /* What a function call leaves to its caller. */
@@ -33,6 +34,13 @@ struct thread {
 	char name[16];
 };
 
+/* A timer of timer_create(2). */
+struct posix_timer {
+	int id, clock, signal, notify, thread;
+	uint64_t value;
+	int64_t when[4];                     /* struct itimerspec: interval and value */
+};
+
 /* All that is known of the process, in its memory, so that copies have it. */
 struct standing {
 	int pid, own_tid, thread_count, leader;
@@ -41,11 +49,15 @@ struct standing {
 	volatile uint32_t arrived, may_go;
 	uint64_t rseq_offset, rseq_size;
 	int64_t timers[3][4];                /* of setitimer(2): interval and value */
+	int timer_count;
+	int *timer_thread;                   /* where glibc has the id of its thread for timers, or NULL */
+	uint64_t timer_data[2];              /* glibc's data */
 	long barriers;                       /* for which the process is registered (membarrier(2)) */
 	struct kernel_action actions[65];
 	struct prctl_mm_map mm;
 	uint64_t auxv[64];
 	struct thread threads[MOST_THREADS];
+	struct posix_timer posix_timers[MOST_TIMERS];
 };
 
 extern struct standing *lcp_standing;

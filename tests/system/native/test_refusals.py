@@ -64,8 +64,6 @@ REFUSED = {
         "e.register(w, select.EPOLLOUT | select.EPOLLONESHOT); e.poll(1)"
     ),
     "has a pending signal (10)": ("signal.pthread_sigmask(signal.SIG_BLOCK, [10]); os.kill(os.getpid(), 10)"),
-    "has timers of timer_create(2)": LIBC
-    + "t = ctypes.c_void_p(); assert not libc.timer_create(1, None, ctypes.byref(t))",
     "which was deleted or replaced": (
         "f = open(sys.argv[0] + '.gone', 'w+b'); f.write(b'x' * 4096); f.flush(); os.unlink(f.name)\n"
         "m = mmap.mmap(f.fileno(), 4096, flags=mmap.MAP_PRIVATE); f.close()"
