@@ -29,7 +29,7 @@ def when(timer):
     assert not libc.timer_gettime(timer, ctypes.byref(found))
     return found.every, found.every_ns, found.first + (found.first_ns > 0)
 def shown():
-    return open("/proc/self/timers").read().replace(str(os.getpid()), "PID")
+    return open("/proc/self/timers").read().replace(f".{os.getpid()}\\n", ".PID\\n")
 """
 ENDED = "for number in range(9):\n    libc.timer_delete(create())\n"
 
