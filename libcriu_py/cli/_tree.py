@@ -18,6 +18,8 @@ PIPE_WIDTH = 1000
 
 PROGRAMS = {"script": "script", "module": "module", "command": "command given with -c"}
 
+_PIDS = "all copies have these pids, several at once in pid namespaces: they share what they name by pid"
+
 
 def show(contents: dict[str, Any]) -> None:
     """Print what `_contents.read` returned."""
@@ -28,6 +30,8 @@ def show(contents: dict[str, Any]) -> None:
     _memory(tree, contents["memory"])
     for process in contents["processes"]:
         _process(tree, process)
+    if contents["engine"] == "criu":
+        tree.add(Text(_PIDS))
     _preloaded(tree, contents)
     _mismatches(tree, contents)
     console = Console(highlight=False)

@@ -58,8 +58,9 @@ def preflight(options: Mapping[str, object] | None = None) -> Report:
     """
     from libcriu_py.findings import fork_advice, temporary, unrenewed
 
-    told = (*temporary.findings(), *fork_advice.findings(), *unrenewed.findings())
-    return Report((*_findings(options or {}), *told))
+    found = _findings(options or {})
+    told = (*temporary.findings(), *fork_advice.findings(), *unrenewed.findings(found))
+    return Report((*found, *told))
 
 
 def refuse(options: Mapping[str, object], *, by_criu: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from libcriu_py.linux.maps import mapped_ranges
 from libcriu_py.program import fork_callbacks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _OWN_GENERATORS = {
     "libarrow.so": ("pyarrow.compute.random", "give it an initializer of os.urandom in copies"),
@@ -51,20 +52,39 @@ _PID = (
     "it holds this process's pid, which copies have too; what is renewed when the pid changes is not, so renew it in "
     "after_restore"
 )
+_NAME = (
+    "it has this process's pid in its name, and copies share it: those by criu have that pid too, all at once in pid "
+    "namespaces of their own; name it in copies, by something that differs, such as uuid.uuid4()"
+)
+_LEAST_PID = 1000
+"""Smaller numbers are in names for other reasons."""
 
 
-def findings() -> Iterator[Finding]:
-    """Find such state."""
+def findings(opened: Iterable[Finding]) -> Iterator[Finding]:
+    """
+    Find such state.
+
+    Args:
+        opened: What else was found, descriptors among it.
+    """
     for name in fork_callbacks.unknown():
         yield Finding("fork callback", name, Verdict.FINE, _CALLBACK)
-    for name in _kept_by_pid():
-        yield Finding("state kept by pid", name, Verdict.FINE, _PID)
+    pid = os.getpid()
+    number = re.compile(rf"/(.*\D)?{pid}(?!\d)" if pid >= _LEAST_PID else "(?!)", re.DOTALL)
+    for place, key, value in _variables():
+        name = f"{place}.{key}"
+        if type(value) is int and value == pid and "pid" in key.lower() and name not in _HANDLED:
+            yield Finding("state kept by pid", name, Verdict.FINE, _PID)
+        elif (isinstance(value, str) or type(value).__module__.startswith("pathlib")) and number.search(str(value)):
+            yield Finding("name with the pid", f"{name} {value}", Verdict.FINE, _NAME)
+    for found in opened:
+        if found.fd is not None and number.search(found.what):
+            yield found._replace(kind="name with the pid", verdict=Verdict.FINE, advice=_NAME)
     yield from _generators()
 
 
-def _kept_by_pid() -> Iterator[str]:
-    """Yield the variables of modules and classes that are named after the pid and hold ours."""
-    pid = os.getpid()
+def _variables() -> Iterator[tuple[str, str, object]]:
+    """Yield the variables of modules and classes: where they are, name and value."""
     for name, module in list(sys.modules.items()):
         if fork_callbacks.is_standard(name) or name.startswith("libcriu_py."):
             continue
@@ -77,8 +97,7 @@ def _kept_by_pid() -> Iterator[str]:
         ]
         for place, variables in places:
             for key, value in variables.items():
-                if type(value) is int and value == pid and "pid" in key.lower() and f"{place}.{key}" not in _HANDLED:
-                    yield f"{place}.{key}"
+                yield place, key, value
 
 
 def _generators() -> Iterator[Finding]:

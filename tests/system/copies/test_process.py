@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.snapshots import reseal
-from tests.system.conftest import MODES, Mode
+from tests.system.conftest import MODES, NATIVE, Mode
 from tests.system.selfdump import SelfDump, take
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ elif word == "wait":
     signal.pause()
 elif word == "closed":
     os.write(int(sys.argv[2]), str([fd for fd in range(3) if not os.path.exists(f"/proc/self/fd/{fd}")]).encode())
+elif word == "name":
+    open(f"{sys.argv[2]}/{os.getpid()}.log", "w").close()
+    print("ready", flush=True)
+    sys.stdin.read()
 elif word == "let-go":
     os.close(int(sys.argv[2]))
     print("ready", flush=True)
@@ -134,6 +138,25 @@ print("ok")
 """
     )
     assert obedient.call(code, env={"PYTHONWARNINGS": "ignore::ResourceWarning"}).stdout == "ok\n"
+
+
+def test_files_named_by_pid(obedient: SelfDump, directory_of: Callable[[Account], Path]) -> None:
+    """Copies by criu that run at once have one pid, as `inspect` says; native ones have pids of their own."""
+    code = (
+        PROLOGUE
+        + """
+copies = [restore(snap, ["name", sys.argv[2]], stdin=PIPE, stdout=PIPE) for _ in range(2)]
+for copy in copies:
+    assert copy.stdout.readline() == b"ready\\n"
+print(len(os.listdir(sys.argv[2])))
+for copy in copies:
+    copy.communicate()
+"""
+    )
+    is_native = obedient.mode.name == NATIVE
+    assert obedient.call(code, directory_of(obedient.mode.account)).stdout == ("2\n" if is_native else "1\n")
+    command = [obedient.mode.account.python, "-m", "libcriu_py", "inspect", obedient.path]
+    assert ("they share what they name by pid" in obedient.mode.run(command).stdout) == (not is_native)
 
 
 def test_passed_descriptors_and_readiness(obedient: SelfDump) -> None:

@@ -87,6 +87,31 @@ def test_state_that_nothing_renews_is_named(tmp_path: Path, monkeypatch: pytest.
     assert fork_callbacks.registered() == fork_callbacks.registered()
 
 
+NAMED = """
+import os, pathlib
+class Pool:
+    directory = pathlib.Path(f"/tmp/pool-{os.getpid()}")
+log, other, number = f"/tmp/{os.getpid()}.log", f"/tmp/1{os.getpid()}", f"pid {os.getpid()}"
+"""
+
+
+@pytest.mark.forked
+def test_names_with_the_pid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open files that have the pid in their names, and variables that hold such names, are named."""
+    (tmp_path / "named.py").write_text(NAMED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(os, "getpid", lambda: 12345)
+    importlib.import_module("named")
+    with (tmp_path / "worker-12345").open("w") as file:
+        found = [item for item in preflight({}).findings if item.kind == "name with the pid"]
+        assert {(item.what, item.fd) for item in found} == {
+            ("named.Pool.directory /tmp/pool-12345", None),
+            ("named.log /tmp/12345.log", None),
+            (file.name, file.fileno()),
+        }
+    assert all(not item.is_problem and "uuid.uuid4()" in item.advice for item in found)
+
+
 @pytest.mark.forked
 def test_generators_that_cannot_be_reached_are_named(tmp_path: Path) -> None:
     """A library with one in Rust is named with the symbol, unless a resource renews it."""
