@@ -1,8 +1,8 @@
 """
-Caches of the import system and of `linecache`, which describe files and directories.
+Caches of the import system and of `linecache`, which describe files and directories; and imports that are put off.
 
-They are cleared before the dump, and again in a copy, where next to nothing is left to clear: a program with torch has
-hundreds of finders, and a copy pays for each page that it touches.
+The caches are cleared before the dump, and again in a copy, where next to nothing is left to clear: a program with
+torch has hundreds of finders, and a copy pays for each page that it touches.
 
 `importlib.invalidate_caches()` itself would import importlib.metadata, some 20 ms
 (Lib/importlib/_bootstrap_external.py, PathFinder.invalidate_caches), so its work is done here.
@@ -10,7 +10,9 @@ hundreds of finders, and a copy pays for each page that it touches.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import types
 from importlib.machinery import FileFinder
 from typing import Any
 
@@ -18,10 +20,11 @@ from libcriu_py.resources.base import Arrival, BuiltIn
 
 
 class Imports(BuiltIn):
-    """Finders' caches, and `linecache`."""
+    """Finders' caches, and `linecache`; and lazy imports, which would be made by each copy."""
 
     def before_dump(self) -> None:
         """Clear what may be out of date at a restore."""
+        import_lazy()
         forget()
 
     def before_dump_last(self) -> bool:
@@ -32,6 +35,30 @@ class Imports(BuiltIn):
     def in_copy(self, arrival: Arrival) -> None:  # noqa: ARG002
         """Clear what was cached since."""
         forget()
+
+
+def import_lazy() -> None:
+    """
+    Import what lazy imports have put off (PEP 810, Python 3.15), also those of the modules that this imports.
+
+    What cannot be imported stays as it is, since its module may never use it.
+    """
+    tried: set[tuple[int, str]] = set()
+    while getattr(sys, "lazy_modules", None):
+        lazy = types.LazyImportType  # type: ignore[attr-defined, unused-ignore]
+        modules: list[Any] = list(sys.modules.values())
+        found = {
+            (id(module), name): module
+            for module in modules
+            for name, value in list(getattr(module, "__dict__", {}).items())
+            if type(value) is lazy
+        }
+        if found.keys() <= tried:
+            return
+        for key in found.keys() - tried:
+            with contextlib.suppress(Exception):
+                getattr(found[key], key[1])
+        tried |= found.keys()
 
 
 def forget() -> None:
