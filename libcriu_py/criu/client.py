@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     Environment = Mapping[str, str | None]
     Notify = Callable[[Notification], object]
 
-
 _NOT_FOR_A_SERVICE = ("config", "inherit_fds", "timeout")
 """Options that reach criu through its environment or descriptors, and so not a service."""
 
