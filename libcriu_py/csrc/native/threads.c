@@ -161,6 +161,8 @@ static void handle(int number, siginfo_t *info, void *data)
 	thread = lcp_find_thread((int)SYSCALL0(gettid));
 	if (!thread || thread->state != THREAD_ASKED)
 		return;
+	if (thread->blocks_signal)
+		*(uint64_t *)&interrupted->uc_sigmask |= 1ull << (PARKING_SIGNAL - 1);
 	restart_call(thread, interrupted->uc_mcontext.gregs);
 	thread->interrupted_at = (uint64_t)interrupted->uc_mcontext.gregs[REG_RIP];
 	lcp_describe_thread(thread);
@@ -238,10 +240,9 @@ static void note_call(struct thread *thread, char *room, size_t size)
 	}
 }
 
-/* Whether a thread blocks the signal, for longer than a moment. */
-static int blocks_signal(struct thread *thread, char *room, size_t size)
+/* Whether a thread blocks the signal up to a point in time, or now. */
+static int blocks_signal(const struct thread *thread, int64_t until, char *room, size_t size)
 {
-	int64_t until = lcp_clock(1) + BLOCKED_NS;
 	char path[64];
 
 	lcp_task_path(path, thread->tid, "/status");
@@ -261,26 +262,43 @@ static int blocks_signal(struct thread *thread, char *room, size_t size)
 	}
 }
 
-static int ask(struct thread *thread, char *room, size_t size)
+/* Without a point in time, nothing is done about threads that block the signal. */
+static int ask(struct thread *thread, int64_t until, char *room, size_t size)
 {
 	long result;
 
-	if (blocks_signal(thread, room, size))
-		return -EAGAIN;
+	thread->blocks_signal = blocks_signal(thread, until, room, size);
+	if (thread->blocks_signal && !until)
+		return 0;
 	note_call(thread, room, size);
 	thread->state = THREAD_ASKED;
 	result = queue_to(thread->tid);
+	/* It waits for that thread now, whatever comes. */
+	if (!result && thread->blocks_signal)
+		return lcp_unblock(thread->tid, room, size) && !is_gone(thread) ? -ETIMEDOUT : 0;
 	if (!result)
 		return 0;
 	thread->state = result == -ESRCH ? THREAD_GONE : THREAD_NEW;
 	return result == -ESRCH ? 0 : (int)result;
 }
 
+static int ask_new(int first, int64_t until, char *room, size_t size, int *failed)
+{
+	for (int i = first; i < lcp_standing->thread_count; i++) {
+		struct thread *thread = &lcp_standing->threads[i];
+		int result = thread->state == THREAD_NEW ? ask(thread, until, room, size) : 0;
+
+		if (result)
+			return *failed = thread->tid, result;
+	}
+	return 0;
+}
+
 /* Wait until all that were asked stand still; 0 or -errno. */
-static int await_parked(int *failed)
+static int await_parked(char *room, size_t size, int *failed)
 {
 	struct standing *this = lcp_standing;
-	int64_t until = lcp_clock(1) + PATIENCE_NS;
+	int64_t until = lcp_clock(1) + PATIENCE_NS, soon = until - PATIENCE_NS + BLOCKED_NS;
 	const struct kernel_time moment = { 0, 2000000 };
 
 	for (;;) {
@@ -300,6 +318,11 @@ static int await_parked(int *failed)
 				thread->state = THREAD_GONE;
 			else if (lcp_clock(1) > until)
 				return *failed = thread->tid, -ETIMEDOUT;
+			/* It has begun to block the signal right before that came. */
+			else if (!thread->blocks_signal && lcp_clock(1) > soon && blocks_signal(thread, 0, room, size)) {
+				thread->blocks_signal = 1;
+				lcp_unblock(thread->tid, room, size);
+			}
 		}
 	}
 }
@@ -317,12 +340,13 @@ int lcp_park_all(char *room, size_t size, int *failed)
 	SYSCALL4(rt_sigaction, PARKING_SIGNAL, &action, &this->actions[PARKING_SIGNAL], 8);
 	/* Those that one of them has started meanwhile are found the next time. */
 	while ((found = find_new(room, size)) > 0) {
-		for (int i = this->thread_count - found; i < this->thread_count; i++) {
-			result = ask(&this->threads[i], room, size);
-			if (result)
-				return *failed = this->threads[i].tid, result;
-		}
-		result = await_parked(failed);
+		int64_t until = lcp_clock(1) + BLOCKED_NS;
+
+		result = ask_new(this->thread_count - found, 0, room, size, failed);
+		if (!result)
+			result = ask_new(this->thread_count - found, until, room, size, failed);
+		if (!result)
+			result = await_parked(room, size, failed);
 		if (result)
 			return result;
 	}

@@ -28,6 +28,7 @@ struct thread {
 	uint64_t call_sp, call_pc;           /* of the system call that it was in */
 	uint64_t arguments[6];
 	long call;                           /* its number, or -1 */
+	int blocks_signal;                   /* that which parks threads, but for our sake */
 	int begins_anew;                     /* that call, in the original and in each copy */
 	int new_tid;                         /* in a copy */
 	uint64_t signal_stack[3];            /* stack_t */
@@ -69,6 +70,8 @@ void lcp_continue_context(const struct context *context) __attribute__((noreturn
 /* Have all other threads stand still; 0 or -errno, with the thread that did not. They go on with lcp_release. */
 int lcp_park_all(char *room, size_t size, int *failed);
 void lcp_release(int error);
+/* Have a thread no longer block the parking signal; 0 or -errno. The room is of at least 64 kB (unblock.c). */
+long lcp_unblock(int thread, char *room, size_t size);
 /* Note what the kernel knows of the calling thread only. */
 void lcp_describe_thread(struct thread *thread);
 struct thread *lcp_find_thread(int tid);

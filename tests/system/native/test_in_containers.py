@@ -57,6 +57,17 @@ PROGRAMS = {
         "print(sys.argv[1:], os.getuid(), loop.run_until_complete(ask())); pool.shutdown()",
     ),
 }
+BLOCKING_THREAD = """
+import ctypes, threading
+lock, ready = threading.Lock(), threading.Event()
+lock.acquire()
+def wait():
+    everything = ctypes.c_uint64(2**64 - 1)
+    ctypes.CDLL(None).syscall(14, 0, ctypes.byref(everything), None, 8)
+    ready.set(), lock.acquire()
+thread = threading.Thread(target=wait, daemon=True)
+thread.start(), ready.wait()
+"""
 LIKE_MUTEXES = """
 import ctypes, threading
 numbers = [number for thread in range(1, 20) for number in (2, 2, thread, 2, 1, 0, 0, 0, 0, 0)]
@@ -156,6 +167,17 @@ def test_dump_and_copies_in_a_container_as_it_is(volume: Volume, program: str, e
     assert answer(volume.start("x", "y", **limits)) == expected
     elsewhere = {"pid_1": False, "busy_pids": 30, "other_mounts": True, "hostname": "elsewhere"}
     assert answer(volume.start("x", "y", **{**limits, **elsewhere})) == expected
+
+
+def test_thread_that_blocks_all_signals(volume: Volume) -> None:
+    """It is stopped by ptrace, which Docker's filter allows, and Podman's does not without a right."""
+    volume.write(BLOCKING_THREAD, "lock.release(); print(thread.join(20), thread.is_alive())")
+    refused = volume.dump(listed_calls="podman")
+    assert refused.returncode == 1
+    assert "has a thread that does not stop (python, thread " in refused.stderr
+    done = volume.dump(listed_calls="docker", pid_1=True)
+    assert done.returncode == 0, done.stderr
+    assert answer(volume.start(listed_calls="podman", pid_1=True)) == "None False\n"
 
 
 def test_snapshot_on_a_read_only_mount_and_moved(volume: Volume) -> None:
