@@ -38,6 +38,10 @@ class AutoEngine(SimulateEngine):
         except NotEligible as refusal:
             self._turn_to_criu(refusal)
 
+    def begin(self) -> None:
+        """Begin what the engine needs that was prepared."""
+        self._engine.begin()
+
     def abandon(self) -> None:
         """Release what was reserved."""
         self._engine.abandon()

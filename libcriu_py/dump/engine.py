@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from libcriu_py.memory.owners import Census
     from libcriu_py.program.main import Program
     from libcriu_py.snapshot.record import Launch
+    from libcriu_py.snapshot.sources import Loaded
     from libcriu_py.snapshot.staging import Staging
 
 
@@ -184,12 +185,21 @@ class SnapshotEngine(SimulateEngine):
     def _with_modules(self, launch: Launch) -> Launch:
         """Add to a record the sources and packages of the modules that are loaded."""
         from libcriu_py.snapshot import installed
-        from libcriu_py.snapshot.sources import loaded, own_sources
+
+        loaded = self._loaded()
+        return self._with_sources(launch, loaded)._replace(**installed.find(loaded)._asdict())
+
+    def _loaded(self) -> Loaded:
+        """Return which modules are loaded."""
+        from libcriu_py.snapshot import sources
 
         # Each copy reads the main module of a named program again.
-        modules = loaded(path0=self._program is None or self._program.kind != "module" or "path" in self._details)
-        sources = own_sources(modules, main=self._program is None)
-        return launch._replace(sources=sources, **installed.find(modules)._asdict())
+        return sources.loaded(path0=self._program is None or self._program.kind != "module" or "path" in self._details)
+
+    def _with_sources(self, launch: Launch, loaded: Loaded) -> Launch:
+        from libcriu_py.snapshot import sources
+
+        return launch._replace(sources=sources.own_sources(loaded, main=self._program is None))
 
     def _facts(self) -> dict[str, Any]:
         """Collect for the manifest what is no longer known after the dump."""

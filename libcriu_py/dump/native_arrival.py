@@ -30,15 +30,16 @@ _SLOT = 48
 class NativeHandover(Handover):
     """The copy's side of the hand-over where the launcher has become the copy."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], without: Sequence[int]) -> None:
         """
         Prepare the hand-over, right before the dump.
 
         Args:
             command: The conventional command line up to the program's arguments.
+            without: Open descriptors that copies do not have.
         """
         self._shown = b"".join([os.fsencode(word) + b"\0" for word in command])
-        self._own = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
+        self._own = [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2 and fd not in without]
         self._command = [*command]
         slot = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.slot = fcntl.fcntl(slot, fcntl.F_DUPFD_CLOEXEC, _SLOT)

@@ -12,21 +12,21 @@ from libcriu_py import findings
 from libcriu_py.dump.engine import SnapshotEngine, load_for_copies
 from libcriu_py.errors import CheckpointError, UnsupportedFeature
 from libcriu_py.hooks.lifecycle import Outcome, Return
-from libcriu_py.linux import native
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from libcriu_py.dump.native_arrival import NativeHandover
-    from libcriu_py.linux.native import Dumped, Files
+    from libcriu_py.dump.publishing import Publisher
+    from libcriu_py.linux.native import Dumped
     from libcriu_py.snapshot.record import Launch
+    from libcriu_py.snapshot.sources import Loaded
     from libcriu_py.snapshot.staging import Staging
 
-_PATIENCE = 600.0
-"""Seconds that the publisher may take, who compares all memory."""
 _REFUSED, _FAILED, _REFUSED_NOW = 10, 11, 12
 """Exit statuses of the publisher (native/publish.py)."""
 _PAUSES = (0.001, 0.01, 0.1)
 """Seconds to wait before a dump is tried again, where a thread held a lock for a moment or a signal was pending."""
-_LARGEST_RESULT = 4096
 _THREAD_ERRORS = (errno.EAGAIN, errno.ETIMEDOUT)
 OURS = "clock dump.native_arrival linux.clocks linux.native linux.this_process"
 
@@ -60,6 +60,8 @@ class NativeEngine(SnapshotEngine):
 
     name = "native"
 
+    _publisher: Publisher | None = None
+
     def prepare(self) -> None:
         """
         Check that this machine has the engine, and reserve the directory.
@@ -72,6 +74,22 @@ class NativeEngine(SnapshotEngine):
         self._is_trial = findings.is_report_wanted()
         load_for_copies(OURS)
         self.reserve()
+
+    def begin(self) -> None:
+        """Start the publisher, which makes itself ready while the hooks run."""
+        # A report about this process is not to have one of ours in it.
+        if not self._is_trial:
+            self._started()
+
+    def abandon(self) -> None:
+        """Remove the directory, and end the publisher; an interrupted copy leaves the snapshot alone."""
+        self._forget_publisher()
+        super().abandon()
+
+    def hand_to(self, other: SnapshotEngine) -> None:
+        """Let another engine dump into the directory that this one has reserved."""
+        self._forget_publisher()
+        super().hand_to(other)
 
     def take(self) -> Return:
         """
@@ -91,7 +109,7 @@ class NativeEngine(SnapshotEngine):
         dumped_at = time.time()
         clocks = Clocks() if clock.continues() else None
         self._kept = (launch, order)
-        self._handover = NativeHandover(launch.command)
+        self._handover = NativeHandover(launch.command, self._started().descriptors)
         try:
             if self._ask(staging, order, self._handover, 0 if clocks is None else clocks.reading):
                 if clocks is not None and not self._handover.is_over():
@@ -116,18 +134,18 @@ class NativeEngine(SnapshotEngine):
     def _make_ready(self, staging: Staging) -> tuple[Launch, bytes]:
         """Refuse what can be seen from here, and collect launch record, manifest and the order to the publisher."""
         from libcriu_py.linux import this_process
-        from libcriu_py.snapshot.manifest import mapped_files
 
         if not self._is_trial:
             findings.refuse(self._options, by_criu=False)
-        refuse_process()
+        refuse_process(self._started().pids)
         this_process.trim_heap()
         launch = self._launch(mode=None, slots=("",) * 4, images_key="", restore_options={})
-        launch = self._with_modules(launch._replace(mapped=mapped_files([os.getpid()], without=[staging.path])))
+        loaded = self._loaded()
+        launch = self._with_sources(launch, loaded)
         self._take_census()
-        return launch, self._order(staging, launch)
+        return launch, self._order(staging, launch, loaded)
 
-    def _order(self, staging: Staging, launch: Launch) -> bytes:
+    def _order(self, staging: Staging, launch: Launch, loaded: Loaded) -> bytes:
         """Return what the publisher is to do, in JSON."""
         import base64
         import json
@@ -142,6 +160,7 @@ class NativeEngine(SnapshotEngine):
             "staging": staging.path,
             "target": staging.target,
             "launch": base64.b64encode(record.encode(launch)).decode("ascii"),
+            "loaded": loaded,
             "manifest": facts,
             "memory": self._memory,
             "census": self._census,
@@ -162,51 +181,40 @@ class NativeEngine(SnapshotEngine):
         return self._ask_once(staging, order, handover, reading)
 
     def _ask_once(self, staging: Staging, order: bytes, handover: NativeHandover, reading: int) -> bool:
-        """Dump, and return whether this is a copy, which has none of the descriptors that are opened here."""
-        files, opened = _open_files(staging, order, handover.slot, is_trial=self._is_trial)
+        """Dump, and return whether this is a copy."""
+        started = self._started()
         try:
+            started.order(order)
             handover.expect(self.departure, reading=reading)
-            dumped = native.dump(
-                files,
-                publisher(),
-                os.environ,
-                then_exit=self.ends_original and not self._is_trial,
-                is_trial=self._is_trial,
-                deadline=_PATIENCE,
-            )
-            if dumped.result == 1:
-                opened.clear()
-                return True
+            memory = None if self._is_trial else staging.memory
+            dumped = started.dump(memory, handover.slot, then_exit=self.ends_original and not self._is_trial)
             if dumped.result < 0:
-                _raise(dumped, files.result)
-            return False
+                _raise(dumped, started.sentence())
+            return dumped.result == 1
         finally:
-            # A signal handler may have raised right after the return in a copy.
-            if opened and not self._in_copy():
-                for fd in opened:
-                    os.close(fd)
+            self._forget_publisher()
+
+    def _started(self) -> Publisher:
+        """Return the publisher, which is started if there is none."""
+        from libcriu_py.dump.publishing import Publisher
+
+        if self._publisher is None:
+            try:
+                self._publisher = Publisher(publisher(), self._reserved().path)
+            except OSError as error:
+                message = f"the native dump failed: the process that publishes it cannot be started: {error.strerror}"
+                raise CheckpointError(message) from error
+        return self._publisher
+
+    def _forget_publisher(self) -> None:
+        """End the publisher; a copy has none."""
+        # A signal handler may have raised right after the return in a copy.
+        if self._publisher is not None and not self._in_copy():
+            self._publisher.end()
+            self._publisher = None
 
     def _in_copy(self) -> bool:
         return self._handover is not None and self._handover.in_copy()
-
-
-def _open_files(staging: Staging, order: bytes, slot: int, *, is_trial: bool) -> tuple[Files, list[int]]:
-    """Open the files of a dump; return them, and the descriptors to close."""
-    from libcriu_py.linux.native import Files
-
-    opened = [os.memfd_create(f"libcriu_py-{name}", os.MFD_CLOEXEC) for name in ("order", "facts", "result")]
-    try:
-        os.write(opened[0], order)
-        os.lseek(opened[0], 0, os.SEEK_SET)
-        path, flags = (os.devnull, os.O_WRONLY) if is_trial else (staging.memory, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        opened.append(os.open(path, flags | os.O_CLOEXEC, 0o600))
-        opened.append(os.open(staging.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    except BaseException:
-        for fd in opened:
-            os.close(fd)
-        raise
-    order_fd, facts, result, memory, directory = opened
-    return Files(order_fd, facts, memory, result, directory, slot), opened
 
 
 def publisher() -> list[str]:
@@ -220,12 +228,11 @@ def publisher() -> list[str]:
     return [sys.executable, "-I", "-S", "-B", "-c", code]
 
 
-def _raise(dumped: Dumped, result: int) -> NoReturn:
+def _raise(dumped: Dumped, sentence: str) -> NoReturn:
     """Raise what a dump that failed comes to."""
     number = -dumped.result
     if number in _THREAD_ERRORS:
         raise NotEligible(f"has a thread that does not stop ({_name_of(dumped.failed_thread)})")
-    sentence = os.pread(result, _LARGEST_RESULT, 0).decode("utf-8", "replace").strip()
     if number == errno.ECHILD and dumped.status in {_REFUSED, _REFUSED_NOW}:
         kind = NotNow if dumped.status == _REFUSED_NOW else NotEligible
         raise kind(sentence or "has something that is not known")
@@ -236,7 +243,7 @@ def _raise(dumped: Dumped, result: int) -> NoReturn:
     elif number == errno.ECHILD:
         message = f"the native dump failed: the process that publishes it ended with status {dumped.status}"
     elif number == errno.ETIME:
-        message = f"the native dump failed: publishing it took longer than {_PATIENCE:.0f} seconds"
+        message = "the native dump failed: publishing it took too long"
     elif number == errno.ENOSPC:
         message = "the native dump failed: the disk is full"
     else:
@@ -271,9 +278,12 @@ def refuse_machine() -> None:
         raise NotEligible("has another C library than glibc")
 
 
-def refuse_process() -> None:
+def refuse_process(without: Sequence[int]) -> None:
     """
     Refuse what can be seen of this process without stopping it.
+
+    Args:
+        without: Processes that do not count.
 
     Raises:
         NotEligible: There is such a thing.
@@ -282,7 +292,7 @@ def refuse_process() -> None:
     from libcriu_py.linux import processes
     from libcriu_py.linux.files import status
 
-    children = processes.processes()[1:]
+    children = [pid for pid in processes.processes()[1:] if pid not in without]
     if children:
         name = status(children[0]).get("Name", "?")
         raise NotEligible(f"has a child process ({name}, pid {children[0]})")

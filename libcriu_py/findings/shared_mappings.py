@@ -56,7 +56,9 @@ def warning() -> str | None:
 
 def _paths() -> list[str]:
     """Return the files, sorted, without deleted ones, of which each copy gets its own."""
-    found = {mapped.path for mapped in mapped_ranges() if "w" in mapped.permissions and "s" in mapped.permissions}
+    found = {
+        mapped.path for mapped in mapped_ranges(having="s ") if "w" in mapped.permissions and "s" in mapped.permissions
+    }
     return sorted(
         path
         for path in found

@@ -107,6 +107,9 @@ class Engine:
     def prepare(self) -> None:
         """Check at the start that the process can be dumped, and reserve what the dump needs; raise if it cannot."""
 
+    def begin(self) -> None:
+        """Begin, when the block is left, what the dump needs and what can be done while the hooks run."""
+
     def abandon(self) -> None:
         """Release what was reserved: there is no dump, or it failed."""
 
@@ -149,6 +152,7 @@ async def run(
         engine.abandon()
         raise
     try:
+        engine.begin()
         await runner.run_befores(concurrent, hook_run)
         try:
             returned = await _dump_alone(engine, built_ins, entries, hook_run, on_return)

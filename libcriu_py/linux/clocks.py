@@ -27,7 +27,7 @@ class Clocks:
         names = ("monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
         functions = (clock.builtin(name) or getattr(time, name) for name in names)
         methods = [(name, _method(function)) for name, function in zip(names, functions, strict=True)]
-        writable = [(area.start, area.end) for area in mapped_ranges() if area.permissions[1] == "w"]
+        writable = [(area.start, area.end) for area in mapped_ranges(having=" rw") if area.permissions[1] == "w"]
         self._replaced = [
             (method, lib.lcp_replace_clock(method, name.endswith("_ns")))
             for name, method in methods

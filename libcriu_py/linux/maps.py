@@ -28,19 +28,21 @@ class MappedRange(NamedTuple):
         return self.end - self.start
 
 
-def mapped_ranges(pid: int | str = "self") -> Iterator[MappedRange]:
+def mapped_ranges(pid: int | str = "self", *, having: str = "") -> Iterator[MappedRange]:
     """
     Yield the mapped ranges of a process, by address; those mapped meanwhile may be missing.
 
     Args:
         pid: The process.
+        having: What the line of a range must have; to leave out most of a thousand saves milliseconds.
 
     Raises:
         OSError: The process is gone, or must not be inspected.
     """
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
-            yield _range(line)
+            if having in line:
+                yield _range(line)
 
 
 def advised_ranges() -> Iterator[tuple[MappedRange, list[str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py._ffi import ffi, lib
+from libcriu_py._ffi import checked, ffi, lib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,20 +22,18 @@ _set_arguments, _dumped_pid, _new_tid = (
 
 
 class Files(NamedTuple):
-    """The descriptors of a native dump."""
+    """The descriptors of a native dump that the publisher has too."""
 
     order: int
     """What the publisher has to do."""
     facts: int
     """A file for what is known of the process."""
-    memory: int
-    """A file for its memory."""
     result: int
     """A file for the publisher's sentence, where it refuses."""
     staging: int
     """The directory to fill."""
-    slot: int
-    """The descriptor that a copy reads its request from."""
+    stages: tuple[int, int]
+    """A pipe that tells the publisher how far the dump is, which the dump closes."""
 
 
 class Dumped(NamedTuple):
@@ -52,34 +50,53 @@ class Dumped(NamedTuple):
     """How long the other threads stood still."""
 
 
-def dump(
-    files: Files, command: Sequence[str], env: Mapping[str, str], *, then_exit: bool, is_trial: bool, deadline: float
-) -> Dumped:
+def start(files: Files, command: Sequence[str], env: Mapping[str, str], deadline: float) -> CData:
     """
-    Dump this process.
+    Start a publisher, which nobody else can wait for.
 
     Args:
         files: The files.
-        command: The command of the publisher.
+        command: Its command.
         env: Its environment.
-        then_exit: Whether this process ends, with status 0, once the snapshot is published.
-        is_trial: Whether there is to be no snapshot, only the answer whether there could be one.
-        deadline: How many seconds the publisher may take.
+        deadline: How many seconds it may take from the dump on.
 
-    Returns:
-        In a copy, and in the original where it goes on.
+    Raises:
+        OSError: It cannot be started.
     """
     words = [ffi.new("char[]", os.fsencode(word)) for word in command]
     variables = [ffi.new("char[]", os.fsencode(f"{name}={value}")) for name, value in env.items()]
     argv, environment = ffi.new("char *[]", [*words, ffi.NULL]), ffi.new("char *[]", [*variables, ffi.NULL])
-    wanted = {
-        "then_exit": then_exit,
-        "is_trial": is_trial,
-        "deadline_ms": int(deadline * 1000),
-        "argv": argv,
-        "env": environment,
-    }
+    wanted = {"deadline_ms": int(deadline * 1000), "argv": argv, "env": environment}
     native: Any = ffi.new("struct lcp_native *", {**files._asdict(), **wanted})
+    checked(lib.lcp_native_start(native))
+    return native
+
+
+def publisher_of(native: CData) -> tuple[int, int]:
+    """Return the pids of the publisher and of its parent."""
+    return native.publisher, native.keeper
+
+
+def stop(native: CData) -> None:
+    """End the publisher if it runs still, and give back what it needed."""
+    lib.lcp_native_stop(native)
+
+
+def dump(native: CData, memory: int, slot: int, *, then_exit: bool, is_trial: bool) -> Dumped:
+    """
+    Dump this process.
+
+    Args:
+        native: What `start` returned.
+        memory: A file for its memory.
+        slot: The descriptor that a copy reads its request from.
+        then_exit: Whether this process ends, with status 0, once the snapshot is published.
+        is_trial: Whether there is to be no snapshot, only the answer whether there could be one.
+
+    Returns:
+        In a copy, and in the original where it goes on.
+    """
+    native.memory, native.slot, native.then_exit, native.is_trial = memory, slot, then_exit, is_trial
     result = lib.lcp_native_dump(native)
     status = native.status
     return Dumped(result, os.waitstatus_to_exitcode(status), native.failed_thread, native.parked_ns, native.stood_ns)

@@ -7,11 +7,13 @@ its messages and settings.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from libcriu_py.linux.maps import mapped_ranges
 from libcriu_py.linux.search import Search
 from libcriu_py.memory import libraries
 
@@ -73,6 +75,12 @@ def found(files: Mapping[int, libraries.File], memories: Sequence[Memory]) -> li
     ]
 
 
+def look_ahead(pid: int) -> None:
+    """Look at what a process has mapped so far: `found` need not look at it again."""
+    for path in {mapped.path for mapped in mapped_ranges(pid) if "x" in mapped.permissions and mapped.inode}:
+        _in_file(path)
+
+
 def owns_heap(allocators: Sequence[Allocator]) -> bool:
     """Return whether an allocator may use [heap]."""
     return any(allocator.name in _OWN_HEAP for allocator in allocators)
@@ -100,23 +108,23 @@ def _is_without_mimalloc(memory: Memory) -> bool:
     return b"PYTHONMALLOC=mimalloc" not in memory.read(start, min(end - start, 1 << 22)).split(b"\0")
 
 
-def _in_file(path: str) -> Iterator[str]:
+def _in_file(path: str) -> Sequence[str]:
+    """Return the allocators that a file has; "unknown" if it cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.stat(path)
+        return _looked_at(path, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
     except OSError:
-        yield "unknown"
-        return
-    try:
-        size = os.fstat(fd).st_size
-        if not size:
-            return
-        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data:
+        return ("unknown",)
+
+
+@functools.cache
+def _looked_at(path: str, identity: tuple[int, ...]) -> Sequence[str]:  # noqa: ARG001 - of what was looked at
+    with open(path, "rb", buffering=0) as file:
+        if not os.fstat(file.fileno()).st_size:
+            return ()
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             there = _SEARCH.find(data, _constants(data))
-        for name, texts in _TEXTS.items():
-            if not there.isdisjoint(texts):
-                yield name
-    finally:
-        os.close(fd)
+    return [name for name, texts in _TEXTS.items() if not there.isdisjoint(texts)]
 
 
 def _constants(data: mmap.mmap) -> Iterator[tuple[int, int]]:

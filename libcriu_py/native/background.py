@@ -1,4 +1,4 @@
-"""Bringing a file to the disk and adding it up, both while the plan is made and compared."""
+"""Work beside the making of a plan: bringing a file to the disk and adding it up."""
 
 from __future__ import annotations
 
@@ -13,15 +13,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Background:
-    """The work on one file."""
+def begin(work: Callable[[], None]) -> Callable[[], None]:
+    """Do something in a thread of its own; return what waits for its end, and raises what it has raised."""
+    done = _thread.allocate_lock()
+    done.acquire()
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - it is raised by `wait`
+            errors.append(error)
+        finally:
+            done.release()
+
+    def wait() -> None:
+        done.acquire()
+        if errors:
+            raise errors[0]
+
+    _thread.start_new_thread(run, ())
+    return wait
+
+
+class Settling:
+    """Bringing a file to the disk, and adding it up."""
 
     def __init__(self, fd: int) -> None:
         """Begin; the descriptor must stay open."""
         self._size = os.fstat(fd).st_size
         self._sum = 0
-        self._errors: list[Exception] = []
-        self._locks = [self._start(lambda: self._add(fd)), self._start(lambda: os.fsync(fd))]
+        self._waits = [begin(lambda: self._add(fd)), begin(lambda: os.fsync(fd))]
 
     def result(self) -> FileEntry:
         """
@@ -33,26 +55,9 @@ class Background:
         Raises:
             OSError: One of them failed.
         """
-        for lock in self._locks:
-            lock.acquire()
-        if self._errors:
-            raise self._errors[0]
+        for wait in self._waits:
+            wait()
         return FileEntry(self._size, self._sum)
 
     def _add(self, fd: int) -> None:
         self._sum = checksum.sum_file(fd)
-
-    def _start(self, work: Callable[[], None]) -> _thread.LockType:
-        done = _thread.allocate_lock()
-        done.acquire()
-
-        def run() -> None:
-            try:
-                work()
-            except Exception as error:  # noqa: BLE001 - it is raised by `result`
-                self._errors.append(error)
-            finally:
-                done.release()
-
-        _thread.start_new_thread(run, ())
-        return done

@@ -10,9 +10,10 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.native import plan as format_of_plan
+from libcriu_py.native.check_content import Alike, first_difference
 from libcriu_py.native.check_descriptors import Differs, compare_descriptors
 from libcriu_py.native.plan import NO_FILE, PAGE, AreaFlag, FileFlag
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from libcriu_py.native.plan import Area, Plan
 
 _BLOCK = 1 << 20
+"""Bytes of other files that are compared at once."""
 _ZEROS = bytes(_BLOCK)
 _HEAD = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) (.)(.)(.)(.) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)$", re.MULTILINE
@@ -135,11 +137,12 @@ class _Checker:
         self._is_twin = is_twin
         self._image = image
         self._size = os.fstat(image).st_size
-        self._view = memoryview(mmap.mmap(image, self._size, prot=mmap.PROT_READ) if self._size else b"")
+        self._content = mmap.mmap(image, self._size, prot=mmap.PROT_READ) if self._size else b""
         self._memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         self._pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         self._files: dict[int, int] = {}
         self._block = bytearray(_BLOCK)
+        self._alike: list[Alike] = []
 
     def close(self) -> None:
         """Close what was opened."""
@@ -164,6 +167,9 @@ class _Checker:
                 reached = high
         if at != len(placed):
             raise Differs(f"the area at {placed[at].start:x} is not in the process")
+        different = first_difference(self._memory, self._content, self._alike)
+        if different is not None:
+            raise Differs(f"the memory at {different:x} has other content")
 
     def registers(self) -> None:
         """Check that the process can go on where the plan says."""
@@ -246,6 +252,9 @@ class _Checker:
                 raise Differs(f"the area at {start:x} lacks its file")
 
     def _compare_bytes(self, piece: _Placed, start: int, end: int) -> None:
+        if piece.image is not None:
+            self._alike.append(Alike(start, end, piece.image + start - piece.start))
+            return
         for at in range(start, end, _BLOCK):
             size = min(_BLOCK, end - at)
             block = self._block if size == _BLOCK else bytearray(size)
@@ -254,10 +263,7 @@ class _Checker:
             if block != self._expected(piece, at, size):
                 raise Differs(f"the memory at {at:x} has other content")
 
-    def _expected(self, piece: _Placed, at: int, size: int) -> Any:
-        if piece.image is not None:
-            offset = piece.image + at - piece.start
-            return self._view[offset : offset + size]
+    def _expected(self, piece: _Placed, at: int, size: int) -> bytes:
         area = piece.area
         if area.file == NO_FILE:
             return _ZEROS[:size]
@@ -283,9 +289,9 @@ class _Checker:
                 at = os.lseek(self._image, at, os.SEEK_DATA)
             except OSError:
                 return  # there are holes up to the end
-            data = self._view[at : min(high, at + _BLOCK)]
-            if len(data) and bytes(data) != _ZEROS[: len(data)]:
-                raise Differs(f"the memory at {start:x} has content")
+            data = self._content[at : min(high, at + _BLOCK)]
+            if data != _ZEROS[: len(data)]:
+                raise Differs(f"the memory at {start:x} has other content: the process has none")
             at += _BLOCK
 
 

@@ -98,8 +98,8 @@ def compare_descriptors(plan: Plan, facts: Facts, image: int, ours: Collection[i
     for name in os.listdir(f"/proc/{pid}/fd"):
         fd = int(name)
         one = _Fd(pid, fd)
-        # The process waits for this one by a descriptor.
-        is_wait = one.link == b"anon_inode:[pidfd]" and one.number(b"Pid") == os.getpid()
+        # The process waits for our parent, and so for us, by a descriptor.
+        is_wait = one.link == b"anon_inode:[pidfd]" and one.number(b"Pid") == os.getppid()
         if not is_wait and _identity(os.stat(f"/proc/{pid}/fd/{fd}")) not in hidden:
             there[fd] = one
     rows = {row.fd: row for row in plan.descriptors}

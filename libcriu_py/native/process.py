@@ -101,7 +101,7 @@ def _refuse_children(facts: Facts) -> None:
         for tid in os.listdir(f"/proc/{facts.standing}/task"):
             with open(f"/proc/{facts.standing}/task/{tid}/children", "rb") as file:
                 children.update(map(int, file.read().split()))
-    children -= {os.getpid(), facts.standing}
+    children -= {os.getppid(), facts.standing}
     if children:
         raise NotEligible(f"has a child process ({min(children)})")
 

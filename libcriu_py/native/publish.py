@@ -1,9 +1,9 @@
 """
 The publisher: a process of its own that makes a snapshot of what a dump has written, while the dumped process stands.
 
-Its descriptors 3 to 7 are the order, the facts, the result, the directory and a pipe, whose other end is closed when
-facts and memory are complete: it starts while they are being written. It ends with status 0, 10 where the process is
-not eligible, or 11 after another error; the result has one sentence then.
+Its descriptors 3 to 7 are the order, the facts, the result, the directory and a pipe that tells how far the dump is. It
+starts before the dump, and does what it can while hooks run and memory is written. It ends with
+status 0, 10 where the process is not eligible, or 11 after another error; the result has one sentence then.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from __future__ import annotations
 import base64
 import json
 import os
+import struct
 from typing import TYPE_CHECKING, NoReturn
 
+from libcriu_py.memory import allocators
 from libcriu_py.memory.owners import Census
 from libcriu_py.native import build, check, facts as written, plan as format_of_plan, regions
-from libcriu_py.native.background import Background
+from libcriu_py.native.background import Settling
 from libcriu_py.native.facts import NotEligible, NotNow
-from libcriu_py.snapshot import record
+from libcriu_py.snapshot import installed, record
 from libcriu_py.snapshot.manifest import MEMORY, write_records
-from libcriu_py.snapshot.record import FileEntry
+from libcriu_py.snapshot.record import ComparedFile, FileEntry
+from libcriu_py.snapshot.sources import Loaded
 from libcriu_py.snapshot.staging import put_in_place
 
 if TYPE_CHECKING:
@@ -30,8 +33,9 @@ if TYPE_CHECKING:
     from libcriu_py.native.regions import Region
     from libcriu_py.snapshot.record import Launch
 
-_ORDER, _FACTS, _RESULT, _DIRECTORY, _WRITTEN = 3, 4, 5, 6, 7
+_ORDER, _FACTS, _RESULT, _DIRECTORY, _STAGES = 3, 4, 5, 6, 7
 _VERSION = 1
+_STAGE = struct.Struct("=i")
 _NOT_ELIGIBLE, _FAILED, _NOT_NOW = 10, 11, 12
 
 
@@ -52,38 +56,53 @@ def main() -> NoReturn:
 
 
 def _publish() -> None:
+    allocators.look_ahead(os.getppid())
+    _await_stage()
     order = json.loads(_content(_ORDER))
     if order["version"] != _VERSION:
         message = "the order to the publisher is of another version of libcriu_py"
         raise ValueError(message)
-    os.read(_WRITTEN, 1)
+    launch = _with_installed(record.decode(base64.b64decode(order["launch"])), Loaded(*order["loaded"]))
     if order["trial"]:
+        _await_stage()
+        _await_stage()
         build.refuse(written.parse(_content(_FACTS)))
         return
-    image = os.open(MEMORY, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=_DIRECTORY)
-    facts = written.parse(_content(_FACTS)).with_inherited(order["inherited"])
-    with open(f"/proc/{facts.standing}/smaps", "rb", buffering=0) as file:
+    with open(f"/proc/{_await_stage()}/smaps", "rb", buffering=0) as file:
         smaps = file.readall()
     found = regions.parse(smaps)
+    _await_stage()
+    image = os.open(MEMORY, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=_DIRECTORY)
+    facts = written.parse(_content(_FACTS)).with_inherited(order["inherited"])
     _wipe(image, facts, found.regions)
-    settled = Background(image)
-    launch = record.decode(base64.b64decode(order["launch"]))
+    settled = Settling(image)
     census = None if order["census"] is None else Census(*order["census"])
     built = build.build(facts, found, image, order["memory"], census)
-    _refuse_changed(launch, built.plan)
     data = format_of_plan.encode(built.plan)
-    ours = (_ORDER, _FACTS, _RESULT, _DIRECTORY, image)
+    ours = (_ORDER, _FACTS, _RESULT, _DIRECTORY, _STAGES, image)
     check.compare(data, smaps, image, facts, ours)
     _write_plan(data)
     os.fchmod(image, 0o400)  # copies map it: writing to it would change running ones
     files = {MEMORY: settled.result(), format_of_plan.PLAN: _entry(data)}
-    # Not those of an earlier snapshot, whose place this one may take.
-    mapped = {os.fsdecode(file.path) for file in built.plan.files}
-    launch = launch._replace(pids=_tids(facts), mapped=tuple(one for one in launch.mapped if one.path in mapped))
+    launch = launch._replace(pids=_tids(facts), mapped=_mapped(built.plan))
     write_records(order["staging"], launch, {**order["manifest"], "memory": built.memory}, files)
     put_in_place(order["staging"], order["target"])
     if order["program"]:
         _tell(order["target"])
+
+
+def _await_stage() -> int:
+    """
+    Wait until the order is there, the process stands still, or its memory is written.
+
+    Returns:
+        The pid of the process that stands still, the second time.
+    """
+    stage = os.read(_STAGES, _STAGE.size)
+    if len(stage) != _STAGE.size:
+        message = "the process that was to be dumped has ended, or the dump has failed"
+        raise EOFError(message)
+    return int(_STAGE.unpack(stage)[0])
 
 
 def _content(fd: int) -> bytes:
@@ -114,13 +133,17 @@ def _tids(facts: Facts) -> tuple[int, ...]:
     return tuple(sorted(thread.tid for thread in facts.threads))
 
 
-def _refuse_changed(launch: Launch, plan: Plan) -> None:
-    """Refuse a file that has changed since what is recorded of it was read."""
-    recorded = {os.fsencode(one.path): (one.size, one.mtime_ns) for one in launch.mapped}
-    for file in plan.files:
-        if recorded.get(file.path, (file.size, file.mtime_ns)) != (file.size, file.mtime_ns):
-            message = f"{os.fsdecode(file.path)} was changed during the dump"
-            raise ValueError(message)
+def _with_installed(launch: Launch, loaded: Loaded) -> Launch:
+    """Add to a record the packages of the modules that are loaded."""
+    return launch._replace(**installed.find(loaded)._asdict())
+
+
+def _mapped(plan: Plan) -> tuple[ComparedFile, ...]:
+    """Return the mapped files, by path; of memory from an earlier snapshot, nothing is needed any more."""
+    files = {os.fsdecode(one.path): one for one in plan.files if not one.flags & format_of_plan.FileFlag.OF_SNAPSHOT}
+    return tuple(
+        ComparedFile(path, one.size, one.mtime_ns, os.stat(path).st_mode) for path, one in sorted(files.items())
+    )
 
 
 def _tell(snapshot: str) -> None:

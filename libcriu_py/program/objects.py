@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import gc
+import types
 from typing import TypeVar
 
 T = TypeVar("T")
+_COMMON = frozenset(
+    {dict, tuple, list, set, frozenset, type, property, staticmethod, classmethod}
+    | {types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.CellType, types.ModuleType}
+    | {types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType}
+)
+"""Most objects of a process are of these types, which have no state to look for."""
 
 
 class _Search:
-    """A list of the objects of the process, made once for all resources: there may be a million."""
+    """A list of the objects of the process that may be looked for, made once: there may be a million."""
 
     def __init__(self) -> None:
         self.objects: list[object] = []
@@ -21,8 +28,8 @@ class _Search:
         self._was_frozen = gc.get_freeze_count() > 0
         if self._was_frozen:
             gc.unfreeze()
-        self.objects = gc.get_objects()
         # Use type() and not `__class__`, which makes a lazy proxy load its target.
+        self.objects = [item for item in gc.get_objects() if type(item) not in _COMMON]
         self.types = {type(item) for item in self.objects}
 
     def end(self) -> None:
@@ -39,7 +46,7 @@ search = _Search()
 
 
 def live(kind: type[T]) -> list[T]:
-    """Return the instances of a class that the garbage collector tracks."""
+    """Return the instances of a class that the garbage collector tracks; not of one that most objects are of."""
     alone = not search.objects
     if alone:
         search.begin()

@@ -24,7 +24,8 @@ class GnuTls(BuiltIn):
 
     def before_dump(self) -> None:
         """Find them."""
-        paths = {mapped.path for mapped in mapped_ranges() if os.path.basename(mapped.path).startswith("libgnutls.so")}
+        paths = {mapped.path for mapped in mapped_ranges(having="/libgnutls.so")}
+        paths = {path for path in paths if os.path.basename(path).startswith("libgnutls.so")}
         if paths:
             import ctypes
 

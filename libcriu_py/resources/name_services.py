@@ -38,7 +38,7 @@ class NameServices(BuiltIn):
     def before_dump(self) -> None:
         """Make the C library and the plugin start over at the next lookup."""
         asked = False
-        for mapped in list(mapped_ranges()):
+        for mapped in [*mapped_ranges(having="nscd/"), *mapped_ranges(having="sss")]:
             if mapped.path.startswith(_NSCD):
                 _replace(mapped.start, mapped.size, _NSCD_HAS_ENDED)
             elif mapped.path.startswith(_SSSD):

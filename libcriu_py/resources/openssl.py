@@ -64,7 +64,7 @@ class OpenSsl(BuiltIn):
 
 def shared_libraries() -> list[str]:
     """Return the paths of the loaded libcrypto libraries."""
-    paths = {mapped.path for mapped in mapped_ranges()}
+    paths = {mapped.path for mapped in mapped_ranges(having="/libcrypto")}
     return sorted(
         path for path in paths if os.path.basename(path).startswith("libcrypto") and not path.endswith("(deleted)")
     )

@@ -51,7 +51,7 @@ def _libraries() -> list[str | None]:
     """Return the loaded libraries to look in; None, the program itself, where Python's module is built in."""
     module: Any = sys.modules.get("_sqlite3")
     builtin = [None] if module is not None and not hasattr(module, "__file__") else []
-    paths = {mapped.path for mapped in mapped_ranges() if "x" in mapped.permissions}
+    paths = {mapped.path for mapped in mapped_ranges(having="sqlite") if "x" in mapped.permissions}
     return [
         *builtin,
         *sorted(path for path in paths if "sqlite" in os.path.basename(path) and not path.endswith("(deleted)")),

@@ -85,7 +85,8 @@ class TensorflowRandom(BuiltIn):
 
 def _library() -> str | None:
     """Return the path of the loaded library with the function."""
-    return next((mapped.path for mapped in mapped_ranges() if os.path.basename(mapped.path).startswith(_LIBRARY)), None)
+    paths = (mapped.path for mapped in mapped_ranges(having=f"/{_LIBRARY}"))
+    return next((path for path in paths if os.path.basename(path).startswith(_LIBRARY)), None)
 
 
 def _is_drawn(generator: Any) -> bool:

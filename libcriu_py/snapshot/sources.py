@@ -27,7 +27,7 @@ class Loaded(NamedTuple):
     paths: list[str | None]
     """What each says that it is from; None where it says nothing, or is frozen."""
     path: list[str]
-    """`sys.path`, but what is the working directory of each copy."""
+    """`sys.path` as absolute paths, but what is the working directory of each copy."""
 
 
 def loaded(*, path0: bool = True) -> Loaded:
@@ -40,6 +40,7 @@ def loaded(*, path0: bool = True) -> Loaded:
     modules = list(sys.modules.items())
     entries: list[object] = [*sys.path]
     path = [entry for entry in entries[0 if path0 else 1 :] if isinstance(entry, str) and entry]
+    path = [entry if entry[0] == "/" else os.path.abspath(entry) for entry in path]
     return Loaded([name for name, _ in modules], [_path(module) for _, module in modules], path)
 
 

@@ -95,12 +95,28 @@ static struct standing *make_standing(void)
 
 /* ---- the standing process --------------------------------------------- */
 
-/* Have the memory written and published; a wait status or -errno. */
+static void close_stages(struct lcp_native *native)
+{
+	for (int i = 0; i < 2; i++) {
+		if (native->stages[i] >= 0)
+			SYSCALL1(close, native->stages[i]);
+		native->stages[i] = -1;
+	}
+}
+
+/* Have the memory written and published; the publisher's wait status, or -errno. No memory of the program may change. */
 static long write_and_publish(struct scratch *scratch)
 {
+	const struct lcp_native *native = scratch->native;
+	long result;
+
 	lcp_fact_numbers(scratch, "ids",
 			 (const uint64_t[]){ (uint64_t)lcp_standing->pid, (uint64_t)SYSCALL0(getpid) }, 2);
-	return lcp_publish(scratch);
+	lcp_hand_over(scratch);
+	if (SYSCALL0(getpid) != lcp_standing->pid) /* it is the original's child */
+		return lcp_await_publisher(native);
+	result = lcp_reap_publisher(native);
+	return scratch->error ? scratch->error : result;
 }
 
 /* Call it on the scratch's stack, and come back. */
@@ -119,24 +135,27 @@ static __attribute__((noinline)) long stand_still(struct scratch *scratch)
 	return result;
 }
 
-static __attribute__((noreturn)) void end_twin(long status)
-{
-	uint64_t code = status < 0 ? 255 : (uint64_t)status >> 8 & 0xff;
-
-	for (;;)
-		SYSCALL1(exit_group, status & 0x7f ? 254 : code);
-}
-
 /* The same in a twin, whose memory is that of this moment, while the program goes on. */
 static long stand_in_twin(struct scratch *scratch, int64_t begun)
 {
-	long pid = SYSCALL5(clone, 0, NULL, NULL, NULL, 0);
+	struct lcp_native *native = scratch->native;
+	long pid = SYSCALL5(clone, 0, NULL, NULL, NULL, 0), result;
 
-	if (!pid)
-		end_twin(stand_still(scratch));
+	if (!pid) {
+		stand_still(scratch);
+		for (;;)
+			SYSCALL1(exit_group, 0);
+	}
 	lcp_release(0);
-	scratch->native->stood_ns = lcp_clock(1) - begun;
-	return pid < 0 ? pid : lcp_await_child(pid, scratch->native->deadline_ms);
+	native->stood_ns = lcp_clock(1) - begun;
+	if (pid < 0)
+		return pid;
+	close_stages(native); /* or the publisher would not notice that the twin is gone */
+	result = lcp_reap_publisher(native);
+	SYSCALL2(kill, pid, 9);
+	while (SYSCALL4(wait4, pid, NULL, KERNEL_WAIT_ALL, 0) == -EINTR)
+		;
+	return scratch->error ? scratch->error : result;
 }
 
 static int dump(struct scratch *scratch)
@@ -181,27 +200,23 @@ static int dump(struct scratch *scratch)
 
 int lcp_native_dump(struct lcp_native *native)
 {
-	size_t size = (sizeof(struct scratch) + 4095) & ~4095ul;
-	struct scratch *scratch = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t all = ALL_SIGNALS, mask;
-	int result;
+	int result = -ENOMEM;
 
-	if (scratch == MAP_FAILED || !make_standing())
-		return -ENOMEM;
-	scratch->native = native;
-	dumped_pid = lcp_standing->pid;
-	lcp_find_timer_data();
-	result = (int)note_process(lcp_standing, scratch);
-	if (result) {
-		munmap(scratch, size);
-		return result;
-	}
 	SYSCALL4(rt_sigprocmask, 2, &all, &mask, 8);
-	result = dump(scratch);
+	if (make_standing()) {
+		dumped_pid = lcp_standing->pid;
+		lcp_find_timer_data();
+		result = (int)note_process(lcp_standing, native->scratch);
+	}
+	if (!result)
+		result = dump(native->scratch);
+	if (result != 1) { /* a copy has none of it */
+		close_stages(native);
+		lcp_native_stop(native);
+	}
 	SYSCALL4(rt_sigprocmask, 2, &mask, NULL, 8);
-	if (result != 1) /* a copy has none of it */
-		munmap(scratch, size);
-	else if (lcp_on_arrival)
+	if (result == 1 && lcp_on_arrival)
 		lcp_on_arrival();
 	return result;
 }
@@ -211,6 +226,17 @@ int lcp_native_dumped_pid(void)
 	return dumped_pid;
 }
 #else
+int lcp_native_start(struct lcp_native *native)
+{
+	(void)native;
+	return -ENOTSUP;
+}
+
+void lcp_native_stop(struct lcp_native *native)
+{
+	(void)native;
+}
+
 int lcp_native_dump(struct lcp_native *native)
 {
 	(void)native;

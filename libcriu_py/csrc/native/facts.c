@@ -317,7 +317,7 @@ static long is_same(int a, int b)
 static int is_ours(const struct lcp_native *native, int fd)
 {
 	return fd == native->order || fd == native->facts || fd == native->memory || fd == native->result ||
-	       fd == native->staging;
+	       fd == native->staging || fd == native->stages[0] || fd == native->stages[1];
 }
 
 static int list_descriptors(struct scratch *this, int *found)

@@ -12,6 +12,7 @@
 #define PAGE_GUARD (1ull << 58) /* nobody may touch it (MADV_GUARD_INSTALL); it seems to be swapped */
 #define MOST_SHARED (64ull << 20)
 #define CHUNK (256 << 10) /* of what is looked at and then written: it is in the processor's cache in between */
+#define SETTLED (8ull << 20)
 #define WHOLE (4ull << 20) /* an area of a file up to this size is saved whole if a page of it was written */
 
 /* An area of memory, a line of /proc/self/maps. */
@@ -25,6 +26,7 @@ struct writer {
 	struct scratch *scratch;
 	const struct area *area;
 	int pagemap, own_memory;
+	uint64_t settled;            /* how much of the file goes to the disk already */
 	uint64_t base;               /* where the area begins in the file, if some of it is there */
 };
 
@@ -54,6 +56,15 @@ static void fail(struct scratch *this, long error)
 		this->error = error ? error : -EIO;
 }
 
+/* Have what was written go to the disk already, while more is written: the publisher has to wait for all of it. */
+static void settle(struct writer *this, uint64_t until)
+{
+	if (until - this->settled < SETTLED)
+		return;
+	SYSCALL4(sync_file_range, this->scratch->native->memory, this->settled, until - this->settled, 2 /* _WRITE */);
+	this->settled = until;
+}
+
 /* Write memory to the file; what may not be read directly is read through /proc/self/mem. */
 static void write_range(struct writer *this, uint64_t start, uint64_t end)
 {
@@ -79,6 +90,7 @@ static void write_range(struct writer *this, uint64_t start, uint64_t end)
 		}
 		start += (uint64_t)n;
 		at += (uint64_t)n;
+		settle(this, at);
 	}
 }
 
@@ -249,7 +261,7 @@ static void for_each_area(struct scratch *scratch, void (*call)(struct writer *t
 	long size = lcp_slurp("/proc/self/maps", scratch->maps, sizeof(scratch->maps));
 	uint64_t size_of_all = 0;
 	struct area area;
-	struct writer writer = { scratch, &area, -1, -1, 0 };
+	struct writer writer = { scratch, &area, -1, -1, 0, 0 };
 
 	writer.pagemap = (int)SYSCALL3(open, "/proc/self/pagemap", 02000000, 0);
 	writer.own_memory = (int)SYSCALL3(open, "/proc/self/mem", 02000000, 0);

@@ -10,6 +10,7 @@
 
 struct lcp_native {
 	int order, facts, memory, result, staging; /* descriptors: of the publisher, and of the files to be written */
+	int stages[2];           /* a pipe that tells the publisher how far the dump is; the dump closes it */
 	int slot;                /* the descriptor that a copy reads its request from */
 	int then_exit;           /* end with status 0 once the snapshot is published */
 	int is_trial;            /* of whether there can be a snapshot: the file for memory takes all, and keeps nothing */
@@ -17,10 +18,21 @@ struct lcp_native {
 	char *const *argv;       /* of the publisher */
 	char *const *env;
 	/* Results. */
+	int keeper;              /* the publisher's parent, if there is a publisher */
+	int publisher;
+	void *scratch;           /* memory of the dump itself */
 	int failed_thread;       /* which could not be stopped */
 	int status;              /* the publisher's wait status */
 	int64_t parked_ns, stood_ns; /* until all stood still, and until they went on */
 };
+
+/*
+ * Start the publisher, which makes itself ready while the program prepares its dump: 0 or -errno. It is no child of the
+ * program's, which could wait for it and would get SIGCHLD: its parent is the keeper, another process with our memory.
+ */
+int lcp_native_start(struct lcp_native *native);
+/* Stop it, if there is one. */
+void lcp_native_stop(struct lcp_native *native);
 
 /*
  * Dump this process: 1 in a copy, 0 in the original where the snapshot is published, or -errno where there is none, and

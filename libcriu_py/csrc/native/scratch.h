@@ -18,7 +18,9 @@ struct scratch {
 	struct lcp_native *native;
 	long error;                  /* the first, of what is written */
 	uint64_t memory_size;        /* of memory.img so far */
-	int written[2];              /* a pipe that is closed when all is written */
+	volatile uint32_t publisher; /* its pid while it runs, -errno where it was not started */
+	int status;                  /* its wait status */
+	int is_reaped;               /* and so is its keeper */
 	struct saved_memory saved[MOST_MEMFDS];
 	int saved_count;
 	uint64_t size_of_all;        /* of its areas, when they were last looked at */
@@ -28,7 +30,8 @@ struct scratch {
 	char maps[8 << 20];          /* /proc/self/maps */
 	uint64_t pages[1 << 15];     /* entries of /proc/self/pagemap */
 	char stack[64 << 10] __attribute__((aligned(64)));
-	char child_stack[16 << 10] __attribute__((aligned(64)));
+	char keeper_stack[16 << 10] __attribute__((aligned(64)));
+	char publisher_stack[16 << 10] __attribute__((aligned(64)));
 };
 
 /* Add a fact (libcriu_py/native/facts.py): a name, and what it is. */
@@ -49,9 +52,18 @@ void lcp_write_shared_memory(struct scratch *scratch);
 /* Add the mutexes in a range of memory that could not be unlocked in a copy, of those whose owner is in a part of it. */
 void lcp_find_held_mutexes(struct scratch *scratch, uint64_t start, uint64_t end, uint64_t from, uint64_t to);
 
-/* Start the publisher, write the memory beside it, and wait for it; its wait status or -errno. */
-long lcp_publish(struct scratch *scratch);
-/* Wait for a child until a deadline; its wait status, or -ETIME where it had to be killed. */
+/* Write the memory of the process that stands still, and let the publisher go on, or end it after an error. */
+void lcp_hand_over(struct scratch *scratch);
+/*
+ * Start a process in our memory, on a stack whose end is given; its pid, or -errno. There is no signal at its end as long
+ * as it executes nothing: whoever waits for any child of the program does not see it.
+ */
+long lcp_start_here(uint64_t flags, char *stack, void (*function)(void *), void *given);
+/* Wait for a child until a deadline, at which it is killed; its wait status, or -errno. */
 long lcp_await_child(long pid, int deadline_ms);
+/* Wait for the end of the publisher until a deadline, at which it is killed; 0 or -ETIME. */
+long lcp_await_publisher(const struct lcp_native *native);
+/* The same in the process that has started it; its wait status, or -errno. */
+long lcp_reap_publisher(const struct lcp_native *native);
 
 #endif

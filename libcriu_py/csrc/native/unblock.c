@@ -64,36 +64,15 @@ static long unblock(int thread)
 	return result;
 }
 
-static __attribute__((noreturn)) void work(struct job *job)
+static __attribute__((noreturn)) void work(void *given)
 {
+	struct job *job = given;
+
 	while (!job->may_begin)
 		lcp_futex_wait(&job->may_begin, 0, NULL);
 	job->result = unblock(job->thread);
 	for (;;)
 		SYSCALL1(exit_group, 0); /* a thread that is still traced goes on */
-}
-
-/* No signal at its end: whoever waits for any child of the program does not see it. */
-static long start(struct job *job, char *stack)
-{
-	register struct job *argument __asm__("r12") = job;
-	register uint64_t r10 __asm__("r10") = 0;
-	register uint64_t r8 __asm__("r8") = 0;
-	register void (*entry)(struct job *) __asm__("r13") = work;
-	long result;
-
-	__asm__ volatile("syscall\n\t"
-			 "test %%rax, %%rax\n\t"
-			 "jnz 1f\n\t"
-			 "xor %%ebp, %%ebp\n\t"
-			 "mov %%r12, %%rdi\n\t"
-			 "call *%%r13\n"
-			 "1:"
-			 : "=a"(result)
-			 : "a"(__NR_clone), "D"((uint64_t)CLONE_VM), "S"(stack), "d"(0ull), "r"(r10), "r"(r8), "r"(argument),
-			   "r"(entry)
-			 : "rcx", "r11", "memory");
-	return result;
 }
 
 long lcp_unblock(int thread, char *room, size_t size)
@@ -104,7 +83,7 @@ long lcp_unblock(int thread, char *room, size_t size)
 	/* Where Yama lets processes trace their descendants only, they may allow another one. */
 	for (int is_allowed = 0; is_allowed < 2; is_allowed++) {
 		*job = (struct job){ .thread = thread, .result = -ECHILD };
-		pid = start(job, (char *)((uint64_t)(room + size) & ~15ull));
+		pid = lcp_start_here(0, (char *)((uint64_t)(room + size) & ~15ull), work, job);
 		if (pid < 0)
 			return pid;
 		if (is_allowed)

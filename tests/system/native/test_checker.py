@@ -49,6 +49,12 @@ TAMPERED = {
     "growth: has another protection": "areas = change(areas, lambda a: a.flags & 2, flags=0)",
     "has other content": "areas = change(areas, lambda a: a.file == 0 and a.end - a.start > 1 << 20, offset=0)",
     "a read from elsewhere: has other content": "reads = change(reads, lambda r: r.offset, offset=0)",
+    "the last byte of much memory: has other content": (
+        "import os; held = max((a for a in areas if a.file == 0), key=lambda a: a.end - a.start)\n"
+        "    image = os.open('memory.img', os.O_RDWR, dir_fd=6)\n"
+        "    at = held.offset + held.end - held.start - 1\n"
+        "    os.pwrite(image, bytes([os.pread(image, 1, at)[0] ^ 1]), at)"
+    ),
     "no read: has other content": "reads = reads[1:]",
     "lacks its file": "areas = change(areas, lambda a: a.file > 0 and a.protection == 1, file=NO_FILE, offset=0)",
     "is of another file": ("areas = change(areas, lambda a: a.file > 0 and a.protection == 5, offset=0)"),
