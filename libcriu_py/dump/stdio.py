@@ -16,7 +16,7 @@ import fcntl
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from libcriu_py.linux import sockets
 
@@ -170,6 +170,54 @@ def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
         setattr(sys, f"__{attribute}__", stream)
 
 
+class Renewal(NamedTuple):
+    """What `_renew` does to a stream, for C (csrc/copy/streams.c): no function of Python runs, which copies pages."""
+
+    file: type[io.FileIO]
+    file_arguments: tuple[object, ...]
+    name: str
+    buffer: object
+    """None for an unbuffered stream."""
+    buffer_init: object
+    text_init: object
+    plain: tuple[object, ...]
+    """Arguments of the text's initialisation, after the first."""
+    terminal: tuple[object, ...]
+    """The same for a terminal."""
+
+
+def renewals(env: Mapping[bytes, bytes]) -> tuple[Renewal | None, ...]:
+    """
+    Return how each of the standard streams is renewed; None where its objects are not the usual ones.
+
+    Args:
+        env: The environment for which they were set up.
+    """
+    name, errors = encoding(env)
+    streams = (getattr(sys, f"__{name}__") for name in NAMES)
+    return tuple(_renewal(fd, one, name, errors, unbuffered=_unbuffered(env)) for fd, one in enumerate(streams))
+
+
+def _renewal(fd: int, text: Any, name: str, errors: str, *, unbuffered: bool) -> Renewal | None:
+    buffer = text.buffer
+    direct = fd > 0 and unbuffered
+    kind = io.FileIO if direct else io.BufferedWriter if fd else io.BufferedReader
+    if type(text) is not io.TextIOWrapper or type(buffer) is not kind:
+        return None
+    common = (name, "backslashreplace" if fd == 2 else errors, "\n")
+    return Renewal(
+        file=io.FileIO,
+        file_arguments=(fd, "wb" if fd else "rb", False),
+        name=f"<{NAMES[fd]}>",
+        buffer=None if direct else buffer,
+        # Of the very type above. The file of before is not kept: the end of a copy would find it open.
+        buffer_init=None if direct else getattr(buffer, "__init__"),  # noqa: B009
+        text_init=getattr(text, "__init__"),  # noqa: B009
+        plain=(*common, not unbuffered and fd == 2, unbuffered),
+        terminal=(*common, not unbuffered, unbuffered),
+    )
+
+
 def _unbuffered(env: Mapping[bytes, bytes]) -> bool:
     """Return whether stdio is unbuffered, by the new environment or by the original's -u."""
     return _DASH_U or (bool(env.get(b"PYTHONUNBUFFERED")) and not sys.flags.ignore_environment)
@@ -203,8 +251,8 @@ def _renew(stream: TextIO | None, fd: int, name: str, errors: str, *, unbuffered
         encoding=name,
         errors=errors,
         newline="\n",  # of stdin too: Python translates newlines on Windows only (Python/pylifecycle.c)
-        line_buffering=not direct and (fd == 2 or (writing and raw.isatty())),
-        write_through=direct,
+        line_buffering=not unbuffered and (fd == 2 or raw.isatty()),
+        write_through=unbuffered,
     )
     text.mode = "w" if writing else "r"  # type: ignore[misc]
     return text

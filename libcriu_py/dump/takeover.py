@@ -61,6 +61,9 @@ def expect(
     ours = {*added, *(name for name, *_ in changed)}
     are_given = ours.isdisjoint(_STREAM_VARIABLES)
     streams = {} if run is None or not are_given else _expected_streams()
+    renewals = stdio.renewals(os.environ._data) if streams else ()  # type: ignore[attr-defined]  # noqa: SLF001
+    if None in renewals:
+        streams = {}
     objects = arrival.Objects(
         argv=sys.argv,
         orig_argv=sys.orig_argv,
@@ -71,6 +74,7 @@ def expect(
         raised=_raised,
         zone=time.tzset,
         reopen=_reopen if are_given else _reopen_as_given,
+        streams=renewals,
         title=title,
         calls=(*departure.calls, *calls),
         more_calls=(*departure.more_calls, *calls),

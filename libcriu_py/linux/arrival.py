@@ -44,6 +44,8 @@ class Objects(NamedTuple):
     """Sets the time zone of Python's module `time`."""
     reopen: Callable[[], object]
     """Sets up the standard streams."""
+    streams: Sequence[Sequence[object] | None]
+    """How each is set up where it alone is of another kind (`stdio.Renewal`)."""
     title: Callable[[], object] | None
     """Shows the new command line."""
     calls: tuple[Callable[[], object], ...]

@@ -295,20 +295,11 @@ void lcp_look_at_stream(int fd, struct lcp_stream *stream)
 	stream->block = status.st_blksize;
 }
 
-int lcp_streams_fit(const struct lcp_arrival *arrival)
+int lcp_may_keep_streams(const struct lcp_arrival *arrival)
 {
 	const char *locale = setlocale(LC_CTYPE, NULL);
 
-	if (!arrival->locale || !locale || strcmp(locale, arrival->locale) || !lcp_same_variables(arrival))
-		return 0;
-	for (int fd = 0; fd < 3; fd++) {
-		struct lcp_stream stream;
-
-		lcp_look_at_stream(fd, &stream);
-		if (memcmp(&stream, &arrival->streams[fd], sizeof(stream)))
-			return 0;
-	}
-	return 1;
+	return arrival->locale && locale && !strcmp(locale, arrival->locale) && lcp_same_variables(arrival);
 }
 
 /* As init_timezone() of Modules/timemodule.c does. */

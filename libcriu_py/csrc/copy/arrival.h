@@ -89,9 +89,9 @@ struct lcp_received {
 /* Apply a request, but for what Python keeps; 0, or -1 where that is left to Python. */
 int lcp_apply_request(struct lcp_received *received, const struct lcp_arrival *arrival);
 int lcp_read_request(struct lcp_received *received, int memory, const struct lcp_arrival *arrival);
-/* Whether the watched variables are as they were; whether the streams fit. */
+/* Whether the watched variables are as they were, and with the locale what streams depend on beside what they are. */
 int lcp_same_variables(const struct lcp_arrival *arrival);
-int lcp_streams_fit(const struct lcp_arrival *arrival);
+int lcp_may_keep_streams(const struct lcp_arrival *arrival);
 int lcp_same_zone(const struct lcp_arrival *arrival);
 /* Whether the main program is where it was, and as it was. */
 int lcp_same_main(const struct lcp_arrival *arrival);

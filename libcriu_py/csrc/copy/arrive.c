@@ -21,10 +21,11 @@
 #include "copy/pages.h"
 #include "copy/prefetch.h"
 #include "copy/python_clocks.h"
+#include "copy/streams.h"
 
 /* The objects of libcriu_py/dump/takeover.py, in its order. */
 enum object {
-	ARGV, ORIG_ARGV, ENVIRON, ENVIRONB, DATA, KEPT, RAISED, ZONE, REOPEN, TITLE, CALLS, MORE_CALLS, RUN, CODE, MODULE, ENDED,
+	ARGV, ORIG_ARGV, ENVIRON, ENVIRONB, DATA, KEPT, RAISED, ZONE, REOPEN, STREAMS, TITLE, CALLS, MORE_CALLS, RUN, CODE, MODULE, ENDED,
 	THREAD, NATIVE_ID, ENDING,
 };
 
@@ -143,7 +144,7 @@ static void keep_interruption(void)
 {
 	PyObject *type, *error, *trace;
 
-	if (PyErr_ExceptionMatches(PyExc_Exception))
+	if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_Exception))
 		return;
 	PyErr_Fetch(&type, &error, &trace);
 	PyErr_NormalizeException(&type, &error, &trace);
@@ -154,12 +155,20 @@ static void keep_interruption(void)
 	Py_XDECREF(trace);
 }
 
+static int set_up_streams(void)
+{
+	if (!lcp_set_up_streams(get(STREAMS), &expected))
+		return 0;
+	keep_interruption();
+	PyErr_Clear();
+	return call(get(REOPEN));
+}
+
 /* Whatever fails is done again in Python, and reported from there. */
 static int set_up(void)
 {
 	if (!set_arguments() && !set_environment() && (lcp_same_zone(&expected) || !call(get(ZONE))) &&
-	    (lcp_streams_fit(&expected) || !call(get(REOPEN))) &&
-	    !call(get(TITLE)))
+	    !set_up_streams() && !call(get(TITLE)))
 		return 0;
 	keep_interruption();
 	PyErr_Clear();
