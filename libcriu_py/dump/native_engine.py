@@ -224,7 +224,7 @@ def publisher() -> list[str]:
     import libcriu_py
 
     paths = [os.path.dirname(path) for path in (libcriu_py.__path__[0], os.path.abspath(_cffi_backend.__file__))]
-    code = f"import sys; sys.path += {paths!r}; from libcriu_py.native.publish import main; main()"
+    code = f"import gc, sys; gc.disable(); sys.path += {paths!r}; from libcriu_py.native.publish import main; main()"
     return [sys.executable, "-I", "-S", "-B", "-c", code]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from libcriu_py.linux import checksum
 from libcriu_py.snapshot.record import FileEntry
@@ -12,25 +12,29 @@ from libcriu_py.snapshot.record import FileEntry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+T = TypeVar("T")
 
-def begin(work: Callable[[], None]) -> Callable[[], None]:
-    """Do something in a thread of its own; return what waits for its end, and raises what it has raised."""
+
+def begin(work: Callable[[], T]) -> Callable[[], T]:
+    """Call something in a thread of its own; return what waits for it, and returns or raises what it does."""
     done = _thread.allocate_lock()
     done.acquire()
     errors: list[Exception] = []
+    results: list[T] = []
 
     def run() -> None:
         try:
-            work()
+            results.append(work())
         except Exception as error:  # noqa: BLE001 - it is raised by `wait`
             errors.append(error)
         finally:
             done.release()
 
-    def wait() -> None:
+    def wait() -> T:
         done.acquire()
         if errors:
             raise errors[0]
+        return results[0]
 
     _thread.start_new_thread(run, ())
     return wait
@@ -42,8 +46,8 @@ class Settling:
     def __init__(self, fd: int) -> None:
         """Begin; the descriptor must stay open."""
         self._size = os.fstat(fd).st_size
-        self._sum = 0
-        self._waits = [begin(lambda: self._add(fd)), begin(lambda: os.fsync(fd))]
+        self._sum = begin(lambda: checksum.sum_file(fd))
+        self._written = begin(lambda: os.fsync(fd))
 
     def result(self) -> FileEntry:
         """
@@ -55,9 +59,5 @@ class Settling:
         Raises:
             OSError: One of them failed.
         """
-        for wait in self._waits:
-            wait()
-        return FileEntry(self._size, self._sum)
-
-    def _add(self, fd: int) -> None:
-        self._sum = checksum.sum_file(fd)
+        self._written()
+        return FileEntry(self._size, self._sum())

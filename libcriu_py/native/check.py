@@ -48,7 +48,7 @@ class _Placed(NamedTuple):
     """Offset in `memory.img` of the first byte; None if it is not from there."""
 
 
-class _Mapped(NamedTuple):
+class Mapped(NamedTuple):
     """A line of /proc/PID/smaps, and its flags."""
 
     start: int
@@ -62,13 +62,13 @@ class _Mapped(NamedTuple):
     flags: frozenset[bytes]
 
 
-def compare(data: bytes, smaps: bytes, image: int, facts: Facts, ours: Collection[int]) -> None:
+def compare(data: bytes, mapped: Sequence[Mapped], image: int, facts: Facts, ours: Collection[int]) -> None:
     """
     Compare a plan with a process.
 
     Args:
         data: The plan as it was written.
-        smaps: /proc/PID/smaps of the process.
+        mapped: What the process has mapped, from `parse`.
         image: `memory.img`, open for reading.
         facts: Which process it is, and which of its memory and descriptors copies do not have.
         ours: Open files that copies do not have, as descriptors of this process.
@@ -80,10 +80,10 @@ def compare(data: bytes, smaps: bytes, image: int, facts: Facts, ours: Collectio
     """
     plan = format_of_plan.decode(data)
     low, high = facts.scratch
-    mapped = [one for one in _parse(smaps) if not (low <= one.start and one.end <= high)]
+    areas = [one for one in mapped if not (low <= one.start and one.end <= high)]
     checker = _Checker(plan, image, facts.standing, is_twin=facts.standing != facts.original)
     try:
-        checker.areas(mapped)
+        checker.areas(areas)
         checker.registers()
     finally:
         checker.close()
@@ -110,12 +110,14 @@ def _compare_timers(facts: Facts) -> None:
         raise Differs("the timers are others")
 
 
-def _parse(data: bytes) -> Iterator[_Mapped]:
-    for head, flags in zip(_HEAD.finditer(data), _FLAGS.finditer(data), strict=True):
+def parse(smaps: bytes) -> list[Mapped]:
+    """Read what a process has mapped from its /proc/PID/smaps, with nothing that the plan's writer uses."""
+    found = []
+    for head, flags in zip(_HEAD.finditer(smaps), _FLAGS.finditer(smaps), strict=True):
         start, end, read, write, execute, sharing, offset, major, minor, inode, path = head.groups()
         if _KERNEL.fullmatch(path):
             continue
-        yield _Mapped(
+        one = Mapped(
             start=int(start, 16),
             end=int(end, 16),
             protection=(read == b"r") | (write == b"w") << 1 | (execute == b"x") << 2,
@@ -126,6 +128,8 @@ def _parse(data: bytes) -> Iterator[_Mapped]:
             path=path.replace(b"\\012", b"\n"),
             flags=frozenset(flags[1].split()),
         )
+        found.append(one)
+    return found
 
 
 class _Checker:
@@ -149,7 +153,7 @@ class _Checker:
         for fd in (self._memory, self._pagemap, *self._files.values()):
             os.close(fd)
 
-    def areas(self, mapped: Sequence[_Mapped]) -> None:
+    def areas(self, mapped: Sequence[Mapped]) -> None:
         """Compare all areas: bounds, flags, content."""
         placed = list(_placed(self._plan))
         at = reached = 0
@@ -180,7 +184,7 @@ class _Checker:
 
     # ---- an area -----------------------------------------------------------
 
-    def _compare_piece(self, one: _Mapped, piece: _Placed, low: int, high: int) -> None:
+    def _compare_piece(self, one: Mapped, piece: _Placed, low: int, high: int) -> None:
         area = piece.area
         flags = (
             AreaFlag.SHARED * one.is_shared
@@ -217,7 +221,7 @@ class _Checker:
     def _is_of_memfd(self, area: Area) -> bool:
         return area.file != NO_FILE and bool(self._plan.files[area.file].flags & FileFlag.OF_MEMFD)
 
-    def _is_of(self, one: _Mapped, area: Area, low: int) -> bool:
+    def _is_of(self, one: Mapped, area: Area, low: int) -> bool:
         """Return whether a plan's area maps the part of the file that an area of the process does."""
         file = self._plan.files[area.file]
         is_memfd = self._is_of_memfd(area)
@@ -232,7 +236,7 @@ class _Checker:
             return same_mode and (self._is_twin or status.st_size == file.size)
         return same_mode and (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns)
 
-    def _compare_content(self, one: _Mapped, piece: _Placed, low: int, high: int) -> None:
+    def _compare_content(self, one: Mapped, piece: _Placed, low: int, high: int) -> None:
         entries = os.pread(self._pagemap, (high - low) // PAGE * 8, low // PAGE * 8)
         if len(entries) != (high - low) // PAGE * 8:
             raise Differs(f"the pages at {low:x} cannot be looked at")

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from libcriu_py.native.facts import Facts
     from libcriu_py.native.plan import Plan
     from libcriu_py.native.regions import Region
-    from libcriu_py.snapshot.record import Launch
 
 _ORDER, _FACTS, _RESULT, _DIRECTORY, _STAGES = 3, 4, 5, 6, 7
 _VERSION = 1
@@ -62,7 +61,6 @@ def _publish() -> None:
     if order["version"] != _VERSION:
         message = "the order to the publisher is of another version of libcriu_py"
         raise ValueError(message)
-    launch = _with_installed(record.decode(base64.b64decode(order["launch"])), Loaded(*order["loaded"]))
     if order["trial"]:
         _await_stage()
         _await_stage()
@@ -70,7 +68,8 @@ def _publish() -> None:
         return
     with open(f"/proc/{_await_stage()}/smaps", "rb", buffering=0) as file:
         smaps = file.readall()
-    found = regions.parse(smaps)
+    found, to_compare = regions.parse(smaps), check.parse(smaps)
+    packages = installed.find(Loaded(*order["loaded"]))
     _await_stage()
     image = os.open(MEMORY, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=_DIRECTORY)
     facts = written.parse(_content(_FACTS)).with_inherited(order["inherited"])
@@ -80,11 +79,12 @@ def _publish() -> None:
     built = build.build(facts, found, image, order["memory"], census)
     data = format_of_plan.encode(built.plan)
     ours = (_ORDER, _FACTS, _RESULT, _DIRECTORY, _STAGES, image)
-    check.compare(data, smaps, image, facts, ours)
+    check.compare(data, to_compare, image, facts, ours)
     _write_plan(data)
     os.fchmod(image, 0o400)  # copies map it: writing to it would change running ones
     files = {MEMORY: settled.result(), format_of_plan.PLAN: _entry(data)}
-    launch = launch._replace(pids=_tids(facts), mapped=_mapped(built.plan))
+    launch = record.decode(base64.b64decode(order["launch"]))
+    launch = launch._replace(pids=_tids(facts), mapped=_mapped(built.plan), **packages._asdict())
     write_records(order["staging"], launch, {**order["manifest"], "memory": built.memory}, files)
     put_in_place(order["staging"], order["target"])
     if order["program"]:
@@ -133,14 +133,10 @@ def _tids(facts: Facts) -> tuple[int, ...]:
     return tuple(sorted(thread.tid for thread in facts.threads))
 
 
-def _with_installed(launch: Launch, loaded: Loaded) -> Launch:
-    """Add to a record the packages of the modules that are loaded."""
-    return launch._replace(**installed.find(loaded)._asdict())
-
-
 def _mapped(plan: Plan) -> tuple[ComparedFile, ...]:
     """Return the mapped files, by path; of memory from an earlier snapshot, nothing is needed any more."""
-    files = {os.fsdecode(one.path): one for one in plan.files if not one.flags & format_of_plan.FileFlag.OF_SNAPSHOT}
+    without_name = format_of_plan.FileFlag.OF_SNAPSHOT | format_of_plan.FileFlag.OF_MEMFD
+    files = {os.fsdecode(one.path): one for one in plan.files if not one.flags & without_name}
     return tuple(
         ComparedFile(path, one.size, one.mtime_ns, os.stat(path).st_mode) for path, one in sorted(files.items())
     )

@@ -132,7 +132,10 @@ class BuiltIns:
         own_variables.record_start(secrets.covers_of_start, secrets.covers)
 
     def watch(self) -> None:
-        """Start to record which random generators the program seeds."""
+        """Start to record which random generators the program seeds, and import now what any dump needs."""
+        for name, kind in KINDS.items():
+            if not kind.libraries and name not in self._left_out and self._wanted(name) is not False:
+                import_module(f"libcriu_py.resources.{kind.module}")
         if self._wanted("random") is not False:
             from libcriu_py.program import seeding
 
