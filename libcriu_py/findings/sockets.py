@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.findings.finding import Verdict
 
@@ -18,9 +18,9 @@ _LISTEN, _CLOSED, _FIN = 10, 7, frozenset({4, 5})
 # NETLINK_SOCK_DIAG (linux/sock_diag.h, unix_diag.h): the only way to learn the peer of a UNIX socket.
 _SOCK_DIAG, _BY_FAMILY = 4, 20
 _REQUEST_DUMP = 0x301
-_ALL_STATES, _SHOW_NAME_AND_PEER = 0xFFFFFFFF, 5
+_ALL_STATES, _SHOW = 0xFFFFFFFF, 0x17  # name, file, peer, queues
 _NLMSG_DONE, _NLMSG_ERROR = 3, 2
-_ATTRIBUTE_NAME, _ATTRIBUTE_PEER, _ATTRIBUTE_SHUTDOWN = 0, 2, 6
+_ATTRIBUTE_NAME, _ATTRIBUTE_FILE, _ATTRIBUTE_PEER, _ATTRIBUTE_QUEUES, _ATTRIBUTE_SHUTDOWN = 0, 1, 2, 4, 6
 
 ONE_COPY = "one copy at a time has the address; where another process has it, the program is started conventionally"
 OWN_PORT = "each copy gets a port of its own if the system chose this one"
@@ -145,30 +145,42 @@ def _inodes_of_tree() -> frozenset[int]:
     return frozenset(found)
 
 
-def unix_peers(odd: set[int] | None = None) -> dict[int, int]:
+class Bound(NamedTuple):
+    """A UNIX socket with a name."""
+
+    waiting: int = 0
+    """If it listens, connections that nobody has accepted yet."""
+    backlog: int = 0
+    file: int = 0
+    """The lower half of the inode to which it is bound; 0 for an abstract name."""
+
+
+def unix_peers(odd: set[int] | None = None, bound: dict[int, Bound] | None = None) -> dict[int, int]:
     """
     Return the inode of each connected UNIX socket's peer, by its own inode.
 
     Args:
         odd: Gets the inodes of those that have a name, or that shutdown(2) has closed in part.
+        bound: Gets what the kernel tells of each that is no pair's end, by its inode.
     """
     import _socket
 
     netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, _SOCK_DIAG)
     peers: dict[int, int] = {}
     odd = set() if odd is None else odd
+    bound = {} if bound is None else bound
     try:
         # struct nlmsghdr, struct unix_diag_req
-        body = struct.pack("=BBHIIIII", _socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOW_NAME_AND_PEER, 0, 0)
+        body = struct.pack("=BBHIIIII", _socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOW, 0, 0)
         netlink.send(struct.pack("=IHHII", 16 + len(body), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + body)
-        while _read_answer(netlink.recv(1 << 16), peers, odd):
+        while _read_answer(netlink.recv(1 << 16), peers, odd, bound):
             pass
     finally:
         netlink.close()
     return peers
 
 
-def _read_answer(data: bytes, peers: dict[int, int], odd: set[int]) -> bool:
+def _read_answer(data: bytes, peers: dict[int, int], odd: set[int], bound: dict[int, Bound]) -> bool:
     """Read the messages of one datagram; return whether more follow."""
     place = 0
     while place + 16 <= len(data):
@@ -184,6 +196,12 @@ def _read_answer(data: bytes, peers: dict[int, int], odd: set[int]) -> bool:
                 (peers[inode],) = struct.unpack_from("=I", data, attribute + 4)
             elif number == _ATTRIBUTE_NAME or (number == _ATTRIBUTE_SHUTDOWN and data[attribute + 4]):
                 odd.add(inode)
+            elif number == _ATTRIBUTE_QUEUES:
+                waiting, backlog = struct.unpack_from("=II", data, attribute + 4)
+                bound[inode] = bound.get(inode, Bound())._replace(waiting=waiting, backlog=backlog)
+            elif number == _ATTRIBUTE_FILE:
+                (file,) = struct.unpack_from("=I", data, attribute + 4)
+                bound[inode] = bound.get(inode, Bound())._replace(file=file)
             attribute += max(4, size + 3 & ~3)
         place += length + 3 & ~3
     return True

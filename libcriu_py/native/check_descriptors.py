@@ -8,7 +8,7 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from libcriu_py.native.plan import MEMORY, TIMER, Kind
+from libcriu_py.native.plan import LISTENER, MEMORY, TIMER, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,6 +28,7 @@ _LINKS = {
     Kind.SIGNALFD: rb"anon_inode:\[signalfd\]",
 }
 _EVENTFD_SEMAPHORE = 1
+_UNIX = 1
 _F_GET_SEALS = 1034
 _BLOCK = 1 << 20
 
@@ -61,6 +62,13 @@ class _Fd:
         pairs = [self._field(name, rb"\((\d+, \d+)\)").split(b", ") for name in (b"it_value", b"it_interval")]
         value, interval = (int(pair[0]) * 10**9 + int(pair[-1]) for pair in pairs)
         return value, interval
+
+    def unix_name(self) -> bytes:
+        """Return the name of a UNIX socket that listens; the kernel has `@` for each NUL."""
+        pattern = rb"^\w+: \w+ \w+ 00010000 \w+ \w+ +%d (.*)$" % self.inode
+        with open("/proc/self/net/unix", "rb") as file:
+            found = re.search(pattern, file.read(), re.MULTILINE)
+        return found[1] if found else b""
 
     def locks(self) -> set[tuple[int, int, int, int]]:
         """Return the locks of an open file: kind, whether it excludes others, where it begins, and its length."""
@@ -192,6 +200,9 @@ def _difference_of_state(row: Descriptor, there: dict[int, _Fd], rows: dict[int,
         is_reading = one.flags & os.O_ACCMODE == os.O_RDONLY
         found = there[row.other].link, is_reading, rows[row.other].other if row.kind == Kind.OTHER_END else row.other
         wanted = one.link, row.kind == Kind.PIPE, row.fd if row.kind == Kind.OTHER_END else row.other
+    elif row.kind == Kind.LISTENER and row.value >> 32 == _UNIX:
+        name = row.data[LISTENER.size + 2 :]
+        found, wanted = (name.rstrip(b"\0") if name[0] else name.replace(b"\0", b"@")), one.unix_name()
     elif row.kind == Kind.EPOLL:
         found = {(watch.fd, watch.events, watch.data) for watch in plan.watches if watch.epoll == row.fd}
         wanted = one.watched()

@@ -21,6 +21,7 @@ from libcriu_py.native.kinds import (
     of_pipe,
     of_signalfd,
     of_timerfd,
+    of_unix_listener,
     options_of_new,
     watches,
 )
@@ -29,6 +30,7 @@ from libcriu_py.native.plan import ANY_SIZE, Descriptor, Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from libcriu_py.findings.sockets import Bound
     from libcriu_py.native.facts import Facts, Open
     from libcriu_py.native.plan import Lock, Watch
 
@@ -171,7 +173,7 @@ class Descriptors:
 
     def _socket(self, one: Open) -> Iterator[Descriptor]:
         if one.accepting:
-            yield of_listener(one)
+            yield of_unix_listener(one, self._of_kernel().bound[one.inode]) if one.domain == _UNIX else of_listener(one)
             return
         if one.domain != _UNIX:
             raise NotEligible(f"has a socket of family {one.domain} (descriptor {one.fd})")
@@ -210,7 +212,8 @@ class _Sockets:
         from libcriu_py.findings.sockets import unix_peers
 
         self._odd: set[int] = set()
-        self.peers = unix_peers(self._odd)
+        self.bound: dict[int, Bound] = {}
+        self.peers = unix_peers(self._odd, self.bound)
         self._options = options_of_new(_UNIX)
 
     def is_plain(self, one: Open) -> bool:

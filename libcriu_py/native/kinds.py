@@ -14,6 +14,7 @@ from libcriu_py.native.plan import LISTENER, MEMORY, TIMER, Descriptor, Kind, Lo
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from libcriu_py.findings.sockets import Bound
     from libcriu_py.native.facts import Open
 
 _F_GETPIPE_SZ = 1032
@@ -170,6 +171,38 @@ def of_listener(one: Open) -> Descriptor:
         close_on_exec=one.close_on_exec,
         value=one.domain << 32 | one.type << 16 | one.protocol,
         data=LISTENER.pack(backlog, options) + one.address,
+    )
+
+
+def of_unix_listener(one: Open, bound: Bound) -> Descriptor:
+    """
+    Return the row of a listening UNIX socket, which copies bind anew.
+
+    Args:
+        one: The descriptor.
+        bound: What the kernel tells of it.
+    """
+    _, _, options, others = one.listener or (0, 0, 0, 1)
+    if bound.waiting:
+        raise NotEligible(f"has a connection that it has not accepted yet (descriptor {one.fd})")
+    if others or one.options != options_of_new(one.domain) or not one.address[2:]:
+        raise NotEligible(f"has a listening socket with special options (descriptor {one.fd})")
+    path, mode = one.address[2:].rstrip(b"\0"), 0
+    if one.address[2]:
+        try:
+            status = os.stat(path)
+        except OSError:
+            status = None
+        if path[:1] != b"/" or status is None or status.st_ino & 0xFFFFFFFF != bound.file:
+            name = os.fsdecode(path)
+            raise NotEligible(f"has a listening socket whose path is gone or relative ({name}, descriptor {one.fd})")
+        mode = status.st_mode & 0o7777
+    return Descriptor(
+        *(one.fd, Kind.LISTENER, one.flags & os.O_NONBLOCK),
+        close_on_exec=one.close_on_exec,
+        value=one.domain << 32 | one.type << 16,
+        other_offset=mode,
+        data=LISTENER.pack(bound.backlog, options) + one.address,
     )
 
 

@@ -2,11 +2,13 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 
 #include "become/reader.h"
@@ -79,6 +81,19 @@ static const char *memory_fault(const struct plan_header *plan, const struct pla
 	return memory->mode & ~07777u || memory->seals & ~SEALS ? "a memfd is of an unknown kind" : NULL;
 }
 
+static const char *listener_fault(const struct plan_header *plan, const struct plan_descriptor *row)
+{
+	const struct sockaddr_un *address = plan_at(plan, row->data.offset + sizeof(struct plan_listener));
+	uint32_t size = row->data.length - (uint32_t)sizeof(struct plan_listener);
+
+	if (row->data.length <= sizeof(struct plan_listener) || row->data.offset % 8 || size > sizeof(struct sockaddr_storage))
+		return "a listening socket is without an address";
+	if (row->value >> 32 == AF_UNIX && (size <= offsetof(struct sockaddr_un, sun_path) || size > sizeof(*address) ||
+					    (address->sun_path[0] && address->sun_path[0] != '/')))
+		return "a listening socket is where none can be";
+	return row->other_offset > 07777 ? "a listening socket has unknown permissions" : NULL;
+}
+
 static const char *value_fault(const struct plan_header *plan, const struct plan_descriptor *row)
 {
 	uint64_t value = row->value;
@@ -100,9 +115,7 @@ static const char *value_fault(const struct plan_header *plan, const struct plan
 	case PLAN_MEMFD:
 		return value > LLONG_MAX ? "a memfd is read where it cannot be" : memory_fault(plan, row);
 	case PLAN_LISTENER:
-		return row->data.length <= sizeof(struct plan_listener) || row->data.offset % 8 ||
-				       row->data.length > sizeof(struct plan_listener) + sizeof(struct sockaddr_storage) ?
-			       "a listening socket is without an address" : NULL;
+		return listener_fault(plan, row);
 	default:
 		return NULL;
 	}

@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -15,8 +17,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "become/places.h"
@@ -29,6 +33,7 @@
 #define NO_EXEC 8u     /* MFD_NOEXEC_SEAL and MFD_EXEC of Linux 6.3 */
 #define EXECUTABLE 16u
 #define SEAL_EXEC 32u  /* F_SEAL_EXEC */
+#define TRIES 100      /* of 10 ms, to lock a directory */
 #define DEFAULT_CAPACITY 65536
 
 /* ---- files -------------------------------------------------------------------- */
@@ -159,10 +164,46 @@ static int has_option(int fd, int level, int option, int wanted)
 	return !wanted || !setsockopt(fd, level, option, &on, sizeof(on));
 }
 
+/* Whether somebody listens at a path, where the program did. */
+static int is_taken(const struct sockaddr_un *address, socklen_t length, int type)
+{
+	AUTO_CLOSE int probe = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	return probe < 0 || !connect(probe, (const void *)address, length) || (errno != ECONNREFUSED && errno != ENOENT);
+}
+
+/* Bind to a path in the place of a socket on which nobody listens, as the dumped process leaves; one copy at a time. */
+static int bind_to_path(int fd, const struct plan_descriptor *row, const struct plan_listener *listener, socklen_t length)
+{
+	const struct sockaddr_un *address = (const void *)(listener + 1);
+	const struct timespec moment = { 0, 10000000 };
+	char directory[sizeof(address->sun_path) + 1] = "";
+	AUTO_CLOSE int lock = -1;
+	struct stat status;
+	int result = -1;
+
+	memcpy(directory, address->sun_path, length - offsetof(struct sockaddr_un, sun_path));
+	*(strrchr(directory, '/') + 1) = '\0';
+	lock = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int tries = 0; lock >= 0 && tries < TRIES && (result = flock(lock, LOCK_EX | LOCK_NB)); tries++)
+		nanosleep(&moment, NULL);
+	if (result)
+		return -1;
+	if (is_taken(address, length, (int)(row->value >> 16 & 0xFFFF))) {
+		errno = EADDRINUSE;
+		return -1;
+	}
+	if (!lstat(address->sun_path, &status) && S_ISSOCK(status.st_mode))
+		unlink(address->sun_path);
+	return bind(fd, (const void *)address, length) || chmod(address->sun_path, (mode_t)row->other_offset) ||
+			       listen(fd, (int)listener->backlog) ? -1 : 0;
+}
+
 static int make_listener(const struct places *places, const struct plan_descriptor *row)
 {
 	const struct plan_listener *listener = plan_at(places->plan, row->data.offset);
 	int domain = (int)(row->value >> 32), type = (int)(row->value >> 16 & 0xFFFF), protocol = (int)(row->value & 0xFFFF);
+	socklen_t length = (socklen_t)(row->data.length - sizeof(*listener));
 	AUTO_CLOSE int fd = socket(domain, type | SOCK_CLOEXEC | (row->flags & O_NONBLOCK ? SOCK_NONBLOCK : 0), protocol);
 
 	if (fd < 0 || !has_option(fd, SOL_SOCKET, SO_REUSEADDR, listener->options & PLAN_REUSE_ADDRESS) ||
@@ -171,7 +212,9 @@ static int make_listener(const struct places *places, const struct plan_descript
 	    !has_option(fd, IPPROTO_TCP, TCP_NODELAY, listener->options & PLAN_NO_DELAY) ||
 	    (domain == AF_INET6 &&
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){ !!(listener->options & PLAN_ONLY_V6) }, sizeof(int))) ||
-	    bind(fd, (const void *)(listener + 1), (socklen_t)(row->data.length - sizeof(*listener))) ||
+	    (domain == AF_UNIX && ((const struct sockaddr_un *)(listener + 1))->sun_path[0] ?
+		     bind_to_path(fd, row, listener, length) :
+		     bind(fd, (const void *)(listener + 1), length)) ||
 	    listen(fd, (int)listener->backlog))
 		return -1;
 	return lcp_keep_fd(&fd);

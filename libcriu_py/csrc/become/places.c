@@ -9,7 +9,9 @@
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "become/reader.h"
@@ -285,6 +287,15 @@ void lcp_places_settle(const struct places *places)
 		setrlimit(RLIMIT_NOFILE, &places->limit);
 }
 
+/* Or a conventional start could not have the path either. */
+static void unbind(const struct plan_header *plan, const struct plan_descriptor *row)
+{
+	const struct plan_listener *listener = plan_at(plan, row->data.offset);
+
+	if (row->kind == PLAN_LISTENER && row->value >> 32 == AF_UNIX)
+		unlink(((const struct sockaddr_un *)(listener + 1))->sun_path);
+}
+
 void lcp_places_undo(struct places *places)
 {
 	const struct plan_descriptor *rows = plan_at(places->plan, places->plan->descriptors.offset);
@@ -294,8 +305,10 @@ void lcp_places_undo(struct places *places)
 			close(places->files[i]);
 	if (places->memory >= 0)
 		close(places->memory);
-	for (int i = 0; i < places->made; i++)
+	for (int i = 0; i < places->made; i++) {
 		close(rows[i].fd);
+		unbind(places->plan, &rows[i]);
+	}
 	for (uint32_t i = 0; i < places->kept_count; i++) {
 		dup2(places->kept[i].kept, places->kept[i].fd);
 		close(places->kept[i].kept);

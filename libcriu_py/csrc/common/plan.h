@@ -113,7 +113,7 @@ struct plan_descriptor {
 	uint32_t close_on_exec;
 	uint32_t form;                /* PLAN_OPEN: the S_IFMT bits of what must be there; else 0 */
 	uint64_t value;
-	uint64_t other_offset;        /* PLAN_OPEN: its size, or PLAN_ANY_SIZE */
+	uint64_t other_offset;        /* PLAN_OPEN: its size, or PLAN_ANY_SIZE; PLAN_LISTENER: permissions of the path */
 	struct plan_bytes data;       /* a path, or content that is queued: what a read of `fd` is to find (SOCK_STREAM) */
 };
 

@@ -19,7 +19,16 @@ REFUSED = {
     "has a zombie, too: has a child process": (
         "pid = os.fork() or os._exit(0)\nos.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)"
     ),
-    "has a listening socket that is not of TCP": "s = socket.socket(socket.AF_UNIX); s.bind(''); s.listen()",
+    "whose path is gone or relative": (
+        "s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[0] + '.s'); s.listen(); os.unlink(sys.argv[0] + '.s')"
+    ),
+    "name: whose path is gone or relative": (
+        "os.chdir(os.path.dirname(sys.argv[0])); s = socket.socket(socket.AF_UNIX); s.bind('s'); s.listen()"
+    ),
+    "UNIX: has a connection that it has not accepted yet": (
+        "s = socket.socket(socket.AF_UNIX); s.bind(''); s.listen(); c = socket.socket(socket.AF_UNIX)\n"
+        "c.connect(s.getsockname()); c.close()"
+    ),
     "has a listening socket with special options": (
         "s = socket.create_server(('127.0.0.1', 0)); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)"
     ),

@@ -29,6 +29,7 @@ from tests.plans import (
     FS,
     GROWS_DOWN,
     GUARD,
+    LISTENER,
     MEMFD,
     OPEN,
     OTHER_END,
@@ -122,6 +123,11 @@ ODD: dict[str, dict[str, Any]] = {
     "memfd with other seals": {"descriptors": [Descriptor(3, MEMFD, data=MEMORY.pack(1, 0, 0, 64))]},
     "memfd of nothing": {"descriptors": [Descriptor(3, MEMFD, other=4, data=MEMORY.pack(1, 0, 0, 0))]},
     "mapped memfd of nothing": {"files": [PLAN.files[0], File(b"/memfd:x", 1, 0, 4, 3)]},
+    "listener without an address": {"descriptors": [Descriptor(3, LISTENER, data=bytes(8))]},
+    "listener at a relative path": {"descriptors": [Descriptor(3, LISTENER, value=1 << 32, data=bytes(8) + b"\1\0x")]},
+    "listener with other permissions": {
+        "descriptors": [Descriptor(3, LISTENER, value=1 << 32, other_offset=1 << 12, data=bytes(8) + b"\1\0/x")]
+    },
     "lock of nothing": {"locks": [Lock(3, 1, 1)]},
     "lock of no file": {"descriptors": [Descriptor(3, EVENTFD)], "locks": [Lock(3, 1, 1)]},
     "lock of an unknown kind": {"descriptors": [FILE], "locks": [Lock(3, 4, 1)]},
