@@ -80,3 +80,38 @@ install_packages() {
     step "installing ${#missing[@]} packages for $purpose ..." "$fix" \
         as_root apt-get install -q -y --no-install-recommends "${missing[@]}"
 }
+
+python_packages=(python3 python3-venv python3-dev gcc libc6-dev pkg-config)
+
+# Print what the interpreter lacks; nothing if it is fine.
+lacks() {
+    "$python" - <<'PYTHON'
+import importlib.util
+import os
+import sys
+import sysconfig
+
+if sys.version_info < (3, 10):
+    print(f"it is {sys.version.split()[0]}, but 3.10 or newer is required")
+elif not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    print("its headers (Python.h) are missing")
+elif not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
+    print("its modules venv and ensurepip are missing")
+PYTHON
+}
+
+# Make sure that the interpreter, $python, can build the package; install packages if it is the distribution's.
+need_python() {
+    local path what
+    path=$(command -v "$python" || true)
+    if [[ -n $path ]] && what=$(lacks 2>/dev/null) && [[ -z $what ]]; then
+        command -v "${CC:-cc}" >/dev/null || install_packages "building the extension" gcc libc6-dev
+        return
+    fi
+    case $path in
+        '' | /usr/bin/* | /bin/*) [[ $python == python3 || $python == /usr/bin/python3 ]] && install_packages "Python" "${python_packages[@]}" ;;
+    esac
+    command -v "$python" >/dev/null || die "there is no $python: set PYTHON=/path/to/python3 to an interpreter of version 3.10 or newer"
+    what=$(lacks 2>/dev/null) || what="it does not run"
+    [[ -z $what ]] || die "$(command -v "$python") cannot be used: $what; set PYTHON=/path/to/python3 to another interpreter"
+}
