@@ -5,7 +5,7 @@ import os
 try:
     from libcriu_py._libcriu import ffi, lib
 except ImportError as error:
-    message = f"the C extension of libcriu_py cannot be loaded ({error}); build it with: make build"
+    message = f"the C extension of libcriu_py cannot be loaded ({error}): install libcriu-py again, or make build"
     raise ImportError(message, name=error.name, path=error.path) from error
 
 TYPE_CHECKING = False
