@@ -134,7 +134,9 @@ class Handover:
             if fds:
                 self._install_fds(fds, request)
             before_start(request.closed, request.env)
-        except Exception as error:  # noqa: BLE001 - after any error, the program is started conventionally
+        except Exception as error:  # after any other error, the program is started conventionally
+            if takeover.is_interruption(error):
+                raise
             self._give_up(error, request)
         self.report_started()
         return Return(Outcome.RESTORED, request, max(0.0, time.time() - dumped_at))

@@ -110,9 +110,26 @@ _raised: list[BaseException] = []
 
 
 def raise_interruption() -> None:
-    """Raise what a signal handler of the program has raised in a call from C, which has put it into the list."""
-    if _raised:
-        raise _raised.pop()
+    """Raise what a signal handler of the program has raised in a call from C; whatever else failed is done again."""
+    error = _raised.pop() if _raised else None
+    if error is not None and is_interruption(error):
+        raise error
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether a signal handler of the program has raised an exception, as far as can be told."""
+    if not isinstance(error, Exception):
+        return True
+    import signal
+
+    handlers: list[Any] = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {getattr(getattr(handler, "__func__", handler), "__code__", None) for handler in handlers}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _given() -> Mapping[bytes, bytes] | None:

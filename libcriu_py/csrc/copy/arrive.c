@@ -139,15 +139,17 @@ static int call(PyObject *function)
 	return result ? 0 : -1;
 }
 
-/* Keep what a signal handler has raised, wherever Python looked for signals, as at the start of each function. */
-static void keep_interruption(void)
+/* A signal handler may have raised it, wherever Python looked for signals, as at the start of each function. */
+static void keep_raised(void)
 {
 	PyObject *type, *error, *trace;
 
-	if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_Exception))
+	if (!PyErr_Occurred())
 		return;
 	PyErr_Fetch(&type, &error, &trace);
 	PyErr_NormalizeException(&type, &error, &trace);
+	if (error && trace)
+		PyException_SetTraceback(error, trace);
 	if (error)
 		PyList_Append(get(RAISED), error);
 	Py_XDECREF(type);
@@ -159,8 +161,8 @@ static int set_up_streams(void)
 {
 	if (!lcp_set_up_streams(get(STREAMS), &expected))
 		return 0;
-	keep_interruption();
-	PyErr_Clear();
+	if (PyErr_Occurred()) /* perhaps of a signal handler: then Python begins anew */
+		return -1;
 	return call(get(REOPEN));
 }
 
@@ -170,7 +172,7 @@ static int set_up(void)
 	if (!set_arguments() && !set_environment() && (lcp_same_zone(&expected) || !call(get(ZONE))) &&
 	    !set_up_streams() && !call(get(TITLE)))
 		return 0;
-	keep_interruption();
+	keep_raised();
 	PyErr_Clear();
 	return -1;
 }

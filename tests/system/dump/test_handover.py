@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.snapshots import reseal
+from tests.system import standby
+from tests.system.accounts import popen_as
 from tests.system.conftest import MODES, Mode, by_criu
 from tests.system.selfdump import PLAIN, SelfDump, take
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.system.accounts import Account
+
+TIMEOUT = 60
 
 
 @pytest.fixture(scope="module", params=MODES)
@@ -278,3 +284,47 @@ def test_fallback_runs_the_program_conventionally(mode: Mode, directory_of: Call
     assert mode.run([*command, "--quiet", dump.path, "--", "x"]).stderr == ""
     refused = mode.run([*command, "--no-fallback", dump.path, "--", "x"])
     assert (refused.returncode, refused.stdout) == (126 if is_native else 125, "")
+
+
+HANDLER = """
+import signal
+from libcriu_py import checkpoint
+def handle(number, frame):
+    raise LookupError(number)
+signal.signal(signal.SIGUSR1, handle)
+try:
+    with checkpoint():
+        pass
+    print("went on")
+except LookupError as error:
+    print("handled", *error.args)
+"""
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_handler_that_raises_meanwhile(
+    name: str, mode_named: Callable[[str], Mode], directory_of: Callable[[Account], Path]
+) -> None:
+    """What a signal handler raises during the hand-over the program gets, be it an ordinary exception."""
+    mode = mode_named(name)
+    dump = take(mode, directory_of(mode.account), HANDLER)
+    zone = dump.path.parent / "zone"
+    os.mkfifo(zone)
+    mode.account.give(zone)
+    command = [mode.account.native_launcher, "--no-fallback", dump.path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    env = {**mode.env, "TZ": f":{zone}", "PYTHONIOENCODING": "latin-1"}
+    with popen_as(mode.account, command, env=env, **pipes) as process:
+        held = -1
+        while held < 0 and process.poll() is None:
+            # Until the copy reads its time zone, in C; next it sets up the streams, in Python.
+            with contextlib.suppress(OSError):
+                held = os.open(zone, os.O_WRONLY | os.O_NONBLOCK)
+        assert held >= 0, process.communicate()
+        zone.unlink()
+        copies = {pid for supervisor in standby.children(process.pid) for pid in standby.copies_of(supervisor)}
+        (copy,) = copies or {process.pid}
+        os.kill(copy, signal.SIGUSR1)
+        os.close(held)
+        said = process.communicate(timeout=TIMEOUT)
+    assert said == (f"handled {int(signal.SIGUSR1)}\n", "")
