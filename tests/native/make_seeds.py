@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from libcriu_py.native.plan import ANY_SIZE, PAGE, Descriptor, Lock
+from libcriu_py.native.plan import ANY_SIZE, MEMORY, PAGE, Descriptor, File, Lock
 from libcriu_py.program.main import Program
 from libcriu_py.program.reads import Read
 from libcriu_py.snapshot import record as launch_record
@@ -14,6 +14,7 @@ from tests.plans import (
     DUPLICATE,
     EPOLL,
     LISTENER,
+    MEMFD,
     OPEN,
     OTHER_END,
     PIPE,
@@ -67,6 +68,7 @@ def small_vdso() -> bytes:
 
 
 PLAN = plan_of()[0]._replace(
+    files=(*plan_of()[0].files, File(b"/memfd:name", 5, flags=6, descriptor=12)),
     special=(0x7FFF00000000, 0x7FFF00002000, 0x7FFF00001000, 0x7FFF00002000),
     vdso=small_vdso(),
     descriptors=(
@@ -78,6 +80,9 @@ PLAN = plan_of()[0]._replace(
         Descriptor(8, EPOLL, 2),
         Descriptor(9, TIMERFD, 2, value=1, data=bytes(24)),
         Descriptor(10, LISTENER, 2, value=2 << 32 | 1 << 16, data=bytes(24)),
+        Descriptor(11, LISTENER, 2, value=1 << 32 | 1 << 16, other_offset=0o755, data=bytes(8) + b"\1\0/x"),
+        Descriptor(12, MEMFD, 2, value=1, data=MEMORY.pack(5, 4096, 0o777, 1) + b"name"),
+        Descriptor(13, MEMFD, 0, 12, data=MEMORY.pack(5, 4096, 0o777, 1) + b"name"),
     ),
     watches=((8, 6, 1, 0),),
     locks=(Lock(4, 2, 1, 5, 7),),
