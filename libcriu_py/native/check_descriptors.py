@@ -168,7 +168,7 @@ def _may_be_of_caller(one: _Fd) -> bool:
     """Return whether a copy may have its caller's descriptor in the place of one: that leads out of the process."""
     if b"\nlock:" in one.info:
         return not one.flags & os.O_CLOEXEC
-    leads_out = not stat.S_ISREG(one.mode) and not stat.S_ISDIR(one.mode) and bool(stat.S_IFMT(one.mode))
+    leads_out = stat.S_ISFIFO(one.mode) or stat.S_ISSOCK(one.mode) or one.link.startswith(b"/dev/pts/")
     return leads_out and not one.flags & os.O_CLOEXEC
 
 

@@ -38,6 +38,8 @@ _STDIO = range(3)
 _UNIX = 1
 _DEVICES = frozenset(os.makedev(*numbers) for numbers in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)))
 """null, zero, full, random, urandom, tty."""
+_TERMINALS = range(136, 144)
+"""Major numbers of pseudoterminals."""
 _O_LARGEFILE, _O_ASYNC = 0o100000, 0o20000
 _PLAIN = ~(os.O_CLOEXEC | _O_LARGEFILE)
 _SHUT = "shut down"
@@ -109,10 +111,10 @@ class Descriptors:
         if one.link.startswith(b"pipe:"):
             return all(other.fd in {*inherited, *_STDIO} for other in self._known.values() if other.link == one.link)
         if one.link.startswith(b"socket:"):
-            return one.domain == _UNIX and not one.accepting and self._peer(one) is None
+            return one.domain == _UNIX and self._peer(one) is None and self._of_kernel().is_of_pair(one)
         if stat.S_ISREG(one.mode) or stat.S_ISDIR(one.mode):
             return is_locked_by_another(one, self._facts.original)
-        return stat.S_ISFIFO(one.mode) or (stat.S_ISCHR(one.mode) and one.rdev not in _DEVICES)
+        return stat.S_ISFIFO(one.mode) or (stat.S_ISCHR(one.mode) and os.major(one.rdev) in _TERMINALS)
 
     def locks(self) -> tuple[Lock, ...]:
         """Return the locks of files, which copies take anew."""
@@ -215,6 +217,11 @@ class _Sockets:
         self.bound: dict[int, Bound] = {}
         self.peers = unix_peers(self._odd, self.bound)
         self._options = options_of_new(_UNIX)
+
+    def is_of_pair(self, one: Open) -> bool:
+        """Return whether a socket is an end of socketpair(2), not connected to a name, as a library's may be."""
+        peer = self.peers.get(one.inode, 0)
+        return peer != 0 and one.inode not in self._odd and peer not in self._odd
 
     def is_plain(self, one: Open) -> bool:
         """Return whether a socket is as socketpair(2) makes it."""

@@ -96,6 +96,23 @@ def test_descriptor_that_the_program_uses(changed: str, given: int, dump: Run) -
     assert "has a pipe whose other end is not open in the process" in outcome.errors
 
 
+@pytest.mark.parametrize("kind", ["connection", "device"])
+def test_what_a_library_may_have_opened(kind: str, given: int, dump: Run, tmp_path: Path) -> None:
+    """A connection to a name, or a device, that exec would not close is refused: it need not be of the start."""
+    os.close(given)
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        client.connect(str(tmp_path / "socket"))
+        device = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+        os.dup2(client.fileno() if kind == "connection" else device, given)
+        os.close(device)
+        outcome = dump("", pass_fds=[given])
+    assert outcome.status == 1
+    reason = {"connection": "holds a socket that is not connected inside", "device": "has a device open (/dev/ptmx"}
+    assert reason[kind] in outcome.errors
+
+
 def test_command_in_such_a_shell(given: int, tmp_path: Path) -> None:
     """The command `snapshot` needs no criu for it."""
     program = tmp_path / "program.py"
