@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdarg.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -42,3 +43,16 @@ OLD(long, strtol)
 OLD(long long, strtoll)
 OLD(unsigned long, strtoul)
 OLD(unsigned long long, strtoull)
+
+int lcp_old_vsscanf(const char *, const char *, va_list) __asm__("__isoc99_vsscanf");
+int __isoc23_sscanf(const char *text, const char *format, ...);
+int __isoc23_sscanf(const char *text, const char *format, ...)
+{
+	va_list values;
+	int count;
+
+	va_start(values, format);
+	count = lcp_old_vsscanf(text, format, values);
+	va_end(values);
+	return count;
+}

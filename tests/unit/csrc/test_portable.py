@@ -55,3 +55,6 @@ def test_numbers(library: ctypes.CDLL) -> None:
         end = ctypes.c_char_p()
         assert read(b"123 and", ctypes.byref(end), 10) == 123
         assert end.value == b" and"
+    number = ctypes.c_int()
+    assert library["__isoc23_sscanf"](b"at 7", b"at %d", ctypes.byref(number)) == 1
+    assert number.value == 7
