@@ -56,7 +56,7 @@ def test_timer_goes_on(dump: Run) -> None:
         + """
 signal.pthread_sigmask(signal.SIG_BLOCK, [34])
 timer = create(number=34, value=77)
-arm(timer, 0, 0, 0, 300_000_000)
+arm(timer, 0, 0, 2, 0)
 """
     )
     after = """
