@@ -87,7 +87,8 @@ class NativeHandover(Handover):
             return None
         try:
             sock = socket.socket(fileno=os.dup(self._socket))
-            message, fds, _, _ = socket.recv_fds(sock, 2 + 4 * _MOST_KEPT, _MOST_KEPT, socket.MSG_DONTWAIT)
+            sock.setblocking(False)  # recv_fds() ignores its flags
+            message, fds, _, _ = socket.recv_fds(sock, 2 + 4 * _MOST_KEPT, _MOST_KEPT)
         except OSError:
             return None
         if len(message) < 2 or message[:1] != b"N":
