@@ -188,9 +188,13 @@ class NativeEngine(SnapshotEngine):
             handover.expect(self.departure, reading=reading)
             memory = None if self._is_trial else staging.memory
             dumped = started.dump(memory, handover.slot, then_exit=self.ends_original and not self._is_trial)
+            if dumped.result == 1:
+                self._kept = (self._kept, started)  # kept alive: freeing it would write to shared pages
+                self._publisher = None
+                return True
             if dumped.result < 0:
                 _raise(dumped, started.sentence())
-            return dumped.result == 1
+            return False
         finally:
             self._forget_publisher()
 
