@@ -113,8 +113,11 @@ static long write_and_publish(struct scratch *scratch)
 	lcp_fact_numbers(scratch, "ids",
 			 (const uint64_t[]){ (uint64_t)lcp_standing->pid, (uint64_t)SYSCALL0(getpid) }, 2);
 	lcp_hand_over(scratch);
-	if (SYSCALL0(getpid) != lcp_standing->pid) /* it is the original's child */
-		return lcp_await_publisher(native);
+	/* A twin stands until the original kills it, which alone can wait for the publisher, or is gone. */
+	while (SYSCALL0(getpid) != lcp_standing->pid && SYSCALL0(getppid) == lcp_standing->pid)
+		lcp_sleep_us(100000);
+	if (SYSCALL0(getpid) != lcp_standing->pid)
+		return 0;
 	result = lcp_reap_publisher(native);
 	return scratch->error ? scratch->error : result;
 }

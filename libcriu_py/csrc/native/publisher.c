@@ -202,20 +202,14 @@ long lcp_await_child(long pid, int deadline_ms)
 	return late ? late : status;
 }
 
-long lcp_await_publisher(const struct lcp_native *native)
-{
-	long late = await_end(native->keeper, native->deadline_ms);
-
-	if (late)
-		kill_publisher(native);
-	return late;
-}
-
 long lcp_reap_publisher(const struct lcp_native *native)
 {
 	struct scratch *scratch = native->scratch;
-	long late = lcp_await_publisher(native), result = reap(native->keeper);
+	long late = await_end(native->keeper, native->deadline_ms), result;
 
+	if (late)
+		kill_publisher(native);
+	result = reap(native->keeper);
 	scratch->is_reaped = 1;
 	return late ? late : result < 0 ? result : scratch->status;
 }

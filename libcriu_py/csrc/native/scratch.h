@@ -61,9 +61,7 @@ void lcp_hand_over(struct scratch *scratch);
 long lcp_start_here(uint64_t flags, char *stack, void (*function)(void *), void *given);
 /* Wait for a child until a deadline, at which it is killed; its wait status, or -errno. */
 long lcp_await_child(long pid, int deadline_ms);
-/* Wait for the end of the publisher until a deadline, at which it is killed; 0 or -ETIME. */
-long lcp_await_publisher(const struct lcp_native *native);
-/* The same in the process that has started it; its wait status, or -errno. */
+/* Wait for the end of the publisher until a deadline, at which it is killed; its wait status, or -errno. */
 long lcp_reap_publisher(const struct lcp_native *native);
 
 #endif
