@@ -45,7 +45,7 @@ class Publisher:
         """What is open for it."""
         try:
             files = self._open(directory)
-            self._native = native.start(files, command, os.environ, _PATIENCE)
+            self._native = native.start(files, command, _PATIENCE)
         except BaseException:
             self._close()
             raise

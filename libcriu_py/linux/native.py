@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from libcriu_py._ffi import checked, ffi, lib
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from libcriu_py._libcriu import CData
 
@@ -50,24 +50,22 @@ class Dumped(NamedTuple):
     """How long the other threads stood still."""
 
 
-def start(files: Files, command: Sequence[str], env: Mapping[str, str], deadline: float) -> CData:
+def start(files: Files, command: Sequence[str], deadline: float) -> CData:
     """
     Start a publisher, which nobody else can wait for.
 
     Args:
         files: The files.
         command: Its command.
-        env: Its environment.
         deadline: How many seconds it may take from the dump on.
 
     Raises:
         OSError: It cannot be started.
     """
     words = [ffi.new("char[]", os.fsencode(word)) for word in command]
-    variables = [ffi.new("char[]", os.fsencode(f"{name}={value}")) for name, value in env.items()]
-    argv, environment = ffi.new("char *[]", [*words, ffi.NULL]), ffi.new("char *[]", [*variables, ffi.NULL])
-    wanted = {"deadline_ms": int(deadline * 1000), "argv": argv, "env": environment}
-    native: Any = ffi.new("struct lcp_native *", {**files._asdict(), **wanted})
+    argv = ffi.new("char *[]", [*words, ffi.NULL])
+    wanted = {**files._asdict(), "deadline_ms": int(deadline * 1000), "argv": argv}
+    native: Any = ffi.new("struct lcp_native *", wanted)
     checked(lib.lcp_native_start(native))
     return native
 

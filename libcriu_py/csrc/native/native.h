@@ -15,8 +15,7 @@ struct lcp_native {
 	int then_exit;           /* end with status 0 once the snapshot is published */
 	int is_trial;            /* of whether there can be a snapshot: the file for memory takes all, and keeps nothing */
 	int deadline_ms;         /* for the publisher */
-	char *const *argv;       /* of the publisher */
-	char *const *env;
+	char *const *argv;       /* of the publisher, which has the program's environment: a copy of it would be in the dump */
 	/* Results. */
 	int keeper;              /* the publisher's parent, if there is a publisher */
 	int publisher;

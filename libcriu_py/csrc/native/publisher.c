@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define FIRST 3 /* the publisher's descriptors: order, facts, result, staging, and how far the dump is */
 #define GIVEN 5
@@ -47,7 +48,7 @@ static __attribute__((noreturn)) void exec_publisher(void *argument)
 		SYSCALL3(dup3, moved[i], FIRST + i, 0);
 	SYSCALL3(close_range, FIRST + GIVEN, ~0u, 0);
 	SYSCALL4(rt_sigprocmask, 2, &none, NULL, 8);
-	SYSCALL3(execve, native->argv[0], native->argv, native->env);
+	SYSCALL3(execve, native->argv[0], native->argv, environ);
 	for (;;)
 		SYSCALL1(exit_group, 127);
 }
@@ -97,8 +98,9 @@ static __attribute__((noreturn)) void keep(void *given)
 	pid = lcp_start_here(CLONE_VFORK, stack, exec_publisher, scratch);
 	/* The program's descriptors are not to be open in another process. */
 	SYSCALL3(close_range, 0, ~0u, 0);
-	scratch->publisher = (uint32_t)pid;
-	lcp_futex_wake(&scratch->publisher);
+	scratch->publisher = pid > 0 ? (uint32_t)pid : 0;
+	scratch->started = (uint32_t)pid;
+	lcp_futex_wake(&scratch->started);
 	if (pid > 0) {
 		has_ended(pid, 0);
 		scratch->publisher = 0; /* nobody may kill it any more: from here on the number is another's */
@@ -125,9 +127,9 @@ int lcp_native_start(struct lcp_native *native)
 	SYSCALL4(rt_sigprocmask, 2, &all, &mask, 8);
 	pid = lcp_start_here(0, scratch->keeper_stack + sizeof(scratch->keeper_stack), keep, scratch);
 	native->keeper = pid > 0 ? (int)pid : 0;
-	while (pid > 0 && !scratch->publisher && !has_ended(pid, WNOHANG))
-		lcp_futex_wait(&scratch->publisher, 0, &moment);
-	native->publisher = (int)scratch->publisher;
+	while (pid > 0 && !scratch->started && !has_ended(pid, WNOHANG))
+		lcp_futex_wait(&scratch->started, 0, &moment);
+	native->publisher = (int)scratch->started;
 	if (native->publisher <= 0) {
 		pid = pid < 0 ? pid : native->publisher ? native->publisher : -ECHILD;
 		if (pid == -ECHILD)

@@ -18,7 +18,8 @@ struct scratch {
 	struct lcp_native *native;
 	long error;                  /* the first, of what is written */
 	uint64_t memory_size;        /* of memory.img so far */
-	volatile uint32_t publisher; /* its pid while it runs, -errno where it was not started */
+	volatile uint32_t started;   /* the publisher's pid, or -errno where it was not started */
+	volatile uint32_t publisher; /* its pid while it runs */
 	int status;                  /* its wait status */
 	int is_reaped;               /* and so is its keeper */
 	struct saved_memory saved[MOST_MEMFDS];
