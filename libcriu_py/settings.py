@@ -248,8 +248,8 @@ _ROWS = (
             "LIBCRIU_PY_CONFIG"),
     Setting("criu", "file", None, "", "the criu program", "LIBCRIU_PY_CRIU", launcher=True),
     Setting("criu_limit", "seconds", 30.0, "",
-            "seconds that criu may take for each GB of memory that is begun; then it is ended, and a program that was "
-            "to be dumped goes on as it was",
+            "seconds that criu, or what publishes a native dump, may take for each GB of memory that is begun; then it "
+            "is ended, and a program that was to be dumped goes on as it was",
             "LIBCRIU_PY_CRIU_LIMIT", launcher=True),
     Setting("prefix", "directory", None, "", "where CRIU is, for scripts/install-criu, the build and run time",
             "LIBCRIU_PY_PREFIX", launcher=True),

@@ -59,7 +59,8 @@ def process(snapshot: Snapshot, shared: str) -> dict[str, Any]:
 def _read(snapshot: Snapshot) -> Plan:
     path = os.path.join(snapshot.path, format_of_plan.PLAN)
     try:
-        with open(path, "rb") as file:
+        # Where something else is in its place, such as a FIFO, nobody waits for it.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             return format_of_plan.decode(file.read())
     except (OSError, PlanError) as error:
         message = f"{path} cannot be read ({error}); make the snapshot anew"

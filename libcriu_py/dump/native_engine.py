@@ -247,7 +247,7 @@ def _raise(dumped: Dumped, sentence: str) -> NoReturn:
     elif number == errno.ECHILD:
         message = f"the native dump failed: the process that publishes it ended with status {dumped.status}"
     elif number == errno.ETIME:
-        message = "the native dump failed: publishing it took too long"
+        message = "the native dump failed: publishing it took longer than LIBCRIU_PY_CRIU_LIMIT allows"
     elif number == errno.ENOSPC:
         message = "the native dump failed: the disk is full"
     else:

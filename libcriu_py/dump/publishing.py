@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from libcriu_py.linux.native import Dumped
 
-_PATIENCE = 600.0
-"""Seconds that it may take, which compares all memory."""
 _LARGEST_RESULT = 4096
 
 
@@ -45,7 +43,7 @@ class Publisher:
         """What is open for it."""
         try:
             files = self._open(directory)
-            self._native = native.start(files, command, _PATIENCE)
+            self._native = native.start(files, command)
         except BaseException:
             self._close()
             raise

@@ -50,21 +50,20 @@ class Dumped(NamedTuple):
     """How long the other threads stood still."""
 
 
-def start(files: Files, command: Sequence[str], deadline: float) -> CData:
+def start(files: Files, command: Sequence[str]) -> CData:
     """
-    Start a publisher, which nobody else can wait for.
+    Start a publisher, which nobody else can wait for, and which may take as long as a criu from the dump on.
 
     Args:
         files: The files.
         command: Its command.
-        deadline: How many seconds it may take from the dump on.
 
     Raises:
         OSError: It cannot be started.
     """
     words = [ffi.new("char[]", os.fsencode(word)) for word in command]
     argv = ffi.new("char *[]", [*words, ffi.NULL])
-    wanted = {**files._asdict(), "deadline_ms": int(deadline * 1000), "argv": argv}
+    wanted = {**files._asdict(), "deadline_ms": lib.lcp_dump_limit(os.getpid()), "argv": argv}
     native: Any = ffi.new("struct lcp_native *", wanted)
     checked(lib.lcp_native_start(native))
     return native

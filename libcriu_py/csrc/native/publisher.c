@@ -75,15 +75,28 @@ long lcp_start_here(uint64_t flags, char *stack, void (*function)(void *), void 
 	return result;
 }
 
-/* Whether a child has ended, which is still to be reaped; without a flag, wait for it. */
-static int has_ended(long pid, int flag)
+/* Whether a child has ended, which is still to be reaped. */
+static int has_ended(long pid)
 {
 	siginfo_t found;
 
 	found.si_pid = 0;
-	while (SYSCALL5(waitid, P_PID, pid, &found, KERNEL_WAIT_ALL | WEXITED | WNOWAIT | flag, NULL) == -EINTR)
+	while (SYSCALL5(waitid, P_PID, pid, &found, KERNEL_WAIT_ALL | WEXITED | WNOWAIT | WNOHANG, NULL) == -EINTR)
 		;
 	return found.si_pid == pid;
+}
+
+/* Wait for the end of the publisher, which is still to be reaped; if it is stopped, it is continued: it holds the program. */
+static void await_publisher(long pid)
+{
+	siginfo_t found;
+
+	do {
+		found.si_code = 0;
+		SYSCALL5(waitid, P_PID, pid, &found, KERNEL_WAIT_ALL | WEXITED | WSTOPPED | WNOWAIT, NULL);
+		if (found.si_code == CLD_STOPPED)
+			SYSCALL2(kill, pid, SIGCONT);
+	} while (!found.si_code || found.si_code == CLD_STOPPED);
 }
 
 /* The keeper: it waits for the publisher, and ends with it. */
@@ -102,7 +115,7 @@ static __attribute__((noreturn)) void keep(void *given)
 	scratch->started = (uint32_t)pid;
 	lcp_futex_wake(&scratch->started);
 	if (pid > 0) {
-		has_ended(pid, 0);
+		await_publisher(pid);
 		scratch->publisher = 0; /* nobody may kill it any more: from here on the number is another's */
 		SYSCALL4(wait4, pid, &scratch->status, KERNEL_WAIT_ALL, NULL);
 	}
@@ -127,7 +140,7 @@ int lcp_native_start(struct lcp_native *native)
 	SYSCALL4(rt_sigprocmask, 2, &all, &mask, 8);
 	pid = lcp_start_here(0, scratch->keeper_stack + sizeof(scratch->keeper_stack), keep, scratch);
 	native->keeper = pid > 0 ? (int)pid : 0;
-	while (pid > 0 && !scratch->started && !has_ended(pid, WNOHANG))
+	while (pid > 0 && !scratch->started && !has_ended(pid))
 		lcp_futex_wait(&scratch->started, 0, &moment);
 	native->publisher = (int)scratch->started;
 	if (native->publisher <= 0) {
@@ -209,8 +222,10 @@ long lcp_reap_publisher(const struct lcp_native *native)
 	struct scratch *scratch = native->scratch;
 	long late = await_end(native->keeper, native->deadline_ms), result;
 
-	if (late)
+	if (late) {
 		kill_publisher(native);
+		SYSCALL2(kill, native->keeper, 9); /* it may be stopped */
+	}
 	result = reap(native->keeper);
 	scratch->is_reaped = 1;
 	return late ? late : result < 0 ? result : scratch->status;
