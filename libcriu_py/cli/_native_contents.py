@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from libcriu_py.errors import SnapshotError
 from libcriu_py.native import plan as format_of_plan
 from libcriu_py.native.plan import MEMORY, NO_FILE, AreaFlag, FileFlag, Kind, PlanError
+from libcriu_py.snapshot.trust import opened, read
 
 if TYPE_CHECKING:
     from libcriu_py.native.plan import Area, Plan
@@ -59,9 +60,8 @@ def process(snapshot: Snapshot, shared: str) -> dict[str, Any]:
 def _read(snapshot: Snapshot) -> Plan:
     path = os.path.join(snapshot.path, format_of_plan.PLAN)
     try:
-        # Where something else is in its place, such as a FIFO, nobody waits for it.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            return format_of_plan.decode(file.read())
+        with opened(snapshot.path) as directory:
+            return format_of_plan.decode(read(directory, path))
     except (OSError, PlanError) as error:
         message = f"{path} cannot be read ({error}); make the snapshot anew"
         raise SnapshotError(message) from None
