@@ -2,8 +2,8 @@
 The publisher: a process of its own that makes a snapshot of what a dump has written, while the dumped process stands.
 
 Its descriptors 3 to 7 are the order, the facts, the result, the directory and a pipe that tells how far the dump is. It
-starts before the dump, and does what it can while hooks run and memory is written. It ends with
-status 0, 10 where the process is not eligible, or 11 after another error; the result has one sentence then.
+starts before the dump, and does what it can while hooks run and memory is written. It ends with status 0, 10 where the
+process is not eligible, or 11 after another error; the result has one sentence then.
 """
 
 from __future__ import annotations

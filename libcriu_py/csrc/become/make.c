@@ -172,8 +172,8 @@ static int is_taken(const struct sockaddr_un *address, socklen_t length, int typ
 	return probe < 0 || !connect(probe, (const void *)address, length) || (errno != ECONNREFUSED && errno != ENOENT);
 }
 
-/* Bind to a path in the place of a socket on which nobody listens, as the dumped process leaves; one copy at a time. */
-static int bind_to_path(int fd, const struct plan_descriptor *row, const struct plan_listener *listener, socklen_t length)
+/* Listen at a path in the place of a socket on which nobody does, as the dumped process leaves; one copy at a time. */
+static int listen_at_path(int fd, const struct plan_descriptor *row, const struct plan_listener *listener, socklen_t length)
 {
 	const struct sockaddr_un *address = (const void *)(listener + 1);
 	const struct timespec moment = { 0, 10000000 };
@@ -213,9 +213,8 @@ static int make_listener(const struct places *places, const struct plan_descript
 	    (domain == AF_INET6 &&
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){ !!(listener->options & PLAN_ONLY_V6) }, sizeof(int))) ||
 	    (domain == AF_UNIX && ((const struct sockaddr_un *)(listener + 1))->sun_path[0] ?
-		     bind_to_path(fd, row, listener, length) :
-		     bind(fd, (const void *)(listener + 1), length)) ||
-	    listen(fd, (int)listener->backlog))
+		     listen_at_path(fd, row, listener, length) :
+		     bind(fd, (const void *)(listener + 1), length) || listen(fd, (int)listener->backlog)))
 		return -1;
 	return lcp_keep_fd(&fd);
 }

@@ -62,7 +62,7 @@ int lcp_set_up_streams(void *plans, const struct lcp_arrival *arrival)
 		struct lcp_stream found;
 
 		lcp_look_at_stream(fd, &found);
-			if (!memcmp(&found, &arrival->streams[fd], sizeof(found)))
+		if (!memcmp(&found, &arrival->streams[fd], sizeof(found)))
 			continue;
 		if (found.is_directory || found.block < 2 || renew(PyTuple_GetItem(plans, fd), found.is_terminal))
 			return -1;

@@ -156,8 +156,7 @@ static long stand_in_twin(struct scratch *scratch, int64_t begun)
 	close_stages(native); /* or the publisher would not notice that the twin is gone */
 	result = lcp_reap_publisher(native);
 	SYSCALL2(kill, pid, 9);
-	while (SYSCALL4(wait4, pid, NULL, KERNEL_WAIT_ALL, 0) == -EINTR)
-		;
+	lcp_await_child(pid, native->deadline_ms);
 	return scratch->error ? scratch->error : result;
 }
 

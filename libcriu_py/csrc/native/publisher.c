@@ -8,24 +8,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/process.h"
+
 #define FIRST 3 /* the publisher's descriptors: order, facts, result, staging, and how far the dump is */
 #define GIVEN 5
-#define FILE_SIZE 1 /* of RLIMIT_* */
-#define FILES 7
-
-/* The program's own limits may be too low for who writes a snapshot of it. */
-static void raise_limit(int limit)
-{
-	uint64_t values[2];
-
-	if (SYSCALL4(prlimit64, 0, limit, NULL, values))
-		return;
-	values[0] = values[1];
-	SYSCALL4(prlimit64, 0, limit, values, NULL);
-}
 
 /* The new process, which has our memory until it is another program. */
 static __attribute__((noreturn)) void exec_publisher(void *argument)
@@ -40,8 +30,9 @@ static __attribute__((noreturn)) void exec_publisher(void *argument)
 	for (int number = 1; number <= 64; number++)
 		SYSCALL4(rt_sigaction, number, &standard, NULL, 8);
 	SYSCALL2(prctl, PR_SET_PDEATHSIG, 9);
-	raise_limit(FILE_SIZE);
-	raise_limit(FILES);
+	/* The program's own limits may be too low for who writes a snapshot of it. */
+	lcp_raise_limit(RLIMIT_FSIZE);
+	lcp_raise_limit(RLIMIT_NOFILE);
 	for (int i = 0; i < GIVEN; i++)
 		moved[i] = SYSCALL3(fcntl, given[i], 0 /* F_DUPFD */, FIRST + GIVEN);
 	for (int i = 0; i < GIVEN; i++)
