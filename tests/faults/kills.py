@@ -133,18 +133,17 @@ def record(place: Place, *, engine: str) -> Judgement:
     """Write down which system calls the targets make, in a place without a fault."""
     (place.directory / "inject").write_text("-s 100", encoding="ascii")
     snap = place.directory / "snap"
-    logs = {"dump-first": _traced(place, program.snapshot_command(place, snap))}
-    if engine == "criu":
-        logs["dump-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
-    logs["restore-first"] = _traced(place, program.start_command(place.base / "snap"))
-    if engine == "criu":
-        logs["restore-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
+    start = program.start_command(place.base / "snap")
+    logs = {}
+    for phase, command in (("dump", program.snapshot_command(place, snap)), ("restore", start)):
+        logs[f"{phase}-first"] = _traced(place, command)
+        if engine == "criu":
+            logs[f"{phase}-criu"] = (place.directory / "criu.log").read_text(encoding="utf-8", errors="replace")
     (place.directory / "inject").unlink()
     if engine == "criu":
         supervisor = targets.calls(logs["restore-first"], "lcp-supervisor")
         for share in _SHARES:
             call = supervisor[round(share * (len(supervisor) - 1))]
-            start = program.start_command(place.base / "snap")
             place.run([*TRACED, place.directory / "log", *call.injection(KILL), "-e", "trace=all", *start])
             logs[f"{_ORPHANED}{share}"] = (place.directory / "log").read_text(encoding="utf-8", errors="replace")
         for name in space.COMMANDS:
