@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import ctypes
 import os
 import signal
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 LOG_LINES = 25
+CLONE_NEWNS = 0x20000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 log_roots: pytest.StashKey[list[Path]] = pytest.StashKey()
 """Directories, beside tmp_path, below which a failed test's logs lie."""
 _system_tests: pytest.StashKey[SystemTests] = pytest.StashKey()
@@ -54,6 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
     A test that forks and dumps itself would have such a descriptor in its image. Python's own, and
     pytest's, are not inheritable (PEP 446); what is inheritable and above 2 has come from outside.
     """
+    if hasattr(config, "workerinput"):
+        _take_own_mounts()
     _heed_signals()
     # A program under a low RLIMIT_FSIZE would leave truncated bytecode behind, which Python 3.11 puts in place anyway.
     compileall.compile_dir(Path(__file__).parents[1] / "libcriu_py", quiet=1)
@@ -67,6 +72,27 @@ def pytest_configure(config: pytest.Config) -> None:
                 os.close(fd)
         except OSError:  # the descriptor of the listing itself is closed by now
             continue
+
+
+def _take_own_mounts() -> None:
+    """
+    Let each of several processes, as root, have a /dev/shm and terminals of its own.
+
+    A number that one test has given back is another's at once: that of a terminal, which criu restores, and that of a
+    directory, by which notes in /dev/shm are named.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) != 0:
+        return  # not root, whose tests have what the machine has
+    mounts = (
+        (None, b"/", None, MS_REC | MS_PRIVATE, None),
+        (b"shm", b"/dev/shm", b"tmpfs", 0, b"mode=1777"),
+        (b"devpts", b"/dev/pts", b"devpts", 0, b"newinstance,mode=600,ptmxmode=0666"),
+        (b"/dev/pts/ptmx", b"/dev/ptmx", None, MS_BIND, None),
+    )
+    for source, target, kind, flags, data in mounts:
+        if libc.mount(source, target, kind, ctypes.c_ulong(flags), data) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target.decode())
 
 
 def _heed_signals() -> None:
