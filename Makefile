@@ -24,7 +24,7 @@ test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit coverage system test-tools wheels test-wheels test-clean test-cpython test-apps stress matrix faults soak fuzz bench clean
+.PHONY: help criu venv build demo test lint types format unit coverage system test-tools wheels test-wheels test-clean test-cpython test-apps stress matrix faults soak fuzz bench bench-auto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench: ## measure (MINUTES=27), and write the times into README and docs; instal
 	@scripts/install-criu --from-source
 	@$(make_venv) --extra bench $(bench_venv)
 	@PYCRIU='$(PYCRIU)' $(bench_venv)/bin/python -m benchmarks.suite --minutes $(MINUTES)
+
+bench-auto: venv ## fifteen commands from PyPI by `libcriu-py auto`, into docs/auto.md (10 minutes the first time)
+	@$(python) -m benchmarks.automatic build/auto
 
 clean: ## remove everything that was built here, except CRIU
 	rm -rf build dist .venv .venv-bench .venv-wheels .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin

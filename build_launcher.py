@@ -35,6 +35,8 @@ NAME = "libcriu-py-run"
 COMMAND = "libcriu-py"
 """Its name on PATH."""
 PLACE = Path("libcriu_py", "bin", NAME)
+LEARNING = Path("libcriu_py", "auto", "learning.py")
+"""Whose text is in it."""
 FOLDERS = ("become", "common", "supervise", "restore", "launcher")
 """Where its units are, below csrc."""
 
@@ -82,7 +84,7 @@ def compile_launcher(target: Path, flags: Sequence[str] = (), *, static: bool = 
 
 
 def _is_current(target: Path) -> bool:
-    sources = [*(ROOT / CSRC).rglob("*.[ch]"), ROOT / "build_ffi.py", Path(__file__)]
+    sources = [*(ROOT / CSRC).rglob("*.[ch]"), ROOT / LEARNING, ROOT / "build_ffi.py", Path(__file__)]
     return target.exists() and target.stat().st_mtime > max(source.stat().st_mtime for source in sources)
 
 

@@ -8,10 +8,10 @@ has loaded torch, that takes longer than its restore. All else that an exit must
 `exit_fast` ends at once. A program that checkpoints itself may end anywhere, with a status that only the interpreter
 knows; `end_fast_at_exit` skips the teardown then (`checkpoint(exit="fast")`).
 
-That is not the default, because it also skips `__del__` methods and weakref callbacks of live objects, destructors of
-C++ statics, and C's atexit functions. (`weakref.finalize` is an atexit function and does run, and objects of the
-standard library that write files at their end are closed.) It also keeps objects that exist at the checkpoint out of
-garbage collections (`gc.freeze`).
+That is not the default, because it also skips weakref callbacks, `__del__` methods of live objects that not only the
+main module holds, destructors of C++ statics, and C's atexit functions. (`weakref.finalize` is an atexit function and
+does run, and objects of the standard library that write files at their end are closed.) It also keeps objects that
+exist at the checkpoint out of garbage collections (`gc.freeze`).
 """
 
 from __future__ import annotations
@@ -78,8 +78,21 @@ def exit_fast(status: int = 0) -> NoReturn:
 def _run_exit_functions() -> None:
     _skip_finalizers_of_memory()
     atexit._run_exitfuncs()  # noqa: SLF001
+    _free_main()
     _destroy_subinterpreters()
     _close_all()
+
+
+def _free_main() -> None:
+    """
+    Free the main module, and what only that holds, whose finalizers may do something.
+
+    The interpreter frees all modules (finalize_modules, Python/pylifecycle.c). Those that are frozen are not looked at.
+    """
+    if gc.get_freeze_count():
+        gc.collect()
+        sys.modules.pop("__main__", None)
+        gc.collect()
 
 
 def _skip_finalizers_of_memory() -> None:
@@ -180,9 +193,12 @@ def freeze_more() -> None:
     gc.freeze()
 
 
-def for_ending() -> tuple[object, ...] | None:
+def for_ending(watch: str | None) -> tuple[object, ...] | None:
     """
     Return what C needs to end a copy where nothing is to be called or closed (csrc/copy/ending.c).
+
+    Args:
+        watch: What a file's path begins with, and ends with the copy's pid, where that must not be done; or None.
 
     Returns:
         None if there is something to do at the end already.
@@ -206,6 +222,7 @@ def for_ending() -> tuple[object, ...] | None:
             (_io._IOBase, *_closing_classes()),  # noqa: SLF001
             tuple(name for name in names if name not in sys.modules),
             sys.intern("flush"),
+            watch,
         )
     except AttributeError:  # of another version of Python
         return None

@@ -272,6 +272,16 @@ _ROWS = (
     Setting("command", "flag", False, "",
             "internal, set by `libcriu-py snapshot`, which says itself what was taken",
             "LIBCRIU_PY_COMMAND"),
+    Setting("auto", "text", None, "",
+            "0 makes `libcriu-py auto` and shims start programs as if they were not there (docs/auto.md)",
+            "LIBCRIU_PY_AUTO", launcher=True),
+    Setting("cache", "directory", None, "",
+            "where automatic snapshots are kept; default: libcriu_py in XDG_CACHE_HOME, else in ~/.cache",
+            "LIBCRIU_PY_CACHE", launcher=True),
+    Setting("auto_learn", "directory", None, "",
+            "internal, set by the launcher for a program that notes what it imports, and removed before that begins: "
+            "where it notes it",
+            "LIBCRIU_PY_AUTO_LEARN", launcher=True),
     Setting("conventional", "int", None, "",
             "internal, set for a program that is started in place of a copy: its pid, which makes its checkpoint a "
             "simulated one",

@@ -198,8 +198,12 @@ class SnapshotEngine(SimulateEngine):
 
     def _with_sources(self, launch: Launch, loaded: Loaded) -> Launch:
         from libcriu_py.snapshot import sources
+        from libcriu_py.snapshot.record import ComparedFile
 
-        return launch._replace(sources=sources.own_sources(loaded, main=self._program is None))
+        own = sources.own_sources(loaded, main=self._program is None)
+        rows = self._details.get("compared")
+        read = [ComparedFile(*row) for row in rows] if isinstance(rows, list) else []
+        return launch._replace(sources=tuple({file.path: file for file in (*read, *own)}.values()))
 
     def _facts(self) -> dict[str, Any]:
         """Collect for the manifest what is no longer known after the dump."""

@@ -19,7 +19,7 @@ from libcriu_py.dump import changes
 from libcriu_py.errors import CriuError, HookError, in_words
 from libcriu_py.findings import tracing
 from libcriu_py.hooks.lifecycle import Continuation
-from libcriu_py.program import environment, preload, reads
+from libcriu_py.program import environment, noting, preload, reads
 from libcriu_py.program.main import (
     Program,
     hide_frames,
@@ -56,6 +56,9 @@ class Plan(NamedTuple):
         warm_up: Arguments of runs in the process that is dumped (see `libcriu_py.program.warm_up`).
         own: Whether the program checkpoints itself; None to find out from its source.
         exit: How copies end: "normal", or "fast", which skips interpreter teardown.
+        modules: Modules to import where they can be, instead of those that the program's source names; None for those.
+        compared: Files that their import reads, as path, size and time of change: a change makes the snapshot stale.
+        entry: The program's directory in the cache of automatic snapshots, in which copies note what they import.
     """
 
     dir: str
@@ -66,6 +69,9 @@ class Plan(NamedTuple):
     warm_up: Sequence[Sequence[str]] = ()
     own: bool | None = None
     exit: str = "normal"
+    modules: Sequence[str] | None = None
+    compared: Sequence[tuple[str, int, int]] = ()
+    entry: str | None = None
 
     def to_json(self) -> str:
         """Return the plan as one line of ASCII for the command line; names that are not UTF-8 survive."""
@@ -138,7 +144,7 @@ def main() -> None:
     orig_argv[:] = [sys.executable, *(program.arguments() if program is not None else [])]
 
     path = details.get("path")
-    continuation = _Continuation(program, path if isinstance(path, str) else None, plan.exit)
+    continuation = _Continuation(program, path if isinstance(path, str) else None, plan)
     try:
         here = _checkpoint(plan, details, continuation)
     except HookError:
@@ -150,11 +156,11 @@ def main() -> None:
         return
     asked = here.request.main if here.request is not None else None
     if plan.exit == "normal":
-        _run(asked or program, continuation.path)
+        continuation.run_instead(asked)
         return
     from libcriu_py.exit import run_and_exit_fast
 
-    run_and_exit_fast(lambda: _run(asked or program, continuation.path))
+    run_and_exit_fast(lambda: continuation.run_instead(asked))
 
 
 def _checkpoint(plan: Plan, details: dict[str, object], continuation: _Continuation) -> Checkpoint:
@@ -170,10 +176,11 @@ def _checkpoint(plan: Plan, details: dict[str, object], continuation: _Continuat
 class _Continuation(Continuation):
     """The program, which a copy runs without returning from the dump."""
 
-    def __init__(self, program: Program | None, path: str | None, ending: str) -> None:
+    def __init__(self, program: Program | None, path: str | None, plan: Plan) -> None:
         self.path = path
         self._program = program
-        self._is_fast = ending == "fast"
+        self._is_fast = plan.exit == "fast"
+        self._watch = None if plan.entry is None else noting.watch(plan.entry)
         self.main = None if program is None else prepare_main(program, path=path)
         self.has_run = False
         self.error: BaseException | None = None
@@ -190,12 +197,22 @@ class _Continuation(Continuation):
     def ending(self) -> object:
         from libcriu_py.exit import for_ending
 
-        return for_ending() if self._is_fast else None
+        if self._watch is not None:
+            noting.begin()  # by now the modules of this package are loaded, too
+        return for_ending(self._watch) if self._is_fast else None
 
     def run(self) -> None:
         _run(self._program, self.path)
 
+    def run_instead(self, asked: Program | None) -> None:
+        """Run the program that a request asks for, or the snapshot's own, where the dump has returned."""
+        try:
+            _run(asked or self._program, self.path)
+        finally:
+            noting.end(self._watch)
+
     def ended(self, error: BaseException | None) -> None:
+        noting.end(self._watch)
         code: object = error.code if isinstance(error, SystemExit) else None
         if self._is_fast and (
             error is None or (isinstance(error, SystemExit) and (code is None or isinstance(code, int)))
@@ -245,20 +262,7 @@ def make_ready(plan: Plan) -> dict[str, object]:
     details: dict[str, object] = {}
     wanted: list[preload.Wanted] = []
     if plan.program is not None:
-        if plan.own:
-            _exec_program(plan.program, plan)
-        for args in plan.learn:
-            wanted += preload.learn(plan.program, args)
-        reading = preload.read(plan.program)
-        if reading.error:
-            _fail(reading.error)
-        if reading.checkpoints_itself and plan.own is None:
-            _exec_program(plan.program, plan)
-        if reading.found_here:
-            details["path"] = path0(plan.program)
-        wanted += reading.wanted
-        if reading.is_source:
-            precompile(plan.program)
+        wanted += _wanted(plan.program, plan, details)
     before = set(sys.modules)
     try:
         preloaded = preload.import_modules([(name, ()) for name in plan.preload], strict=True)
@@ -269,9 +273,32 @@ def make_ready(plan: Plan) -> dict[str, object]:
     modules = len(set(sys.modules) - before)
     seconds = round(time.monotonic() - start, 3)
     preload.report(f"imported {modules} modules in {seconds:.1f} s")
+    if plan.entry is not None:
+        details["compared"] = [list(file) for file in plan.compared]
     if plan.warm_up:
         details["warm_up"] = [list(args) for args in plan.warm_up]
     return {**details, "preloaded": preloaded, "modules": modules, "seconds": seconds}
+
+
+def _wanted(program: Program, plan: Plan, details: dict[str, object]) -> list[preload.Wanted]:
+    """Return what a program will import; a program that checkpoints itself replaces this process instead."""
+    if plan.own:
+        _exec_program(program, plan)
+    wanted = [module for args in plan.learn for module in preload.learn(program, args)]
+    reading = preload.read(program)
+    if reading.error:
+        _fail(reading.error)
+    if reading.checkpoints_itself and plan.own is None:
+        if plan.modules is not None:
+            _fail("the program takes its own checkpoint")
+        _exec_program(program, plan)
+    if reading.found_here and plan.entry is not None:
+        _fail("the module is in the working directory, and another may be in that of the next start")
+    if reading.found_here:
+        details["path"] = path0(program)
+    if reading.is_source:
+        precompile(program)
+    return wanted + (reading.wanted if plan.modules is None else [(name, ()) for name in plan.modules])
 
 
 def _warn() -> None:

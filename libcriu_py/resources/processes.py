@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from libcriu_py.program.objects import live
@@ -42,6 +43,9 @@ class Multiprocessing(BuiltIn):
         if os.getpid() != self._pid:
             for item, name in self._ours:
                 setattr(item, name, os.getpid())
+        if self._process.ORIGINAL_DIR is not None:  # as it is imported, and children of the spawn method take it
+            with suppress(OSError):
+                self._process.ORIGINAL_DIR = os.getcwd()
         current = self._process.current_process()
         if self._process._children:  # noqa: SLF001
             return

@@ -84,12 +84,16 @@ class FileEntry(NamedTuple):
         return self.size > _LARGEST_SMALL
 
 
+ABSENT = 2**64 - 1
+"""The size of a file that was looked for, and is not there."""
+
+
 class ComparedFile(NamedTuple):
     """A file outside the snapshot that must not have changed since the dump, or a directory of `sys.path`."""
 
     path: str
     size: int
-    """Of a directory, a digest of what could be imported from there (`installed`)."""
+    """Of a directory, a digest of what could be imported from there (`installed`); or `ABSENT`."""
     mtime_ns: int
     mode: int = 0
     """`st_mode`; 0 if it does not matter."""

@@ -202,6 +202,27 @@ static int renew_id(void)
 	return result ? -1 : 0;
 }
 
+/*
+ * Return the namespace of the program, a new reference. Where copies end fast, what there was at the dump is not collected at
+ * the end (exit.freeze): a module of the copy's own takes the place of the one that was made then.
+ */
+static PyObject *main_space(void)
+{
+	PyObject *made = PyModule_GetDict(get(MODULE)), *module, *space; /* the first is borrowed */
+
+	if (get(ENDING) == Py_None)
+		return Py_NewRef(made);
+	module = PyModule_New("__main__");
+	space = module ? PyModule_GetDict(module) : NULL;
+	if (!space || PyDict_Update(space, made) || PyDict_SetItemString(PyImport_GetModuleDict(), "__main__", module)) {
+		Py_XDECREF(module);
+		return NULL;
+	}
+	Py_INCREF(space);
+	Py_DECREF(module);
+	return space;
+}
+
 /* Run the program; -1 with its exception. */
 static int run(void)
 {
@@ -217,8 +238,9 @@ static int run(void)
 	}
 	if (get(CODE) == Py_None || !lcp_same_main(&expected))
 		return call(get(RUN));
-	space = PyModule_GetDict(get(MODULE)); /* borrowed */
-	result = PyEval_EvalCode(get(CODE), space, space);
+	space = main_space();
+	result = space ? PyEval_EvalCode(get(CODE), space, space) : NULL;
+	Py_XDECREF(space);
 	Py_XDECREF(result);
 	return result ? 0 : -1;
 }

@@ -5,10 +5,12 @@
 
 #include "copy/ending.h"
 
+#include <unistd.h>
+
 #include "common/process.h"
 
 /* The objects of exit.for_ending(), in its order. */
-enum object { THREADS, STARTING, THREAD_EXITS, COUNT_EXITS, GET_OBJECTS, CLASSES, MODULES, FLUSH };
+enum object { THREADS, STARTING, THREAD_EXITS, COUNT_EXITS, GET_OBJECTS, CLASSES, MODULES, FLUSH, WATCH };
 
 static int is_number(PyObject *function, long number)
 {
@@ -49,8 +51,11 @@ static int is_standard(PyObject *file)
 	return is_one;
 }
 
+/* Whether it is closed at the end, or has a finalizer: that of a class, a suspended generator, a task. */
 static int has_to_be_closed(PyObject *thing, PyObject *classes)
 {
+	if (PyType_GetSlot(Py_TYPE(thing), Py_tp_finalize))
+		return !is_standard(thing);
 	for (Py_ssize_t i = 0; i < PyTuple_Size(classes); i++)
 		if (PyType_IsSubtype(Py_TYPE(thing), (PyTypeObject *)PyTuple_GetItem(classes, i)))
 			return !is_standard(thing);
@@ -77,6 +82,25 @@ static int has_open_files(PyObject *objects)
 	return result;
 }
 
+/* Whether the launcher watches this copy, which then has to say in Python that it ends. */
+static int is_watched(PyObject *prefix)
+{
+	PyObject *path;
+	int result = 1;
+
+	if (prefix == Py_None)
+		return 0;
+	path = PyUnicode_FromFormat("%U%d", prefix, (int)getpid());
+	if (path) {
+		PyObject *bytes = PyUnicode_EncodeFSDefault(path);
+
+		result = !bytes || !access(PyBytes_AsString(bytes), F_OK);
+		Py_XDECREF(bytes);
+		Py_DECREF(path);
+	}
+	return result;
+}
+
 static int flush(const char *name, PyObject *method)
 {
 	PyObject *stream = PySys_GetObject(name), *result; /* borrowed */
@@ -97,7 +121,7 @@ void lcp_end_if_simple(void *given, int status)
 	if (objects == Py_None || PyDict_Size(PyTuple_GetItem(objects, THREADS)) != 1 ||
 	    PyDict_Size(PyTuple_GetItem(objects, STARTING)) || PyList_Size(PyTuple_GetItem(objects, THREAD_EXITS)) ||
 	    !is_number(PyTuple_GetItem(objects, COUNT_EXITS), 0) || is_loaded(PyTuple_GetItem(objects, MODULES)) ||
-	    has_open_files(objects) || flush("stdout", PyTuple_GetItem(objects, FLUSH)) ||
+	    is_watched(PyTuple_GetItem(objects, WATCH)) || has_open_files(objects) || flush("stdout", PyTuple_GetItem(objects, FLUSH)) ||
 	    flush("stderr", PyTuple_GetItem(objects, FLUSH))) {
 		PyErr_Clear(); /* Python finds the same, and says so */
 		return;

@@ -14,8 +14,7 @@
 #define NO_CHECKPOINT "LIBCRIU_PY_CONVENTIONAL="
 #define DEFAULT_PATH "/bin:/usr/bin"
 
-/* As execvp(3) does; the name itself where it is nowhere. */
-static const char *find(const char *name)
+const char *lcp_find_on_path(const char *name)
 {
 	const char *path = getenv("PATH"), *end;
 	static char found[PATH_MAX];
@@ -28,7 +27,7 @@ static const char *find(const char *name)
 			    (int)sizeof(found) && !access(found, X_OK))
 			return found;
 		if (!*end)
-			return name;
+			return NULL;
 	}
 }
 
@@ -45,12 +44,15 @@ char **lcp_conventional_argv(char *const *command, char *const *arguments)
 {
 	size_t count = length(command);
 	char **argv = calloc(count + length(arguments) + 1, sizeof(*argv));
+	const char *found;
 
 	if (!argv)
 		return NULL;
 	memcpy(argv, command, count * sizeof(*argv));
 	memcpy(argv + count, arguments, length(arguments) * sizeof(*argv));
-	argv[0] = (char *)find(argv[0]);
+	found = lcp_find_on_path(argv[0]);
+	if (found)
+		argv[0] = (char *)found;
 	return argv;
 }
 

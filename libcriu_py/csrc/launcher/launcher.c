@@ -22,9 +22,12 @@
 
 #include "common/descriptors.h"
 #include "common/files.h"
+#include "launcher/automatic.h"
 #include "launcher/conventional.h"
+#include "launcher/copy.h"
 #include "launcher/messages.h"
 #include "launcher/script.h"
+#include "launcher/target.h"
 #include "restore/engine.h"
 #include "restore/handover.h"
 #include "restore/launch.h"
@@ -38,11 +41,11 @@
 extern char **environ;
 
 #define USAGE_ERROR 2
-#define COMMAND "libcriu-py-command" /* of pyproject.toml */
 
 static const char usage[] =
 	"usage: libcriu-py-run [--no-fallback] [-q] [--engine ENGINE] [--mode MODE] DIR [--] [ARGUMENTS ...]\n"
-	"       libcriu-py-run --script FILE [ARGUMENTS ...]\n";
+	"       libcriu-py-run --script FILE [ARGUMENTS ...]\n"
+	"       libcriu-py-run --auto FILE [ARGUMENTS ...]\n";
 
 static const char help[] =
 	"\n"
@@ -88,63 +91,21 @@ static uint64_t blocked_signals(void)
 	return found;
 }
 
-/* ---- its end ---------------------------------------------------------- */
-
-/* End as the program did, by the same signal, or with its status. */
-static void end_as(int status)
-{
-	struct rlimit none = { 0, 0 };
-	sigset_t unblocked;
-
-	if (WIFSIGNALED(status)) {
-		int sig = WTERMSIG(status);
-
-		setrlimit(RLIMIT_CORE, &none); /* the core is the program's, not ours */
-		signal(sig, SIG_DFL);
-		sigemptyset(&unblocked);
-		sigaddset(&unblocked, sig);
-		sigprocmask(SIG_UNBLOCK, &unblocked, NULL);
-		kill(getpid(), sig);
-		_exit(128 + sig);
-	}
-	_exit(WEXITSTATUS(status));
-}
-
 /* ---- the command line ------------------------------------------------- */
-
-/* Find the interpreter in the first line of a script; empty if it names none or cannot be read. */
-static void find_interpreter(const char *script, char *found, size_t room)
-{
-	size_t begin = 2, size;
-
-	lcp_read_text(script, found, room);
-	if (strncmp(found, "#!", 2)) {
-		*found = '\0';
-		return;
-	}
-	begin += strspn(found + begin, " \t");
-	size = strcspn(found + begin, " \t\n");
-	memmove(found, found + begin, size);
-	found[size] = '\0';
-}
 
 /* Become the command in Python, which is installed beside this one. */
 static int become_command(char **argv)
 {
-	char path[PATH_MAX + sizeof(COMMAND)], interpreter[BINPRM_BUF_SIZE], why[sizeof(interpreter) + 128];
-	ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
+	char path[PATH_MAX], interpreter[BINPRM_BUF_SIZE], why[sizeof(interpreter) + 128];
 	int error;
-	char *slash;
 
-	path[size > 0 ? size : 0] = '\0';
-	slash = strrchr(path, '/');
-	strcpy(slash ? slash + 1 : path, COMMAND);
+	lcp_command_path(path);
 	for (int fd = 0; fd < 3; fd++)
 		if (lcp_is_closed(fd))
 			close(fd); /* the placeholder */
 	execv(path, argv);
 	error = errno;
-	find_interpreter(path, interpreter, sizeof(interpreter));
+	lcp_find_interpreter(path, interpreter, sizeof(interpreter));
 	/* the kernel has one errno for both files */
 	if (*interpreter && !access(path, X_OK) && access(interpreter, X_OK)) {
 		error = errno;
@@ -226,58 +187,6 @@ static int read_options(struct launch *launch, char **argv)
 
 /* ---- running -------------------------------------------------------- */
 
-/* Behave as the program until it ends; its wait status. */
-static int be_program(const struct restored *restored)
-{
-	const struct inherited_fds *passed = &restored->inherited;
-	struct lcp_handed handed = { restored->control, passed->fds, passed->count, restored->parent };
-	int status = SIGKILL; /* if the supervisor was killed, and so the program is */
-
-	/* A copy that may still begin must end before anybody asks whether it has begun. */
-	if (lcp_proxy(restored->channel, restored->pidfd, restored->own_session, &handed, &status) < 0)
-		lcp_end_orphan(restored->pidfd);
-	return status;
-}
-
-/* Whether program code has run; if not, set the reason. */
-static int has_started(const struct restored *restored, int status, struct problem *problem)
-{
-	char told[2048];
-	ssize_t size = recv(restored->control, told, sizeof(told) - 1, MSG_DONTWAIT);
-
-	told[size > 0 ? size : 0] = '\0';
-	/* A program that somebody ended before it could go on is not started again. */
-	if (told[0] == 'S' || (WIFSIGNALED(status) && lcp_is_ending_signal(WTERMSIG(status))))
-		return 1;
-	sigprocmask(SIG_SETMASK, &restored->mask, NULL);
-	if (told[0] == 'E')
-		lcp_failed(problem, "the restored process could not take over: %s", told + 1);
-	else if (WIFSIGNALED(status))
-		lcp_failed(problem, "the restored process ended by signal SIG%s before the program could go on",
-				sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
-	else
-		lcp_failed(problem, "the restored process ended with status %d before the program could go on",
-				WEXITSTATUS(status));
-	return 0;
-}
-
-/* Restore and be the program; returns only if no program code has run, with the reason. */
-static void try_restored(const struct launch *launch, const struct snapshot *snapshot, struct problem *problem)
-{
-	struct restored restored;
-	int status, result = lcp_restore(&restored, launch, snapshot, problem);
-
-	if (result > 0) {
-		lcp_say("", problem->text, "");
-		_exit(LAUNCHER_FAILED);
-	}
-	if (result)
-		return;
-	status = be_program(&restored);
-	if (has_started(&restored, status, problem))
-		end_as(status);
-}
-
 /* Know how to start the program conventionally, if that is wanted and possible. */
 static void prepare_conventional(struct launch *launch, const struct script *script, const struct snapshot *snapshot)
 {
@@ -310,7 +219,7 @@ static int run(struct launch *launch)
 		return lcp_snapshot_list_mismatches(&snapshot);
 	prepare_conventional(launch, &script, &snapshot);
 	if (!result && (launch->no_fallback || !lcp_snapshot_take_option(&snapshot, *launch->arguments, &problem)))
-		try_restored(launch, &snapshot, &problem);
+		lcp_be_copy(launch, &snapshot, &problem);
 	if (!launch->conventional || !launch->conventional_env) {
 		lcp_say("", problem.text, "");
 		return problem.code;
@@ -346,6 +255,14 @@ static int run_order(const char *number)
 	return problem.code;
 }
 
+/* Whether what follows `auto` names a program, and is no option of it. */
+static int is_program(char **words)
+{
+	if (!strcmp(*words, "--"))
+		return !!words[1];
+	return **words != '-' || (!strncmp(*words, "-m", 2) && ((*words)[2] || words[1]));
+}
+
 int main(int argc, char **argv)
 {
 	struct launch launch = { 0 };
@@ -358,7 +275,17 @@ int main(int argc, char **argv)
 	launch.env = environ;
 	if (argc == 3 && !strcmp(argv[1], "--order"))
 		return run_order(argv[2]);
+	if (argc > 2 && !strcmp(argv[1], "--auto"))
+		return lcp_automatic_shim(&launch, argv[2], argv + 3);
+	if (argc > 3 && !strcmp(argv[1], "--auto-start"))
+		return lcp_automatic(&launch, argv[2], argv + 3);
+	if (argc > 3 && !strcmp(argv[1], "--auto-learn"))
+		return lcp_automatic_learn(&launch, argv[2], argv + 3);
+	if (argc > 3 && !strcmp(argv[1], "--auto-tell"))
+		return lcp_automatic_tell(argv[2], argv + 3);
 	if (is_command(argv[0])) {
+		if (argc > 2 && !strcmp(argv[1], "auto") && is_program(argv + 2))
+			return lcp_automatic(&launch, NULL, argv + 2 + !strcmp(argv[2], "--"));
 		if (argc < 2 || strcmp(argv[1], "run"))
 			return become_command(argv);
 		launch.command = argv++;

@@ -198,6 +198,12 @@ static void check_compared(struct finding *finding, const struct snapshot *snaps
 		mode_t then = file->mode & 07777;
 		struct stat status;
 
+		if (file->size == RECORD_ABSENT) {
+			if (!stat(path, &status))
+				found(finding, "%s, %s, was not there at the dump; make the snapshot anew (--replace)", path,
+				      role);
+			continue;
+		}
 		if (stat(path, &status)) {
 			found(finding, "%s, %s, is not there (%s); put it back, or make the snapshot anew (--replace)",
 			      path, role, strerror(errno));

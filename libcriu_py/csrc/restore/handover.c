@@ -56,6 +56,7 @@ int lcp_describe_self(struct request *request, const struct launch *launch, cons
 	request->umask = umask(077);
 	umask(request->umask);
 	request->snapshot = snapshot->path;
+	request->main = launch->main;
 	request->pgid = getpgrp();
 	request->ignored = own->ignored;
 	request->blocked = launch->blocked;

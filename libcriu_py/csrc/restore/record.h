@@ -96,6 +96,8 @@ struct record_file {
 	uint32_t flags;              /* whether it is read at each start, or where it has been touched only */
 };
 
+#define RECORD_ABSENT UINT64_MAX /* the size of a file that was looked for, and not there */
+
 /* A file that was mapped, or of a module or package; a directory of sys.path. */
 struct record_compared {
 	struct record_text path;

@@ -190,8 +190,8 @@ int lcp_request_encode(struct text *out, const struct request *request)
 		put_number(out, request->schedule[i]);
 	end_field(out);
 	put_bits(out, request->blocked, 1);
-	put_field(out, ""); /* the main program is the snapshot's own */
-	put_field(out, "");
+	put_field(out, request->main ? "script" : ""); /* the main program is the snapshot's own */
+	put_field(out, request->main ? request->main : "");
 	put_field(out, request->cwd);
 	put_field(out, request->snapshot);
 	while (request->argv[count])

@@ -40,6 +40,7 @@ struct request {
 	const char *cwd;
 	mode_t umask;
 	const char *snapshot;
+	const char *main;        /* the main script by another path than in the snapshot, or NULL */
 	unsigned int closed;     /* bit n: descriptor n was closed */
 	unsigned int pass;       /* bit n: descriptor n comes with the request */
 	const struct inherited_fds *inherited; /* these come with it too; NULL: none */

@@ -160,3 +160,49 @@ def test_coverage_is_the_same(kind: str, status: int, files: int, tmp_path: Path
     assert normal[:2] == (status, files)
     assert normal[2]
     assert fast == [normal, normal]
+
+
+FINALIZERS = """
+import sys
+
+class Noisy:
+    def __init__(self, name):
+        self.name = name
+
+    def __del__(self):
+        print("freed", self.name, helper())
+
+def helper():
+    return SUFFIX
+
+def numbers():
+    try:
+        yield 1
+    finally:
+        print("closed")
+
+SUFFIX = "by the program"
+if "none" not in sys.argv:
+    kept, pending, table = Noisy("global"), numbers(), {"x": Noisy("in a table")}
+    next(pending)
+    cycle = Noisy("cycle")
+    cycle.itself = cycle
+    del cycle
+print("end")
+"""
+
+
+def test_finalizers_of_what_the_main_module_holds(mode: Mode, directory_of: Callable[[Account], Path]) -> None:
+    """They run, in the order of a normal exit, and find the module as it was."""
+    directory = directory_of(mode.account)
+    script = directory / "program.py"
+    script.write_text(FINALIZERS, encoding="ascii")
+    mode.account.give(script)
+    command = [mode.account.python, "-m", "libcriu_py"]
+    made = mode.run([*command, "snapshot", "-o", directory / "snap", "--exit", "fast", script])
+    assert made.returncode == 0, made.stderr
+    for words in ([], ["none"]):
+        normal = mode.run([mode.account.python, script, *words])
+        fast = mode.run([*command, "run", "--no-fallback", directory / "snap", *words])
+        assert (fast.returncode, fast.stdout, fast.stderr) == (0, normal.stdout, "")
+        assert ("freed global by the program" in fast.stdout) is not bool(words)
