@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from libcriu_py.errors import CriuError, in_words
 from libcriu_py.settings import TABLE, of_use
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 PROG = "libcriu-py"
 
@@ -18,14 +18,33 @@ USAGE = 2
 """Exit status for a wrong command line."""
 
 COMPLETIONS = {
-    "directory": {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"},
-    "file": {"bash": "_shtab_compgen_files", "zsh": "_files"},
+    "directory": {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "fish": "(__fish_complete_directories)"},
+    "file": {"bash": "_shtab_compgen_files", "zsh": "_files", "fish": "(__fish_complete_path (commandline -ct))"},
 }
 """How shells complete paths."""
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """Keep the line breaks of descriptions and epilogs, which hold examples and tables."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that suggests an option in place of one that it does not know."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage, the problem and a suggestion, and exit with status 2."""
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            message += did_you_mean(unknown.split()[0].partition("=")[0], self._option_string_actions)
+        super().error(message)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a complaint about an unknown word: the known word that it resembles; empty if there is none."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, known, 1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def build(name: str, *, usage: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -41,7 +60,7 @@ def build(name: str, *, usage: str, description: str, epilog: str) -> argparse.A
     Returns:
         A parser without arguments.
     """
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"{PROG} {name}",
         usage=f"{PROG} {name} {usage}",
         description=description,

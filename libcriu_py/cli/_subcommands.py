@@ -2,5 +2,5 @@
 
 SUBCOMMANDS = (
     *("snapshot", "run", "auto", "pool", "inspect", "verify", "optimize", "store"),
-    *("check", "preflight", "trigger", "doctor", "setup", "completion"),
+    *("check", "preflight", "trigger", "doctor", "setup", "completion", "help"),
 )

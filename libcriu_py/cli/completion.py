@@ -9,12 +9,13 @@ from libcriu_py.cli._arguments import build
 if TYPE_CHECKING:
     import argparse
 
-HELP = "print a completion script for bash or zsh"
+HELP = "print a completion script for bash, zsh or fish"
 
 EPILOG = """\
 examples:
   libcriu-py completion bash > ~/.local/share/bash-completion/completions/libcriu-py
   libcriu-py completion zsh > "${fpath[1]}/_libcriu-py"
+  libcriu-py completion fish > ~/.config/fish/completions/libcriu-py.fish
   eval "$(libcriu-py completion bash)"     for the current shell only
 
 exit status:
@@ -27,11 +28,11 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this subcommand."""
     parser = build(
         "completion",
-        usage="bash|zsh",
+        usage="bash|zsh|fish",
         description="Print the script that completes libcriu-py's command lines.",
         epilog=EPILOG,
     )
-    parser.add_argument("shell", choices=["bash", "zsh"], help="the shell")
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"], help="the shell")
     return parser
 
 

@@ -97,7 +97,9 @@ def test_a_value_may_look_like_an_option() -> None:
     assert rest == ["--learn"]
 
 
-@pytest.mark.parametrize("words", [[name, "--help"] for name in SUBCOMMANDS] + [["--help"], ["--version"], []])
+@pytest.mark.parametrize(
+    "words", [[name, "--help"] for name in SUBCOMMANDS] + [["--help"], ["--version"], ["-V"], [], ["help"]]
+)
 def test_help_is_printed_and_does_not_exit(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Every subcommand has examples and exit statuses in its help."""
     assert main(words) == 0
@@ -125,7 +127,8 @@ def test_help_is_printed_and_does_not_exit(words: list[str], capsys: pytest.Capt
         ["inspect"],
         ["inspect", "a", "b"],
         ["check", "x"],
-        ["completion", "fish"],
+        ["completion", "csh"],
+        ["help", "nosuch"],
     ],
 )
 def test_wrong_command_line_is_reported_with_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,12 +139,51 @@ def test_wrong_command_line_is_reported_with_status_2(words: list[str], capsys: 
     assert err.splitlines()[-1].startswith("libcriu-py")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize(
+    ("words", "guess"),
+    [
+        (["snapshto", "x"], "snapshot"),
+        (["help", "inspetc"], "inspect"),
+        (["snapshot", "-o", "d", "--preolad=x", "s.py"], "--preload"),
+        (["run", "--nofallback", "snap"], "--no-fallback"),
+    ],
+)
+def test_typos_are_answered_by_a_suggestion(words: list[str], guess: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last line of the complaint names what was probably meant."""
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[-1].endswith(f"; did you mean {guess}?")) == ("", True), err
+
+
+def test_help_is_that_of_the_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    """`help SUB` prints what `SUB --help` does."""
+    for name in SUBCOMMANDS:
+        printed = []
+        for words in (["help", name], [name, "--help"]):
+            assert main(words) == 0
+            printed.append(capsys.readouterr().out)
+        assert printed[0] == printed[1]
+
+
+def test_what_to_type_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without arguments, a screen says which commands come first, and not all that there are."""
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("  libcriu-py ")] == [
+        "doctor",
+        "snapshot",
+        "run",
+    ]
+    assert "libcriu-py help" in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_covers_all_subcommands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The script is one that the shell accepts, and knows every subcommand and its options."""
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
-    for word in (*SUBCOMMANDS, "--no-fallback", "--preload", "--verify"):
+    dashes = "-l " if shell == "fish" else "--"
+    for word in (*SUBCOMMANDS, *(dashes + name for name in ("no-fallback", "preload", "verify"))):
         assert word in script
     if shell == "bash" or shutil.which(shell):
         subprocess.run([shell, "-n"], input=script, text=True, check=True)
