@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for name in SUBCOMMANDS:
         module = import_module(f"libcriu_py.cli.{name}")
-        described: argparse.ArgumentParser = module.build_parser()
+        described: Parser = module.build_parser()
         subparsers.add_parser(
             name,
             parents=[described],

@@ -114,9 +114,7 @@ class Snapshot:
             if at.endswith(LAUNCH) and os.path.exists(os.path.join(directory, MANIFEST)):
                 message = f"{path} is of a format that older versions of libcriu_py had; make the snapshot anew"
             else:
-                message = (
-                    f"{path} is no snapshot: it has no {MANIFEST}; make one with: libcriu-py snapshot -o {path} ..."
-                )
+                message = _no_snapshot(os.fspath(path))
             raise SnapshotError(message) from None
         except PermissionError as error:
             if isinstance(error, SnapshotUnsafe):
@@ -250,6 +248,16 @@ def refuse_damaged(snapshot: Snapshot) -> None:
     if damaged:
         message = f"{snapshot.path} is damaged: {damaged[0].text}; make the snapshot anew"
         raise SnapshotError(message)
+
+
+def _no_snapshot(path: str) -> str:
+    """Return what stands where a snapshot should, and how to make one; the launcher's words (restore/snapshot.c)."""
+    if os.path.isfile(path):
+        what = f"it is a file; if it is a program, make its snapshot with: libcriu-py snapshot {path}"
+    else:
+        what = f"it has no {MANIFEST}" if os.path.exists(path) else "there is no such directory"
+        what += f"; make one with: libcriu-py snapshot -o {path} ..."
+    return f"{path} is no snapshot: {what}"
 
 
 def _checked(manifest: object, path: str) -> dict[str, Any]:

@@ -23,15 +23,40 @@
 
 /* ---- opening ---------------------------------------------------------- */
 
+/* Whether a name is that of a program on PATH. */
+static int is_command(const char *name)
+{
+	AUTO_FREE char *path = strdup(getenv("PATH") ?: "");
+	char file[PATH_MAX];
+
+	for (char *rest = path, *place; !strchr(name, '/') && (place = strsep(&rest, ":"));)
+		if (snprintf(file, sizeof(file), "%s/%s", place, name) < PATH_MAX && !access(file, X_OK))
+			return 1;
+	return 0;
+}
+
+/* What stands where a snapshot should: a program, perhaps, or nothing. */
+static int no_snapshot(const char *path, struct problem *problem)
+{
+	struct stat status;
+	int is_there = !stat(path, &status);
+
+	if (is_there && S_ISREG(status.st_mode))
+		return lcp_unusable(problem, "%s is no snapshot: it is a file; if it is a program, make its snapshot "
+				    "with: libcriu-py snapshot %s", path, path);
+	if (!is_there && is_command(path))
+		return lcp_unusable(problem, "%s is no snapshot: it is a command; if it is written in Python, make its "
+				    "snapshot with: libcriu-py snapshot %s", path, path);
+	return lcp_unusable(problem, "%s is no snapshot: %s; make one with: libcriu-py snapshot -o %s ...", path,
+			    is_there ? "it has no " MANIFEST : "there is no such directory", path);
+}
+
 static int cannot_open(const char *directory, struct problem *problem)
 {
 	int error = errno;
 
 	if (error == ENOENT || error == ENOTDIR)
-		return lcp_unusable(problem,
-				    "%s is no snapshot: it has no " MANIFEST
-				    "; make one with: libcriu-py snapshot -o %s ...",
-				    directory, directory);
+		return no_snapshot(directory, problem);
 	return lcp_unusable(problem, "%s cannot be read by this user: %s; a snapshot belongs to who made it",
 			       directory, strerror(error));
 }

@@ -277,6 +277,22 @@ def test_directory_without_a_snapshot(mode: Mode, place: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_what_is_no_snapshot_is_told_for_what_it_is(mode: Mode, place: Path) -> None:
+    """A program or a command in its place is answered by the command that makes its snapshot."""
+    script = place / "report.py"
+    script.write_text("")
+    for name, what in (
+        (str(script), "it is a file; "),
+        ("env", "it is a command; "),
+        ("nosuch-z", "there is no such "),
+    ):
+        done = run([*mode.command, "run", name])
+        (line,) = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (126, "")
+        assert line.startswith(f"libcriu-py: {name} is no snapshot: {what}")
+        assert f"libcriu-py snapshot {'-o ' if 'such' in what else ''}{name}" in line
+
+
 def test_program_changed_since_the_snapshot_runs_as_it_is_now(mode: Mode, place: Path) -> None:
     """The main module is read afresh in every copy."""
     script = place / "app.py"

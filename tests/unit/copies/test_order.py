@@ -56,7 +56,7 @@ def test_a_launcher_tells_why_there_is_no_copy(good: Order) -> None:
     with good:
         done = start(good)
     assert (done.returncode, done.stdout, done.stderr) == (126, "", "")
-    with pytest.raises(SnapshotError, match=f"{SNAPSHOT} is no snapshot: it has no manifest.json"):
+    with pytest.raises(SnapshotError, match=f"{SNAPSHOT} is no snapshot: there is no such directory"):
         good.await_restored()
 
 

@@ -69,8 +69,12 @@ def test_directory_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
     """Nothing, a file, or a dump that was not completed: each is refused with how to make a snapshot."""
     (tmp_path / "file").touch()
     Staging(tmp_path / "incomplete", replace=False).populate()
-    for name in ("nothing", "file", "incomplete"):
-        with pytest.raises(SnapshotError, match=f"{name} is no snapshot: .*libcriu-py snapshot -o"):
+    for name, what in (
+        ("nothing", "there is no such directory; .*libcriu-py snapshot -o"),
+        ("file", "it is a file; .*libcriu-py snapshot .*/file"),
+        ("incomplete", "it has no manifest.json; .*libcriu-py snapshot -o"),
+    ):
+        with pytest.raises(SnapshotError, match=f"{name} is no snapshot: {what}"):
             Snapshot.open(tmp_path / name)
 
 
