@@ -148,7 +148,7 @@ DEFAULT_ENGINE = "auto"
 # fmt: off
 _ROWS = (
     Setting("dir", "directory", None, "checkpoint snapshot",
-            "the snapshot to make; the directory must not exist or be empty",
+            "the snapshot to make; the directory must not exist or be empty; the command's default: NAME.snap",
             "LIBCRIU_PY_SNAPSHOT", option="-o --output DIR"),
     Setting("then", "text", "exit", "checkpoint",
             "what the original does after the dump: end with status 0, without its atexit and finally code, or go on",

@@ -19,7 +19,7 @@ from benchmarks.measure import Sample, Summary, moments
 from benchmarks.scenarios import PROGRAMS, TORCH_IDLE, Scenario
 from benchmarks.snapshots import CRIU, NATIVE, NotEligible, command, environment, take_snapshot
 from benchmarks.ways import ARITHMETIC, BRIEF, BY_CRIU, BY_NATIVE, CONVENTIONAL, COPIED, LAUNCHER
-from libcriu_py.cli.snapshot import SPIN_COUNT
+from libcriu_py.cli._summary import SPIN_COUNT
 
 LONGEST = 16
 """As many conventional starts at once, or copies that read their memory, take seconds each on two cores: no more."""

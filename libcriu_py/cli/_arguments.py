@@ -91,8 +91,6 @@ def add_setting(parser: argparse.ArgumentParser, name: str, use: str = "") -> No
             how["help"] += f"; default: the program's own choice, else {setting.default}"
     else:
         how["metavar"] = setting.metavar
-    if name == "dir":
-        how["required"] = True
     complete(parser.add_argument(*setting.options, **how), setting.kind)
 
 
@@ -163,3 +161,8 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.2f} GB"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Return a number of things, such as "1 block" or "2 blocks"."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

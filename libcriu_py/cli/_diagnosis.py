@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from libcriu_py.cli._arguments import count
+
 if TYPE_CHECKING:
     from libcriu_py.diagnosis import Diagnosis, Report
     from libcriu_py.privilege.mode import Obstacle
@@ -63,7 +65,7 @@ def _lines(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
         ("namespaces", rootless + (f" (this is a {', a '.join(place)})".replace("_", " ") if place else "")),
         ("filters", f"seccomp {process['seccomp']}, NO_NEW_PRIVS {'set' if process['no_new_privs'] else 'not set'}"),
         ("yama", facts["security"]["yama"] or "not present"),
-        ("/proc", f"hidepid {facts['proc']['hidepid']}, {len(facts['proc']['covered'])} parts covered"),
+        ("/proc", f"hidepid {facts['proc']['hidepid']}, {count(len(facts['proc']['covered']), 'part')} covered"),
         ("cache", f"{facts['storage']['cache']}{'' if facts['storage']['cache_on_tmpfs'] else ' (not on a tmpfs)'}"),
     ]
     return [(name, text if len(text) < 200 else text[:197] + "...") for name, text in lines]

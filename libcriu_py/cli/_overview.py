@@ -28,8 +28,8 @@ FIRST = f"""\
 
 type first:
   libcriu-py doctor                        see what works here
-  libcriu-py snapshot -o snap report.py    warm up report.py and save it, once
-  libcriu-py run snap -- --year 2024       start it, as often as you like
+  libcriu-py snapshot report.py            warm up report.py and save it, once, in report.snap
+  libcriu-py run report.snap --year 2024   start it, as often as you like
 
 `libcriu-py help` lists all subcommands, `libcriu-py help SUBCOMMAND` explains one.
 """

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from libcriu_py.cli._arguments import size
+from libcriu_py.cli._arguments import count, size
 from libcriu_py.errors import printable
 
 PIPE_WIDTH = 1000
@@ -77,7 +77,7 @@ def _engine(contents: dict[str, Any]) -> str:
 
 def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
     """Add its size on disk, and the cost of the dump."""
-    branch = tree.add(Text(f"{size(sizes['total'])} in {sizes['files']} files"))
+    branch = tree.add(Text(f"{size(sizes['total'])} in {count(sizes['files'], 'file')}"))
     if sizes["mapped"]:
         branch.add(Text(f"{size(sizes['mapped'])} of memory that copies share until they write to it"))
     if sizes["images"]:
@@ -86,10 +86,14 @@ def _sizes(tree: Tree, sizes: dict[str, int], dump: dict[str, int]) -> None:
     branch.add(Text(f"{size(sizes['other'])} of {'logs and placeholders' if sizes['images'] else 'its plan'}"))
     written = dump.get("pages_written", 0)
     if "frozen_time" not in dump:
-        tree.add(Text(f"the dump wrote {written} pages"))
+        tree.add(Text(f"the dump wrote {count(written, 'page')}"))
         return
     frozen = dump["frozen_time"] / 1000
-    tree.add(Text(f"the dump froze it for {frozen:.1f} ms and wrote {written} pages in {_ms(dump, 'memwrite_time')}"))
+    tree.add(
+        Text(
+            f"the dump froze it for {frozen:.1f} ms and wrote {count(written, 'page')} in {_ms(dump, 'memwrite_time')}"
+        )
+    )
 
 
 def _ms(counters: dict[str, int], name: str) -> str:
@@ -109,8 +113,7 @@ def _memory(tree: Tree, memory: dict[str, Any]) -> None:
 
 def _process(tree: Tree, process: dict[str, Any]) -> None:
     """Add a process: its threads, memory, files and sockets."""
-    threads = f"{len(process['threads'])} threads" if len(process["threads"]) > 1 else "1 thread"
-    branch = tree.add(Text(f"process {process['pid']} ({process['name']}), {threads}"))
+    branch = tree.add(Text(f"process {process['pid']} ({process['name']}), {count(len(process['threads']), 'thread')}"))
     memory = branch.add(Text(f"{size(sum(process['memory'].values()))} of memory, {size(process['saved'])} saved"))
     for kind, number in process["memory"].items():
         memory.add(Text(f"{size(number)} {kind}"))
@@ -118,9 +121,9 @@ def _process(tree: Tree, process: dict[str, Any]) -> None:
     handed = [f"{file['replaced']} on {file['fd']}" for file in process["files"] if file["replaced"] is not None]
     if handed:
         branch.add(Text(f"handed over at each restore: {', '.join(handed)}"))
-    for title, entries in (("files", kept), ("sockets", process["sockets"])):
+    for title, entries in (("file", kept), ("socket", process["sockets"])):
         if entries:
-            opened = branch.add(Text(f"{len(entries)} {title if len(entries) > 1 else title[:-1]}"))
+            opened = branch.add(Text(count(len(entries), title)))
             for entry in entries:
                 position = f", at {entry['position']}" if entry["position"] else ""
                 opened.add(Text(f"{entry['fd']}: {entry['name'] or entry['kind']}{position}"))
@@ -131,7 +134,9 @@ def _preloaded(tree: Tree, contents: dict[str, Any]) -> None:
     names = contents["preloaded"]
     if names is None:
         return
-    branch = tree.add(Text(f"{contents['modules']} modules preloaded in {contents['preparation']} s, by importing"))
+    branch = tree.add(
+        Text(f"{count(contents['modules'], 'module')} preloaded in {contents['preparation']} s, by importing")
+    )
     branch.add(Text(", ".join(names) or "nothing"))
     for args in contents["warm_up"]:
         tree.add(Text(f"warmed up with {shlex.join(args) or 'no arguments'}"))

@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import PROG, add_directory, add_setting, build, report
+from libcriu_py.cli._arguments import PROG, add_directory, add_setting, build, count, report
 from libcriu_py.errors import CriuError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def execute(options: argparse.Namespace) -> int:
             if ended:
                 pool.stop()
             pool.wait_ready()
-            print(f"{pool.waiting} copies of {options.dir} are waiting", flush=True)
+            print(f"waiting: {count(pool.waiting, 'copy', 'copies')} of {options.dir}", flush=True)
             pool.wait()
     except (CriuError, OSError, RuntimeError) as error:
         if not ended:

@@ -9,7 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, carry_out, size
+from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, carry_out
+from libcriu_py.cli._summary import quoted, show
 from libcriu_py.dump.prepare import NO_SNAPSHOT, Plan, command_line
 from libcriu_py.errors import SnapshotError
 from libcriu_py.program.command import find_command
@@ -21,9 +22,6 @@ from libcriu_py.snapshot.record import MANIFEST
 
 if TYPE_CHECKING:
     import argparse
-
-SPIN_COUNT = "3000"
-"""Rounds that threads of GCC's OpenMP should spin before they sleep: about 50 us. The default is 300,000."""
 
 HELP = "warm up a program and save it"
 
@@ -38,7 +36,7 @@ specialised bytecode and thread pools, and everything else that a run leaves in 
 In each restored copy, the main module runs from its start, with the arguments of the restore.
 
 examples:
-  libcriu-py snapshot -o snap report.py
+  libcriu-py snapshot report.py                       in report.snap
   libcriu-py snapshot -o snap --learn "--year 2024 in.csv" report.py
   libcriu-py snapshot -o snap --warm-up "--dry-run in.csv" report.py
   libcriu-py snapshot -o snap -m http.server
@@ -58,8 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of everything up to the program; what follows is the program's."""
     parser = build(
         "snapshot",
-        usage="-o DIR [OPTIONS] [-m MODULE | SCRIPT | COMMAND] [ARGUMENTS ...]",
-        description="Start a program, warm it up, and save it in DIR for `libcriu-py run`.",
+        usage="[-o DIR] [OPTIONS] [-m MODULE | SCRIPT | COMMAND] [ARGUMENTS ...]",
+        description="Start a program, warm it up, and save it in DIR (default: NAME.snap) for `libcriu-py run`.",
         epilog=EPILOG,
     )
     for setting in used_by("snapshot"):
@@ -130,6 +128,7 @@ def _snapshot(options: argparse.Namespace, arguments: list[str]) -> int:
             sys.stderr.write("libcriu-py snapshot: --learn, --warm-up and --self need a program\n")
             return USAGE
     python = options.python or sys.executable
+    options.dir = options.dir or variable("LIBCRIU_PY_SNAPSHOT") or default_directory(options.module or options.target)
     plan = Plan(
         dir=os.path.abspath(options.dir),
         program=find_program(options.module, options.target, python),
@@ -141,6 +140,14 @@ def _snapshot(options: argparse.Namespace, arguments: list[str]) -> int:
         exit=options.exit or "normal",
     )
     return make_snapshot(plan, options)
+
+
+def default_directory(name: str | None) -> str:
+    """Return the directory of a snapshot for which none was named: after its program, in the working directory."""
+    if name is None:
+        return "python.snap"
+    stem, extension = os.path.splitext(os.path.basename(os.path.abspath(name)))
+    return f"{stem}{'' if extension in {'.py', '.pyc', '.pyz', '.zip'} else extension}.snap"
 
 
 def find_program(module: str | None, target: str | None, python: str) -> Program | None:
@@ -210,9 +217,9 @@ def make_snapshot(plan: Plan, options: argparse.Namespace) -> int:
         from libcriu_py.copies.launch_script import write_launch_script
 
         write_launch_script(options.script, plan.dir, mode=options.mode)
-    summarize(Snapshot.open(plan.dir), options.dir, time.monotonic() - start)
+    show(Snapshot.open(plan.dir), options.dir, time.monotonic() - start)
     if options.script is not None:
-        print(f"or start: {_quoted(options.script, starts=True)}")
+        print(f"or start: {quoted(options.script, starts=True)}")
     return 0
 
 
@@ -329,32 +336,3 @@ def _why_not(status: int, plan: Plan) -> str:
         "the program ended with status 0 before its checkpoint(); pass arguments that make it reach that call, "
         "or remove the call, and libcriu-py saves the program before its main module starts"
     )
-
-
-def summarize(snapshot: Snapshot, directory: str, seconds: float) -> None:
-    """Print a summary of a snapshot that took some seconds; the directory is its path as the user typed it."""
-    total = sum(file.size for file in snapshot.launch.files.values())
-    modules = snapshot.details.get("modules")
-    print(f"snapshot: {snapshot.path} ({size(total)}, made in {seconds:.1f} s)")
-    if modules is not None:
-        print(f"preloaded: {modules} modules (libcriu-py inspect {_quoted(directory)} lists them)")
-    program = "[SCRIPT | -m MODULE] " if modules is not None and snapshot.program is None else ""
-    print(f"run it: libcriu-py run {_quoted(directory)} {program}[ARGUMENTS ...]")
-    if _spins(snapshot):
-        print(
-            "tip: OpenMP threads spin for milliseconds before they sleep, which delays every copy's start; make the "
-            f"snapshot with GOMP_SPINCOUNT={SPIN_COUNT} in the environment to avoid that (docs/warm-up.md)"
-        )
-
-
-def _quoted(path: str, *, starts: bool = False) -> str:
-    """Return a path quoted for a shell, and not mistakable for an option or a command on PATH."""
-    here = path.startswith("-") or (starts and os.sep not in path)
-    return shlex.quote(os.path.join(os.curdir, path) if here else path)
-
-
-def _spins(snapshot: Snapshot) -> bool:
-    """Return whether the program has GCC's OpenMP, with the default spinning."""
-    if any(name in os.environ for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")):
-        return False
-    return any(os.path.basename(file.path).startswith("libgomp") for file in snapshot.launch.mapped)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import add_directory, build, size
+from libcriu_py.cli._arguments import add_directory, build, count, size
 
 if TYPE_CHECKING:
     import argparse
@@ -47,8 +47,8 @@ def execute(options: argparse.Namespace) -> int:
     store = Store(options.store)
     if options.action == "list":
         for block in store.blocks():
-            print(f"{block.name}  {size(block.size)}  in {block.snapshots} snapshots")
+            print(f"{block.name}  {size(block.size)}  in {count(block.snapshots, 'snapshot')}")
     else:
         removed = store.prune()
-        print(f"removed: {len(removed)} blocks, {size(sum(block.size for block in removed))}")
+        print(f"removed: {count(len(removed), 'block')}, {size(sum(block.size for block in removed))}")
     return 0

@@ -272,7 +272,7 @@ def make_ready(plan: Plan) -> dict[str, object]:
     _warm_up(plan)
     modules = len(set(sys.modules) - before)
     seconds = round(time.monotonic() - start, 3)
-    preload.report(f"imported {modules} modules in {seconds:.1f} s")
+    preload.report(f"imported {modules} module{'' if modules == 1 else 's'} in {seconds:.1f} s")
     if plan.entry is not None:
         details["compared"] = [list(file) for file in plan.compared]
     if plan.warm_up:

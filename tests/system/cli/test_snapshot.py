@@ -46,6 +46,15 @@ def test_script_is_stopped_before_it_starts(command: Command) -> None:
     assert command.inspect(command.place / "snap")["preloaded"] == ["helper", "xml"]
 
 
+def test_directory_that_is_not_named(one: Command) -> None:
+    """It has the program's name, in the working directory; LIBCRIU_PY_SNAPSHOT names another."""
+    write(one.place / "bin" / "app.py", "print('a copy')\n")
+    for env, name in (({}, "app.snap"), ({"LIBCRIU_PY_SNAPSHOT": "else/where"}, "else/where")):
+        done = one("snapshot", "bin/app.py", cwd=one.place, env=env)
+        assert f"run it: libcriu-py run {name} [" in done.stdout, done.stderr
+        assert one.restored(one.place / name) == "a copy\n"
+
+
 def test_what_is_printed_can_be_typed(
     mode_named: Callable[[str], Mode], directory_of: Callable[[Account], Path]
 ) -> None:

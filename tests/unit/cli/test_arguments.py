@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from libcriu_py.cli import main, run, snapshot
-from libcriu_py.cli._arguments import parse, size
+from libcriu_py.cli._arguments import count, parse, size
 from libcriu_py.cli._subcommands import SUBCOMMANDS
 from libcriu_py.errors import SnapshotError
 from libcriu_py.program.main import Program
@@ -119,7 +119,6 @@ def test_help_is_printed_and_does_not_exit(words: list[str], capsys: pytest.Capt
         ["run"],
         ["run", "--mode", "bad", "snap"],
         ["run", "--nosuch", "snap"],
-        ["snapshot", "s.py"],
         ["snapshot", "-o", "d"],
         ["snapshot", "-o", "d", "--preload", "a", "--learn", "x"],
         ["snapshot", "-o", "d", "--preload", "a", "--self"],
@@ -249,3 +248,26 @@ def test_programs_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_sizes_are_written_for_people(number: int, text: str) -> None:
     """Three digits and a unit are enough."""
     assert size(number) == text
+
+
+def test_one_thing_is_no_plural() -> None:
+    """A single module is no "1 modules"."""
+    assert [count(number, "module") for number in (0, 1, 2)] == ["0 modules", "1 module", "2 modules"]
+    assert [count(number, "copy", "copies") for number in (1, 2)] == ["1 copy", "2 copies"]
+
+
+@pytest.mark.parametrize(
+    ("name", "directory"),
+    [
+        ("bin/report.py", "report.snap"),
+        ("http.server", "http.server.snap"),
+        ("black", "black.snap"),
+        ("app.pyz", "app.snap"),
+        ("a/package/", "package.snap"),
+        ("tool.v2", "tool.v2.snap"),
+        (None, "python.snap"),
+    ],
+)
+def test_snapshots_are_named_after_their_programs(name: str | None, directory: str) -> None:
+    """A program in a directory that was not named goes where one looks for it."""
+    assert snapshot.default_directory(name) == directory
