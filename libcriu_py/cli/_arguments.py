@@ -119,6 +119,18 @@ def add_rest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="arguments of the program")
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option that asks for JSON in place of words for people."""
+    parser.add_argument("--json", action="store_true", help="print JSON; sizes in bytes, times in seconds")
+
+
+def print_json(data: object) -> None:
+    """Print plain data as JSON."""
+    import json
+
+    print(json.dumps(data, indent=2))
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace | int:
     """Return the options, or the exit status if --help was printed or a problem was reported; never exit."""
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from libcriu_py.cli._arguments import build, report
+from libcriu_py.cli._arguments import add_json, build, print_json, report
 from libcriu_py.errors import CriuError, OperationRefused
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this subcommand."""
     parser = build(
         "check",
-        usage="[--unprivileged]",
+        usage="[--json] [--unprivileged]",
         description="Run CRIU's own check of this kernel, and print which CRIU is used.",
         epilog=EPILOG,
     )
@@ -41,31 +41,44 @@ def build_parser() -> argparse.ArgumentParser:
         default=None,
         help="check what CRIU needs without root (default for every user but root)",
     )
+    add_json(parser)
     return parser
 
 
 def execute(options: argparse.Namespace) -> int:
     """Run CRIU's own check of the kernel, and print its version and features."""
+    found: dict[str, Any] = {"criu": None, "version": None, "works": False, "why_not": None, "features": None}
     try:
         from libcriu_py.criu.client import Criu
 
         criu = Criu()
-        version = criu.version()
-        print(f"criu {'.'.join(map(str, version))}: {criu.binary}", flush=True)
+        found |= {"criu": criu.binary, "version": ".".join(map(str, criu.version()))}
+        if not options.json:
+            print(f"criu {found['version']}: {criu.binary}", flush=True)
         criu.check(unprivileged=options.unprivileged)
+        found |= {"works": True, "features": _features(criu, unprivileged=options.unprivileged)}
     except CriuError as error:
-        report(error)
-        print("This is about criu alone; `libcriu-py doctor` shows which modes work here.", file=sys.stderr)
-        return 1
-    print("CRIU works here.")
-    print(f"optional features: {_features(criu, unprivileged=options.unprivileged)}")
-    return 0
+        found["why_not"] = str(error)
+        if not options.json:
+            report(error)
+            sys.stderr.write("This is about criu alone; `libcriu-py doctor` shows which modes work here.\n")
+    if options.json:
+        print_json(found)
+    elif found["works"]:
+        print("CRIU works here.")
+        print(f"optional features: {_in_words(found['features'])}")
+    return 0 if found["works"] else 1
 
 
-def _features(criu: Criu, *, unprivileged: bool | None) -> str:
-    """List the optional features; a criu with file capabilities may not read its own /proc/PID/pagemap to find out."""
+def _features(criu: Criu, *, unprivileged: bool | None) -> dict[str, bool] | str:
+    """Return the optional features, or why a criu with file capabilities may not find them out (/proc/PID/pagemap)."""
     try:
-        features = criu.features(unprivileged=unprivileged)
+        return criu.features(unprivileged=unprivileged)._asdict()
     except OperationRefused as error:
-        return f"unknown ({error.reason})"
-    return ", ".join(name for name, there in features._asdict().items() if there) or "none"
+        return error.reason
+
+
+def _in_words(features: dict[str, bool] | str) -> str:
+    if isinstance(features, str):
+        return f"unknown ({features})"
+    return ", ".join(name for name, there in features.items() if there) or "none"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build
+from libcriu_py.cli._arguments import add_json, build, print_json
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         "try each mode of criu.",
         epilog=EPILOG,
     )
-    parser.add_argument("--json", action="store_true", help="print everything that was found, as JSON")
+    add_json(parser)
     parser.add_argument("--fix", action="store_true", help="run the commands that this user may run, after asking")
     parser.add_argument("-y", "--yes", action="store_true", help="with --fix: do not ask")
     parser.add_argument(
@@ -63,8 +62,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.fix and _fix(report, yes=options.yes):
         report = doctor(wanted)
     if options.json:
-        json.dump(report.as_dict(), sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_json(report.as_dict())
     else:
         from libcriu_py.cli import _diagnosis
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import add_directory, build
+from libcriu_py.cli._arguments import add_directory, add_json, build, print_json
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     add_directory(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON; sizes in bytes, times in seconds")
+    add_json(parser)
     parser.add_argument(
         "--verify", action="store_true", help="also compare the sums of all files, which reads all of them"
     )
@@ -47,7 +46,7 @@ def execute(options: argparse.Namespace) -> int:
 
     contents = _contents.read(options.dir, verify=options.verify)
     if options.json:
-        print(json.dumps(contents, indent=2))
+        print_json(contents)
     else:
         from libcriu_py.cli import _tree
 

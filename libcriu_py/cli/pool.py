@@ -98,7 +98,9 @@ def execute(options: argparse.Namespace) -> int:
             if ended:
                 pool.stop()
             pool.wait_ready()
-            print(f"waiting: {count(pool.waiting, 'copy', 'copies')} of {options.dir}", flush=True)
+            waiting = pool.waiting
+            is_or_are = "is" if waiting == 1 else "are"
+            print(f"{count(waiting, 'copy', 'copies')} of {options.dir} {is_or_are} waiting", flush=True)
             pool.wait()
     except (CriuError, OSError, RuntimeError) as error:
         if not ended:

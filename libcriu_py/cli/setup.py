@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import build
+from libcriu_py.cli._arguments import add_json, build, print_json
 from libcriu_py.errors import CriuError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ the kernel only on a tmpfs.
 examples:
   sudo libcriu-py setup --user alice   alice may use the capability mode after her next login
   sudo libcriu-py setup --group dev    all members of an existing group may
+  libcriu-py setup --json              print what it would do, and do nothing
   sudo libcriu-py setup --undo         remove the copy, and the group if setup made it
 
 exit status:
@@ -42,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = build(
         "setup",
-        usage="[--group GROUP] [--user USER ...] [--path FILE] [--yes] | --undo",
+        usage="[--group GROUP] [--user USER ...] [--path FILE] [--yes | --json] | --undo",
         description="Install a copy of criu with file capabilities that only the members of a group may execute.",
         epilog=EPILOG,
     )
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--path", default=CAPABLE_CRIU, metavar="FILE", help="where to put the copy (default: %(default)s)"
     )
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    add_json(parser)
     parser.add_argument("--undo", action="store_true", help="remove what setup made")
     return parser
 
@@ -65,8 +67,12 @@ def _install(options: argparse.Namespace) -> int:
     """Print the plan, ask, and carry it out."""
     from libcriu_py.cli.doctor import confirm
     from libcriu_py.diagnosis import setup as capable
+    from libcriu_py.linux.capabilities import names
 
     plan = capable.plan(target=options.path, group=options.group, users=options.user)
+    if options.json:
+        print_json({**plan._asdict(), "mask": names(plan.mask).split(","), "steps": plan.steps()})
+        return 0
     print("This will:")
     for step in plan.steps():
         print(f"  {step}")

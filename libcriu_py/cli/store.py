@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import add_directory, build, count, size
+from libcriu_py.cli._arguments import add_directory, add_json, build, count, print_json, size
 
 if TYPE_CHECKING:
     import argparse
@@ -31,12 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this subcommand."""
     parser = build(
         "store",
-        usage="list|prune STORE",
+        usage="list|prune [--json] STORE",
         description="List the blocks of a store, or remove those that no snapshot uses any more.",
         epilog=EPILOG,
     )
     parser.add_argument("action", choices=("list", "prune"), help="what to do")
     add_directory(parser, "store", "the store")
+    add_json(parser)
     return parser
 
 
@@ -45,7 +46,10 @@ def execute(options: argparse.Namespace) -> int:
     from libcriu_py.memory.store import Store
 
     store = Store(options.store)
-    if options.action == "list":
+    if options.json:
+        found = store.blocks() if options.action == "list" else store.prune()
+        print_json([block._asdict() for block in found])
+    elif options.action == "list":
         for block in store.blocks():
             print(f"{block.name}  {size(block.size)}  in {count(block.snapshots, 'snapshot')}")
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import PROG, add_directory, build, size
+from libcriu_py.cli._arguments import PROG, add_directory, add_json, build, print_json, size
 
 if TYPE_CHECKING:
     import argparse
@@ -30,11 +30,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this subcommand."""
     parser = build(
         "verify",
-        usage="DIR",
+        usage="[--json] DIR",
         description="Compare all files of a snapshot with the sums that were taken when it was made.",
         epilog=EPILOG,
     )
     add_directory(parser)
+    add_json(parser)
     return parser
 
 
@@ -46,8 +47,12 @@ def execute(options: argparse.Namespace) -> int:
 
     snapshot = Snapshot.open(options.dir)
     wrong = snapshot.verify()
+    read = sum(file.size for file in snapshot.files.values())
+    if options.json:
+        print_json({"path": snapshot.path, "read": read, "damaged": [mismatch.text for mismatch in wrong]})
+        return 1 if wrong else 0
     for mismatch in wrong:
         sys.stderr.write(f"{PROG}: {mismatch.text}\n")
     if not wrong:
-        print(f"nothing is damaged: {size(sum(file.size for file in snapshot.files.values()))} read")
+        print(f"nothing is damaged: {size(read)} read")
     return 1 if wrong else 0

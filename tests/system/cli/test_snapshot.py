@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -424,6 +425,11 @@ def test_check_asks_criu(command: Command) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         assert "CRIU works here." in done.stdout
         assert "optional features: " in done.stdout
+    asked = command("check", "--json")
+    found = json.loads(asked.stdout)
+    assert (asked.returncode, asked.stderr, found["works"]) == (done.returncode, "", done.returncode == 0)
+    assert (found["features"] is None, found["why_not"] is None) == (not found["works"], found["works"])
+    assert f"criu {found['version']}: {found['criu']}\n" in done.stdout
 
 
 def test_check_without_criu(command: Command) -> None:

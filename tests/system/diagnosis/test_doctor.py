@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -317,6 +318,9 @@ def test_setup_installs_for_one_group_and_undo_leaves_nothing(account: Account, 
     group = f"{account.name}-g"
     path = Path(f"/usr/local/lib/{account.name}-setup/criu")
     setup = [own_account.python, "-m", "libcriu_py", "setup", "--path", path]
+    asked = json.loads(run_as(own_account, [*setup, "--json"]).stdout)
+    assert (asked["target"], path.exists()) == (str(path), False)
+    assert "cap_checkpoint_restore" in asked["mask"]
     done = run_as(own_account, [*setup, "--group", group, "--user", account.name, "--yes"])
     try:
         assert done.returncode == 0, done.stderr

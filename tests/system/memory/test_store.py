@@ -134,13 +134,16 @@ def test_prune_removes_what_no_snapshot_has(two: Two) -> None:
     mode = one.mode
     listed = command(mode, "store", "list", store).stdout
     assert "in 2 snapshots" in listed
+    blocks = json.loads(command(mode, "store", "list", "--json", store).stdout)
+    assert [block["snapshots"] for block in blocks] == [2] * len(listed.splitlines())
     shutil.rmtree(one.path)
     command(mode, "store", "prune", store)
-    assert "in 1 snapshots" in command(mode, "store", "list", store).stdout
+    assert "in 1 snapshot\n" in command(mode, "store", "list", store).stdout
     assert other.run(input="\n").stdout.endswith("True\n")
     shutil.rmtree(other.path)
-    done = command(mode, "store", "prune", store)
-    assert done.stdout.startswith("removed: ")
+    done = command(mode, "store", "prune", "--json", store)
+    assert [block["name"] for block in json.loads(done.stdout)] == [block["name"] for block in blocks]
+    assert command(mode, "store", "prune", store).stdout.startswith("removed: 0 blocks")
     assert sorted(os.listdir(store)) == [".libcriu_py-store", ".lock"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -161,3 +162,8 @@ def test_verify_command(snapshot: Path, one: Command) -> None:
     done = one("verify", copy)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("is damaged: its checksum differs") == 3
+    done = one("verify", "--json", copy)
+    found = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, found["path"]) == (1, "", str(copy))
+    assert len(found["damaged"]) == 3
+    assert found["read"] == json.loads(one("verify", "--json", snapshot).stdout)["read"] > 1 << 20
