@@ -254,7 +254,8 @@ _ROWS = (
     Setting("prefix", "directory", None, "", "where CRIU is, for scripts/install-criu, the build and run time",
             "LIBCRIU_PY_PREFIX", launcher=True),
     Setting("preflight", "text", None, "",
-            "report: a checkpoint prints what it would have to save, and ends; off: only criu itself refuses",
+            "report: a checkpoint prints what it would have to save, and ends; a path: it writes that there, as JSON; "
+            "off: only criu itself refuses",
             "LIBCRIU_PY_PREFLIGHT"),
     Setting("trace_fds", "flag", False, "", "record where each descriptor is opened, for the reports of the preflight",
             "LIBCRIU_PY_TRACE_FDS"),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from libcriu_py.dump import changes
 from libcriu_py.errors import CriuError, HookError, in_words
-from libcriu_py.findings import tracing
+from libcriu_py.findings import is_report_wanted, tracing
 from libcriu_py.hooks.lifecycle import Continuation
 from libcriu_py.program import environment, noting, preload, reads
 from libcriu_py.program.main import (
@@ -31,7 +31,6 @@ from libcriu_py.program.main import (
     set_path0,
 )
 from libcriu_py.resources import BuiltIns
-from libcriu_py.settings import variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -303,7 +302,7 @@ def _wanted(program: Program, plan: Plan, details: dict[str, object]) -> list[pr
 
 def _warn() -> None:
     """Warn of temporary files, which may be gone when a copy starts, and of mappings that copies share."""
-    if variable("LIBCRIU_PY_PREFLIGHT") == "report":
+    if is_report_wanted():
         return  # a report lists them
     from libcriu_py.findings import shared_mappings, temporary
 

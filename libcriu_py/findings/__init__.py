@@ -86,7 +86,8 @@ def refuse(options: Mapping[str, object], *, by_criu: bool) -> None:
 
 def is_report_wanted() -> bool:
     """Return whether a checkpoint is to print what it would have to save, and to end the process."""
-    return variable("LIBCRIU_PY_PREFLIGHT") == "report"
+    wanted = variable("LIBCRIU_PY_PREFLIGHT") or ""
+    return wanted == "report" or os.path.isabs(wanted)
 
 
 def show_and_end(options: Mapping[str, object], why_not_native: str | None) -> NoReturn:
@@ -125,7 +126,14 @@ def _findings(options: Mapping[str, object]) -> tuple[Finding, ...]:
 def _show_and_end(findings: Sequence[Finding]) -> NoReturn:
     import sys
 
-    sys.stdout.write(table(findings))
+    path = variable("LIBCRIU_PY_PREFLIGHT") or ""
+    if os.path.isabs(path):
+        import json
+
+        with open(path, "w", encoding="ascii") as file:
+            json.dump([finding.as_dict() for finding in findings], file)
+    else:
+        sys.stdout.write(table(findings))
     sys.stdout.flush()
     os._exit(1 if Report(tuple(findings)).problems else 0)
 

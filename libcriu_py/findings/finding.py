@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Verdict(enum.Enum):
@@ -43,6 +43,15 @@ class Finding(NamedTuple):
     def is_problem(self) -> bool:
         """Return whether it makes a dump fail."""
         return self.verdict in {Verdict.NEEDS_HOOK, Verdict.IMPOSSIBLE}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data, ready for JSON."""
+        return {**self._asdict(), "verdict": self.verdict.value}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Finding:
+        """Return what `as_dict` was made of."""
+        return cls(**{**data, "verdict": Verdict(data["verdict"]), "stack": tuple(data["stack"])})
 
     def __str__(self) -> str:
         where = "" if self.fd is None else f" (fd {self.fd})"

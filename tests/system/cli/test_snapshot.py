@@ -387,7 +387,7 @@ def test_temporary_files_of_a_module_are_told(command: Command) -> None:
     )
     assert not (command.place / directory).exists()
     assert command("run", "--no-fallback", command.place / "snap").returncode != 0
-    report = command("preflight", app)
+    report = command("preflight", "-v", app)
     assert "fine               temporary directory: " in report.stdout
     assert "fine               temporary file: " in report.stdout
     assert "from under all others" not in report.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -264,19 +265,33 @@ def test_inherited_lock(mode: Mode, directory_of: Directories) -> None:
 
 
 def test_command(mode: Mode, directory_of: Directories) -> None:
-    """`libcriu-py preflight` lists everything, tells by its status whether something is in the way, saves nothing."""
+    """`libcriu-py preflight` names problems, and by its status if there are any; -v lists all; nothing is saved."""
     directory = directory_of(mode.account)
     script = directory / "program.py"
-    command = [mode.account.python, "-m", "libcriu_py", "preflight", "--", script]
-    script.write_text("import json\n")
+    preflight = [mode.account.python, "-m", "libcriu_py", "preflight"]
+    command = [*preflight, "--", script]
+    script.write_text(
+        "import json\nprint('by the program')\nfrom libcriu_py import checkpoint\nwith checkpoint(): pass\n"
+    )
     fine = mode.run(command)
     assert fine.returncode == 0, fine.stderr
-    assert "standard stream" in fine.stdout
     assert f"engine: {mode.engine}\n" in fine.stdout
+    assert "\n0 problems; " in fine.stdout
+    assert "standard stream" not in fine.stdout
+    listed = mode.run([*preflight, "-v", script])
+    assert "standard stream" in listed.stdout
+    assert "problems; " not in listed.stdout
+    asked = mode.run([*preflight, "--json", script])
+    found = json.loads(asked.stdout)
+    assert (found["engine"], found["problems"], "by the program" in asked.stderr) == (mode.engine, [], True)
+    assert "standard stream" in [finding["kind"] for finding in found["findings"]]
     script.write_text(f"{BEGINNING}\n{PROBLEMS['TCP connection']}\nwith checkpoint():\n    pass\n")
     bad = mode.run(command)
     assert bad.returncode == 1
     assert "needs hook  fd " in bad.stdout
+    assert "\n2 problems; " in bad.stdout
+    problems = json.loads(mode.run([*preflight, "--json", script]).stdout)["problems"]
+    assert [(problem["kind"], problem["verdict"]) for problem in problems] == [("TCP connection", "needs hook")] * 2
     assert "engine: criu\n" in bad.stdout
     assert ("not native, since this process has a socket" in bad.stdout) == (mode.name == NATIVE)
     assert [path.name for path in directory.iterdir()] == ["program.py"]
