@@ -352,6 +352,21 @@ def overridden(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def check_variables() -> None:
+    """
+    Check the variables that are set, before anything begins.
+
+    Raises:
+        ValueError: The value of one is invalid.
+    """
+    for setting in TABLE.values():
+        text = variable(setting.variable) if setting.variable else None
+        if text is not None and setting.kind == "seconds":
+            _seconds(setting.variable, text)
+        elif text is not None:
+            setting.overridden(None)
+
+
 def _if_exists(found: Mapping[str, Any]) -> str:
     """Combine `if_exists` with its short form."""
     chosen: str = found["if_exists"]

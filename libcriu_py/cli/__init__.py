@@ -28,6 +28,16 @@ def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if args[:1] != ["run"]:  # copies inherit whether SIGCHLD is ignored
         _wait_for_children()
+    try:
+        return _dispatch(args)
+    except KeyboardInterrupt:
+        from libcriu_py.cli._arguments import end_by_interrupt
+
+        end_by_interrupt()
+
+
+def _dispatch(args: list[str]) -> int:
+    """Run what the first word names."""
     if args and args[0] in SUBCOMMANDS:
         subcommand = import_module(f"libcriu_py.cli.{args[0]}")
         if hasattr(subcommand, "main"):

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from libcriu_py.errors import CriuError, in_words
-from libcriu_py.settings import TABLE, of_use
+from libcriu_py.settings import TABLE, check_variables, of_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -131,6 +131,26 @@ def print_json(data: object) -> None:
     print(json.dumps(data, indent=2))
 
 
+def split_words(option: str, text: str) -> list[str]:
+    """
+    Split the arguments of a run as a shell would.
+
+    Args:
+        option: The option that has them.
+        text: Its value.
+
+    Raises:
+        CriuError: A quote is not closed.
+    """
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        message = f"{option} {text!r} is no command line: {str(error).lower()}"
+        raise CriuError(message) from None
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace | int:
     """Return the options, or the exit status if --help was printed or a problem was reported; never exit."""
     try:
@@ -155,10 +175,29 @@ def carry_out(parser: argparse.ArgumentParser, argv: Sequence[str], action: Call
     if isinstance(options, int):
         return options
     try:
+        check_variables()
+    except ValueError as error:
+        report(error)
+        return USAGE
+    try:
         return action(options)
     except (CriuError, OSError) as error:
         report(error)
         return 1
+
+
+def end_by_interrupt() -> NoReturn:
+    """End by SIGINT, with one line in place of a traceback, so that a shell sees what became of the command."""
+    import os
+    import signal
+
+    sys.stdout.flush()
+    sys.stderr.write(f"{PROG}: interrupted\n")
+    sys.stderr.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.kill(os.getpid(), signal.SIGINT)
+    raise SystemExit(128 + signal.SIGINT)  # not reached
 
 
 def report(error: BaseException) -> None:

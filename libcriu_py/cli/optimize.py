@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import add_directory, add_setting, build, complete, size
+from libcriu_py.cli._arguments import add_directory, add_setting, build, complete, size, split_words
 
 if TYPE_CHECKING:
     import argparse
@@ -107,7 +106,9 @@ def share(directory: str, path: str) -> None:
 def _learn(options: argparse.Namespace) -> None:
     from libcriu_py.copies.learning import learn
 
-    learned = learn(options.dir, [shlex.split(args) for args in options.learn_pages], mode=options.mode)
+    learned = learn(
+        options.dir, [split_words("--learn-pages", args) for args in options.learn_pages], mode=options.mode
+    )
     print(
         f"working set: {size(learned['bytes'])} written to; copies will copy {size(learned['ahead'])} of it at their "
         f"start, {size(learned['huge'])} of that as huge pages"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from contextlib import contextmanager, nullcontext
@@ -86,6 +87,8 @@ def _preflight(options: argparse.Namespace, arguments: list[str]) -> int:
         plan = Plan(dir=os.path.join(directory, "snap"), program=program, argv=arguments)
         with _away_from_stdout() if options.json else nullcontext():
             status = spawn_for_snapshot(command_line(python, plan), env=variables, mode=options.mode)
+        if status == -signal.SIGINT:
+            raise KeyboardInterrupt
         if not os.path.exists(report):
             return 1
         with open(report, encoding="ascii") as file:

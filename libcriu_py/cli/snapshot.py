@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, carry_out
+from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, carry_out, split_words
 from libcriu_py.cli._summary import quoted, show
 from libcriu_py.dump.prepare import NO_SNAPSHOT, Plan, command_line
 from libcriu_py.errors import SnapshotError
@@ -134,8 +133,8 @@ def _snapshot(options: argparse.Namespace, arguments: list[str]) -> int:
         program=find_program(options.module, options.target, python),
         argv=arguments,
         preload=preload,
-        learn=[shlex.split(args) for args in options.learn],
-        warm_up=[shlex.split(args) for args in options.warm_up],
+        learn=[split_words("--learn", args) for args in options.learn],
+        warm_up=[split_words("--warm-up", args) for args in options.warm_up],
         own=options.own or None,
         exit=options.exit or "normal",
     )
@@ -203,6 +202,8 @@ def make_snapshot(plan: Plan, options: argparse.Namespace) -> int:
         refuse_place(options.script, plan.dir)
     before = _version(plan.dir)
     status = _run_program(plan, options)
+    if status == -signal.SIGINT:
+        raise KeyboardInterrupt
     if status == -signal.SIGTRAP and _can_start_again(plan):
         sys.stderr.write("libcriu-py: criu died in the dump, and the program with it; trying once more\n")
         status = _run_program(plan, options)

@@ -33,9 +33,18 @@ def build_parser() -> argparse.ArgumentParser:
         description="Make a program of this user that has called libcriu_py.allow_checkpoint() take its checkpoint.",
         epilog=EPILOG,
     )
-    parser.add_argument("pid", metavar="PID", type=int, help="the process")
+    parser.add_argument("pid", metavar="PID", type=pid, help="the process")
     parser.add_argument("-o", "--output", metavar="DIR", help="the snapshot to make")
     return parser
+
+
+def pid(text: str) -> int:
+    """Return the number that a text is, if a process may have it."""
+    number = int(text)
+    if not 0 < number < 1 << 22:  # PID_MAX_LIMIT (proc_sys_kernel(5))
+        message = f"no process has the number {text}"
+        raise ValueError(message)
+    return number
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -134,7 +134,10 @@ def main() -> None:
     # From here on, any seed is the program's own.
     built_ins.watch()
     tracing.begin()
-    details = {**make_ready(plan), "exit": plan.exit}
+    try:
+        details = {**make_ready(plan), "exit": plan.exit}
+    except KeyboardInterrupt:
+        _end_by_interrupt()
     _warn()
     # The command line of a conventional start, which the launcher falls back to when a restore is impossible. Modules
     # may hold on to the lists, so the copies must use the same ones.
@@ -150,6 +153,10 @@ def main() -> None:
         raise  # its traceback shows where the program's own code failed; also in a copy
     except (CriuError, OSError) as error:
         _fail(in_words(error))
+    except KeyboardInterrupt:
+        if continuation.has_run:
+            raise
+        _end_by_interrupt()
     if continuation.has_run:
         continuation.raise_error()
         return
@@ -336,6 +343,16 @@ def _exec_program(program: Program, plan: Plan) -> NoReturn:
     if plan.exit != "normal":
         os.environ["LIBCRIU_PY_EXIT"] = plan.exit
     os.execv(sys.executable, [sys.executable, *program.arguments(), *plan.argv])  # no shell is wanted
+
+
+def _end_by_interrupt() -> NoReturn:
+    """End by SIGINT, without a traceback: `libcriu-py snapshot` says what there is to say."""
+    import signal
+
+    sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    raise SystemExit(NO_SNAPSHOT)  # not reached
 
 
 def _fail(problem: str) -> NoReturn:

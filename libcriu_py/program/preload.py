@@ -7,6 +7,7 @@ dumped. They return their results through an anonymous file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import NamedTuple
@@ -102,12 +103,20 @@ def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
     pid = os.fork()
     if pid == 0:
         import atexit
+        import signal
 
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the command, which says so
         atexit.register(lambda: answer.write(_loaded()))
         sys.orig_argv[:] = [sys.executable, *program.arguments(), *args]
         run_main(program, args)
         raise SystemExit
-    _, status = os.waitpid(pid, 0)
+    try:
+        _, status = os.waitpid(pid, 0)
+    except KeyboardInterrupt:
+        with contextlib.suppress(OSError):  # it may have ended by the same key, and been waited for
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+        raise
     code = os.waitstatus_to_exitcode(status)
     lines = answer.lines()
     if not lines:

@@ -139,6 +139,33 @@ def test_wrong_command_line_is_reported_with_status_2(words: list[str], capsys: 
 
 
 @pytest.mark.parametrize(
+    ("words", "variables", "status", "complaint"),
+    [
+        (["trigger", "99999999999999999999"], {}, 2, "argument PID: invalid pid value: '99999999999999999999'"),
+        (["snapshot", "--learn", "'a", __file__], {}, 1, """--learn "'a" is no command line: no closing quotation"""),
+        (["optimize", "--learn-pages", "'", "/nosuch"], {}, 1, "/nosuch is no snapshot"),
+        (["snapshot", __file__], {"LIBCRIU_PY_ENGINE": "x"}, 2, "LIBCRIU_PY_ENGINE must be"),
+        (["snapshot", __file__], {"LIBCRIU_PY_MODE": "x"}, 2, "LIBCRIU_PY_MODE must be"),
+        (["doctor"], {"LIBCRIU_PY_CRIU_LIMIT": "x"}, 2, "LIBCRIU_PY_CRIU_LIMIT must be"),
+    ],
+)
+def test_refusals_are_a_line(
+    words: list[str],
+    variables: dict[str, str],
+    status: int,
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What cannot be done is said in one line, without a traceback, before anything begins."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(words) == status
+    out, err = capsys.readouterr()
+    assert (out, complaint in err.splitlines()[-1]) == ("", True), err
+
+
+@pytest.mark.parametrize(
     ("words", "guess"),
     [
         (["snapshto", "x"], "snapshot"),
