@@ -56,9 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
 def execute(options: argparse.Namespace) -> int:
     """Examine the machine, fix what this user may fix, and print the report."""
     from libcriu_py.diagnosis import MODES, doctor
+    from libcriu_py.program.progress import Progress
 
     wanted = options.mode or MODES
-    report = doctor(wanted)
+    with Progress("trying what works here"):
+        report = doctor(wanted)
     if options.fix and _fix(report, yes=options.yes):
         report = doctor(wanted)
     if options.json:

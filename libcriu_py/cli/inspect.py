@@ -43,8 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
 def execute(options: argparse.Namespace) -> int:
     """Print what is in a snapshot."""
     from libcriu_py.cli import _contents
+    from libcriu_py.program.progress import Progress
 
-    contents = _contents.read(options.dir, verify=options.verify)
+    with Progress(f"reading {options.dir}"):
+        contents = _contents.read(options.dir, verify=options.verify)
     if options.json:
         print_json(contents)
     else:

@@ -85,8 +85,10 @@ def _is_mapped(directory: str) -> bool:
 
 def _map(options: argparse.Namespace) -> None:
     from libcriu_py.memory.optimize import optimize
+    from libcriu_py.program.progress import Progress
 
-    result = optimize(options.dir, wanted=options.memory)
+    with Progress(f"rewriting {options.dir}"):
+        result = optimize(options.dir, wanted=options.memory)
     if result.kind == "copy":
         print(f"memory is still copied: {result.why}", flush=True)
         return
@@ -98,8 +100,10 @@ def _map(options: argparse.Namespace) -> None:
 def share(directory: str, path: str) -> None:
     """Put the large blocks of a snapshot into a store, which is created if missing, and print their size."""
     from libcriu_py.memory import store
+    from libcriu_py.program.progress import Progress
 
-    shared = store.share(directory, store.Store(path, create=True))
+    with Progress(f"putting blocks of {directory} into {path}"):
+        shared = store.share(directory, store.Store(path, create=True))
     print(f"in the store: {size(shared.bytes)}, of which {size(shared.known)} were already there", flush=True)
 
 

@@ -8,12 +8,13 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, carry_out, split_words
+from libcriu_py.cli._arguments import USAGE, add_program, add_setting, build, carry_out, size, split_words
 from libcriu_py.cli._summary import quoted, show
 from libcriu_py.dump.prepare import NO_SNAPSHOT, Plan, command_line
 from libcriu_py.errors import SnapshotError
 from libcriu_py.program.command import find_command
 from libcriu_py.program.main import STDIN, Program
+from libcriu_py.program.progress import Progress
 from libcriu_py.settings import used_by, variable, words
 from libcriu_py.snapshot import remains
 from libcriu_py.snapshot.manifest import Snapshot
@@ -21,6 +22,9 @@ from libcriu_py.snapshot.record import MANIFEST
 
 if TYPE_CHECKING:
     import argparse
+
+_BEGUN = 1 << 20
+"""Bytes in a snapshot's directory that more than what reserves it has written."""
 
 HELP = "warm up a program and save it"
 
@@ -242,7 +246,14 @@ def _run_program(plan: Plan, options: argparse.Namespace) -> int:
     from libcriu_py.dump.spawn import spawn_for_snapshot
 
     command = command_line(options.python or sys.executable, plan)
-    return spawn_for_snapshot(command, env=_environment(options), mode=options.mode)
+    with Progress(lambda: _saving(plan.dir)):
+        return spawn_for_snapshot(command, env=_environment(options), mode=options.mode)
+
+
+def _saving(directory: str) -> str:
+    """Return how much of a snapshot has been written, for people; empty before that."""
+    sizes = [os.lstat(path).st_blocks * 512 for path in remains.unfinished(directory)]
+    return f"saving {directory}: {size(sum(sizes))}" if sum(sizes) > _BEGUN else ""
 
 
 def _can_start_again(plan: Plan) -> bool:

@@ -43,10 +43,12 @@ def execute(options: argparse.Namespace) -> int:
     """Name each file that is damaged."""
     import sys
 
+    from libcriu_py.program.progress import Progress
     from libcriu_py.snapshot.manifest import Snapshot
 
     snapshot = Snapshot.open(options.dir)
-    wrong = snapshot.verify()
+    with Progress(f"reading {snapshot.path}"):
+        wrong = snapshot.verify()
     read = sum(file.size for file in snapshot.files.values())
     if options.json:
         print_json({"path": snapshot.path, "read": read, "damaged": [mismatch.text for mismatch in wrong]})

@@ -30,6 +30,7 @@ from libcriu_py.program.main import (
     run_main,
     set_path0,
 )
+from libcriu_py.program.progress import Progress
 from libcriu_py.resources import BuiltIns
 
 TYPE_CHECKING = False
@@ -271,10 +272,11 @@ def make_ready(plan: Plan) -> dict[str, object]:
         wanted += _wanted(plan.program, plan, details)
     before = set(sys.modules)
     try:
-        preloaded = preload.import_modules([(name, ()) for name in plan.preload], strict=True)
+        with Progress("importing modules"):
+            preloaded = preload.import_modules([(name, ()) for name in plan.preload], strict=True)
+            preloaded += preload.import_modules(wanted)
     except ImportError as error:
         _fail(f"cannot preload: {error}")
-    preloaded += preload.import_modules(wanted)
     _warm_up(plan)
     modules = len(set(sys.modules) - before)
     seconds = round(time.monotonic() - start, 3)

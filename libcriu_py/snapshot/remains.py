@@ -93,6 +93,15 @@ def make_beside(target: str) -> str:
     return path
 
 
+def unfinished(target: str) -> list[str]:
+    """Return the files of a snapshot that is being made."""
+    directory, base = os.path.split(target)
+    names = [name for name in os.listdir(directory) if name == base or name.startswith(f"{base}{_BESIDE}")]
+    places = [os.path.join(directory, name) for name in names]
+    new = [place for place in places if not os.path.exists(os.path.join(place, _COMPLETE))]
+    return [os.path.join(path, name) for place in new for path, _, names in os.walk(place) for name in names]
+
+
 def _is_remnant(path: str) -> bool:
     """Return whether a directory beside a target is a new one whose maker is dead, or an old one that was replaced."""
     status = os.lstat(path)
