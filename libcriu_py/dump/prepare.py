@@ -268,8 +268,9 @@ def make_ready(plan: Plan) -> dict[str, object]:
     start = time.monotonic()
     details: dict[str, object] = {}
     wanted: list[preload.Wanted] = []
+    reading = None
     if plan.program is not None:
-        wanted += _wanted(plan.program, plan, details)
+        reading = _read(plan.program, plan, details, wanted)
     before = set(sys.modules)
     try:
         with Progress("importing modules"):
@@ -283,16 +284,21 @@ def make_ready(plan: Plan) -> dict[str, object]:
     preload.report(f"imported {modules} module{'' if modules == 1 else 's'} in {seconds:.1f} s")
     if plan.entry is not None:
         details["compared"] = [list(file) for file in plan.compared]
+    else:
+        _advise(plan, reading)
     if plan.warm_up:
         details["warm_up"] = [list(args) for args in plan.warm_up]
     return {**details, "preloaded": preloaded, "modules": modules, "seconds": seconds}
 
 
-def _wanted(program: Program, plan: Plan, details: dict[str, object]) -> list[preload.Wanted]:
-    """Return what a program will import; a program that checkpoints itself replaces this process instead."""
+def _read(
+    program: Program, plan: Plan, details: dict[str, object], wanted: list[preload.Wanted]
+) -> preload.Reading:
+    """Read a program, and add what it will import; one that checkpoints itself replaces this process instead."""
     if plan.own:
         _exec_program(program, plan)
-    wanted = [module for args in plan.learn for module in preload.learn(program, args)]
+    for args in plan.learn:
+        wanted += preload.learn(program, args)
     reading = preload.read(program)
     if reading.error:
         _fail(reading.error)
@@ -306,7 +312,16 @@ def _wanted(program: Program, plan: Plan, details: dict[str, object]) -> list[pr
         details["path"] = path0(program)
     if reading.is_source:
         precompile(program)
-    return wanted + (reading.wanted if plan.modules is None else [(name, ()) for name in plan.modules])
+    wanted += reading.wanted if plan.modules is None else [(name, ()) for name in plan.modules]
+    return reading
+
+
+def _advise(plan: Plan, reading: preload.Reading | None) -> None:
+    """Name what each copy will import by itself, where nobody has asked for what a run imports."""
+    late = [name for name in (reading.late if reading else ()) if name not in sys.modules]
+    if late and not plan.learn and not plan.warm_up and not is_report_wanted():
+        names = ", ".join([*late[:3], *(["..."] if len(late) > 3 else [])])
+        preload.report(f'tip: the main module imports {names} only as it runs; --learn "ARGS" imports what a run does')
 
 
 def _warn() -> None:

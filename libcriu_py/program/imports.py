@@ -106,6 +106,26 @@ def imports(main: Main) -> list[Import]:
     return list(_from_statements(tree.body, main.package))
 
 
+def late_imports(main: Main) -> list[str]:
+    """
+    List the modules that a main module imports only as it runs: in functions, or as `__main__`.
+
+    Raises:
+        SyntaxError: The source does not compile.
+    """
+    nodes = list(ast.walk(ast.parse(main.source, main.filename)))
+    bodies = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or _is_guard(node)]
+    statements = [node for body in bodies for node in ast.walk(body) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    modules = dict.fromkeys(found.module for found in _from_statements(statements, main.package))
+    return [module for module in modules if _exists(module)]
+
+
+def _is_guard(node: ast.AST) -> bool:
+    """Return whether a node is an ``if`` that asks for the name of the module."""
+    names = ast.walk(node.test) if isinstance(node, ast.If) else ()
+    return any(isinstance(name, ast.Name) and name.id == "__name__" for name in names)
+
+
 def checkpoints_itself(main: Main) -> bool:
     """
     Return whether a main module asks this package for a checkpoint.

@@ -30,6 +30,7 @@ class Reading(NamedTuple):
         wanted: What it imports at top level.
         checkpoints_itself: Whether it asks this package for a checkpoint.
         found_here: Whether a module for ``-m`` was found in the working directory.
+        late: What it imports only as it runs.
         is_source: Whether it is a source file or a command that compiles without a warning.
         error: Why it cannot be read; empty if it can.
     """
@@ -37,6 +38,7 @@ class Reading(NamedTuple):
     wanted: list[Wanted]
     checkpoints_itself: bool = False
     found_here: bool = False
+    late: tuple[str, ...] = ()
     is_source: bool = False
     error: str = ""
 
@@ -63,18 +65,19 @@ def read(program: Program) -> Reading:
     lines = answer.lines()
     if not lines or lines[0][0] == "error":
         return Reading([], error=lines[0][1] if lines else f"reading {program.value} ended without a result")
-    flags = lines[0]
-    return Reading(_wanted(lines[1:]), "self" in flags, "here" in flags, "source" in flags)
+    flags, late = lines[:2]
+    return Reading(_wanted(lines[2:]), "self" in flags, "here" in flags, tuple(late[1:]), "source" in flags)
 
 
 def _read(program: Program) -> list[Sequence[str]]:
-    """Read a main module; return a line of flags, then a line for each import."""
+    """Read a main module; return a line of flags, one of late imports, then one for each other import."""
     from libcriu_py.program import imports as main_imports
 
     try:
         main = main_imports.read_main(program)
         found = main_imports.imports(main)
         own = main_imports.checkpoints_itself(main)
+        late = main_imports.late_imports(main)
     except (ImportError, OSError, SyntaxError) as error:
         return [("error", f"cannot read the main module of {program.value}: {error}")]
     # `python -m package.module` imports the package first, and so does everything relative to it.
@@ -82,7 +85,7 @@ def _read(program: Program) -> list[Sequence[str]]:
     here = program.kind == "module" and os.path.abspath(main.filename).startswith(os.path.join(path0(program), ""))
     source = program.kind != "module" and main.is_file and main_imports.compiles_silently(main)
     flags = ("read", "self" if own else "", "here" if here else "", "source" if source else "")
-    return [flags, *parents, *((wanted.module, *wanted.names) for wanted in found)]
+    return [flags, ("late", *late), *parents, *((wanted.module, *wanted.names) for wanted in found)]
 
 
 def learn(program: Program, args: Sequence[str]) -> list[Wanted]:

@@ -164,6 +164,16 @@ def test_preload_and_learn(command: Command) -> None:
     assert {"colorsys", "wave", "sched", "fractions"} <= set(command.inspect(command.place / "snap")["preloaded"])
 
 
+def test_what_copies_import_late_is_told(one: Command) -> None:
+    """A tip names it and --learn, which makes it go."""
+    source = "import json\ndef work():\n    import json, colorsys, wave\n    print(colorsys.__name__)\nwork()\n"
+    script = write(one.place / "app.py", source)
+    made = one("snapshot", "-o", one.place / "snap", script)
+    (tip,) = [line for line in made.stderr.splitlines() if "tip" in line]
+    assert tip.startswith("libcriu-py: tip: the main module imports colorsys, wave only as it runs; --learn ")
+    assert "tip" not in one("snapshot", "-o", one.place / "learnt", "--learn", "", script).stderr
+
+
 def test_trial_run_that_fails_is_reported_and_used(command: Command) -> None:
     """What it had imported until then is imported all the same."""
     source = "import sys\nif sys.argv[1:] == ['x']:\n    import colorsys\n    sys.exit(3)\n" + LOADED

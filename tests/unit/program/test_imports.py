@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from libcriu_py.program.imports import Import, Main, checkpoints_itself, imports, read_main
+from libcriu_py.program.imports import Import, Main, checkpoints_itself, imports, late_imports, read_main
 from libcriu_py.program.main import Program
 
 
@@ -55,6 +55,17 @@ if sys.version_info >= (3, 11):  # whose syntax it is
     def test_except_star() -> None:
         """try/except* is read like try/except."""
         assert modules("try:\n    import json\nexcept* ValueError:\n    import b") == ["json"]
+
+
+def test_late_imports() -> None:
+    """Those of functions and of what only the main module does, once each and if they are there; not those of types."""
+    source = (
+        "import json, typing\nif typing.TYPE_CHECKING:\n    import wave\n"
+        "def work():\n    import colorsys, no_such_module_x\n    def inner():\n        from xml.dom import minidom\n"
+        "class Thing:\n    async def work(self):\n        import colorsys\n"
+        "if __name__ == '__main__':\n    import sched\n"
+    )
+    assert late_imports(Main(source, "", "x.py")) == ["colorsys", "xml.dom", "sched"]
 
 
 def test_relative_imports_are_made_absolute() -> None:
