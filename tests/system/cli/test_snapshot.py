@@ -450,6 +450,15 @@ def test_check_without_criu(command: Command) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
+def test_check_of_a_program_that_is_no_criu(one: Command) -> None:
+    """Libcriu's own words stay off the terminal; ours say what there is to say."""
+    done = one("check", env={"LIBCRIU_PY_CRIU": "/bin/false"})
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("libcriu-py: <Criu /bin/false> did not answer")
+    assert "libcriu-py doctor" in second
+
+
 def test_files_of_the_working_directory_do_not_hide_the_standard_library(command: Command) -> None:
     """A json.py where the command is given is not taken for the library's."""
     (command.place / "json.py").write_text("raise SystemExit('the wrong json')\n")
