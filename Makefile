@@ -24,7 +24,7 @@ test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit coverage system test-tools wheels test-wheels test-clean test-cpython test-apps stress matrix faults soak fuzz bench bench-auto clean
+.PHONY: help criu venv build demo test lint types format unit coverage system test-tools man wheels test-wheels test-clean test-cpython test-apps stress matrix faults soak fuzz bench bench-auto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,7 +75,10 @@ system: test-tools ## the tests that dump and restore
 stress: venv ## restore thousands of copies, also at once, under signals and in odd address spaces (minutes)
 	@$(python) -m tests.stress $(ARGS)
 
-wheels: ## build what is published in dist/, and check it: wheels for every glibc from 2.17 on, and a source distribution
+man: venv ## write the man page, docs/libcriu-py.1
+	@$(python) scripts/man_page.py > docs/libcriu-py.1
+
+wheels: man ## build what is published in dist/, and check it: wheels for every glibc from 2.17 on, and a source distribution
 	@scripts/make-wheels --python $(PYTHON)
 
 test-wheels: ## use the wheels in dist/ in clean roots of Debian 12 and 13 (root; minutes)

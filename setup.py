@@ -21,7 +21,10 @@ def readme() -> str:
     return re.sub(r"((?<!!)\[[^]]*\]\()(?!\w+://|#)", rf"\g<1>{address}/blob/main/", text)
 
 
+MAN_PAGE = "docs/libcriu-py.1"  # of `make man`
+
 setup(
+    data_files=[("share/man/man1", [MAN_PAGE])] if (ROOT / MAN_PAGE).exists() else [],
     cffi_modules=["build_ffi.py:ffibuilder"],
     cmdclass={"build_ext": BuildExt, "build_scripts": BuildScripts},
     scripts=[MAIN],

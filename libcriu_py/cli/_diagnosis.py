@@ -28,6 +28,16 @@ def show(report: Report) -> None:
     console.print()
     for name, text in _lines(report.facts):
         console.print(Text.assemble((f"{name:<12}", "bold"), text))
+    console.print()
+    console.print(Text.assemble((f"{'next':<12}", "bold"), _next(report)))
+
+
+def _next(report: Report) -> str:
+    """Return the command to type next: one that makes something work, or the first that uses it."""
+    if report.works:
+        return "libcriu-py snapshot PROGRAM"
+    fixes = (one.obstacle for one in report.modes if one.obstacle is not None and one.obstacle.command)
+    return next((f"{fix.who}: {fix.command}" for fix in fixes), "see docs/unprivileged.md")
 
 
 def _mode(console: Console, diagnosis: Diagnosis) -> None:

@@ -23,7 +23,7 @@ examples:
   sudo libcriu-py doctor --fix             also run the commands that root must run, after asking
 
 The native engine comes first, which needs no right; the others are modes of criu. One works if the doctor can dump and
-restore a tiny process in it. This test leaves nothing behind.
+restore a tiny process in it. This test leaves nothing behind. The last line is the command to type next.
 
 exit status:
   0  a mode works (with --mode: all of those given work)

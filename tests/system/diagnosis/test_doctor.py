@@ -80,6 +80,7 @@ def test_people_get_the_commands_in_whole_lines(account: Account) -> None:
     """Nothing is wrapped in a pipe, so that a command can be copied."""
     done = run_as(account, command(account))
     assert "rootless    works" in done.stdout
+    assert done.stdout.endswith("\nnext        libcriu-py snapshot PROGRAM\n")
     assert f"root: {account.python}" in done.stdout
     assert f"setup --user {account.name}\n" in done.stdout
 
