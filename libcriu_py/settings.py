@@ -180,6 +180,10 @@ _ROWS = (
     Setting("learn", "list", (), "snapshot",
             "run the program with these arguments first, and import what it imported; repeatable",
             option='--learn "ARGS"'),
+    Setting("learn_until", "text", None, "snapshot",
+            "do a trial run, with --learn's arguments or the program's, and end it when it listens on a port (8000), "
+            "when seconds have passed (5s), or when a path exists, for programs that never end",
+            option="--learn-until PORT|SECONDS|PATH"),
     Setting("warm_up", "list", (), "snapshot",
             "run the program with these arguments, twice, in the process that is saved, so that copies start warm; "
             "repeatable",

@@ -33,7 +33,7 @@ A program that calls libcriu_py.checkpoint() itself runs with its arguments, and
 Any other program is stopped just before its main module starts, with these modules imported:
   - those that the main module imports at top level, according to its source
   - those of --preload
-  - those that a trial run with the arguments of --learn imports
+  - those that a trial run with the arguments of --learn imports; --learn-until ends that of a program that never ends
 With --warm-up, the program also runs to its end, twice, in the process that is saved. Every copy then has its caches,
 specialised bytecode and thread pools, and everything else that a run leaves in modules.
 In each restored copy, the main module runs from its start, with the arguments of the restore.
@@ -42,7 +42,7 @@ examples:
   libcriu-py snapshot report.py                       in report.snap
   libcriu-py snapshot -o snap --learn "--year 2024 in.csv" report.py
   libcriu-py snapshot -o snap --warm-up "--dry-run in.csv" report.py
-  libcriu-py snapshot -o snap -m http.server
+  libcriu-py snapshot -o snap --learn-until 8000 -m http.server 8000
   libcriu-py snapshot -o snap black                   a command on PATH
   libcriu-py snapshot -o py --preload pandas,torch    no program; name one later: libcriu-py run py script.py
 
@@ -127,22 +127,36 @@ def _snapshot(options: argparse.Namespace, arguments: list[str]) -> int:
                 "libcriu-py snapshot: name a program (-m MODULE, SCRIPT or COMMAND), or modules with --preload\n"
             )
             return USAGE
-        if options.learn or options.warm_up or options.own:
-            sys.stderr.write("libcriu-py snapshot: --learn, --warm-up and --self need a program\n")
+        if options.learn or options.learn_until is not None or options.warm_up or options.own:
+            sys.stderr.write("libcriu-py snapshot: --learn, --learn-until, --warm-up and --self need a program\n")
             return USAGE
     python = options.python or sys.executable
     options.dir = options.dir or variable("LIBCRIU_PY_SNAPSHOT") or default_directory(options.module or options.target)
+    until = _learn_until(options.learn_until)
     plan = Plan(
         dir=os.path.abspath(options.dir),
         program=find_program(options.module, options.target, python),
         argv=arguments,
         preload=preload,
         learn=[split_words("--learn", args) for args in options.learn],
+        learn_until=until,
         warm_up=[split_words("--warm-up", args) for args in options.warm_up],
         own=options.own or None,
         exit=options.exit or "normal",
     )
     return make_snapshot(plan, options)
+
+
+def _learn_until(text: str | None) -> str | None:
+    """Return the condition of --learn-until, a path made absolute, if it is one."""
+    from libcriu_py.program.trial import Until
+
+    try:
+        until = None if text is None else Until.parse(text)
+    except ValueError as error:
+        message = f"--learn-until {text!r}: {error}"
+        raise SnapshotError(message) from None
+    return until.path or text if until else None
 
 
 def default_directory(name: str | None) -> str:
@@ -260,7 +274,7 @@ def _can_start_again(plan: Plan) -> bool:
     """Return whether a program has done nothing yet when it is dumped, but for the imports of its main module."""
     from libcriu_py.program import preload
 
-    if plan.own or plan.learn or plan.warm_up:
+    if plan.own or plan.learn or plan.learn_until or plan.warm_up:
         return False
     return plan.program is None or not preload.read(plan.program).checkpoints_itself
 

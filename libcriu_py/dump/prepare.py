@@ -53,6 +53,7 @@ class Plan(NamedTuple):
         argv: sys.argv[1:] while modules are imported, and for a program that checkpoints itself.
         preload: Modules to import; one that cannot be imported is an error.
         learn: Arguments of trial runs, whose imports are imported too.
+        learn_until: When to end these, and one with `argv` where there is none; None if they end by themselves.
         warm_up: Arguments of runs in the process that is dumped (see `libcriu_py.program.warm_up`).
         own: Whether the program checkpoints itself; None to find out from its source.
         exit: How copies end: "normal", or "fast", which skips interpreter teardown.
@@ -66,6 +67,7 @@ class Plan(NamedTuple):
     argv: Sequence[str] = ()
     preload: Sequence[str] = ()
     learn: Sequence[Sequence[str]] = ()
+    learn_until: str | None = None
     warm_up: Sequence[Sequence[str]] = ()
     own: bool | None = None
     exit: str = "normal"
@@ -297,8 +299,7 @@ def _read(
     """Read a program, and add what it will import; one that checkpoints itself replaces this process instead."""
     if plan.own:
         _exec_program(program, plan)
-    for args in plan.learn:
-        wanted += preload.learn(program, args)
+    wanted += _learn(program, plan)
     reading = preload.read(program)
     if reading.error:
         _fail(reading.error)
@@ -316,10 +317,26 @@ def _read(
     return reading
 
 
+def _learn(program: Program, plan: Plan) -> list[preload.Wanted]:
+    """Do the trial runs, and return what they import."""
+    wanted: list[preload.Wanted] = []
+    if not plan.learn and plan.learn_until is None:
+        return wanted
+    from libcriu_py.program import trial
+
+    until = None if plan.learn_until is None else trial.Until.parse(plan.learn_until)
+    for args in plan.learn or [plan.argv]:
+        try:
+            wanted += trial.learn(program, args, until)
+        except ChildProcessError as error:
+            _fail(str(error))
+    return wanted
+
+
 def _advise(plan: Plan, reading: preload.Reading | None) -> None:
     """Name what each copy will import by itself, where nobody has asked for what a run imports."""
     late = [name for name in (reading.late if reading else ()) if name not in sys.modules]
-    if late and not plan.learn and not plan.warm_up and not is_report_wanted():
+    if late and not (plan.learn or plan.learn_until or plan.warm_up) and not is_report_wanted():
         names = ", ".join([*late[:3], *(["..."] if len(late) > 3 else [])])
         preload.report(f'tip: the main module imports {names} only as it runs; --learn "ARGS" imports what a run does')
 

@@ -1,18 +1,17 @@
 """
-Find out which modules a program needs, and import them.
+Find out which modules a program needs from its source, and import them.
 
-Forked children do the trial runs and parse the source, so that neither leaves anything in the process that will be
-dumped. They return their results through an anonymous file.
+A forked child parses the source, so that this leaves nothing in the process that will be dumped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from typing import NamedTuple
 
-from libcriu_py.program.main import Program, path0, run_main
+from libcriu_py.program.child_result import ChildResult
+from libcriu_py.program.main import Program, path0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def read(program: Program) -> Reading:
     Args:
         program: The program. sys.path must be as it will be when it runs.
     """
-    answer = _ChildResult()
+    answer = ChildResult()
     pid = os.fork()
     if pid == 0:
         answer.write(_read(program))
@@ -66,7 +65,7 @@ def read(program: Program) -> Reading:
     if not lines or lines[0][0] == "error":
         return Reading([], error=lines[0][1] if lines else f"reading {program.value} ended without a result")
     flags, late = lines[:2]
-    return Reading(_wanted(lines[2:]), "self" in flags, "here" in flags, tuple(late[1:]), "source" in flags)
+    return Reading(as_wanted(lines[2:]), "self" in flags, "here" in flags, tuple(late[1:]), "source" in flags)
 
 
 def _read(program: Program) -> list[Sequence[str]]:
@@ -86,56 +85,6 @@ def _read(program: Program) -> list[Sequence[str]]:
     source = program.kind != "module" and main.is_file and main_imports.compiles_silently(main)
     flags = ("read", "self" if own else "", "here" if here else "", "source" if source else "")
     return [flags, ("late", *late), *parents, *((wanted.module, *wanted.names) for wanted in found)]
-
-
-def learn(program: Program, args: Sequence[str]) -> list[Wanted]:
-    """
-    Run a program once, in a child, and return what it imports.
-
-    Args:
-        program: The program.
-        args: Its arguments.
-
-    Returns:
-        The modules that were loaded when it ended; none, with a remark on stderr, if it ended without running its exit
-        handlers (os._exit, a signal).
-    """
-    report(f"trial run with {' '.join(args) or 'no arguments'}")
-    answer = _ChildResult()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        import atexit
-        import signal
-
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the command, which says so
-        atexit.register(lambda: answer.write(_loaded()))
-        sys.orig_argv[:] = [sys.executable, *program.arguments(), *args]
-        run_main(program, args)
-        raise SystemExit
-    try:
-        _, status = os.waitpid(pid, 0)
-    except KeyboardInterrupt:
-        with contextlib.suppress(OSError):  # it may have ended by the same key, and been waited for
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-        raise
-    code = os.waitstatus_to_exitcode(status)
-    lines = answer.lines()
-    if not lines:
-        report(f"the trial run ended with status {code} and without running its exit handlers: nothing learned")
-    elif code != 0:
-        report(f"the trial run ended with status {code}; the modules that it imported are used")
-    return _wanted(lines)
-
-
-def _loaded() -> list[Sequence[str]]:
-    """Return the names of the modules that can be imported again under the same name."""
-    return [
-        (name,)
-        for name, module in list(sys.modules.items())
-        if name not in {"__main__", "__mp_main__"} and getattr(getattr(module, "__spec__", None), "name", None) == name
-    ]
 
 
 def import_modules(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:
@@ -170,27 +119,6 @@ def import_modules(wanted: Iterable[Wanted], *, strict: bool = False) -> list[st
     return imported
 
 
-class _ChildResult:
-    """Lines of words that a child leaves for its parent."""
-
-    def __init__(self) -> None:
-        """Create an anonymous file, which the parent can read even while other processes have it open."""
-        self._fd = os.memfd_create("libcriu_py-answer")
-
-    def write(self, lines: Iterable[Sequence[str]]) -> None:
-        """Write all lines; words may not contain tabs or line ends."""
-        text = "\n".join("\t".join(words) for words in lines)
-        with open(self._fd, "wb", closefd=False) as file:
-            file.write(os.fsencode(text))
-
-    def lines(self) -> list[list[str]]:
-        """Return the written lines, and close the file."""
-        with open(self._fd, "rb") as file:
-            file.seek(0)
-            text = os.fsdecode(file.read())
-        return [line.split("\t") for line in text.split("\n")] if text else []
-
-
-def _wanted(lines: Iterable[Sequence[str]]) -> list[Wanted]:
+def as_wanted(lines: Iterable[Sequence[str]]) -> list[Wanted]:
     """Turn lines into imports."""
     return [(words[0], tuple(words[1:])) for words in lines]
