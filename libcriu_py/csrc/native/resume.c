@@ -16,8 +16,9 @@
 #define RSEQ_SIGNATURE 0x53053053
 #define BILLION 1000000000
 #define ROOM 512 /* below a thread's saved stack pointer */
-/* VM FS FILES SIGHAND THREAD SYSVSEM SETTLS PARENT_SETTID CHILD_CLEARTID */
-#define THREAD_FLAGS 0x3d0f00
+/* VM FS FILES SIGHAND THREAD SYSVSEM SETTLS CHILD_CLEARTID */
+#define THREAD_FLAGS 0x2d0f00
+#define GLIBC_TID 0x2d0 /* of struct pthread, where fs points to (nptl/descr.h); every version has it there */
 
 __asm__(".text\n"
 	".globl lcp_native_resume\n.hidden lcp_native_resume\n.type lcp_native_resume, @function\n"
@@ -60,6 +61,19 @@ void lcp_arrive(const struct thread *thread)
 		lcp_futex_wait(&this->may_go, 0, NULL);
 }
 
+/*
+ * Where glibc has a thread's id; NULL if it is not known. Up to 2.41 that is what the kernel clears when the thread ends;
+ * 2.43 has the thread's state there instead.
+ */
+static volatile uint32_t *id_place(const struct thread *thread)
+{
+	volatile uint32_t *cleared = (uint32_t *)thread->tid_address, *kept = (uint32_t *)(thread->fs + GLIBC_TID);
+
+	if (cleared && *cleared == (uint32_t)thread->tid)
+		return cleared;
+	return thread->fs && *kept == (uint32_t)thread->tid ? kept : NULL;
+}
+
 static long start_thread(const struct thread *thread)
 {
 	register uint64_t r10 __asm__("r10") = thread->tid_address;
@@ -75,7 +89,7 @@ static long start_thread(const struct thread *thread)
 			 "1:"
 			 : "=a"(result)
 			 : "a"(__NR_clone), "D"((uint64_t)THREAD_FLAGS), "S"(lcp_resume_stack(thread)),
-			   "d"(thread->tid_address), "r"(r10), "r"(r8), "r"(context)
+			   "d"(0ul), "r"(r10), "r"(r8), "r"(context)
 			 : "rcx", "r11", "memory");
 	return result;
 }
@@ -156,10 +170,12 @@ __attribute__((used, noreturn, visibility("hidden"))) void lcp_begin_copy(struct
 	uint64_t flags = arrival->flags;
 	int64_t jump = arrival->monotonic_jump;
 	uint32_t others = 0, arrived;
+	volatile uint32_t *id;
 	long result;
 
-	if (leader->tid_address)
-		*(volatile uint32_t *)leader->tid_address = (uint32_t)pid;
+	id = id_place(leader);
+	if (id)
+		*id = (uint32_t)pid;
 	result = restore_memory_fields();
 	if (result)
 		arrival->fall_back("PR_SET_MM_MAP", result);
@@ -179,6 +195,9 @@ __attribute__((used, noreturn, visibility("hidden"))) void lcp_begin_copy(struct
 		if (result < 0)
 			arrival->fall_back("clone", result);
 		thread->new_tid = (int)result;
+		id = id_place(thread); /* it waits until it may go */
+		if (id)
+			*id = (uint32_t)result;
 		others++;
 	}
 	while ((arrived = this->arrived) < others)
