@@ -11,9 +11,15 @@ from libcriu_py.cli._arguments import build
 if TYPE_CHECKING:
     import argparse
 
-HELP = "make a running program that allows it take its checkpoint"
+HELP = "make a running program take its checkpoint"
 
 EPILOG = """\
+A program that has called libcriu_py.allow_checkpoint() says itself where its snapshot goes, and whether it goes on.
+
+Any other program takes its checkpoint, into PID.snap unless -o names a directory, and goes on. It must run Python 3.14
+or newer, of the same minor version as this command; have libcriu_py in its environment; be one that this user may
+trace; and its main thread must run bytecode within ten seconds. Whatever is missing is named.
+
 examples:
   libcriu-py trigger 4711            into the directory that the program chose
   libcriu-py trigger 4711 -o snap    into another one
@@ -30,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = build(
         "trigger",
         usage="PID [-o DIR]",
-        description="Make a program of this user that has called libcriu_py.allow_checkpoint() take its checkpoint.",
+        description="Make a running program of this user take its checkpoint.",
         epilog=EPILOG,
     )
     parser.add_argument("pid", metavar="PID", type=pid, help="the process")
@@ -49,8 +55,14 @@ def pid(text: str) -> int:
 
 def execute(options: argparse.Namespace) -> int:
     """Ask the program for its checkpoint, and print the snapshot's path."""
-    from libcriu_py.dump.trigger import ask
+    from libcriu_py.dump.trigger import ask, is_allowed
 
-    made = ask(options.pid, None if options.output is None else os.path.abspath(options.output))
+    output = options.output
+    if not is_allowed(options.pid):
+        from libcriu_py.dump.remote import permit
+
+        permit(options.pid)
+        output = output or f"{options.pid}.snap"
+    made = ask(options.pid, None if output is None else os.path.abspath(output))
     sys.stdout.write(f"snapshot: {made}\n")
     return 0

@@ -9,13 +9,14 @@ and in an original that continues. No connection survives a dump, so the result 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
 import socket
 import struct
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from libcriu_py.errors import CheckpointError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from libcriu_py.settings import HereSettings
 
 PREFIX = "libcriu_py-trigger-"
-_ANSWER = "libcriu_py-answer-"
+ANSWER = "libcriu_py-answer-"
 _LIMIT = 1 << 16
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7))
 WAIT = 300.0
@@ -41,12 +42,13 @@ class Permission:
     Leaving it as a context manager revokes it. Thread safety: any thread may revoke it.
     """
 
-    def __init__(self, dir: str | None, settings: HereSettings) -> None:  # noqa: A002
-        """Begin to listen."""
+    def __init__(self, dir: str | None, settings: HereSettings, *, once: bool = False) -> None:  # noqa: A002
+        """Begin to listen, for one request or until it is revoked."""
+        self._once = once
         self._dir = dir
         self._settings = settings
         self._allowed = True
-        self._listener = _listen(PREFIX)
+        self._listener = listen(PREFIX)
         self._thread = threading.Thread(target=self._serve, name="libcriu-py-trigger", daemon=True)
         self._thread.start()
 
@@ -77,10 +79,13 @@ class Permission:
             if request is None:
                 continue
             self._listener.close()
+            if self._once:
+                self._allowed = False
             try:
                 result = self._checkpoint(request)
             finally:
-                self._listener = _listen(PREFIX)
+                if not self._once:
+                    self._listener = listen(PREFIX)
             if result is not None:
                 _send(request["answer"], result)
         self._listener.close()
@@ -142,15 +147,15 @@ def ask(pid: int, dir: str | None = None, wait: float = WAIT) -> str:  # noqa: A
         ProcessLookupError: There is no such process.
     """
     pidfd = os.pidfd_open(pid)
-    answers = _listen(_ANSWER)
+    answers = listen(ANSWER)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-            asking.connect(_find(pid))
+            asking.connect(_find(pid) or _refuse(pid))
             asking.sendall(json.dumps({"dir": dir, "answer": answers.getsockname().decode("latin-1")}).encode())
-        begun = _await(answers, pidfd, pid, wait) or {"error": "it has ended"}
+        begun = wait_for(answers, pidfd, pid, wait) or {"error": "it has ended"}
         path = str(begun.get("begun"))
         before = _identity(path)
-        result = begun if "error" in begun else _await(answers, pidfd, pid, wait)
+        result = begun if "error" in begun else wait_for(answers, pidfd, pid, wait)
     finally:
         answers.close()
         os.close(pidfd)
@@ -171,7 +176,7 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _await(answers: socket.socket, pidfd: int, pid: int, wait: float) -> dict[str, Any] | None:
+def wait_for(answers: socket.socket, pidfd: int, pid: int, wait: float) -> dict[str, Any] | None:
     """Wait for the result; return None if the process ends first."""
     import select
     import time
@@ -189,7 +194,23 @@ def _await(answers: socket.socket, pidfd: int, pid: int, wait: float) -> dict[st
     raise CheckpointError(message)
 
 
-def _find(pid: int) -> bytes:
+def is_allowed(pid: int) -> bool:
+    """
+    Return whether a process listens for requests.
+
+    Raises:
+        CheckpointError: It belongs to another user.
+        ProcessLookupError: There is no such process.
+    """
+    return _find(pid) is not None
+
+
+def _refuse(pid: int) -> NoReturn:
+    message = f"process {pid} does not allow checkpoints: it must call libcriu_py.allow_checkpoint() first"
+    raise CheckpointError(message)
+
+
+def _find(pid: int) -> bytes | None:
     """Return the address on which a process listens for requests, by its sockets in /proc/net/unix."""
     inodes = set()
     try:
@@ -197,19 +218,24 @@ def _find(pid: int) -> bytes:
             link = os.readlink(f"/proc/{pid}/fd/{fd}")
             if link.startswith("socket:["):
                 inodes.add(link[8:-1])
+    except FileNotFoundError:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
     except PermissionError:
-        message = f"process {pid} belongs to another user; run this as that user"
+        why = "belongs to another user; run this as that user"
+        if os.stat(f"/proc/{pid}").st_uid == os.geteuid():
+            why = "has rights that this command has not; run this with CAP_SYS_PTRACE (in Docker --cap-add SYS_PTRACE)"
+        message = f"process {pid} {why}"
         raise CheckpointError(message) from None
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as sockets:
         for line in sockets:
             fields = line.split()
             if len(fields) == 8 and fields[6] in inodes and fields[7].startswith(f"@{PREFIX}"):
                 return b"\0" + fields[7][1:].encode()
-    message = f"process {pid} does not allow checkpoints: it must call libcriu_py.allow_checkpoint() first"
-    raise CheckpointError(message)
+    return None
 
 
-def _listen(prefix: str) -> socket.socket:
+def listen(prefix: str) -> socket.socket:
+    """Return a socket that listens on a name of its own."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(f"\0{prefix}{secrets.token_hex(16)}")
     listener.listen(1)
@@ -226,7 +252,7 @@ def _receive(listener: socket.socket) -> dict[str, Any] | None:
         data = b""
         while (part := connection.recv(_LIMIT)) and len(data) < _LIMIT:
             data += part
-    message: dict[str, Any] = json.loads(data)
+    message: dict[str, Any] | None = json.loads(data) if data else None  # it has ended before its answer
     return message
 
 

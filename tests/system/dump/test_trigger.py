@@ -99,12 +99,34 @@ def test_original_goes_on(mode_named: Callable[[str], Mode], directory_of: Direc
 
 
 def test_who_may_not_be_asked(mode: Mode) -> None:
-    """A process that does not allow it, or that is not there, is told."""
+    """A process that cannot be made to take one, or that is not there, is told."""
     command = [mode.account.python, "-m", "libcriu_py", "trigger"]
     with popen_as(mode.account, ["/bin/sleep", "1000"]) as other:
         refused = mode.run([*command, other.pid])
         other.kill()
     assert refused.returncode == 1
-    assert "allow_checkpoint() first" in refused.stderr
+    assert f"process {other.pid} runs " in refused.stderr
+    assert "/sleep, which is no Python" in refused.stderr
     gone = mode.run([*command, other.pid])
     assert (gone.returncode, gone.stderr) == (1, "libcriu-py: No such process\n")
+
+
+OTHER = "import sys, time\nprint('ready', flush=True)\nwhile True:\n    time.sleep(0.01)\n"
+
+
+def test_program_that_knows_nothing_of_it(mode: Mode, directory_of: Directories) -> None:
+    """From Python 3.14 on it is saved, and goes on; before, it is named as what it runs."""
+    directory = directory_of(mode.account)
+    command = [mode.account.python, "-m", "libcriu_py", "trigger", "-o", directory / "snap"]
+    options: dict[str, Any] = {"env": mode.env, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with popen_as(mode.account, [mode.account.python, "-c", OTHER], **options) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        asked = mode.run([*command, program.pid])
+        assert program.poll() is None
+        program.kill()
+    version = mode.run([mode.account.python, "-c", "import sys; print(sys.version_info.minor)"]).stdout.strip()
+    if int(version) < 14:
+        assert f"runs Python 3.{version}, which takes no scripts from outside (3.14 does)" in asked.stderr
+    elif mode.name != "rootless":
+        assert asked.stdout == f"snapshot: {directory / 'snap'}\n", asked.stderr
