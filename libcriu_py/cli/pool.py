@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from libcriu_py.cli._arguments import PROG, add_directory, add_setting, build, count, report
+from libcriu_py.cli._arguments import PROG, add_directory, add_json, add_setting, build, count, print_json, report
 from libcriu_py.errors import CriuError
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ examples:
   libcriu-py pool snap --size 8 --max-memory 512   up to eight copies, as many as fit into 512 MiB
   libcriu-py pool snap --idle-timeout 600          after ten minutes without a run, keep none until the next
 
+  libcriu-py pool snap --status                    how many copies wait, and how many have been used
+
 exit status:
-  0  ended by a signal
+  0  ended by a signal; with --status: there is a pool
   1  the snapshot cannot be restored here, or already has a pool
   2  wrong command line
 """
@@ -39,7 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this subcommand."""
     parser = build(
         "pool",
-        usage="[--size N] [--max-memory MIB] [--idle-timeout SECONDS] [--allow DIFFERENCE] [--mode MODE] DIR",
+        usage="[--size N] [--max-memory MIB] [--idle-timeout SECONDS] [--allow DIFFERENCE] [--mode MODE] DIR\n"
+        "       libcriu-py pool --status [--json] DIR",
         description="Keep copies of a snapshot ready, so that run need not restore one.",
         epilog=EPILOG,
     )
@@ -62,6 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         "on which none of their streams is; repeatable",
     )
     add_setting(parser, "mode")
+    parser.add_argument("--status", action="store_true", help="only say how the pool that serves this snapshot is")
+    add_json(parser)
     add_directory(parser)
     return parser
 
@@ -70,6 +75,8 @@ def execute(options: argparse.Namespace) -> int:
     """Keep copies waiting until a signal ends the pool, and return the exit status."""
     from libcriu_py.copies.standby.pool import StandbyPool
 
+    if options.status or options.json:
+        return _show_status(options)
     try:
         pool = StandbyPool(
             options.dir,
@@ -98,12 +105,29 @@ def execute(options: argparse.Namespace) -> int:
             if ended:
                 pool.stop()
             pool.wait_ready()
-            waiting = pool.waiting
-            is_or_are = "is" if waiting == 1 else "are"
-            print(f"{count(waiting, 'copy', 'copies')} of {options.dir} {is_or_are} waiting", flush=True)
+            print(_waiting(pool.waiting, options.dir), flush=True)
             pool.wait()
     except (CriuError, OSError, RuntimeError) as error:
         if not ended:
             report(error)
             return 1
     return 0
+
+
+def _waiting(number: int, directory: str) -> str:
+    return f"{count(number, 'copy', 'copies')} of {directory} {'is' if number == 1 else 'are'} waiting"
+
+
+def _show_status(options: argparse.Namespace) -> int:
+    """Print how the pool of a snapshot is."""
+    from libcriu_py.copies.standby.listener import status_of
+    from libcriu_py.snapshot.manifest import Snapshot
+
+    status = status_of(Snapshot.open(options.dir).path)
+    if options.json:
+        print_json(None if status is None else status._asdict())
+    elif status is None:
+        print(f"{options.dir} has no pool")
+    else:
+        print(f"{_waiting(status.waiting, options.dir)}; {count(status.served, 'run')} had one")
+    return 1 if status is None else 0

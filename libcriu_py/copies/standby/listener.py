@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.errors import CriuError
 from libcriu_py.linux import sockets, this_process
@@ -28,8 +29,11 @@ DIFFERENCES = ("cgroup", "terminal")
 """Differences between launcher and pool that a pool may allow."""
 _GIVEN = b"Y"
 _REFUSED = b"N"
+QUESTION = b"?"
+"""What a connection sends that asks how the pool is, in place of a launcher's description."""
 _DESCRIPTION_SIZE = 1 << 16
 _PATIENCE = 1.0  # seconds that a launcher may take to describe itself
+_STATUS_PATIENCE = 10.0
 _BACKLOG = 64
 
 
@@ -41,6 +45,17 @@ def _locked(directory: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+class PoolStatus(NamedTuple):
+    """How many copies a pool has, and has handed out."""
+
+    waiting: int = 0
+    """Waiting copies."""
+    complete: bool = False
+    """Whether as many wait as the bounds allow."""
+    served: int = 0
+    """Copies that launchers have taken."""
 
 
 class Surroundings:
@@ -120,6 +135,11 @@ class Client:
         except OSError:
             return False
         return True
+
+    def tell(self, status: PoolStatus) -> None:
+        """Answer how the pool is."""
+        with contextlib.suppress(OSError):  # it has gone
+            self._connection.send(json.dumps(status._asdict()).encode(), socket.MSG_NOSIGNAL)
 
     def refuse(self) -> None:
         """Answer that it gets no copy."""
@@ -240,3 +260,28 @@ def socket_of(directory: str) -> str:
         OSError: The snapshot is gone.
     """
     return os.path.join(private_directory(), sockets.standby_name(os.path.join(directory, MANIFEST)))
+
+
+def status_of(directory: str) -> PoolStatus | None:
+    """
+    Ask the pool of a snapshot how it is.
+
+    Args:
+        directory: The snapshot.
+
+    Returns:
+        Its answer; None if there is no pool.
+
+    Raises:
+        OSError: The snapshot is gone, or the pool has not answered.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as asking:
+        asking.settimeout(_STATUS_PATIENCE)
+        try:
+            asking.connect(socket_of(directory))
+        except (ConnectionRefusedError, FileNotFoundError):
+            os.stat(directory)
+            return None
+        asking.send(QUESTION)
+        answer = asking.recv(_DESCRIPTION_SIZE)
+    return PoolStatus(**json.loads(answer)) if answer else None

@@ -16,8 +16,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from libcriu_py.copies.standby.listener import DIFFERENCES
-from libcriu_py.copies.standby.service import PoolStatus, Service
+from libcriu_py.copies.standby.listener import DIFFERENCES, PoolStatus
+from libcriu_py.copies.standby.service import Service
 from libcriu_py.copies.standby.stock import MEBIBYTE, Bounds
 from libcriu_py.snapshot.manifest import Snapshot
 

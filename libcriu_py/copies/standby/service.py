@@ -12,7 +12,15 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py.copies.standby.listener import Client, Listener, Surroundings, own_surroundings, socket_of
+from libcriu_py.copies.standby.listener import (
+    QUESTION,
+    Client,
+    Listener,
+    PoolStatus,
+    Surroundings,
+    own_surroundings,
+    socket_of,
+)
 from libcriu_py.copies.standby.pages import Pages
 from libcriu_py.copies.standby.stock import Bounds, Stock
 from libcriu_py.criu.find import find_criu
@@ -32,17 +40,6 @@ _TICK = 1.0
 
 _PATIENCE = 0.2
 """Seconds to wait for the launchers of copies in use when the pool ends."""
-
-
-class PoolStatus(NamedTuple):
-    """How many copies a pool has, and has handed out."""
-
-    waiting: int = 0
-    """Waiting copies."""
-    complete: bool = False
-    """Whether as many wait as the bounds allow."""
-    served: int = 0
-    """Copies that launchers have taken."""
 
 
 class Served(NamedTuple):
@@ -181,8 +178,11 @@ class Service:
                 copy.fetch(pages)
 
     def _publish(self) -> None:
-        waiting = len(self._stock.copies)
-        self._on_change(PoolStatus(waiting, self._listener is not None and self._stock.is_complete, self._served_count))
+        self._on_change(self._status())
+
+    def _status(self) -> PoolStatus:
+        is_complete = self._listener is not None and self._stock.is_complete
+        return PoolStatus(len(self._stock.copies), is_complete, self._served_count)
 
     def _report_once(self, error: Exception | str) -> None:
         """Report a problem, but not again while it is the last one."""
@@ -261,7 +261,9 @@ class Service:
             return
         except OSError:
             asking = b""
-        if asking and not self._hand_out(client, asking):
+        if asking == QUESTION:
+            client.tell(self._status())
+        elif asking and not self._hand_out(client, asking):
             client.refuse()
         self._dismiss(client)
 

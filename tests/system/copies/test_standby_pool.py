@@ -310,9 +310,15 @@ def test_command_ends_by_a_signal(mode: Mode, snapshot: Path, number: signal.Sig
         process = start(mode, snapshot, "echo")
         assert read_line(process) == "ready"
         assert children(process.pid) == set()
+        asked = mode.run([*LIBCRIU_PY, "pool", "--status", "--json", snapshot])
+        assert (asked.returncode, json.loads(asked.stdout)["served"]) == (0, 1)
+        told = mode.run([*LIBCRIU_PY, "pool", "--status", snapshot]).stdout
+        assert (" waiting; 1 run had one\n" in told, str(snapshot) in told) == (True, True)
         command.send_signal(number)
         assert command.wait(TIMEOUT) == 0
         assert not has_pool(snapshot)
+        asked = mode.run([*LIBCRIU_PY, "pool", "--status", snapshot])
+        assert (asked.returncode, asked.stdout) == (1, f"{snapshot} has no pool\n")
         out, _ = process.communicate("x\n", TIMEOUT)
         assert (process.returncode, out) == (0, "got x\nover\n")
 
