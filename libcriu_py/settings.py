@@ -274,22 +274,16 @@ _ROWS = (
             "conventionally (restore() raises), warn says so on stderr, off records none; the variable decides at the "
             "dump and at each start",
             "LIBCRIU_PY_ENV_CHECK", option="--env-check", choices=("error", "warn", "off"), launcher=True),
-    Setting("command", "flag", False, "",
-            "internal, set by `libcriu-py snapshot`, which says itself what was taken",
+    Setting("command", "flag", False, "", "internal, set by `libcriu-py snapshot`, which says itself what was taken",
             "LIBCRIU_PY_COMMAND"),
-    Setting("auto", "text", None, "",
-            "0 makes `libcriu-py auto` and shims start programs as if they were not there (docs/auto.md)",
+    Setting("auto", "text", None, "", "0 switches `libcriu-py auto` and shims off (docs/auto.md)",
             "LIBCRIU_PY_AUTO", launcher=True),
-    Setting("cache", "directory", None, "",
-            "where automatic snapshots are kept; default: libcriu_py in XDG_CACHE_HOME, else in ~/.cache",
+    Setting("cache", "directory", None, "", "the cache of automatic snapshots; default: ~/.cache/libcriu_py",
             "LIBCRIU_PY_CACHE", launcher=True),
-    Setting("auto_learn", "directory", None, "",
-            "internal, set by the launcher for a program that notes what it imports, and removed before that begins: "
-            "where it notes it",
+    Setting("auto_learn", "path", None, "", "internal: where a program notes what it imports",
             "LIBCRIU_PY_AUTO_LEARN", launcher=True),
     Setting("conventional", "int", None, "",
-            "internal, set for a program that is started in place of a copy: its pid, which makes its checkpoint a "
-            "simulated one",
+            "internal: the pid of a program that is started in place of a copy, whose checkpoint is a simulated one",
             "LIBCRIU_PY_CONVENTIONAL", launcher=True),
 )
 # fmt: on

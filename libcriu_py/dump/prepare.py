@@ -293,9 +293,7 @@ def make_ready(plan: Plan) -> dict[str, object]:
     return {**details, "preloaded": preloaded, "modules": modules, "seconds": seconds}
 
 
-def _read(
-    program: Program, plan: Plan, details: dict[str, object], wanted: list[preload.Wanted]
-) -> preload.Reading:
+def _read(program: Program, plan: Plan, details: dict[str, object], wanted: list[preload.Wanted]) -> preload.Reading:
     """Read a program, and add what it will import; one that checkpoints itself replaces this process instead."""
     if plan.own:
         _exec_program(program, plan)
