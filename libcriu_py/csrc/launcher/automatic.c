@@ -258,7 +258,7 @@ static void end_copy(const char *watch, off_t before)
 {
 	char path[PATH_MAX];
 
-	unlink(watch);
+	lcp_write_file(watch, "none"); /* that it is not watched for: there is no copy */
 	snprintf(path, sizeof(path), "%s/hits", entry.path);
 	if (entry.is_writable && before >= 0 && truncate(path, before))
 		unlink(path);

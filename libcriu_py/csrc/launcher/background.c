@@ -87,7 +87,12 @@ static int has_crashed(int pidfd)
 static const char *judge(const char *watch, const char *entry, int pidfd, long long begun)
 {
 	static char runs[PATH_MAX];
+	struct stat status;
 
+	if (!stat(watch, &status) && status.st_size) {
+		unlink(watch);
+		return NULL; /* the start was conventional after all, and another job is about that */
+	}
 	if (!unlink(watch) && lcp_now_ms() - begun < WATCHED_MS && has_crashed(pidfd))
 		return "crash";
 	snprintf(runs, sizeof(runs), "%s/runs", entry);

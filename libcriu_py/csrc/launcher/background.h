@@ -20,7 +20,7 @@ void lcp_background_see(struct background *job);
 /* Start it, in a session of its own, with no descriptor of ours, and as no child of this process; 0 or -1. */
 int lcp_background_start(const struct background *job);
 
-/* The file by which a copy says that it has ended in order: it removes it. */
+/* The file by which a copy says that it has ended in order: it removes it. With content there is no copy. */
 void lcp_watch_path(char *path, const char *entry);
 
 #endif
