@@ -241,7 +241,9 @@ _ROWS = (
             "take a copy from a standby pool of the snapshot, if there is one; needs die_with_caller"),
     Setting("encoding", "text", None, "restore", "encoding of the pipes; default: they are binary"),
     Setting("errors", "text", None, "restore", "how encoding errors of the pipes are handled"),
-    Setting("python", "file", None, "snapshot", "the interpreter; default: the one that runs this command",
+    Setting("python", "file", None, "snapshot",
+            "the interpreter; default: the one that runs this command. Without PATH, it is itself what is saved, and "
+            "copies take Python's own command line (docs/warm-python.md); words behind -- are its options",
             option="--python PATH"),
     Setting("module", "text", None, "snapshot", "run a module, as python -m does", option="-m MODULE"),
     Setting("config", "file", None, "", "a TOML file with rules for descriptors (docs/resources.md)",
@@ -251,6 +253,9 @@ _ROWS = (
             "seconds that criu, or what publishes a native dump, may take for each GB of memory that is begun; then it "
             "is ended, and a program that was to be dumped goes on as it was",
             "LIBCRIU_PY_CRIU_LIMIT", launcher=True),
+    Setting("auto", "text", None, "",
+            "0: a `python` of `libcriu-py shim` starts no copies but the interpreter itself",
+            "LIBCRIU_PY_AUTO", launcher=True),
     Setting("prefix", "directory", None, "", "where CRIU is, for scripts/install-criu, the build and run time",
             "LIBCRIU_PY_PREFIX", launcher=True),
     Setting("preflight", "text", None, "",

@@ -61,6 +61,7 @@ def _preflight(options: argparse.Namespace, arguments: list[str]) -> int:
     from libcriu_py.cli.snapshot import find_program
     from libcriu_py.dump.prepare import Plan, command_line
     from libcriu_py.dump.spawn import spawn_for_snapshot
+    from libcriu_py.program.main import Program
     from libcriu_py.settings import variable
 
     if options.module is None and options.target is None:
@@ -72,7 +73,7 @@ def _preflight(options: argparse.Namespace, arguments: list[str]) -> int:
     if options.trace:
         variables["LIBCRIU_PY_TRACE_FDS"] = "1"
     with tempfile.TemporaryDirectory(prefix="libcriu_py-") as directory:
-        program = find_program(options.module, options.target, python)
+        program = find_program(options.module, options.target, python) or Program("script", options.target)
         plan = Plan(dir=os.path.join(directory, "snap"), program=program, argv=arguments)
         status = spawn_for_snapshot(command_line(python, plan), env=variables, mode=options.mode)
     return 0 if status == 0 else 1

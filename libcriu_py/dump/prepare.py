@@ -19,7 +19,7 @@ from libcriu_py.dump import changes
 from libcriu_py.errors import CriuError, HookError, in_words
 from libcriu_py.findings import tracing
 from libcriu_py.hooks.lifecycle import Continuation
-from libcriu_py.program import environment, preload, reads
+from libcriu_py.program import environment, interpreter, preload, reads
 from libcriu_py.program.main import (
     Program,
     hide_frames,
@@ -49,7 +49,8 @@ class Plan(NamedTuple):
 
     Attributes:
         dir: The snapshot directory.
-        program: What the copies run; None for an interpreter that gets its program at each restore.
+        program: What the copies run; an interpreter gets its program at each restore. Its value has options of Python
+            that were in force, one a line.
         argv: sys.argv[1:] while modules are imported, and for a program that checkpoints itself.
         preload: Modules to import; one that cannot be imported is an error.
         learn: Arguments of trial runs, whose imports are imported too.
@@ -59,7 +60,7 @@ class Plan(NamedTuple):
     """
 
     dir: str
-    program: Program | None = None
+    program: Program
     argv: Sequence[str] = ()
     preload: Sequence[str] = ()
     learn: Sequence[Sequence[str]] = ()
@@ -71,8 +72,7 @@ class Plan(NamedTuple):
         """Return the plan as one line of ASCII for the command line; names that are not UTF-8 survive."""
         import json
 
-        program = None if self.program is None else self.program._asdict()
-        return json.dumps({**self._asdict(), "program": program})
+        return json.dumps({**self._asdict(), "program": self.program._asdict()})
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -81,13 +81,12 @@ class Plan(NamedTuple):
 
         Raises:
             ValueError: The text is not JSON.
-            TypeError: There is no dir, or an unknown key.
+            TypeError: There is no dir or program, or an unknown key.
         """
         import json
 
         values: dict[str, Any] = json.loads(text)
-        if values.get("program") is not None:
-            values["program"] = Program(**values["program"])
+        values["program"] = Program(**values["program"])
         values["learn"] = values.get("learn") or ()
         return cls(**values)
 
@@ -103,9 +102,9 @@ def command_line(python: str, plan: Plan) -> list[str]:
         python: The interpreter.
         plan: What it does.
     """
-    from libcriu_py.program import interpreter
-
-    return interpreter.command("from libcriu_py.dump.prepare import main; main()", plan.to_json(), python=python)
+    options = plan.program.value.split("\n") if plan.program.kind == "interpreter" and plan.program.value else ()
+    code = "from libcriu_py.dump.prepare import main; main()"
+    return interpreter.command(code, plan.to_json(), python=python, options=options)
 
 
 def main() -> None:
@@ -117,9 +116,16 @@ def main() -> None:
     """
     plan = Plan.from_json(sys.argv[1])
     program = plan.program
-    set_path0(None if program is None else path0(program))
+    is_bare = program.kind == "interpreter"
+    set_path0(None if is_bare else path0(program))
+    if is_bare and sys.path[0] == interpreter.HERE:
+        del sys.path[0]  # which -I and -P keep
     argv, orig_argv = sys.argv, sys.orig_argv
-    first = program.value if program is not None and program.kind == "script" else ""
+    first = program.value if program.kind == "script" else ""
+    if is_bare:
+        from libcriu_py.dump import python_options
+
+        python_options.note()
     argv[:] = [first, *plan.argv]
     changes.note()
     # Copies run the main module anew.
@@ -135,7 +141,12 @@ def main() -> None:
     # may hold on to the lists, so the copies must use the same ones.
     sys.argv, sys.orig_argv = argv, orig_argv
     argv[:] = [first]
-    orig_argv[:] = [sys.executable, *(program.arguments() if program is not None else [])]
+    orig_argv[:] = [sys.executable, *program.arguments()]
+    if is_bare:
+        from libcriu_py.dump import python_options
+
+        program = Program("interpreter", python_options.facts(program.value))
+        plan = plan._replace(program=program)
 
     path = details.get("path")
     continuation = _Continuation(program, path if isinstance(path, str) else None, plan.exit)
@@ -170,11 +181,11 @@ def _checkpoint(plan: Plan, details: dict[str, object], continuation: _Continuat
 class _Continuation(Continuation):
     """The program, which a copy runs without returning from the dump."""
 
-    def __init__(self, program: Program | None, path: str | None, ending: str) -> None:
+    def __init__(self, program: Program, path: str | None, ending: str) -> None:
         self.path = path
         self._program = program
         self._is_fast = ending == "fast"
-        self.main = None if program is None else prepare_main(program, path=path)
+        self.main = prepare_main(program, path=path)
         self.has_run = False
         self.error: BaseException | None = None
 
@@ -211,17 +222,26 @@ class _Continuation(Continuation):
             hide_frames(error)
 
 
-def _run(program: Program | None, path: str | None) -> None:
+def _run(program: Program, path: str | None) -> None:
     """Run a program in the copy, with the arguments of the restore."""
-    if program is not None:
+    if program.kind != "interpreter":
         run_main(program, sys.argv[1:], path=path)
         return
     try:
         program, args = parse_program(sys.argv[1:])
     except ValueError:
-        # The launcher starts a new interpreter itself where it may (lcp_snapshot_take_option).
-        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+        program, args = _follow_options(sys.argv[1:])
     run_main(program, args)
+
+
+def _follow_options(arguments: Sequence[str]) -> tuple[Program, list[str]]:
+    """Follow options of Python; the launcher has refused others where it may start a new interpreter."""
+    from libcriu_py.dump import python_options
+
+    try:
+        return python_options.follow(arguments)
+    except ValueError:
+        os.execv(sys.executable, [sys.executable, *arguments])
 
 
 def make_ready(plan: Plan) -> dict[str, object]:
@@ -244,7 +264,7 @@ def make_ready(plan: Plan) -> dict[str, object]:
     start = time.monotonic()
     details: dict[str, object] = {}
     wanted: list[preload.Wanted] = []
-    if plan.program is not None:
+    if plan.program.kind != "interpreter":
         if plan.own:
             _exec_program(plan.program, plan)
         for args in plan.learn:
@@ -287,7 +307,7 @@ def _warn() -> None:
 
 def _warm_up(plan: Plan) -> None:
     """Run the program as often as the plan says."""
-    if plan.program is None or not plan.warm_up:
+    if not plan.warm_up:
         return
     from libcriu_py.program.warm_up import CannotWarmUpError, warm_up
 

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Kind = Literal["script", "module", "command"]
+Kind = Literal["script", "module", "command", "interpreter"]
 
 STDIN = ("-", "")
 """Script names for a program that is read from standard input."""
@@ -36,8 +36,8 @@ class Program(NamedTuple):
 
     Attributes:
         kind: "script" (a file, a directory or zip file with a ``__main__.py``, or "-" or nothing for standard input),
-            "module" (as with ``-m``), or "command" (as with ``-c``).
-        value: The path, the module's name, or the source.
+            "module" (as with ``-m``), "command" (as with ``-c``), or "interpreter" (Python's own command line follows).
+        value: The path, the module's name, or the source; of an interpreter, what `dump.python_options` notes.
     """
 
     kind: Kind
@@ -45,6 +45,8 @@ class Program(NamedTuple):
 
     def arguments(self) -> list[str]:
         """Return what follows the interpreter on a conventional command line, such as ``["-m", "http.server"]``."""
+        if self.kind == "interpreter":
+            return []
         if self.kind == "script":
             return [self.value] if self.value else []
         return ["-m" if self.kind == "module" else "-c", self.value]

@@ -11,7 +11,6 @@
 #include "common/descriptors.h"
 #include "launcher/messages.h"
 
-#define NO_CHECKPOINT "LIBCRIU_PY_CONVENTIONAL="
 #define DEFAULT_PATH "/bin:/usr/bin"
 
 /* As execvp(3) does; the name itself where it is nowhere. */

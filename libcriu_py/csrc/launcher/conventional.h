@@ -4,6 +4,8 @@
 #ifndef LCP_CONVENTIONAL_H
 #define LCP_CONVENTIONAL_H
 
+#define NO_CHECKPOINT "LIBCRIU_PY_CONVENTIONAL=" /* and the pid of what is started */
+
 /* Put a command, whose program is found on PATH, and its arguments together; NULL if there is no memory. */
 char **lcp_conventional_argv(char *const *command, char *const *arguments);
 /*

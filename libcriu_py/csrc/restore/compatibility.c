@@ -229,6 +229,14 @@ static void check_variables(struct finding *finding, const struct snapshot *snap
 	}
 }
 
+int lcp_variables_differ(const struct snapshot *snapshot)
+{
+	struct finding finding = { .path = snapshot->path };
+
+	check_variables(&finding, snapshot);
+	return finding.count;
+}
+
 static void compare(struct finding *finding, const struct snapshot *snapshot, int verify, int with_mapped)
 {
 	check_machine(finding, snapshot);
