@@ -128,7 +128,9 @@ def _snapshot(options: argparse.Namespace, arguments: list[str]) -> int:
     """Check what the options name, and make the snapshot."""
     preload = [name.strip() for names in options.preload for name in names.split(",") if name.strip()]
     words: list[str] = []
-    if options.python == "" and options.target is not None:
+    if options.target is not None and (
+        options.python == "" or (options.python and options.target.startswith("-") and options.target != "-")
+    ):
         words, options.target, arguments = [options.target, *arguments], None, []
     fixed = _fixed(words)
     if fixed is None or (options.python == "" and options.module is not None):
@@ -322,6 +324,7 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
     env["LIBCRIU_PY_IF_EXISTS"] = "replace" if options.replace else "error"
     env["LIBCRIU_PY_IF_IMPOSSIBLE"] = "raise"
     env["LIBCRIU_PY_COMMAND"] = "1"
+    env["LIBCRIU_PY_AUTO"] = "0"  # a copy of a warm interpreter would have more than it imports
     if options.engine:
         env["LIBCRIU_PY_ENGINE"] = options.engine
     if options.memory:

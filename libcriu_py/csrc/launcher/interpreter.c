@@ -21,10 +21,12 @@ static int is_ours(const char *variable)
 	       atoi(variable + strlen(NO_CHECKPOINT)) == getpid();
 }
 
-int lcp_interpreter_is_off(void)
+int lcp_interpreter_is_off(const struct script *script)
 {
 	const char *wanted = getenv(SWITCH);
 
+	if (strstr(script->path, "/../") || strstr(script->path, "/./") || strstr(script->path, "//"))
+		return 1; /* not as Python would name itself */
 	for (char *const *variable = environ; *variable; variable++)
 		if (is_ours(*variable))
 			return 1;

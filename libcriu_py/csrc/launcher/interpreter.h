@@ -7,8 +7,8 @@
 struct launch;
 struct script;
 
-/* Whether no copy is wanted: by a variable, or since a copy has failed in this process. */
-int lcp_interpreter_is_off(void);
+/* Whether no copy is wanted: by a variable, by its path, or since a copy has failed in this process. */
+int lcp_interpreter_is_off(const struct script *script);
 /* Start it as what the script names. Returns, with an exit status, only if that failed. */
 int lcp_start_interpreter(const struct script *script, const struct launch *launch);
 

@@ -321,7 +321,7 @@ static int run(struct launch *launch)
 		lcp_say("", problem.text, "");
 		return SNAPSHOT_UNUSABLE;
 	}
-	if (script.is_interpreter && lcp_interpreter_is_off()) {
+	if (script.is_interpreter && lcp_interpreter_is_off(&script)) {
 		signal(SIGXFSZ, xfsz);
 		return lcp_start_interpreter(&script, launch);
 	}

@@ -40,6 +40,8 @@ static int resolve_interpreter(struct script *script, struct launch *launch, int
 {
 	char cwd[PATH_MAX] = "";
 
+	while (launch->script[0] == '.' && launch->script[1] == '/')
+		launch->script += 1 + strspn(launch->script + 1, "/"); /* as Python does */
 	if (*launch->script != '/' && !getcwd(cwd, sizeof(cwd)))
 		return -1;
 	if (asprintf(&script->path, "%s%s%s", cwd, *cwd ? "/" : "", launch->script) < 0)

@@ -1,0 +1,158 @@
+"""
+Interpreters that are warm, for whatever takes the path of one: launch scripts, with snapshots in the user's cache.
+
+    <cache>/libcriu_py/python/<key>/python     the launch script
+                                   /snap       the snapshot
+                                   /lock       held by the one who makes it
+
+The key is of all that decides what a new interpreter would be: another environment has another snapshot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from libcriu_py.copies.launch_script import TITLE, write_launch_script
+from libcriu_py.errors import CheckpointError, SnapshotError
+from libcriu_py.program import interpreter, start_variables
+from libcriu_py.settings import variable
+from libcriu_py.snapshot import launcher
+from libcriu_py.snapshot.record import FORMAT, PROTOCOL, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from libcriu_py.settings import Exit
+
+_LONGEST = 4 << 20
+_VARIABLES = (*start_variables.FIXED, *start_variables.OF_INTERPRETER, "HOME", "LC_ALL", "LC_CTYPE", "LANG")
+
+
+def executable(preload: Sequence[str] = (), *, exit: Exit = "normal") -> str:  # noqa: A002 - its name everywhere here
+    """
+    Return the path of a python that has imported modules already, for whatever takes the path of an interpreter.
+
+    It takes Python's own command line, as the interpreter of this process does, with its options (docs/warm-python.md).
+    Where no copy can be that, it is that interpreter. The snapshot is made if there is none that fits, in the user's
+    cache, and by one process at a time.
+
+    Args:
+        preload: The modules.
+        exit: How copies end; "fast" skips interpreter teardown (docs/exit.md).
+
+    Returns:
+        The path of a launch script.
+
+    Raises:
+        CheckpointError: The snapshot cannot be made, or a module not be imported.
+        CriuError: The launcher was not built.
+    """
+    python = behind(sys.executable)
+    options = _options()
+    place = os.path.join(cache(), _key(python, [*preload], options, exit))
+    script, snapshot = os.path.join(place, "python"), os.path.join(place, "snap")
+    if is_fit(snapshot) and os.access(script, os.X_OK):
+        return script
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    with _locked(os.path.join(place, "lock")):
+        if not is_fit(snapshot):
+            make(snapshot, python, preload, options=options, exit=exit)
+        write_launch_script(script, snapshot, fallback=[python], python="own")
+    return script
+
+
+def cache() -> str:
+    """Return the directory of the user's snapshots of interpreters; it may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "libcriu_py", "python")
+
+
+def behind(path: str) -> str:
+    """Return the interpreter that a launch script stands for; a path of another file as it is."""
+    try:
+        with open(path, "rb") as file:
+            lines = os.fsdecode(file.read(_LONGEST)).split("\n")
+    except OSError:
+        return path
+    found = [line.partition(": ")[2] for line in lines if line.startswith("fallback: ")]
+    is_ours = lines[0].startswith("#!") and TITLE in lines[:3] and any(line.startswith("python: ") for line in lines)
+    return found[0].replace("\\\\", "\\") if is_ours and found else path
+
+
+def is_fit(snapshot: str) -> bool:
+    """Return whether there is a snapshot that can be restored here, with this environment."""
+    try:
+        return not launcher.list_mismatches(snapshot)
+    except SnapshotError:
+        return False
+
+
+def make(
+    snapshot: str,
+    python: str,
+    preload: Sequence[str],
+    *,
+    options: Sequence[str] = (),
+    exit: Exit = "normal",  # noqa: A002
+) -> None:
+    """
+    Make the snapshot of an interpreter, instead of one that is there.
+
+    Args:
+        snapshot: Its directory.
+        python: The interpreter, in which this package is to be found.
+        preload: Modules to import.
+        options: Options of Python that are in force.
+        exit: How copies end.
+
+    Raises:
+        CheckpointError: It cannot be made.
+    """
+    words = ["snapshot", f"--python={python}", "-o", snapshot, "--replace", "--exit", exit]
+    words += [f"--preload={','.join(preload)}"] if preload else []
+    code = "import sys\nfrom libcriu_py.cli import main\nsys.exit(main())"
+    command = interpreter.command(code, *words, "--", *options, python=behind(sys.executable))
+    done = subprocess.run(
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LIBCRIU_PY_AUTO": "0"},
+    )
+    if done.returncode != 0:
+        why = done.stderr.strip().rpartition("no snapshot was made: ")[2]
+        if "No module named 'libcriu_py'" in done.stderr:
+            why = f"this package is not installed for it; install it: {python} -m pip install libcriu-py"
+        message = f"the snapshot of {python} cannot be made: {why}"
+        raise CheckpointError(message)
+
+
+def _options() -> list[str]:
+    """Return the options of this process's interpreter, as it would give them to others."""
+    options: list[str] = getattr(subprocess, "_args_from_interpreter_flags")()  # noqa: B009 - mypy does not know it
+    return options
+
+
+def _key(python: str, preload: list[str], options: list[str], ending: str) -> str:
+    """Return the name of a snapshot's directory."""
+    env = {name: os.environ.get(name, "") for name in _VARIABLES}
+    facts: list[Any] = [VERSION, FORMAT, PROTOCOL, python, sys.prefix, sys.version, preload, options, ending, env]
+    facts += [variable("LIBCRIU_PY_ENGINE"), os.uname().machine]
+    return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold a lock during the block."""
+    with open(path, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
