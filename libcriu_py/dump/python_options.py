@@ -77,6 +77,8 @@ def _split(words: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
 
 def note() -> None:
     """Note what `facts` and a copy need of this interpreter, before it imports what the user wants."""
+    from libcriu_py.program import interactive  # noqa: F401 - a copy cannot always import it
+
     global _filters
     warnings: Any = sys.modules.get("warnings")
     _filters = () if warnings is None else (*warnings.filters,)

@@ -183,6 +183,11 @@ def _start(program: Program) -> None:
             run_as_main(program.value, True)
         else:
             run_as_main("__main__", False)
+    elif program.kind == "script" and program.value in STDIN and sys.stdin is not None and sys.stdin.isatty():
+        from libcriu_py.program.interactive import session
+
+        fresh_main().__loader__ = BuiltinImporter
+        session()
     else:
         code = _load(program)
         exec(code, sys.modules["__main__"].__dict__)  # noqa: S102  # a main program is code to run
@@ -197,7 +202,8 @@ def _load(program: Program) -> CodeType:
             return _compile_command(program.value)
         main.__file__ = "<stdin>"
         main.__dict__["__cached__"] = None
-        return _read_stdin()
+        source = b"" if sys.stdin is None else sys.stdin.buffer.read()
+        return compile(source, "<stdin>", "exec", dont_inherit=True)
     filename = absolute(program.value)
     loader: Any = SourcelessFileLoader if filename.endswith(".pyc") else SourceFileLoader
     main = fresh_main()
@@ -216,14 +222,6 @@ def _load(program: Program) -> CodeType:
 def absolute(path: str) -> str:
     """Return an absolute path; keep "./", as the interpreter does (``Python/fileutils.c``, _Py_abspath)."""
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
-
-
-def _read_stdin() -> CodeType:
-    """Compile standard input; at a terminal, start an interactive session as the interpreter does."""
-    if sys.stdin.isatty():
-        dialogue = "import code as _code; _code.interact(local={k: v for k, v in globals().items() if k != '_code'})"
-        return compile(dialogue, "<stdin>", "exec", dont_inherit=True)
-    return compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True)
 
 
 def _read(filename: str) -> bytes:

@@ -167,7 +167,5 @@ int lcp_interpreter_is_to_start(const struct snapshot *snapshot, char *const *ar
 
 	if (read_command_line(&line, arguments) < 0 || differs(snapshot, line.fixed))
 		return 1;
-	if (!line.program && isatty(0))
-		return 1;
 	return lcp_variables_differ(snapshot) || hides_modules(snapshot, &line);
 }

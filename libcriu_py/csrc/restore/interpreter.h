@@ -11,7 +11,7 @@ int lcp_is_interpreter(const struct snapshot *snapshot);
 
 /*
  * Whether only a new interpreter can be what Python would be with these arguments, here and now: for options that are read at
- * its start, an interactive session, or modules that would be found in another place.
+ * its start, or modules that would be found in another place.
  */
 int lcp_interpreter_is_to_start(const struct snapshot *snapshot, char *const *arguments);
 

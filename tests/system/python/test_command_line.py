@@ -51,7 +51,7 @@ def test_options(options: list[str], kind: str, warm: Warm, tmp_path: Path) -> N
         *(([], True), (["-u"], True), (["-B"], True), (["-q"], True), (["-W", "ignore"], True), (["-uBq"], True)),
         *((["-X", "faulthandler"], True), (["-X", "tracemalloc=3"], True), (["-X", "pycache_prefix=x"], True)),
         *((["-I"], False), (["-E"], False), (["-O"], False), (["-X", "dev"], False), (["-X", "tracemalloc=25"], False)),
-        *((["-i"], False), (["-P"], False), (["-X", "importtime"], False)),
+        *((["-i"], False), (["-s"], False), (["-X", "importtime"], False)),
     ],
 )
 def test_which_options_a_copy_can_follow(options: list[str], is_copy: bool, warm: Warm) -> None:  # noqa: FBT001
@@ -103,6 +103,21 @@ def test_program_on_standard_input(arguments: list[str], warm: Warm, tmp_path: P
         assert reader.wait() == 0
     assert found[0].status == 0
     assert found == [found[0]] * 4
+
+
+def test_closed_streams(warm: Warm) -> None:
+    """Streams that are closed are None in Python, and a program that would be on one of them is empty."""
+    code = "import os, sys; print(sys.stdin, sys.stdout, sys.stderr, file=open(os.environ['REPORT'], 'w'))"
+    for closed in ("<&-", ">&-", "<&- >&- 2>&-"):
+        for arguments in ([], ["-u", "-c", code], ["-c", code]):
+            found = []
+            for argv in ([launcher.path(), str(warm.snapshot)], [sys.executable]):
+                report = warm.snapshot.parent / "report"
+                report.write_text("", encoding="utf-8")
+                env = {"REPORT": str(report)}
+                done = run(["sh", "-c", f'exec "$0" "$@" {closed}', *argv, *arguments], env, stdin=None)
+                found.append((done, report.read_text(encoding="utf-8")))
+            assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 SHOW = """
 import os, sys
 print(sys.executable, sys.prefix, sys.exec_prefix, sys.base_prefix, sys.path, sys.orig_argv, sys.flags, sys.argv)
-print(os.path.realpath(sys._base_executable), sorted({*os.environ} - {"_", "LIBCRIU_PY_AUTO"}))
+print(sys.version_info < (3, 11) or os.path.realpath(sys._base_executable))  # which was that of the environment
+print(sorted({*os.environ} - {"_", "LIBCRIU_PY_AUTO"}))
 with open("/proc/self/cmdline", "rb") as file:
     print(file.read())
 """
