@@ -269,6 +269,9 @@ _ROWS = (
     Setting("maker", "text", None, "",
             "internal, set for a program in a namespace: the command that makes the snapshot, which outlives it",
             "LIBCRIU_PY_MAKER"),
+    Setting("preload_path", "text", None, "",
+            "internal, set for an interpreter that is saved: where modules to preload are found beside its own paths",
+            "LIBCRIU_PY_PRELOAD_PATH"),
     Setting("env_check", "text", "error", "checkpoint snapshot",
             "what a start does where a variable is not as the program read it before the dump: error starts it "
             "conventionally (restore() raises), warn says so on stderr, off records none; the variable decides at the "

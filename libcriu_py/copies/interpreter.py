@@ -23,7 +23,8 @@ from libcriu_py.copies.launch_script import TITLE, write_launch_script
 from libcriu_py.errors import CheckpointError, SnapshotError
 from libcriu_py.program import interpreter, start_variables
 from libcriu_py.settings import variable
-from libcriu_py.snapshot import launcher
+from libcriu_py.snapshot import installed, launcher
+from libcriu_py.snapshot.manifest import Snapshot
 from libcriu_py.snapshot.record import FORMAT, PROTOCOL, VERSION
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ _LONGEST = 4 << 20
 _VARIABLES = (*start_variables.FIXED, *start_variables.OF_INTERPRETER, "HOME", "LC_ALL", "LC_CTYPE", "LANG")
 
 
-def executable(preload: Sequence[str] = (), *, exit: Exit = "normal") -> str:  # noqa: A002 - its name everywhere here
+def executable(
+    preload: Sequence[str] = (),
+    *,
+    exit: Exit = "normal",  # noqa: A002 - its name everywhere here
+) -> str:
     """
     Return the path of a python that has imported modules already, for whatever takes the path of an interpreter.
 
@@ -54,18 +59,44 @@ def executable(preload: Sequence[str] = (), *, exit: Exit = "normal") -> str:  #
         CheckpointError: The snapshot cannot be made, or a module not be imported.
         CriuError: The launcher was not built.
     """
+    return os.path.join(_ready([*preload], exit), "python")
+
+
+def for_workers(preload: Sequence[str]) -> str:
+    """
+    Return the path of an interpreter whose programs get the sys.path of this process, as workers of multiprocessing do.
+
+    Its modules are found there too. Where one would be found elsewhere by it than the snapshot has it from, that is the
+    usual interpreter.
+
+    Args:
+        preload: The modules.
+
+    Raises:
+        CheckpointError: The snapshot cannot be made, or a module not be imported.
+        CriuError: The launcher was not built.
+    """
+    path = [entry for entry in sys.path if entry]
+    place = _ready([*preload], "fast", path)
+    if installed.hides(Snapshot.open(os.path.join(place, "snap")).launch, path):
+        return sys.executable
+    return os.path.join(place, "python")
+
+
+def _ready(preload: list[str], ending: Exit, path: Sequence[str] = ()) -> str:
+    """Return the directory of a snapshot that fits, and of its launch script."""
     python = behind(sys.executable)
     options = _options()
-    place = os.path.join(cache(), _key(python, [*preload], options, exit))
+    place = os.path.join(cache(), _key(python, preload, options, ending, path))
     script, snapshot = os.path.join(place, "python"), os.path.join(place, "snap")
     if is_fit(snapshot) and os.access(script, os.X_OK):
-        return script
+        return place
     os.makedirs(place, mode=0o700, exist_ok=True)
     with _locked(os.path.join(place, "lock")):
         if not is_fit(snapshot):
-            make(snapshot, python, preload, options=options, exit=exit)
+            make(snapshot, python, preload, options=options, exit=ending, path=path)
         write_launch_script(script, snapshot, fallback=[python], python="own")
-    return script
+    return place
 
 
 def cache() -> str:
@@ -101,6 +132,7 @@ def make(
     *,
     options: Sequence[str] = (),
     exit: Exit = "normal",  # noqa: A002
+    path: Sequence[str] = (),
 ) -> None:
     """
     Make the snapshot of an interpreter, instead of one that is there.
@@ -111,6 +143,7 @@ def make(
         preload: Modules to import.
         options: Options of Python that are in force.
         exit: How copies end.
+        path: Where modules are found too.
 
     Raises:
         CheckpointError: It cannot be made.
@@ -126,7 +159,7 @@ def make(
         capture_output=True,
         text=True,
         errors="replace",
-        env={**os.environ, "LIBCRIU_PY_AUTO": "0"},
+        env={**os.environ, "LIBCRIU_PY_AUTO": "0", "LIBCRIU_PY_PRELOAD_PATH": os.pathsep.join(path)},
     )
     if done.returncode != 0:
         why = done.stderr.strip().rpartition("no snapshot was made: ")[2]
@@ -142,11 +175,11 @@ def _options() -> list[str]:
     return options
 
 
-def _key(python: str, preload: list[str], options: list[str], ending: str) -> str:
+def _key(python: str, preload: list[str], options: list[str], ending: str, path: Sequence[str]) -> str:
     """Return the name of a snapshot's directory."""
     env = {name: os.environ.get(name, "") for name in _VARIABLES}
     facts: list[Any] = [VERSION, FORMAT, PROTOCOL, python, sys.prefix, sys.version, preload, options, ending, env]
-    facts += [variable("LIBCRIU_PY_ENGINE"), os.uname().machine]
+    facts += [*path, variable("LIBCRIU_PY_ENGINE"), os.uname().machine]
     return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -30,7 +30,7 @@ def warm_context(preload: Sequence[str] = ()) -> WarmContext:
     none that fits.
 
     Args:
-        preload: The modules.
+        preload: The modules; they are found on this process's sys.path too.
 
     Returns:
         The context.
@@ -39,7 +39,7 @@ def warm_context(preload: Sequence[str] = ()) -> WarmContext:
         CheckpointError: The snapshot cannot be made, or a module not be imported.
         CriuError: The launcher was not built.
     """
-    return WarmContext(interpreter.executable([*_PRELOADED, *preload], exit="fast"))
+    return WarmContext(interpreter.for_workers([*_PRELOADED, *preload]))
 
 
 class WarmProcess(context.SpawnProcess):

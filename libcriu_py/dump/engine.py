@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from libcriu_py.dump.arrival import Handover
     from libcriu_py.memory.owners import Census
     from libcriu_py.program.main import Program
-    from libcriu_py.snapshot.record import Launch
+    from libcriu_py.snapshot.record import ComparedFile, Launch
     from libcriu_py.snapshot.sources import Loaded
     from libcriu_py.snapshot.staging import Staging
 
@@ -217,12 +217,15 @@ class SnapshotEngine(SimulateEngine):
     def _with_sources(self, launch: Launch, loaded: Loaded) -> Launch:
         from libcriu_py.snapshot import sources
 
-        found = sources.own_sources(loaded, main=self._program is None)
+        more: tuple[ComparedFile, ...] = ()
         if self._is_interpreter():
             from libcriu_py.dump import python_options
+            from libcriu_py.settings import variable
 
-            found += sources.compared(python_options.startup_files())
-        return launch._replace(sources=found)
+            more = sources.compared(python_options.startup_files())
+            searched = (variable("LIBCRIU_PY_PRELOAD_PATH") or "").split(os.pathsep)
+            loaded = loaded._replace(path=[*loaded.path, *filter(None, searched)])
+        return launch._replace(sources=sources.own_sources(loaded, main=self._program is None) + more)
 
     def _facts(self) -> dict[str, Any]:
         """Collect for the manifest what is no longer known after the dump."""

@@ -135,7 +135,10 @@ def main() -> None:
     # From here on, any seed is the program's own.
     built_ins.watch()
     tracing.begin()
+    added = preload.extend_path(variable("LIBCRIU_PY_PRELOAD_PATH"))
     details = {**make_ready(plan), "preload": [*plan.preload], "exit": plan.exit}
+    for entry in added:
+        sys.path.remove(entry)
     _warn()
     # The command line of a conventional start, which the launcher falls back to when a restore is impossible. Modules
     # may hold on to the lists, so the copies must use the same ones.

@@ -321,9 +321,9 @@ def fresh_main() -> ModuleType:
     """
     _State.mains.append(sys.modules["__main__"])
     main = ModuleType("__main__")
-    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
+    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     if sys.modules.get("__mp_main__") is sys.modules["__main__"]:
         sys.modules["__mp_main__"] = main  # the name under which multiprocessing unpickles objects of __main__
     sys.modules["__main__"] = main

@@ -126,6 +126,13 @@ def _loaded() -> list[Sequence[str]]:
     ]
 
 
+def extend_path(path: str | None) -> list[str]:
+    """Add directories to sys.path, from a text as PYTHONPATH is; return those that were not there."""
+    added = [entry for entry in (path.split(os.pathsep) if path else []) if entry not in sys.path]
+    sys.path += added
+    return added
+
+
 def import_modules(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:
     """
     Import modules.

@@ -44,8 +44,11 @@ FIXED = (
     "PYTHON_THREAD_INHERIT_CONTEXT",
     "PYTHON_TLBC",
 )
-OF_INTERPRETER = ("PYTHONINSPECT", "PYTHONPATH", "PYTHONWARNINGS")
-"""Those that copies can follow, but an interpreter's only nearly: modules are imported already, with their filters."""
+OF_INTERPRETER = ("PYTHONINSPECT", "PYTHONINTMAXSTRDIGITS", "PYTHONPATH", "PYTHONTRACEMALLOC", "PYTHONWARNINGS")
+"""
+Those that copies can follow, but an interpreter's only nearly: modules are imported already, with their filters, and an
+interpreter ends where it cannot understand a number.
+"""
 
 
 def recorded(env: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:

@@ -134,6 +134,7 @@ def test_closed_streams(warm: Warm) -> None:
         *("PYTHONWARNINGS=error", "PYTHONNOUSERSITE=1", "PYTHONSAFEPATH=1", "PYTHONMALLOC=debug", "PYTHONVERBOSE=1"),
         *("PYTHONDONTWRITEBYTECODE=", "PYTHONUNBUFFERED=1", "PYTHONIOENCODING=latin-1", "PYTHONPYCACHEPREFIX=/nowhere"),
         *("PYTHONTRACEMALLOC=3", "PYTHONFAULTHANDLER=1", "LC_ALL=C.UTF-8", "LANG=de_DE.ISO-8859-1"),
+        *("PYTHONTRACEMALLOC=x", "PYTHONINTMAXSTRDIGITS=5", "PYTHONINTMAXSTRDIGITS=700", "TZ=Asia/Tokyo"),
     ],
 )
 def test_variables(variable: str, warm: Warm) -> None:

@@ -73,6 +73,36 @@ def test_program_of_its_own(options: list[str], tmp_path: Path) -> None:
     assert done == Done(0, f"(3, True, '__mp_main__', ['{path}', 'a'])\nown True __mp_main__ mine\n0 spawn\n", "")
 
 
+OWN = """
+import sys
+import libcriu_py
+
+def work(number):
+    import own
+    return number, "own" in BEFORE, own.VALUE
+
+BEFORE = [*sys.modules]
+
+if __name__ == "__main__":
+    with libcriu_py.warm_context(["colorsys", "own"]).Pool(1) as pool:
+        print(pool.apply(work, (1,)), pool.apply(eval, ("'colorsys' in __import__('sys').modules",)))
+"""
+
+
+def test_modules_beside_the_program(tmp_path: Path) -> None:
+    """Modules of the program's own can be preloaded, are not stale, and are not hidden by what was preloaded."""
+    program = tmp_path / "program.py"
+    program.write_text(OWN, encoding="utf-8")
+    (tmp_path / "own.py").write_text("VALUE = 1", encoding="utf-8")
+    assert run([sys.executable, str(program)], cwd="/") == (0, "(1, True, 1) True\n", "")
+    (tmp_path / "own.py").write_text("VALUE = 'two'", encoding="utf-8")
+    assert run([sys.executable, str(program)], cwd="/") == (0, "(1, True, 'two') True\n", "")
+    (tmp_path / "colorsys.py").write_text("VALUE = 1", encoding="utf-8")
+    code = "from colorsys import VALUE\n" + OWN
+    program.write_text(code, encoding="utf-8")
+    assert run([sys.executable, str(program)], cwd="/") == (0, "(1, False, 'two') True\n", "")
+
+
 def test_module_that_cannot_be_imported() -> None:
     """Who asks for it is told, before any worker starts."""
     with pytest.raises(CheckpointError, match="No module named 'nosuch'"):

@@ -45,7 +45,7 @@ def refusal(command: Command, snap: Path, **env: str) -> str:
     """Return how launcher and inspect refuse a snapshot, which has to be in the same words."""
     done = command("run", "--no-fallback", snap, env=env)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (126, "", 1)
-    inspected = command("inspect", "--json", snap)
+    inspected = command("inspect", "--json", snap, env=env)
     assert inspected.returncode == 1
     (mismatch,) = json.loads(inspected.stdout)["mismatches"]
     assert mismatch["fatal"]
