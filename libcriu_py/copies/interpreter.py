@@ -106,15 +106,26 @@ def cache() -> str:
 
 
 def behind(path: str) -> str:
-    """Return the interpreter that a launch script stands for; a path of another file as it is."""
+    """
+    Return the interpreter that a launch script of `executable` stands for; any other path as it is.
+
+    That of a shim starts the interpreter in its virtual environment, and has to be named so.
+    """
+    named, found = script_of(path)
+    return found if named == "own" else path
+
+
+def script_of(path: str) -> tuple[str, str]:
+    """Return how a launch script has Python name itself, and the interpreter; nothing for any other file."""
     try:
         with open(path, "rb") as file:
             lines = os.fsdecode(file.read(_LONGEST)).split("\n")
     except OSError:
-        return path
-    found = [line.partition(": ")[2] for line in lines if line.startswith("fallback: ")]
-    is_ours = lines[0].startswith("#!") and TITLE in lines[:3] and any(line.startswith("python: ") for line in lines)
-    return found[0].replace("\\\\", "\\") if is_ours and found else path
+        return "", ""
+    words = {name: value for name, _, value in (line.partition(": ") for line in lines)}
+    if not lines[0].startswith("#!") or TITLE not in lines[:3] or not {"python", "fallback"} <= words.keys():
+        return "", ""
+    return words["python"], words["fallback"].replace("\\\\", "\\")
 
 
 def is_fit(snapshot: str) -> bool:

@@ -128,11 +128,11 @@ def find(into: str) -> Shim | None:
     """
     directory = _directory(into)
     script, snapshot = os.path.join(directory, NAME), os.path.join(directory, _HIDDEN, "snap")
-    real = interpreter.behind(script)
-    if real == script:
+    _, real = interpreter.script_of(script)
+    if not real:
         return None
     paths = {name: os.path.join(directory, name) for name in _candidates(directory)}
-    names = [name for name, path in paths.items() if interpreter.behind(path) not in {path, os.path.realpath(path)}]
+    names = [name for name, path in paths.items() if interpreter.script_of(path)[1] == real]
     try:
         preload = [*Snapshot.open(snapshot).details.get("preload", ())]
         problem = "; ".join(launcher.list_mismatches(snapshot))

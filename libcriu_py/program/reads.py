@@ -29,7 +29,7 @@ _APPLIED_PREFIXES = ("LC_", "PYTHON", "LIBCRIU_PY_")
 _APPLIED_FOR_RICH = frozenset({"COLUMNS", "LINES", "NO_COLOR", "TERM", "COLORTERM", "FORCE_COLOR"})
 _BETWEEN = frozenset({"os", "collections.abc", "_collections_abc", __name__})
 
-READ_UNSET, READ_VALUE, READ_HASH = range(3)
+READ_UNSET, READ_VALUE, READ_HASH, READ_DEFAULT = range(4)
 
 
 class Read(NamedTuple):
@@ -37,7 +37,10 @@ class Read(NamedTuple):
 
     name: str
     value: str
-    """Its value, or the hash of that (`hash_of`) in hexadecimal, as the state says."""
+    """
+    Its value, or the hash of that (`hash_of`) in hexadecimal, as the state says. The default is what the program has
+    set where it found nothing: children of copies have it.
+    """
     state: int
 
 
@@ -144,9 +147,10 @@ def found() -> tuple[Read, ...]:
     reads = []
     for name, digest in sorted(_found.items()):
         now = os.environ.get(name)
+        is_secret = now is not None and environment.is_secret(name, os.fsencode(now))
         if digest is None:
-            reads.append(Read(name, "", READ_UNSET))
-        elif now is None or environment.is_secret(name, os.fsencode(now)) or hash_of(os.fsencode(now)) != digest:
+            reads.append(Read(name, "", READ_UNSET) if now is None or is_secret else Read(name, now, READ_DEFAULT))
+        elif now is None or is_secret or hash_of(os.fsencode(now)) != digest:
             reads.append(Read(name, f"{digest:016x}", READ_HASH))
         else:
             reads.append(Read(name, now, READ_VALUE))

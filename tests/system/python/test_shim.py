@@ -94,6 +94,31 @@ def test_children_are_copies_too(environment: Path) -> None:
     assert run([str(environment / "bin" / "python"), "-c", code]) == (0, "True\n", "")
 
 
+def test_copy_that_fails(environment: Path) -> None:
+    """Where a copy cannot take over, the interpreter itself says what it always says, once."""
+    assert shim("python", "--into", environment, "--preload", "colorsys").status == 0
+    python = str(environment / "bin" / "python")
+    env = {"PYTHONIOENCODING": "of_nobody"}
+    found, expected = run([python, "-c", "pass"], env), run([python, "-c", "pass"], {**env, **OFF})
+    assert found.status == expected.status == 1
+    assert found.errors.splitlines()[:3] == expected.errors.splitlines()[:3]
+    assert len(found.errors.splitlines()) == len(expected.errors.splitlines())
+
+
+def test_warm_context_of_an_environment(environment: Path) -> None:
+    """Workers are of the environment too, by either way."""
+    assert shim("python", "--into", environment, "--preload", "colorsys").status == 0
+    python = str(environment / "bin" / "python")
+    code = (
+        "import os, sys, libcriu_py, multiprocessing\nos.environ['XDG_CACHE_HOME'] = sys.argv[1]\n"
+        "for context in (libcriu_py.warm_context(['colorsys']), multiprocessing.get_context('spawn')):\n"
+        "    with context.Pool(1) as pool:\n"
+        '        print(pool.apply(eval, (\'__import__("sys").prefix, "colorsys" in __import__("sys").modules\',)))\n'
+    )
+    done = run([python, "-c", code, str(environment / "cache")])
+    assert done == (0, f"{(str(environment), True)}\n" * 2, "")
+
+
 def test_stale(environment: Path) -> None:
     """A package that was installed later has the interpreter itself start, until the command is repeated."""
     python = str(environment / "bin" / "python")
