@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,16 @@ def test_program_on_standard_input(arguments: list[str], warm: Warm, tmp_path: P
         assert reader.wait() == 0
     assert found[0].status == 0
     assert found == [found[0]] * 4
+
+
+def test_clocks(warm: Warm) -> None:
+    """Monotonic clocks are those of the machine, which processes compare."""
+    before = time.monotonic(), time.perf_counter()
+    found = warm.start("-c", "import time; print(time.monotonic(), time.perf_counter(), time.process_time() < 1)")
+    after = time.monotonic(), time.perf_counter()
+    *readings, is_new = found.output.split()
+    assert all(low <= float(one) <= high for low, one, high in zip(before, readings, after, strict=True))
+    assert is_new == "True"
 
 
 def test_closed_streams(warm: Warm) -> None:
