@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 HELP = "make the python of a directory or virtual environment start warm"
 
 EPILOG = """\
-DIR/python becomes a launch script, and DIR/python3 too. It starts a copy of an interpreter that has the
-modules of --preload imported already, and takes Python's own command line. Where a copy cannot be what the interpreter
-itself would be, as after an upgrade of a package, that is started, silently: repeat the command to make the snapshot
-anew. LIBCRIU_PY_AUTO=0 starts the interpreter itself. docs/warm-python.md has the rest.
+DIR/python becomes a launch script, and DIR/python3 too. It starts a copy of an interpreter that has the modules of
+--preload imported already, and takes Python's own command line. Where a copy cannot be what the interpreter itself
+would be, as after an upgrade of a package, that is started, silently: repeat the command to make the snapshot anew,
+with the same modules unless it names others. LIBCRIU_PY_AUTO=0 starts the interpreter itself. docs/warm-python.md has
+the rest.
 
 examples:
   libcriu-py shim python --into .venv --preload pandas,torch
@@ -71,7 +72,7 @@ def execute(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{PROG}: the python of {options.remove} is no launch script\n")
         return 1
     preload = [name.strip() for names in options.preload for name in names.split(",") if name.strip()]
-    made = python_shim.install(options.into, preload, python=options.python, exit=options.exit or "normal")
+    made = python_shim.install(options.into, preload, python=options.python, exit=options.exit)
     return _show(made, options.into)
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from libcriu_py.copies import interpreter
 from libcriu_py.copies.launch_script import write_launch_script
@@ -21,7 +21,7 @@ from libcriu_py.snapshot import launcher
 from libcriu_py.snapshot.manifest import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from libcriu_py.settings import Exit
 
@@ -39,19 +39,26 @@ class Shim(NamedTuple):
     """The real one."""
     names: list[str]
     preload: list[str]
+    exit: Exit
     problem: str
     """Why no copies are started at present; empty if they are."""
 
 
-def install(into: str, preload: Sequence[str], *, python: str | None = None, exit: Exit = "normal") -> Shim:  # noqa: A002
+def install(
+    into: str,
+    preload: Sequence[str],
+    *,
+    python: str | None = None,
+    exit: Exit | None = None,  # noqa: A002 - its name everywhere here
+) -> Shim:
     """
     Make the `python` of a directory warm, or make its snapshot anew.
 
     Args:
         into: The directory, or a virtual environment.
-        preload: The modules that copies have.
+        preload: The modules that copies have; none for those that the snapshot there has.
         python: The interpreter, where the directory has none of its own; default: the one of this process.
-        exit: How copies end.
+        exit: How copies end; None for how those of the snapshot there do, else normally.
 
     Returns:
         What there is now.
@@ -62,11 +69,14 @@ def install(into: str, preload: Sequence[str], *, python: str | None = None, exi
     """
     directory = _directory(into)
     script, hidden = os.path.join(directory, NAME), os.path.join(directory, _HIDDEN)
-    is_new = find(directory) is None
+    before = find(directory)
+    is_new = before is None
     try:
-        if is_new:
+        if before is None:
             _replace(directory, _real(directory, python))
-        interpreter.make(os.path.join(hidden, "snap"), script, preload, exit=exit)
+            before = Shim(directory, script, [], [], "normal", "")
+        snapshot = os.path.join(hidden, "snap")
+        interpreter.make(snapshot, script, preload or before.preload, exit=exit or before.exit)
     except BaseException:
         if is_new:
             remove(directory)
@@ -133,12 +143,13 @@ def find(into: str) -> Shim | None:
         return None
     paths = {name: os.path.join(directory, name) for name in _candidates(directory)}
     names = [name for name, path in paths.items() if interpreter.script_of(path)[1] == real]
+    details: Mapping[str, Any] = {}
     try:
-        preload = [*Snapshot.open(snapshot).details.get("preload", ())]
+        details = Snapshot.open(snapshot).details
         problem = "; ".join(launcher.list_mismatches(snapshot))
     except SnapshotError as error:
-        preload, problem = [], str(error)
-    return Shim(directory, real, names, preload, problem)
+        problem = str(error)
+    return Shim(directory, real, names, [*details.get("preload", ())], details.get("exit", "normal"), problem)
 
 
 def _directory(into: str) -> str:

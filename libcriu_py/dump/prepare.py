@@ -122,14 +122,14 @@ def main() -> None:
         del sys.path[0]  # which -I and -P keep
     argv, orig_argv = sys.argv, sys.orig_argv
     first = program.value if program.kind == "script" else ""
-    if is_bare:
-        from libcriu_py.dump import python_options
-
-        python_options.note()
     argv[:] = [first, *plan.argv]
     changes.note()
     # Copies run the main module anew.
     reads.begin(main=False)
+    if is_bare:
+        from libcriu_py.dump import python_options
+
+        python_options.note()
     built_ins = BuiltIns()
     built_ins.note_variables()
     # From here on, any seed is the program's own.

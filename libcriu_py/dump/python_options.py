@@ -13,6 +13,7 @@ from typing import Any
 
 from libcriu_py.dump import stdio
 from libcriu_py.linux.this_process import set_flag
+from libcriu_py.program import preload, reads
 from libcriu_py.program.main import Program, parse_program
 
 TYPE_CHECKING = False
@@ -79,6 +80,8 @@ def note() -> None:
     """Note what `facts` and a copy need of this interpreter, before it imports what the user wants."""
     from libcriu_py.program import interactive  # noqa: F401 - a copy cannot always import it
 
+    for name in preload.startup_reads(path for path in startup_files() if path.endswith(".pth")):
+        reads.add(name)
     global _filters
     warnings: Any = sys.modules.get("warnings")
     _filters = () if warnings is None else (*warnings.filters,)

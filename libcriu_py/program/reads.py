@@ -136,6 +136,18 @@ def begin(*, main: bool = True) -> None:
         os.environ.__class__ = os.environb.__class__ = _Noting
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of what was read so far."""
+    return tuple(_found)
+
+
+def add(name: str) -> None:
+    """Note a variable that was read before anybody noted that."""
+    if name not in _found and name not in _own:
+        value = os.environ.get(name)
+        _found[name] = None if value is None else hash_of(os.fsencode(value))
+
+
 def end() -> None:
     """Note no more, and leave `os.environ` as it was before; what was found stays."""
     if type(os.environ) is _Noting:

@@ -119,6 +119,22 @@ def test_warm_context_of_an_environment(environment: Path) -> None:
     assert done == (0, f"{(str(environment), True)}\n" * 2, "")
 
 
+def test_variables_of_the_start(environment: Path) -> None:
+    """Variables that code reads at the interpreter's start, as coverage does, have their effect."""
+    (library,) = environment.glob("lib/python3*/site-packages")
+    (library / "starts.pth").write_text("import os; os.environ.get('OF_START') and print('started')", encoding="utf-8")
+    (library / "sitecustomize.py").write_text("import os\nFOUND = os.getenv('OF_SITE')\n", encoding="utf-8")
+    done = shim("python", "--into", environment, "--preload", "colorsys")
+    assert done.status == 0, done.errors
+    python = str(environment / "bin" / "python")
+    code = IS_COPY + "\nimport sitecustomize; print(sitecustomize.FOUND)"
+    assert run([python, "-c", code]).output == "True\nNone\n"
+    found = run([python, "-c", code], {"OF_START": "1"})
+    assert found == run([python, "-c", code], {"OF_START": "1", **OFF})
+    assert found.output.startswith("started\n")
+    assert run([python, "-c", code], {"OF_SITE": "x"}).output == "False\nx\n"
+
+
 def test_stale(environment: Path) -> None:
     """A package that was installed later has the interpreter itself start, until the command is repeated."""
     python = str(environment / "bin" / "python")
@@ -130,7 +146,7 @@ def test_stale(environment: Path) -> None:
     listed = shim("--list", environment)
     assert (listed.status, listed.errors) == (1, "")
     assert "has other packages than at the dump" in listed.output
-    assert shim("python", "--into", environment, "--preload", "colorsys").status == 0
+    assert shim("python", "--into", environment).status == 0
     assert run([python, "-c", IS_COPY]) == (0, "True\n", "")
 
 
