@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from libcriu_py.settings import Exit
 
 _LONGEST = 4 << 20
-_VARIABLES = (*start_variables.FIXED, *start_variables.OF_INTERPRETER, "HOME", "LC_ALL", "LC_CTYPE", "LANG")
+_VARIABLES = (*start_variables.FIXED, *start_variables.OF_INTERPRETER, "LC_ALL", "LC_CTYPE", "LANG")
 
 
 def executable(

@@ -190,10 +190,9 @@ class SnapshotEngine(SimulateEngine):
         """Return the names of variables that have to be as they were beside those of any program."""
         if not self._is_interpreter():
             return ()
-        from libcriu_py.dump import python_options
         from libcriu_py.program import start_variables
 
-        return (*start_variables.OF_INTERPRETER, *python_options.variables())
+        return start_variables.OF_INTERPRETER
 
     def _with_modules(self, launch: Launch) -> Launch:
         """Add to a record the sources and packages of the modules that are loaded."""

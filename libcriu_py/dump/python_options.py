@@ -110,12 +110,6 @@ def _locale() -> str:
     return "UTF-8" if is_usual else name
 
 
-def variables() -> tuple[str, ...]:
-    """Return the names of further variables that have to be as they were."""
-    site: Any = sys.modules.get("site")
-    return ("HOME",) if getattr(site, "ENABLE_USER_SITE", None) else ()
-
-
 def startup_files() -> list[str]:
     """Return the files that an interpreter reads at its start beside modules."""
     site: Any = sys.modules.get("site")

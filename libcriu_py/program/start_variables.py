@@ -44,10 +44,10 @@ FIXED = (
     "PYTHON_THREAD_INHERIT_CONTEXT",
     "PYTHON_TLBC",
 )
-OF_INTERPRETER = ("PYTHONINSPECT", "PYTHONINTMAXSTRDIGITS", "PYTHONPATH", "PYTHONTRACEMALLOC", "PYTHONWARNINGS")
+OF_INTERPRETER = ("HOME", "PYTHONINSPECT", "PYTHONINTMAXSTRDIGITS", "PYTHONPATH", "PYTHONTRACEMALLOC", "PYTHONWARNINGS")
 """
-Those that copies can follow, but an interpreter's only nearly: modules are imported already, with their filters, and an
-interpreter ends where it cannot understand a number.
+Those that copies can follow, but an interpreter's only nearly: modules are imported already, with their filters, from
+where HOME was, and an interpreter ends where it cannot understand a number.
 """
 
 

@@ -161,11 +161,24 @@ static int hides_modules(const struct snapshot *snapshot, const struct command_l
 	return lcp_finds_modules(snapshot, *place ? place : "/");
 }
 
+/* Whether a path of PYTHONPATH is another one in each working directory. */
+static int is_relative(const char *path)
+{
+	while (path && *path) {
+		if (*path != '/')
+			return 1;
+		path = strchr(path, ':');
+		if (path && !*++path)
+			return 1; /* nothing is the working directory */
+	}
+	return 0;
+}
+
 int lcp_interpreter_is_to_start(const struct snapshot *snapshot, char *const *arguments)
 {
 	struct command_line line = { 0 };
 
 	if (read_command_line(&line, arguments) < 0 || differs(snapshot, line.fixed))
 		return 1;
-	return lcp_variables_differ(snapshot) || hides_modules(snapshot, &line);
+	return is_relative(getenv("PYTHONPATH")) || lcp_variables_differ(snapshot) || hides_modules(snapshot, &line);
 }

@@ -206,6 +206,16 @@ def test_descriptors_have_their_numbers(number: int, warm: Warm, tmp_path: Path)
     assert (found.status, found.errors) == (0, "")
 
 
+@pytest.mark.parametrize("path", ["lib", "{place}:lib", "{place}:", ":{place}", "{place}:{place}/lib"])
+def test_relative_paths(path: str, tmp_path: Path) -> None:
+    """Relative paths of PYTHONPATH are those of the working directory at the start."""
+    env = {"PYTHONPATH": path.format(place=tmp_path)}
+    warm = make(tmp_path / "snap", env=env)
+    (tmp_path / "lib").mkdir()
+    code = "import sys; print(sys.path)"
+    assert warm.start("-c", code, env=env, cwd=tmp_path) == real("-c", code, env=env, cwd=tmp_path)
+
+
 def test_new_files_of_the_start(tmp_path: Path) -> None:
     """What an interpreter would find at its start only now has a new one: sitecustomize, a path."""
     place = tmp_path / "library"
