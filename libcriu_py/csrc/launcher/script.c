@@ -38,8 +38,10 @@ static int resolve_directory(struct script *script, struct launch *launch, const
 
 static int resolve_interpreter(struct script *script, struct launch *launch, int is_named)
 {
-	char cwd[PATH_MAX] = "";
+	char cwd[PATH_MAX] = "", *real = is_named ? NULL : realpath(launch->script, NULL);
 
+	if (real)
+		launch->script = real; /* a link to it will do: the snapshot is beside it */
 	while (launch->script[0] == '.' && launch->script[1] == '/')
 		launch->script += 1 + strspn(launch->script + 1, "/"); /* as Python does */
 	if (*launch->script != '/' && !getcwd(cwd, sizeof(cwd)))

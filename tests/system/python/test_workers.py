@@ -116,6 +116,12 @@ def test_executable(python: str) -> None:
         assert run([python, *arguments]) == run([sys.executable, *arguments])
 
 
+def test_link_to_an_executable(python: str, tmp_path: Path) -> None:
+    """A link to it is one too, wherever it is."""
+    (tmp_path / "warm").symlink_to(python)
+    assert run(["./warm", "-c", "import sys; print('colorsys' in sys.modules)"], cwd=tmp_path) == (0, "True\n", "")
+
+
 def test_executable_is_made_anew(python: str, tmp_path: Path) -> None:
     """There is one for each list of modules and each environment; a stale one is replaced, and a fit one stays."""
     made = Path(python).parent / "snap" / "launch"
