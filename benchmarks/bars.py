@@ -190,6 +190,12 @@ def standby(results: Results) -> float:
     return float(results.get("standby", "standby", "empty", "over_bare"))
 
 
+def workers(other: str, results: Results) -> float:
+    """Return how many times as long another context of multiprocessing takes to the first results."""
+    ours, theirs = (results.get("workers", "workers", "pandas", kind, "median") for kind in ("warm_context", other))
+    return float(ours / theirs)
+
+
 STANDSTILL = 15.0  # ms
 OVER_RAW = firsts(("empty", COPIED), ("empty", RAW_COPIED))
 MEMORY = firsts(("numpy", BY_CRIU), ("empty", BY_CRIU))
@@ -237,6 +243,8 @@ BARS: dict[str, Hold] = {
     "native: torch, standstill of a dump": standstill("torch"),
     "native: 1 GB of numpy, standstill of a dump": standstill("numpy"),
     "native: memory of its own of one of 8 idle torch copies, over criu's": at_most(1.0, "times", private),
+    "4 workers with pandas, first results, over spawn's": at_most(1 / 8, "times", partial(workers, "spawn")),
+    "4 workers with pandas, first results, over forkserver's": at_most(1 / 3, "times", partial(workers, "forkserver")),
 }
 
 

@@ -273,6 +273,12 @@ def spawn(results: Results) -> Table:
     return Table(["copies a second", "one by one", f"{results.get('spawn', 'together')} at once"], rows)
 
 
+def workers(results: Results) -> Table:
+    """Return the table of the first results of workers."""
+    rows = [[kind, cell(ms)] for kind, ms in results.get("workers", "workers", "pandas").items()]
+    return Table(["context of 4 workers, with pandas", "first results, ms"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[Results], Table]]] = {
     "first": ("startup", partial(starts, moment=FIRST)),
     "end": ("startup", partial(starts, moment=END)),
@@ -287,6 +293,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], Table]]] = {
     "pause": ("pause", pause),
     "modes": ("modes", modes),
     "spawn": ("spawn", spawn),
+    "workers": ("workers", workers),
 }
 """The tables of docs/benchmarks.md by the names of their marks, with the experiments."""
 

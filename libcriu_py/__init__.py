@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from libcriu_py.copies.aio import restore_async as restore_async
+    from libcriu_py.copies.interpreter import executable as executable
     from libcriu_py.copies.pool import RestorePool as RestorePool
     from libcriu_py.copies.process import RestoredProcess as RestoredProcess
     from libcriu_py.copies.restore import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         restore_many as restore_many,
     )
     from libcriu_py.copies.standby.pool import StandbyPool as StandbyPool
+    from libcriu_py.copies.workers import warm_context as warm_context
     from libcriu_py.criu.client import Criu as Criu
     from libcriu_py.criu.find import find_criu as find_criu
     from libcriu_py.criu.options import (
@@ -70,10 +72,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "copies.aio": ("restore_async",),
+    "copies.interpreter": ("executable",),
     "copies.pool": ("RestorePool",),
     "copies.process": ("RestoredProcess",),
     "copies.restore": ("DEVNULL", "PIPE", "STDOUT", "restore", "restore_many"),
     "copies.standby.pool": ("StandbyPool",),
+    "copies.workers": ("warm_context",),
     "criu.client": ("Criu",),
     "criu.find": ("find_criu",),
     "criu.options": ("DumpOptions", "DumpOutcome", "InheritFd", "PreDumpOptions", "RestoreOptions"),

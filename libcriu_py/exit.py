@@ -287,7 +287,7 @@ def _close_all() -> None:
     files = [file for file in files if id(file) not in standard]
     files.sort(key=_depth)
     for file in files:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, BufferError):  # the last of an io.BytesIO that has a view
             if not file.closed and file.writable():
                 file.close()
 

@@ -91,6 +91,8 @@ def add_setting(parser: argparse.ArgumentParser, name: str, use: str = "") -> No
             how["help"] += f"; default: the program's own choice, else {setting.default}"
     else:
         how["metavar"] = setting.metavar
+    if name == "python":
+        how |= {"nargs": "?", "const": "", "metavar": "PATH"}
     complete(parser.add_argument(*setting.options, **how), setting.kind)
 
 

@@ -43,11 +43,12 @@ def read(path: str, *, verify: bool = False) -> dict[str, Any]:
     """
     snapshot = Snapshot.open(path)
     launch, manifest = snapshot.launch, snapshot.manifest
+    kind = _kind(snapshot)
     mismatches = [*snapshot.check(), *(snapshot.verify() if verify else ())]
     return {
         "path": snapshot.path,
-        "kind": _kind(snapshot),
-        "program": None if launch.program is None else launch.program._asdict(),
+        "kind": kind,
+        "program": launch.program._asdict() if launch.program is not None and kind == "prepared" else None,
         "command": snapshot.command,
         "arguments": manifest.get("argv"),
         "created": manifest["created"],
@@ -94,9 +95,9 @@ def _are_texts(value: object) -> bool:
 
 def _kind(snapshot: Snapshot) -> str:
     """Return the kind of a snapshot: "prepared", "interpreter", or "checkpointed itself"."""
-    if snapshot.program is not None:
-        return "prepared"
-    return "interpreter" if "preloaded" in snapshot.details else "checkpointed itself"
+    if snapshot.program is None:
+        return "checkpointed itself"
+    return "interpreter" if snapshot.program.kind == "interpreter" else "prepared"
 
 
 def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:

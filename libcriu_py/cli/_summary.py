@@ -22,7 +22,8 @@ def show(snapshot: Snapshot, directory: str, seconds: float) -> None:
     print(f"snapshot: {snapshot.path} ({size(total)}, made in {seconds:.1f} s)")
     if modules is not None:
         print(f"preloaded: {count(modules, 'module')} (libcriu-py inspect {quoted(directory)} lists them)")
-    program = "[SCRIPT | -m MODULE] " if modules is not None and snapshot.program is None else ""
+    is_bare = snapshot.program is not None and snapshot.program.kind == "interpreter"
+    program = "[SCRIPT | -m MODULE | -c SOURCE] " if is_bare else ""
     print(f"run it: libcriu-py run {quoted(directory)} {program}[ARGUMENTS ...]")
     if _spins(snapshot):
         print(

@@ -71,6 +71,7 @@ def _preflight(options: argparse.Namespace, arguments: list[str]) -> int:
     from libcriu_py.dump.prepare import Plan, command_line
     from libcriu_py.dump.spawn import spawn_for_snapshot
     from libcriu_py.findings.finding import Finding
+    from libcriu_py.program.main import Program
     from libcriu_py.settings import variable
 
     if options.module is None and options.target is None:
@@ -83,7 +84,7 @@ def _preflight(options: argparse.Namespace, arguments: list[str]) -> int:
         variables = {**os.environ, "LIBCRIU_PY_PREFLIGHT": report, "LIBCRIU_PY_ENGINE": engine}
         if options.trace:
             variables["LIBCRIU_PY_TRACE_FDS"] = "1"
-        program = find_program(options.module, options.target, python)
+        program = find_program(options.module, options.target, python) or Program("script", options.target)
         plan = Plan(dir=os.path.join(directory, "snap"), program=program, argv=arguments)
         with _away_from_stdout() if options.json else nullcontext():
             status = spawn_for_snapshot(command_line(python, plan), env=variables, mode=options.mode)

@@ -44,7 +44,7 @@ examples:
   libcriu-py snapshot -o snap --warm-up "--dry-run in.csv" report.py
   libcriu-py snapshot -o snap --learn-until 8000 -m http.server 8000
   libcriu-py snapshot -o snap black                   a command on PATH
-  libcriu-py snapshot -o py --preload pandas,torch    no program; name one later: libcriu-py run py script.py
+  libcriu-py snapshot --python -o py --preload pandas,torch   an interpreter: libcriu-py run py script.py, or -c, -m
 
 exit status:
   0  the snapshot was made
@@ -83,15 +83,20 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
     """
     place = 0
     while place < len(argv) and argv[place].startswith("-") and argv[place] != "-":
-        word = argv[place]
+        word, following = argv[place], argv[place + 1 : place + 2]
         if word.startswith("-m"):
             place += 1 if word == "-m" else 0
             break
         if word == "--":
             place += 1
             break
-        place += 2 if word in WITH_VALUE else 1
+        place += 2 if _takes(word, following) else 1
     return argv[: place + 1], argv[place + 1 :]
+
+
+def _takes(word: str, following: list[str]) -> bool:
+    """Return whether an option takes the word that follows; --python can stand alone."""
+    return word in WITH_VALUE and (word != "--python" or (bool(following) and not following[0].startswith("-")))
 
 
 def with_values(own: list[str]) -> list[str]:
@@ -104,11 +109,13 @@ def with_values(own: list[str]) -> list[str]:
     Returns:
         The same, with "--learn --version" as "--learn=--version".
     """
-    words = iter(own)
-    joined = []
-    for word in words:
-        value = next(words, None) if word in WITH_VALUE and word.startswith("--") else None
-        joined.append(word if value is None else f"{word}={value}")
+    joined: list[str] = []
+    place = 0
+    while place < len(own):
+        word, following = own[place], own[place + 1 : place + 2]
+        has_value = bool(following) and word.startswith("--") and _takes(word, following)
+        joined.append(f"{word}={following[0]}" if has_value else word)
+        place += 2 if has_value else 1
     return joined
 
 
@@ -121,8 +128,17 @@ def main(argv: list[str]) -> int:
 def _snapshot(options: argparse.Namespace, arguments: list[str]) -> int:
     """Check what the options name, and make the snapshot."""
     preload = [name.strip() for names in options.preload for name in names.split(",") if name.strip()]
+    words: list[str] = []
+    if options.target is not None and (
+        options.python == "" or (options.python and options.target.startswith("-") and options.target != "-")
+    ):
+        words, options.target, arguments = [options.target, *arguments], None, []
+    fixed = _fixed(words)
+    if fixed is None or (options.python == "" and options.module is not None):
+        sys.stderr.write("libcriu-py snapshot: --python saves an interpreter, which gets its program at each start\n")
+        return USAGE
     if options.module is None and options.target is None:
-        if not preload:
+        if not preload and options.python is None:
             sys.stderr.write(
                 "libcriu-py snapshot: name a program (-m MODULE, SCRIPT or COMMAND), or modules with --preload\n"
             )
@@ -135,7 +151,7 @@ def _snapshot(options: argparse.Namespace, arguments: list[str]) -> int:
     until = _learn_until(options.learn_until)
     plan = Plan(
         dir=os.path.abspath(options.dir),
-        program=find_program(options.module, options.target, python),
+        program=find_program(options.module, options.target, python) or Program("interpreter", "\n".join(fixed)),
         argv=arguments,
         preload=preload,
         learn=[split_words("--learn", args) for args in options.learn],
@@ -165,6 +181,16 @@ def default_directory(name: str | None) -> str:
         return "python.snap"
     stem, extension = os.path.splitext(os.path.basename(os.path.abspath(name)))
     return f"{stem}{'' if extension in {'.py', '.pyc', '.pyz', '.zip'} else extension}.snap"
+
+
+def _fixed(words: list[str]) -> list[str] | None:
+    """Return those options of Python that copies need too; None if another word is among them."""
+    from libcriu_py.dump import python_options
+
+    try:
+        return python_options.fixed(words)
+    except ValueError:
+        return None
 
 
 def find_program(module: str | None, target: str | None, python: str) -> Program | None:
@@ -276,7 +302,7 @@ def _can_start_again(plan: Plan) -> bool:
 
     if plan.own or plan.learn or plan.learn_until or plan.warm_up:
         return False
-    return plan.program is None or not preload.read(plan.program).checkpoints_itself
+    return plan.program.kind == "interpreter" or not preload.read(plan.program).checkpoints_itself
 
 
 def _refuse_existing(directory: str, *, replace: bool) -> None:
@@ -331,6 +357,7 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
     env["LIBCRIU_PY_IF_EXISTS"] = "replace" if options.replace else "error"
     env["LIBCRIU_PY_IF_IMPOSSIBLE"] = "raise"
     env["LIBCRIU_PY_COMMAND"] = "1"
+    env["LIBCRIU_PY_AUTO"] = "0"  # a copy of a warm interpreter would have more than it imports
     if options.engine:
         env["LIBCRIU_PY_ENGINE"] = options.engine
     if options.memory:

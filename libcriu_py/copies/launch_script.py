@@ -6,9 +6,13 @@ privilege mode, and the command to start if the restore is impossible, one word 
 
     # libcriu-py launch script, format 2
     snapshot: snap
+    python: given
     mode: root
     fallback: /usr/bin/python3
     fallback: /srv/program.py
+
+A line `python` makes it the python of a directory: it says nothing where a copy cannot be what it was asked for, the
+fallback is the interpreter, and `given` has Python name itself by the script's path, as a virtual environment's does.
 
 In a value, backslash and n stand for a line break, and two backslashes for one. csrc/launcher/script.c reads it.
 """
@@ -17,7 +21,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from libcriu_py.errors import CriuError
 from libcriu_py.privilege.mode import Privilege
@@ -37,6 +41,7 @@ def write_launch_script(
     snapshot: str | os.PathLike[str],
     mode: Privilege | str | None = None,
     fallback: Sequence[str] | None = None,
+    python: Literal["given", "own"] | None = None,
 ) -> None:
     """
     Write an executable file that starts the program of a snapshot as `libcriu-py run` does.
@@ -49,6 +54,8 @@ def write_launch_script(
             both can be moved together.
         mode: Privilege mode; None lets each start pick the first that works.
         fallback: The conventional command, without the program's arguments; None means the one in the snapshot.
+        python: For a script that is an interpreter, the fallback: whether Python is to name itself by the script's
+            path, or by its own.
 
     Raises:
         CriuError: The launcher was not built, or the script cannot be put there.
@@ -60,12 +67,14 @@ def write_launch_script(
         raise ValueError(message)
     launcher = refuse_place(path, snapshot)
     target = os.path.abspath(path)
-    lines = [_interpreter(launcher), TITLE]
+    lines = [interpreter_lines(launcher, "--script"), TITLE]
     lines.append(_line("snapshot", _recorded(os.path.abspath(snapshot), os.path.dirname(target))))
+    if python is not None:
+        lines.append(_line("python", python))
     if mode is not None:
         lines.append(_line("mode", Privilege.of(mode).value))
     lines += [_line("fallback", word) for word in fallback or ()]
-    _replace(target, "".join(f"{line}\n" for line in lines))
+    replace_script(target, "".join(f"{line}\n" for line in lines))
 
 
 def _line(name: str, value: str) -> str:
@@ -117,15 +126,22 @@ def _recorded(snapshot: str, directory: str) -> str:
     return snapshot if inside == os.pardir or inside.startswith(os.pardir + os.sep) else inside
 
 
-def _interpreter(launcher: str) -> str:
-    """Return the interpreter line, or if the kernel would cut it, lines that make a shell start the launcher."""
-    line = f"#!{launcher} --script"
+def interpreter_lines(launcher: str, option: str) -> str:
+    """
+    Return the interpreter line, or if the kernel would cut it, lines that make a shell start the launcher.
+
+    Args:
+        launcher: Its path.
+        option: What tells it how to read the file.
+    """
+    line = f"#!{launcher} {option}"
     if len(os.fsencode(line)) <= _LONGEST_LINE and not any(map(str.isspace, launcher)):
         return line
-    return f'#!/bin/sh\nexec {shlex.quote(launcher)} --script "$0" "$@"'
+    return f'#!/bin/sh\nexec {shlex.quote(launcher)} {option} "$0" "$@"'
 
 
-def _replace(path: str, text: str) -> None:
+def replace_script(path: str, text: str) -> None:
+    """Write an executable file in one step; raise OSError with a sentence if that cannot be."""
     temporary = f"{path}.{os.getpid()}"
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777)

@@ -285,8 +285,11 @@ def apply(request: Request, prefix: Sequence[str]) -> None:
     Raises:
         OSError: The working directory cannot be entered.
     """
-    argv, env, cwd, umask, *_, pgid, ignored, limits, _, _, blocked = request
+    argv, env, cwd, umask, *_, pgid, ignored, limits, _, _, blocked, executable = request
     arguments = [*map(os.fsdecode, argv)]
+    if executable:
+        prefix = [executable]
+        sys.executable = executable
     sys.orig_argv[:] = [*prefix, *arguments]
     sys.argv[1:] = arguments
     _replace_environment(env)

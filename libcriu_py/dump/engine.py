@@ -169,7 +169,7 @@ class SnapshotEngine(SimulateEngine):
             program=program,
             arch=os.uname().machine,
             cpu_flags=cpu_flags(),
-            variables=start_variables.recorded(os.environ),
+            variables=start_variables.recorded(os.environ, self._more_variables()),
             uid=os.geteuid(),
             gid=os.getegid(),
             groups=tuple(sorted(os.getgroups())),
@@ -181,6 +181,18 @@ class SnapshotEngine(SimulateEngine):
             engine=self.name,
             **of_engine,
         )
+
+    def _is_interpreter(self) -> bool:
+        """Return whether copies take Python's own command line."""
+        return self._program is not None and self._program.kind == "interpreter"
+
+    def _more_variables(self) -> tuple[str, ...]:
+        """Return the names of variables that have to be as they were beside those of any program."""
+        if not self._is_interpreter():
+            return ()
+        from libcriu_py.program import start_variables
+
+        return start_variables.OF_INTERPRETER
 
     def _with_modules(self, launch: Launch) -> Launch:
         """Add to a record the sources and packages of the modules that are loaded."""
@@ -194,16 +206,28 @@ class SnapshotEngine(SimulateEngine):
         from libcriu_py.snapshot import sources
 
         # Each copy reads the main module of a named program again.
-        return sources.loaded(path0=self._program is None or self._program.kind != "module" or "path" in self._details)
+        found = sources.loaded(path0=self._program is None or self._program.kind != "module" or "path" in self._details)
+        if self._is_interpreter():
+            for name in ("sitecustomize", "usercustomize"):  # of which there may be none yet
+                found.names.append(name)
+                found.paths.append(None)
+        return found
 
     def _with_sources(self, launch: Launch, loaded: Loaded) -> Launch:
         from libcriu_py.snapshot import sources
         from libcriu_py.snapshot.record import ComparedFile
 
-        own = sources.own_sources(loaded, main=self._program is None)
         rows = self._details.get("compared")
-        read = [ComparedFile(*row) for row in rows] if isinstance(rows, list) else []
-        return launch._replace(sources=tuple({file.path: file for file in (*read, *own)}.values()))
+        more = [ComparedFile(*row) for row in rows] if isinstance(rows, list) else []
+        if self._is_interpreter():
+            from libcriu_py.dump import python_options
+            from libcriu_py.settings import variable
+
+            more += sources.compared(python_options.startup_files())
+            searched = (variable("LIBCRIU_PY_PRELOAD_PATH") or "").split(os.pathsep)
+            loaded = loaded._replace(path=[*loaded.path, *filter(None, searched)])
+        own = sources.own_sources(loaded, main=self._program is None)
+        return launch._replace(sources=tuple({file.path: file for file in (*more, *own)}.values()))
 
     def _facts(self) -> dict[str, Any]:
         """Collect for the manifest what is no longer known after the dump."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from libcriu_py.dump.arrival import FAILED, Handover
@@ -23,26 +24,31 @@ if TYPE_CHECKING:
 _NO_FALLBACK, _QUIET = 1, 2
 _MOST_KEPT = 253
 """MAX_FDS in csrc/common/descriptors.h."""
-_SLOT = 48
-"""The least number of the request's slot: not one that copies are likely to inherit, such as 3 or /dev/fd/63."""
+_SLOT, _HIGH_SLOT = 48, 800
+"""
+The least number of the request's slot: not one that copies are likely to inherit, such as 3 or /dev/fd/63. That of an
+interpreter is none that a pool of many workers has.
+"""
 
 
 class NativeHandover(Handover):
     """The copy's side of the hand-over where the launcher has become the copy."""
 
-    def __init__(self, command: Sequence[str], without: Sequence[int]) -> None:
+    def __init__(self, command: Sequence[str], without: Sequence[int], *, high: bool = False) -> None:
         """
         Prepare the hand-over, right before the dump.
 
         Args:
             command: The conventional command line up to the program's arguments.
             without: Open descriptors that copies do not have.
+            high: Whether copies may inherit any number of descriptors.
         """
         self._shown = b"".join([os.fsencode(word) + b"\0" for word in command])
         self._own = [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2 and fd not in without]
         self._command = [*command]
         slot = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self.slot = fcntl.fcntl(slot, fcntl.F_DUPFD_CLOEXEC, _SLOT)
+        least = _HIGH_SLOT if high and resource.getrlimit(resource.RLIMIT_NOFILE)[0] > _HIGH_SLOT else _SLOT
+        self.slot = fcntl.fcntl(slot, fcntl.F_DUPFD_CLOEXEC, least)
         os.close(slot)
         super().__init__(self.slot, command)
 
@@ -56,7 +62,8 @@ class NativeHandover(Handover):
         return []  # their ids are those of other processes in copies
 
     def _show_arguments(self, request: Request) -> None:
-        native.set_arguments(self._shown + b"\0".join([*request.argv, b""]))
+        shown = os.fsencode(request.executable) + b"\0" if request.executable else self._shown
+        native.set_arguments(shown + b"\0".join([*request.argv, b""]))
 
     def _schedule(self, request: Request) -> None:
         """Apply that of a caller who takes an idle copy; one that has become the copy has handed over its own."""

@@ -109,7 +109,7 @@ class NativeEngine(SnapshotEngine):
         dumped_at = time.time()
         clocks = Clocks() if clock.continues() else None
         self._kept = (launch, order)
-        self._handover = NativeHandover(launch.command, self._started().descriptors)
+        self._handover = NativeHandover(launch.command, self._started().descriptors, high=self._is_interpreter())
         try:
             if self._ask(staging, order, self._handover, 0 if clocks is None else clocks.reading):
                 if clocks is not None and not self._handover.is_over():

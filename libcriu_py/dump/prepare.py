@@ -16,22 +16,14 @@ import time
 from typing import Any, NamedTuple, NoReturn
 
 from libcriu_py.dump import changes
+from libcriu_py.dump.continuation import ProgramContinuation
 from libcriu_py.errors import CriuError, HookError, in_words
 from libcriu_py.findings import is_report_wanted, tracing
-from libcriu_py.hooks.lifecycle import Continuation
-from libcriu_py.program import environment, noting, preload, reads
-from libcriu_py.program.main import (
-    Program,
-    hide_frames,
-    parse_program,
-    path0,
-    precompile,
-    prepare_main,
-    run_main,
-    set_path0,
-)
+from libcriu_py.program import environment, interpreter, preload, reads
+from libcriu_py.program.main import Program, path0, precompile, set_path0
 from libcriu_py.program.progress import Progress
 from libcriu_py.resources import BuiltIns
+from libcriu_py.settings import variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +41,8 @@ class Plan(NamedTuple):
 
     Attributes:
         dir: The snapshot directory.
-        program: What the copies run; None for an interpreter that gets its program at each restore.
+        program: What the copies run; an interpreter gets its program at each restore. Its value has options of Python
+            that were in force, one a line.
         argv: sys.argv[1:] while modules are imported, and for a program that checkpoints itself.
         preload: Modules to import; one that cannot be imported is an error.
         learn: Arguments of trial runs, whose imports are imported too.
@@ -63,7 +56,7 @@ class Plan(NamedTuple):
     """
 
     dir: str
-    program: Program | None = None
+    program: Program
     argv: Sequence[str] = ()
     preload: Sequence[str] = ()
     learn: Sequence[Sequence[str]] = ()
@@ -79,8 +72,7 @@ class Plan(NamedTuple):
         """Return the plan as one line of ASCII for the command line; names that are not UTF-8 survive."""
         import json
 
-        program = None if self.program is None else self.program._asdict()
-        return json.dumps({**self._asdict(), "program": program})
+        return json.dumps({**self._asdict(), "program": self.program._asdict()})
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -89,13 +81,12 @@ class Plan(NamedTuple):
 
         Raises:
             ValueError: The text is not JSON.
-            TypeError: There is no dir, or an unknown key.
+            TypeError: There is no dir or program, or an unknown key.
         """
         import json
 
         values: dict[str, Any] = json.loads(text)
-        if values.get("program") is not None:
-            values["program"] = Program(**values["program"])
+        values["program"] = Program(**values["program"])
         values["learn"] = values.get("learn") or ()
         return cls(**values)
 
@@ -111,9 +102,9 @@ def command_line(python: str, plan: Plan) -> list[str]:
         python: The interpreter.
         plan: What it does.
     """
-    from libcriu_py.program import interpreter
-
-    return interpreter.command("from libcriu_py.dump.prepare import main; main()", plan.to_json(), python=python)
+    options = plan.program.value.split("\n") if plan.program.kind == "interpreter" and plan.program.value else ()
+    code = "from libcriu_py.dump.prepare import main; main()"
+    return interpreter.command(code, plan.to_json(), python=python, options=options)
 
 
 def main() -> None:
@@ -125,31 +116,40 @@ def main() -> None:
     """
     plan = Plan.from_json(sys.argv[1])
     program = plan.program
-    set_path0(None if program is None else path0(program))
+    is_bare = program.kind == "interpreter"
+    set_path0(None if is_bare else path0(program))
+    if is_bare and sys.path[0] == interpreter.HERE:
+        del sys.path[0]  # which -I and -P keep
     argv, orig_argv = sys.argv, sys.orig_argv
-    first = program.value if program is not None and program.kind == "script" else ""
+    first = program.value if program.kind == "script" else ""
     argv[:] = [first, *plan.argv]
     changes.note()
     # Copies run the main module anew.
     reads.begin(main=False)
+    if is_bare:
+        from libcriu_py.dump import python_options
+
+        python_options.note()
     built_ins = BuiltIns()
     built_ins.note_variables()
     # From here on, any seed is the program's own.
     built_ins.watch()
     tracing.begin()
-    try:
-        details = {**make_ready(plan), "exit": plan.exit}
-    except KeyboardInterrupt:
-        _end_by_interrupt()
+    details = _made_ready(plan)
     _warn()
     # The command line of a conventional start, which the launcher falls back to when a restore is impossible. Modules
     # may hold on to the lists, so the copies must use the same ones.
     sys.argv, sys.orig_argv = argv, orig_argv
     argv[:] = [first]
-    orig_argv[:] = [sys.executable, *(program.arguments() if program is not None else [])]
+    orig_argv[:] = [sys.executable, *program.arguments()]
+    if is_bare:
+        from libcriu_py.dump import python_options
+
+        program = Program("interpreter", python_options.facts(program.value))
+        plan = plan._replace(program=program)
 
     path = details.get("path")
-    continuation = _Continuation(program, path if isinstance(path, str) else None, plan)
+    continuation = ProgramContinuation(program, path if isinstance(path, str) else None, plan.exit, plan.entry)
     try:
         here = _checkpoint(plan, details, continuation)
     except HookError:
@@ -160,94 +160,42 @@ def main() -> None:
         if continuation.has_run:
             raise
         _end_by_interrupt()
+    _go_on(plan, continuation, here.request.main if here.request is not None else None)
+
+
+def _go_on(plan: Plan, continuation: ProgramContinuation, asked: Program | None) -> None:
+    """Do in a copy what is left to do when the dump has returned."""
     if continuation.has_run:
         continuation.raise_error()
-        return
-    asked = here.request.main if here.request is not None else None
-    if plan.exit == "normal":
+    elif plan.exit == "normal":
         continuation.run_instead(asked)
-        return
-    from libcriu_py.exit import run_and_exit_fast
+    else:
+        from libcriu_py.exit import run_and_exit_fast
 
-    run_and_exit_fast(lambda: continuation.run_instead(asked))
+        run_and_exit_fast(lambda: continuation.run_instead(asked))
 
 
-def _checkpoint(plan: Plan, details: dict[str, object], continuation: _Continuation) -> Checkpoint:
+def _made_ready(plan: Plan) -> dict[str, object]:
+    added = preload.extend_path(variable("LIBCRIU_PY_PRELOAD_PATH"))
+    try:
+        return {**make_ready(plan), "preload": [*plan.preload], "exit": plan.exit}
+    except KeyboardInterrupt:
+        _end_by_interrupt()
+    finally:
+        for entry in added:
+            sys.path.remove(entry)
+
+
+def _checkpoint(plan: Plan, details: dict[str, object], continuation: ProgramContinuation) -> Checkpoint:
     from libcriu_py.dump.checkpoint import Checkpoint
 
-    taken = Checkpoint(plan.dir, then="exit", program=plan.program, details=details)
+    # Programs of an interpreter compare readings with those of other processes; nothing in it has been waiting.
+    resources = {"clock": {"host": True}} if plan.program.kind == "interpreter" else None
+    taken = Checkpoint(plan.dir, then="exit", program=plan.program, details=details, resources=resources)
     taken.continue_with(continuation, frozen=plan.exit == "fast")
     with taken:
         pass
     return taken
-
-
-class _Continuation(Continuation):
-    """The program, which a copy runs without returning from the dump."""
-
-    def __init__(self, program: Program | None, path: str | None, plan: Plan) -> None:
-        self.path = path
-        self._program = program
-        self._is_fast = plan.exit == "fast"
-        self._watch = None if plan.entry is None else noting.watch(plan.entry)
-        self.main = None if program is None else prepare_main(program, path=path)
-        self.has_run = False
-        self.error: BaseException | None = None
-
-    def raise_error(self) -> None:
-        """Raise what the program has raised, and keep nothing of its frames: this object is never collected."""
-        error, self.error = self.error, None
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del error
-
-    def ending(self) -> object:
-        from libcriu_py.exit import for_ending
-
-        if self._watch is not None:
-            noting.begin()  # by now the modules of this package are loaded, too
-        return for_ending(self._watch) if self._is_fast else None
-
-    def run(self) -> None:
-        _run(self._program, self.path)
-
-    def run_instead(self, asked: Program | None) -> None:
-        """Run the program that a request asks for, or the snapshot's own, where the dump has returned."""
-        try:
-            _run(asked or self._program, self.path)
-        finally:
-            noting.end(self._watch)
-
-    def ended(self, error: BaseException | None) -> None:
-        noting.end(self._watch)
-        code: object = error.code if isinstance(error, SystemExit) else None
-        if self._is_fast and (
-            error is None or (isinstance(error, SystemExit) and (code is None or isinstance(code, int)))
-        ):
-            from libcriu_py.exit import exit_fast
-
-            exit_fast(code if isinstance(code, int) else 0)
-        self.has_run = True
-        self.error = error
-        if error is None or isinstance(error, SystemExit) or self.main is None or error.__traceback__ is None:
-            return
-        if error.__traceback__.tb_frame.f_code is self.main.code:
-            hide_frames(error)
-
-
-def _run(program: Program | None, path: str | None) -> None:
-    """Run a program in the copy, with the arguments of the restore."""
-    if program is not None:
-        run_main(program, sys.argv[1:], path=path)
-        return
-    try:
-        program, args = parse_program(sys.argv[1:])
-    except ValueError:
-        # The launcher starts a new interpreter itself where it may (lcp_snapshot_take_option).
-        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-    run_main(program, args)
 
 
 def make_ready(plan: Plan) -> dict[str, object]:
@@ -271,7 +219,7 @@ def make_ready(plan: Plan) -> dict[str, object]:
     details: dict[str, object] = {}
     wanted: list[preload.Wanted] = []
     reading = None
-    if plan.program is not None:
+    if plan.program.kind != "interpreter":
         reading = _read(plan.program, plan, details, wanted)
     before = set(sys.modules)
     try:
@@ -352,7 +300,7 @@ def _warn() -> None:
 
 def _warm_up(plan: Plan) -> None:
     """Run the program as often as the plan says."""
-    if plan.program is None or not plan.warm_up:
+    if not plan.warm_up:
         return
     from libcriu_py.program.warm_up import CannotWarmUpError, warm_up
 

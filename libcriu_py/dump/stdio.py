@@ -12,6 +12,7 @@ handler that holds `sys.stderr` writes to the new one.
 from __future__ import annotations
 
 import _locale  # of C, without the cost of `locale`
+import codecs
 import fcntl
 import io
 import os
@@ -140,6 +141,7 @@ def encoding(env: Mapping[bytes, bytes]) -> tuple[str, str]:
         errors = given_errors or ("strict" if given_name else errors)
         if given_name:
             io.TextIOWrapper(io.BytesIO(), name)  # an unknown one must be refused while all streams are as they were
+            name = codecs.lookup(name).name  # as Python shows it
     return name, errors
 
 
@@ -168,6 +170,15 @@ def reopen(closed: Sequence[int], env: Mapping[bytes, bytes]) -> None:
         if getattr(sys, attribute) is original:
             setattr(sys, attribute, stream)
         setattr(sys, f"__{attribute}__", stream)
+
+
+def unbuffer() -> None:
+    """Make Python's streams unbuffered, as -u does; nothing has been written to them yet."""
+    name, errors = encoding(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001 - without its encoding
+    for fd, attribute in enumerate(NAMES):
+        original = getattr(sys, f"__{attribute}__")
+        if original is not None and getattr(sys, attribute) is original:
+            _renew(original, fd, name, "backslashreplace" if fd == 2 else errors, unbuffered=True)
 
 
 class Renewal(NamedTuple):

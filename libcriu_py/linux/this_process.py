@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from libcriu_py._ffi import checked, ffi, lib
 
@@ -33,6 +34,12 @@ def ignore_signal(number: int) -> None:
 def lead_session() -> None:
     """Start a new session, even as the leader of a process group."""
     checked(lib.lcp_lead_session())
+
+
+def set_flag(name: str, value: int) -> None:
+    """Set an item of `sys.flags`, for those too that hold on to it."""
+    flags: Any = sys.flags
+    lib.lcp_set_flag(ffi.cast("void *", id(flags)), flags.__match_args__.index(name), value)
 
 
 def trim_heap() -> None:

@@ -10,8 +10,15 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def command(code: str, *args: str, python: str = sys.executable) -> list[str]:
+HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""The directory of this package."""
+
+
+def command(code: str, *args: str, python: str = sys.executable, options: Sequence[str] = ()) -> list[str]:
     """
     Return a command line that runs code with the directory of this package first on sys.path.
 
@@ -19,7 +26,8 @@ def command(code: str, *args: str, python: str = sys.executable) -> list[str]:
         code: What to run; it can import this package.
         args: sys.argv[1:].
         python: The interpreter. One other than ours has a package of its own, and does not get our directory.
+        options: Options of Python.
     """
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    first = here if python == sys.executable else os.devnull
-    return [python, "-c", f"import sys; sys.path[: sys.path[0] == ''] = [{first!r}]\n{code}", *args]
+    first = HERE if python == sys.executable else os.devnull
+    source = f"import sys; sys.path[: sys.path[0] == ''] = [{first!r}]\n{code}"
+    return [python, *options, "-c", source, *args]

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Kind = Literal["script", "module", "command"]
+Kind = Literal["script", "module", "command", "interpreter"]
 
 STDIN = ("-", "")
 """Script names for a program that is read from standard input."""
@@ -36,8 +36,8 @@ class Program(NamedTuple):
 
     Attributes:
         kind: "script" (a file, a directory or zip file with a ``__main__.py``, or "-" or nothing for standard input),
-            "module" (as with ``-m``), or "command" (as with ``-c``).
-        value: The path, the module's name, or the source.
+            "module" (as with ``-m``), "command" (as with ``-c``), or "interpreter" (Python's own command line follows).
+        value: The path, the module's name, or the source; of an interpreter, what `dump.python_options` notes.
     """
 
     kind: Kind
@@ -45,6 +45,8 @@ class Program(NamedTuple):
 
     def arguments(self) -> list[str]:
         """Return what follows the interpreter on a conventional command line, such as ``["-m", "http.server"]``."""
+        if self.kind == "interpreter":
+            return []
         if self.kind == "script":
             return [self.value] if self.value else []
         return ["-m" if self.kind == "module" else "-c", self.value]
@@ -181,6 +183,11 @@ def _start(program: Program) -> None:
             run_as_main(program.value, True)
         else:
             run_as_main("__main__", False)
+    elif program.kind == "script" and program.value in STDIN and sys.stdin is not None and sys.stdin.isatty():
+        from libcriu_py.program.interactive import session
+
+        fresh_main().__loader__ = BuiltinImporter
+        session()
     else:
         code = _load(program)
         exec(code, sys.modules["__main__"].__dict__)  # noqa: S102  # a main program is code to run
@@ -195,7 +202,8 @@ def _load(program: Program) -> CodeType:
             return _compile_command(program.value)
         main.__file__ = "<stdin>"
         main.__dict__["__cached__"] = None
-        return _read_stdin()
+        source = b"" if sys.stdin is None else sys.stdin.buffer.read()
+        return compile(source, "<stdin>", "exec", dont_inherit=True)
     filename = absolute(program.value)
     loader: Any = SourcelessFileLoader if filename.endswith(".pyc") else SourceFileLoader
     main = fresh_main()
@@ -214,14 +222,6 @@ def _load(program: Program) -> CodeType:
 def absolute(path: str) -> str:
     """Return an absolute path; keep "./", as the interpreter does (``Python/fileutils.c``, _Py_abspath)."""
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
-
-
-def _read_stdin() -> CodeType:
-    """Compile standard input; at a terminal, start an interactive session as the interpreter does."""
-    if sys.stdin.isatty():
-        dialogue = "import code as _code; _code.interact(local={k: v for k, v in globals().items() if k != '_code'})"
-        return compile(dialogue, "<stdin>", "exec", dont_inherit=True)
-    return compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True)
 
 
 def _read(filename: str) -> bytes:
@@ -321,9 +321,9 @@ def fresh_main() -> ModuleType:
     """
     _State.mains.append(sys.modules["__main__"])
     main = ModuleType("__main__")
-    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
+    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     if sys.modules.get("__mp_main__") is sys.modules["__main__"]:
         sys.modules["__mp_main__"] = main  # the name under which multiprocessing unpickles objects of __main__
     sys.modules["__main__"] = main

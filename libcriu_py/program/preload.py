@@ -15,7 +15,7 @@ from libcriu_py.program.main import Program, path0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Wanted = tuple[str, tuple[str, ...]]
 """A module to import, and the names that a ``from`` statement imports from it."""
@@ -85,6 +85,56 @@ def _read(program: Program) -> list[Sequence[str]]:
     source = program.kind != "module" and main.is_file and main_imports.compiles_silently(main)
     flags = ("read", "self" if own else "", "here" if here else "", "source" if source else "")
     return [flags, ("late", *late), *parents, *((wanted.module, *wanted.names) for wanted in found)]
+
+
+def startup_reads(files: Iterable[str]) -> list[str]:
+    """
+    Return the names of variables that code reads which an interpreter runs at its start, before this package is there.
+
+    A child runs it again: lines of .pth files, such as coverage's, and the modules that site imports.
+
+    Args:
+        files: The .pth files.
+    """
+    answer = ChildResult()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        from libcriu_py.program import reads
+
+        null = os.open(os.devnull, os.O_WRONLY)
+        for fd in (1, 2):
+            os.dup2(null, fd)
+        reads.begin(main=False)
+        before = {*reads.names()}
+        for path in files:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                for line in file:
+                    if line.startswith(("import ", "import\t")):
+                        _attempt(lambda line=line: exec(line, {"__name__": "pth"}))  # type: ignore[misc]  # noqa: S102
+        import importlib
+
+        for module in filter(None, map(sys.modules.get, ("sitecustomize", "usercustomize"))):
+            _attempt(lambda module=module: importlib.reload(module))  # type: ignore[misc]
+        answer.write([(name,) for name in reads.names() if name not in before])
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return [name for (name,) in answer.lines()]
+
+
+def _attempt(call: Callable[[], object]) -> None:
+    """Call a function that may do anything."""
+    try:
+        call()
+    except BaseException:  # noqa: BLE001 - the interpreter shows it and goes on, and has done so
+        return
+
+
+def extend_path(path: str | None) -> list[str]:
+    """Add directories to sys.path, from a text as PYTHONPATH is; return those that were not there."""
+    added = [entry for entry in (path.split(os.pathsep) if path else []) if entry not in sys.path]
+    sys.path += added
+    return added
 
 
 def import_modules(wanted: Iterable[Wanted], *, strict: bool = False) -> list[str]:

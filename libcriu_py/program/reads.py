@@ -29,7 +29,7 @@ _APPLIED_PREFIXES = ("LC_", "PYTHON", "LIBCRIU_PY_")
 _APPLIED_FOR_RICH = frozenset({"COLUMNS", "LINES", "NO_COLOR", "TERM", "COLORTERM", "FORCE_COLOR"})
 _BETWEEN = frozenset({"os", "collections.abc", "_collections_abc", __name__})
 
-READ_UNSET, READ_VALUE, READ_HASH = range(3)
+READ_UNSET, READ_VALUE, READ_HASH, READ_DEFAULT = range(4)
 
 
 class Read(NamedTuple):
@@ -37,7 +37,10 @@ class Read(NamedTuple):
 
     name: str
     value: str
-    """Its value, or the hash of that (`hash_of`) in hexadecimal, as the state says."""
+    """
+    Its value, or the hash of that (`hash_of`) in hexadecimal, as the state says. The default is what the program has
+    set where it found nothing: children of copies have it.
+    """
     state: int
 
 
@@ -133,6 +136,18 @@ def begin(*, main: bool = True) -> None:
         os.environ.__class__ = os.environb.__class__ = _Noting
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of what was read so far."""
+    return tuple(_found)
+
+
+def add(name: str) -> None:
+    """Note a variable that was read before anybody noted that."""
+    if name not in _found and name not in _own:
+        value = os.environ.get(name)
+        _found[name] = None if value is None else hash_of(os.fsencode(value))
+
+
 def end() -> None:
     """Note no more, and leave `os.environ` as it was before; what was found stays."""
     if type(os.environ) is _Noting:
@@ -144,9 +159,10 @@ def found() -> tuple[Read, ...]:
     reads = []
     for name, digest in sorted(_found.items()):
         now = os.environ.get(name)
+        is_secret = now is not None and environment.is_secret(name, os.fsencode(now))
         if digest is None:
-            reads.append(Read(name, "", READ_UNSET))
-        elif now is None or environment.is_secret(name, os.fsencode(now)) or hash_of(os.fsencode(now)) != digest:
+            reads.append(Read(name, "", READ_UNSET) if now is None or is_secret else Read(name, now, READ_DEFAULT))
+        elif now is None or is_secret or hash_of(os.fsencode(now)) != digest:
             reads.append(Read(name, f"{digest:016x}", READ_HASH))
         else:
             reads.append(Read(name, now, READ_VALUE))

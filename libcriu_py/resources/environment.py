@@ -13,6 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from libcriu_py.linux.this_process import set_flag
 from libcriu_py.program import environment as own_variables
 from libcriu_py.resources.base import Arrival, BuiltIn
 
@@ -88,6 +89,7 @@ def _warnings(old: str, new: str) -> None:
 
 def _bytecode(old: str, new: str) -> None:  # noqa: ARG001
     sys.dont_write_bytecode = bool(new)
+    set_flag("dont_write_bytecode", int(bool(new)))  # by which those of subprocesses are told
 
 
 def _cache_prefix(old: str, new: str) -> None:  # noqa: ARG001

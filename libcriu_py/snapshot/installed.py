@@ -21,6 +21,7 @@ from libcriu_py.snapshot.record import ComparedFile
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from libcriu_py.snapshot.record import Launch
     from libcriu_py.snapshot.sources import Loaded
 
 _METADATA = (b".dist-info", b".egg-info")
@@ -63,6 +64,28 @@ def find(loaded: Loaded) -> Installed:
     return Installed(tuple(map(os.fsdecode, sorted(tops))), tuple(directories), tuple(packages))
 
 
+def hides(launch: Launch, path: Iterable[str]) -> bool:
+    """
+    Return whether a module of a snapshot would be found elsewhere with another sys.path.
+
+    Args:
+        launch: Its record.
+        path: What is to be sys.path.
+    """
+    tops = {*map(os.fsencode, launch.names)}
+    known = {directory.path for directory in launch.directories}
+    sources = [os.fsencode(file.path) for file in launch.sources]
+    for place in {*map(os.path.abspath, path)} - known:
+        try:
+            entries = list(os.scandir(os.fsencode(place)))
+        except OSError:
+            continue  # it is not there, or a zip file
+        for entry in filter(lambda one: _could_be_imported(one, tops), entries):
+            if not any(file == entry.path or file.startswith(entry.path + b"/") for file in sources):
+                return True
+    return False
+
+
 def _digest(path: str, tops: Collection[bytes]) -> int:
     """Return the sum of hashes of the names that count, in whatever order they come."""
     with os.scandir(os.fsencode(path)) as entries:
@@ -71,9 +94,11 @@ def _digest(path: str, tops: Collection[bytes]) -> int:
 
 def _counts(entry: os.DirEntry[bytes], tops: Collection[bytes]) -> bool:
     """Return whether a name is of a package's metadata, or could be imported in place of a module of the snapshot."""
+    return entry.name.endswith(_COUNTED) or _could_be_imported(entry, tops)
+
+
+def _could_be_imported(entry: os.DirEntry[bytes], tops: Collection[bytes]) -> bool:
     name = entry.name
-    if name.endswith(_COUNTED):
-        return True
     top = name.partition(b".")[0]
     if top not in tops:
         return False

@@ -37,8 +37,8 @@ ENGINES = ("criu", "native")
 """What dumped the process and restores it, by its number in the record."""
 
 _MAGIC = b"\x93launch\n"
-_KINDS: tuple[Kind | None, ...] = (None, "script", "module", "command")
-"""The kind of main program, by its number; None if the program checkpointed itself."""
+_KINDS: tuple[Kind | None, ...] = (None, "script", "module", "command", "interpreter")
+"""The kind of main program, by its number (restore/interpreter.c); None if the program checkpointed itself."""
 _REDUCED, _LEADER, _CODE, _WARNS, _ONE_AT_A_TIME = 1, 2, 4, 8, 16
 _LARGEST_SMALL = 64 << 10
 """Bytes of a file that is read at each start, as in restore/sums.c."""

@@ -75,6 +75,8 @@ class Request(NamedTuple):
     """Niceness, scheduling policy and priority of the restoring side."""
     blocked: list[int] = []  # noqa: RUF012
     """Signals that the restoring side was started with blocked."""
+    executable: str = ""
+    """What an interpreter is to name itself; empty for its name at the dump."""
 
     def encode(self) -> bytes:
         """
@@ -83,7 +85,7 @@ class Request(NamedTuple):
         Raises:
             ValueError: A field contains a NUL, or a variable name contains "=".
         """
-        kind, value = self.main if self.main is not None else ("", "")
+        kind, value = self.main if self.main is not None else ("", self.executable)
         limits = [number for name, pair in self.limits.items() for number in (name, *pair)]
         fields = [
             *map(_numbers, ([PROTOCOL], [self.umask])),
@@ -147,6 +149,7 @@ class Request(NamedTuple):
             [*map(int, inherited.split())],
             (*map(int, schedule.split()),) if schedule else (0, 0, 0),  # type: ignore[arg-type]
             [*map(int, blocked.split())],
+            "" if kind else os.fsdecode(value),
         )
 
 

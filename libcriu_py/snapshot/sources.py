@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.program.main import absolute
 from libcriu_py.snapshot.record import ComparedFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MAIN = ("__main__", "__mp_main__")
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -73,6 +76,12 @@ def own_sources(found: Loaded, *, main: bool) -> tuple[ComparedFile, ...]:
             path, status = file
             entries[path] = ComparedFile(path, status.st_size, status.st_mtime_ns)
     return tuple(entries[path] for path in sorted(entries))
+
+
+def compared(paths: Iterable[str]) -> tuple[ComparedFile, ...]:
+    """Return entries of files."""
+    found = ((path, os.stat(path)) for path in paths)
+    return tuple(ComparedFile(path, status.st_size, status.st_mtime_ns) for path, status in found)
 
 
 def _path(module: object) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import io
 import multiprocessing
 import os
 import shelve
@@ -99,6 +100,14 @@ def interpreters(out: Path) -> None:
     module.run_string(KEPT[-1], code)
 
 
+def views(out: Path) -> None:
+    """Have a file in memory with a view of it, which cannot be closed, and one behind it, which can."""
+    memory = io.BytesIO(b"content")
+    file = (out / "behind").open("w", encoding="utf-8")
+    file.write("text")
+    KEPT.extend([memory, memory.getbuffer(), file])
+
+
 def signalled(_out: Path) -> None:
     """End by a signal's handler, as servers do."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
@@ -107,7 +116,7 @@ def signalled(_out: Path) -> None:
 
 KINDS: dict[str, Callable[[Path], None]] = {
     function.__name__: function
-    for function in (temporary, archives, databases, children, tracked, interpreters, signalled)
+    for function in (temporary, archives, databases, children, tracked, interpreters, views, signalled)
 }
 
 

@@ -335,6 +335,7 @@ int lcp_become(const struct become *this, const struct plan *plan, struct why *w
 	if (this->flags & BECOME_ALONE)
 		lcp_close_all_but(keep, report < 0 ? 5 : 6);
 	result = lcp_places_open(&places, plan->at, this->directory, why);
+	places.is_whole = !!(this->flags & BECOME_WHOLE);
 	close(this->directory);
 	if (!result)
 		result = go(this, &places, plan->size, &slot, &control, &report, why);

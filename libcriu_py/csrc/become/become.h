@@ -24,6 +24,7 @@ int lcp_plan_open(struct plan *plan, int directory, struct why *why);
 enum become_flags {
 	BECOME_QUIET = 1,        /* a conventional start is not told */
 	BECOME_STOP = 2,         /* stop right before the program goes on, for tests */
+	BECOME_WHOLE = 8,        /* each descriptor that this process was started with is needed under its number */
 	BECOME_ALONE = 4,        /* nothing that is open above 2 is for the program, and who sent the request is told what fails */
 };
 

@@ -153,9 +153,9 @@ static int make_room(struct places *places, int fd, char *const *arguments, stru
 	if (flags < 0)
 		return 0;
 	if (!(flags & FD_CLOEXEC)) {
-		if (is_named(arguments, fd))
-			return lcp_why(why, "an argument names the inherited descriptor %d, but the program has a file of "
-				       "its own there", fd);
+		if (places->is_whole || is_named(arguments, fd))
+			return lcp_why(why, "%s the inherited descriptor %d, but the program has a file of its own there",
+				       places->is_whole ? "a script may use" : "an argument names", fd);
 		kept = fcntl(fd, F_DUPFD_CLOEXEC, places->above);
 		if (kept < 0)
 			return lcp_why(why, "the inherited descriptor %d cannot be kept: %s", fd, strerror(errno));

@@ -18,6 +18,7 @@ struct places {
 	int *files;              /* of the plan; -1: not open */
 	struct blob_kept *kept;  /* what this process was started with under numbers of the plan */
 	uint32_t kept_count;
+	int is_whole;            /* a descriptor that cannot have its number is an error */
 	int made;                /* how many of its rows are in place */
 	struct rlimit limit;     /* of open files, as this process was given it */
 };

@@ -234,7 +234,8 @@ static void set_locale(struct lcp_received *received)
 
 static int show_arguments(const struct lcp_received *received, const struct lcp_arrival *arrival)
 {
-	size_t size = (size_t)arrival->shown_size;
+	const char *executable = received->fields[VALUE], *first = *executable ? executable : arrival->shown;
+	size_t first_size = *executable ? strlen(executable) + 1 : (size_t)arrival->shown_size, size = first_size;
 	AUTO_FREE char *words = NULL;
 
 	if (!arrival->show)
@@ -244,8 +245,8 @@ static int show_arguments(const struct lcp_received *received, const struct lcp_
 	words = malloc(size + 1);
 	if (!words)
 		return -1;
-	memcpy(words, arrival->shown, (size_t)arrival->shown_size);
-	size = (size_t)arrival->shown_size;
+	memcpy(words, first, first_size);
+	size = first_size;
 	for (int i = 0; i < received->argc; i++)
 		size += (size_t)(stpcpy(words + size, received->argv[i]) - (words + size)) + 1;
 	arrival->show(words, (int)size); /* for ps alone: that it fails is nothing to fail for */

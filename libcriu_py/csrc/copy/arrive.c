@@ -89,12 +89,26 @@ static PyObject *arguments(void)
 	return list;
 }
 
+/* What an interpreter's launcher has been called by (VALUE of apply.c), if that is known. */
+static int set_executable(void)
+{
+	PyObject *name;
+	int result;
+
+	if (!*received.fields[12])
+		return 0;
+	name = PyUnicode_DecodeFSDefault(received.fields[12]);
+	result = !name || PySys_SetObject("executable", name) || PyList_SetItem(get(ORIG_ARGV), 0, Py_NewRef(name));
+	Py_XDECREF(name);
+	return result ? -1 : 0;
+}
+
 /* In place: a module may hold on to the lists. */
 static int set_arguments(void)
 {
 	PyObject *list = arguments();
 	int result = !list || PyList_SetSlice(get(ARGV), 1, PY_SSIZE_T_MAX, list) ||
-		     PyList_SetSlice(get(ORIG_ARGV), expected.prefix, PY_SSIZE_T_MAX, list);
+		     PyList_SetSlice(get(ORIG_ARGV), expected.prefix, PY_SSIZE_T_MAX, list) || set_executable();
 
 	Py_XDECREF(list);
 	return result ? -1 : 0;

@@ -11,7 +11,6 @@
 #include "common/descriptors.h"
 #include "launcher/messages.h"
 
-#define NO_CHECKPOINT "LIBCRIU_PY_CONVENTIONAL="
 #define DEFAULT_PATH "/bin:/usr/bin"
 
 const char *lcp_find_on_path(const char *name)

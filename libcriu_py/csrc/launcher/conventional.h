@@ -4,6 +4,8 @@
 #ifndef LCP_CONVENTIONAL_H
 #define LCP_CONVENTIONAL_H
 
+#define NO_CHECKPOINT "LIBCRIU_PY_CONVENTIONAL=" /* and the pid of what is started */
+
 /* Find a program as execvp(3) does; NULL if it is nowhere. Another call may overwrite what is returned. */
 const char *lcp_find_on_path(const char *name);
 /* Put a command, whose program is found on PATH, and its arguments together; NULL if there is no memory. */

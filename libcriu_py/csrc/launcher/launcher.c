@@ -25,11 +25,13 @@
 #include "launcher/automatic.h"
 #include "launcher/conventional.h"
 #include "launcher/copy.h"
+#include "launcher/interpreter.h"
 #include "launcher/messages.h"
 #include "launcher/script.h"
 #include "launcher/target.h"
 #include "restore/engine.h"
 #include "restore/handover.h"
+#include "restore/interpreter.h"
 #include "restore/launch.h"
 #include "restore/order.h"
 #include "restore/privilege.h"
@@ -191,11 +193,27 @@ static int read_options(struct launch *launch, char **argv)
 static void prepare_conventional(struct launch *launch, const struct script *script, const struct snapshot *snapshot)
 {
 	char *const *command = script->command ? script->command : lcp_snapshot_command(snapshot);
+	char *const itself[] = { script->path, NULL };
+	int is_of_main = lcp_snapshot_is_of_main(snapshot);
 
 	if (!command || launch->no_fallback)
 		return;
+	if (script->is_interpreter) { /* a copy that fails comes back here, and is told by its pid */
+		command = itself;
+		is_of_main = 0;
+	}
 	launch->conventional = lcp_conventional_argv(command, launch->arguments);
-	launch->conventional_env = lcp_conventional_env(launch->env, lcp_snapshot_is_of_main(snapshot));
+	launch->conventional_env = lcp_conventional_env(launch->env, is_of_main);
+}
+
+/* Whether a copy can be the interpreter that these arguments ask for; where not, a new one starts without a word. */
+static int can_be_copy(struct launch *launch, const struct snapshot *snapshot)
+{
+	if (launch->no_fallback || !lcp_is_interpreter(snapshot) ||
+	    !lcp_interpreter_is_to_start(snapshot, launch->arguments))
+		return 1;
+	launch->quiet = 1;
+	return 0;
 }
 
 static int run(struct launch *launch)
@@ -212,21 +230,27 @@ static int run(struct launch *launch)
 		lcp_say("", problem.text, "");
 		return SNAPSHOT_UNUSABLE;
 	}
+	if (script.is_interpreter && lcp_interpreter_is_off(&script)) {
+		signal(SIGXFSZ, xfsz);
+		return lcp_start_interpreter(&script, launch);
+	}
 	result = lcp_snapshot_open(&snapshot, launch->directory, &problem);
 	if (!result && launch->print_request)
 		return lcp_print_request(launch, &snapshot);
 	if (!result && launch->list_mismatches)
 		return lcp_snapshot_list_mismatches(&snapshot);
 	prepare_conventional(launch, &script, &snapshot);
-	if (!result && (launch->no_fallback || !lcp_snapshot_take_option(&snapshot, *launch->arguments, &problem)))
+	if (!result && can_be_copy(launch, &snapshot))
 		lcp_be_copy(launch, &snapshot, &problem);
+	signal(SIGXFSZ, xfsz);
+	if (script.is_interpreter)
+		return lcp_start_interpreter(&script, launch);
 	if (!launch->conventional || !launch->conventional_env) {
 		lcp_say("", problem.text, "");
 		return problem.code;
 	}
 	if (!launch->quiet)
 		lcp_say("starting conventionally: ", problem.text, "");
-	signal(SIGXFSZ, xfsz);
 	lcp_start_conventionally(launch->conventional, launch->conventional_env);
 	return LAUNCHER_FAILED;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,24 @@ static int resolve_directory(struct script *script, struct launch *launch, const
 	if (asprintf(&script->directory, "%.*s%s", length, launch->script, name) < 0)
 		return not_a_script(launch, "no memory is left", problem);
 	launch->directory = script->directory;
+	return 0;
+}
+
+static int resolve_interpreter(struct script *script, struct launch *launch, int is_named)
+{
+	char cwd[PATH_MAX] = "", *real = is_named ? NULL : realpath(launch->script, NULL);
+
+	if (real)
+		launch->script = real; /* a link to it will do: the snapshot is beside it */
+	while (launch->script[0] == '.' && launch->script[1] == '/')
+		launch->script += 1 + strspn(launch->script + 1, "/"); /* as Python does */
+	if (*launch->script != '/' && !getcwd(cwd, sizeof(cwd)))
+		return -1;
+	if (asprintf(&script->path, "%s%s%s", cwd, *cwd ? "/" : "", launch->script) < 0)
+		return -1;
+	script->is_interpreter = launch->quiet = 1;
+	script->is_named = is_named;
+	launch->executable = is_named ? script->path : NULL;
 	return 0;
 }
 
@@ -68,7 +87,7 @@ static char *next_line(char **at, const char *name)
 /* Parse `script->text`, of that size and NUL-terminated. */
 static int parse_script(struct script *script, struct launch *launch, size_t size, struct problem *problem)
 {
-	char *at = find_text(script->text), *name, *mode, *word;
+	char *at = find_text(script->text), *name, *python, *mode, *word;
 	size_t count = 0;
 
 	if (!at)
@@ -76,6 +95,11 @@ static int parse_script(struct script *script, struct launch *launch, size_t siz
 	name = next_line(&at, "snapshot: ");
 	if (!name || !*name)
 		return not_a_script(launch, "it names no snapshot", problem);
+	python = next_line(&at, "python: ");
+	if (python && strcmp(python, "given") && strcmp(python, "own"))
+		return not_a_script(launch, "an interpreter's name is given, or its own", problem);
+	if (python && resolve_interpreter(script, launch, *python == 'g'))
+		return not_a_script(launch, "its path cannot be told", problem);
 	mode = next_line(&at, "mode: ");
 	if (mode && lcp_mode_of(mode) < 0)
 		return not_a_script(launch, "there is no such mode", problem);
@@ -89,6 +113,8 @@ static int parse_script(struct script *script, struct launch *launch, size_t siz
 	if (!count) {
 		free(script->command);
 		script->command = NULL;
+		if (script->is_interpreter)
+			return not_a_script(launch, "it names no interpreter", problem);
 	}
 	return resolve_directory(script, launch, name, problem);
 }

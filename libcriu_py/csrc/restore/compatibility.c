@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "restore/finding.h"
+#include "restore/interpreter.h"
 #include "restore/problem.h"
 #include "restore/record.h"
 #include "restore/snapshot.h"
@@ -235,6 +236,14 @@ static void check_variables(struct finding *finding, const struct snapshot *snap
 	}
 }
 
+int lcp_variables_differ(const struct snapshot *snapshot)
+{
+	struct finding finding = { .path = snapshot->path };
+
+	check_variables(&finding, snapshot);
+	return finding.count;
+}
+
 static void compare(struct finding *finding, const struct snapshot *snapshot, int verify, int with_mapped)
 {
 	check_machine(finding, snapshot);
@@ -278,6 +287,10 @@ int lcp_snapshot_list_mismatches(const struct snapshot *snapshot)
 	struct problem problem = { 0 };
 	struct finding finding = { &problem, snapshot->path, 0, 1 };
 
+	if (lcp_is_interpreter(snapshot)) { /* who starts one gives it no environment of its own */
+		check_variables(&finding, snapshot);
+		lcp_check_reads(&finding, snapshot, NULL);
+	}
 	compare(&finding, snapshot, VERIFY_ARRIVAL, 1);
 	lcp_finding_add(&finding);
 	return fflush(stdout) ? LAUNCHER_FAILED : 0;

@@ -16,6 +16,7 @@
 #include "common/descriptors.h"
 #include "common/process.h"
 #include "restore/handover.h"
+#include "restore/interpreter.h"
 #include "restore/launch.h"
 #include "restore/order.h"
 #include "restore/privilege.h"
@@ -118,7 +119,8 @@ int lcp_become_native(const struct launch *launch, const struct snapshot *snapsh
 
 	if (lcp_snapshot_check_unmapped(snapshot, problem) || open_plan(&plan, snapshot, problem))
 		return -1;
-	become.flags = (launch->quiet ? BECOME_QUIET : 0) | (launch->stop ? BECOME_STOP : 0);
+	become.flags = (launch->quiet ? BECOME_QUIET : 0) | (launch->stop ? BECOME_STOP : 0) |
+		       (lcp_is_interpreter(snapshot) ? BECOME_WHOLE : 0);
 	become.blocked = launch->blocked;
 	become.ignored = (own->all_ignored & ~((uint64_t)1 << (SIGXFSZ - 1))) |
 			 (launch->xfsz_ignored ? (uint64_t)1 << (SIGXFSZ - 1) : 0);

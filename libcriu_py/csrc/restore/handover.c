@@ -50,6 +50,7 @@ int lcp_describe_self(struct request *request, const struct launch *launch, cons
 	if (!getcwd(cwd, PATH_MAX))
 		return lcp_failed(problem, "the working directory cannot be told: %s", strerror(errno));
 	request->argv = launch->arguments;
+	request->executable = launch->executable;
 	request->env = launch->env;
 	request->pid = lcp_snapshot_pid(snapshot);
 	request->cwd = cwd;

@@ -44,21 +44,59 @@ static int is_package(int directory, const char *name)
 	return !faccessat(directory, path, F_OK, 0);
 }
 
-/* Whether a name in a directory is of a package's metadata, or could be imported in place of a module of the snapshot. */
-static int counts(const struct snapshot *snapshot, int directory, const char *name)
+/* Whether a name in a directory could be imported in place of a module of the snapshot. */
+static int could_be_imported(const struct snapshot *snapshot, int directory, const char *name)
 {
-	static const char *const metadata[] = { ".dist-info", ".egg-info", ".egg-link", ".pth" };
 	size_t length = strlen(name), top = strcspn(name, ".");
 	const char *rest = name + top;
 
-	for (size_t i = 0; i < sizeof(metadata) / sizeof(*metadata); i++)
-		if (ends_with(name, length, metadata[i]))
-			return 1;
 	if (!is_module(snapshot, name, top))
 		return 0;
 	if (!*rest)
 		return is_package(directory, name);
 	return !strcmp(rest, ".py") || !strcmp(rest, ".pyc") || ends_with(name, length, ".so");
+}
+
+/* The same, or whether it is of a package's metadata. */
+static int counts(const struct snapshot *snapshot, int directory, const char *name)
+{
+	static const char *const metadata[] = { ".dist-info", ".egg-info", ".egg-link", ".pth" };
+
+	for (size_t i = 0; i < sizeof(metadata) / sizeof(*metadata); i++)
+		if (ends_with(name, strlen(name), metadata[i]))
+			return 1;
+	return could_be_imported(snapshot, directory, name);
+}
+
+/* Whether the snapshot has the code of a name in a directory: of that file, or of a package. */
+static int is_source(const struct snapshot *snapshot, const char *directory, const char *name)
+{
+	size_t length = strlen(directory);
+
+	record_for_each(struct record_compared, file, snapshot->record, snapshot->facts->sources) {
+		const char *path = snapshot_text(snapshot, file->path);
+
+		if (strncmp(path, directory, length) || path[length] != '/')
+			continue;
+		path += length + 1;
+		if (!strncmp(path, name, strlen(name)) && strchr("/", path[strlen(name)]))
+			return 1;
+	}
+	return 0;
+}
+
+int lcp_finds_modules(const struct snapshot *snapshot, const char *path)
+{
+	DIR *directory = opendir(path);
+	struct dirent *entry;
+	int result = 0;
+
+	while (directory && !result && (entry = readdir(directory)))
+		result = could_be_imported(snapshot, dirfd(directory), entry->d_name) &&
+			 !is_source(snapshot, path, entry->d_name);
+	if (directory)
+		closedir(directory);
+	return result;
 }
 
 uint64_t lcp_hash(const char *text)

@@ -17,6 +17,7 @@ struct launch {
 	const char *engine;      /* which the snapshot has to be of; NULL: as the variable says */
 	const char *script;      /* a launch script, or NULL */
 	const char *main;        /* the script as it was typed, where the snapshot has another path; or NULL */
+	const char *executable;  /* what an interpreter is to name itself, or NULL */
 	char *const *arguments;  /* of the program, NULL-terminated */
 	char **env;
 	uint64_t blocked;        /* bit n: signal n + 1 was blocked from the start */

@@ -49,8 +49,8 @@ static int is_same(const struct record_read *read, const char *then, const char 
 	char digest[17];
 
 	if (read->state == READ_UNSET || !now)
-		return read->state == READ_UNSET && !now;
-	if (read->state == READ_VALUE)
+		return (read->state == READ_UNSET || read->state == READ_DEFAULT) && !now;
+	if (read->state == READ_VALUE || read->state == READ_DEFAULT)
 		return !strcmp(now, then);
 	snprintf(digest, sizeof(digest), "%016" PRIx64, lcp_hash(now));
 	return !strcmp(digest, then);

@@ -69,9 +69,12 @@ struct record_variable {
 	struct record_text name, value;
 };
 
-enum read_state { READ_UNSET, READ_VALUE, READ_HASH };
+enum read_state { READ_UNSET, READ_VALUE, READ_HASH, READ_DEFAULT };
 
-/* A variable that the program has read: its value or, in hexadecimal, the hash of that. */
+/*
+ * A variable that the program has read: its value or, in hexadecimal, the hash of that; or the one that it has set where it
+ * found none.
+ */
 struct record_read {
 	struct record_text name, value;
 	uint32_t state, unused;

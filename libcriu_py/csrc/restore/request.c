@@ -191,7 +191,7 @@ int lcp_request_encode(struct text *out, const struct request *request)
 	end_field(out);
 	put_bits(out, request->blocked, 1);
 	put_field(out, request->main ? "script" : ""); /* the main program is the snapshot's own */
-	put_field(out, request->main ? request->main : "");
+	put_field(out, request->main ? request->main : request->executable ? request->executable : "");
 	put_field(out, request->cwd);
 	put_field(out, request->snapshot);
 	while (request->argv[count])

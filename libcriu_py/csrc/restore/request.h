@@ -34,6 +34,7 @@ struct inherited_fds {
 };
 
 struct request {
+	const char *executable;  /* what Python names itself; NULL: as at the dump */
 	char *const *argv;       /* without the program's name; NULL-terminated */
 	char *const *env;
 	pid_t pid;               /* of the program; variables that name this process name it */

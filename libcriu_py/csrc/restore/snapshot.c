@@ -160,15 +160,6 @@ pid_t lcp_snapshot_pid(const struct snapshot *snapshot)
 	return 0;
 }
 
-int lcp_snapshot_take_option(const struct snapshot *snapshot, const char *first, struct problem *problem)
-{
-	if (snapshot->record->program || snapshot->record->command_count != 1)
-		return 0;
-	if (!first || *first != '-' || !first[1] || strchr("cm", first[1]))
-		return 0;
-	return lcp_failed(problem, "%s: the options of a restored interpreter are those it was started with", first);
-}
-
 int lcp_snapshot_open_memory(const struct snapshot *snapshot, const struct record_memory *part, struct problem *problem)
 {
 	const char *name = snapshot_text(snapshot, part->file);

@@ -39,16 +39,17 @@ int lcp_snapshot_check(const struct snapshot *snapshot, const struct order *orde
 /* The same, but for the files that the program had mapped: who maps them compares them. */
 int lcp_snapshot_check_unmapped(const struct snapshot *snapshot, struct problem *problem);
 
+/* Whether a variable that interpreters read at their start is not as it was. */
+int lcp_variables_differ(const struct snapshot *snapshot);
+
+/* Whether a module of the snapshot could be imported from a directory that it was not imported from. */
+int lcp_finds_modules(const struct snapshot *snapshot, const char *directory);
+
 /* Print what `lcp_snapshot_check` finds, all of it and each with a NUL at its end; the exit status. */
 int lcp_snapshot_list_mismatches(const struct snapshot *snapshot);
 
 /* The pid of the program, in the images. */
 pid_t lcp_snapshot_pid(const struct snapshot *snapshot);
-
-/*
- * Refuse options for a restored interpreter that only a new one can take; `first` is the first argument, or NULL. 0 or -1.
- */
-int lcp_snapshot_take_option(const struct snapshot *snapshot, const char *first, struct problem *problem);
 
 /* Open a file from which memory is mapped; the descriptor or -1. */
 int lcp_snapshot_open_memory(const struct snapshot *snapshot, const struct record_memory *part,

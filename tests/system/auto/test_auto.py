@@ -295,3 +295,32 @@ def test_job_waits_for_its_turn(cache: Cache) -> None:
         assert cache.start(program).stdout == "False 2\n"
         assert cache.start(program).stdout == "False 2\n"
     assert [cache.start(program).stdout for _ in range(2)] == ["False 2\n", "True 2\n"]
+
+
+def test_shims(cache: Cache) -> None:
+    """A directory for PATH gets files that start commands so; they are listed, and removed."""
+    python, shims = sys.executable, cache.place / "shims"
+    tool = write(cache.place / "bin" / "tool", f"#!{python}\n{WARM}print(warm, sys.argv)\n")
+    tool.chmod(0o755)
+    cache.env["PATH"] = f"{shims}:{tool.parent}:{cache.env['PATH']}"
+
+    def shim(*words: object) -> subprocess.CompletedProcess[str]:
+        argv = [python, "-m", "libcriu_py", "shim", *map(str, words)]
+        return subprocess.run(argv, env=cache.env, capture_output=True, text=True, check=False)
+
+    for _ in range(2):  # the second finds the command behind the shim
+        made = shim("tool", "--into", shims)
+        assert (made.returncode, made.stdout, made.stderr) == (0, f"tool: {tool}\n", "")
+    argv = [python, "-I", str(SETTLED), "tool", "x"]
+    for warm in (False, True):
+        done = subprocess.run(argv, env=cache.env, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{warm} ['{tool}', 'x']\n"
+    assert shim("--list", shims).stdout == f"tool: {tool}\n"
+    assert shim("ls", "--into", shims).stderr.endswith("is no Python program, and would not start any sooner\n")
+    assert "there is no command no-such on PATH" in shim("no-such", "--into", shims).stderr
+    write(shims / "other", "mine")
+    write(tool.parent / "other", f"#!{python}\n").chmod(0o755)
+    assert "exists and is no shim" in shim("other", "--into", shims).stderr
+    assert shim("tool", "--remove", shims).returncode == 0
+    assert sorted(path.name for path in shims.iterdir()) == ["other"]
+    assert shim("tool", "--remove", shims).returncode == 1

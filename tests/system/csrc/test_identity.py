@@ -77,11 +77,7 @@ def test_options_of_an_interpreter(mode: Mode, directory: Path, options: list[st
     assert conventional.returncode == 0, conventional.stderr
     copies = Copies(mode, directory / "snap")
     done = copies.run(*options, *rest, options=())
-    assert (done.returncode, done.stdout) == (0, conventional.stdout)
-    assert done.stderr == (
-        f"libcriu-py: starting conventionally: {options[0]}: the options of a restored interpreter are those it was "
-        "started with\n"
-    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, conventional.stdout, "")
     done = copies.run(*options, *rest)
     assert (done.returncode, done.stdout, done.stderr) == (0, conventional.stdout, "")
     if mode.account.is_self:

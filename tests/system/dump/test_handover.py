@@ -168,7 +168,7 @@ def test_streams_keep_their_identity(mode: Mode, directory_of: Callable[[Account
     """
     dump = take(mode, directory_of(mode.account), code, input="first\nsecond\n")
     done = dump.run(input="third\n", env={"PYTHONIOENCODING": "latin-1"})
-    assert (done.stdout, done.stderr) == ("first third latin-1\n", "logged\n")
+    assert (done.stdout, done.stderr) == ("first third iso8859-1\n", "logged\n")
 
 
 def test_new_main(mode: Mode, directory_of: Callable[[Account], Path]) -> None:

@@ -77,7 +77,7 @@ def test_what_is_recorded(command: Command) -> None:
     launch = record.decode((snapshot(command) / "launch").read_bytes())
     found = {read.name: (read.value, read.state) for read in launch.reads}
     digest = found.pop("API_TOKEN")
-    assert found == {"SERVICE": ("a", 1), "ADDRESS": ("", 0), "PROXY": ("", 0), "MODULE_SETTINGS": ("", 0)}
+    assert found == {"SERVICE": ("a", 1), "ADDRESS": ("", 0), "PROXY": ("", 0), "MODULE_SETTINGS": ("mine", 3)}
     assert digest[1] == 2
     assert len(digest[0]) == 16
 
@@ -96,6 +96,14 @@ def test_other_value(command: Command) -> None:
     done = command("run", snap, env={**AT_THE_DUMP, "SERVICE": "b"})
     assert done.stdout == "b None None\n"
     assert done.stderr.startswith("libcriu-py: starting conventionally: ")
+
+
+def test_default_of_the_program(command: Command) -> None:
+    """What the program has set where it found nothing is what its children have: copies too can be started so."""
+    snap = snapshot(command)
+    assert command.restored(snap, env={**AT_THE_DUMP, "MODULE_SETTINGS": "mine"}) == "a None None\n"
+    told = "MODULE_SETTINGS is 'other', and was not set when the program read it before the dump"
+    assert refusal(command, snap, MODULE_SETTINGS="other") == told
 
 
 def test_levels(command: Command) -> None:

@@ -41,11 +41,11 @@ def snapshot(command: Command, *args: object, **env: str) -> Path:
     return path
 
 
-def refusal(command: Command, snap: Path) -> str:
+def refusal(command: Command, snap: Path, **env: str) -> str:
     """Return how launcher and inspect refuse a snapshot, which has to be in the same words."""
-    done = command("run", "--no-fallback", snap)
+    done = command("run", "--no-fallback", snap, env=env)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (126, "", 1)
-    inspected = command("inspect", "--json", snap)
+    inspected = command("inspect", "--json", snap, env=env)
     assert inspected.returncode == 1
     (mismatch,) = json.loads(inspected.stdout)["mismatches"]
     assert mismatch["fatal"]
@@ -104,13 +104,16 @@ def test_the_main_module_of_a_program_that_checkpoints_itself_may_not(command: C
 
 
 def test_an_interpreter_with_modules(command: Command) -> None:
-    """What it was told to preload is compared."""
-    snap = snapshot(command, "--preload", "helper", PYTHONPATH=str(command.place))
-    assert recorded(snap) == [str(command.place / "helper.py")]
+    """What it was told to preload is compared, and what an interpreter reads at its start."""
+    env = {"PYTHONPATH": str(command.place)}
+    snap = snapshot(command, "--preload", "helper", **env)
+    assert [path for path in recorded(snap) if not path.endswith((".pth", "pyvenv.cfg"))] == [
+        str(command.place / "helper.py")
+    ]
     main = write(command.place / "other.py", MAIN)
-    assert command.restored(snap, main, cwd=command.place) == "main 1 1\n"
+    assert command.restored(snap, main, cwd=command.place, env=env) == "main 1 1\n"
     (command.place / "helper.py").write_text("X = 'two'\n")
-    assert refusal(command, snap) == f"{command.place / 'helper.py'}, {CHANGED}"
+    assert refusal(command, snap, **env) == f"{command.place / 'helper.py'}, {CHANGED}"
 
 
 def test_from_python(command: Command) -> None:

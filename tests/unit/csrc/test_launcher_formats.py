@@ -59,7 +59,14 @@ def compile_program(name: str, directory: Path) -> Path:
         str(CSRC / f"{name}.c")
         for name in (
             *("common/files", "common/sum", "restore/problem", "restore/request", "restore/compatibility"),
-            *("restore/installed", "restore/reads", "restore/tree", "restore/sums", "restore/scratch"),
+            *(
+                "restore/installed",
+                "restore/reads",
+                "restore/tree",
+                "restore/sums",
+                "restore/scratch",
+                "restore/interpreter",
+            ),
             *("become/reader", "become/kinds", "become/vdso", "become/why"),
         )
     ]

@@ -1,0 +1,15 @@
+/*
+ * The real interpreter behind a launch script that is the python of a directory (libcriu_py/copies/interpreter.py).
+ */
+#ifndef LCP_REAL_INTERPRETER_H
+#define LCP_REAL_INTERPRETER_H
+
+struct launch;
+struct script;
+
+/* Whether no copy is wanted: by a variable, by its path, or since a copy has failed in this process. */
+int lcp_interpreter_is_off(const struct script *script);
+/* Start it as what the script names. Returns, with an exit status, only if that failed. */
+int lcp_start_interpreter(const struct script *script, const struct launch *launch);
+
+#endif

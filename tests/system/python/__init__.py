@@ -1,0 +1,1 @@
+"""An interpreter that is warm: as `python`, and as what starts workers."""
