@@ -196,7 +196,7 @@ def _make(entry: Entry, names: Sequence[str], cwd: str) -> Entry:
         Its place, which is another than that of the program if it is for one working directory.
     """
     is_of_directory = os.path.basename(entry.path).startswith("at-")
-    found = probe(entry.program, entry.python, names, cwd if is_of_directory else "/")
+    found = probe(entry.program, entry.python, names, cwd if is_of_directory else entry.path)
     place = entry
     if found.by_directory and not is_of_directory:
         place = entry.of_directory(cwd)
@@ -223,7 +223,7 @@ def _dump(entry: Entry, found: Found, cwd: str) -> None:
     os.environ["LIBCRIU_PY_IF_EXISTS"] = "replace"
     os.environ["LIBCRIU_PY_IF_IMPOSSIBLE"] = "raise"
     os.environ["LIBCRIU_PY_COMMAND"] = "1"
-    with _working_directory(cwd if found.by_directory else "/"):
+    with _working_directory(cwd if found.by_directory else entry.path):
         status = spawn_for_snapshot(command_line(entry.python, plan), env=os.environ)
     if not os.path.exists(os.path.join(new, MANIFEST)):
         raise JobFailed(_last_word() or f"the program ended with status {status}")

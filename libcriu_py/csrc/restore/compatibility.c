@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 
 #define FIRST_PROCESSOR 8192 /* bytes of /proc/cpuinfo that hold it */
 #define PIECE 256            /* less than what follows the flags in it */
+#define PROGRAM_MODULE 2     /* libcriu_py/snapshot/record.py, _KINDS */
 #define REASONS 3            /* reasons given in full */
 #define SECOND 1000000000LL
 
@@ -244,6 +246,23 @@ int lcp_variables_differ(const struct snapshot *snapshot)
 	return finding.count;
 }
 
+/*
+ * `python -m` imports from the working directory first. A program that was found there at the dump has that directory
+ * among those of its sys.path.
+ */
+static void check_working_directory(struct finding *finding, const struct snapshot *snapshot)
+{
+	char cwd[PATH_MAX];
+
+	if (snapshot->record->program != PROGRAM_MODULE || !getcwd(cwd, sizeof(cwd)))
+		return;
+	record_for_each(struct record_compared, directory, snapshot->record, snapshot->facts->directories)
+		if (!strcmp(snapshot_text(snapshot, directory->path), cwd))
+			return;
+	if (lcp_finds_modules(snapshot, cwd))
+		found(finding, "%s, from which python -m imports first, has a module that the snapshot has from elsewhere", cwd);
+}
+
 static void compare(struct finding *finding, const struct snapshot *snapshot, int verify, int with_mapped)
 {
 	check_machine(finding, snapshot);
@@ -263,8 +282,10 @@ static int check(const struct snapshot *snapshot, const struct order *order, int
 
 	if (lcp_verify_level(order, &verify, problem))
 		return -1;
-	if (!order)
+	if (!order) {
 		check_variables(&finding, snapshot);
+		check_working_directory(&finding, snapshot);
+	}
 	lcp_check_reads(&finding, snapshot, order);
 	compare(&finding, snapshot, verify, with_mapped);
 	if (finding.count > REASONS)

@@ -156,6 +156,19 @@ def test_module_that_looks_at_the_working_directory(cache: Cache) -> None:
     assert outputs == [f"{place} {warm}\n" for warm in (False, True) for place in places]
 
 
+def test_working_directory_of_a_module(cache: Cache) -> None:
+    """`python -m` imports from there first, and so does a start of its snapshot."""
+    command = ("-m", "json.tool", "--help")
+    assert [cache.start(*command).returncode for _ in range(2)] == [0, 0]
+    assert "starts from it: 1" in cache.manage("--show", *command).stdout
+    write(cache.place / "argparse.py", "print('mine')\nraise SystemExit(7)\n")
+    hidden = cache.start(*command)
+    assert (hidden.returncode, hidden.stdout) == (7, "mine\n")
+    (cache.place / "argparse.py").unlink()
+    write(cache.place / "json" / "__init__.py", "")
+    assert "No module named json.tool" in cache.start(*command).stderr
+
+
 def test_module_that_starts_a_process(cache: Cache) -> None:
     """It is imported in each copy anew, and so are those that import it."""
     write(cache.place / "runs.py", "import subprocess\nVALUE = subprocess.check_output(['cat', 'now'], text=True)\n")
