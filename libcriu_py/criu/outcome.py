@@ -60,8 +60,8 @@ def _broken(who: object, status: int | None, limit: float | None, told: Operatio
     elif status:
         how = f"it ended with status {os.waitstatus_to_exitcode(status)}"
     else:
-        # For an end without an answer libcriu has EINVAL, EIO or nothing.
-        plain = told.errno in {0, errno.EINVAL, errno.EIO}
+        # For an end without an answer libcriu has what the socket says, EINVAL, EIO or nothing.
+        plain = told.errno in {0, errno.EINVAL, errno.EIO, errno.ECONNRESET, errno.EPIPE}
         how = "it ended before it had answered" if plain else os.strerror(told.errno)
     message = f"{who!r} did not answer the request to {told.operation}: {how}"
     if told.reason:

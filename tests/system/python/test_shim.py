@@ -191,7 +191,7 @@ def test_refusals(environment: Path, tmp_path: Path) -> None:
         "ModuleNotFoundError: No module named 'nosuch'\n"
     )
     assert links(environment / "bin") == before
-    for words, status in (([], 2), (["--into", environment], 2), (["black", "--into", environment], 2)):
+    for words, status in (([], 2), (["--into", environment], 2), (["python", "black", "--into", environment], 2)):
         assert shim(*words).status == status
     for words in (["--list", environment], ["python", "--remove", environment]):
         done = shim(*words)
