@@ -2,8 +2,9 @@
 Find out which modules a snapshot may have been imported into, and what their import depends on.
 
 A module that starts another process, or talks to one, when it is imported finds something else in a copy, and is left
-to the copy, as are the modules that import it. A file that is read, or looked for, is compared at each start. Where a
-module looks at the working directory (`def lint(path=os.getcwd())`), a snapshot is for that directory alone.
+to the copy, as are the modules that import it. So is one that prints something then, such as a warning, or looks at
+the program's arguments. A file that is read, or looked for, is compared at each start. Where a module looks at the
+working directory (`def lint(path=os.getcwd())`), or PYTHONPATH starts there, a snapshot is for that directory alone.
 
 The import of all candidates in a process of their own, with the program's sys.path, shows what each does.
 """
@@ -22,7 +23,7 @@ from libcriu_py.program import interpreter, preload
 from libcriu_py.program.main import Program, path0, set_path0
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
 ROUNDS = 8
@@ -104,13 +105,41 @@ def _run(program: Program, python: str, names: Sequence[str], cwd: str) -> dict[
 # ---- in the other process ---------------------------------------------------------
 
 
+class _Arguments(list[str]):
+    """`sys.argv`, of which a copy has the first when modules are imported, and the others later."""
+
+    note: Callable[[], None]
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the program's path without a note."""
+        if index != 0:
+            self.note()
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate, with a note."""
+        self.note()
+        return super().__iter__()
+
+    def __contains__(self, word: object) -> bool:
+        """Search, with a note."""
+        self.note()
+        return super().__contains__(word)
+
+    def __len__(self) -> int:
+        """Count, with a note."""
+        self.note()
+        return super().__len__()
+
+
 class _Watch:
     """What modules do while they are imported."""
 
     def __init__(self, own: Sequence[str]) -> None:
         self.acts: dict[str, str] = {}
         self.files: dict[str, Watched] = {}
-        self.by_directory = False
+        path = os.environ.get("PYTHONPATH")
+        self.by_directory = bool(path) and not all(map(os.path.isabs, path.split(os.pathsep)))  # type: ignore[union-attr]
         self.active = False
         self._importers: dict[str, set[str]] = {}
         self._own = tuple(os.path.join(directory, "") for directory in own)
@@ -125,6 +154,16 @@ class _Watch:
             setattr(os, name, self._around(getattr(os, name), self._look))
         for name in _LOOKERS:
             setattr(os, name, self._around(getattr(os, name), self._look_at))
+        for stream in (sys.stdout, sys.stderr):
+            for file in (stream, stream.buffer):
+                file.write = self._around(file.write, self._print)  # type: ignore[method-assign]
+        sys.argv = arguments = _Arguments(sys.argv)
+        arguments.note = self._look_at_arguments
+
+    def load(self, name: str, parts: Sequence[str]) -> None:
+        """Import a module as the main module does, which is shown more warnings than others."""
+        code = "load(name, fromlist=parts)"
+        exec(code, {"__name__": "__main__", "load": self._import, "name": name, "parts": parts})  # noqa: S102
 
     def blamed(self) -> dict[str, str]:
         """Return what modules do, and those that import them."""
@@ -180,6 +219,14 @@ class _Watch:
             if spec is not None:
                 self.acts.setdefault(spec.name, why)
             frame = frame.f_back
+
+    def _print(self, text: object) -> None:
+        if self.active and text:
+            self._blame(sys._getframe(2), "it prints something when it is imported")  # noqa: SLF001
+
+    def _look_at_arguments(self) -> None:
+        if self.active:
+            self._blame(sys._getframe(2), "it looks at the arguments when it is imported")  # noqa: SLF001
 
     def _look(self, *_: object) -> None:
         """Note a look at the working directory; of that of the standard library see `resources.processes`."""
@@ -243,7 +290,7 @@ def main() -> None:
         watch.active = True
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                __import__(name, fromlist=parts)
+                watch.load(name, parts)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - code of a module may raise anything
             without[name] = f"{type(error).__name__}: {error}"
         finally:

@@ -182,6 +182,37 @@ def test_module_that_starts_a_process(cache: Cache) -> None:
     assert "over: it does subprocess.Popen when it is imported" in cache.manage("--show", program).stdout
 
 
+AT_IMPORT = {
+    "print": "print('imported')",
+    "bytes": "import sys\nsys.stderr.buffer.write(b'imported')",
+    "warning": "import warnings\nwarnings.warn('old')",
+    "warning to the main module": "import warnings\nwarnings.warn('old', DeprecationWarning, stacklevel=2)",
+    "arguments": "import sys\nprint_later = '--debug' in sys.argv, sys.argv[1:]",
+}
+
+
+@pytest.mark.parametrize("kind", AT_IMPORT)
+def test_module_whose_import_shows(cache: Cache, kind: str) -> None:
+    """What it prints, and what it takes from the arguments, is so in each copy."""
+    write(cache.place / "own.py", f"{AT_IMPORT[kind]}\n")
+    program = write(cache.place / "p.py", "import decimal\nimport own\nprint(getattr(own, 'print_later', None))\n")
+    plain = subprocess.run(
+        [sys.executable, program, "--debug"], env=cache.env, capture_output=True, text=True, check=True
+    )
+    starts = [cache.start(program, word) for word in ("--debug", "--other", "--debug")]
+    assert (starts[-1].stdout, starts[-1].stderr) == (plain.stdout, plain.stderr)
+    assert "starts from it: 2" in cache.manage("--show", program).stdout
+
+
+def test_relative_path_for_modules(cache: Cache) -> None:
+    """`PYTHONPATH=lib` is another directory in another working directory, for each copy, too."""
+    program = write(cache.place / "p.py", WARM + "import own\nprint(own.VALUE, warm)\n")
+    for name in ("one", "two"):
+        write(cache.place / name / "lib" / "own.py", f"VALUE = {name!r}\n")
+    outputs = [cache.start(program, cwd=cache.place / name, PYTHONPATH="lib").stdout for name in ("one", "two") * 2]
+    assert outputs == ["one False\n", "two False\n", "one True\n", "two True\n"]
+
+
 def test_copy_that_crashes_is_the_last(cache: Cache) -> None:
     """Its snapshot is set aside, and the next start is conventional, until the program changes."""
     crash = WARM + "import os\nprint('begun', flush=True)\nif warm: os.kill(os.getpid(), 11)\nprint('done')\n"
