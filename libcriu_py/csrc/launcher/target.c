@@ -57,12 +57,20 @@ static int is_python(const char *path)
 	return !strncmp(slash ? slash + 1 : path, "python", strlen("python"));
 }
 
+/* Whether a script, such as a shim of pyenv, chooses the interpreter at each start. */
+static int is_script(const char *path)
+{
+	char text[3];
+
+	return lcp_read_text(path, text, sizeof(text)) >= 0 && !strncmp(text, "#!", 2);
+}
+
 /* Take a path or, by PATH, a name for the interpreter; 0 or -1. */
 static int take_python(struct target *target, const char *name)
 {
 	const char *path = lcp_find_on_path(name);
 
-	if (!path || *path != '/' || !is_python(path) || access(path, X_OK))
+	if (!path || *path != '/' || !is_python(path) || access(path, X_OK) || (!strchr(name, '/') && is_script(path)))
 		return -1;
 	snprintf(target->python, sizeof(target->python), "%s", path);
 	return 0;

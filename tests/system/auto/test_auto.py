@@ -272,6 +272,16 @@ def test_what_is_not_python_or_not_there(cache: Cache) -> None:
     assert cache.entries() == []
 
 
+def test_script_that_chooses_the_interpreter(cache: Cache) -> None:
+    """What is `python3` on PATH may be a shim of pyenv, which decides at each start."""
+    chooser = write(cache.place / "bin" / "python3", f'#!/bin/sh\nexec {sys.executable} $CHOICE "$@"\n')
+    program = write(cache.place / "p", "#!/usr/bin/env python3\nimport sys\nprint(sys.flags.optimize)\n")
+    for path in (chooser, program):
+        path.chmod(0o755)
+    cache.env["PATH"] = f"{chooser.parent}:{cache.env['PATH']}"
+    assert [cache.start(program, CHOICE=choice).stdout for choice in ("", "", "-O")] == ["0\n", "0\n", "1\n"]
+
+
 def test_switched_off(cache: Cache) -> None:
     """Nothing is learned or made."""
     program = write(cache.place / "p.py", WARM + "print(warm)\n")
