@@ -217,21 +217,22 @@ static char **learning_env(char **env)
 {
 	const char *own = getenv("PYTHONPATH");
 	char *directory = own && !*own ? NULL : learning_directory(); /* an empty one could not be put back */
+	char **copy, *path, *note;
 	size_t count = 0;
-	char **copy;
 
 	while (env[count])
 		count++;
 	copy = directory ? calloc(count + 3, sizeof(*copy)) : NULL;
 	if (!copy)
 		return env;
-	count = 0;
-	for (; *env; env++)
-		if (strncmp(*env, "PYTHONPATH=", strlen("PYTHONPATH=")))
-			copy[count++] = *env;
-	if (asprintf(&copy[count++], "PYTHONPATH=%s%s%s", directory, own ? ":" : "", own ? own : "") < 0 ||
-	    asprintf(&copy[count++], "LIBCRIU_PY_AUTO_LEARN=%s", entry.path) < 0)
+	if (asprintf(&path, "PYTHONPATH=%s%s%s", directory, own ? ":" : "", own ? own : "") < 0 ||
+	    asprintf(&note, "LIBCRIU_PY_AUTO_LEARN=%s", entry.path) < 0)
 		return env;
+	for (size_t i = 0; i < count; i++) /* in the place of the other: the program sees the order */
+		copy[i] = own && env[i] + strlen("PYTHONPATH=") == own ? path : env[i];
+	copy[count++] = note;
+	if (!own)
+		copy[count] = path;
 	return copy;
 }
 

@@ -86,7 +86,7 @@ def test_first_start_shows_no_trace(cache: Cache) -> None:
     program = write(cache.place / "p.py", code)
     for path in (None, str(cache.place / "other")):
         if path is not None:
-            cache.env["PYTHONPATH"] = path
+            cache.env = {"PYTHONPATH": path, **cache.env}  # first: the order is seen, too
         plain = subprocess.run(
             [sys.executable, program], env=cache.env, cwd=cache.place, capture_output=True, check=True
         )
