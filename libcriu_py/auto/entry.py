@@ -5,7 +5,8 @@ The launcher makes it, and reads `snap` and `refused` at each start. Only a job 
 
     snap/       the snapshot
     state.json  which modules programs import, which the snapshot has, why it lacks others, and when it was made
-    runs        what programs have imported since: a line for each module, with a tab and its file
+    runs        what programs have done since: a line for each module, with a tab and its file, and one for each
+                variable that was changed, behind a =
     hits        a byte for each start from the snapshot
     misses      a line for each start that was conventional: when, and why
     refused     why there is no snapshot; then the files that were so at that time, with size and time of change
@@ -44,6 +45,20 @@ class Watched(NamedTuple):
     size: int
     changed: int
     """Nanoseconds since the epoch; 0 if it is not there, and its size is `ABSENT`."""
+
+
+class Learned(NamedTuple):
+    """What starts of a program have shown."""
+
+    modules: dict[str, str]
+    """The file of each module, in the order of the imports; empty for one without."""
+    variables: list[str]
+    """Those that the program has changed."""
+
+    def with_more(self, more: Learned) -> Learned:
+        """Return this and what another start has shown."""
+        variables = dict.fromkeys([*self.variables, *more.variables])
+        return Learned({**self.modules, **more.modules}, list(variables))
 
 
 def watched(path: str) -> Watched:
@@ -120,17 +135,23 @@ class Entry:
 
     # ---- what programs have noted -------------------------------------------------
 
-    def take_runs(self) -> list[str]:
-        """Return the names of the modules in `runs`, in the order of their imports, and begin anew."""
+    def take_runs(self) -> Learned:
+        """Return what is in `runs`, and begin anew."""
         taken = self.file("runs.taken")
+        learned = Learned({}, [])
         try:
             os.rename(self.file("runs"), taken)
             text = self._text("runs.taken")
             os.unlink(taken)
         except FileNotFoundError:
-            return []
-        names = (line.partition("\t")[0] for line in text.splitlines())
-        return list(dict.fromkeys(name for name in names if name and not name.startswith(_NOT_LEARNED)))
+            return learned
+        for line in text.splitlines():
+            name, _, file = line.partition("\t")
+            if name.startswith("="):
+                learned.variables.append(name[1:])
+            elif name and not name.startswith(_NOT_LEARNED):
+                learned.modules[name] = file
+        return learned
 
     def misses(self) -> list[tuple[float, str]]:
         """Return when, and why, starts were conventional."""

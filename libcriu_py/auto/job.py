@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from libcriu_py.auto.entry import Entry, watched
+from libcriu_py.auto.entry import Entry, Learned, watched
 from libcriu_py.auto.probe import Found, probe
 from libcriu_py.copies.order import HOLD, Order
 from libcriu_py.copies.process import RestoredProcess
@@ -31,7 +31,7 @@ from libcriu_py.snapshot.manifest import Snapshot
 from libcriu_py.snapshot.record import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 NEW = "new"
 ASIDE = "aside"
@@ -156,17 +156,17 @@ def work(entry: Entry, cwd: str, *, is_stale: bool = False, at_once: bool = Fals
         Whether there is a snapshot.
     """
     state = entry.state()
-    known = [name for name in state.get("learned", ()) if isinstance(name, str)]
-    names = list(dict.fromkeys([*known, *entry.take_runs()]))
-    entry.note(learned=names)
-    if not is_stale and len(names) == len(known):
+    known = Learned(*state.get("learned", ({}, ())))
+    learned = known.with_more(entry.take_runs())
+    entry.note(learned=learned)
+    if not is_stale and tuple(map(len, learned)) == tuple(map(len, known)):
         return True
     times = [when for when in state.get("times", ()) if time.time() - when < WHILE]
     if not at_once and len(times) >= MOST_IN_A_WHILE:
         entry.note(reason=f"{len(times)} snapshots were made in the last {WHILE // 60} minutes; wait for a while")
         return False
     try:
-        place = _make(entry, names, cwd)
+        place = _make(entry, learned, cwd)
     except (CriuError, OSError) as error:
         _refuse(entry, in_words(error))
         return False
@@ -188,7 +188,7 @@ def _forget_directories(entry: Entry) -> None:
                 shutil.rmtree(old.path)
 
 
-def _make(entry: Entry, names: Sequence[str], cwd: str) -> Entry:
+def _make(entry: Entry, learned: Learned, cwd: str) -> Entry:
     """
     Make the snapshot with those modules that may be in it; without any, if a dump is refused with them.
 
@@ -196,13 +196,13 @@ def _make(entry: Entry, names: Sequence[str], cwd: str) -> Entry:
         Its place, which is another than that of the program if it is for one working directory.
     """
     is_of_directory = os.path.basename(entry.path).startswith("at-")
-    found = probe(entry.program, entry.python, names, cwd if is_of_directory else entry.path)
+    found = probe(entry.program, entry.python, learned, cwd if is_of_directory else entry.path)
     place = entry
     if found.by_directory and not is_of_directory:
         place = entry.of_directory(cwd)
-        place.note(learned=names)
+        place.note(learned=learned)
         _clear(entry.snapshot)
-        found = probe(entry.program, entry.python, names, cwd)
+        found = probe(entry.program, entry.python, learned, cwd)
     try:
         _dump(place, found, cwd)
     except JobFailed as error:

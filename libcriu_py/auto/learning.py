@@ -27,11 +27,14 @@ def _begin() -> None:
 
     program = os.getpid()
     modules = sys.modules
+    variables = os.environ.copy()
 
     def note() -> None:
         if os.getpid() != program:
             return
-        lines = []
+        now = os.environ.copy()
+        changed = [name for name in {**variables, **now} if variables.get(name) != now.get(name)]
+        lines = [f"={name}\n" for name in changed if "\n" not in name]
         for name, module in list(modules.items()):
             try:
                 known = object.__getattribute__(module, "__dict__")  # lazy modules would load

@@ -18,7 +18,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py.auto.entry import Watched, watched
+from libcriu_py.auto.entry import Learned, Watched, watched
 from libcriu_py.program import interpreter, preload
 from libcriu_py.program.main import Program, path0, set_path0
 
@@ -33,10 +33,25 @@ _ACTS = frozenset(
 )
 """Audit events of what is not for a snapshot to keep (docs.python.org/3/library/audit_events.html)."""
 _HARMLESS = frozenset({"dpkg-architecture", "uname", "lsb_release"})
-"""Programs that say the same on one machine until it is another."""
+"""Programs that say the same as long as the machine is the same."""
 _PATHS = frozenset({"open", "os.listdir", "os.scandir"})
 _IGNORED = ("/proc/", "/sys/", "/dev/")
 _WRITES = os.O_WRONLY | os.O_RDWR
+_READ_BY_LIBRARIES = (
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "BLIS_",
+    "NUMEXPR_",
+    "TF_",
+    "XLA_",
+    "CUDA_",
+    "LD_",
+    "MALLOC_",
+)
+"""Beginnings of variables that compiled libraries read when they are loaded."""
 _LOOKERS = ("stat", "lstat", "access", "readlink")
 """Functions of `os` that look at a path and raise no audit event."""
 
@@ -58,35 +73,35 @@ class Found(NamedTuple):
     by_directory: bool = False
 
 
-def probe(program: Program, python: str, names: Sequence[str], cwd: str) -> Found:
+def probe(program: Program, python: str, learned: Learned, cwd: str) -> Found:
     """
     Import candidates until none of them does what a snapshot is not to keep.
 
     Args:
         program: The program.
         python: Its interpreter.
-        names: The modules; none means those that the source of the program names.
+        learned: The candidates; none means those that the source of the program names.
         cwd: The working directory.
     """
     without: dict[str, str] = {}
+    modules = learned.modules
     for _ in range(ROUNDS):
-        left = [name for name in names if name not in without]
-        told = _run(program, python, left, cwd)
+        left = {name: file for name, file in modules.items() if name not in without}
+        told = _run(program, python, Learned(left, learned.variables), cwd)
         without.update(told["without"])
-        names = names or told["loaded"]
+        modules = modules or told["loaded"]
         if not told["acts"]:
-            modules = [name for name in names if name not in without]
-            return Found(modules, without, [Watched(*file) for file in told["files"]], told["by_directory"])
+            names = [name for name in modules if name not in without]
+            return Found(names, without, [Watched(*file) for file in told["files"]], told["by_directory"])
         without.update(told["acts"])
     return Found([], without, [])
 
 
-def _run(program: Program, python: str, names: Sequence[str], cwd: str) -> dict[str, Any]:
+def _run(program: Program, python: str, learned: Learned, cwd: str) -> dict[str, Any]:
     import subprocess
 
     command = interpreter.command("from libcriu_py.auto.probe import main; main()", python=python)
-    wanted = [(name, ()) for name in names]
-    order = json.dumps({"program": program._asdict(), "wanted": wanted})
+    order = json.dumps({"program": program._asdict(), "learned": learned})
     reads, writes = os.pipe()
     with open(reads, "rb") as answer:
         process = subprocess.Popen(
@@ -96,8 +111,8 @@ def _run(program: Program, python: str, names: Sequence[str], cwd: str) -> dict[
         text = answer.read()
         process.wait()
     if not text:
-        acts = dict.fromkeys(names, "the imports ended the process")
-        return {"without": {}, "acts": acts, "files": [], "loaded": [], "by_directory": False}
+        acts = dict.fromkeys(learned.modules, "the imports ended the process")
+        return {"without": {}, "acts": acts, "files": [], "loaded": {}, "by_directory": False}
     told: dict[str, Any] = json.loads(text)
     return told
 
@@ -135,9 +150,11 @@ class _Arguments(list[str]):
 class _Watch:
     """What modules do while they are imported."""
 
-    def __init__(self, own: Sequence[str]) -> None:
-        self.acts: dict[str, str] = {}
-        self.files: dict[str, Watched] = {}
+    def __init__(self, own: Sequence[str], variables: Sequence[str]) -> None:
+        self._variables = frozenset(variables)
+        self._reads: list[tuple[str | None, list[str]]] = []
+        self._set: set[str] = set()
+        self.acts, self.files = dict[str, str](), dict[str, Watched]()
         path = os.environ.get("PYTHONPATH")
         self.by_directory = bool(path) and not all(map(os.path.isabs, path.split(os.pathsep)))  # type: ignore[union-attr]
         self.active = False
@@ -157,6 +174,8 @@ class _Watch:
         for stream in (sys.stdout, sys.stderr):
             for file in (stream, stream.buffer):
                 file.write = self._around(file.write, self._print)  # type: ignore[method-assign]
+        os.environ.__class__ = _Variables
+        _Variables.note, _Variables.note_change = self._look_at_variable, self._set_variable
         sys.argv = arguments = _Arguments(sys.argv)
         arguments.note = self._look_at_arguments
 
@@ -167,6 +186,7 @@ class _Watch:
 
     def blamed(self) -> dict[str, str]:
         """Return what modules do, and those that import them."""
+        self._blame_reads()
         found = dict(self.acts)
         left = list(found)
         while left:
@@ -212,13 +232,8 @@ class _Watch:
         elif event != "subprocess.Popen" or os.path.basename(_text(args[0]) or "") not in _HARMLESS:
             self._blame(frame, f"it does {event} when it is imported")
 
-    def _blame(self, frame: FrameType | None, why: str) -> None:
-        """Blame all modules that are being imported: each imports the next."""
-        while frame is not None:
-            spec = frame.f_globals.get("__spec__") if frame.f_code.co_name == "<module>" else None
-            if spec is not None:
-                self.acts.setdefault(spec.name, why)
-            frame = frame.f_back
+    def _blame(self, frame: FrameType, why: str) -> None:
+        self.acts.update(dict.fromkeys(set(_being_imported(frame)) - self.acts.keys(), why))
 
     def _print(self, text: object) -> None:
         if self.active and text:
@@ -227,6 +242,37 @@ class _Watch:
     def _look_at_arguments(self) -> None:
         if self.active:
             self._blame(sys._getframe(2), "it looks at the arguments when it is imported")  # noqa: SLF001
+
+    def _look_at_variable(self, name: str | None) -> None:
+        """Note the look at a variable that the program changes, or at all of them."""
+        if self.active and self._variables and (name is None or name in self._variables):
+            self._reads.append((name, _being_imported(sys._getframe(2))))  # noqa: SLF001
+
+    def _set_variable(self, name: str) -> None:
+        """Note that it is a module that changes a variable, as it does before a dump."""
+        if self.active:
+            self._set.add(name)
+
+    def _blame_reads(self) -> None:
+        """Blame modules that read what the program changes before it imports them."""
+        changed = self._variables - self._set
+        for name, modules in self._reads:
+            if name in changed or (name is None and changed):
+                why = f"it reads {name or 'variables'}, which the program changes, when it is imported"
+                self.acts.update(dict.fromkeys(set(modules) - self.acts.keys(), why))
+
+    def compare(self, name: str, file: str) -> None:
+        """Blame a module that is another one than in the program, or has a library that reads changed variables."""
+        module = sys.modules.get(name)
+        now = getattr(module, "__file__", None) or ""
+        if file and now != file:
+            self.acts.setdefault(name, f"the program has it from {file}, and it is found in {now or 'the interpreter'}")
+        elif (
+            now.endswith(".so")
+            and "site-packages" in now
+            and any(variable.startswith(_READ_BY_LIBRARIES) for variable in self._variables)
+        ):
+            self.acts.setdefault(name, "its library may read variables that the program changes before")
 
     def _look(self, *_: object) -> None:
         """Note a look at the working directory; of that of the standard library see `resources.processes`."""
@@ -254,6 +300,38 @@ class _Watch:
         return wrapper
 
 
+class _Variables(os._Environ):  # type: ignore[type-arg]  # noqa: SLF001 - what os.environ is
+    """`os.environ`, which tells of looks at it."""
+
+    note: Callable[[str | None], None]
+    note_change: Callable[[str], None]
+
+    def __setitem__(self, key: str, value: str) -> None:
+        _Variables.note_change(key)
+        super().__setitem__(key, value)
+
+    def __getitem__(self, key: str) -> str:
+        _Variables.note(key)
+        value: str = super().__getitem__(key)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        _Variables.note(None)
+        return super().__iter__()
+
+
+def _being_imported(frame: FrameType) -> list[str]:
+    """Return the modules that are being imported: each imports the next."""
+    found: list[str] = []
+    at: FrameType | None = frame
+    while at is not None:
+        spec = at.f_globals.get("__spec__") if at.f_code.co_name == "<module>" else None
+        if spec is not None:
+            found.append(spec.name)
+        at = at.f_back
+    return found
+
+
 def _of_library(frame: FrameType) -> bool:
     """Return whether the innermost module that is being imported is of the standard library."""
     at: FrameType | None = frame
@@ -274,6 +352,16 @@ def _text(path: object) -> str | None:
     return path if isinstance(path, str) else None
 
 
+def _named(program: Program) -> list[preload.Wanted]:
+    """Return the imports in the source of a program; none if what they find may depend on what it does before."""
+    from libcriu_py.program.imports import read_main
+
+    source = read_main(program).source
+    if "environ" in source or "sys.path" in source:
+        return []
+    return preload.read(program).wanted
+
+
 def main() -> None:
     """Import the candidates, and write what they do."""
     answer, order = int(sys.argv[1]), json.loads(sys.argv[2])
@@ -282,8 +370,9 @@ def main() -> None:
     set_path0(path0(program) if program.kind == "script" else None)
     sys.argv[:] = [program.value if program.kind == "script" else ""]
     without: dict[str, str] = {}
-    wanted = order["wanted"] or preload.read(program).wanted
-    watch = _Watch([sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)])
+    modules, variables = order["learned"]
+    wanted = [(name, ()) for name in modules] or _named(program)
+    watch = _Watch([sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)], variables)
     watch.begin()
     before = set(sys.modules)
     for name, parts in wanted:
@@ -295,11 +384,14 @@ def main() -> None:
             without[name] = f"{type(error).__name__}: {error}"
         finally:
             watch.active = False
+    for name, file in modules.items():
+        if name not in without:
+            watch.compare(name, file)
     told = {
         "without": without,
         "acts": watch.blamed(),
         "files": list(watch.files.values()),
-        "loaded": [name for name in sys.modules if name not in before],
+        "loaded": dict.fromkeys((name for name in sys.modules if name not in before), ""),
         "by_directory": watch.by_directory,
     }
     with open(answer, "w", encoding="utf-8") as file:

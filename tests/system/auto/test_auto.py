@@ -156,6 +156,32 @@ def test_module_that_looks_at_the_working_directory(cache: Cache) -> None:
     assert outputs == [f"{place} {warm}\n" for warm in (False, True) for place in places]
 
 
+def test_program_that_prepares_an_import(cache: Cache) -> None:
+    """What it does before, and the module then depends on, it does in each copy before the import, too."""
+    write(cache.place / "own.py", "import os\nVALUE = os.environ.get('AUTO_TEST')\n")
+    write(cache.place / "over.py", "from own import VALUE\n")
+    write(cache.place / "place.py", "WHERE = 'beside'\n")
+    write(cache.place / "lib" / "place.py", "WHERE = 'in lib'\n")
+    code = "import os\nos.environ['AUTO_TEST'] = 'set'\nsys.path.insert(0, os.path.dirname(__file__) + '/lib')\n"
+    program = write(cache.place / "p.py", WARM + code + "import over, place\nprint(over.VALUE, place.WHERE, warm)\n")
+    assert [cache.start(program).stdout for _ in range(3)] == [f"set in lib {warm}\n" for warm in (False, True, True)]
+    shown = cache.manage("--show", program).stdout
+    assert "left out: own: it reads AUTO_TEST, which the program changes, when it is imported\n" in shown
+    assert f"left out: place: the program has it from {cache.place}/lib/place.py" in shown
+    # Without a start there is nothing to know that from.
+    cache.manage("--rm", program)
+    cache.manage("--build", program)
+    assert cache.start(program).stdout == "set in lib False\n"
+
+
+def test_variable_that_a_module_changes_itself(cache: Cache) -> None:
+    """As aws does: that is no reason to leave the module to each copy."""
+    write(cache.place / "own.py", "import os\nos.environ['AUTO_TEST'] = os.environ.get('AUTO_TEST', '') + 'x'\n")
+    code = "import sys\nwarm = 'own' in sys.modules\nimport os, own\nprint(warm, os.environ['AUTO_TEST'])\n"
+    program = write(cache.place / "p.py", code)
+    assert [cache.start(program).stdout for _ in range(3)] == ["False x\n", "True x\n", "True x\n"]
+
+
 def test_working_directory_of_a_module(cache: Cache) -> None:
     """`python -m` imports from there first, and so does a start of its snapshot."""
     command = ("-m", "json.tool", "--help")
