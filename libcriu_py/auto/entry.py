@@ -25,8 +25,9 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from libcriu_py.copies import interpreter
 from libcriu_py.program.main import Program
-from libcriu_py.settings import variable
+from libcriu_py.program.reads import hash_of
 from libcriu_py.snapshot import launcher
 from libcriu_py.snapshot.record import ABSENT
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 KEPT_MISSES = 20
 BY_DIRECTORY = "by-directory"
+NEW, ASIDE = "new", "aside"
+"""Snapshots that are not in their place yet, or not any more."""
 _NOT_LEARNED = ("__", "libcriu_py", "sitecustomize", "usercustomize")
 
 
@@ -115,10 +118,7 @@ class Entry:
         Args:
             cwd: The directory.
         """
-        value = 0xCBF29CE484222325
-        for byte in (*os.fsencode(cwd), 0):
-            value = (value ^ byte) * 0x100000001B3 % 2**64
-        place = Entry(self.file(f"at-{value:016x}"), self.program, self.python)
+        place = Entry(self.file(f"at-{hash_of(os.fsencode(cwd)):016x}"), self.program, self.python)
         os.makedirs(place.path, mode=0o700, exist_ok=True)
         self._write(BY_DIRECTORY, "")
         return place
@@ -131,7 +131,7 @@ class Entry:
 
     def used(self) -> float:
         """Return when the program was started last."""
-        return max((watched(self.file(name)).changed / 1e9 for name in ("hits", "misses", "state.json")), default=0)
+        return max(watched(self.file(name)).changed / 1e9 for name in ("hits", "misses", "state.json"))
 
     # ---- what programs have noted -------------------------------------------------
 
@@ -219,7 +219,7 @@ class Entry:
             pid = name.removeprefix("watch.")
             if pid != name and not os.path.exists(f"/proc/{pid}"):
                 os.unlink(self.file(name))
-            elif name in {"new", "aside"}:
+            elif name in {NEW, ASIDE}:
                 remains.remove(self.file(name))
 
     def _text(self, name: str) -> str:
@@ -258,12 +258,9 @@ def find(words: Sequence[str], python: str) -> Entry | None:
 
 
 def cache() -> str | None:
-    """Return the directory with all entries, as the launcher finds it (csrc/launcher/automatic.c, find_base)."""
-    for name, below in (("LIBCRIU_PY_CACHE", ""), ("XDG_CACHE_HOME", "libcriu_py"), ("HOME", ".cache/libcriu_py")):
-        value = (variable(name) if name.startswith("LIBCRIU") else os.environ.get(name)) or ""
-        if value.startswith("/"):
-            return os.path.join(value, below, "auto") if below else os.path.join(value, "auto")
-    return None
+    """Return the directory with all entries; None if there is no cache."""
+    base = interpreter.base()
+    return None if base is None else os.path.join(base, "auto")
 
 
 def all_entries() -> list[Entry]:

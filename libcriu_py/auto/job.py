@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from libcriu_py.auto.entry import Entry, Learned, watched
+from libcriu_py.auto.entry import ASIDE, NEW, Entry, Learned, watched
 from libcriu_py.auto.probe import Found, probe
 from libcriu_py.copies.order import HOLD, Order
 from libcriu_py.copies.process import RestoredProcess
@@ -33,8 +33,6 @@ from libcriu_py.snapshot.record import MANIFEST
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NEW = "new"
-ASIDE = "aside"
 MOST_DIRECTORIES = 8
 CANARY_LIMIT = 60
 """Seconds that a copy has to stop before its program."""

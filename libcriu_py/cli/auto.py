@@ -159,21 +159,13 @@ def _remove(entry: Entry) -> int:
 
 def _gc(entry: Entry) -> int:
     gone = entry.program.kind == "script" and not os.path.exists(entry.program.value)
-    used = max(_changed(entry.file(name)) for name in ("hits", "misses", "state.json"))
-    if gone or not os.path.exists(entry.python) or time.time() - used > UNUSED:
+    if gone or not os.path.exists(entry.python) or time.time() - entry.used() > UNUSED:
         print(f"removed: {_name(entry)}")
         return _remove(entry)
     with entry.locked() as ours:
         if ours:
             entry.tidy()
     return 0
-
-
-def _changed(path: str) -> float:
-    try:
-        return os.stat(path).st_mtime
-    except OSError:
-        return 0
 
 
 def _verify(entry: Entry) -> int:

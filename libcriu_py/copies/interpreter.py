@@ -99,11 +99,20 @@ def _ready(preload: list[str], ending: Exit, path: Sequence[str] = ()) -> str:
     return place
 
 
+def base() -> str | None:
+    """Return the directory of the user's cache, as the launcher finds it (csrc/launcher/automatic.c, find_base)."""
+    places = (
+        (variable("LIBCRIU_PY_CACHE"), ""),
+        (os.environ.get("XDG_CACHE_HOME"), "libcriu_py"),
+        (os.environ.get("HOME"), ".cache/libcriu_py"),
+    )
+    # A relative path is none (the XDG Base Directory Specification).
+    return next((os.path.join(value, below).rstrip("/") for value, below in places if value and value[0] == "/"), None)
+
+
 def cache() -> str:
     """Return the directory of the user's snapshots of interpreters; it may not exist yet."""
-    own = variable("LIBCRIU_PY_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(own or os.path.join(base, "libcriu_py"), "python")
+    return os.path.join(base() or os.path.expanduser("~/.cache/libcriu_py"), "python")
 
 
 def behind(path: str) -> str:

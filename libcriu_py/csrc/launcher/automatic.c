@@ -20,6 +20,7 @@
 #include "launcher/copy.h"
 #include "launcher/messages.h"
 #include "launcher/target.h"
+#include "restore/finding.h"
 #include "restore/launch.h"
 #include "restore/problem.h"
 #include "restore/snapshot.h"
@@ -68,36 +69,25 @@ static int find_base(char *base, size_t room)
 	return -1;
 }
 
-/* Of texts, each with its NUL. */
-static uint64_t hash(const char *const *texts, size_t count)
-{
-	uint64_t value = 0xcbf29ce484222325;
-
-	for (size_t i = 0; i < count; i++)
-		for (const char *at = texts[i]; at == texts[i] || at[-1]; at++)
-			value = (value ^ (unsigned char)*at) * 0x100000001b3;
-	return value;
-}
-
 /* Modules of some programs look at the working directory when they are imported: these have an entry for each. */
 static void name_entry_of_directory(void)
 {
 	size_t length = strlen(entry.path);
 	static char cwd[PATH_MAX];
-	const char *const texts[] = { cwd };
 
 	snprintf(cwd, sizeof(cwd), "%s/by-directory", entry.path);
 	if (!access(cwd, F_OK) && getcwd(cwd, sizeof(cwd)))
-		snprintf(entry.path + length, sizeof(entry.path) - length, "/at-%016" PRIx64, hash(texts, 1));
+		snprintf(entry.path + length, sizeof(entry.path) - length, "/at-%016" PRIx64, lcp_hash(cwd));
 }
 
 static int name_entry(void)
 {
-	const char *const texts[] = { target.kind, target.value, target.python };
+	AUTO_FREE char *key = NULL;
 
-	if (find_base(entry.base, sizeof(entry.base)))
+	if (find_base(entry.base, sizeof(entry.base)) ||
+	    asprintf(&key, "%s\n%s\n%s", target.kind, target.value, target.python) < 0)
 		return -1;
-	snprintf(entry.path, sizeof(entry.path), "%s/auto/%016" PRIx64, entry.base, hash(texts, 3));
+	snprintf(entry.path, sizeof(entry.path), "%s/auto/%016" PRIx64, entry.base, lcp_hash(key));
 	name_entry_of_directory();
 	return 0;
 }
@@ -163,8 +153,9 @@ static int is_refused(void)
 	if (stat(path, &status) || time(NULL) - status.st_mtime > REFUSED_FOR)
 		return 0;
 	text = lcp_read_whole(AT_FDCWD, path, LARGEST_FILE);
-	line = text ? strchr(text, '\n') : NULL; /* behind the reason */
-	while (line && (line = strtok_r(line, "\n", &rest))) {
+	if (!text || !strtok_r(text, "\n", &rest)) /* the reason */
+		return 0;
+	while ((line = strtok_r(NULL, "\n", &rest))) {
 		char *size = strchr(line, '\t'), *changed;
 
 		if (!size)
@@ -173,12 +164,8 @@ static int is_refused(void)
 		if (stat(line, &status) || status.st_size != strtoll(size, &changed, 10) ||
 		    status.st_mtim.tv_sec * SECOND + status.st_mtim.tv_nsec != strtoll(changed, NULL, 10))
 			return 0;
-		line = NULL;
-		if (!rest || !*rest)
-			break;
-		line = rest;
 	}
-	return text != NULL;
+	return 1;
 }
 
 /* ---- learning -------------------------------------------------------------- */
@@ -189,12 +176,9 @@ static char *learning_directory(void)
 	size_t size = (size_t)(learning_end - learning_begin);
 	static char path[PATH_MAX], new[PATH_MAX];
 	char *directory;
-	uint64_t sum = 0xcbf29ce484222325;
 	int fd, is_written;
 
-	for (const char *at = learning_begin; at < learning_end; at++)
-		sum = (sum ^ (unsigned char)*at) * 0x100000001b3;
-	if (asprintf(&directory, "%s/learn-%016" PRIx64, entry.base, sum) < 0)
+	if (asprintf(&directory, "%s/learn-%016" PRIx64, entry.base, lcp_hash(learning_begin)) < 0)
 		return NULL;
 	snprintf(path, sizeof(path), "%s/sitecustomize.py", directory);
 	if (!access(path, R_OK))
@@ -354,8 +338,6 @@ int lcp_automatic_learn(struct launch *launch, const char *own, char **words)
 int lcp_automatic(struct launch *launch, const char *own, char **words)
 {
 	lcp_target_find(&target, words, own);
-	if (!target.conventional[0])
-		target.conventional[0] = words[0];
 	return start(launch);
 }
 
@@ -379,7 +361,6 @@ int lcp_automatic_shim(struct launch *launch, const char *shim, char **arguments
 
 int lcp_automatic_tell(const char *own, char **words)
 {
-
 	if (!*words || lcp_target_find(&target, words, own) || !target.kind || name_entry())
 		return 1;
 	printf("%s%c%s%c%s%c%s", entry.path, 0, target.kind, 0, target.value, 0, target.python);

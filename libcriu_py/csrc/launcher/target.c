@@ -194,10 +194,10 @@ int lcp_target_find(struct target *target, char **words, const char *own)
 	struct stat status;
 
 	memset(target, 0, sizeof(*target));
-	if (!strncmp(words[0], "-m", 2))
-		return find_module(target, words, own);
 	target->arguments = words + 1;
 	target->conventional[0] = words[0];
+	if (!strncmp(words[0], "-m", 2))
+		return find_module(target, words, own);
 	if (find_file(target, words[0], &status))
 		return -1;
 	is_regular = S_ISREG(status.st_mode);

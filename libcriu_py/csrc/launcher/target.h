@@ -19,7 +19,8 @@ struct target {
 
 /*
  * Find the program of a command line, whose first word is `-m`, the path of a file, or a name on PATH. `own` is the
- * interpreter of what names none itself; NULL: that of this installation. Returns 0, or -1 where there is no such program.
+ * interpreter of what names none itself; NULL: that of this installation. Returns 0, or -1 where there is no such program,
+ * whose conventional command is then the first word.
  */
 int lcp_target_find(struct target *target, char **words, const char *own);
 

@@ -295,6 +295,8 @@ def test_what_is_not_python_or_not_there(cache: Cache) -> None:
     missing = cache.start("no-such-program")
     assert (missing.returncode, missing.stdout) == (127, "")
     assert missing.stderr.startswith("libcriu-py: no-such-program was not found")
+    argv = [launcher.path(), "--auto-start", "/nowhere/python", "-m", "json.tool"]
+    assert subprocess.run(argv, env=cache.env, capture_output=True, check=False).returncode == 127
     assert cache.entries() == []
 
 
