@@ -69,11 +69,6 @@ class WaitingCopy:
         with contextlib.suppress(OSError):  # it has ended, which its channel reports
             sockets.send_fds(self._control, [pages], PAGES)
 
-    def mark_taken(self) -> None:
-        """Report to its supervisor that a launcher has taken it, so that processes it leaves may outlive it."""
-        with contextlib.suppress(OSError):  # it has ended
-            sockets.send(self._channel, b"G")
-
     def close(self) -> None:
         """Close the pool's descriptors of it, which ends it and all of its processes unless a launcher took it."""
         for fd in self.descriptors:

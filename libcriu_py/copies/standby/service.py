@@ -282,7 +282,6 @@ class Service:
         self._publish()  # before the launcher sees the copy
         given = client.hand_over(copy.descriptors)
         if given:
-            copy.mark_taken()
             self._pages.watch(copy)
         copy.close()
         return given

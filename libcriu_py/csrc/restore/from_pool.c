@@ -20,6 +20,7 @@
 #include "restore/sums.h"
 #include "restore/scratch.h"
 #include "restore/snapshot.h"
+#include "supervise/events.h"
 #include "supervise/parent.h"
 #include "supervise/proxy.h"
 
@@ -69,13 +70,16 @@ static int make_request(unsigned int *pass, pid_t pid, const struct launch *laun
 	return lcp_request_file(&request);
 }
 
-static int send_request(int control, pid_t pid, const struct launch *launch, const struct snapshot *snapshot,
-			const struct own_status *own, struct inherited_fds *inherited)
+static int take(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot,
+		const struct own_status *own)
 {
+	static const char taken = LCP_TAKEN;
 	unsigned int pass;
-	AUTO_CLOSE int file = make_request(&pass, pid, launch, snapshot, own, inherited);
+	AUTO_CLOSE int file = make_request(&pass, restored->pid, launch, snapshot, own, &restored->inherited);
 
-	return lcp_send_request(control, file, pass, inherited);
+	if (file >= 0)
+		lcp_send(restored->channel, &taken, 1);
+	return lcp_send_request(restored->control, file, pass, &restored->inherited);
 }
 
 int lcp_claim_copy(struct restored *restored, const struct launch *launch, const struct snapshot *snapshot,
@@ -92,18 +96,18 @@ int lcp_claim_copy(struct restored *restored, const struct launch *launch, const
 	size = lcp_standby_describe(wanted_mode(launch), text, sizeof(text));
 	if (size < 0 || lcp_standby_take(path, text, (size_t)size, fds))
 		return 0;
-	restored->pid = lcp_pid_behind(fds[2]); /* before it can end */
-	restored->parent = lcp_watch_parent(fds[0]); /* before the program goes on */
-	if (send_request(fds[1], restored->pid, launch, snapshot, own, &restored->inherited)) {
+	restored->channel = fds[0];
+	restored->control = fds[1];
+	restored->pidfd = fds[2];
+	restored->pid = lcp_pid_behind(restored->pidfd); /* before it can end */
+	restored->parent = lcp_watch_parent(restored->channel); /* before the program goes on */
+	if (take(restored, launch, snapshot, own)) {
 		if (restored->parent >= 0)
 			close(restored->parent);
 		for (int i = 0; i < 3; i++)
 			close(fds[i]);
 		return 0;
 	}
-	restored->channel = fds[0];
-	restored->control = fds[1];
-	restored->pidfd = fds[2];
 	restored->supervisor = 0;
 	restored->own_session = 1;
 	return 1;

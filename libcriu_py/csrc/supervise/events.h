@@ -29,6 +29,8 @@ int lcp_next_event(int channel, int timeout_ms, struct lcp_event *event, int *pi
 
 /* A caller sends it on the channel when its parent is init: so is the program's to be. */
 #define LCP_ORPHANED 'O'
+/* A launcher sends it before its request: the copy waits no longer, and what it leaves may outlive it. */
+#define LCP_TAKEN 'G'
 
 /* Let a supervisor of a job with LCP_AWAIT_WORD go on; 0 or -errno. */
 int lcp_give_word(int channel);

@@ -12,8 +12,8 @@
 /* Kill the program when the process that asked for it is gone. */
 #define LCP_DIE_WITH_CALLER 1
 /*
- * Restore it in a session without a terminal, for a standby pool. Until the caller sends a byte on the channel, which
- * says that the copy was claimed, the copy ends with the caller.
+ * Restore it in a session without a terminal, for a standby pool. Until the caller sends LCP_TAKEN, nothing that was
+ * dumped with the program outlives it.
  */
 #define LCP_STANDBY 2
 /*

@@ -133,45 +133,50 @@ static int report_children(int channel, pid_t pid, pid_t *between)
 	return ended;
 }
 
-/* The caller is gone: so is who would want the program. */
-static void end_program(const struct lcp_job *job, pid_t pid, int taken)
-{
-	if (!(job->flags & LCP_DIE_WITH_CALLER))
-		return;
-	if (!(job->flags & LCP_STANDBY) || taken)
-		kill(pid, SIGKILL);
-	else if (getpid() == 1)
-		_exit(0); /* and with it all of the namespace */
-	else
-		lcp_kill_tree(pid);
-}
-
-/* Take in a word of the caller; false if it is gone. */
+/* Take in a word of the caller; false if there is none, and `errno` says whether there may be more. */
 static int hear_caller(int channel, pid_t between, int *taken)
 {
 	char word;
+	ssize_t size = recv(channel, &word, 1, MSG_DONTWAIT);
 
-	if (recv(channel, &word, 1, MSG_DONTWAIT) <= 0)
+	if (size == 0)
+		errno = EPIPE;
+	if (size <= 0)
 		return 0;
-	if (word != LCP_ORPHANED)
+	if (word == LCP_TAKEN) {
 		*taken = 1;
-	else if (between)
+		prctl(PR_SET_CHILD_SUBREAPER, 0);
+	} else if (between) {
 		kill(between, SIGKILL);
+	}
 	return 1;
+}
+
+/* The program has ended. What it has left lives on, except of a copy that waited for somebody to take it. */
+static void leave(const struct lcp_job *job, int taken)
+{
+	if ((job->flags & LCP_STANDBY) && !taken) {
+		if (getpid() == 1)
+			_exit(0); /* and with it all of the namespace */
+		do
+			lcp_kill_children(getpid());
+		while (waitpid(-1, NULL, 0) > 0);
+	}
+	if (getpid() == 1)
+		while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+			;
 }
 
 static void watch(const struct lcp_job *job, int channel, pid_t pid, pid_t between, int signals, int listener)
 {
 	int caller_gone = 0, taken = 0;
 
-	for (;;) {
+	while (!report_children(channel, pid, &between)) {
 		struct pollfd polled[3] = {
 			{ signals, POLLIN, 0 }, { caller_gone ? -1 : channel, POLLIN, 0 }, { listener, POLLIN, 0 }
 		};
 		struct signalfd_siginfo info;
 
-		if (report_children(channel, pid, &between))
-			return;
 		if (poll(polled, 3, -1) < 0 && errno != EINTR)
 			_exit(1);
 		if (polled[2].revents)
@@ -179,11 +184,16 @@ static void watch(const struct lcp_job *job, int channel, pid_t pid, pid_t betwe
 		if (polled[0].revents)
 			while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 				;
-		if (polled[1].revents && !hear_caller(channel, between, &taken)) {
+		if (polled[1].revents && !hear_caller(channel, between, &taken) && errno != EAGAIN) {
 			caller_gone = 1;
-			end_program(job, pid, taken);
+			if (job->flags & LCP_DIE_WITH_CALLER)
+				kill(pid, SIGKILL);
 		}
 	}
+	while (hear_caller(channel, between, &taken)) /* a program may end before its launcher's words are read */
+		;
+	close(channel);
+	leave(job, taken);
 }
 
 static void supervisor_main(const struct lcp_job *job, int channel, const sigset_t *mask)
@@ -239,11 +249,10 @@ static void supervisor_main(const struct lcp_job *job, int channel, const sigset
 	keep[1] = signals;
 	keep[2] = listener;
 	lcp_close_all_but(keep, listener < 0 ? 2 : 3);
+	/* A copy whose pool has gone may end by itself before we do it: what it was dumped with comes to us. */
+	if (job->flags & LCP_STANDBY)
+		prctl(PR_SET_CHILD_SUBREAPER, 1);
 	watch(job, channel, pid, between, signals, listener);
-	close(channel);
-	if (getpid() == 1) /* what the program left running lives on */
-		while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
-			;
 	_exit(0);
 }
 

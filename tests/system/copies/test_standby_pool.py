@@ -358,9 +358,10 @@ print(os.waitpid(child, 0) == (child, signal.SIGTERM))
 """
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("isolated", [False, True])
-def test_waiting_copy_ends_with_its_processes(mode: Mode, tmp_path: Path, isolated: bool) -> None:  # noqa: FBT001
-    """What was dumped with the program ends with the copy that nobody has taken, in a pid namespace and outside."""
+def test_waiting_copy_ends_with_its_processes(mode: Mode, tmp_path: Path, isolated: bool, late: bool) -> None:  # noqa: FBT001
+    """What was dumped with the program ends with the copy that nobody has taken, also if that ends first by itself."""
     snapshot = make(mode, tmp_path, TREE)
     with Pool(mode, snapshot, size=1 + isolated) as pool:
         assert pool.stock().waiting == 1 + isolated
@@ -369,8 +370,15 @@ def test_waiting_copy_ends_with_its_processes(mode: Mode, tmp_path: Path, isolat
         assert pool.stock().served == 1
         below = {pid for supervisor in pool.supervisors() for pid in standby.descendants(supervisor)}
         assert len(below) >= 2 * (1 + isolated)
+        supervisors = pool.supervisors() if late else set()
+        roots = {root for supervisor in supervisors for root in copies_of(supervisor)}
+        for supervisor in supervisors:
+            os.kill(supervisor, signal.SIGSTOP)
         pool.process.kill()
         pool.process.communicate()
+        wait_for_end(roots, TIMEOUT)
+        for supervisor in supervisors:
+            os.kill(supervisor, signal.SIGCONT)
         wait_for_end(below, TIMEOUT)
         assert not {pid for pid in below if name_of(pid) and Path(f"/proc/{pid}/exe").exists()}
     assert start(mode, snapshot).communicate(timeout=TIMEOUT)[0] == "True\n"
