@@ -24,7 +24,7 @@ test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit coverage system test-tools man wheels test-wheels test-clean test-cpython test-apps stress matrix faults soak fuzz bench bench-auto clean
+.PHONY: help criu venv build demo test lint types format unit coverage system test-tools man wheels test-wheels test-clean test-cpython test-apps test-integrations stress matrix faults soak fuzz bench bench-auto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ test-cpython: venv ## CPython's own tests, in restored interpreters and in fresh
 test-apps: venv ## real programs and frameworks from PyPI, restored and conventional (minutes)
 	@scripts/test-apps
 
+test-integrations: test-tools ## pytest, notebooks, pools, servers, functions and workers, with their real software (minutes)
+	@scripts/test-integrations $(ARGS)
+
 matrix: test-tools ## test what programs may hold open in each mode, and write the table in docs/unprivileged.md
 	@$(python) -m pytest --no-skips --write-matrix tests/system/privilege/test_matrix.py $(ARGS)
 
@@ -114,5 +117,5 @@ bench-auto: venv ## fifteen commands from PyPI by `libcriu-py auto`, into docs/a
 	@$(python) -m benchmarks.automatic build/auto
 
 clean: ## remove everything that was built here, except CRIU
-	rm -rf build dist .venv .venv-bench .venv-wheels .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
+	rm -rf build dist .venv .venv-apps .venv-bench .venv-integrations .venv-wheels .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Other people's software, with its real servers on loopback: `make test-integrations`."""
