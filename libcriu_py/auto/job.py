@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from libcriu_py.auto.entry import ASIDE, NEW, Entry, Learned, watched
 from libcriu_py.auto.probe import Found, probe
+from libcriu_py.copies.interpreter import renew
 from libcriu_py.copies.order import HOLD, Order
 from libcriu_py.copies.process import RestoredProcess
 from libcriu_py.copies.restore import make_request
@@ -92,6 +93,9 @@ def main() -> None:
         SystemExit: A snapshot was asked for, and there is none.
     """
     path, kind, value, cwd, what, seen = sys.argv[1:7]
+    if kind == "interpreter":
+        renew(value, sys.executable)
+        return
     entry = Entry(path, Program("module" if kind == "module" else "script", value), sys.executable)
     with entry.locked(wait=what == "build") as ours:
         if not ours:

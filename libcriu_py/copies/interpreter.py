@@ -4,6 +4,7 @@ Interpreters that are warm, for whatever takes the path of one: launch scripts, 
     <cache>/libcriu_py/python/<key>/python     the launch script
                                    /snap       the snapshot
                                    /lock       held by the one who makes it
+                                   /refused    why it was not made anew; not there if it was
 
 The key is of all that decides what a new interpreter would be: another environment has another snapshot.
 """
@@ -16,7 +17,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from libcriu_py.copies.launch_script import TITLE, write_launch_script
@@ -190,6 +191,34 @@ def make(
         raise CheckpointError(message)
 
 
+def renew(snapshot: str, python: str) -> None:
+    """
+    Make a snapshot anew as it was made, unless it is fit, or another process is at it.
+
+    What fails is written to the file `refused` beside it, and the launcher leaves it alone for ten minutes
+    (csrc/launcher/interpreter.c).
+
+    Args:
+        snapshot: Its directory.
+        python: The interpreter.
+    """
+    place = os.path.dirname(snapshot)
+    refused = os.path.join(place, "refused")
+    with _locked(os.path.join(place, "lock"), wait=False) as ours:
+        if not ours or is_fit(snapshot):
+            return
+        details = Snapshot.open(snapshot).details
+        ways = {"options": details["options"], "exit": details["exit"], "path": details["preload_path"]}
+        try:
+            make(snapshot, python, details["preload"], **ways)
+        except CheckpointError as error:
+            with open(refused, "w", encoding="utf-8", errors="replace") as file:
+                file.write(f"{error}\n")
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(refused)
+
+
 def _options() -> list[str]:
     """Return the options of this process's interpreter, as it would give them to others."""
     options: list[str] = getattr(subprocess, "_args_from_interpreter_flags")()  # noqa: B009 - mypy does not know it
@@ -205,8 +234,12 @@ def _key(python: str, preload: list[str], options: list[str], ending: str, path:
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """Hold a lock during the block."""
+def _locked(path: str, *, wait: bool = True) -> Iterator[bool]:
+    """Yield whether this process holds a lock during the block."""
     with open(path, "wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

@@ -4,6 +4,7 @@ The `python` of a directory or virtual environment as a launch script, which sta
     DIR/python                 the launch script; so are DIR/python3 and others that were links to the same interpreter
     DIR/.libcriu-py/snap       the snapshot
                    /was/NAME   the links that were there before
+                   /lock, refused: see interpreter.py
 """
 
 from __future__ import annotations

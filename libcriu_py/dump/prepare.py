@@ -175,10 +175,16 @@ def _go_on(plan: Plan, continuation: ProgramContinuation, asked: Program | None)
         run_and_exit_fast(lambda: continuation.run_instead(asked))
 
 
+def _repeatable(plan: Plan) -> dict[str, object]:
+    """Return what makes this snapshot once more, where it is an interpreter's (libcriu_py.copies.interpreter.renew)."""
+    options = plan.program.value.split("\n") if plan.program.value and plan.program.kind == "interpreter" else []
+    return {"preload": [*plan.preload], "options": options, "exit": plan.exit}
+
+
 def _made_ready(plan: Plan) -> dict[str, object]:
     added = preload.extend_path(variable("LIBCRIU_PY_PRELOAD_PATH"))
     try:
-        return {**make_ready(plan), "preload": [*plan.preload], "exit": plan.exit}
+        return {**make_ready(plan), **_repeatable(plan), "preload_path": added}
     except KeyboardInterrupt:
         _end_by_interrupt()
     finally:

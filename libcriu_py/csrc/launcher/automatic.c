@@ -109,14 +109,6 @@ static void make_directories(const char *path)
 	mkdir(path, 0700);
 }
 
-/* Whether this user may keep something there: what belongs to another is neither read nor written to. */
-static int is_ours(const char *path)
-{
-	struct stat status;
-
-	return !stat(path, &status) && status.st_uid == geteuid() && !access(path, W_OK | X_OK);
-}
-
 /* ---- what is noted there -------------------------------------------------- */
 
 /* Add to a file of the entry unless that is large; its size before, or -1. */
@@ -297,7 +289,7 @@ static int prepare(struct launch *launch)
 	if (!target.kind || (off && !strcmp(off, "0")) || name_entry())
 		return 1;
 	make_directories(entry.path);
-	entry.is_writable = is_ours(entry.path);
+	entry.is_writable = lcp_is_own_place(entry.path);
 	return 0;
 }
 

@@ -47,13 +47,23 @@ void lcp_watch_path(char *path, const char *entry)
 	snprintf(path, PATH_MAX, "%s/watch.%d", entry, (int)getpid());
 }
 
-/* Wait for a process to end, and so that its status is known; 0 or -1. */
-static void await_end(int pidfd)
+int lcp_is_own_place(const char *path)
+{
+	struct stat status;
+
+	return !stat(path, &status) && status.st_uid == geteuid() && !access(path, W_OK | X_OK);
+}
+
+/* Wait for a process to end, and so that its status is known. */
+static void await_end(int pidfd, int wait_ms)
 {
 	struct pollfd polled = { pidfd, POLLIN, 0 };
+	int count;
 
-	while (poll(&polled, 1, -1) < 0 && errno == EINTR)
+	while ((count = poll(&polled, 1, wait_ms ? wait_ms : -1)) < 0 && errno == EINTR)
 		;
+	if (!count)
+		return;
 	for (int i = 0; i < REAPED_MS && !(polled.revents & POLLHUP); i++) {
 		poll(NULL, 0, 1);
 		poll(&polled, 1, 0);
@@ -145,7 +155,7 @@ static void work(const struct background *job, const char *watch, int pidfd)
 		strcpy(cwd, "/");
 	if (chdir("/") || !env)
 		return;
-	await_end(pidfd);
+	await_end(pidfd, job->wait_ms);
 	if (job->is_copy)
 		what = judge(watch, job->entry, pidfd, begun);
 	close(pidfd);

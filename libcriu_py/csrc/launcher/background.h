@@ -13,7 +13,11 @@ struct background {
 	char *const *env;
 	char seen[64];     /* which snapshot was found, of lcp_background_see: another one is of another job */
 	int is_copy;       /* whether the program is going to be a copy: then there is something to do if that goes wrong */
+	int wait_ms;       /* for the end of this process; 0: as long as it takes */
 };
+
+/* Whether this user may keep something in a directory: what belongs to another is neither read nor written to. */
+int lcp_is_own_place(const char *path);
 
 /* Note which snapshot there is; to be called before that is tried. */
 void lcp_background_see(struct background *job);

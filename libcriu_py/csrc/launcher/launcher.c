@@ -243,6 +243,8 @@ static int run(struct launch *launch)
 	if (!result && can_be_copy(launch, &snapshot))
 		lcp_be_copy(launch, &snapshot, &problem);
 	signal(SIGXFSZ, xfsz);
+	if (script.is_interpreter && problem.is_stale)
+		lcp_interpreter_renew(&script, launch);
 	if (script.is_interpreter)
 		return lcp_start_interpreter(&script, launch);
 	if (!launch->conventional || !launch->conventional_env) {

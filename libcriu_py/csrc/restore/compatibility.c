@@ -278,7 +278,7 @@ static void compare(struct finding *finding, const struct snapshot *snapshot, in
 static int check(const struct snapshot *snapshot, const struct order *order, int with_mapped, struct problem *problem)
 {
 	struct finding finding = { problem, snapshot->path, 0, 0 };
-	int verify;
+	int of_environment, verify;
 
 	if (lcp_verify_level(order, &verify, problem))
 		return -1;
@@ -287,7 +287,10 @@ static int check(const struct snapshot *snapshot, const struct order *order, int
 		check_working_directory(&finding, snapshot);
 	}
 	lcp_check_reads(&finding, snapshot, order);
+	of_environment = finding.count;
 	compare(&finding, snapshot, verify, with_mapped);
+	if (problem && finding.count)
+		problem->is_stale = !of_environment;
 	if (finding.count > REASONS)
 		lcp_problem_add(problem, " (and %d more)", finding.count - REASONS);
 	return finding.count ? -1 : 0;

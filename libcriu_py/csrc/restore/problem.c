@@ -12,6 +12,7 @@ int lcp_problem_set(struct problem *problem, int code, const char *format, ...)
 	problem->code = code;
 	problem->failure = problem->value = problem->error = problem->stage = 0;
 	problem->log = -1;
+	problem->is_stale = 0;
 	va_start(arguments, format);
 	vsnprintf(problem->text, sizeof(problem->text), format, arguments);
 	va_end(arguments);

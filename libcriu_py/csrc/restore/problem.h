@@ -17,6 +17,7 @@ struct problem {
 	int code;
 	int failure, value, error, stage;
 	int log;         /* descriptor of criu's log, or -1 */
+	int is_stale;    /* files have changed, and nothing else is wrong: a new snapshot would do */
 	char text[4096]; /* cut if longer */
 };
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import sys
+import time
 import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import libcriu_py
+from tests.system.leaks import observe
 from tests.system.python.conftest import Done, run
 
 if TYPE_CHECKING:
@@ -135,19 +139,74 @@ def test_variables_of_the_start(environment: Path) -> None:
     assert run([python, "-c", code], {"OF_SITE": "x"}).output == "False\nx\n"
 
 
+def install_package(environment: Path, name: str) -> None:
+    """Have the environment changed by an installation."""
+    (library,) = environment.glob("lib/python3*/site-packages")
+    (library / f"{name}-1.dist-info").mkdir()
+    (library / f"{name}-1.dist-info" / "RECORD").write_text("", encoding="utf-8")
+
+
+def wait_for_job(environment: Path) -> None:
+    """Wait until the job that a stale start has left behind has ended."""
+    with (environment / "bin" / ".libcriu-py" / "lock").open("wb") as file:
+        deadline = time.monotonic() + 60
+        while any("libcriu_py.auto.job" in command for command in observe().processes.values()):
+            assert time.monotonic() < deadline
+            select.poll().poll(20)
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def test_stale(environment: Path) -> None:
     """A package that was installed later has the interpreter itself start, until the command is repeated."""
     python = str(environment / "bin" / "python")
     assert shim("python", "--into", environment, "--preload", "colorsys").status == 0
-    (library,) = environment.glob("lib/python3*/site-packages")
-    (library / "of_new-1.dist-info").mkdir()
-    (library / "of_new-1.dist-info" / "RECORD").write_text("", encoding="utf-8")
-    assert run([python, "-c", IS_COPY]) == (0, "False\n", "")
+    install_package(environment, "of_new")
     listed = shim("--list", environment)
     assert (listed.status, listed.errors) == (1, "")
     assert "has other packages than at the dump" in listed.output
     assert shim("python", "--into", environment).status == 0
     assert run([python, "-c", IS_COPY]) == (0, "True\n", "")
+
+
+def test_stale_is_made_anew(environment: Path) -> None:
+    """The first start after an installation is the interpreter's, and has the snapshot made anew, as it was made."""
+    python = str(environment / "bin" / "python")
+    assert shim("python", "--into", environment, "--preload", "colorsys", "--exit", "fast").status == 0
+    install_package(environment, "of_new")
+    for _ in range(3):
+        assert run([python, "-c", IS_COPY]) == (0, "False\n", "")
+    deadline = time.monotonic() + 60
+    while run([python, "-c", IS_COPY]).output != "True\n":
+        assert time.monotonic() < deadline
+    wait_for_job(environment)
+    listed = shim("--list", environment)
+    assert (listed.status, listed.errors) == (0, "")
+    assert run([python, "-O", "-c", IS_COPY]).output == "False\n"
+
+
+def test_stale_without_its_module(environment: Path) -> None:
+    """A snapshot that cannot be made anew is left alone for a while, and the interpreter goes on starting."""
+    python = str(environment / "bin" / "python")
+    (library,) = environment.glob("lib/python3*/site-packages")
+    (library / "of_project.py").write_text("", encoding="utf-8")
+    assert shim("python", "--into", environment, "--preload", "of_project").status == 0
+    (library / "of_project.py").unlink()
+    assert run([python, "-c", "print(1)"]) == (0, "1\n", "")
+    refused = environment / "bin" / ".libcriu-py" / "refused"
+    deadline = time.monotonic() + 60
+    while not refused.exists() or not refused.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        select.poll().poll(20)
+    wait_for_job(environment)
+    assert "No module named 'of_project'" in refused.read_text(encoding="utf-8")
+    run([python, "-c", "print(1)"])
+    assert not any("libcriu-py" in command for command in observe().processes.values())
+    (library / "of_project.py").write_text("", encoding="utf-8")
+    os.utime(refused, (0, 0))
+    while not run([python, "-c", "import sys; print('of_project' in sys.modules)"]).output.startswith("True"):
+        assert time.monotonic() < deadline
+    wait_for_job(environment)
+    assert not refused.exists()
 
 
 def test_damaged_snapshot(environment: Path) -> None:
