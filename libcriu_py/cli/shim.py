@@ -20,8 +20,8 @@ DIR before their own directory on PATH.
 
 With the name python, DIR/python and DIR/python3 become launch scripts. They start a copy of an interpreter that has
 the modules of --preload imported already, and take Python's own command line. Where a copy cannot be what the
-interpreter itself would be, as after an upgrade of a package, that is started, silently: repeat the command to make the
-snapshot anew, with the same modules unless it names others. docs/warm-python.md has the rest.
+interpreter itself would be, as after an upgrade of a package, that is started, silently, and the snapshot is made anew
+in the background. Repeat the command for other modules. docs/warm-python.md has the rest.
 
 LIBCRIU_PY_AUTO=0 starts commands and interpreters themselves.
 

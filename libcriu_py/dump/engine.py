@@ -226,7 +226,7 @@ class SnapshotEngine(SimulateEngine):
             more += sources.compared(python_options.startup_files())
             searched = (variable("LIBCRIU_PY_PRELOAD_PATH") or "").split(os.pathsep)
             loaded = loaded._replace(path=[*loaded.path, *filter(None, searched)])
-        own = sources.own_sources(loaded, main=self._program is None)
+        own = sources.find(loaded, main=self._program is None)
         return launch._replace(sources=tuple({file.path: file for file in (*more, *own)}.values()))
 
     def _facts(self) -> dict[str, Any]:

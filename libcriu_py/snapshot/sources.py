@@ -1,8 +1,9 @@
 """
-The program's own source files, whose code a snapshot holds.
+The source files whose code a snapshot holds.
 
 Copies keep the modules imported before the dump, and read the main module anew unless that took the checkpoint. After a
-change to an imported module, they would silently run old code, which may not fit the new main module.
+change to an imported module, they would silently run old code, which may not fit the new main module. Python looks at
+the size and time of each file that it imports, and so does a start.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def loaded(*, path0: bool = True) -> Loaded:
     return Loaded([name for name, _ in modules], [_path(module) for _, module in modules], path)
 
 
-def own_sources(found: Loaded, *, main: bool) -> tuple[ComparedFile, ...]:
+def find(found: Loaded, *, main: bool) -> tuple[ComparedFile, ...]:
     """
-    List the source files of this process's modules, except the standard library and installed packages.
+    List the source files of this process's modules, except the standard library.
 
     Also left out: extension modules, which are compared as mapped files; modules that programs write to a temporary
     directory to load them; and this package, of which any version with the same record and protocol will do.
@@ -69,7 +70,7 @@ def own_sources(found: Loaded, *, main: bool) -> tuple[ComparedFile, ...]:
         path = _absolute(given)
         if path is None or path.endswith(".so") or path in entries:
             continue
-        if places.is_installed(path) or (name not in _MAIN and places.is_temporary(path)):
+        if places.is_in_library(path) or (name not in _MAIN and places.is_temporary(path)):
             continue
         file = _file(path)
         if file is not None:
@@ -123,7 +124,7 @@ def _file(path: str) -> tuple[str, os.stat_result] | None:
 
 
 class _Places:
-    """Tells the program's own files from installed and temporary ones."""
+    """Tells the files that count from those of the standard library, and from temporary ones."""
 
     def __init__(self, path: list[str]) -> None:
         library = getattr(os, "__file__", None)
@@ -133,12 +134,8 @@ class _Places:
         self._importable = tuple(_below(entry) for entry in importable if entry is not None)
         self._known: dict[str, bool] = {}
 
-    def is_installed(self, path: str) -> bool:
-        """
-        Return whether a file belongs to the standard library or an installed package.
-
-        A package that is only linked into site-packages is not installed but under development.
-        """
+    def is_in_library(self, path: str) -> bool:
+        """Return whether a file belongs to the standard library."""
         directory = os.path.dirname(path)
         known = self._known.get(directory)
         if known is None:
@@ -147,7 +144,7 @@ class _Places:
             except ValueError:
                 return True  # not a valid file name: there is nothing to compare
             in_library = self._library is not None and _below(real).startswith(_below(self._library))
-            known = self._known[directory] = in_library or not _INSTALLED.isdisjoint(real.split(os.sep))
+            known = self._known[directory] = in_library and _INSTALLED.isdisjoint(real.split(os.sep))
         return known
 
     def is_temporary(self, path: str) -> bool:

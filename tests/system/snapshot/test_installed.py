@@ -68,9 +68,9 @@ def refusal(command: Command, snap: Path) -> str:
     env = {"PYTHONPATH": str(command.place / "site-packages")}
     done = command("run", "--no-fallback", snap, env=env)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (126, "", 1), done.stderr
-    (mismatch,) = json.loads(command("inspect", "--json", snap).stdout)["mismatches"]
-    assert done.stderr == f"libcriu-py: {snap} cannot be restored here: {mismatch['text']}\n"
-    text: str = mismatch["text"]
+    mismatches = json.loads(command("inspect", "--json", snap).stdout)["mismatches"]
+    text = "; ".join(mismatch["text"] for mismatch in mismatches)
+    assert done.stderr == f"libcriu-py: {snap} cannot be restored here: {text}\n"
     return text
 
 
@@ -89,8 +89,9 @@ def test_upgraded_package(command: Command) -> None:
     remove(metadata)
     install(command, "one", "1.1")
     assert refusal(command, snap) == (
-        f"{metadata}/RECORD, of a package whose code the snapshot holds, is not there (No such file or directory); "
-        "make the snapshot anew (--replace)"
+        f"{command.place}/site-packages/one.py, whose code the snapshot holds, was changed after the dump; "
+        f"make the snapshot anew (--replace); {metadata}/RECORD, of a package whose code the snapshot holds, "
+        "is not there (No such file or directory); make the snapshot anew (--replace)"
     )
     env = {"PYTHONPATH": str(command.place / "site-packages")}
     assert command("run", snap, env=env).stdout == "main 1.1 []\n"
@@ -98,13 +99,26 @@ def test_upgraded_package(command: Command) -> None:
 
 
 def test_same_version_installed_again(command: Command) -> None:
-    """Its RECORD is another one."""
+    """Its RECORD is another one, even if its modules have their old times."""
     snap = take(command)
+    module = command.place / "site-packages" / "one.py"
     metadata = command.place / "site-packages" / "one-1.0.dist-info"
+    before = module.stat()
     remove(metadata)
     install(command, "one", "1.0")
+    os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert refusal(command, snap).startswith(
         f"{metadata}/RECORD, of a package whose code the snapshot holds, was changed"
+    )
+
+
+def test_edited_package(command: Command) -> None:
+    """An edit of an installed module is seen, as Python sees it, also where it leaves directories as they were."""
+    snap = take(command)
+    module = command.place / "site-packages" / "one.py"
+    module.write_text("X = 'edited'\n", encoding="utf-8")
+    assert refusal(command, snap) == (
+        f"{module}, whose code the snapshot holds, was changed after the dump; make the snapshot anew (--replace)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which files are the user's own sources, in interpreters that have imported modules of all kinds."""
+"""Which source files count, in interpreters that have imported modules of all kinds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 PRINT = (
     "import json\nfrom libcriu_py.snapshot import sources\n"
-    "print(json.dumps([entry._asdict() for entry in sources.own_sources(sources.loaded(), main={})]))\n"
+    "print(json.dumps([entry._asdict() for entry in sources.find(sources.loaded(), main={})]))\n"
 )
 
 
@@ -28,7 +29,7 @@ def write(path: Path, text: str = "") -> Path:
 
 def sources(directory: Path, code: str, *, main: bool = False, path: str | None = None) -> list[dict[str, Any]]:
     """
-    Return the entries for a program in a directory.
+    Return the entries for a program in a directory, but those of what this environment imports at any start.
 
     Args:
         directory: Where it is, and started.
@@ -40,8 +41,8 @@ def sources(directory: Path, code: str, *, main: bool = False, path: str | None 
     env = {**os.environ, "PYTHONPATH": path} if path is not None else None
     done = subprocess.run([sys.executable, script], cwd=directory, env=env, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    entries: list[dict[str, Any]] = json.loads(done.stdout)
-    return entries
+    of_start = sysconfig.get_path("purelib")  # modules of .pth files
+    return [entry for entry in json.loads(done.stdout) if not entry["path"].startswith(of_start)]
 
 
 def names(directory: Path, code: str, **settings: Any) -> list[str]:
@@ -54,21 +55,24 @@ def test_an_entry_has_size_and_time(tmp_path: Path) -> None:
     """They are those of the file at the dump."""
     status = write(tmp_path / "own.py", "X = 1\n").stat()
     expected = {"path": str(tmp_path / "own.py"), "size": 6, "mtime_ns": status.st_mtime_ns, "mode": 0}
-    assert sources(tmp_path, "import own, json, asyncio, pytest") == [expected]
+    assert sources(tmp_path, "import own, json, asyncio") == [expected]
 
 
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
         ("", []),
-        ("import json, asyncio, pytest, libcriu_py.dump.checkpoint", []),
+        ("import json, asyncio, libcriu_py.dump.checkpoint", []),
         ("import own", ["own.py"]),
         ("import package.inner", ["package/__init__.py", "package/inner.py"]),
         ("import namespace.module", ["namespace/module.py"]),
         ("import sys; sys.path.insert(0, 'more'); import other", ["more/other.py"]),
         ("import sys; sys.path.insert(0, 'archive.zip'); import zipped, zipped_too", ["archive.zip"]),
-        ("import sys; sys.path.insert(0, 'venv/lib/site-packages'); import installed", []),
-        ("import sys; sys.path.insert(0, 'dist-packages'); import distributed", []),
+        (
+            "import sys; sys.path.insert(0, 'venv/lib/site-packages'); import installed",
+            ["venv/lib/site-packages/installed.py"],
+        ),
+        ("import sys; sys.path.insert(0, 'dist-packages'); import distributed", ["dist-packages/distributed.py"]),
         ("import sys; sys.path.insert(0, 'link'); import other", ["link/other.py"]),
         (
             "import sys; sys.path.insert(0, 'venv/lib/site-packages'); import editable",
@@ -86,7 +90,7 @@ def test_an_entry_has_size_and_time(tmp_path: Path) -> None:
     ],
 )
 def test_which_files_there_are(tmp_path: Path, code: str, expected: list[str]) -> None:
-    """Modules of the user's own, wherever they were found, and nothing that was installed."""
+    """Modules of the user's own and installed ones, wherever they were found, and nothing of the standard library."""
     for name in ("own", "package/__init__", "package/inner", "namespace/module", "more/other"):
         write(tmp_path / f"{name}.py")
     write(tmp_path / "venv/lib/site-packages/installed.py")
