@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         UnsupportedFeature as UnsupportedFeature,
         VersionError as VersionError,
     )
+    from libcriu_py.exit import exit_fast as exit_fast
     from libcriu_py.findings import PreflightError as PreflightError, preflight as preflight
     from libcriu_py.hooks.contexts import Context as Context
     from libcriu_py.hooks.lifecycle import Outcome as Outcome
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
         unregister as unregister,
     )
     from libcriu_py.privilege.mode import Privilege as Privilege
-    from libcriu_py.program.exit import exit_fast as exit_fast
     from libcriu_py.program.main import Program as Program
     from libcriu_py.snapshot.identity import Mismatch as Mismatch
     from libcriu_py.snapshot.manifest import Snapshot as Snapshot
@@ -99,7 +99,7 @@ _HOMES = {
         "UnsupportedFeature",
         "VersionError",
     ),
-    "program.exit": ("exit_fast",),
+    "exit": ("exit_fast",),
     "findings": ("PreflightError", "preflight"),
     "hooks.contexts": ("Context",),
     "hooks.lifecycle": ("Outcome",),

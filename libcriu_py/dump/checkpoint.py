@@ -152,7 +152,7 @@ class Checkpoint:
         """
         self._engine.departure.program = program
         if frozen:
-            from libcriu_py.program import exit as ending
+            from libcriu_py import exit as ending
 
             ending.freeze()
             self._engine.departure.last.append(ending.freeze_more)
@@ -208,7 +208,7 @@ class Checkpoint:
         if self._settings["exit"] == "normal":
             await taking
             return
-        from libcriu_py.program import exit as ending
+        from libcriu_py import exit as ending
 
         frozen_before = gc.get_freeze_count() > 0
         ending.freeze()
@@ -301,7 +301,7 @@ def checkpoint(  # noqa: PLR0913 - each a setting of its own, given by name
         memory: "copy" reads all memory when a copy starts; "map" maps it from one file wherever that is safe, and
             reads pages when they are used; "auto" maps it where that saves time and no other allocator interferes.
         exit: How copies end: "normal", or "fast", which skips interpreter teardown; with torch, teardown takes longer
-            than a restore. See `libcriu_py.program.exit` for what is skipped.
+            than a restore. See `libcriu_py.exit` for what is skipped.
         resources: Built-in resources to switch off or to set, such as `{"random": False}`; see docs/resources.md.
         fork_callbacks: Which callbacks of `os.register_at_fork` copies call, while other Python threads are stopped:
             "known" for those known to renew random state or ids and nothing else, or "none".

@@ -37,7 +37,7 @@ class ProgramContinuation(Continuation):
 
     def ending(self) -> object:
         """Return what C needs to end a copy that has nothing to do at its end."""
-        from libcriu_py.program.exit import for_ending
+        from libcriu_py.exit import for_ending
 
         if self._watch is not None:
             noting.begin()  # by now the modules of this package are loaded, too
@@ -61,7 +61,7 @@ class ProgramContinuation(Continuation):
         if self._is_fast and (
             error is None or (isinstance(error, SystemExit) and (code is None or isinstance(code, int)))
         ):
-            from libcriu_py.program.exit import exit_fast
+            from libcriu_py.exit import exit_fast
 
             exit_fast(code if isinstance(code, int) else 0)
         self.has_run = True

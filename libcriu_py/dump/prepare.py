@@ -170,7 +170,7 @@ def _go_on(plan: Plan, continuation: ProgramContinuation, asked: Program | None)
     elif plan.exit == "normal":
         continuation.run_instead(asked)
     else:
-        from libcriu_py.program.exit import run_and_exit_fast
+        from libcriu_py.exit import run_and_exit_fast
 
         run_and_exit_fast(lambda: continuation.run_instead(asked))
 

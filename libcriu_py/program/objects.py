@@ -36,7 +36,7 @@ class _Search:
         """Drop the list, and freeze all objects again if some were frozen, so that copies share their pages."""
         self.objects, self.types = [], set()
         if self._was_frozen:
-            from libcriu_py.program.exit import freeze
+            from libcriu_py.exit import freeze
 
             self._was_frozen = False
             freeze()

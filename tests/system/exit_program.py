@@ -137,11 +137,11 @@ if __name__ == "__main__":
         with checkpoint(exit="fast"):
             pass
     if sys.argv[1:2] == ["function"]:
-        from libcriu_py.program.exit import run_and_exit_fast
+        from libcriu_py.exit import run_and_exit_fast
 
         run_and_exit_fast(main)
     if sys.argv[1:2] == ["interpreter"]:
-        from libcriu_py.program.exit import end_fast_at_exit
+        from libcriu_py.exit import end_fast_at_exit
 
         end_fast_at_exit()
     main()

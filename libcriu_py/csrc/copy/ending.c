@@ -1,4 +1,4 @@
-/* Ending a copy: what libcriu_py/program/exit.py does, where one thread is left and nothing has to be called or closed. */
+/* Ending a copy: what libcriu_py/exit.py does, where one thread is left and nothing has to be called or closed. */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030a0000
 #include <Python.h>

@@ -1,5 +1,5 @@
 /*
- * The end of a copy without interpreter teardown, in C where there is nothing to do for it (libcriu_py/program/exit.py).
+ * The end of a copy without interpreter teardown, in C where there is nothing to do for it (libcriu_py/exit.py).
  */
 #ifndef LCP_ENDING_H
 #define LCP_ENDING_H

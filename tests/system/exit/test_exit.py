@@ -62,7 +62,7 @@ import logging.handlers
 event = threading.Event()
 """
 NORMAL = PROGRAM + "main()\n"
-FAST = PROGRAM + "from libcriu_py.program.exit import run_and_exit_fast\nrun_and_exit_fast(main)\n"
+FAST = PROGRAM + "from libcriu_py.exit import run_and_exit_fast\nrun_and_exit_fast(main)\n"
 
 
 def outcome(code: str, directory: Path, how: str) -> tuple[int, str, str, dict[str, bytes]]:
@@ -155,7 +155,7 @@ def test_copies_of_a_program_that_checkpoints_itself(mode: Mode, directory_of: C
 def test_lazy_proxies_are_left_alone() -> None:
     """An object whose `__class__` cannot be read yet, as Django's unconfigured settings, is no obstacle."""
     code = """
-from libcriu_py.program.exit import freeze, run_and_exit_fast
+from libcriu_py.exit import freeze, run_and_exit_fast
 class Lazy:
     @property
     def __class__(self):

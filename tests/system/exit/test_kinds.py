@@ -118,10 +118,10 @@ if __name__ == "__main__":
     coverage.process_startup()  # as pytest-cov and coverage have the processes do that they start
     how = sys.argv[1]
     if how == "function":
-        from libcriu_py.program.exit import run_and_exit_fast
+        from libcriu_py.exit import run_and_exit_fast
         run_and_exit_fast(main)
     elif how == "interpreter":
-        from libcriu_py.program.exit import end_fast_at_exit
+        from libcriu_py.exit import end_fast_at_exit
         end_fast_at_exit()
         main()
     else:
