@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import time
 
-from libcriu_py._ffi import lib
 from libcriu_py.criu import native
 from libcriu_py.criu.call import Request
 from libcriu_py.criu.find import find_criu, require_executable
 from libcriu_py.criu.outcome import check, children, connect_service, finish, kill_and_reap
 from libcriu_py.errors import OperationRefused, TransportError
+from libcriu_py.linux.ffi import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ import _thread
 import errno
 import os
 
-from libcriu_py._ffi import ffi, lib, text
 from libcriu_py.criu.names import ADDED_IN, ADDERS, SETTERS
 from libcriu_py.errors import BinaryNotFound, CriuError, TransportError, UnsupportedFeature
+from libcriu_py.linux.ffi import ffi, lib, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum, IntEnum, IntFlag
 from typing import TYPE_CHECKING, NamedTuple
 
-from libcriu_py._ffi import lib
+from libcriu_py.linux.ffi import lib
 
 if TYPE_CHECKING:
     import os

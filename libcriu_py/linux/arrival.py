@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py._ffi import ffi, lib, text
+from libcriu_py.linux.ffi import ffi, lib, text
 from libcriu_py.linux.sockets import MAX_FDS
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libcriu_py._ffi import checked, ffi, lib
+from libcriu_py.linux.ffi import checked, ffi, lib
 
 
 def sum_bytes(data: bytes, start: int = 0) -> int:

@@ -12,7 +12,7 @@ import time
 from types import BuiltinFunctionType
 
 from libcriu_py import clock
-from libcriu_py._ffi import ffi, lib
+from libcriu_py.linux.ffi import ffi, lib
 from libcriu_py.linux.maps import mapped_ranges
 
 # Resolve these at import: cffi's first lookup allocates, in each copy.

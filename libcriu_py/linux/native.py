@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from libcriu_py._ffi import checked, ffi, lib
+from libcriu_py.linux.ffi import checked, ffi, lib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from libcriu_py._ffi import lib
+from libcriu_py.linux.ffi import lib
 
 _prefetch = lib.lcp_prefetch  # resolved at import: cffi's first lookup allocates, in each copy
 

@@ -10,8 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from libcriu_py._ffi import lib
 from libcriu_py.linux import this_process
+from libcriu_py.linux.ffi import lib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

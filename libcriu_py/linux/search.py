@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libcriu_py._ffi import ffi, lib
+from libcriu_py.linux.ffi import ffi, lib
 
 if TYPE_CHECKING:
     import mmap

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from libcriu_py._ffi import checked, ffi, lib, text
+from libcriu_py.linux.ffi import checked, ffi, lib, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

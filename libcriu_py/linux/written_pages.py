@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from libcriu_py._ffi import ffi, lib
+from libcriu_py.linux.ffi import ffi, lib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -108,7 +108,7 @@ class Account:
     def python(self) -> Path:
         """An interpreter that has the package and that the account can run."""
         here = Path(sys.executable)
-        if self._reaches(here, "-c", "import libcriu_py._ffi, pandas"):
+        if self._reaches(here, "-c", "import libcriu_py.linux.ffi, pandas"):
             return here
         return self._install()
 

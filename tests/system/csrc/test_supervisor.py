@@ -9,8 +9,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py._ffi import ffi, lib
 from libcriu_py.linux import supervision
+from libcriu_py.linux.ffi import ffi, lib
 
 if TYPE_CHECKING:
     from pathlib import Path

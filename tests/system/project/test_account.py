@@ -26,7 +26,7 @@ def test_account_has_no_rights(account: Account) -> None:
 
 def test_account_has_the_package_and_criu(account: Account) -> None:
     """Its interpreter imports the package, which finds a criu that runs."""
-    code = "import libcriu_py.criu.find, libcriu_py._ffi, pandas; print(libcriu_py.criu.find.find_criu())"
+    code = "import libcriu_py.criu.find, libcriu_py.linux.ffi, pandas; print(libcriu_py.criu.find.find_criu())"
     found = run_as(account, [account.python, "-c", code], check=True).stdout.strip()
     assert found == str(account.criu)
     assert "Version:" in run_as(account, [found, "--version"], check=True).stdout

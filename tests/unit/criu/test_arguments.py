@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from libcriu_py._ffi import lib
 from libcriu_py.criu.names import ADDERS, SETTERS
 from libcriu_py.criu.native import NativeOptions
+from libcriu_py.linux.ffi import lib
 
 
 @pytest.mark.parametrize(

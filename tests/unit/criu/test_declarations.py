@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from libcriu_py._ffi import lib
 from libcriu_py.criu import names as _names, native as _native, options
 from libcriu_py.errors import UnsupportedFeature
+from libcriu_py.linux.ffi import lib
 
 HEADER = """
 #define CRIU_LOG_UNSET (-1)

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from libcriu_py._ffi import ffi
 from libcriu_py.linux import supervision
+from libcriu_py.linux.ffi import ffi
 
 
 def test_events_from_before_the_end_are_read() -> None:
