@@ -129,6 +129,24 @@ class Entry:
         found = [Entry(self.file(name), self.program, self.python) for name in names]
         return sorted(found, key=Entry.used, reverse=True)
 
+    def obstacle(self) -> str | None:
+        """Return why this user's starts keep nothing there; None if nothing is in the way."""
+        place = self.path
+        status = None
+        while status is None:
+            try:
+                status = os.stat(place)
+            except OSError:  # not there, or in a directory of another user
+                place = os.path.dirname(place)
+        if os.access(place, os.W_OK | os.X_OK) and (status.st_uid == os.geteuid() or place != self.path):
+            return None
+        if status.st_uid == os.geteuid():
+            return f"{place} cannot be written to: its snapshot is used as long as it fits, and none is made"
+        return (
+            f"{place} belongs to user {status.st_uid}, and this is user {os.geteuid()}: starts are conventional; "
+            "set LIBCRIU_PY_CACHE to a directory of this user"
+        )
+
     def used(self) -> float:
         """Return when the program was started last."""
         return max(watched(self.file(name)).changed / 1e9 for name in ("hits", "misses", "state.json"))

@@ -117,8 +117,13 @@ def _ago(when: float) -> str:
 
 
 def _show(entry: Entry) -> int:
-    state = entry.state()
     print(f"program: {_name(entry)}\ninterpreter: {entry.python}\nplace: {entry.path}")
+    obstacle = entry.obstacle()
+    if obstacle is not None:
+        print(obstacle)
+    if not os.access(entry.path, os.R_OK | os.X_OK):
+        return 0
+    state = entry.state()
     if os.path.isdir(entry.snapshot):
         _show_snapshot(entry, state)
     refused = entry.refused()
@@ -186,7 +191,13 @@ def _build(entry: Entry, words: list[str]) -> int:
     from libcriu_py.auto import job
     from libcriu_py.snapshot import launcher
 
-    os.makedirs(entry.path, mode=0o700, exist_ok=True)
+    obstacle = entry.obstacle()
+    if obstacle is not None:
+        sys.stderr.write(f"{PROG} auto: no snapshot was made: {obstacle}\n")
+        return 1
+    umask = os.umask(0o077)  # also of the directories above, as the launcher makes them
+    os.makedirs(entry.path, exist_ok=True)
+    os.umask(umask)
     rest = words[2:] if words[0] == "-m" else words[1:]
     if rest:
         command = [launcher.path(), "--auto-learn", sys.executable, *words]

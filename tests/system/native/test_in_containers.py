@@ -231,6 +231,30 @@ def test_commands_of_the_documentation(volume: Volume) -> None:
         assert answer(volume.run(*argv, listed_calls="docker", pid_1=True)) == f"['x'] {NOBODY}\n"
 
 
+def test_automatic_snapshot_of_an_image(volume: Volume) -> None:
+    """Made by the user of the image when that is built; used by that user, read-only too; others are told why not."""
+    program = volume.path / "tool.py"
+    program.write_text("import sys\nwarm = 'colorsys' in sys.modules\nimport colorsys\nprint(warm, sys.argv[1:])\n")
+    volume.write("", "")
+    python, launcher = str(volume.account.python), volume.account.native_launcher
+    env = {"LIBCRIU_PY_CACHE": f"{PLACE}/cache"}
+    command = [python, "-m", "libcriu_py", "auto"]
+    start = [launcher, "--auto-start", python, f"{PLACE}/tool.py", "x"]
+    built = volume.run(*command, "--build", f"{PLACE}/tool.py", "y", env=env, listed_calls="docker", hostname="build")
+    assert (built.returncode, built.stdout) == (0, "False ['y']\n"), built.stderr
+    for limits in ({"pid_1": True}, {"read_only": "all", "busy_pids": 30}):
+        assert answer(volume.run(*start, env=env, listed_calls="docker", **limits)) == "True ['x']\n"
+    other = {"env": env, "listed_calls": "docker", "uid": NOBODY + 1}
+    assert answer(volume.run(*start, **other)) == "False ['x']\n"
+    place = f"{PLACE}/cache belongs to user {NOBODY}, and this is user {NOBODY + 1}: starts are conventional; "
+    advice = "set LIBCRIU_PY_CACHE to a directory of this user\n"
+    assert answer(volume.run(*command, "--show", f"{PLACE}/tool.py", **other)).endswith(place + advice)
+    refused = volume.run(*command, "--build", f"{PLACE}/tool.py", **other)
+    assert (refused.returncode, refused.stderr) == (1, f"libcriu-py auto: no snapshot was made: {place}{advice}")
+    shown = answer(volume.run(*command, "--show", f"{PLACE}/tool.py", env=env, read_only="all"))
+    assert "cannot be written to: its snapshot is used as long as it fits, and none is made\n" in shown
+
+
 def test_what_looks_like_a_mutex_of_a_thread_with_a_small_id(volume: Volume) -> None:
     """In containers threads have the ids 1, 2, 3, which stand in memory for other reasons."""
     done = volume.write(LIKE_MUTEXES, "print(sum(found[:20]))").dump(pid_1=True)
