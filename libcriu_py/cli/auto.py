@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from libcriu_py.cli._arguments import PROG, USAGE, add_rest, build, carry_out, complete, size
+from libcriu_py.cli._arguments import PROG, USAGE, add_json, add_rest, build, carry_out, complete, print_json, size
 
 if TYPE_CHECKING:
     import argparse
@@ -50,14 +50,15 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of everything up to the program; what follows is the program's."""
     parser = build(
         "auto",
-        usage="[--] [-m MODULE | SCRIPT | COMMAND] [ARGUMENTS ...] | --show|--build PROGRAM | --rm [PROGRAM] | "
-        "--list|--gc|--verify",
+        usage="[--] [-m MODULE | SCRIPT | COMMAND] [ARGUMENTS ...] | --show [--json] PROGRAM | --list [--json] | "
+        "--build PROGRAM | --rm [PROGRAM] | --gc|--verify",
         description="Start a Python program from a snapshot in your cache, which is made and kept fit by itself.",
         epilog=EPILOG,
     )
     actions = parser.add_mutually_exclusive_group()
     for option, text in ACTIONS.items():
         actions.add_argument(option, dest="action", action="store_const", const=option, help=text)
+    add_json(parser)
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module as a script, as python -m does")
     complete(parser.add_argument("target", metavar="SCRIPT | COMMAND", nargs="?", help="a file or command"), "file")
     add_rest(parser)
@@ -66,13 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Run the subcommand, and return its exit status."""
-    own = argv[:1] if argv[:1] and argv[0] in ACTIONS else None
-    words = argv[1:] if own else argv
+    own = argv[:1] if argv[:1] and argv[0] in ACTIONS else []
+    if own and own[0] in {"--show", "--list"} and argv[1:2] == ["--json"]:
+        own = argv[:2]
+    words = argv[len(own) :]
     if words[:1] == ["--"]:
         words = words[1:]
-    if own is None and words and (not words[0].startswith("-") or words[0].startswith("-m")):
+    if not own and words and (not words[0].startswith("-") or words[0].startswith("-m")):
         _start(words)
-    return carry_out(build_parser(), own or argv, lambda options: _act(options.action, words))
+    return carry_out(build_parser(), own or argv, lambda options: _act(options, words))
 
 
 def _start(words: list[str]) -> None:
@@ -82,27 +85,54 @@ def _start(words: list[str]) -> None:
     launcher.become(["--auto-start", sys.executable, *words])
 
 
-def _act(action: str | None, words: list[str]) -> int:
+def _act(options: argparse.Namespace, words: list[str]) -> int:
+    action: str | None = options.action
     if action is None or (not words and action in {"--show", "--build"}):
         sys.stderr.write(f"{PROG} auto: name a program: -m MODULE, SCRIPT or COMMAND (see {PROG} auto --help)\n")
         return USAGE
     from libcriu_py.auto import entry
 
     if action in {"--list", "--gc", "--verify"} or not words:
-        acts = {"--list": _list, "--gc": _gc, "--verify": _verify, "--rm": _remove}
-        results = [acts[action](known) for known in entry.all_entries()]
-        return max(results, default=0)
+        return _act_on(entry.all_entries(), action, as_json=options.json)
     found = entry.find(words, sys.executable)
     if found is None:
         sys.stderr.write(f"{PROG} auto: {words[0]} is no Python program that can be found, or HOME names no cache\n")
         return 1
     if action == "--build":
         return _build(found, words)
-    return _show(found) if action == "--show" else _remove(found)
+    return _show(found, as_json=options.json) if action == "--show" else _remove(found)
+
+
+def _act_on(entries: list[Entry], action: str, *, as_json: bool) -> int:
+    """Do something with all programs."""
+    if as_json and action == "--list":
+        print_json([_facts(entry) for entry in entries])
+        return 0
+    acts = {"--list": _list, "--gc": _gc, "--verify": _verify, "--rm": _remove}
+    return max(map(acts[action], entries), default=0)
 
 
 def _name(entry: Entry) -> str:
     return " ".join(entry.program.arguments())
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """Return all that is known of a program, for JSON."""
+    facts = {**entry.program._asdict(), "python": entry.python, "place": entry.path, "obstacle": entry.obstacle()}
+    if not os.access(entry.path, os.R_OK | os.X_OK):
+        return facts
+    state = entry.state()
+    return {
+        **facts,
+        "snapshot": entry.snapshot if os.path.isdir(entry.snapshot) else None,
+        "made": max(state.get("times") or [0]),
+        "hits": entry.hits(),
+        "misses": [{"time": when, "why": why} for when, why in entry.misses()],
+        "refused": entry.refused(),
+        "reason": state.get("reason"),
+        "modules": len(state.get("modules", ())),
+        "without": state.get("without", {}),
+    }
 
 
 def _list(entry: Entry) -> int:
@@ -116,7 +146,10 @@ def _ago(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
 
 
-def _show(entry: Entry) -> int:
+def _show(entry: Entry, *, as_json: bool) -> int:
+    if as_json:
+        print_json(_facts(entry))
+        return 0
     print(f"program: {_name(entry)}\ninterpreter: {entry.python}\nplace: {entry.path}")
     obstacle = entry.obstacle()
     if obstacle is not None:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from libcriu_py.cli._arguments import add_directory, add_setting, build, complete, size, split_words
+from libcriu_py.cli._arguments import (
+    add_directory,
+    add_json,
+    add_setting,
+    build,
+    complete,
+    print_json,
+    size,
+    split_words,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this subcommand."""
     parser = build(
         "optimize",
-        usage='[--memory auto|map] [--learn-pages "ARGS"] [--store STORE] [--mode MODE] DIR',
+        usage='[--memory auto|map] [--learn-pages "ARGS"] [--store STORE] [--mode MODE] [--json] DIR',
         description="Make the copies of a snapshot map their memory instead of reading it.",
         epilog=EPILOG,
     )
@@ -62,18 +71,22 @@ def build_parser() -> argparse.ArgumentParser:
     store = parser.add_argument("--store", metavar="STORE", help="share large blocks of memory with other snapshots")
     complete(store, "directory")
     add_setting(parser, "mode")
+    add_json(parser)
     add_directory(parser)
     return parser
 
 
 def execute(options: argparse.Namespace) -> int:
     """Map, then store, then learn, as the options ask: each step works on the result of the one before."""
+    results: dict[str, Any] = {}
     if not (options.learn_pages or options.store) or not _is_mapped(options.dir):
-        _map(options)
+        results["memory"] = _map(options)
     if options.store:
-        share(options.dir, options.store)
+        results["store"] = share(options.dir, options.store, quiet=options.json)
     if options.learn_pages:
-        _learn(options)
+        results["working_set"] = _learn(options)
+    if options.json:
+        print_json(results)
     return 0
 
 
@@ -83,37 +96,45 @@ def _is_mapped(directory: str) -> bool:
     return Snapshot.open(directory).memory_key is not None
 
 
-def _map(options: argparse.Namespace) -> None:
+def _map(options: argparse.Namespace) -> dict[str, Any]:
     from libcriu_py.memory.optimize import optimize
     from libcriu_py.program.progress import Progress
 
     with Progress(f"rewriting {options.dir}"):
         result = optimize(options.dir, wanted=options.memory)
+    facts = {"mapped": result.mapped, "copied": result.copied, "owners": dict(result.owners), "why": result.why}
+    if options.json:
+        return facts
     if result.kind == "copy":
         print(f"memory is still copied: {result.why}", flush=True)
-        return
+        return facts
     print(f"memory mapped: {size(result.mapped)}; still copied: {size(result.copied)} ({result.why})", flush=True)
     for owner, amount in sorted(result.owners.items(), key=lambda item: -item[1]):
         print(f"  {size(amount)} {owner}")
+    return facts
 
 
-def share(directory: str, path: str) -> None:
-    """Put the large blocks of a snapshot into a store, which is created if missing, and print their size."""
+def share(directory: str, path: str, *, quiet: bool = False) -> dict[str, int]:
+    """Put the large blocks of a snapshot into a store, which is created if missing; print and return their size."""
     from libcriu_py.memory import store
     from libcriu_py.program.progress import Progress
 
     with Progress(f"putting blocks of {directory} into {path}"):
         shared = store.share(directory, store.Store(path, create=True))
-    print(f"in the store: {size(shared.bytes)}, of which {size(shared.known)} were already there", flush=True)
+    if not quiet:
+        print(f"in the store: {size(shared.bytes)}, of which {size(shared.known)} were already there", flush=True)
+    return {"bytes": shared.bytes, "known": shared.known}
 
 
-def _learn(options: argparse.Namespace) -> None:
+def _learn(options: argparse.Namespace) -> dict[str, Any]:
     from libcriu_py.copies.learning import learn
 
     learned = learn(
         options.dir, [split_words("--learn-pages", args) for args in options.learn_pages], mode=options.mode
     )
-    print(
-        f"working set: {size(learned['bytes'])} written to; copies will copy {size(learned['ahead'])} of it at their "
-        f"start, {size(learned['huge'])} of that as huge pages"
-    )
+    if not options.json:
+        print(
+            f"working set: {size(learned['bytes'])} written to; copies will copy {size(learned['ahead'])} of it at "
+            f"their start, {size(learned['huge'])} of that as huge pages"
+        )
+    return learned

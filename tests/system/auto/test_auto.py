@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -347,6 +348,10 @@ def test_management(cache: Cache) -> None:
     cache.start(program)
     cache.start(program)
     assert cache.manage("--list").stdout == f"{program}  1 from the snapshot, 1 conventional, ready\n"
+    (facts,) = json.loads(cache.manage("--list", "--json").stdout)
+    assert facts == json.loads(cache.manage("--show", "--json", program).stdout)
+    assert (facts["value"], facts["hits"], len(facts["misses"]), facts["refused"]) == (str(program), 1, 1, None)
+    assert facts["snapshot"].startswith(facts["place"])
     assert cache.manage("--verify").returncode == 0
     (entry,) = cache.entries()
     (memory,) = (entry / "snap").glob("memory*")
