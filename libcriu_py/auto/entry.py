@@ -23,6 +23,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libcriu_py.copies import interpreter
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 KEPT_MISSES = 20
+REFUSED_FOR = 86400
+"""Seconds after which the launcher starts a job all the same (csrc/launcher/automatic.c)."""
+FIRST_REFUSED_FOR = 600
+"""As above, the first time: a disk may be full no longer. Each further time is twice as long."""
 BY_DIRECTORY = "by-directory"
 NEW, ASIDE = "new", "aside"
 """Snapshots that are not in their place yet, or not any more."""
@@ -206,13 +211,14 @@ class Entry:
         """Return why there is no snapshot; None if none was refused."""
         return self._text("refused").split("\n", 1)[0] or None
 
-    def refuse(self, reason: str, files: Iterable[Watched]) -> None:
+    def refuse(self, reason: str, files: Iterable[Watched], *, for_long: bool = False) -> None:
         """
-        Have no snapshot made until one of some files changes.
+        Have no snapshot made until one of some files changes, or for a while.
 
         Args:
             reason: Why, in words.
             files: The files.
+            for_long: For the longest while, whatever was refused before.
         """
         rows = [
             f"{file.path}\t{file.size}\t{file.changed}"
@@ -220,9 +226,15 @@ class Entry:
             if file.size != ABSENT and "\n" not in file.path
         ]
         self._write("refused", "\n".join([" ".join(reason.split()), *rows]) + "\n")
+        times = self.state().get("refusals", 0)
+        self.note(refusals=times + 1)
+        wait = REFUSED_FOR if for_long else min(REFUSED_FOR, FIRST_REFUSED_FOR << min(times, 20))
+        when = time.time() - REFUSED_FOR + wait
+        os.utime(self.file("refused"), (when, when))
 
     def accept(self) -> None:
-        """Forget that a snapshot was refused, and the count of an old one."""
+        """Forget that a snapshot was refused, and how often, and the count of an old one."""
+        self.note(refusals=0)
         for name in ("refused", "hits"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.file(name))

@@ -132,16 +132,17 @@ def set_aside(entry: Entry, reason: str) -> None:
     _clear(entry.file(ASIDE))
     with contextlib.suppress(FileNotFoundError):
         os.rename(entry.snapshot, entry.file(ASIDE))
-    _refuse(entry, reason)
+    _refuse(entry, reason, for_long=True)
 
 
-def _refuse(entry: Entry, reason: str) -> None:
+def _refuse(entry: Entry, reason: str, *, for_long: bool = False) -> None:
     import site
 
     entry.note(reason=reason)
     places = [*site.getsitepackages(), site.getusersitepackages()]
     own = [entry.program.value] if entry.program.kind == "script" else []
-    entry.refuse(reason, map(watched, [launcher.path(), os.path.realpath(entry.python), *own, *places]))
+    files = map(watched, [launcher.path(), os.path.realpath(entry.python), *own, *places])
+    entry.refuse(reason, files, for_long=for_long)
 
 
 def work(entry: Entry, cwd: str, *, is_stale: bool = False, at_once: bool = False) -> bool:

@@ -1,0 +1,1 @@
+"""Tests of libcriu_py.auto."""
