@@ -89,7 +89,7 @@ class CriuEngine(SnapshotEngine):
         from libcriu_py.criu.values import DumpOutcome
         from libcriu_py.dump import arrival, stdio
         from libcriu_py.dump.original import Original
-        from libcriu_py.linux import processes
+        from libcriu_py.linux import processes, this_process
 
         staging = self._reserved()
         launch, facts = self._make_ready(staging)
@@ -105,9 +105,12 @@ class CriuEngine(SnapshotEngine):
             if original.stopped:
                 calls.append(functools.partial(processes.resume, original.stopped))
             expect = functools.partial(self._handover.expect, self.departure, calls=calls, unwanted=images)
+            outcome, has_timers = None, this_process.suspend_timers()
             try:
                 outcome = self._ask_criu(images, original.shared, expect)
             finally:
+                if has_timers:
+                    this_process.resume_timers(in_copy=outcome is DumpOutcome.RESTORED)
                 self._handover.close_unless_ended(images)
             if outcome is DumpOutcome.RESTORED:
                 if not self._handover.has_run():

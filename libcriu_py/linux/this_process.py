@@ -31,6 +31,16 @@ def ignore_signal(number: int) -> None:
     checked(lib.lcp_ignore_signal(number))
 
 
+def suspend_timers() -> bool:
+    """Disarm the timers that send signals, and return whether there are any; `resume_timers` arms them again."""
+    return lib.lcp_suspend_timers() > 0
+
+
+def resume_timers(*, in_copy: bool) -> None:
+    """Arm them with the time that is left of them: in a copy, what was left when they were suspended."""
+    lib.lcp_resume_timers(in_copy)
+
+
 def lead_session() -> None:
     """Start a new session, even as the leader of a process group."""
     checked(lib.lcp_lead_session())
