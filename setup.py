@@ -1,8 +1,13 @@
-"""Build the cffi extension and the launcher; all metadata but the long description is in pyproject.toml."""
+"""
+Build the cffi extension and the launcher; all metadata but the long description is in pyproject.toml.
+
+On other systems than Linux the package is Python alone, for libraries that import `libcriu_py.hooks` wherever they run.
+"""
 
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from setuptools import setup
 
@@ -22,13 +27,16 @@ def readme() -> str:
 
 
 MAN_PAGE = "docs/libcriu-py.1"  # of `make man`
+NATIVE: dict[str, Any] = {
+    "cffi_modules": ["build_ffi.py:ffibuilder"],
+    "cmdclass": {"build_ext": BuildExt, "build_scripts": BuildScripts},
+    "scripts": [MAIN],
+    "options": {"bdist_wheel": {"py_limited_api": "cp310"}},
+}
 
 setup(
     data_files=[("share/man/man1", [MAN_PAGE])] if (ROOT / MAN_PAGE).exists() else [],
-    cffi_modules=["build_ffi.py:ffibuilder"],
-    cmdclass={"build_ext": BuildExt, "build_scripts": BuildScripts},
-    scripts=[MAIN],
     long_description=readme(),
     long_description_content_type="text/markdown",
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    **(NATIVE if sys.platform == "linux" else {}),
 )

@@ -6,8 +6,7 @@ The names below are imported on first use, so that a start pays only for what it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from libcriu_py.copies.aio import restore_async as restore_async
     from libcriu_py.copies.interpreter import executable as executable
@@ -59,12 +58,12 @@ if TYPE_CHECKING:
     from libcriu_py.hooks.lifecycle import Outcome as Outcome
     from libcriu_py.hooks.no_checkpoint import no_checkpoint as no_checkpoint
     from libcriu_py.hooks.registry import (
-        Resource as Resource,
         after_restore as after_restore,
         before_checkpoint as before_checkpoint,
         register as register,
         unregister as unregister,
     )
+    from libcriu_py.hooks.resource import Resource as Resource
     from libcriu_py.privilege.mode import Privilege as Privilege
     from libcriu_py.program.main import Program as Program
     from libcriu_py.snapshot.identity import Mismatch as Mismatch
@@ -104,7 +103,8 @@ _HOMES = {
     "hooks.contexts": ("Context",),
     "hooks.lifecycle": ("Outcome",),
     "hooks.no_checkpoint": ("no_checkpoint",),
-    "hooks.registry": ("Resource", "after_restore", "before_checkpoint", "register", "unregister"),
+    "hooks.registry": ("after_restore", "before_checkpoint", "register", "unregister"),
+    "hooks.resource": ("Resource",),
     "privilege.mode": ("Privilege",),
     "program.main": ("Program",),
     "snapshot.identity": ("Mismatch",),

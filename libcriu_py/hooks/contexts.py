@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from libcriu_py.hooks.registry import Resource
+    from libcriu_py.hooks.resource import Resource
 
 R = TypeVar("R", bound="Resource")
 

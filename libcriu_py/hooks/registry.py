@@ -7,60 +7,70 @@ before-hooks of lower priority last.
 
 A *single-threaded* hook runs while all other Python threads are stopped. Single-threaded before-hooks run last, right
 before the dump, and single-threaded after-hooks run first, in the same order among themselves.
+
+Libraries import this wherever they run, so it imports builtin modules alone: no typing, no threading, no C of ours.
 """
 
 from __future__ import annotations
 
-import functools
-import threading
-import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload, runtime_checkable
+import _thread
+from _weakref import ref
 
-from libcriu_py.errors import HookError
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Any, NoReturn, Protocol, TypeVar, overload
 
-    Hook = Callable[..., object]
+    from libcriu_py.hooks.resource import Resource
 
-F = TypeVar("F", bound="Callable[..., object]")
+    F = TypeVar("F", bound="Callable[..., object]")
+    R = TypeVar("R", bound=Resource)
 
+    class Decorator(Protocol):
+        """What registers a function, and returns it or a decorator."""
 
-@runtime_checkable
-class Resource(Protocol):
-    """
-    Something that must be let go before a dump and put right after a restore.
-
-    Both methods may be `async`. `after_restore` also runs when the dump failed, or when the original continues
-    (`then="continue"`), so that the process works as before.
-    """
-
-    def before_checkpoint(self) -> Awaitable[None] | None:
-        """Let go of what cannot be dumped."""
-
-    def after_restore(self) -> Awaitable[None] | None:
-        """Put right what was let go."""
+        @overload
+        def __call__(
+            self, function: F, *args: Any, priority: int = 0, single_threaded: bool = False, **kwargs: Any
+        ) -> F: ...
+        @overload
+        def __call__(self, *, priority: int = 0, single_threaded: bool = False) -> Callable[[F], F]: ...
 
 
-R = TypeVar("R", bound=Resource)
-
-
-class Entry(NamedTuple):
+class Entry:
     """One registration: a pair of calls, either of which may be missing."""
 
-    priority: int
-    sequence: int
-    name: str
-    key: object
-    before: Callable[[], object] | None
-    after: Callable[[], object] | None
-    single_threaded: bool = False
+    __slots__ = ("after", "before", "key", "name", "priority", "sequence", "single_threaded")
+
+    def __init__(
+        self,
+        order: tuple[int, int],
+        name: str,
+        key: object,
+        before: Callable[[], object] | None,
+        after: Callable[[], object] | None,
+        *,
+        single_threaded: bool,
+    ) -> None:
+        """Keep the registration; `order` is its priority and its number."""
+        self.priority, self.sequence = order
+        self.name = name
+        self.key = key
+        self.before = before
+        self.after = after
+        self.single_threaded = single_threaded
 
 
 def _describe(function: object) -> str:
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None) or repr(function)
     return f"{module}.{name}" if module else str(name)
+
+
+def _fail(message: str) -> NoReturn:
+    from libcriu_py.errors import HookError  # a dozen classes, which cost more than all else here
+
+    raise HookError(message)
 
 
 class HookRegistry:
@@ -73,7 +83,7 @@ class HookRegistry:
     def __init__(self) -> None:
         """Make an empty registry."""
         self._entries: list[Entry] = []
-        self._lock = threading.RLock()
+        self._lock = _thread.RLock()
         self._sequence = 0
         self._running = False
 
@@ -100,7 +110,8 @@ class HookRegistry:
         with self._lock:
             self._refuse_while_running(name)
             self._sequence += 1
-            self._entries.append(Entry(priority, self._sequence, name, key, before, after, single_threaded))
+            order = priority, self._sequence
+            self._entries.append(Entry(order, name, key, before, after, single_threaded=single_threaded))
             self._entries.sort(key=lambda entry: (entry.priority, entry.sequence))
 
     def remove(self, key: object) -> None:
@@ -119,14 +130,14 @@ class HookRegistry:
                 raise ValueError(message)
             self._entries = kept
 
-    def discard_reference(self, reference: weakref.ref[object]) -> None:
+    def discard_reference(self, reference: ref[object]) -> None:
         """Forget a garbage-collected resource; this is the callback of its weak reference."""
         with self._lock:
             self._entries = [entry for entry in self._entries if entry.key is not reference]
 
     @staticmethod
     def _key_of(entry: Entry) -> object:
-        return entry.key() if isinstance(entry.key, weakref.ref) else entry.key
+        return entry.key() if isinstance(entry.key, ref) else entry.key
 
     def _refuse_while_running(self, name: str) -> None:
         if self._running:
@@ -134,14 +145,14 @@ class HookRegistry:
                 f"{name} cannot be registered or unregistered while checkpoint hooks run; "
                 "do it before or after the checkpoint"
             )
-            raise HookError(message)
+            _fail(message)
 
     def begin(self) -> tuple[Entry, ...]:
         """Forbid registration and return the hooks in order of registration."""
         with self._lock:
             if self._running:
                 message = "this process is already taking a checkpoint; wait until it is over"
-                raise HookError(message)
+                _fail(message)
             self._running = True
             return tuple(self._entries)
 
@@ -175,18 +186,18 @@ def _add_function(
     if not callable(function):
         message = f"a hook must be callable, not {function!r}"
         raise TypeError(message)
-    call = functools.partial(function, *args, **kwargs) if args or kwargs else function
+    call = (lambda: function(*args, **kwargs)) if args or kwargs else function
     before, then = (None, call) if after else (call, None)
     registry.add(function, _describe(function), before, then, priority, single_threaded=single_threaded)
     return function
 
 
-@overload
-def before_checkpoint(
-    function: F, *args: Any, priority: int = 0, single_threaded: bool = False, **kwargs: Any
-) -> F: ...
-@overload
-def before_checkpoint(*, priority: int = 0, single_threaded: bool = False) -> Callable[[F], F]: ...
+def _typed(function: Callable[..., Any]) -> Decorator:
+    """Return it with a type that `overload` would give it, if that needed no import of typing."""
+    return function
+
+
+@_typed
 def before_checkpoint(
     function: Any = None, *args: Any, priority: int = 0, single_threaded: bool = False, **kwargs: Any
 ) -> Any:
@@ -214,10 +225,7 @@ def before_checkpoint(
     return _add_function(function, args, kwargs, after=False, priority=priority, single_threaded=single_threaded)
 
 
-@overload
-def after_restore(function: F, *args: Any, priority: int = 0, single_threaded: bool = False, **kwargs: Any) -> F: ...
-@overload
-def after_restore(*, priority: int = 0, single_threaded: bool = False) -> Callable[[F], F]: ...
+@_typed
 def after_restore(
     function: Any = None, *args: Any, priority: int = 0, single_threaded: bool = False, **kwargs: Any
 ) -> Any:
@@ -260,11 +268,10 @@ def register(resource: R, *, priority: int = 0, single_threaded: bool = False) -
         TypeError: A method is missing, or the object does not support weak references.
         HookError: Hooks are running.
     """
-    candidate: object = resource
-    if not isinstance(candidate, Resource):
+    if not all(callable(getattr(resource, name, None)) for name in ("before_checkpoint", "after_restore")):
         message = f"{resource!r} lacks before_checkpoint() or after_restore()"
         raise TypeError(message)
-    reference: weakref.ref[Any] = weakref.ref(resource, registry.discard_reference)
+    reference: ref[Any] = ref(resource, registry.discard_reference)
 
     def before() -> object:
         alive = reference()

@@ -8,9 +8,15 @@ after-hooks in order (its README).
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libcriu_py.resources.base import BuiltIn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_OURS = "libcriu_py.hooks.snapstart"
+"""Registers our own hooks with SnapStart; a checkpoint runs those itself."""
 
 
 class SnapStart(BuiltIn):
@@ -21,10 +27,14 @@ class SnapStart(BuiltIn):
 
     def before_dump(self) -> None:
         """Run the before-hooks."""
-        for function, args, kwargs in reversed(list(self._package.get_before_snapshot())):
-            function(*args, **kwargs)
+        _run(reversed(list(self._package.get_before_snapshot())))
 
     def in_original(self) -> None:
         """Run the after-hooks, in the original too: they undo what the before-hooks did."""
-        for function, args, kwargs in list(self._package.get_after_restore()):
+        _run(list(self._package.get_after_restore()))
+
+
+def _run(hooks: Iterable[Any]) -> None:
+    for function, args, kwargs in hooks:
+        if getattr(function, "__module__", "") != _OURS:
             function(*args, **kwargs)

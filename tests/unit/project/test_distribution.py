@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import tarfile
+import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,23 @@ def test_no_file_names_a_registry() -> None:
     for path in (*(ROOT / "scripts").iterdir(), *(ROOT / "distributions").rglob("*.*"), ROOT / "Makefile"):
         if path.is_file():
             assert not re.search(r"pypi\.org|pythonhosted|debian\.org", path.read_text(encoding="utf-8")), path
+
+
+def test_other_systems_get_python_alone(tmp_path: Path) -> None:
+    """A wheel built elsewhere than on Linux installs anywhere, so that libraries may depend on it: it has no C."""
+    code = """
+    import runpy, sys, sysconfig
+    import setuptools, setuptools.command.bdist_wheel
+    sysconfig.get_config_vars()  # what the build asks of this system, before it is another
+    sys.platform = "darwin"
+    runpy.run_path("setup.py", run_name="__main__")
+    """
+    options = ["-q", "egg_info", "--egg-base", tmp_path, "build", "--build-base", tmp_path / "build"]
+    argv = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *map(str, options), "bdist_wheel"]
+    subprocess.run([*argv, "--dist-dir", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+    assert "libcriu_py/hooks/registry.py" in names
+    assert {Path(name).suffix for name in names} == {".py", ".pyi", ".typed"}
