@@ -24,7 +24,7 @@ test_prefixes = $(other_criu)-trixie:$(other_criu)-sid
 make_venv = scripts/make-venv --python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help criu venv build demo test lint types format unit coverage system test-tools man wheels test-wheels test-clean test-cpython test-apps test-integrations stress matrix faults soak fuzz bench bench-auto clean
+.PHONY: help criu venv build demo test lint types format unit coverage system test-tools man wheels test-wheels test-clean test-cpython test-apps test-integrations stress matrix faults soak fuzz bench bench-auto bench-integrations clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -112,6 +112,11 @@ bench: ## measure (MINUTES=27), and write the times into README and docs; instal
 	@scripts/install-criu --from-source
 	@$(make_venv) --extra bench $(bench_venv)
 	@PYCRIU='$(PYCRIU)' $(bench_venv)/bin/python -m benchmarks.suite --minutes $(MINUTES)
+	@$(MAKE) bench-integrations
+
+bench-integrations: test-tools ## pytest, notebooks, pools, servers, functions and workers, into docs/integrations/README.md
+	@$(make_venv) --extra integrations .venv-integrations
+	@.venv-integrations/bin/python -m benchmarks.integrations $(ARGS)
 
 bench-auto: venv ## fifteen commands from PyPI by `libcriu-py auto`, into docs/auto.md (10 minutes the first time)
 	@$(python) -m benchmarks.automatic build/auto

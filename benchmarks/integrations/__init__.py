@@ -1,7 +1,8 @@
 """
 Starts of other people's software, conventional and warm: each module has CASES.
 
-`python -m benchmarks.integrations` measures them in turns and writes the table of docs/integrations.md.
+`python -m benchmarks.integrations` measures them in turns and writes the table of docs/integrations/README.md. Modules
+import other people's packages only where they use them: a test of the tree reads the names of all cases.
 """
 
 from __future__ import annotations
