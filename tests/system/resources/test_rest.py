@@ -255,6 +255,10 @@ def test_threads_of_linear_algebra(mode: Mode, directory_of: Directories) -> Non
         assert old
         assert set(old) == {7 if chosen else 1 if before else every}
         assert set(new) == {7 if chosen else 1 if after else every}
+    # As where joblib starts workers: a new process would read these when it loads the library.
+    for name, value, expected in (("more", "1", 1), ("more", "1,2", 1), ("more", "", every), ("chosen", "1", 7)):
+        copy = mode.run([*command, "run", "--no-fallback", directory / name], env={"OMP_NUM_THREADS": value})
+        assert set(json.loads(copy.stdout)[1]) == {expected}
 
 
 @by_criu
