@@ -130,6 +130,10 @@ class _Places:
         library = getattr(os, "__file__", None)
         self._library = os.path.realpath(os.path.dirname(library)) if library else None
         self._temporary = tuple(map(_below, ("/tmp", "/var/tmp", os.environ.get("TMPDIR") or "/tmp")))  # noqa: S108
+        # Celery takes the working directory out of sys.path again, from which it has imported the tasks.
+        here = _absolute("")
+        if here and not any(place.startswith(here) for place in self._temporary):
+            path = [*path, here]
         importable = map(_absolute, path)
         self._importable = tuple(_below(entry) for entry in importable if entry is not None)
         self._known: dict[str, bool] = {}

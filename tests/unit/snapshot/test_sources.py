@@ -144,3 +144,12 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     write(tmp_path / "own.py")
     code = "import own, os; os.mkdir('x'); os.chdir('x'); os.rmdir('../x'); own.__file__ = 'own.py'"
     assert names(tmp_path, f"{code}; __file__ = 'program.py'; import sys; sys.path.append('')", main=True) == []
+
+
+@pytest.mark.parametrize(("where", "expected"), [(".", ["own.py"]), ("/", []), (tempfile.gettempdir(), [])])
+def test_module_of_the_working_directory(where: str, expected: list[str], tmp_path: Path) -> None:
+    """A module from there counts, also below /tmp, and where sys.path has the directory no more, as after Celery."""
+    assert str(tmp_path).startswith(tempfile.gettempdir())
+    write(tmp_path / "own.py", "X = 1\n")
+    code = f"import os, sys, own\ndel sys.path[0]\nos.chdir({where!r})"
+    assert names(tmp_path, code) == expected
