@@ -28,8 +28,10 @@ MODULES = (
     *("test_logging", "test_locale", "test_io", "test_os", "test_ssl", "test_socket", "test_subprocess"),
     *("test_asyncio", "test_multiprocessing_fork", "test_concurrent_futures"),
 )
+OF_WORKERS = ("test_concurrent_futures", "test_multiprocessing_spawn")
+WARM_WORKERS = Path(__file__).with_name("warm_workers.py")
 EXPECTED = Path(__file__).with_name("differences.json")
-"""Differences that docs/resources.md explains: for each module, tests and why."""
+"""Differences that docs/resources.md and docs/integrations/pools.md explain: for each module, tests and why."""
 LEFT_OUT = {"test_socket": ("*VSOCK*",)}
 """Patterns of tests that hang in a fresh interpreter too: those of VSOCK, in a virtual machine with a mute host."""
 # How long a process may take to end after SIGTERM before it is killed, in seconds.
@@ -137,7 +139,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 where nothing differs that is not explained.
     """
     parser = argparse.ArgumentParser(description="CPython's own tests in a restored interpreter against a fresh one.")
-    parser.add_argument("modules", nargs="*", default=MODULES)
+    parser.add_argument("modules", nargs="*")
+    parser.add_argument(
+        "--warm-workers", action="store_true", help="compare workers of warm_context with those of multiprocessing"
+    )
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one module (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write all verdicts here")
     parser.add_argument("--show", action="store_true", help="show the output of modules that differ")
@@ -146,13 +151,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     unexplained, table = 0, {}
     with tempfile.TemporaryDirectory(prefix="cpython-") as directory:
         snapshot = str(Path(directory, "snap"))
-        take_snapshot(sys.executable, snapshot)
-        for module in options.modules:
+        if options.warm_workers:
+            command = [sys.executable, str(WARM_WORKERS)]
+        else:
+            take_snapshot(sys.executable, snapshot)
+            command = [sys.executable, "-m", "libcriu_py", "run", "--no-fallback", snapshot, "--"]
+        for module in options.modules or (OF_WORKERS if options.warm_workers else MODULES):
             if importlib.util.find_spec(f"test.{module}") is None:
                 print(f"{module}: this Python does not have it", flush=True)
                 continue
             fresh = run([sys.executable, "-m", "test"], module, options.timeout)
-            command = [sys.executable, "-m", "libcriu_py", "run", "--no-fallback", snapshot, "--"]
             restored = run(command, module, options.timeout)
             found = differences(fresh, restored)
             known = explained.get(module, {})
