@@ -2,6 +2,8 @@
 Checkpoint and restore for Python programs, by CRIU, without root.
 
 The names below are imported on first use, so that a start pays only for what it needs.
+
+PYTEST_DONT_REWRITE: pytest takes it for a plugin as a whole.
 """
 
 from __future__ import annotations

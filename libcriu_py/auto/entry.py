@@ -35,6 +35,8 @@ from libcriu_py.snapshot.record import ABSENT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from libcriu_py.program.main import Kind
+
 KEPT_MISSES = 20
 REFUSED_FOR = 86400
 """Seconds after which the launcher starts a job all the same (csrc/launcher/automatic.c)."""
@@ -266,6 +268,12 @@ class Entry:
         os.replace(temporary, self.file(name))
 
 
+def program_of(kind: str, value: str) -> Program:
+    """Return the program that the launcher names; a tool is run by an interpreter, whose value is its name: pytest."""
+    kinds: dict[str, Kind] = {"module": "module", "tool": "interpreter"}
+    return Program(kinds.get(kind, "script"), value)
+
+
 def find(words: Sequence[str], python: str) -> Entry | None:
     """
     Return the place of the program that a command line names.
@@ -284,7 +292,7 @@ def find(words: Sequence[str], python: str) -> Entry | None:
     if done.returncode != 0:
         return None
     path, kind, value, interpreter = map(os.fsdecode, done.stdout.split(b"\0"))
-    return Entry(path, Program("module" if kind == "module" else "script", value), interpreter)
+    return Entry(path, program_of(kind, value), interpreter)
 
 
 def cache() -> str | None:

@@ -14,9 +14,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from libcriu_py.auto.entry import ASIDE, NEW, Entry, Learned, watched
-from libcriu_py.auto.probe import Found, probe
+from libcriu_py.auto.entry import ASIDE, NEW, Entry, Learned, program_of, watched
+from libcriu_py.auto.probe import PRELUDE, Found, probe
 from libcriu_py.copies.interpreter import renew
+from libcriu_py.copies.launch_script import write_launch_script
 from libcriu_py.copies.order import HOLD, Order
 from libcriu_py.copies.process import RestoredProcess
 from libcriu_py.copies.restore import make_request
@@ -57,7 +58,7 @@ def build(entry: Entry) -> bool:
         Whether there is one; else the entry says why not.
     """
     kind, value = entry.program
-    words = (entry.path, kind, value, os.getcwd(), "build", "")
+    words = (entry.path, "tool" if kind == "interpreter" else kind, value, os.getcwd(), "build", "")
     env = {**os.environ, "LIBCRIU_PY_AUTO": "0"}
     command = interpreter.command("from libcriu_py.auto.job import main; main()", *words, python=entry.python)
     return subprocess.run(command, env=env, check=False).returncode == 0
@@ -96,7 +97,7 @@ def main() -> None:
     if kind == "interpreter":
         renew(value, sys.executable)
         return
-    entry = Entry(path, Program("module" if kind == "module" else "script", value), sys.executable)
+    entry = Entry(path, program_of(kind, value), sys.executable)
     with entry.locked(wait=what == "build") as ours:
         if not ours:
             return
@@ -222,7 +223,10 @@ def _dump(entry: Entry, found: Found, cwd: str) -> None:
     new = entry.file(NEW)
     _clear(new)
     ending = variable("LIBCRIU_PY_EXIT") or "fast"
-    plan = Plan(new, entry.program, modules=found.modules, compared=found.files, entry=entry.path, exit=ending)
+    program, first = entry.program, list[str]()
+    if program.kind == "interpreter":
+        program, first = Program("interpreter", ""), [PRELUDE.format(program.value)]
+    plan = Plan(new, program, preload=first, modules=found.modules, compared=found.files, entry=entry.path, exit=ending)
     os.environ["LIBCRIU_PY_IF_EXISTS"] = "replace"
     os.environ["LIBCRIU_PY_IF_IMPOSSIBLE"] = "raise"
     os.environ["LIBCRIU_PY_COMMAND"] = "1"
@@ -235,6 +239,8 @@ def _dump(entry: Entry, found: Found, cwd: str) -> None:
         staging.put_in_place(new, entry.snapshot)
     else:
         os.rename(new, entry.snapshot)
+    if program.kind == "interpreter":
+        write_launch_script(entry.file("python"), entry.snapshot, fallback=[entry.python], python="own")
 
 
 def _clear(directory: str) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ROUNDS = 8
+PRELUDE = "libcriu_py.integrations.{}_imports"
+"""What an interpreter imports first: it has other modules imported as the tool imports them."""
 _ACTS = frozenset(
     {"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.fork", "os.forkpty", "os.chdir"}
     | {"socket.connect", "socket.getaddrinfo", "urllib.Request"}
@@ -38,18 +40,8 @@ _PATHS = frozenset({"open", "os.listdir", "os.scandir"})
 _IGNORED = ("/proc/", "/sys/", "/dev/")
 _WRITES = os.O_WRONLY | os.O_RDWR
 _READ_BY_LIBRARIES = (
-    "OMP_",
-    "GOMP_",
-    "KMP_",
-    "MKL_",
-    "OPENBLAS_",
-    "BLIS_",
-    "NUMEXPR_",
-    "TF_",
-    "XLA_",
-    "CUDA_",
-    "LD_",
-    "MALLOC_",
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_"),
+    *("NUMEXPR_", "TF_", "XLA_", "CUDA_", "LD_", "MALLOC_"),
 )
 """Beginnings of variables that compiled libraries read when they are loaded."""
 _LOOKERS = ("stat", "lstat", "access", "readlink")
@@ -371,7 +363,11 @@ def main() -> None:
     sys.argv[:] = [program.value if program.kind == "script" else ""]
     without: dict[str, str] = {}
     modules, variables = order["learned"]
-    wanted = [(name, ()) for name in modules] or _named(program)
+    wanted: list[preload.Wanted] = [(name, ()) for name in modules]
+    if program.kind == "interpreter":
+        __import__(PRELUDE.format(program.value))
+    else:
+        wanted = wanted or _named(program)
     watch = _Watch([sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)], variables)
     watch.begin()
     before = set(sys.modules)

@@ -205,7 +205,7 @@ def renew(snapshot: str, python: str) -> None:
     place = os.path.dirname(snapshot)
     refused = os.path.join(place, "refused")
     with _locked(os.path.join(place, "lock"), wait=False) as ours:
-        if not ours or is_fit(snapshot):
+        if not ours or is_fit(snapshot) or os.path.exists(os.path.join(place, "state.json")):  # auto's, which does it
             return
         details = Snapshot.open(snapshot).details
         ways = {"options": details["options"], "exit": details["exit"], "path": details["preload_path"]}

@@ -40,7 +40,7 @@ class ProgramContinuation(Continuation):
         from libcriu_py.exit import for_ending
 
         if self._watch is not None:
-            noting.begin()  # by now the modules of this package are loaded, too
+            noting.begin(self._program.kind)  # by now the modules of this package are loaded, too
         return for_ending(self._watch) if self._is_fast else None
 
     def run(self) -> None:

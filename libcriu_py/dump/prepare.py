@@ -227,6 +227,8 @@ def make_ready(plan: Plan) -> dict[str, object]:
     reading = None
     if plan.program.kind != "interpreter":
         reading = _read(plan.program, plan, details, wanted)
+    elif plan.modules is not None:
+        wanted += [(name, ()) for name in plan.modules]
     before = set(sys.modules)
     try:
         with Progress("importing modules"):

@@ -18,9 +18,11 @@
 #include "launcher/background.h"
 #include "launcher/conventional.h"
 #include "launcher/copy.h"
+#include "launcher/learning.h"
 #include "launcher/messages.h"
 #include "launcher/target.h"
 #include "restore/finding.h"
+#include "restore/interpreter.h"
 #include "restore/launch.h"
 #include "restore/problem.h"
 #include "restore/snapshot.h"
@@ -33,13 +35,6 @@
 #define SECOND 1000000000LL
 #define SHIM "\n# libcriu-py shim, format 1\nprogram: "
 
-/* The module that a conventional start imports first; it notes what the program has imported. */
-extern const char learning_begin[], learning_end[];
-__asm__(".pushsection .rodata\n"
-	"learning_begin: .incbin \"../auto/learning.py\"\n"
-	"learning_end: .byte 0\n"
-	".popsection");
-
 /* The place of one program in the cache. */
 struct entry {
 	char base[PATH_MAX / 2], path[PATH_MAX / 2 + 96];
@@ -50,6 +45,11 @@ struct entry {
 static struct target target;
 static struct entry entry;
 static struct problem problem;
+
+static int is_interpreter(void)
+{
+	return target.kind && *target.kind == 't';
+}
 
 /* ---- the cache ---------------------------------------------------------- */
 
@@ -80,33 +80,22 @@ static void name_entry_of_directory(void)
 		snprintf(entry.path + length, sizeof(entry.path) - length, "/at-%016" PRIx64, lcp_hash(cwd));
 }
 
+/* The length of the path that is part of a key: python, python3 and others in a directory are one interpreter. */
+static int key_length(void)
+{
+	return (int)(is_interpreter() ? strrchr(target.python, '/') - target.python : (ptrdiff_t)strlen(target.python));
+}
+
 static int name_entry(void)
 {
-	AUTO_FREE char *key = NULL;
+	AUTO_FREE char *key = NULL, *real = is_interpreter() ? realpath(target.python, NULL) : NULL;
 
 	if (find_base(entry.base, sizeof(entry.base)) ||
-	    asprintf(&key, "%s\n%s\n%s", target.kind, target.value, target.python) < 0)
+	    asprintf(&key, "%s\n%s\n%.*s%s", target.kind, target.value, key_length(), target.python, real ? real : "") < 0)
 		return -1;
 	snprintf(entry.path, sizeof(entry.path), "%s/auto/%016" PRIx64, entry.base, lcp_hash(key));
 	name_entry_of_directory();
 	return 0;
-}
-
-/* Make a directory and those above it, for this user alone. */
-static void make_directories(const char *path)
-{
-	char above[PATH_MAX];
-
-	if (!mkdir(path, 0700) || errno != ENOENT)
-		return;
-	for (size_t i = 1; path[i] && i < sizeof(above) - 1; i++) {
-		if (path[i] != '/')
-			continue;
-		memcpy(above, path, i);
-		above[i] = '\0';
-		mkdir(above, 0700);
-	}
-	mkdir(path, 0700);
 }
 
 /* ---- what is noted there -------------------------------------------------- */
@@ -160,56 +149,10 @@ static int is_refused(void)
 	return 1;
 }
 
-/* ---- learning -------------------------------------------------------------- */
-
-/* Put the module into the cache once; where it is, or NULL. */
-static char *learning_directory(void)
-{
-	size_t size = (size_t)(learning_end - learning_begin);
-	static char path[PATH_MAX], new[PATH_MAX];
-	char *directory;
-	int fd, is_written;
-
-	if (asprintf(&directory, "%s/learn-%016" PRIx64, entry.base, lcp_hash(learning_begin)) < 0)
-		return NULL;
-	snprintf(path, sizeof(path), "%s/sitecustomize.py", directory);
-	if (!access(path, R_OK))
-		return directory;
-	make_directories(directory);
-	snprintf(new, sizeof(new), "%s/new.%d", directory, (int)getpid());
-	fd = open(new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	is_written = fd >= 0 && write(fd, learning_begin, size) == (ssize_t)size;
-	if (fd >= 0)
-		close(fd);
-	if (is_written && !rename(new, path))
-		return directory;
-	unlink(new);
-	free(directory);
-	return NULL;
-}
-
-/* Return the environment of a conventional start that notes what it imports; without that where it cannot be. */
+/* The environment of a conventional start; pytest has a plugin that notes what it imports, and needs no other. */
 static char **learning_env(char **env)
 {
-	const char *own = getenv("PYTHONPATH");
-	char *directory = own && !*own ? NULL : learning_directory(); /* an empty one could not be put back */
-	char **copy, *path, *note;
-	size_t count = 0;
-
-	while (env[count])
-		count++;
-	copy = directory ? calloc(count + 3, sizeof(*copy)) : NULL;
-	if (!copy)
-		return env;
-	if (asprintf(&path, "PYTHONPATH=%s%s%s", directory, own ? ":" : "", own ? own : "") < 0 ||
-	    asprintf(&note, "LIBCRIU_PY_AUTO_LEARN=%s", entry.path) < 0)
-		return env;
-	for (size_t i = 0; i < count; i++) /* in the place of the other: the program sees the order */
-		copy[i] = own && env[i] + strlen("PYTHONPATH=") == own ? path : env[i];
-	copy[count++] = note;
-	if (!own)
-		copy[count] = path;
-	return copy;
+	return is_interpreter() ? env : lcp_learning_env(env, entry.base, entry.path);
 }
 
 /* ---- the start -------------------------------------------------------------- */
@@ -218,9 +161,11 @@ static char **learning_env(char **env)
 static off_t begin_copy(const struct background *job, const char *watch)
 {
 	off_t before = entry.is_writable ? append("hits", MOST_COUNTED, ".") : WATCHED;
+	char runs[PATH_MAX];
 	int fd;
 
-	if (before < 0 || before >= WATCHED)
+	snprintf(runs, sizeof(runs), "%s/runs", entry.path); /* of one that was not watched */
+	if (before < 0 || (before >= WATCHED && (!entry.is_writable || access(runs, F_OK))))
 		return before;
 	fd = open(watch, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
@@ -241,8 +186,8 @@ static void end_copy(const char *watch, off_t before)
 		unlink(path);
 }
 
-/* Restore the program, and return only if that cannot be, with the reason. */
-static void try_snapshot(struct launch *launch)
+/* Restore the program, and return only if that cannot be, with the reason; 1 if another snapshot would not do either. */
+static int try_snapshot(struct launch *launch)
 {
 	const struct background job = { .entry = entry.path, .target = &target, .env = launch->env, .is_copy = 1 };
 	static char directory[PATH_MAX], watch[PATH_MAX];
@@ -252,15 +197,20 @@ static void try_snapshot(struct launch *launch)
 	snprintf(directory, sizeof(directory), "%s/snap", entry.path);
 	if (access(directory, F_OK) && errno == ENOENT) {
 		lcp_unusable(&problem, "there is no snapshot yet");
-		return;
+		return 0;
 	}
 	launch->directory = directory;
 	if (lcp_snapshot_open(&snapshot, directory, &problem))
-		return;
+		return 0;
+	if (lcp_is_interpreter(&snapshot) && lcp_interpreter_is_to_start(&snapshot, launch->arguments)) {
+		lcp_unusable(&problem, "a copy cannot be the interpreter that is asked for here (docs/warm-python.md)");
+		return !lcp_variables_differ(&snapshot);
+	}
 	lcp_watch_path(watch, entry.path);
 	before = begin_copy(&job, watch);
 	lcp_be_copy(launch, &snapshot, &problem);
 	end_copy(watch, before);
+	return 0;
 }
 
 static int start_conventionally(struct launch *launch, sighandler_t xfsz)
@@ -288,8 +238,13 @@ static int prepare(struct launch *launch)
 		return -1;
 	if (!target.kind || (off && !strcmp(off, "0")) || name_entry())
 		return 1;
-	make_directories(entry.path);
+	lcp_make_directories(entry.path);
 	entry.is_writable = lcp_is_own_place(entry.path);
+	if (is_interpreter()) {
+		launch->executable = target.python;
+		launch->env = lcp_env_with_entry(launch->env, entry.path);
+		launch->conventional_env = launch->env;
+	}
 	return 0;
 }
 
@@ -297,18 +252,18 @@ static int start(struct launch *launch)
 {
 	struct background job = { .entry = entry.path, .target = &target, .env = launch->env };
 	sighandler_t xfsz = signal(SIGXFSZ, SIG_IGN); /* as Python does */
-	int result = prepare(launch);
+	int result = prepare(launch), is_tried = 0;
 
 	launch->xfsz_ignored = xfsz == SIG_IGN;
 	if (result < 0)
 		return LAUNCHER_FAILED;
 	if (!result) {
 		lcp_background_see(&job);
-		try_snapshot(launch);
+		is_tried = try_snapshot(launch);
 	}
 	if (!result && entry.is_writable) {
 		note_miss(problem.text);
-		if (!is_refused() && !lcp_background_start(&job))
+		if (!is_tried && !is_refused() && !lcp_background_start(&job))
 			launch->conventional_env = learning_env(launch->env);
 	}
 	return start_conventionally(launch, xfsz);
@@ -333,21 +288,24 @@ int lcp_automatic(struct launch *launch, const char *own, char **words)
 	return start(launch);
 }
 
-int lcp_automatic_shim(struct launch *launch, const char *shim, char **arguments)
+int lcp_automatic_interpreter(struct launch *launch, const char *own, char **words)
 {
-	char *text = lcp_read_whole(AT_FDCWD, shim, LARGEST_FILE), *program = text ? strstr(text, SHIM) : NULL;
-	char *words[2];
+	lcp_target_take_interpreter(&target, words, own);
+	return start(launch);
+}
+
+int lcp_automatic_shim(struct launch *launch, char **words)
+{
+	char *text = lcp_read_whole(AT_FDCWD, words[0], LARGEST_FILE), *program = text ? strstr(text, SHIM) : NULL;
 
 	if (!program) {
-		lcp_say(shim, " is not a shim of libcriu-py; make it anew: libcriu-py shim NAME --into DIR", "");
+		lcp_say(words[0], " is not a shim of libcriu-py; make it anew: libcriu-py shim NAME --into DIR", "");
 		return SNAPSHOT_UNUSABLE;
 	}
 	program += strlen(SHIM);
 	program[strcspn(program, "\n")] = '\0';
 	words[0] = program;
-	words[1] = NULL;
 	lcp_target_find(&target, words, NULL);
-	target.arguments = arguments;
 	return start(launch);
 }
 

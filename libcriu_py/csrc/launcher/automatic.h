@@ -14,8 +14,10 @@ struct launch;
 int lcp_automatic(struct launch *launch, const char *own, char **words);
 /* Start it conventionally and note what it imports. */
 int lcp_automatic_learn(struct launch *launch, const char *own, char **words);
-/* The same as the first for the program of a shim, a file whose interpreter line names this program. */
-int lcp_automatic_shim(struct launch *launch, const char *shim, char **arguments);
+/* The same as the first for the program of a shim, a file whose interpreter line names this program: the first word. */
+int lcp_automatic_shim(struct launch *launch, char **words);
+/* The same for an interpreter, `own`, that runs pytest: these words are its command line. */
+int lcp_automatic_interpreter(struct launch *launch, const char *own, char **words);
 /* Print what the first does with words: directory of the cache, kind, value and interpreter. */
 int lcp_automatic_tell(const char *own, char **words);
 

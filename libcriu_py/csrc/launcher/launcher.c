@@ -302,9 +302,11 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "--order"))
 		return run_order(argv[2]);
 	if (argc > 2 && !strcmp(argv[1], "--auto"))
-		return lcp_automatic_shim(&launch, argv[2], argv + 3);
+		return lcp_automatic_shim(&launch, argv + 2);
 	if (argc > 3 && !strcmp(argv[1], "--auto-start"))
 		return lcp_automatic(&launch, argv[2], argv + 3);
+	if (argc > 3 && !strcmp(argv[1], "--auto-python"))
+		return lcp_automatic_interpreter(&launch, argv[2], argv + 3);
 	if (argc > 3 && !strcmp(argv[1], "--auto-learn"))
 		return lcp_automatic_learn(&launch, argv[2], argv + 3);
 	if (argc > 3 && !strcmp(argv[1], "--auto-tell"))

@@ -13,6 +13,7 @@
 #include "launcher/conventional.h"
 
 #define COMMAND "libcriu-py-command" /* of pyproject.toml */
+#define PYTEST "pytest"
 #define LONG_LINE "'''exec' "        /* what pip and uv write where the kernel would cut the first line */
 
 /* ---- interpreters ------------------------------------------------------ */
@@ -50,11 +51,16 @@ void lcp_command_path(char path[PATH_MAX])
 	strcpy(slash ? slash + 1 : path, COMMAND);
 }
 
-static int is_python(const char *path)
+static const char *base_name(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
-	return !strncmp(slash ? slash + 1 : path, "python", strlen("python"));
+	return slash ? slash + 1 : path;
+}
+
+static int is_python(const char *path)
+{
+	return !strncmp(base_name(path), "python", strlen("python"));
 }
 
 /* Whether a script, such as a shim of pyenv, chooses the interpreter at each start. */
@@ -137,12 +143,36 @@ static int take_own_python(struct target *target, const char *own)
 	return take_python(target, own);
 }
 
+/* Whether it is a command that is started by way of `lcp_target_take_interpreter`. */
+static int is_pytest(const char *name)
+{
+	return !strcmp(name, PYTEST) || !strcmp(name, "py.test");
+}
+
+static int be_interpreter(struct target *target, char **words)
+{
+	target->kind = "tool";
+	strcpy(target->value, PYTEST);
+	target->conventional[0] = target->python;
+	target->conventional[1] = NULL;
+	target->arguments = words;
+	return 0;
+}
+
+int lcp_target_take_interpreter(struct target *target, char **words, const char *own)
+{
+	memset(target, 0, sizeof(*target));
+	return take_own_python(target, own) ? -1 : be_interpreter(target, words);
+}
+
 static int find_module(struct target *target, char **words, const char *own)
 {
 	const char *name = words[0][2] ? words[0] + 2 : words[1];
 
 	if (!name || take_own_python(target, own))
 		return -1;
+	if (is_pytest(name))
+		return be_interpreter(target, words);
 	target->kind = "module";
 	snprintf(target->value, sizeof(target->value), "%s", name);
 	target->conventional[0] = target->python;
@@ -215,6 +245,10 @@ int lcp_target_find(struct target *target, char **words, const char *own)
 	}
 	if (make_absolute(target->value, file))
 		return 0;
+	if (is_pytest(base_name(file))) {
+		words[0] = file;
+		return be_interpreter(target, words);
+	}
 	target->kind = "script";
 	target->typed = *file == '/' ? NULL : file;
 	return 0;

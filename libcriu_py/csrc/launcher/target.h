@@ -8,8 +8,8 @@
 #include <stddef.h>
 
 struct target {
-	const char *kind;      /* "script" or "module"; NULL: no program that can be snapshotted */
-	char value[PATH_MAX];  /* the absolute path, or the module's name */
+	const char *kind;      /* "script", "module" or "tool"; NULL: no program that can be snapshotted */
+	char value[PATH_MAX];  /* the absolute path, the module's name, or that of a tool: pytest */
 	char python[PATH_MAX]; /* absolute */
 	char file[PATH_MAX];   /* as it was found */
 	const char *typed;     /* the path, where it is not absolute; else NULL */
@@ -23,6 +23,12 @@ struct target {
  * whose conventional command is then the first word.
  */
 int lcp_target_find(struct target *target, char **words, const char *own);
+
+/*
+ * Take the interpreter itself, with the words of its command line. pytest, which runs code of many projects, is started by
+ * one that has imported what is of none of them, and that serves each way to start it. Returns 0 or -1.
+ */
+int lcp_target_take_interpreter(struct target *target, char **words, const char *own);
 
 /* Find the interpreter in the first line of a script; empty if it names none or cannot be read. */
 void lcp_find_interpreter(const char *script, char *found, size_t room);
