@@ -1,6 +1,6 @@
 """The names of the subcommands, in the order of the help; a name is that of its module."""
 
 SUBCOMMANDS = (
-    *("snapshot", "run", "auto", "shim", "pool", "inspect", "verify", "optimize", "store"),
+    *("snapshot", "run", "auto", "shim", "kernel", "pool", "inspect", "verify", "optimize", "store"),
     *("check", "preflight", "trigger", "doctor", "setup", "completion", "help"),
 )
