@@ -24,6 +24,7 @@ from libcriu_py.program.main import Program, path0, precompile, set_path0
 from libcriu_py.program.progress import Progress
 from libcriu_py.resources import BuiltIns
 from libcriu_py.settings import variable
+from libcriu_py.snapshot import sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _made_ready(plan: Plan) -> dict[str, object]:
     except KeyboardInterrupt:
         _end_by_interrupt()
     finally:
-        for entry in added:
+        for entry in (*added, *sources.more_path):
             sys.path.remove(entry)
 
 
@@ -281,9 +282,11 @@ def _learn(program: Program, plan: Plan) -> list[preload.Wanted]:
     until = None if plan.learn_until is None else trial.Until.parse(plan.learn_until)
     for args in plan.learn or [plan.argv]:
         try:
-            wanted += trial.learn(program, args, until)
+            learnt = trial.learn(program, args, until)
         except ChildProcessError as error:
             _fail(str(error))
+        wanted += learnt.wanted
+        sources.more_path += preload.extend_path(os.pathsep.join(learnt.path))
     return wanted
 
 

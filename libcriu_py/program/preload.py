@@ -16,7 +16,9 @@ from libcriu_py.program.main import Program, path0
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import Literal
 
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 Wanted = tuple[str, tuple[str, ...]]
 """A module to import, and the names that a ``from`` statement imports from it."""
 
@@ -128,6 +130,23 @@ def _attempt(call: Callable[[], object]) -> None:
         call()
     except BaseException:  # noqa: BLE001 - the interpreter shows it and goes on, and has done so
         return
+
+
+def origin(directory: str) -> Literal["library", "installed", "own"]:
+    """
+    Return whether modules of a directory are of the standard library, of an installed package, or the program's own.
+
+    A package that is only linked into site-packages is not installed but under development.
+    """
+    try:
+        real = os.path.realpath(directory)
+    except ValueError:
+        return "library"  # not a valid file name: nobody can change it
+    if not _INSTALLED.isdisjoint(real.split(os.sep)):
+        return "installed"
+    library = getattr(os, "__file__", None)
+    above = os.path.join(os.path.realpath(os.path.dirname(library)), "") if library else None
+    return "library" if above and os.path.join(real, "").startswith(above) else "own"
 
 
 def extend_path(path: str | None) -> list[str]:

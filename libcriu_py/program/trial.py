@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from libcriu_py.linux.files import read_small
 from libcriu_py.program.child_result import ChildResult
-from libcriu_py.program.main import Program, run_main
-from libcriu_py.program.preload import as_wanted, report
+from libcriu_py.program.main import Program, path0, run_main
+from libcriu_py.program.preload import as_wanted, origin, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,14 @@ class Until(NamedTuple):
         return os.path.exists(self.path) if self.path else time.monotonic() - begun >= self.seconds
 
 
-def learn(program: Program, args: Sequence[str], until: Until | None = None) -> list[Wanted]:
+class Learnt(NamedTuple):
+    """What a trial run imported, and the directories that it has added to `sys.path` to find that."""
+
+    wanted: list[Wanted]
+    path: list[str]
+
+
+def learn(program: Program, args: Sequence[str], until: Until | None = None) -> Learnt:
     """
     Run a program once, in a child, and return what it imports.
 
@@ -87,7 +94,8 @@ def learn(program: Program, args: Sequence[str], until: Until | None = None) -> 
 
     Returns:
         The modules that were loaded when it ended; none, with a remark on stderr, if it ended without running its exit
-        handlers (os._exit, a signal).
+        handlers (os._exit, a signal). Without the program's own that only processes import which it forks: a server
+        that reads its application anew on SIGHUP has its workers do that.
 
     Raises:
         ChildProcessError: The condition holds before the run begins.
@@ -111,7 +119,8 @@ def learn(program: Program, args: Sequence[str], until: Until | None = None) -> 
         raise
     lines = answer.lines()
     _comment(os.waitstatus_to_exitcode(status), lines, until)
-    return as_wanted(words for words in lines if words[0] not in {_BEGUN, _ENDED})
+    path = [words[1] for words in lines if words[0] == _PATH]
+    return Learnt(as_wanted(words for words in lines if words[0] not in _MARKS), path)
 
 
 def _wait(pid: int, *, is_group: bool) -> int:
@@ -143,26 +152,32 @@ def _run(program: Program, args: Sequence[str], answer: ChildResult, until: Unti
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the command, which says so
     sys.orig_argv[:] = [sys.executable, *program.arguments(), *args]
-    atexit.register(lambda: answer.write(_loaded()))
+    path = [*sys.path, path0(program)]
+    atexit.register(lambda: answer.write(_loaded(path)))
+    os.register_at_fork(after_in_child=lambda: _inherited.update(sys.modules))
     if until is not None:
         for number in (signal.SIGTTIN, signal.SIGTTOU):
             signal.signal(number, signal.SIG_IGN)
         os.setpgid(0, 0)
-        _Watch(answer, until).begin()
+        _Watch(answer, until, path).begin()
     run_main(program, args)
     raise SystemExit
 
 
-_BEGUN, _ENDED = "+", "-"
-"""First words of the lines that are no modules: a process that the program has forked begins, or has answered."""
+_BEGUN, _ENDED, _PATH = _MARKS = ("+", "-", "@")
+"""
+First words of the lines that are no modules: a process that the program has forked begins, or has answered; a
+directory of `sys.path`.
+"""
 
 
 class _Watch:
     """What ends a trial run when it is ready. Processes that it forks watch, too: they may import modules."""
 
-    def __init__(self, answer: ChildResult, until: Until) -> None:
+    def __init__(self, answer: ChildResult, until: Until, path: Sequence[str]) -> None:
         self._answer = answer
         self._until = until
+        self._path = path
         self._main = os.getpid()
         self._begun = time.monotonic()
 
@@ -185,7 +200,7 @@ class _Watch:
 
         ready = self._await(lambda: self._until.holds(self._begun), LIMIT)
         self._settle()
-        self._answer.write([*_loaded(), (_ENDED, str(os.getpid()))])
+        self._answer.write([*_loaded(self._path), (_ENDED, str(os.getpid()))])
         if os.getpid() != self._main:
             return
         try:
@@ -252,10 +267,29 @@ def _is_port_open(port: int) -> bool:
     return False
 
 
-def _loaded() -> list[Sequence[str]]:
-    """Return the names of the modules that can be imported again under the same name."""
-    return [
-        (name,)
+_inherited: set[str] = set()
+"""What a process that the program has forked had imported already."""
+
+
+def _loaded(path: Sequence[str]) -> list[Sequence[str]]:
+    """
+    Return the names of the modules that can be imported again under the same name, and the new part of `sys.path`.
+
+    Args:
+        path: What was on it.
+    """
+    names = [
+        name
         for name, module in list(sys.modules.items())
         if name not in {"__main__", "__mp_main__"} and getattr(getattr(module, "__spec__", None), "name", None) == name
     ]
+    if _inherited:
+        names = [name for name in names if name in _inherited or not _is_own(sys.modules[name])]
+    added = [(_PATH, os.path.abspath(entry)) for entry in sys.path if entry not in path]
+    return [*added, *((name,) for name in names)]
+
+
+def _is_own(module: object) -> bool:
+    """Return whether a module is the program's own, and neither installed nor of the standard library."""
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and origin(os.path.dirname(file)) == "own"

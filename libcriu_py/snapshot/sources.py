@@ -14,13 +14,15 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from libcriu_py.program.main import absolute
+from libcriu_py.program.preload import origin
 from libcriu_py.snapshot.record import ComparedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MAIN = ("__main__", "__mp_main__")
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
+more_path: list[str] = []
+"""Directories in which modules were found that are not on `sys.path` until the program puts them there."""
 
 
 class Loaded(NamedTuple):
@@ -44,7 +46,7 @@ def loaded(*, path0: bool = True) -> Loaded:
     modules = list(sys.modules.items())
     entries: list[object] = [*sys.path]
     path = [entry for entry in entries[0 if path0 else 1 :] if isinstance(entry, str) and entry]
-    path = [entry if entry[0] == "/" else os.path.abspath(entry) for entry in path]
+    path = [entry if entry[0] == "/" else os.path.abspath(entry) for entry in (*path, *more_path)]
     return Loaded([name for name, _ in modules], [_path(module) for _, module in modules], path)
 
 
@@ -127,8 +129,6 @@ class _Places:
     """Tells the files that count from those of the standard library, and from temporary ones."""
 
     def __init__(self, path: list[str]) -> None:
-        library = getattr(os, "__file__", None)
-        self._library = os.path.realpath(os.path.dirname(library)) if library else None
         self._temporary = tuple(map(_below, ("/tmp", "/var/tmp", os.environ.get("TMPDIR") or "/tmp")))  # noqa: S108
         # Celery takes the working directory out of sys.path again, from which it has imported the tasks.
         here = _absolute("")
@@ -141,15 +141,9 @@ class _Places:
     def is_in_library(self, path: str) -> bool:
         """Return whether a file belongs to the standard library."""
         directory = os.path.dirname(path)
-        known = self._known.get(directory)
-        if known is None:
-            try:
-                real = os.path.realpath(directory)
-            except ValueError:
-                return True  # not a valid file name: there is nothing to compare
-            in_library = self._library is not None and _below(real).startswith(_below(self._library))
-            known = self._known[directory] = in_library and _INSTALLED.isdisjoint(real.split(os.sep))
-        return known
+        if directory not in self._known:
+            self._known[directory] = origin(directory) == "library"
+        return self._known[directory]
 
     def is_temporary(self, path: str) -> bool:
         """Return whether a file is one that a program (TensorFlow, torch) writes to load it, and may remove."""

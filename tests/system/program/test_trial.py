@@ -117,3 +117,39 @@ def test_what_is_no_condition(one: Command, until: str) -> None:
     done = one("snapshot", "-o", one.place / "snap", "--learn-until", until, script)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert done.stderr.startswith(f"libcriu-py: --learn-until {until!r}: ")
+
+
+ADDING = """
+import os, sys
+def main():
+    os.chdir(sys.argv[2])
+    sys.path.insert(0, os.getcwd())
+    import of_main
+    if os.fork() == 0:
+        import of_worker
+        sys.exit()
+    os.wait()
+    open("ready", "w").close()
+    import time
+    time.sleep(1000)
+main()
+"""
+
+
+def test_modules_of_a_directory_that_it_adds(one: Command) -> None:
+    """They are in copies, and their sources compared; but not the own modules of processes that it forks."""
+    place = one.place / "site"
+    place.mkdir()
+    of_main = write(place / "of_main.py", "")
+    write(place / "of_worker.py", "")
+    reporting = REPORTING.replace(MODULES, "('of_main', 'of_worker')").replace(
+        "    sys.exit()", f"    print({str(place)!r} in sys.path)\n    sys.exit()"
+    )
+    script = write(one.place / "app.py", reporting + ADDING)
+    words = ["--learn-until", place / "ready", script, "serve", place]
+    done = one("snapshot", "-o", one.place / "snap", *words)
+    assert done.returncode == 0, done.stderr
+    assert one.restored(one.place / "snap", "report") == "True False\nFalse\n"
+    of_main.write_text("CHANGED = True\n", encoding="utf-8")
+    done = one("run", one.place / "snap", "report")
+    assert (done.stdout, str(of_main) in done.stderr) == ("False False\nFalse\n", True), done.stderr
