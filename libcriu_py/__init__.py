@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         unregister as unregister,
     )
     from libcriu_py.hooks.resource import Resource as Resource
+    from libcriu_py.integrations.web import warm_app as warm_app
     from libcriu_py.privilege.mode import Privilege as Privilege
     from libcriu_py.program.main import Program as Program
     from libcriu_py.snapshot.identity import Mismatch as Mismatch
@@ -107,6 +108,7 @@ _HOMES = {
     "hooks.no_checkpoint": ("no_checkpoint",),
     "hooks.registry": ("after_restore", "before_checkpoint", "register", "unregister"),
     "hooks.resource": ("Resource",),
+    "integrations.web": ("warm_app",),
     "privilege.mode": ("Privilege",),
     "program.main": ("Program",),
     "snapshot.identity": ("Mismatch",),

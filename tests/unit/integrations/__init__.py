@@ -1,0 +1,1 @@
+"""Tests of libcriu_py.integrations that need no other software."""
