@@ -60,7 +60,7 @@ def install(name: str, preload: Sequence[str], *, display_name: str | None = Non
         The kernel.
 
     Raises:
-        CriuError: ipykernel is missing, or the snapshot cannot be made.
+        CriuError: There is no ipykernel, or the snapshot cannot be made.
     """
     manager = _manager()
     from ipykernel.kernelspec import write_kernel_spec
