@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from libcriu_py import __version__
 from libcriu_py.cli import _overview
 from libcriu_py.cli._arguments import PROG, Formatter
-from libcriu_py.cli._subcommands import SUBCOMMANDS
+from libcriu_py.cli._subcommands import SUBCOMMANDS, module_of
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +42,7 @@ def verbatim(text: str) -> list[str]:
 
 def subcommand(name: str) -> list[str]:
     """Return the section of a subcommand."""
-    parser: argparse.ArgumentParser = import_module(f"libcriu_py.cli.{name}").build_parser()
+    parser: argparse.ArgumentParser = import_module(module_of(name)).build_parser()
     usage = parser.format_usage().removeprefix("usage: ").strip()
     head = [f".SS {literal(name)}", f".B {literal(usage)}", ".PP", literal(parser.description or "")]
     return [*head, *options(parser), *verbatim(parser.epilog or "")]

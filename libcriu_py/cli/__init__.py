@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from libcriu_py.cli._subcommands import SUBCOMMANDS
+from libcriu_py.cli._subcommands import SUBCOMMANDS, module_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(args: list[str]) -> int:
     """Run what the first word names."""
     if args and args[0] in SUBCOMMANDS:
-        subcommand = import_module(f"libcriu_py.cli.{args[0]}")
+        subcommand = import_module(module_of(args[0]))
         if hasattr(subcommand, "main"):
             status: int = subcommand.main(args[1:])
             return status

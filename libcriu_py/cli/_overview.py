@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from libcriu_py.cli._arguments import PROG, USAGE, Formatter, Parser, did_you_mean, parse
-from libcriu_py.cli._subcommands import SUBCOMMANDS
+from libcriu_py.cli._subcommands import SUBCOMMANDS, module_of
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action="version", version=f"%(prog)s {version()}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for name in SUBCOMMANDS:
-        module = import_module(f"libcriu_py.cli.{name}")
+        module = import_module(module_of(name))
         described: Parser = module.build_parser()
         subparsers.add_parser(
             name,

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from libcriu_py.cli._arguments import build
-from libcriu_py.cli._subcommands import SUBCOMMANDS
+from libcriu_py.cli._subcommands import SUBCOMMANDS, module_of
 
 if TYPE_CHECKING:
     import argparse
@@ -47,6 +47,6 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     if options.subcommand not in SUBCOMMANDS:
         return _overview.refuse(options.subcommand)
-    parser: argparse.ArgumentParser = import_module(f"libcriu_py.cli.{options.subcommand}").build_parser()
+    parser: argparse.ArgumentParser = import_module(module_of(options.subcommand)).build_parser()
     parser.print_help()
     return 0

@@ -191,6 +191,15 @@ def _made_ready(plan: Plan) -> dict[str, object]:
     finally:
         for entry in (*added, *sources.more_path):
             sys.path.remove(entry)
+        if plan.program.kind == "module":
+            sources.more_path += _of_preloaded(path0(plan.program))
+
+
+def _of_preloaded(here: str) -> list[str]:
+    """Return the working directory, if modules of it are loaded, which copies of ``-m`` import first."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    own = (file for file in files if isinstance(file, str) and file.startswith(os.path.join(here, "")))
+    return [here] if any(preload.origin(os.path.dirname(file)) == "own" for file in own) else []
 
 
 def _checkpoint(plan: Plan, details: dict[str, object], continuation: ProgramContinuation) -> Checkpoint:

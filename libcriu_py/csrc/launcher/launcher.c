@@ -43,6 +43,7 @@
 extern char **environ;
 
 #define USAGE_ERROR 2
+#define LAMBDA_SNAPSHOT "lambda.snap" /* in the working directory: integrations/functions.py */
 
 static const char usage[] =
 	"usage: libcriu-py-run [--no-fallback] [-q] [--engine ENGINE] [--mode MODE] DIR [--] [ARGUMENTS ...]\n"
@@ -281,6 +282,17 @@ static int run_order(const char *number)
 	return problem.code;
 }
 
+/* Have the words `lambda-bootstrap HANDLER` mean `run` of the snapshot of an image, if it has one; their number. */
+static int take_function(int argc, char **argv, char *words[5])
+{
+	char *const made[] = { argv[0], "run", LAMBDA_SNAPSHOT, argv[2], NULL };
+
+	if (argc != 3 || strcmp(argv[1], "lambda-bootstrap") || *argv[2] == '-' || access(LAMBDA_SNAPSHOT, F_OK))
+		return argc;
+	memcpy(words, made, sizeof(made));
+	return 4;
+}
+
 /* Whether what follows `auto` names a program, and is no option of it. */
 static int is_program(char **words)
 {
@@ -292,6 +304,7 @@ static int is_program(char **words)
 int main(int argc, char **argv)
 {
 	struct launch launch = { 0 };
+	char *function[5] = { NULL };
 	int result;
 
 	if (argc < 1)
@@ -314,6 +327,8 @@ int main(int argc, char **argv)
 	if (is_command(argv[0])) {
 		if (argc > 2 && !strcmp(argv[1], "auto") && is_program(argv + 2))
 			return lcp_automatic(&launch, NULL, argv + 2 + !strcmp(argv[2], "--"));
+		argc = take_function(argc, argv, function);
+		argv = *function ? function : argv;
 		if (argc < 2 || strcmp(argv[1], "run"))
 			return become_command(argv);
 		launch.command = argv++;
