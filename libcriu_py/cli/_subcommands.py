@@ -2,7 +2,7 @@
 
 SUBCOMMANDS = (
     *("snapshot", "run", "auto", "shim", "kernel", "pool", "inspect", "verify", "optimize", "store"),
-    "lambda-bootstrap",
+    *("serve", "lambda-bootstrap"),
     *("check", "preflight", "trigger", "doctor", "setup", "completion", "help"),
 )
 
