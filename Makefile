@@ -122,5 +122,5 @@ bench-auto: venv ## fifteen commands from PyPI by `libcriu-py auto`, into docs/a
 	@$(python) -m benchmarks.automatic build/auto
 
 clean: ## remove everything that was built here, except CRIU
-	rm -rf build dist .venv .venv-apps .venv-bench .venv-integrations .venv-wheels .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
+	rm -rf build dist .venv .venv-apps .venv-bench .venv-integrations .venv-ipykernel .venv-wheels .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info libcriu_py/_libcriu*.so libcriu_py/bin
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

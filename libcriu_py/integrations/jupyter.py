@@ -60,7 +60,7 @@ def install(name: str, preload: Sequence[str], *, display_name: str | None = Non
         The kernel.
 
     Raises:
-        CriuError: There is no ipykernel, or the snapshot cannot be made.
+        CriuError: The package ipykernel is missing, or the snapshot cannot be made.
     """
     manager = _manager()
     from ipykernel.kernelspec import write_kernel_spec
@@ -85,7 +85,7 @@ def _make_warm(directory: str, name: str, preload: Sequence[str]) -> Kernel:
 
     python, snapshot = interpreter.behind(sys.executable), os.path.join(directory, "snap")
     os.chmod(directory, 0o700)
-    modules = dict.fromkeys([*preload, *_modules_of_kernel()])
+    modules = dict.fromkeys([*preload, *_modules_of_kernel(name)])
     interpreter.make(snapshot, python, [*modules], options=OPTIONS)
     script = os.path.join(directory, "python")
     write_launch_script(script, snapshot, fallback=[python], python="own")
@@ -99,15 +99,15 @@ def _make_warm(directory: str, name: str, preload: Sequence[str]) -> Kernel:
     return Kernel(name, directory, [*preload], "; ".join(launcher.list_mismatches(snapshot)))
 
 
-def _modules_of_kernel() -> list[str]:
-    """Return what a kernel has imported that has run a cell, as far as it is found by any interpreter."""
+def _modules_of_kernel(name: str) -> list[str]:
+    """Return what a kernel, still a conventional one, imports to run a cell, as far as any interpreter finds it."""
     import json
     import subprocess
     from importlib.util import find_spec
 
     from jupyter_client.manager import KernelManager
 
-    manager = KernelManager(kernel_name="python3")
+    manager = KernelManager(kernel_name=name)
     manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     said: list[str] = []
     try:
@@ -120,7 +120,7 @@ def _modules_of_kernel() -> list[str]:
     finally:
         manager.shutdown_kernel(now=True)
     names: list[str] = json.loads("".join(said))
-    return [name for name in names if name != _OF_CLIENT and find_spec(name.partition(".")[0]) is not None]
+    return [module for module in names if module != _OF_CLIENT and find_spec(module.partition(".")[0]) is not None]
 
 
 def _manager() -> KernelSpecManager:
