@@ -32,7 +32,7 @@ def _restore_variables():
     with patch.dict(os.environ):
         yield
 """
-"""Applications that run in the process of the tests set variables that modules of kernels read when they are imported."""
+"""Applications that run in the process of the tests set variables, which modules of kernels read when imported."""
 OURS = """
 import os
 from .utils import execute, kernel
