@@ -32,7 +32,7 @@ def _restore_variables():
     with patch.dict(os.environ):
         yield
 """
-"""Applications that run in the process of the tests set variables, which modules of kernels read when imported."""
+"""Applications in the process of the tests set variables that modules of kernels read when they are imported."""
 OURS = """
 import os
 from .utils import execute, kernel
@@ -91,9 +91,10 @@ def main() -> int:
         env = {**os.environ, "JUPYTER_DATA_DIR": str(place / "data"), "IPYTHONDIR": str(place / "ipython")}
         plain = outcomes(source, {**env, "IS_WARM": "False"}, sys.argv[1:])
         install = [BIN / "libcriu-py", "kernel", "install", "--name", "python3"]
-        subprocess.run([str(word) for word in install], cwd=place, env=env, check=True)
-        # An environment's own kernel of that name comes before the user's.
-        env["JUPYTER_PATH"] = env["JUPYTER_DATA_DIR"]
+        # In a directory of its own: tests install kernels of that name, and an environment's comes before the user's.
+        env["JUPYTER_PATH"] = str(place / "warm")
+        at = {**env, "JUPYTER_DATA_DIR": env["JUPYTER_PATH"]}
+        subprocess.run([str(word) for word in install], cwd=place, env=at, check=True)
         warm = outcomes(source, {**env, "IS_WARM": "True"}, sys.argv[1:])
     finally:
         shutil.rmtree(place)
