@@ -94,7 +94,7 @@ test-apps: venv ## real programs and frameworks from PyPI, restored and conventi
 	@scripts/test-apps
 
 test-integrations: test-tools ## pytest, notebooks, pools, servers, functions and workers, with their real software (minutes)
-	@scripts/test-integrations $(ARGS)
+	@scripts/test-integrations $(PARALLEL) $(ARGS)
 
 matrix: test-tools ## test what programs may hold open in each mode, and write the table in docs/unprivileged.md
 	@$(python) -m pytest --no-skips --write-matrix tests/system/privilege/test_matrix.py $(ARGS)
