@@ -46,8 +46,7 @@ class ThreadCounts(BuiltIn):
 
     def before_dump(self) -> None:
         """Find the pools whose number is not the program's choice."""
-        libraries = import_module("threadpoolctl").ThreadpoolController().lib_controllers
-        pools = [_Pool(each.internal_api, each.num_threads, each.set_num_threads) for each in libraries]
+        pools = [_Pool(each.internal_api, each.num_threads, each.set_num_threads) for each in _libraries()]
         torch: Any = sys.modules.get(_TORCH)
         if torch is not None:
             pools.append(_Pool(_TORCH, torch.get_num_threads(), torch.set_num_threads))
@@ -62,6 +61,18 @@ class ThreadCounts(BuiltIn):
             if number != pool.number:
                 pool.change(number)
         self.in_original()
+
+
+def _libraries() -> list[Any]:
+    """Return the loaded ones, and undo what the import sets: a variable that lets two OpenMPs be loaded."""
+    name, variable = "threadpoolctl", "KMP_DUPLICATE_LIB_OK"
+    is_new, is_unset = name not in sys.modules, variable not in os.environ
+    libraries: list[Any] = import_module(name).ThreadpoolController().lib_controllers
+    if is_new:
+        del sys.modules[name]
+        if is_unset:
+            os.environ.pop(variable, None)
+    return libraries
 
 
 def _usual(kind: str, processors: int) -> int:

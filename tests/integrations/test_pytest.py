@@ -139,6 +139,13 @@ def test_same_as_plain(project: Project) -> None:
         assert _comparable(warm) == _comparable(plain), words
 
 
+def test_variables_are_those_of_the_program(project: Project) -> None:
+    """What the snapshot needs sets none in copies."""
+    text = "import os\n\ndef test_variables():\n    assert 'KMP_DUPLICATE_LIB_OK' not in os.environ\n"
+    write(project.place / "test_variables.py", text)
+    assert project.warm().returncode == 0
+
+
 def test_pdb(project: Project) -> None:
     """The debugger of -x --pdb reads from the terminal, and sees the test."""
     write(project.place / "test_shop.py", FILES["test_shop.py"] + FAILING)
