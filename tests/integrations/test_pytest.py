@@ -139,6 +139,25 @@ def test_same_as_plain(project: Project) -> None:
         assert _comparable(warm) == _comparable(plain), words
 
 
+def test_warnings_of_packages(tmp_path: Path) -> None:
+    """A package that warns when it is imported does so in each run, and filters that it sets then end again."""
+    project, base = Project(tmp_path), tmp_path / "base"
+    packages = base / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    packages.mkdir(parents=True)
+    write(packages / "old_package.py", "import warnings\nwarnings.warn('is old', DeprecationWarning, stacklevel=2)\n")
+    write(packages / "quiet_package.py", "import warnings\nwarnings.filterwarnings('ignore', message='loud')\n")
+    write(project.place / "test_old.py", "import old_package\n\ndef test_old():\n    pass\n")
+    text = "import quiet_package, warnings\n\ndef test_quiet():\n    warnings.warn('loud')\n"
+    write(project.place / "test_quiet.py", text)
+    project.env |= {"PYTHONUSERBASE": str(base), "PYTHONPATH": str(packages)}
+    for _ in range(3):
+        project.run(project.shim)
+    assert "quiet_package" in project.modules()
+    assert "old_package" not in project.modules()
+    for words in ([], ["-W", "error"], ["-W", "error::DeprecationWarning"]):
+        assert _comparable(project.warm(*words)) == _comparable(project.run(PLAIN, *words))
+
+
 def test_variables_are_those_of_the_program(project: Project) -> None:
     """What the snapshot needs sets none in copies."""
     text = "import os\n\ndef test_variables():\n    assert 'KMP_DUPLICATE_LIB_OK' not in os.environ\n"
