@@ -8,6 +8,7 @@ anew where it is stale.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from importlib import import_module
@@ -28,7 +29,7 @@ def serve(app: str, options: Sequence[str]) -> NoReturn:
     Become the server.
 
     Args:
-        app: The application, such as "app:app", from the working directory.
+        app: The application, such as "app:app", from the working directory or that of --app-dir.
         options: Of uvicorn.
 
     Raises:
@@ -36,10 +37,18 @@ def serve(app: str, options: Sequence[str]) -> NoReturn:
     """
     from libcriu_py.copies.workers import warm_context
 
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, os.path.abspath(_directory(options)))
     python = warm_context([*_MODULES, app.partition(":")[0], __name__]).executable
     code = f"from {__name__} import main; main()"
     os.execv(python, [python, "-c", code, python, app, *options])
+
+
+def _directory(options: Sequence[str]) -> str:
+    """Return where the application is, as uvicorn's options say."""
+    parser = argparse.ArgumentParser("uvicorn", add_help=False, allow_abbrev=False)
+    parser.add_argument("--app-dir", default=os.environ.get("UVICORN_APP_DIR", ""))
+    found: str = parser.parse_known_args(options)[0].app_dir
+    return found
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.integrations.serving import BIN, ask, free_port, running
 from tests.integrations.test_servers import ASGI, ask_patiently, write
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def workers(port: int, without: int = 0) -> set[int]:
@@ -57,3 +57,22 @@ def test_workers_are_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with running(command, port, cwd=place) as process:
         process.first()
         assert ask(port)["version"] == 22
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_directory_of_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """It is uvicorn's --app-dir, also where the working directory has an application of that name."""
+    port, other, place = free_port(), tmp_path / "other", write(tmp_path / "site")
+    write(other)
+    (other / "app.py").write_text(ASGI.replace("VERSION = 1", "VERSION = 22"), encoding="utf-8")
+    monkeypatch.setenv("LIBCRIU_PY_CACHE", str(tmp_path / "cache"))
+    command = [BIN / "libcriu-py", "serve", "app:app", "--workers", "2", "--port", str(port)]
+    if by == "option":
+        command += ["--app-dir", "../other"]
+    else:
+        monkeypatch.setenv("UVICORN_APP_DIR", "../other")
+    (tmp_path / "empty").mkdir()
+    for directory in (place, tmp_path / "empty"):
+        with running(command, port, cwd=directory) as process:
+            process.first()
+            assert ask(port)["version"] == 22
