@@ -21,6 +21,7 @@ import pytest
 from _pytest.assertion.rewrite import AssertionRewritingHook
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
 
 _PLACE = "LIBCRIU_PY_AUTO_LEARN"
@@ -56,6 +57,34 @@ def _become_warm(arguments: list[str]) -> None:
     program = launcher.find()
     if program is not None and variable("LIBCRIU_PY_AUTO") != "0":
         os.execve(program, [program, "--auto-python", sys.executable, *words], {**os.environ, _PLACE: ""})
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Start anew without the snapshot, if it has modules whose import pytest-cov, which has begun, is to measure."""
+    coverage: Any = sys.modules.get("coverage")
+    measured = coverage.Coverage.current() if _is_copy and coverage is not None else None
+    if measured is not None and _has_measured(measured.get_option):
+        capture: Any = early_config.pluginmanager.get_plugin("capturemanager")
+        if capture is not None:
+            capture.stop_global_capturing()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**_variables, _PLACE: ""})
+
+
+def _has_measured(option: Callable[[str], Any]) -> bool:
+    """Return whether one of the packages, directories or patterns to be measured has a module of the snapshot."""
+    from fnmatch import fnmatch
+
+    sources = [*(option("run:source") or ()), *(option("run:source_pkgs") or ())]
+    patterns = [word if word[:1] in "*?" else os.path.abspath(word) for word in option("run:include") or ()]
+    prefixes = tuple(f"{source}." for source in sources)
+    directories = tuple(os.path.join(os.path.abspath(source), "") for source in sources if os.path.isdir(source))
+    for name, module in list(sys.modules.items()):
+        file = getattr(getattr(module, "__spec__", None), "origin", None)
+        if not isinstance(file, str) or not file.startswith(_places()):
+            continue
+        if f"{name}.".startswith(prefixes) or file.startswith(directories) or any(fnmatch(file, x) for x in patterns):
+            return True
+    return False
 
 
 def pytest_configure(config: pytest.Config) -> None:

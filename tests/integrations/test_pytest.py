@@ -158,6 +158,25 @@ def test_warnings_of_packages(tmp_path: Path) -> None:
         assert _comparable(project.warm(*words)) == _comparable(project.run(PLAIN, *words))
 
 
+@pytest.mark.parametrize("words", [["--cov=measured"], ["--cov=measured", "-n1"], ["--cov"]])
+def test_coverage_of_installed_packages(tmp_path: Path, words: list[str]) -> None:
+    """What a package runs when it is imported is measured, also where a snapshot has it."""
+    project, base = Project(tmp_path), tmp_path / "base"
+    packages = base / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    packages.mkdir(parents=True)
+    write(packages / "measured.py", "import os\n\ndef used():\n    return 1\n\ndef unused():\n    return 2\n")
+    write(project.place / "test_measured.py", "import measured\n\ndef test_it():\n    assert measured.used()\n")
+    if words == ["--cov"]:
+        write(project.place / ".coveragerc", "[run]\nsource = measured\n")
+    project.env |= {"PYTHONUSERBASE": str(base), "PYTHONPATH": str(packages)}
+    for _ in range(3):
+        project.run(project.shim)
+    assert "measured" in project.modules()
+    words += ["-q", "--cov-report=term-missing"]
+    assert _comparable(project.run(project.shim, *words)) == _comparable(project.run(PLAIN, *words))
+    assert "warm True" in project.run(project.shim, "-v").stdout
+
+
 def test_variables_are_those_of_the_program(project: Project) -> None:
     """What the snapshot needs sets none in copies."""
     text = "import os\n\ndef test_variables():\n    assert 'KMP_DUPLICATE_LIB_OK' not in os.environ\n"
