@@ -76,7 +76,7 @@ class WarmContext(context.SpawnContext):
         """
         super().__init__()
         self.executable = executable
-        self.Process = type("WarmProcess", (WarmProcess,), {"executable": executable})  # type: ignore[misc]
+        self.Process = type("SpawnProcess", (WarmProcess,), {"executable": executable})  # type: ignore[misc]
 
 
 class _Popen(popen_spawn_posix.Popen):

@@ -98,6 +98,7 @@ def check_worker_that_dies(warm: WarmContext) -> None:
         with ProcessPoolExecutor(2, mp_context=warm) as pool, pytest.raises(BrokenProcessPool):
             pool.submit(die, number).result()
         process = warm.Process(target=die, args=(number,))
+        assert process.name.startswith("SpawnProcess-")  # logs have it
         process.start()
         process.join()
         assert process.exitcode == -number
