@@ -29,7 +29,7 @@ from libcriu_py.snapshot.manifest import Snapshot
 from libcriu_py.snapshot.record import FORMAT, PROTOCOL, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from libcriu_py.settings import Exit
 
@@ -155,6 +155,7 @@ def make(
     options: Sequence[str] = (),
     exit: Exit = "normal",  # noqa: A002
     path: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
 ) -> None:
     """
     Make the snapshot of an interpreter, instead of one that is there.
@@ -166,6 +167,7 @@ def make(
         options: Options of Python that are in force.
         exit: How copies end.
         path: Where modules are found too.
+        env: Variables that are to be others than here.
 
     Raises:
         CheckpointError: It cannot be made.
@@ -181,7 +183,7 @@ def make(
         capture_output=True,
         text=True,
         errors="replace",
-        env={**os.environ, "LIBCRIU_PY_AUTO": "0", "LIBCRIU_PY_PRELOAD_PATH": os.pathsep.join(path)},
+        env={**os.environ, **(env or {}), "LIBCRIU_PY_AUTO": "0", "LIBCRIU_PY_PRELOAD_PATH": os.pathsep.join(path)},
     )
     if done.returncode != 0:
         why = done.stderr.strip().rpartition("no snapshot was made: ")[2]

@@ -33,6 +33,8 @@ print(json.dumps([n for n in names if n != "__main__"]), end="")
 """
 _OF_CLIENT = "ipykernel.kernelapp"
 """Reads the pid of the client, JPY_PARENT_PID, when it is imported: each copy imports it."""
+_ENVIRONMENT = {"TERM": "xterm-color"}
+"""What the kernelspec sets, as ipykernel does when it starts: modules read it before that, and servers have others."""
 _PATIENCE = 120
 
 
@@ -86,17 +88,18 @@ def _make_warm(directory: str, name: str, preload: Sequence[str]) -> Kernel:
     python, snapshot = interpreter.behind(sys.executable), os.path.join(directory, "snap")
     os.chmod(directory, 0o700)
     modules = dict.fromkeys([*preload, *_modules_of_kernel(name)])
-    interpreter.make(snapshot, python, [*modules], options=OPTIONS)
+    interpreter.make(snapshot, python, [*modules], options=OPTIONS, env=_ENVIRONMENT)
     script = os.path.join(directory, "python")
     write_launch_script(script, snapshot, fallback=[python], python="own")
     path = os.path.join(directory, "kernel.json")
     with open(path, encoding="utf-8") as file:
         spec = json.load(file)
     spec["argv"][0] = script
+    spec["env"] = {**spec.get("env", {}), **_ENVIRONMENT}
     spec["metadata"]["libcriu_py"] = {"preload": [*preload]}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(spec, file, indent=1)
-    return Kernel(name, directory, [*preload], "; ".join(launcher.list_mismatches(snapshot)))
+    return Kernel(name, directory, [*preload], "; ".join(launcher.list_mismatches(snapshot, _ENVIRONMENT)))
 
 
 def _modules_of_kernel(name: str) -> list[str]:
@@ -143,7 +146,8 @@ def installed() -> list[Kernel]:
         if ours is None:
             continue
         try:
-            problem = "; ".join(launcher.list_mismatches(os.path.join(kernel["resource_dir"], "snap")))
+            snapshot = os.path.join(kernel["resource_dir"], "snap")
+            problem = "; ".join(launcher.list_mismatches(snapshot, _ENVIRONMENT))
         except CriuError as error:
             problem = str(error)
         found.append(Kernel(name, kernel["resource_dir"], ours["preload"], problem))

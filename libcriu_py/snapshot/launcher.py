@@ -6,7 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
 NAME = "libcriu-py-run"
@@ -34,19 +34,21 @@ def path() -> str:
     return found
 
 
-def list_mismatches(directory: str) -> list[str]:
+def list_mismatches(directory: str, env: Mapping[str, str] | None = None) -> list[str]:
     """
     Return why a snapshot cannot be restored here, a sentence for each reason.
 
     Args:
         directory: Its directory.
+        env: Variables that are to be others than here.
 
     Raises:
         CriuError: The program was not built, or cannot use the snapshot.
     """
     import subprocess
 
-    done = subprocess.run([path(), "--list-mismatches", "--", directory], capture_output=True, check=False)
+    command = [path(), "--list-mismatches", "--", directory]
+    done = subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, check=False)
     if done.returncode != 0:
         from libcriu_py.errors import SnapshotError
 

@@ -50,9 +50,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 class Notebook:
     """A kernel and its client."""
 
-    def __init__(self) -> None:
+    def __init__(self, **variables: str) -> None:
         self.manager = KernelManager(kernel_name="warm")
-        self.manager.start_kernel(stderr=subprocess.DEVNULL)
+        self.manager.start_kernel(stderr=subprocess.DEVNULL, env={**os.environ, **variables})
         self.client = self.manager.client()
         self.client.start_channels()
 
@@ -110,6 +110,16 @@ def test_many_at_once() -> None:
     assert [is_copy for is_copy, _ in seen] == [True] * 8
     assert [len(set(column)) for column in ([pid for _, pid in seen], *zip(*drawn, strict=True))] == [8, 8, 8]
     assert frames == [3] * 8
+
+
+@pytest.mark.parametrize("terminal", ["xterm-256color", "dumb", ""])
+def test_terminal_of_the_server(terminal: str) -> None:
+    """A server that was started elsewhere than the kernel was installed has copies too."""
+    notebook = Notebook(TERM=terminal)
+    try:
+        assert notebook.ready().value(f"({IS_COPY}, __import__('os').environ['TERM'])") == (True, "xterm-color")
+    finally:
+        notebook.end()
 
 
 def test_interrupt(notebook: Notebook) -> None:
