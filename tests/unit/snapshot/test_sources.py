@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+TEMPORARY = tempfile.gettempdir()  # system tests in the same process set another one
 PRINT = (
     "import json\nfrom libcriu_py.snapshot import sources\n"
     "print(json.dumps([entry._asdict() for entry in sources.find(sources.loaded(), main={})]))\n"
@@ -146,10 +147,10 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     assert names(tmp_path, f"{code}; __file__ = 'program.py'; import sys; sys.path.append('')", main=True) == []
 
 
-@pytest.mark.parametrize(("where", "expected"), [(".", ["own.py"]), ("/", []), (tempfile.gettempdir(), [])])
+@pytest.mark.parametrize(("where", "expected"), [(".", ["own.py"]), ("/", []), (TEMPORARY, [])])
 def test_module_of_the_working_directory(where: str, expected: list[str], tmp_path: Path) -> None:
     """A module from there counts, also below /tmp, and where sys.path has the directory no more, as after Celery."""
-    assert str(tmp_path).startswith(tempfile.gettempdir())
+    assert str(tmp_path).startswith(TEMPORARY)
     write(tmp_path / "own.py", "X = 1\n")
     code = f"import os, sys, own\ndel sys.path[0]\nos.chdir({where!r})"
     assert names(tmp_path, code) == expected
