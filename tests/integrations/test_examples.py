@@ -34,7 +34,7 @@ def example(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def of(name: str) -> pytest.MarkDecorator:
-    """Give a test a copy of an example's directory."""
+    """Return a mark for a test that gets a copy of an example's directory."""
     return pytest.mark.parametrize("example", [name], indirect=True)
 
 
