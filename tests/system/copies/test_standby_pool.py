@@ -373,6 +373,8 @@ def test_waiting_copy_ends_with_its_processes(mode: Mode, tmp_path: Path, isolat
         supervisors = pool.supervisors() if late else set()
         roots = {root for supervisor in supervisors for root in copies_of(supervisor)}
         for supervisor in supervisors:
+            while len(os.listdir(f"/proc/{supervisor}/fd")) > 2:  # it tells of a copy before it closes its socket
+                select.poll().poll(1)
             os.kill(supervisor, signal.SIGSTOP)
         pool.process.kill()
         pool.process.communicate()
