@@ -20,7 +20,6 @@ directory `at-...` with all of that for each working directory.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -33,7 +32,8 @@ from libcriu_py.snapshot import launcher
 from libcriu_py.snapshot.record import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from libcriu_py.program.main import Kind
 
@@ -102,19 +102,9 @@ class Entry:
         """Where the snapshot is."""
         return self.file("snap")
 
-    @contextlib.contextmanager
-    def locked(self, *, wait: bool = False) -> Iterator[bool]:
+    def locked(self, *, wait: bool = False) -> AbstractContextManager[bool]:
         """Yield whether this process alone works on the entry, until the block ends."""
-        fd = os.open(self.file("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(fd)
+        return interpreter.locked(self.file("lock"), wait=wait)
 
     def of_directory(self, cwd: str) -> Entry:
         """

@@ -93,7 +93,7 @@ def _ready(preload: list[str], ending: Exit, path: Sequence[str] = ()) -> str:
     if is_fit(snapshot) and os.access(script, os.X_OK):
         return place
     os.makedirs(place, mode=0o700, exist_ok=True)
-    with _locked(os.path.join(place, "lock")):
+    with locked(os.path.join(place, "lock")):
         if not is_fit(snapshot):
             make(snapshot, python, preload, options=options, exit=ending, path=path)
         write_launch_script(script, snapshot, fallback=[python], python="own")
@@ -206,7 +206,7 @@ def renew(snapshot: str, python: str) -> None:
     """
     place = os.path.dirname(snapshot)
     refused = os.path.join(place, "refused")
-    with _locked(os.path.join(place, "lock"), wait=False) as ours:
+    with locked(os.path.join(place, "lock"), wait=False) as ours:
         if not ours or is_fit(snapshot) or os.path.exists(os.path.join(place, "state.json")):  # auto's, which does it
             return
         details = Snapshot.open(snapshot).details
@@ -236,12 +236,15 @@ def _key(python: str, preload: list[str], options: list[str], ending: str, path:
 
 
 @contextmanager
-def _locked(path: str, *, wait: bool = True) -> Iterator[bool]:
+def locked(path: str, *, wait: bool = True) -> Iterator[bool]:
     """Yield whether this process holds a lock during the block."""
-    with open(path, "wb") as file:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
         else:
             yield True
+    finally:
+        os.close(fd)
